@@ -1,0 +1,64 @@
+# assay: every target sets up what it needs; `make` alone lists them.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+SETUP := $(VENV)/.installed
+
+EXP ?= digits
+ARGS ?=
+PROCS ?= 1
+LOGDIR ?= runs
+
+# Spinning OpenMP threads slow a shared machine down; importing albumentations asks the network for its version.
+export OMP_WAIT_POLICY ?= passive
+export NO_ALBUMENTATIONS_UPDATE ?= 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup list train tensorboard test lint lock clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(SETUP)  ## make the virtual environment; the other targets do it by themselves
+
+# uv, because pip 24.1 and newer refuse Catalyst's metadata.
+$(SETUP): setup.cfg requirements.lock
+	@echo "setting up $(VENV): about a minute, and 6 GB of disk"
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
+		|| { echo "assay needs Python 3.11 to 3.13; this is $$($(PYTHON) --version): pass PYTHON=python3.12"; exit 2; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	@$(BIN)/uv pip sync --quiet --python $(BIN)/python --link-mode copy requirements.lock
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+list: $(SETUP)  ## name the experiments
+	@$(BIN)/assay list
+
+train: $(SETUP)  ## train an experiment: EXP=digits ARGS="--epochs 3" PROCS=1
+ifeq ($(PROCS),1)
+	@$(BIN)/assay train $(EXP) $(ARGS)
+else
+	@$(BIN)/torchrun --standalone --nproc-per-node $(PROCS) -m assay.runner train $(EXP) $(ARGS)
+endif
+
+tensorboard: $(SETUP)  ## look at the runs: LOGDIR=runs
+	@$(BIN)/tensorboard --logdir $(LOGDIR) --samples_per_plugin images=200
+
+test: $(SETUP)  ## run the tests: ARGS="-k grid"
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: $(SETUP)  ## check style and types
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@mkdir -p build/types/assay && ln -sfn $(CURDIR)/callbacks $(CURDIR)/runner $(CURDIR)/experiments build/types/assay/
+	@MYPYPATH=build/types $(BIN)/mypy
+
+lock: $(SETUP)  ## compile requirements.lock anew from setup.cfg
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --upgrade --extra catalyst --extra dev \
+		--custom-compile-command "make lock" --output-file requirements.lock setup.cfg
+
+clean:  ## remove the virtual environment and caches; runs stay
+	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .mypy_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,60 @@
+"""What all diagnostics share: when to begin, where to write, and that nothing drawn is ever lost."""
+
+from catalyst import dl
+
+from .lookup import find_writer
+from .writer import Writer
+
+
+class Diagnostic(dl.Callback):
+    """Base of the callbacks that write to TensorBoard.
+
+    A subclass fills in ``begin``, ``observe`` and ``report``; each is called on every rank, and the writer that
+    ``report`` is given drops what does not belong to this rank. A run that fails keeps what was drawn until then.
+
+    Args:
+        order: when the callback runs within an event; by default after those that compute metrics.
+    """
+
+    def __init__(self, order: int = dl.CallbackOrder.External):
+        super().__init__(order=order)
+        self.writers_: dict[str, Writer] = {}
+
+    def begin(self, runner: dl.IRunner) -> None:
+        """Make a fresh measure for the loader ``runner.loader_key``."""
+        raise NotImplementedError
+
+    def observe(self, runner: dl.IRunner) -> None:
+        """Hand the tensors of ``runner.batch`` and ``runner.batch_metrics`` to the measure, without reading them."""
+        raise NotImplementedError
+
+    def report(self, runner: dl.IRunner, writer: Writer) -> None:
+        """Reduce the measure over ranks and write it at step ``runner.epoch_step``."""
+        raise NotImplementedError
+
+    def on_experiment_start(self, runner: dl.IRunner) -> None:
+        self.writers_ = {}
+        for loader_key in runner.loaders:
+            self.writers_[loader_key] = find_writer(runner, loader_key, asked_by=type(self).__name__)
+
+    def on_loader_start(self, runner: dl.IRunner) -> None:
+        self.begin(runner)
+
+    def on_batch_end(self, runner: dl.IRunner) -> None:
+        self.observe(runner)
+
+    def on_loader_end(self, runner: dl.IRunner) -> None:
+        self.report(runner, self.writers_[runner.loader_key])
+
+    def on_experiment_end(self, runner: dl.IRunner) -> None:
+        for writer in self.writers_.values():
+            writer.drain()
+
+    def on_exception(self, runner: dl.IRunner) -> None:
+        """Flush what was drawn. The run's own error is on its way: what fails here is only added to it as a note."""
+        for writer in self.writers_.values():
+            try:
+                writer.drain()
+            except Exception as error:
+                if error is not runner.exception:
+                    runner.exception.add_note(f"{type(self).__name__} could not write its last pictures: {error!r}")

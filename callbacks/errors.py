@@ -1,0 +1,26 @@
+"""The one exception that means: what was handed in is wrong, and here is what to change."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+from typing import Any
+
+
+class UsageError(ValueError):
+    """Wrong use of assay: the message names the argument, the rule and the value, in one line.
+
+    The command line prints it without a traceback and exits with 2.
+    """
+
+
+def listing(names: Iterable[Any]) -> str:
+    """Return ``names`` as text for an error message, sorted and in quotes; "nothing" where there are none."""
+    return ", ".join(repr(str(name)) for name in sorted(names, key=str)) or "nothing"
+
+
+def unknown_name(kind: str, name: Any, known: Iterable[str], note: str = "") -> UsageError:
+    """Build the error for a name that does not exist: the closest spelling, if any, and all that exist."""
+    known = list(known)
+    close = get_close_matches(str(name).lower(), [k.lower() for k in known], n=1)
+    nearest = next((k for k in known if close and k.lower() == close[0]), None)
+    hint = f"; did you mean {nearest!r}?" if nearest else "."
+    return UsageError(f"unknown {kind} {name!r}{note}{hint} There is: {listing(known)}.")

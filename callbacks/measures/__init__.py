@@ -1,0 +1,1 @@
+"""What is counted: pure torch, with no Catalyst, no TensorBoard and no rank."""

@@ -1,0 +1,117 @@
+"""Which batch of an epoch was the best by a metric, and which was the worst."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..host_copy import HostCopy
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A batch that may be shown.
+
+    Attributes:
+        score: its metric, as a host number.
+        position: its place in the loader, from 1.
+        samples: what is kept of its samples, see ``select_samples``.
+    """
+
+    score: float
+    position: int
+    samples: Mapping[str, Any]
+
+
+class BestWorstBatches:
+    """Keeps the best and the worst batch seen so far, and no other.
+
+    A batch whose score is NaN or infinite is worse than any other and never the best; the first of equals wins.
+
+    Args:
+        minimize: whether a smaller score is better.
+        max_samples: number of samples to keep of a batch, at least 1.
+    """
+
+    def __init__(self, *, minimize: bool = True, max_samples: int = 16):
+        self.minimize = minimize
+        self.max_samples = max_samples
+        self.best: Candidate | None = None
+        self.worst: Candidate | None = None
+
+    def update(self, score: float, position: int, samples: Callable[[], Mapping[str, Any]]) -> None:
+        """Compare one batch with those kept.
+
+        Args:
+            score: its metric.
+            position: its place in the loader; of equals the first that comes wins.
+            samples: called only if the batch is kept; returns its parts by name, first axis [N] each: tensors on
+                any device, or lists. ``loss`` [N], where it is there, decides which samples are kept.
+        """
+        badness = self._badness(score)
+        leads = math.isfinite(score) and (self.best is None or badness < self._badness(self.best.score))
+        trails = self.worst is None or badness > self._badness(self.worst.score)
+        if not leads and not trails:
+            return
+        parts = samples()
+        if leads:
+            self.best = Candidate(score, position, select_samples(parts, self.max_samples, largest_loss=False))
+        if trails:
+            self.worst = Candidate(score, position, select_samples(parts, self.max_samples, largest_loss=True))
+
+    def best_key(self, candidate: Candidate) -> tuple[Any, ...]:
+        """Return what orders candidates for the best batch, over ranks too: the smallest wins."""
+        return (*self._badness(candidate.score), candidate.position)
+
+    def worst_key(self, candidate: Candidate) -> tuple[Any, ...]:
+        """Return what orders candidates for the worst batch, over ranks too: the smallest wins."""
+        broken, badness = self._badness(candidate.score)
+        return (not broken, -badness, candidate.position)
+
+    def _badness(self, score: float) -> tuple[bool, float]:
+        if not math.isfinite(score):
+            return True, 0.0
+        return False, score if self.minimize else -score
+
+
+def select_samples(samples: Mapping[str, Any], count: int, *, largest_loss: bool) -> dict[str, Any]:
+    """Keep ``count`` samples of a batch: those of the largest or of the smallest loss, in that order.
+
+    Nothing is read from the device: tensors are gathered where they are, and a list (of ids, say) is kept whole
+    together with ``order``, which tells later which of its entries are meant.
+
+    Args:
+        samples: parts of a batch by name, first axis [N] each. With ``loss`` [N] in it the losses decide (a loss
+            that is not finite counts as the largest); without, the first samples of the batch are kept.
+        count: number of samples to keep; all, where the batch is smaller.
+        largest_loss: which end to keep.
+
+    Returns:
+        The parts, cut to [min(N, count)], and ``order``, the indices [min(N, count)] into the batch.
+    """
+    tensors = {name: part for name, part in samples.items() if isinstance(part, Tensor)}
+    lists = {name: part for name, part in samples.items() if name not in tensors}
+    size = len(next(iter(samples.values())))
+    loss = tensors.get("loss")
+    if loss is None:
+        device = next((part.device for part in tensors.values()), torch.device("cpu"))
+        order = torch.arange(min(count, size), device=device)
+    else:
+        finite = torch.nan_to_num(loss, nan=math.inf, posinf=math.inf, neginf=math.inf)
+        order = torch.argsort(finite, descending=largest_loss, stable=True)[:count]
+    return {name: part.index_select(0, order) for name, part in tensors.items()} | lists | {"order": order}
+
+
+def to_host(samples: Mapping[str, Any]) -> dict[str, Any]:
+    """Start copying kept samples to the host; ``read_samples`` finishes it."""
+    return {name: HostCopy(part) if isinstance(part, Tensor) else part for name, part in samples.items()}
+
+
+def read_samples(samples: Mapping[str, Any]) -> dict[str, Any]:
+    """Return kept samples as host values: tensors, and lists cut to the kept entries, in the same order."""
+    read = {name: part.read() if isinstance(part, HostCopy) else part for name, part in samples.items()}
+    order = read.pop("order").tolist()
+    return {name: part if isinstance(part, Tensor) else [part[i] for i in order] for name, part in read.items()}

@@ -1,0 +1,41 @@
+"""The mean of batch values over an epoch, weighted by samples."""
+
+import torch
+from torch import Tensor
+
+
+class WeightedMean:
+    """Means of several named values over all samples of a loader.
+
+    The state lives on the device of the values, in float64, so that an epoch of any length loses nothing; it is
+    valid before the first update, when every mean is NaN.
+
+    Args:
+        names: what the values are called.
+        device: where the values are.
+    """
+
+    reductions = {"total": "sum", "weight": "sum"}
+
+    def __init__(self, names: list[str], device: torch.device | str = "cpu"):
+        self.names = names
+        self.state = {
+            "total": torch.zeros(len(names), dtype=torch.float64, device=device),
+            "weight": torch.zeros((), dtype=torch.float64, device=device),
+        }
+
+    def update(self, values: Tensor, samples: int) -> None:
+        """Add one batch.
+
+        Args:
+            values: [len(names)], the means over the batch.
+            samples: number of samples in the batch.
+        """
+        self.state["total"] += values.detach().to(torch.float64) * samples
+        self.state["weight"] += samples
+
+    def compute(self, state: dict[str, Tensor] | None = None) -> dict[str, float]:
+        """Return the mean of each value, of the reduced ``state`` where one is given. Reads the host once."""
+        state = state or self.state
+        means = (state["total"] / state["weight"]).tolist()
+        return dict(zip(self.names, means, strict=True))

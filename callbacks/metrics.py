@@ -1,0 +1,134 @@
+"""Metrics of torchmetrics, exact over the epoch."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+import torch
+import torchmetrics
+from catalyst import dl
+from torch import Tensor
+
+from .errors import UsageError, unknown_name
+from .keys import OUTPUT_KEY, TARGET_KEY, pick
+
+TASKS = ("binary", "multiclass", "multilabel")
+
+_BY_NAME = {
+    "accuracy": partial(torchmetrics.Accuracy, average="micro"),
+    "balanced_accuracy": partial(torchmetrics.Recall, average="macro"),
+    "f1": partial(torchmetrics.F1Score, average="macro"),
+    "iou": partial(torchmetrics.JaccardIndex, average="macro"),
+    "precision": partial(torchmetrics.Precision, average="macro"),
+    "recall": partial(torchmetrics.Recall, average="macro"),
+}
+
+
+class Metrics(dl.Callback):
+    """Computes metrics over each epoch as a whole, and over each batch, for every loader.
+
+    The epoch's value is that of all samples together, not a mean of batch values, and over all ranks. Nothing is
+    read from the device within a step. A metric that gives one value a class is logged as ``NAME/CLASS``.
+
+    =========================== ==============================================================
+    written to                  content
+    =========================== ==============================================================
+    ``runner.batch_metrics``    ``NAME``: the batch alone, a tensor on the device
+    ``runner.loader_metrics``   ``NAME``: all samples of the loader, a number
+    =========================== ==============================================================
+
+    Args:
+        metrics: names (accuracy, balanced_accuracy, f1, iou, precision, recall; all but accuracy are means over
+            classes), or a mapping from the name to log to one of these or to a ``torchmetrics.Metric``. A metric
+            by name sees decided classes, a ``torchmetrics.Metric`` of yours sees the output as it is.
+        task: ``multiclass`` (output [N, C, ...], the largest wins), ``binary`` (output [N, ...], positive means
+            yes) or ``multilabel`` (output [N, C, ...], positive means yes). For metrics by name.
+        num_classes: C, for metrics by name; ``class_names`` may stand in for it.
+        class_names: one a class, for the names of values by class.
+        output_key: of the batch.
+        target_key: of the batch; class numbers [N, ...], or 0 and 1 in the output's shape.
+
+    Raises:
+        UsageError: a name or task is unknown, the number of classes is missing, or, at the first batch, a key is.
+    """
+
+    def __init__(
+        self,
+        metrics: Sequence[str] | Mapping[str, str | torchmetrics.Metric] = ("accuracy",),
+        *,
+        task: str = "multiclass",
+        num_classes: int | None = None,
+        class_names: Sequence[str] | None = None,
+        output_key: str = OUTPUT_KEY,
+        target_key: str = TARGET_KEY,
+    ):
+        super().__init__(order=dl.CallbackOrder.Metric)
+        if task not in TASKS:
+            raise unknown_name("task", task, TASKS)
+        self.task = task
+        self.class_names = class_names
+        self.num_classes = num_classes if class_names is None else len(class_names)
+        self.output_key = output_key
+        self.target_key = target_key
+        named = metrics if isinstance(metrics, Mapping) else {name: name for name in metrics}
+        self.by_name = {name: self._build(metric) for name, metric in named.items() if isinstance(metric, str)}
+        self.by_object = {name: metric for name, metric in named.items() if not isinstance(metric, str)}
+
+    def on_loader_start(self, runner: dl.IRunner) -> None:
+        for metric in self._all().values():
+            metric.to(runner.engine.device).reset()
+
+    def on_batch_end(self, runner: dl.IRunner) -> None:
+        if runner.is_infer_loader:
+            return
+        output = pick(runner.batch, self.output_key, "Metrics").detach()
+        target = pick(runner.batch, self.target_key, "Metrics").detach()
+        if self.by_name:
+            decided = decide(output, self.task)
+            for name, metric in self.by_name.items():
+                runner.batch_metrics[name] = metric(decided, target)
+        for name, metric in self.by_object.items():
+            runner.batch_metrics[name] = metric(output, target)
+        for name in self._all():
+            if runner.batch_metrics[name].ndim:  # one value a class is for the epoch; a batch value is one number
+                del runner.batch_metrics[name]
+
+    def on_loader_end(self, runner: dl.IRunner) -> None:
+        if runner.is_infer_loader:
+            return
+        for name, metric in self._all().items():
+            values = metric.compute().reshape(-1).tolist()
+            runner.loader_metrics.update(dict(zip(self._names(name, len(values)), values, strict=True)))
+
+    def _all(self) -> dict[str, torchmetrics.Metric]:
+        return {**self.by_name, **self.by_object}
+
+    def _names(self, name: str, count: int) -> list[str]:
+        if count == 1:
+            return [name]
+        classes = self.class_names if self.class_names and len(self.class_names) == count else range(count)
+        return [f"{name}/{label}" for label in classes]
+
+    def _build(self, name: str) -> torchmetrics.Metric:
+        if name not in _BY_NAME:
+            raise unknown_name("metric", name, _BY_NAME, note=" (a torchmetrics.Metric may be given instead)")
+        if self.task != "binary" and self.num_classes is None:
+            raise UsageError(f"Metrics(metrics={name!r}) needs num_classes or class_names for the task {self.task!r}.")
+        # Checking values, as torchmetrics would, reads every batch from the device.
+        return _BY_NAME[name](
+            task=self.task, num_classes=self.num_classes, num_labels=self.num_classes, validate_args=False
+        )
+
+
+def decide(output: Tensor, task: str) -> Tensor:
+    """Return the classes that logits decide for.
+
+    Args:
+        output: logits; see ``Metrics`` for the shapes.
+        task: one of ``TASKS``.
+
+    Returns:
+        int64: class numbers [N, ...] for ``multiclass``, otherwise 0 and 1 in the output's shape.
+    """
+    if task == "multiclass":
+        return output.argmax(dim=1)
+    return (output > 0).to(torch.int64)

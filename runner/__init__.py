@@ -1,0 +1,66 @@
+"""How an experiment runs: engine, runner, checkpoints, command line.
+
+Names are imported when they are first used, so that ``assay --help`` does not wait for torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from assay.callbacks.errors import UsageError
+from assay.callbacks.keys import IMAGE_KEY, OUTPUT_KEY, SAMPLE_ID_KEY, TARGET_KEY
+
+if TYPE_CHECKING:
+    from .checkpoints import Checkpoints, load_checkpoint
+    from .data import Augmented
+    from .dict_runner import DictRunner
+    from .early_stopping import EarlyStopping
+    from .engine import Engine
+    from .experiment import Experiment
+    from .loggers import MetricsCsv, TensorBoardLogger
+    from .losses import LossTerm
+    from .monitor import Monitor
+    from .progress import Progress
+    from .train import train
+
+_HOMES = {
+    "Augmented": "data",
+    "Checkpoints": "checkpoints",
+    "DictRunner": "dict_runner",
+    "EarlyStopping": "early_stopping",
+    "Engine": "engine",
+    "Experiment": "experiment",
+    "LossTerm": "losses",
+    "MetricsCsv": "loggers",
+    "Monitor": "monitor",
+    "Progress": "progress",
+    "TensorBoardLogger": "loggers",
+    "load_checkpoint": "checkpoints",
+    "train": "train",
+}
+
+__all__ = [
+    "IMAGE_KEY",
+    "OUTPUT_KEY",
+    "SAMPLE_ID_KEY",
+    "TARGET_KEY",
+    "Augmented",
+    "Checkpoints",
+    "DictRunner",
+    "EarlyStopping",
+    "Engine",
+    "Experiment",
+    "LossTerm",
+    "MetricsCsv",
+    "Monitor",
+    "Progress",
+    "TensorBoardLogger",
+    "UsageError",
+    "load_checkpoint",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_HOMES[name]}", __name__), name)

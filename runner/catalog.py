@@ -1,0 +1,78 @@
+"""Which experiments there are, and how a name or a file becomes one. Listing them imports none."""
+
+import ast
+import importlib
+import importlib.util
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from assay.callbacks.errors import UsageError, unknown_name
+
+if TYPE_CHECKING:
+    from .experiment import Experiment
+
+_PACKAGE = "assay.experiments"
+
+
+def experiment_names() -> dict[str, str]:
+    """Return the experiments of the package: name and first line of the docstring."""
+    found = {}
+    for folder in _folders():
+        for path in sorted(folder.iterdir()):
+            source = path / "__init__.py" if path.is_dir() else path
+            if not path.name.startswith(("_", ".")) and source.suffix == ".py" and source.is_file():
+                docstring = ast.get_docstring(ast.parse(source.read_text())) or ""
+                found[path.stem] = docstring.partition("\n")[0]
+    return dict(sorted(found.items()))
+
+
+def find_experiment(name: str) -> type["Experiment"]:
+    """Return the experiment of a name in the package, or of a path to a Python file or a folder.
+
+    Raises:
+        UsageError: there is none of that name, the path does not exist, or the file holds not exactly one.
+    """
+    if name.endswith(".py") or "/" in name:
+        return _only_experiment(_import_file(Path(name)), name)
+    known = experiment_names()
+    if name not in known:
+        raise unknown_name("experiment", name, known, note=" (a path to a file of yours ends in .py)")
+    return _only_experiment(importlib.import_module(f"{_PACKAGE}.{name}"), name)
+
+
+def label(name: str) -> str:
+    """Return what an experiment is called in paths: its name, or the stem of its file."""
+    return re.sub(r"\W+", "_", Path(name).stem)
+
+
+def _folders() -> list[Path]:
+    spec = importlib.util.find_spec(_PACKAGE)
+    return [Path(folder) for folder in (spec.submodule_search_locations or [])] if spec else []
+
+
+def _import_file(path: Path) -> object:
+    source = path / "__init__.py" if path.is_dir() else path
+    if not source.is_file():
+        raise UsageError(f"the experiment {str(path)!r} does not exist: there is no file {source}.")
+    name = f"assay_user_{label(str(path))}"
+    spec = importlib.util.spec_from_file_location(name, source)
+    if spec is None or spec.loader is None:
+        raise UsageError(f"the experiment {str(path)!r} must be a Python file.")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # where dataclasses and worker processes look for it
+    sys.path.insert(0, str(source.resolve().parent))  # so that it may import its neighbours
+    spec.loader.exec_module(module)
+    return module
+
+
+def _only_experiment(module: object, name: str) -> type["Experiment"]:
+    from .experiment import Experiment
+
+    own = [item for item in vars(module).values() if isinstance(item, type) and issubclass(item, Experiment)]
+    own = [item for item in own if item.__module__ == getattr(module, "__name__", None)]
+    if len(own) != 1:
+        classes = ", ".join(item.__name__ for item in own) or "none"
+        raise UsageError(f"experiment {name!r} must define exactly one subclass of Experiment; it defines {classes}.")
+    return own[0]

@@ -1,0 +1,216 @@
+"""Checkpoints: written whole or not at all, the best ones really of the best epochs."""
+
+import contextlib
+import hashlib
+import json
+import math
+import os
+import pickle
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from catalyst import dl
+from catalyst.core.callback import ICheckpointCallback
+
+from assay.callbacks.errors import UsageError, listing
+
+from .monitor import History, Monitor
+
+FORMAT = "assay checkpoint 1"
+INDEX = "index.json"
+
+
+class Checkpoints(ICheckpointCallback):
+    """Saves a checkpoint at the end of every epoch and keeps the last and the best.
+
+    ============================ =====================================================================
+    file                         content
+    ============================ =====================================================================
+    ``epoch-0003.pt``            the run after epoch 3; kept while it is the last, or among the best
+    ``last.pt``                  the same file as that of the last epoch
+    ``best.pt``                  the same file as that of the best epoch by the first monitor
+    ``index.json``               for each file its epoch, metric, value and sha256
+    ============================ =====================================================================
+
+    Each file is written under a temporary name and renamed, the index after the files that it names.
+
+    Args:
+        folder: where to write.
+        monitors: metrics to choose by, each with its own best epochs; the first decides ``best.pt``.
+        top_k: how many best epochs to keep by each monitor.
+        extra: more entries for each checkpoint, in types that ``weights_only=True`` loads.
+        load_best_on_end: whether the model has the best epoch's weights when the run has ended.
+
+    Raises:
+        UsageError: at the end of the first epoch, when a monitor names no metric of the run.
+    """
+
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        monitors: Sequence[Monitor] = (),
+        *,
+        top_k: int = 1,
+        extra: dict[str, Any] | None = None,
+        load_best_on_end: bool = False,
+    ):
+        super().__init__()
+        if top_k < 1:
+            raise UsageError(f"top_k must be at least 1, got {top_k}.")
+        self.folder = Path(folder)
+        self.monitors = list(monitors)
+        self.top_k = top_k
+        self.extra = extra or {}
+        self.load_best_on_end = load_best_on_end
+
+    def on_epoch_end(self, runner: dl.IRunner) -> None:
+        for monitor in self.monitors:
+            monitor.value(
+                runner.history[runner.epoch_step]
+            )  # a name that does not exist fails before anything is saved
+        state = {"format": FORMAT, **runner.state_dict(), **self.extra}
+        if runner.engine.is_main_process:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            save_whole(self.folder / epoch_file(runner.epoch_step), lambda file: torch.save(state, file))
+            self._update_index(runner.history)
+
+    def on_experiment_end(self, runner: dl.IRunner) -> None:
+        best = self.folder / "best.pt"
+        if self.load_best_on_end and best.exists():
+            runner.load_model_state(load_checkpoint(best)["model"])
+
+    def _update_index(self, history: History) -> None:
+        digests = {entry["file"]: entry["sha256"] for entry in read_index(self.folder)}
+        newest = epoch_file(max(history))
+        digests[newest] = _digest(self.folder / newest)
+        entries = []
+        for entry in self._wanted(history):
+            source = epoch_file(entry["epoch"])
+            if source in digests and entry not in entries:
+                entries.append(entry)
+        signed = [{**entry, "sha256": digests[epoch_file(entry["epoch"])]} for entry in entries]
+        index = json.dumps({"checkpoints": signed}, indent=2) + "\n"
+        save_whole(self.folder / INDEX, lambda file: file.write(index.encode()))
+        for entry in entries:
+            if entry["file"] != epoch_file(entry["epoch"]):
+                _link_whole(self.folder / epoch_file(entry["epoch"]), self.folder / entry["file"])
+        kept = {entry["file"] for entry in entries}
+        for path in self.folder.glob("epoch-*.pt"):
+            if path.name not in kept:
+                path.unlink()
+
+    def _wanted(self, history: History) -> Iterator[dict[str, Any]]:
+        """Yield an index entry for each file that is to be there, without its sha256."""
+        for monitor in self.monitors:
+            for epoch in monitor.ranking(history)[: self.top_k]:
+                yield _entry(epoch_file(epoch), epoch, monitor, history)
+        last = max(history)
+        first = self.monitors[0] if self.monitors else None
+        if first is not None and (best := first.best(history)) is not None:
+            yield _entry("best.pt", best, first, history)
+        yield _entry(epoch_file(last), last, first, history)
+        yield _entry("last.pt", last, first, history)
+
+
+def epoch_file(epoch: int) -> str:
+    """Return the file name of an epoch's checkpoint."""
+    return f"epoch-{epoch:04d}.pt"
+
+
+def read_index(folder: Path) -> list[dict[str, Any]]:
+    """Return the entries of a folder's ``index.json``; none where there is no index."""
+    path = folder / INDEX
+    if not path.exists():
+        return []
+    try:
+        return list(json.loads(path.read_text())["checkpoints"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{path} is not an index of checkpoints: {error}.") from error
+
+
+def find_checkpoint(run: str | os.PathLike[str], which: str = "last") -> Path:
+    """Return the path of a run's checkpoint.
+
+    Args:
+        run: a run folder, its ``checkpoints`` folder, or a checkpoint file itself.
+        which: ``last``, ``best``, or a file of the ``checkpoints`` folder.
+
+    Raises:
+        UsageError: there is no such file; the message says what there is.
+    """
+    path = Path(run)
+    if path.is_file():
+        return path
+    folder = path / "checkpoints" if (path / "checkpoints").is_dir() else path
+    name = f"{which}.pt" if which in ("last", "best") else which
+    for entry in read_index(folder):
+        if entry["file"] == name and (folder / epoch_file(entry["epoch"])).exists():
+            return folder / epoch_file(entry["epoch"])
+    if (folder / name).exists():
+        return folder / name
+    there = listing(file.name for file in folder.glob("*.pt")) if folder.is_dir() else "no such folder"
+    raise UsageError(f"{path} holds no checkpoint {name!r}; there is {there}.")
+
+
+def load_checkpoint(run: str | os.PathLike[str], which: str = "last") -> dict[str, Any]:
+    """Load a checkpoint to the CPU, without executing anything that it may contain.
+
+    Args:
+        run: see ``find_checkpoint``.
+        which: likewise.
+
+    Raises:
+        UsageError: the file is missing, truncated, changed since it was written, or not one of ours.
+    """
+    path = find_checkpoint(run, which)
+    for entry in read_index(path.parent):
+        if entry["file"] == path.name and entry["sha256"] != _digest(path):
+            raise UsageError(f"checkpoint {path} was changed or cut off: its sha256 is not the one in {INDEX}.")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError, KeyError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UsageError(f"checkpoint {path} cannot be read; it is cut off or not one of assay's: {reason}") from error
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise UsageError(f"checkpoint {path} is not one of assay's: it has no entry format={FORMAT!r}.")
+    return state
+
+
+def save_whole(path: Path, write: Callable[[Any], Any]) -> None:
+    """Write a file under a temporary name and rename it, so that ``path`` is never half a file."""
+    with _replacing(path) as temporary, open(temporary, "wb") as file:
+        write(file)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _link_whole(source: Path, path: Path) -> None:
+    """Make ``path`` the same file as ``source``; a copy where the file system has no hard links."""
+    with _replacing(path) as temporary:
+        try:
+            os.link(source, temporary)
+        except OSError:
+            temporary.write_bytes(source.read_bytes())
+
+
+@contextlib.contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _digest(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _entry(file: str, epoch: int, monitor: Monitor | None, history: History) -> dict[str, Any]:
+    metric = None if monitor is None else monitor.name
+    value = math.nan if monitor is None else monitor.value(history[epoch])
+    return {"file": file, "epoch": epoch, "metric": metric, "value": value if math.isfinite(value) else None}

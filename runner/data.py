@@ -1,0 +1,82 @@
+"""Data sets whose items are dicts, augmented by chance that can be repeated."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import torch
+from torch.utils.data import Dataset
+
+from .seeding import mix
+
+Item = Mapping[str, Any]
+
+
+class Transform(Protocol):
+    """An albumentations transform."""
+
+    def __call__(self, **parts: Any) -> dict[str, Any]: ...
+    def set_random_seed(self, seed: int) -> None: ...
+
+
+class Augmented(Dataset[dict[str, Any]]):
+    """Applies an albumentations transform to the items of a data set of dicts.
+
+    What is drawn for a sample follows from (seed, epoch, index) alone: the same with any number of workers,
+    persistent or not, and in a run that was interrupted. albumentations ignores the global seeds, and with a seed
+    of its own repeats one sequence in every worker and every epoch.
+
+    Args:
+        items: the data set; ``items[i]`` is a dict.
+        transform: usually ``albumentations.Compose``.
+        seed: any non-negative integer.
+        keys: what albumentations calls a part, and its key in the item.
+    """
+
+    def __init__(
+        self,
+        items: Dataset[Any] | Sequence[Item],
+        transform: Transform,
+        *,
+        seed: int = 0,
+        keys: Mapping[str, str] | None = None,
+    ):
+        self.items = items
+        self.transform = transform
+        self.seed = seed
+        self.keys = dict(keys or {"image": "image"})
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # persistent workers see it change
+
+    def set_epoch(self, epoch: int) -> None:
+        """Set the epoch that the next pass belongs to; the runner does it."""
+        self._epoch.fill_(epoch)
+
+    def __len__(self) -> int:
+        return len(self.items)  # type: ignore[arg-type]
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        item = dict(self.items[index])
+        self.transform.set_random_seed(mix(self.seed, self._epoch.tolist(), index))
+        parts = self.transform(**{name: item[key] for name, key in self.keys.items()})
+        item.update({key: parts[name] for name, key in self.keys.items()})
+        return item
+
+
+class Items(Dataset[dict[str, Any]]):
+    """A data set of dicts made by a function of the index.
+
+    Args:
+        count: number of items.
+        make: returns the item of an index.
+    """
+
+    def __init__(self, count: int, make: Callable[[int], dict[str, Any]]):
+        self.count = count
+        self.make = make
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        if not 0 <= index < self.count:
+            raise IndexError(index)
+        return self.make(index)

@@ -1,0 +1,26 @@
+"""Ending a run that no longer gets better."""
+
+from catalyst import dl
+
+from .monitor import Monitor
+
+
+class EarlyStopping(dl.Callback):
+    """Ends the run after ``patience`` epochs without a better value.
+
+    The decision follows from the run's history, which is the same on every rank and is saved in checkpoints.
+
+    Args:
+        monitor: the metric.
+        patience: epochs, at least 1.
+    """
+
+    def __init__(self, monitor: Monitor, patience: int):
+        super().__init__(order=dl.CallbackOrder.External)
+        self.monitor = monitor
+        self.patience = patience
+
+    def on_epoch_end(self, runner: dl.IRunner) -> None:
+        best = self.monitor.best(runner.history) or 0
+        if runner.epoch_step - best >= self.patience:
+            runner.need_early_stop = True

@@ -1,0 +1,70 @@
+"""Catalyst's engine on today's accelerate: it picks device and precision, and knows the ranks."""
+
+from typing import Any
+
+import torch
+from accelerate import DataLoaderConfiguration
+from accelerate.state import AcceleratorState, is_initialized
+from catalyst.core.engine import Engine as CatalystEngine
+
+from assay.callbacks.distributed import mean_over_ranks
+from assay.callbacks.errors import UsageError, unknown_name
+
+DEVICES = ("auto", "cpu", "cuda")
+PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
+
+
+class Engine(CatalystEngine):
+    """An engine for any Catalyst runner, a stock ``dl.SupervisedRunner`` included.
+
+    Catalyst 22.4's own engine fails at the end of the first loader with accelerate 0.20 and newer.
+
+    Args:
+        device: ``auto`` (a GPU where there is one), ``cpu`` or ``cuda``.
+        precision: ``fp32``; ``tf32`` (fp32 with faster matrix products on GPUs that have them); ``bf16`` or
+            ``fp16`` (the forward pass in half precision, ``fp16`` with loss scaling, on a GPU only).
+        options: any other argument of ``accelerate.Accelerator``.
+
+    Raises:
+        UsageError: the device or precision is unknown or not to be had on this machine, or another engine of this
+            process already decided otherwise.
+    """
+
+    def __init__(self, device: str = "auto", precision: str = "fp32", **options: Any):
+        if device not in DEVICES:
+            raise unknown_name("device", device, DEVICES)
+        if precision not in PRECISIONS:
+            raise unknown_name("precision", precision, PRECISIONS)
+        if device == "cuda" and not torch.cuda.is_available():
+            raise UsageError("device must be 'cpu' or 'auto' on this machine: 'cuda' needs a GPU that torch can use.")
+        on_cpu = device == "cpu" or not torch.cuda.is_available()
+        if on_cpu and precision == "fp16":
+            raise UsageError("precision 'fp16' needs a GPU; on a CPU choose 'bf16' or 'fp32'.")
+        mixed_precision = precision if precision in ("bf16", "fp16") else "no"
+        _check_process_state(on_cpu, mixed_precision)
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
+        options.setdefault("dataloader_config", DataLoaderConfiguration(non_blocking=True))
+        super().__init__(cpu=on_cpu, mixed_precision=mixed_precision, **options)
+
+    @property
+    def use_fp16(self) -> bool:
+        """Whether the forward pass runs in fp16; Catalyst's ``AUCCallback`` asks for it."""
+        return bool(self.mixed_precision == "fp16")
+
+    def mean_reduce_ddp_metrics(self, metrics: dict[str, Any]) -> dict[str, Any]:
+        """Return the mean of each metric over ranks; Catalyst's own metric callbacks ask for it."""
+        if self.num_processes == 1:
+            return metrics
+        return dict(mean_over_ranks(metrics, self.device))
+
+
+def _check_process_state(on_cpu: bool, mixed_precision: str) -> None:
+    """Accelerate keeps device and precision for the whole process; say so in words of ours."""
+    if not is_initialized():
+        return
+    state = AcceleratorState()
+    if state.mixed_precision != mixed_precision or (on_cpu and state.device.type != "cpu"):
+        raise UsageError(
+            f"this process already runs on {state.device.type!r} with mixed precision {state.mixed_precision!r}, and "
+            "accelerate cannot change that: start a new process (in a notebook, restart the kernel)."
+        )

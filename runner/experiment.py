@@ -1,0 +1,136 @@
+"""What is run: data, model, loss and the numbers that decide how it is trained."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from catalyst import dl
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+
+from assay.callbacks.errors import UsageError, unknown_name
+from assay.callbacks.keys import IMAGE_KEY
+
+from .engine import DEVICES, PRECISIONS
+from .fields import Data, Machine, Optimization, Saving, Schedule, Training
+from .losses import LossTerm
+from .monitor import parse_monitors
+from .optimizers import make_optimizer
+from .schedulers import SCHEDULERS, make_scheduler, steps_by
+
+# The smallest value of a field, and whether that value itself is allowed.
+_RANGES: dict[str, tuple[float, bool]] = {
+    "epochs": (1, True),
+    "batch_size": (1, True),
+    "accumulate_steps": (1, True),
+    "clip_grad_norm": (0, False),
+    "clip_grad_value": (0, False),
+    "seed": (0, True),
+    "patience": (1, True),
+    "lr": (0, False),
+    "weight_decay": (0, True),
+    "momentum": (0, True),
+    "warmup_epochs": (0, True),
+    "lr_min": (0, True),
+    "gamma": (0, False),
+    "cycle_epochs": (0, False),
+    "plateau_patience": (0, True),
+    "workers": (0, True),
+    "threads": (1, True),
+    "top_k": (1, True),
+    "log_every_steps": (0, True),
+}
+
+
+@dataclass(kw_only=True)
+class Experiment(Training, Optimization, Schedule, Data, Machine, Saving):
+    """Base of all experiments.
+
+    An experiment is a dataclass: its fields, with a docstring each, become flags, YAML and help. It says what to
+    train on (``get_loaders``) and what to train (``get_model``); the other methods have defaults that suit most.
+    """
+
+    losses: ClassVar[Sequence[LossTerm]] = (LossTerm(),)
+    """Terms of the loss; see ``DictRunner``."""
+    input_key: ClassVar[Any] = IMAGE_KEY
+    """What the model is given; see ``DictRunner``."""
+    generated: ClassVar[bool] = False
+    """Whether the data was made up; it is noted in ``environment.json``."""
+
+    def __post_init__(self) -> None:
+        for name, (smallest, included) in _RANGES.items():
+            check_range(name, getattr(self, name), smallest, included=included)
+        for name, choices in (("device", DEVICES), ("precision", PRECISIONS), ("scheduler", SCHEDULERS)):
+            if getattr(self, name).replace("_", "-") not in choices:
+                raise unknown_name(name, getattr(self, name), choices)
+        parse_monitors(self.monitor)
+
+    def get_loaders(self) -> dict[str, DataLoader[Any]]:
+        """Return the loaders by name; names begin with ``train``, ``valid`` or ``infer``."""
+        raise NotImplementedError
+
+    def get_model(self) -> nn.Module | dict[str, nn.Module]:
+        """Return a module that returns a dict of named outputs, or several by name."""
+        raise NotImplementedError
+
+    def get_criterion(self) -> Any:
+        """Return the loss function, or several by name for ``losses``."""
+        return nn.CrossEntropyLoss()
+
+    def get_optimizer(self, model: Any) -> torch.optim.Optimizer:
+        """Return the optimizer that the fields describe, for all parameters that are trained."""
+        models = model.values() if isinstance(model, dict) else [model]
+        return make_optimizer(
+            self.optimizer,
+            [parameter for one in models for parameter in one.parameters() if parameter.requires_grad],
+            lr=self.lr,
+            weight_decay=self.weight_decay,
+            momentum=self.momentum,
+            **self.optimizer_options,
+        )
+
+    def get_scheduler(self, optimizer: torch.optim.Optimizer, steps_per_epoch: int) -> Any:
+        """Return the schedule that the fields describe, or None; it steps by ``scheduler_step``."""
+        return make_scheduler(
+            self.scheduler,
+            optimizer,
+            epochs=self.epochs,
+            steps_per_epoch=steps_per_epoch,
+            warmup_epochs=self.warmup_epochs,
+            lr_min=self.lr_min,
+            milestones=self.milestones,
+            gamma=self.gamma,
+            cycle_epochs=self.cycle_epochs,
+            plateau_patience=self.plateau_patience,
+            minimize=parse_monitors(self.monitor)[0].minimize,
+            **self.scheduler_options,
+        )
+
+    @property
+    def scheduler_step(self) -> str:
+        """Whether the schedule steps by ``batch`` or by ``epoch``."""
+        return steps_by(self.scheduler)
+
+    def get_callbacks(self) -> list[dl.Callback]:
+        """Return metrics and diagnostics; checkpoints, logs and progress are there anyway."""
+        return []
+
+    def make_loader(self, dataset: Dataset[Any], *, shuffle: bool = False) -> DataLoader[Any]:
+        """Return a loader with this experiment's batch size and workers, set up to be fast."""
+        return DataLoader(
+            dataset,
+            batch_size=self.batch_size,
+            shuffle=shuffle,
+            num_workers=self.workers,
+            persistent_workers=self.workers > 0,
+            pin_memory=self.device != "cpu" and torch.cuda.is_available(),
+        )
+
+
+def check_range(name: str, value: float | None, smallest: float, *, included: bool = True) -> None:
+    """Raise where a number is below what it may be; None is let through."""
+    if value is None or value > smallest or (included and value == smallest):
+        return
+    bound = f"at least {smallest}" if included else f"greater than {smallest}"
+    raise UsageError(f"{name} must be {bound}, got {value}.")

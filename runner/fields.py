@@ -1,0 +1,101 @@
+"""The fields that every experiment has, by purpose. They are the flags, the YAML and the help text at once."""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+
+@dataclass(kw_only=True)
+class Training:
+    """Training."""
+
+    epochs: int = 10
+    """How many times the training data is gone through."""
+    batch_size: int = 32
+    """Samples a step, of each process."""
+    accumulate_steps: int = 1
+    """Batches an optimizer step: the gradient is that of all of them together."""
+    clip_grad_norm: float | None = None
+    """Largest norm of the gradient of all parameters together."""
+    clip_grad_value: float | None = None
+    """Largest absolute value of an element of the gradient."""
+    seed: int = 42
+    """All chance follows from it: initial weights, order and augmentation."""
+    patience: int | None = None
+    """Stop after so many epochs without a better value of the first monitor."""
+
+
+@dataclass(kw_only=True)
+class Optimization:
+    """Optimizer."""
+
+    optimizer: str = "AdamW"
+    """An optimizer of torch.optim."""
+    lr: float = 1e-3
+    """Learning rate, the largest one of the schedule."""
+    weight_decay: float | None = None
+    """Weight decay; by default the optimizer's own."""
+    momentum: float | None = None
+    """Momentum, or the first of the betas; by default the optimizer's own."""
+    optimizer_options: dict[str, Any] = field(default_factory=dict)
+    """Further arguments of the optimizer, such as '{nesterov: true}'."""
+
+
+@dataclass(kw_only=True)
+class Schedule:
+    """Schedule of the learning rate."""
+
+    scheduler: str = "cosine"
+    """none, cosine, one-cycle, multi-step, cyclic or plateau."""
+    warmup_epochs: float = 0.0
+    """Length of a linear warm-up; of one-cycle, of its rising part."""
+    lr_min: float = 0.0
+    """cosine, cyclic, plateau: the smallest learning rate."""
+    milestones: list[int] = field(default_factory=list)
+    """multi-step: epochs after which the learning rate is multiplied by gamma."""
+    gamma: float = 0.1
+    """multi-step, plateau: the factor."""
+    cycle_epochs: float = 4.0
+    """cyclic: length of a cycle in epochs."""
+    plateau_patience: int = 3
+    """plateau: epochs without a better value of the first monitor before the learning rate drops."""
+    scheduler_options: dict[str, Any] = field(default_factory=dict)
+    """one-cycle, cyclic, plateau: further arguments of torch's scheduler."""
+
+
+@dataclass(kw_only=True)
+class Data:
+    """Data."""
+
+    data_dir: str | None = None
+    """Folder with the data set."""
+    workers: int = 0
+    """Processes that load the data; 0: the training process itself."""
+
+
+@dataclass(kw_only=True)
+class Machine:
+    """Machine."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to train; auto: a GPU where there is one."""
+    precision: Literal["fp32", "tf32", "bf16", "fp16"] = "fp32"
+    """Precision of the forward pass; the weights stay in fp32."""
+    threads: int | None = None
+    """Threads for computing on the CPU; by default torch's own number."""
+    deterministic: bool = False
+    """Use deterministic algorithms only; slower on a GPU."""
+
+
+@dataclass(kw_only=True)
+class Saving:
+    """Checkpoints and logs."""
+
+    monitor: list[str] = field(default_factory=lambda: ["valid/loss:min"])
+    """Metrics to choose the best epochs by, as LOADER/METRIC:min or :max; the first decides best.pt."""
+    top_k: int = 1
+    """Best epochs to keep by each monitor."""
+    log_every_steps: int = 10
+    """How often metrics of a batch are logged; 0: never."""
+
+
+GROUPS = (Training, Optimization, Schedule, Data, Machine, Saving)

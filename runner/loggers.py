@@ -1,0 +1,147 @@
+"""Where a run's numbers go: TensorBoard, one event folder a loader, and one CSV file."""
+
+import csv
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from catalyst import dl
+from catalyst.core.logger import ILogger
+from torch import Tensor
+
+from assay.callbacks.errors import UsageError
+from assay.callbacks.writer import Writer
+
+CSV_COLUMNS = ["epoch", "loader", "metric", "value"]
+
+
+class TensorBoardLogger(ILogger):
+    """Writes to ``FOLDER/LOADER/``, and what belongs to no loader to ``FOLDER/run/``.
+
+    ==================== ======= =======================================================================
+    tag                  kind    content
+    ==================== ======= =======================================================================
+    ``METRIC/epoch``     scalar  the loader's metric; step = epoch
+    ``METRIC/batch``     scalar  a batch's metric, every ``log_every_steps`` steps; step = samples seen
+    ``config``           text    in ``run``: hyper-parameters, as YAML
+    (HPARAMS tab)        hparams in ``run``: those of them that are numbers, flags or strings
+    ==================== ======= =======================================================================
+
+    Callbacks get the writer of a loader by ``get_writer`` (see ``assay.callbacks.lookup``).
+
+    Args:
+        folder: where the event folders are made.
+        log_every_steps: how often batch metrics are written; 0: never.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], *, log_every_steps: int = 10):
+        super().__init__(log_batch_metrics=log_every_steps > 0, log_epoch_metrics=True)
+        if log_every_steps < 0:
+            raise UsageError(f"log_every_steps must be at least 0, got {log_every_steps}.")
+        self.folder = Path(folder)
+        self.log_every_steps = log_every_steps
+        self.writers_: dict[str, Writer] = {}
+
+    @property
+    def logger(self) -> dict[str, Writer]:
+        """The writers by event folder, under Catalyst's name for it."""
+        return self.writers_
+
+    def get_writer(self, loader_key: str) -> Writer:
+        """Return the writer of a loader's event folder; it is made when it is first asked for."""
+        if loader_key not in self.writers_:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self.writers_[loader_key] = Writer(SummaryWriter(str(self.folder / loader_key)))
+        return self.writers_[loader_key]
+
+    def log_metrics(self, metrics: Mapping[str, Any], scope: str, runner: dl.IRunner) -> None:
+        if scope == "batch" and self.log_every_steps:
+            if runner.loader_batch_step // runner.engine.num_processes % self.log_every_steps == 0:
+                self._log_batch(metrics, runner)
+        elif scope == "loader":
+            values = {f"{name}/epoch": float(value) for name, value in metrics.items()}
+            self.get_writer(runner.loader_key).scalars(values, runner.epoch_step)
+
+    def log_hparams(self, hparams: Mapping[str, Any], runner: dl.IRunner | None = None) -> None:
+        if not hparams:
+            return
+        import yaml
+
+        writer = self.get_writer("run")
+        writer.text("config", f"```yaml\n{yaml.safe_dump(dict(hparams), sort_keys=False)}```", 0)
+        plain = {name: value for name, value in hparams.items() if isinstance(value, bool | int | float | str)}
+        writer.submit(lambda sink: _write_hparams(sink, plain))
+
+    def log_image(self, tag: str, image: Any, runner: dl.IRunner, scope: str | None = None) -> None:
+        """Write a picture, [H, W, 3] uint8, for callbacks that use Catalyst's own ``runner.log_image``."""
+        self.get_writer(runner.loader_key).image(tag, lambda: image, runner.epoch_step)
+
+    def flush_log(self) -> None:
+        for writer in self.writers_.values():
+            writer.drain()
+
+    def close_log(self) -> None:
+        for writer in self.writers_.values():
+            writer.close()
+
+    def _log_batch(self, metrics: Mapping[str, Any], runner: dl.IRunner) -> None:
+        tensors = {name: value for name, value in metrics.items() if isinstance(value, Tensor)}
+        numbers = {f"{name}/batch": float(value) for name, value in metrics.items() if name not in tensors}
+        writer = self.get_writer(runner.loader_key)
+        if tensors:
+            values = torch.stack([value.detach().reshape(()).float() for value in tensors.values()])
+            writer.scalars_later([f"{name}/batch" for name in tensors], values, runner.sample_step)
+        if numbers:
+            writer.scalars(numbers, runner.sample_step)
+
+
+class MetricsCsv(ILogger):
+    """Appends every loader's metrics to a file with the columns epoch, loader, metric, value.
+
+    Epochs count from 1. Rows of an epoch that is run again, after a resume, are replaced.
+
+    Args:
+        path: the file.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]):
+        super().__init__(log_batch_metrics=False, log_epoch_metrics=True)
+        self.path = Path(path)
+
+    def log_metrics(self, metrics: Mapping[str, Any], scope: str, runner: dl.IRunner) -> None:
+        if scope != "loader":
+            return
+        rows = [(runner.epoch_step, runner.loader_key, name, float(value)) for name, value in metrics.items()]
+        is_new = not self.path.exists()
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with open(self.path, "a", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerows([CSV_COLUMNS, *rows] if is_new else rows)
+
+    def resume(self, last_epoch: int) -> None:
+        """Remove the rows of epochs after ``last_epoch``: a resumed run writes them again."""
+        if not self.path.exists():
+            return
+        with open(self.path, newline="") as file:
+            header, *rows = csv.reader(file)
+        kept = [row for row in rows if int(row[0]) <= last_epoch]
+        temporary = self.path.with_suffix(".tmp")
+        with open(temporary, "w", newline="") as file:
+            csv.writer(file, lineterminator="\n").writerows([header, *kept])
+        os.replace(temporary, self.path)
+
+
+def read_metrics(path: str | os.PathLike[str]) -> dict[tuple[int, str, str], float]:
+    """Return a ``metrics.csv`` as {(epoch, loader, metric): value}."""
+    with open(path, newline="") as file:
+        return {(int(row["epoch"]), row["loader"], row["metric"]): float(row["value"]) for row in csv.DictReader(file)}
+
+
+def _write_hparams(sink: Any, hparams: Mapping[str, Any]) -> None:
+    from torch.utils.tensorboard.summary import hparams as summaries
+
+    for summary in summaries(dict(hparams), {}):
+        sink.file_writer.add_summary(summary)

@@ -1,0 +1,79 @@
+"""Optimizers by name: those of ``torch.optim`` that step without a closure on dense tensors of any shape."""
+
+import inspect
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import nn
+
+from assay.callbacks.errors import UsageError, listing, unknown_name
+
+_UNFIT = {
+    "LBFGS": "it needs a closure",
+    "SparseAdam": "it takes sparse gradients only",
+    "Muon": "it takes matrices only",
+}
+
+
+def optimizer_names() -> list[str]:
+    """Return the names that ``make_optimizer`` knows."""
+    found = [name for name, item in vars(torch.optim).items() if inspect.isclass(item) and _is_optimizer(item)]
+    return sorted(name for name in found if name not in _UNFIT)
+
+
+def make_optimizer(
+    name: str,
+    parameters: Iterable[nn.Parameter],
+    *,
+    lr: float,
+    weight_decay: float | None = None,
+    momentum: float | None = None,
+    **options: Any,
+) -> torch.optim.Optimizer:
+    """Build an optimizer.
+
+    Args:
+        name: as in ``torch.optim``, in upper or lower case.
+        parameters: what to optimize.
+        lr: learning rate.
+        weight_decay: None: the optimizer's own default.
+        momentum: the optimizer's ``momentum``, or the first of its ``betas``; None: its own default.
+        options: any other argument of the optimizer.
+
+    Raises:
+        UsageError: the name is unknown or unfit, or the optimizer has no such argument.
+    """
+    optimizer = _find(name)
+    known = list(inspect.signature(optimizer).parameters)[1:]
+    arguments: dict[str, Any] = {"lr": lr, **options}
+    if weight_decay is not None:
+        arguments["weight_decay"] = weight_decay
+    if momentum is not None:
+        if "momentum" in known or "betas" not in known:
+            arguments["momentum"] = momentum
+        else:
+            default = inspect.signature(optimizer).parameters["betas"].default
+            arguments["betas"] = (momentum, *options.get("betas", default)[1:])
+    for argument in arguments:
+        if argument not in known:
+            raise UsageError(f"optimizer {optimizer.__name__} takes no {argument!r}; it takes {listing(known)}.")
+    try:
+        return optimizer(parameters, **arguments)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"optimizer {optimizer.__name__} refused {arguments}: {error}") from error
+
+
+def _find(name: str) -> type[torch.optim.Optimizer]:
+    unfit = {known.lower(): why for known, why in _UNFIT.items()}
+    names = {known.lower(): known for known in optimizer_names()}
+    if name.lower() in unfit:
+        raise UsageError(f"optimizer {name!r} does not fit: {unfit[name.lower()]}; there is {listing(names.values())}.")
+    if name.lower() not in names:
+        raise unknown_name("optimizer", name, names.values())
+    found: type[torch.optim.Optimizer] = getattr(torch.optim, names[name.lower()])
+    return found
+
+
+def _is_optimizer(item: type) -> bool:
+    return issubclass(item, torch.optim.Optimizer) and item is not torch.optim.Optimizer

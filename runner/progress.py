@@ -1,0 +1,87 @@
+"""What a run says while it runs: a bar in a terminal, and a line an epoch everywhere."""
+
+import math
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from catalyst import dl
+from torch import Tensor
+from tqdm import tqdm
+
+from assay.callbacks.host_copy import HostCopy
+
+
+class Progress(dl.Callback):
+    """Shows a bar with epoch, loader, time left and loss, and prints one line at the end of each epoch.
+
+    The bar is drawn only where stderr is a terminal. It refreshes by time: the loss is read from the device a few
+    times a second at the most, and by then it has arrived, so that no step waits for it.
+
+    Args:
+        refresh_s: seconds between two refreshes of the bar.
+        show_bar: whether to draw the bar; by default where stderr is a terminal.
+        clock: returns seconds.
+    """
+
+    def __init__(
+        self, *, refresh_s: float = 0.25, show_bar: bool | None = None, clock: Callable[[], float] = time.monotonic
+    ):
+        super().__init__(order=dl.CallbackOrder.External + 1)
+        self.refresh_s = refresh_s
+        self.show_bar = sys.stderr.isatty() if show_bar is None else show_bar
+        self.clock = clock
+        self.bar_: tqdm[Any] | None = None
+        self.loss_: HostCopy | None = None
+
+    def on_epoch_start(self, runner: dl.IRunner) -> None:
+        self.epoch_began_ = self.clock()
+
+    def on_loader_start(self, runner: dl.IRunner) -> None:
+        self.pending_steps_ = 0
+        self.loss_ = None
+        self.refreshed_ = self.clock()
+        if self.show_bar and runner.engine.is_main_process:
+            name = f"epoch {runner.epoch_step}/{runner.num_epochs} {runner.loader_key}"
+            self.bar_ = tqdm(desc=name, total=runner.loader_batch_len, leave=False, dynamic_ncols=True, unit="batch")
+
+    def on_batch_end(self, runner: dl.IRunner) -> None:
+        if self.bar_ is None:
+            return
+        self.pending_steps_ += 1
+        if self.clock() - self.refreshed_ < self.refresh_s:
+            return
+        if self.loss_ is not None and self.loss_.ready():
+            self.bar_.set_postfix(loss=f"{self.loss_.read().tolist():.4g}", refresh=False)
+        loss = runner.batch_metrics.get("loss")
+        self.loss_ = HostCopy(loss.reshape(())) if isinstance(loss, Tensor) else None
+        self.bar_.update(self.pending_steps_)
+        self.pending_steps_ = 0
+        self.refreshed_ = self.clock()
+
+    def on_loader_end(self, runner: dl.IRunner) -> None:
+        self._close()
+
+    def on_epoch_end(self, runner: dl.IRunner) -> None:
+        if runner.engine.is_main_process:
+            seconds = self.clock() - self.epoch_began_
+            print(epoch_line(runner.epoch_step, runner.num_epochs, runner.history[runner.epoch_step], seconds))
+            sys.stdout.flush()
+
+    def on_exception(self, runner: dl.IRunner) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        if self.bar_ is not None:
+            self.bar_.close()
+            self.bar_ = None
+
+
+def epoch_line(epoch: int, epochs: int, metrics: dict[str, dict[str, float]], seconds: float) -> str:
+    """Return one line on an epoch: its number, every loader's metrics, and how long it took."""
+    width = int(math.log10(max(1, epochs))) + 1
+    parts = [
+        f"{loader} " + " ".join(f"{name} {value:.4f}" for name, value in of.items()) for loader, of in metrics.items()
+    ]
+    return f"epoch {epoch:>{width}}/{epochs}  " + "  |  ".join(parts) + f"  |  {seconds:.1f} s"

@@ -1,0 +1,137 @@
+"""The folder of a run: what it was made with, and nothing left half-written."""
+
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from datetime import datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from assay.callbacks.errors import UsageError
+
+CONFIG = "config.yaml"
+ENVIRONMENT = "environment.json"
+_PACKAGES = (
+    "catalyst-assay", "catalyst", "torch", "torchvision", "accelerate", "torchmetrics", "albumentations", "numpy",
+    "opencv-python-headless", "tensorboard",
+)  # fmt: skip
+
+
+class RunFolder:
+    """A folder that holds exactly one run.
+
+    Args:
+        path: the folder.
+        created: whether it was not there before.
+    """
+
+    def __init__(self, path: Path, *, created: bool):
+        self.path = path
+        self.created = created
+
+    @classmethod
+    def create(cls, path: str | os.PathLike[str] | None, experiment_name: str) -> "RunFolder":
+        """Make the folder of a new run: ``path``, or ``runs/EXPERIMENT/YYYYmmdd-HHMMSS`` with a suffix if need be."""
+        if path is not None:
+            return cls._create_at(Path(path))
+        stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+        parent = Path("runs") / experiment_name
+        for number in range(1, 1000):
+            folder = parent / (stamp if number == 1 else f"{stamp}-{number}")
+            try:
+                folder.mkdir(parents=True)
+            except FileExistsError:
+                continue
+            return cls(folder, created=True)
+        raise UsageError(f"{parent} holds 1000 runs of this second already; pass --run-dir.")
+
+    @classmethod
+    def _create_at(cls, path: Path) -> "RunFolder":
+        if path.exists() and not path.is_dir():
+            raise UsageError(f"--run-dir {path} must be a folder, and is a file.")
+        if path.is_dir() and any(path.iterdir()):
+            holds = "a run already" if (path / CONFIG).exists() else "other files"
+            raise UsageError(f"--run-dir {path} holds {holds}: choose another, or go on with a run by --resume.")
+        created = not path.exists()
+        path.mkdir(parents=True, exist_ok=True)
+        return cls(path, created=created)
+
+    def write_config(self, fields: Mapping[str, Any]) -> None:
+        """Write every field of the experiment; ``--config`` takes the file back."""
+        (self.path / CONFIG).write_text(yaml.safe_dump(dict(fields), sort_keys=False))
+
+    def write_environment(self, experiment: str, device: torch.device, *, generated: bool) -> None:
+        """Write what the run was made with: versions, commit, command line, host and devices."""
+        environment = describe_environment(device) | {"experiment": experiment, "generated": generated}
+        (self.path / ENVIRONMENT).write_text(json.dumps(environment, indent=2) + "\n")
+
+    def discard(self) -> None:
+        """Remove what the run left, when it ended by wrong use before its first checkpoint."""
+        if self.created:
+            shutil.rmtree(self.path, ignore_errors=True)
+            return
+        for child in self.path.iterdir():
+            shutil.rmtree(child) if child.is_dir() else child.unlink()
+
+
+def read_config(run: Path) -> dict[str, Any]:
+    """Return the fields of a run."""
+    path = run / CONFIG
+    if not path.is_file():
+        raise UsageError(f"{run} is no run folder: it holds no {CONFIG}.")
+    return dict(yaml.safe_load(path.read_text()))
+
+
+def read_environment(run: Path) -> dict[str, Any]:
+    """Return what a run was made with."""
+    path = run / ENVIRONMENT
+    if not path.is_file():
+        raise UsageError(f"{run} is no run folder: it holds no {ENVIRONMENT}.")
+    return dict(json.loads(path.read_text()))
+
+
+def describe_environment(device: torch.device) -> dict[str, Any]:
+    """Return versions, git commit, command line, host and devices as plain values."""
+    return {
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "started": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "host": platform.node(),
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in _PACKAGES},
+        "cuda": torch.version.cuda,
+        "device": str(device),
+        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+        "cpus": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "git": _git(),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _git() -> dict[str, Any] | None:
+    """Return commit and dirtiness of the working directory's repository; None where there is none."""
+    try:
+        commit = _run_git("rev-parse", "HEAD")
+        return {"commit": commit, "dirty": bool(_run_git("status", "--porcelain"))}
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _run_git(*arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=True, timeout=10)
+    return done.stdout.strip()

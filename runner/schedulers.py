@@ -1,0 +1,164 @@
+"""Learning rate schedules by name, each with an optional linear warm-up."""
+
+import math
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch.optim import lr_scheduler
+
+from assay.callbacks.errors import UsageError, unknown_name
+
+SCHEDULERS = ("none", "cosine", "one-cycle", "multi-step", "cyclic", "plateau")
+
+
+class WarmUp:
+    """Raises the learning rate linearly over the first steps of another schedule.
+
+    The learning rate is the other schedule's, times ``step / steps`` until ``steps`` have been made. torch's own
+    ``SequentialLR`` cannot hold ``ReduceLROnPlateau``; this holds any.
+
+    Args:
+        scheduler: the schedule that goes on underneath.
+        steps: optimizer steps until the full learning rate is reached, at least 1.
+    """
+
+    def __init__(self, scheduler: Any, steps: int):
+        self.scheduler = scheduler
+        self.optimizer = scheduler.optimizer
+        self.steps = steps
+        self.made = 0
+        self._apply()
+
+    def batch_step(self) -> None:
+        """Count one optimizer step."""
+        if self.made < self.steps:
+            self._restore()
+            self.made += 1
+            self._apply()
+
+    def step(self, *metric: float) -> None:
+        """Step the schedule underneath."""
+        self._restore()
+        self.scheduler.step(*metric)
+        self._apply()
+
+    def get_last_lr(self) -> list[float]:
+        """Return the learning rate of each group, as it is now."""
+        return [float(group["lr"]) for group in self.optimizer.param_groups]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state of both schedules."""
+        return {"made": self.made, "targets": self._targets, "scheduler": self.scheduler.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what ``state_dict`` returned; the optimizer's own state is restored elsewhere."""
+        self.made, self._targets = state["made"], state["targets"]
+        self.scheduler.load_state_dict(state["scheduler"])
+
+    def _restore(self) -> None:
+        for group, target in zip(self.optimizer.param_groups, self._targets, strict=True):
+            group["lr"] = target
+
+    def _apply(self) -> None:
+        self._targets = [float(group["lr"]) for group in self.optimizer.param_groups]
+        for group, target in zip(self.optimizer.param_groups, self._targets, strict=True):
+            # The step that is made next is the one that counts, so that the first is not made at zero.
+            group["lr"] = target * min(1.0, (self.made + 1) / (self.steps + 1))
+
+
+def steps_by(name: str) -> str:
+    """Return whether a schedule steps by ``batch`` (optimizer step) or by ``epoch``."""
+    return "batch" if _canonical(name) in ("cosine", "one-cycle", "cyclic") else "epoch"
+
+
+def make_scheduler(
+    name: str,
+    optimizer: torch.optim.Optimizer,
+    *,
+    epochs: int,
+    steps_per_epoch: int,
+    warmup_epochs: float = 0.0,
+    lr_min: float = 0.0,
+    milestones: Sequence[int] = (),
+    gamma: float = 0.1,
+    cycle_epochs: float = 4.0,
+    plateau_patience: int = 3,
+    minimize: bool = True,
+    **options: Any,
+) -> Any:
+    """Build a schedule.
+
+    Args:
+        name: one of ``SCHEDULERS``; ``steps_by`` tells when to step it.
+        optimizer: whose learning rate it sets; that rate is the schedule's largest.
+        epochs: length of the run.
+        steps_per_epoch: optimizer steps an epoch.
+        warmup_epochs: length of a linear warm-up; of ``one-cycle``, of its rising part.
+        lr_min: ``cosine``, ``cyclic``, ``plateau``: the smallest learning rate.
+        milestones: ``multi-step``: epochs after which the learning rate is multiplied by ``gamma``.
+        gamma: ``multi-step`` and ``plateau``: the factor.
+        cycle_epochs: ``cyclic``: length of a cycle.
+        plateau_patience: ``plateau``: epochs without a better metric before the learning rate drops.
+        minimize: ``plateau``: whether a smaller metric is better.
+        options: any other argument of torch's scheduler, for ``one-cycle``, ``cyclic`` and ``plateau``.
+
+    Returns:
+        The scheduler; None for ``none`` without a warm-up.
+
+    Raises:
+        UsageError: the name is unknown, or an argument does not fit.
+    """
+    name = _canonical(name)
+    steps, warmup_steps = epochs * steps_per_epoch, round(warmup_epochs * steps_per_epoch)
+    if warmup_steps >= steps:
+        raise UsageError(f"warmup_epochs must be less than epochs ({epochs}), got {warmup_epochs}.")
+    if name == "none" and not warmup_steps and not options:
+        return None
+    lr = [float(group["lr"]) for group in optimizer.param_groups]
+    cycle_momentum = "momentum" in optimizer.defaults or "betas" in optimizer.defaults
+    make: Callable[..., Any] = lr_scheduler.LambdaLR
+    arguments: dict[str, Any] = {"lr_lambda": lambda epoch: 1.0}
+    if name == "cosine":
+        arguments = {"lr_lambda": [partial(_cosine, steps=steps, low=lr_min / one) for one in lr]}
+    elif name == "multi-step":
+        arguments = {"lr_lambda": partial(_multi_step, milestones=sorted(milestones), gamma=gamma)}
+    elif name == "one-cycle":
+        make = lr_scheduler.OneCycleLR
+        # One step more than is made: torch computes the rate of a step after the last one too.
+        arguments = {"max_lr": lr, "total_steps": steps + 1, "cycle_momentum": cycle_momentum}
+        if warmup_steps:
+            arguments["pct_start"], warmup_steps = warmup_steps / steps, 0
+    elif name == "cyclic":
+        make = lr_scheduler.CyclicLR
+        half = max(1, round(cycle_epochs * steps_per_epoch / 2))
+        arguments = {"base_lr": lr_min, "max_lr": lr, "step_size_up": half, "cycle_momentum": cycle_momentum}
+    elif name == "plateau":
+        make = lr_scheduler.ReduceLROnPlateau
+        mode = "min" if minimize else "max"
+        arguments = {"mode": mode, "factor": gamma, "patience": plateau_patience, "min_lr": lr_min}
+    try:
+        scheduler = make(optimizer, **{**arguments, **options})
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"scheduler {name!r} refused its arguments: {error}.") from error
+    return WarmUp(scheduler, warmup_steps) if warmup_steps else scheduler
+
+
+def _canonical(name: str) -> str:
+    canonical = name.replace("_", "-").lower()
+    if canonical not in SCHEDULERS:
+        raise unknown_name("scheduler", name, SCHEDULERS)
+    return canonical
+
+
+# In closed form a factor depends on nothing but the count of steps, so a resumed run may be made longer.
+
+
+def _cosine(step: int, *, steps: int, low: float) -> float:
+    return low + (1.0 - low) * 0.5 * (1.0 + math.cos(math.pi * min(1.0, step / steps)))
+
+
+def _multi_step(epoch: int, *, milestones: Sequence[int], gamma: float) -> float:
+    return float(gamma ** bisect_right(milestones, epoch))

@@ -1,0 +1,63 @@
+"""Chance as a function: what is drawn follows from a seed, an epoch and an index, and from nothing else."""
+
+import random
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate.data_loader import get_sampler
+from catalyst.utils.misc import set_global_seed
+from torch.utils.data import DataLoader
+
+
+def mix(*numbers: int) -> int:
+    """Return one 32-bit seed from several non-negative numbers; any change in one gives an unrelated seed."""
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
+
+
+def seed_everything(*numbers: int) -> None:
+    """Seed Python's, NumPy's and torch's generators, on every device, with ``mix(*numbers)``."""
+    set_global_seed(mix(*numbers))
+
+
+def seed_order(loader: DataLoader[Any], seed: int, epoch: int) -> None:
+    """Make the order of a loader's next pass, and its augmentation, a function of seed and epoch.
+
+    Every rank draws the same order. Samplers with a ``generator`` (those of torch that draw at random) are
+    seeded; samplers and data sets with ``set_epoch`` are told the epoch.
+    """
+    sampler = get_sampler(loader)
+    if hasattr(sampler, "generator"):
+        generator = sampler.generator = sampler.generator or torch.Generator()
+        generator.manual_seed(mix(seed, epoch))
+    # Accelerate's loader tells sampler and data set its own count of passes, which a resumed run starts anew.
+    for part in (loader, sampler, loader.dataset):
+        if hasattr(part, "set_epoch"):
+            part.set_epoch(epoch)
+
+
+def rng_state() -> dict[str, Any]:
+    """Return the state of every generator of this process, in types that ``weights_only=True`` loads."""
+    name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)  # type: ignore[misc]
+    return {
+        "python": random.getstate(),
+        "numpy": [
+            name,
+            torch.from_numpy(np.asarray(keys).astype(np.int64)),
+            int(position),
+            int(has_gauss),
+            float(cached),
+        ],
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def set_rng_state(state: dict[str, Any]) -> None:
+    """Restore what ``rng_state`` returned."""
+    name, keys, position, has_gauss, cached = state["numpy"]
+    random.setstate(state["python"])
+    np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, cached))
+    torch.set_rng_state(state["torch"])
+    if torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(state["cuda"])

@@ -1,0 +1,150 @@
+"""From an experiment to a run: folder, training, and the words at its end."""
+
+import dataclasses
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import cv2
+import torch
+from torch.utils.data import DataLoader
+
+from assay.callbacks.errors import UsageError, listing
+
+from .checkpoints import Checkpoints, find_checkpoint
+from .dict_runner import DictRunner
+from .early_stopping import EarlyStopping
+from .engine import Engine
+from .experiment import Experiment
+from .monitor import Monitor, parse_monitors
+from .progress import Progress
+from .run_folder import RunFolder
+from .seeding import seed_everything
+
+
+def train(
+    experiment: Experiment,
+    *,
+    name: str,
+    run_dir: str | os.PathLike[str] | None = None,
+    resume: str | os.PathLike[str] | None = None,
+) -> Path:
+    """Train an experiment in a run folder of its own, and print what came of it.
+
+    Args:
+        experiment: what to train.
+        name: what the run belongs to: ``runs/NAME/`` holds it, and ``--resume`` finds the experiment by it.
+        run_dir: the run folder; by default a new one with the time in its name.
+        resume: a run folder to go on with instead.
+
+    Returns:
+        The run folder.
+
+    Raises:
+        UsageError: wrong use; a run folder that was made is removed again, unless it holds a checkpoint.
+    """
+    monitors = parse_monitors(experiment.monitor)
+    engine = prepare_machine(experiment)
+    if resume is not None:
+        find_checkpoint(resume)
+        folder = RunFolder(Path(resume), created=False)
+    else:
+        folder = RunFolder.create(run_dir, Path(name).stem)
+    try:
+        folder.write_config(dataclasses.asdict(experiment))
+        if resume is None:
+            folder.write_environment(name, engine.device, generated=experiment.generated)
+        print(f"run folder: {folder.path}")
+        runner = _run(experiment, engine, monitors, folder.path, name, resume)
+    except UsageError:
+        if resume is None and not (folder.path / "checkpoints" / "last.pt").exists():
+            folder.discard()
+        raise
+    print(summary(runner, monitors, folder.path))
+    return folder.path
+
+
+def prepare_machine(experiment: Experiment) -> Engine:
+    """Set threads, seeds and determinism for the process, and return the engine."""
+    if experiment.threads is not None:
+        torch.set_num_threads(experiment.threads)
+        cv2.setNumThreads(experiment.threads)
+    if experiment.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True)
+        torch.backends.cudnn.benchmark = False
+    engine = Engine(experiment.device, experiment.precision)
+    seed_everything(experiment.seed)
+    return engine
+
+
+def summary(runner: DictRunner, monitors: list[Monitor], folder: Path) -> str:
+    """Return the last lines of a run: best epoch with its metrics, folder, and how to look at it."""
+    best = monitors[0].best(runner.history)
+    lines = []
+    if runner.epoch_step < runner.num_epochs:
+        lines.append(f"stopped early after epoch {runner.epoch_step}: {monitors[0].name} no longer got better")
+    if best is None:
+        lines.append(f"no best epoch: {monitors[0].name} was never finite")
+    else:
+        metrics = runner.history[best]
+        values = [f"{key}/{name} {value:.4f}" for key, of in metrics.items() for name, value in of.items()]
+        lines.append(f"best epoch: {best} by {monitors[0].name} ({', '.join(values)})")
+    lines.append(f"run folder: {folder}")
+    lines.append(f"look at it: tensorboard --logdir {folder} --samples_per_plugin images=200")
+    return "\n".join(lines)
+
+
+def _run(
+    experiment: Experiment,
+    engine: Engine,
+    monitors: list[Monitor],
+    folder: Path,
+    name: str,
+    resume: str | os.PathLike[str] | None,
+) -> DictRunner:
+    loaders = experiment.get_loaders()
+    for monitor in monitors:
+        if monitor.loader not in loaders:
+            raise UsageError(f"monitor {monitor.name!r}: there is no such loader; there is {listing(loaders)}.")
+    seed_everything(experiment.seed)
+    model = experiment.get_model()
+    optimizer = experiment.get_optimizer(model)
+    fields = dataclasses.asdict(experiment)
+    callbacks: dict[str, Any] = {str(i): callback for i, callback in enumerate(experiment.get_callbacks())}
+    extra = {"experiment": name, "config": fields}
+    callbacks["checkpoints"] = Checkpoints(folder / "checkpoints", monitors, top_k=experiment.top_k, extra=extra)
+    callbacks["progress"] = Progress()
+    if experiment.patience is not None:
+        callbacks["early_stopping"] = EarlyStopping(monitors[0], experiment.patience)
+    runner = DictRunner(
+        input_key=experiment.input_key,
+        losses=experiment.losses,
+        accumulate_steps=experiment.accumulate_steps,
+        clip_grad_norm=experiment.clip_grad_norm,
+        clip_grad_value=experiment.clip_grad_value,
+        scheduler_step=experiment.scheduler_step,
+        scheduler_metric=monitors[0].name,
+        log_every_steps=experiment.log_every_steps,
+    )
+    runner.train(
+        engine=engine,
+        loaders=loaders,
+        model=model,
+        criterion=experiment.get_criterion(),
+        optimizer=optimizer,
+        scheduler=experiment.get_scheduler(optimizer, _steps_per_epoch(experiment, loaders, engine)),
+        callbacks=callbacks,
+        seed=experiment.seed,
+        hparams=fields,
+        num_epochs=experiment.epochs,
+        logdir=str(folder),
+        resume=None if resume is None else str(resume),
+    )
+    return runner
+
+
+def _steps_per_epoch(experiment: Experiment, loaders: dict[str, DataLoader[Any]], engine: Engine) -> int:
+    batches = sum(len(loader) for key, loader in loaders.items() if key.startswith("train"))
+    return max(1, math.ceil(batches / (int(engine.num_processes) * experiment.accumulate_steps)))
