@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import torch
 from catalyst import dl
 from torch import Tensor
 
@@ -23,6 +24,8 @@ from .writer import Writer
 
 class BestWorstBatches(Diagnostic):
     """Shows the best and the worst batch of every epoch, for each loader and each of one or several metrics.
+
+    Loaders for inference are left out: they have no metric.
 
     Each sample is shown with its id, truth, prediction and loss, framed green where the prediction is right and
     red where it is wrong: of the worst batch the samples of the largest loss, of the best those of the smallest.
@@ -90,13 +93,16 @@ class BestWorstBatches(Diagnostic):
         }
 
     def observe(self, runner: dl.IRunner) -> None:
+        if runner.is_infer_loader:
+            return
         scores = {metric: self._score(runner, metric) for metric in self.measures_}
-        position = runner.loader_sample_step - runner.batch_size
+        position, first = _place(runner)
         parts = {name: _detached(pick(runner.batch, key, type(self).__name__)) for name, key in self.keys.items()}
-        parts["sample_id"] = runner.batch.get(self.sample_id_key, range(position, position + runner.batch_size))
+        parts["sample_id"] = runner.batch.get(self.sample_id_key, range(first, first + runner.batch_size))
+        _check_images(self.keys["image"], parts["image"])
         self._settle()
-        samples = partial(_with_losses, runner, runner.batch, parts)
-        self.pending_ = partial(self._compare, scores, runner.loader_batch_step, samples)
+        samples = partial(_with_losses, runner, runner.batch if hasattr(runner, "sample_losses") else None, parts)
+        self.pending_ = partial(self._compare, scores, position, samples)
 
     def report(self, runner: dl.IRunner, writer: Writer) -> None:
         self._settle()
@@ -136,9 +142,10 @@ class BestWorstBatches(Diagnostic):
 
     def _title(self, runner: dl.IRunner, kind: str, metric: str, candidate: measures.Candidate) -> list[str]:
         mark = "" if np.isfinite(candidate.score) else "  NOT FINITE"
+        batches = runner.loader_batch_len * runner.engine.num_processes
         return [
             f"{kind} {runner.loader_key} batch by {metric}: {format_score(candidate.score)}{mark}",
-            f"epoch {runner.epoch_step}, batch {candidate.position} of {runner.loader_batch_len}",
+            f"epoch {runner.epoch_step}, batch {candidate.position} of {batches}",
         ]
 
     def _draw(self, samples: Mapping[str, Any], title: list[str]) -> np.ndarray:
@@ -163,13 +170,32 @@ def _at_least_one(name: str, value: int) -> int:
     return value
 
 
+def _check_images(key: str, images: Any) -> None:
+    channels = images.shape[1] if isinstance(images, Tensor) and images.ndim == 4 else 1
+    if not isinstance(images, Tensor) or images.ndim not in (3, 4) or channels not in (1, 3, 4):
+        got = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
+        raise UsageError(f"image_key={key!r} must be [N, C, H, W] with 1, 3 or 4 channels, or [N, H, W], got {got}.")
+    if not images.is_floating_point() and images.dtype not in (torch.uint8, torch.bool):
+        raise UsageError(f"image_key={key!r} must hold floating point, uint8 or bool, got {images.dtype}.")
+
+
+def _place(runner: dl.IRunner) -> tuple[int, int]:
+    """Return the place of the batch in the loader, from 1, and that of its first sample, from 0.
+
+    Catalyst counts every batch once a rank; the ranks take the batches in turn.
+    """
+    ranks, rank = runner.engine.num_processes, runner.engine.process_index
+    before = runner.loader_sample_step - ranks * runner.batch_size
+    return runner.loader_batch_step - ranks + rank + 1, before + rank * runner.loader_batch_size
+
+
 def _detached(part: Any) -> Any:
     return part.detach() if isinstance(part, Tensor) else part
 
 
-def _with_losses(runner: dl.IRunner, batch: Mapping[str, Any], parts: dict[str, Any]) -> dict[str, Any]:
-    """Add the loss of each sample, by the runner's own rule where it has one, or else by its criterion."""
-    if hasattr(runner, "sample_losses"):
+def _with_losses(runner: dl.IRunner, batch: Mapping[str, Any] | None, parts: dict[str, Any]) -> dict[str, Any]:
+    """Add the loss of each sample: by the runner's own rule, for which it wants the batch, or by its criterion."""
+    if batch is not None:
         loss = runner.sample_losses(batch)
     elif callable(runner.criterion):
         loss = sample_losses(runner.criterion, parts["output"], parts["target"])

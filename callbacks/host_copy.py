@@ -1,5 +1,7 @@
 """Device tensors on their way to the host, read later without making the step wait."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -32,3 +34,7 @@ class HostCopy:
         if self._arrived is not None:
             self._arrived.synchronize()
         return self._host
+
+    def __getstate__(self) -> dict[str, Any]:
+        # On its way to another process it has to have arrived, and an event cannot travel.
+        return {"_host": self.read(), "_arrived": None}

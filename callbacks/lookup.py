@@ -1,5 +1,6 @@
 """Finding the TensorBoard writer of any Catalyst runner."""
 
+import time
 from typing import Any, Protocol, runtime_checkable
 from weakref import WeakKeyDictionary
 
@@ -55,9 +56,32 @@ def _stock_writer(logger: dl.TensorboardLogger, loader_key: str) -> Writer:
     if loader_key not in writers:
         # The stock logger opens an event file when it first logs, which may be after the first picture.
         logger._check_loader_key(loader_key=loader_key)
-        writers[loader_key] = Writer(_sink(logger, loader_key))
+        writers[loader_key] = Writer(_StockSink(logger.loggers[loader_key]))
     return writers[loader_key]
 
 
-def _sink(logger: dl.TensorboardLogger, loader_key: str) -> Any:
-    return logger.loggers[loader_key]
+class _StockSink:
+    """A tensorboardX ``SummaryWriter`` whose ``flush`` waits until all is in the file.
+
+    Its own flushes the file and leaves behind what is still in the queue before it, so that a run that fails
+    would lose its last pictures. The queue's worker writes one event before it takes the next: once it has taken
+    an empty event, those before it are written.
+    """
+
+    def __init__(self, writer: Any):
+        self._writer = writer
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._writer, name)
+
+    def flush(self) -> None:
+        from tensorboardX.proto.event_pb2 import Event
+
+        if self._writer.all_writers is None:  # closed
+            return
+        for writer in self._writer.all_writers.values():
+            events = writer.event_writer
+            events.add_event(Event(wall_time=time.time()))
+            while events._event_queue.qsize() and events._worker.is_alive():
+                time.sleep(0.001)
+        self._writer.flush()

@@ -1,7 +1,7 @@
 """Metrics of torchmetrics, exact over the epoch."""
 
 from collections.abc import Mapping, Sequence
-from functools import partial
+from typing import Any
 
 import torch
 import torchmetrics
@@ -10,17 +10,11 @@ from torch import Tensor
 
 from .errors import UsageError, unknown_name
 from .keys import OUTPUT_KEY, TARGET_KEY, pick
+from .measures.class_metric import CLASS_METRICS, ClassMetric
 
 TASKS = ("binary", "multiclass", "multilabel")
 
-_BY_NAME = {
-    "accuracy": partial(torchmetrics.Accuracy, average="micro"),
-    "balanced_accuracy": partial(torchmetrics.Recall, average="macro"),
-    "f1": partial(torchmetrics.F1Score, average="macro"),
-    "iou": partial(torchmetrics.JaccardIndex, average="macro"),
-    "precision": partial(torchmetrics.Precision, average="macro"),
-    "recall": partial(torchmetrics.Recall, average="macro"),
-}
+_NAMES = ("accuracy", *CLASS_METRICS)
 
 
 class Metrics(dl.Callback):
@@ -37,9 +31,10 @@ class Metrics(dl.Callback):
     =========================== ==============================================================
 
     Args:
-        metrics: names (accuracy, balanced_accuracy, f1, iou, precision, recall; all but accuracy are means over
-            classes), or a mapping from the name to log to one of these or to a ``torchmetrics.Metric``. A metric
-            by name sees decided classes, a ``torchmetrics.Metric`` of yours sees the output as it is.
+        metrics: one or several names (accuracy, balanced_accuracy, f1, iou, precision, recall; all but accuracy are
+            means over classes), or a mapping from the name to log to one of these or to a ``torchmetrics.Metric``. A
+            metric by name sees decided classes, a ``torchmetrics.Metric`` of yours sees the output as it is. Which
+            classes a mean is over, see ``ClassMetric``; accuracy of ``multilabel`` is that of all labels.
         task: ``multiclass`` (output [N, C, ...], the largest wins), ``binary`` (output [N, ...], positive means
             yes) or ``multilabel`` (output [N, C, ...], positive means yes). For metrics by name.
         num_classes: C, for metrics by name; ``class_names`` may stand in for it.
@@ -53,7 +48,7 @@ class Metrics(dl.Callback):
 
     def __init__(
         self,
-        metrics: Sequence[str] | Mapping[str, str | torchmetrics.Metric] = ("accuracy",),
+        metrics: str | Sequence[str] | Mapping[str, str | torchmetrics.Metric] = ("accuracy",),
         *,
         task: str = "multiclass",
         num_classes: int | None = None,
@@ -64,12 +59,15 @@ class Metrics(dl.Callback):
         super().__init__(order=dl.CallbackOrder.Metric)
         if task not in TASKS:
             raise unknown_name("task", task, TASKS)
+        if class_names is not None and num_classes not in (None, len(class_names)):
+            raise UsageError(f"num_classes must be that of class_names, {len(class_names)}, got {num_classes}.")
         self.task = task
         self.class_names = class_names
         self.num_classes = num_classes if class_names is None else len(class_names)
         self.output_key = output_key
         self.target_key = target_key
-        named = metrics if isinstance(metrics, Mapping) else {name: name for name in metrics}
+        names = [metrics] if isinstance(metrics, str) else metrics
+        named = names if isinstance(names, Mapping) else {name: name for name in names}
         self.by_name = {name: self._build(metric) for name, metric in named.items() if isinstance(metric, str)}
         self.by_object = {name: metric for name, metric in named.items() if not isinstance(metric, str)}
 
@@ -109,13 +107,19 @@ class Metrics(dl.Callback):
         return [f"{name}/{label}" for label in classes]
 
     def _build(self, name: str) -> torchmetrics.Metric:
-        if name not in _BY_NAME:
-            raise unknown_name("metric", name, _BY_NAME, note=" (a torchmetrics.Metric may be given instead)")
-        if self.task != "binary" and self.num_classes is None:
+        if name not in _NAMES:
+            raise unknown_name("metric", name, _NAMES, note=" (a torchmetrics.Metric may be given instead)")
+        num_classes = 2 if self.task == "binary" else self.num_classes
+        if num_classes is None:
             raise UsageError(f"Metrics(metrics={name!r}) needs num_classes or class_names for the task {self.task!r}.")
+        if name == "balanced_accuracy" and self.task == "multilabel":
+            raise UsageError("balanced_accuracy is for the tasks 'binary' and 'multiclass', got 'multilabel'.")
+        if name in CLASS_METRICS:
+            return ClassMetric(name, self.task, num_classes)
+        task: Any = self.task
         # Checking values, as torchmetrics would, reads every batch from the device.
-        return _BY_NAME[name](
-            task=self.task, num_classes=self.num_classes, num_labels=self.num_classes, validate_args=False
+        return torchmetrics.Accuracy(
+            task=task, average="micro", num_classes=num_classes, num_labels=num_classes, validate_args=False
         )
 
 

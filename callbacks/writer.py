@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from torch import Tensor
 
+from .errors import UsageError
 from .host_copy import HostCopy
 
 
@@ -31,9 +32,14 @@ class Writer:
     Args:
         sink: a ``SummaryWriter`` bound to the event folder. None: nothing is kept, for ranks that do not write.
         queue_size: number of pieces of work that may wait, at least 1.
+
+    Raises:
+        UsageError: ``queue_size`` is out of range.
     """
 
     def __init__(self, sink: Sink | None, *, queue_size: int = 64):
+        if queue_size < 1:
+            raise UsageError(f"queue_size must be at least 1, got {queue_size}.")
         self._sink = sink
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="assay-writer")
         self._slots = BoundedSemaphore(queue_size)
@@ -76,6 +82,10 @@ class Writer:
             return
         self._slots.acquire()
         self._thread.submit(self._run, work)
+
+    def flush(self) -> None:
+        """Have all that was queued until now put into the event file, without waiting for it."""
+        self.submit(lambda sink: sink.flush())
 
     def drain(self) -> None:
         """Wait until all that was queued is in the event file; raise what went wrong on the way."""

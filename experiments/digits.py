@@ -1,7 +1,7 @@
 """Handwritten digits: 1,797 real grey images of 8 x 8 pixels in ten classes, shipped inside scikit-learn.
 
 Source: the test set of the UCI "Optical Recognition of Handwritten Digits" data, in scikit-learn's copy. Every
-fifth image is held out for validation, so that each part holds all classes in equal shares.
+fifth image is held out for validation.
 """
 
 from dataclasses import dataclass, field

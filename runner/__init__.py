@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .losses import LossTerm
     from .monitor import Monitor
     from .progress import Progress
-    from .train import train
+    from .training import train
 
 _HOMES = {
     "Augmented": "data",
@@ -35,7 +35,7 @@ _HOMES = {
     "Progress": "progress",
     "TensorBoardLogger": "loggers",
     "load_checkpoint": "checkpoints",
-    "train": "train",
+    "train": "training",
 }
 
 __all__ = [

@@ -3,8 +3,10 @@
 import argparse
 import os
 import sys
+import sysconfig
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import NoReturn
 
@@ -16,6 +18,10 @@ FAILED, USAGE, INTERRUPTED = 1, 2, 130
 
 _DESCRIPTION = "Trains vision models, and shows in TensorBoard what they do."
 _EPILOG = "assay train EXP --help lists the fields of an experiment."
+_TRAIN_USAGE = "assay train EXP [--config FILE] [--FIELD VALUE ...] [--run-dir DIR] [--resume RUN]"
+
+_STDLIB = sysconfig.get_path("stdlib")
+_PACKAGE_FOLDERS = {"site-packages", "dist-packages"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -40,20 +46,16 @@ def _dispatch(arguments: list[str]) -> int:
     parser = _Parser(prog="assay", description=_DESCRIPTION, epilog=_EPILOG)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=_Parser)
     commands.add_parser("list", help="name the experiments")
-    train = commands.add_parser(
-        "train", help="train an experiment: assay train EXP [--FIELD VALUE ...]", add_help=False
-    )
-    train.add_argument("experiment", metavar="EXP")
-    train.add_argument("arguments", nargs=argparse.REMAINDER)
-    if arguments[:1] == ["train"] and (len(arguments) == 1 or arguments[1] in ("-h", "--help")):
-        train.description = "Train an experiment. EXP is a name that `assay list` shows, or a path to a file of yours."
-        train.epilog = _EPILOG
-        train.print_help()
-        return 0 if len(arguments) > 1 else _complain("train: EXP is missing; `assay list` names them", USAGE)
-    if arguments[:1] == ["list"] and len(arguments) == 1:
-        return _list()
-    if arguments and not arguments[0].startswith("-") and arguments[0] not in ("list", "train"):
-        raise unknown_name("command", arguments[0], ["list", "train"])
+    train = commands.add_parser("train", help="train an experiment", usage=_TRAIN_USAGE, epilog=_EPILOG)
+    train.add_argument("experiment", metavar="EXP", help="a name that `assay list` shows, or a path to a file of yours")
+    train.add_argument("arguments", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    first, second = [*arguments, "", ""][:2]
+    if first == "train" and second not in ("-h", "--help") and (not second or second.startswith("-")):
+        raise UsageError("train needs an experiment first: assay train EXP; `assay list` names them.")
+    if not first:
+        raise UsageError("a command is missing: 'list' or 'train'; `assay --help` explains them.")
+    if not first.startswith("-") and first not in commands.choices:
+        raise unknown_name("command", first, commands.choices)
     parsed = parser.parse_args(arguments)
     return _train(parsed.experiment, parsed.arguments) if parsed.command == "train" else _list()
 
@@ -70,10 +72,11 @@ def _train(name: str, arguments: list[str]) -> int:
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # its import asks the network for the newest version
     experiment_class = find_experiment(name)
     from .parser import parse_experiment
-    from .train import train
+    from .training import train
 
     experiment, options = parse_experiment(experiment_class, name, arguments)
-    name = os.path.abspath(name) if os.path.exists(name) and ("/" in name or name.endswith(".py")) else name
+    if name not in experiment_names():
+        name = os.path.abspath(name)  # so that the run finds its file again from anywhere
     train(experiment, name=name, run_dir=options["run_dir"], resume=options["resume"])
     return 0
 
@@ -84,7 +87,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _complain(message: str, code: int) -> int:
-    print(f"assay: error: {message}", file=sys.stderr)
+    print(f"assay: error: {' '.join(message.split())}", file=sys.stderr)
     return code
 
 
@@ -95,10 +98,14 @@ def _complain_with_users_frames(error: Exception) -> int:
         frame = frame.tb_next
     if frame is not None:
         traceback.print_exception(type(error), error, frame)
-    message = " ".join(str(error).split())
-    return _complain(f"{type(error).__name__}: {message} (--debug shows the traceback)", FAILED)
+    return _complain(f"{type(error).__name__}: {error} (--debug shows the traceback)", FAILED)
 
 
 def _is_users(frame: TracebackType) -> bool:
+    """Whether code is the user's: an experiment, or what it imports that is neither ours nor a library's."""
     module = str(frame.tb_frame.f_globals.get("__name__", ""))
-    return module.startswith(("assay_user_", "assay.experiments."))
+    if module.startswith(("assay_user_", "assay.experiments.")):
+        return True
+    file = Path(frame.tb_frame.f_code.co_filename)
+    is_library = not file.is_file() or file.is_relative_to(_STDLIB) or not _PACKAGE_FOLDERS.isdisjoint(file.parts)
+    return not module.startswith("assay.") and not is_library

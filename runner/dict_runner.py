@@ -1,6 +1,6 @@
 """A Catalyst runner for data sets and models that speak in dicts."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,8 @@ class DictRunner(dl.Runner):
             over all samples of the group; what is left at the end of a loader makes a last, smaller group.
         clip_grad_norm: largest norm of the gradient of all parameters together; None: no limit.
         clip_grad_value: largest absolute value of an element of the gradient; None: no limit.
-        scheduler_step: whether the scheduler steps by ``batch`` (optimizer step) or by ``epoch``.
+        scheduler_step: whether the scheduler steps by ``batch`` (optimizer step) or by ``epoch``;
+            ``ReduceLROnPlateau`` always steps by epoch.
         scheduler_metric: what ``ReduceLROnPlateau`` watches, as ``LOADER/METRIC``.
         log_every_steps: how often batch metrics are logged.
 
@@ -82,6 +83,8 @@ class DictRunner(dl.Runner):
         log_every_steps: int = 10,
     ):
         super().__init__(model=model, engine=engine)
+        self.engine: Any = engine
+        self.epoch_step: int = 0
         self.batch: Any = None
         if accumulate_steps < 1:
             raise UsageError(f"accumulate_steps must be at least 1, got {accumulate_steps}.")
@@ -109,9 +112,36 @@ class DictRunner(dl.Runner):
                 checkpoint), ``valid_loader``, ``valid_metric``, ``minimize_valid_metric``, ``verbose``,
                 ``load_best_on_end``.
         """
-        precision = "fp16" if fp16 else "fp32"
-        engine = engine or self.engine or Engine("cpu" if cpu else "auto", precision)
-        super().train(engine=engine, **options)
+        super().train(engine=engine or self.engine or _make_engine(cpu, fp16), **options)
+
+    def predict_loader(
+        self,
+        *,
+        loader: DataLoader[Any],
+        model: nn.Module | Mapping[str, nn.Module] | None = None,
+        engine: Engine | None = None,
+        seed: int = 42,
+        resume: str | None = None,
+        cpu: bool = False,
+        fp16: bool = False,
+    ) -> Iterator[dict[str, Any]]:
+        """Yield the named outputs for each batch of a loader.
+
+        Args:
+            loader: gives dicts; no target is needed.
+            model: by default the runner's own.
+            engine: see ``train``; after ``train``, by default the one of the run.
+            seed: seed of what the model or the loader draws.
+            resume: a run folder or a checkpoint to load the weights from.
+            cpu: see ``train``.
+            fp16: see ``train``.
+        """
+        self.engine = engine or self.engine or _make_engine(cpu, fp16)
+        if model is not None:
+            self.model = model
+        if resume is not None:
+            self.load_model_state(load_checkpoint(resume)["model"])
+        yield from super().predict_loader(loader=loader, engine=self.engine, seed=seed)
 
     # -- what a run is made of ------------------------------------------------------------------------------------
 
@@ -161,6 +191,11 @@ class DictRunner(dl.Runner):
             raise
         return self
 
+    def log_hparams(self, *args: Any, **kwargs: Any) -> None:
+        """Hand the hyper-parameters to the loggers; a resumed run has logged them already."""
+        if self._resume is None:
+            super().log_hparams(*args, **kwargs)
+
     def on_experiment_start(self, runner: dl.IRunner) -> None:
         self.history = {}
         super().on_experiment_start(runner)
@@ -186,6 +221,8 @@ class DictRunner(dl.Runner):
                 f"loader {self.loader_key!r} must give dicts, got a {kind}: let the data set return a dict an item, "
                 "for example {'image': ..., 'target': ..., 'sample_id': ...}."
             )
+        # Catalyst takes the length of the first part as the batch size; of a nested dict that is its number of keys.
+        self.batch = dict(sorted(self.batch.items(), key=lambda item: isinstance(item[1], Mapping)))
         super().on_batch_start(runner)
 
     def _run_loader(self) -> None:
@@ -198,8 +235,7 @@ class DictRunner(dl.Runner):
     def _run_epoch(self) -> None:
         super()._run_epoch()
         self.history[self.epoch_step] = {key: dict(self.epoch_metrics[key]) for key in self.loaders}
-        if self.scheduler_step == "epoch":
-            self._step_schedulers()
+        self._step_schedulers("epoch")
 
     def _close_log(self, runner: dl.IRunner) -> None:
         self.close_log()
@@ -289,15 +325,15 @@ class DictRunner(dl.Runner):
         for scheduler in _by_name(self.scheduler).values():
             if isinstance(scheduler, WarmUp):
                 scheduler.batch_step()
-        if self.scheduler_step == "batch":
-            self._step_schedulers()
+        self._step_schedulers("batch")
 
-    def _step_schedulers(self) -> None:
+    def _step_schedulers(self, moment: str) -> None:
         for scheduler in _by_name(self.scheduler).values():
             inner = scheduler.scheduler if isinstance(scheduler, WarmUp) else scheduler
             if isinstance(inner, ReduceLROnPlateau):
-                scheduler.step(self.scheduler_monitor.value(self.history[self.epoch_step]))
-            else:
+                if moment == "epoch":
+                    scheduler.step(self.scheduler_monitor.value(self.history[self.epoch_step]))
+            elif moment == self.scheduler_step:
                 scheduler.step()
 
     def _parameters(self) -> list[nn.Parameter]:
@@ -350,6 +386,10 @@ class DictRunner(dl.Runner):
             except RuntimeError as error:
                 reason = " ".join(str(error).split())
                 raise UsageError(f"the checkpoint does not fit this model: {reason}") from error
+
+
+def _make_engine(cpu: bool, fp16: bool) -> Engine:
+    return Engine("cpu" if cpu else "auto", "fp16" if fp16 else "fp32")
 
 
 def _by_name(part: Any) -> dict[str, Any]:

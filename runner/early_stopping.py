@@ -2,6 +2,8 @@
 
 from catalyst import dl
 
+from assay.callbacks.errors import UsageError
+
 from .monitor import Monitor
 
 
@@ -13,10 +15,15 @@ class EarlyStopping(dl.Callback):
     Args:
         monitor: the metric.
         patience: epochs, at least 1.
+
+    Raises:
+        UsageError: ``patience`` is out of range; at the end of the first epoch, the metric does not exist.
     """
 
     def __init__(self, monitor: Monitor, patience: int):
         super().__init__(order=dl.CallbackOrder.External)
+        if patience < 1:
+            raise UsageError(f"patience must be at least 1, got {patience}.")
         self.monitor = monitor
         self.patience = patience
 

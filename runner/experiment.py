@@ -1,5 +1,6 @@
 """What is run: data, model, loss and the numbers that decide how it is trained."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -18,6 +19,8 @@ from .losses import LossTerm
 from .monitor import parse_monitors
 from .optimizers import make_optimizer
 from .schedulers import SCHEDULERS, make_scheduler, steps_by
+
+_LARGEST_SEED = 2**31 - 1  # Catalyst adds rank and epoch to it, and NumPy takes 32 bits
 
 # The smallest value of a field, and whether that value itself is allowed.
 _RANGES: dict[str, tuple[float, bool]] = {
@@ -61,10 +64,19 @@ class Experiment(Training, Optimization, Schedule, Data, Machine, Saving):
     def __post_init__(self) -> None:
         for name, (smallest, included) in _RANGES.items():
             check_range(name, getattr(self, name), smallest, included=included)
+        if self.seed > _LARGEST_SEED:
+            raise UsageError(f"seed must be at most {_LARGEST_SEED}, got {self.seed}.")
         for name, choices in (("device", DEVICES), ("precision", PRECISIONS), ("scheduler", SCHEDULERS)):
             if getattr(self, name).replace("_", "-") not in choices:
                 raise unknown_name(name, getattr(self, name), choices)
         parse_monitors(self.monitor)
+        for name, options in (
+            ("optimizer_options", self.optimizer_options),
+            ("scheduler_options", self.scheduler_options),
+        ):
+            for option in options:
+                if hasattr(self, option):
+                    raise UsageError(f"{name} must not hold {option!r}: that is a field of its own.")
 
     def get_loaders(self) -> dict[str, DataLoader[Any]]:
         """Return the loaders by name; names begin with ``train``, ``valid`` or ``infer``."""
@@ -129,8 +141,8 @@ class Experiment(Training, Optimization, Schedule, Data, Machine, Saving):
 
 
 def check_range(name: str, value: float | None, smallest: float, *, included: bool = True) -> None:
-    """Raise where a number is below what it may be; None is let through."""
-    if value is None or value > smallest or (included and value == smallest):
+    """Raise where a number is below what it may be, or not finite; None is let through."""
+    if value is None or (math.isfinite(value) and (value > smallest or (included and value == smallest))):
         return
     bound = f"at least {smallest}" if included else f"greater than {smallest}"
     raise UsageError(f"{name} must be {bound}, got {value}.")

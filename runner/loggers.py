@@ -81,7 +81,7 @@ class TensorBoardLogger(ILogger):
 
     def flush_log(self) -> None:
         for writer in self.writers_.values():
-            writer.drain()
+            writer.flush()
 
     def close_log(self) -> None:
         for writer in self.writers_.values():
@@ -126,11 +126,12 @@ class MetricsCsv(ILogger):
         if not self.path.exists():
             return
         with open(self.path, newline="") as file:
-            header, *rows = csv.reader(file)
-        kept = [row for row in rows if int(row[0]) <= last_epoch]
+            rows = list(csv.reader(file))[1:]
+        # A row that a crash cut short belongs to an epoch that is run again.
+        kept = [row for row in rows if len(row) == len(CSV_COLUMNS) and int(row[0]) <= last_epoch]
         temporary = self.path.with_suffix(".tmp")
         with open(temporary, "w", newline="") as file:
-            csv.writer(file, lineterminator="\n").writerows([header, *kept])
+            csv.writer(file, lineterminator="\n").writerows([CSV_COLUMNS, *kept])
         os.replace(temporary, self.path)
 
 

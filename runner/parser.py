@@ -2,48 +2,59 @@
 
 import dataclasses
 import inspect
-from collections.abc import Sequence
+import re
+from collections.abc import Collection, Sequence
+from difflib import get_close_matches
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, NoReturn, get_type_hints
+from types import NoneType, UnionType
+from typing import Any, Literal, NoReturn, Union, get_args, get_origin, get_type_hints
 
 import docstring_parser
 import jsonargparse
+import yaml
 
 from assay.callbacks.errors import UsageError, unknown_name
 
+from .catalog import label
 from .experiment import Experiment
 from .fields import GROUPS
-from .run_folder import read_config
+from .run_folder import read_config, read_environment
 
 # What may change when a run goes on: its length, and where it runs. All else would make it another run.
 _RESUMABLE = ("epochs", "device", "workers", "threads", "data_dir")
 
 
 class _Parser(jsonargparse.ArgumentParser):
+    hints: dict[str, Any] = {}
+
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        raise UsageError(one_line(message)) from ex
+        raise usage_error(message, self.hints) from ex
 
 
-def experiment_parser(experiment: type[Experiment], name: str) -> jsonargparse.ArgumentParser:
+def experiment_parser(experiment: type[Experiment], name: str) -> _Parser:
     """Return the parser of ``assay train NAME``."""
-    description = inspect.getdoc(inspect.getmodule(experiment)) or inspect.getdoc(experiment)
     parser = _Parser(
         prog=f"assay train {name}",
-        description=description,
+        usage=f"assay train {name} [--config FILE] [--FIELD VALUE ...] [--run-dir DIR] [--resume RUN]",
+        description=inspect.getdoc(inspect.getmodule(experiment)) or inspect.getdoc(experiment),
         formatter_class=_HelpFormatter,
-        exit_on_error=True,
+        print_config=None,
     )
-    parser.add_argument("--config", action="config", help="YAML file with fields, such as the config.yaml of a run.")
-    parser.add_argument("--run_dir", type=str | None, help="Folder of the run; by default runs/NAME/TIME.")
-    parser.add_argument("--resume", type=str | None, help="Go on with the run in this folder.")
+    parser.add_argument("--config", action="config", metavar="FILE", help="YAML file with fields: a run's config.yaml.")
+    parser.add_argument("--run-dir", type=str, metavar="DIR", help="Folder of the run; by default runs/NAME/TIME.")
+    parser.add_argument("--resume", type=str, metavar="RUN", help="Go on with the run in this folder.")
     parser.add_argument("--debug", action="store_true", help="Show tracebacks.")
-    docs, hints = _docs(experiment), get_type_hints(experiment)
+    docs, parser.hints = _docs(experiment), _hints(experiment)
     groups: dict[type, Any] = {}
-    for owner, field in sorted(_owned_fields(experiment), key=lambda pair: pair[0] in GROUPS):
+    for owner, field in _owned_fields(experiment):
         if owner not in groups:
             title = str(owner.__doc__).rstrip(".") if owner in GROUPS else f"{name} only"
             groups[owner] = parser.add_argument_group(title)
-        groups[owner].add_argument(f"--{field.name}", type=hints[field.name], help=docs.get(field.name))
+        hint = parser.hints[field.name]
+        flag = groups[owner].add_argument(_flag(field.name), type=hint, help=docs.get(field.name))
+        flag.option_strings = [_flag(field.name)]  # without jsonargparse's second one, for appending to lists
+        flag.metavar = flag.metavar or _metavar(hint)
     parser.set_defaults({field.name: _default(field) for _, field in _owned_fields(experiment)})
     return parser
 
@@ -54,70 +65,158 @@ def parse_experiment(
     """Return the experiment that the arguments describe, and the options ``run_dir``, ``resume`` and ``debug``.
 
     Raises:
-        UsageError: an unknown flag, or a value of the wrong type or range.
+        UsageError: an unknown flag or field, a value of the wrong type or range, or one that cannot change when a
+            run goes on.
     """
     parser = experiment_parser(experiment, name)
-    known = {action.dest for action in parser._actions}
-    arguments = [_normalized(argument, known) for argument in arguments]
-    resumed = _resumed_run(arguments)
-    if resumed is not None:
-        fields = read_config_of(resumed)
+    known = [option for action in parser._actions for option in action.option_strings]
+    arguments = _with_true([_normalized(argument, known) for argument in arguments], parser.hints)
+    for config in _values_of("--config", arguments):
+        _check_config(config, parser.hints)
+    for run in _values_of("--resume", arguments):
+        fields = read_config(Path(run))
         given = vars(parser.parse_args(arguments, defaults=False))
-        changed = {key: value for key, value in given.items() if key in fields and value != fields[key]}
-        for key in changed:
-            if key not in _RESUMABLE:
-                raise UsageError(
-                    f"--{key} cannot change when a run goes on: it was {fields[key]!r}, got {changed[key]!r}. "
-                    f"These can: {', '.join(_RESUMABLE)}."
-                )
-        if fields.get("epochs", 0) > changed.get("epochs", fields.get("epochs", 0)):
-            raise UsageError(f"--epochs of a resumed run must be at least {fields['epochs']}, got {changed['epochs']}.")
-        if "epochs" in changed and fields.get("scheduler") == "one-cycle":
-            raise UsageError("--epochs cannot be raised with the one-cycle schedule: it ends with the run.")
-        parser.set_defaults({**fields})
-    values = vars(parser.parse_args(arguments, with_meta=False))
+        _check_resume(run, name, fields, _with_lists(given, parser.hints))
+        parser.set_defaults({key: value for key, value in fields.items() if key in parser.hints})
+    values = _with_lists(vars(parser.parse_args(arguments, with_meta=False)), parser.hints)
     options = {option: values.pop(option) for option in ("run_dir", "resume", "debug")}
     values.pop("config", None)
     return experiment(**values), options
 
 
-def read_config_of(run: str) -> dict[str, Any]:
-    """Return the fields of the run to go on with."""
-    return read_config(Path(run))
+def usage_error(message: str, hints: dict[str, Any]) -> UsageError:
+    """Return an error of jsonargparse, which takes several lines, as one line that names flag, rule and value.
+
+    Args:
+        message: what jsonargparse says.
+        hints: the type of each field.
+    """
+    message = " ".join(message.split())
+    wrong = re.match(r'Parser key "(\w+)".*(?:Got|Given) value: (.*)', message)
+    if wrong and get_origin(hints.get(wrong[1])) is Literal:
+        return unknown_name(wrong[1], wrong[2], get_args(hints[wrong[1]]))
+    if wrong and wrong[1] in hints:
+        expected = " or ".join(_type_names(hints[wrong[1]]))
+        return UsageError(f"{_flag(wrong[1])} must be {expected}, got {wrong[2]!r}.")
+    if missing := re.match("argument (--[^ :]+): expected one argument", message):
+        return UsageError(f"{missing[1]} needs a value.")
+    return UsageError(message)
 
 
-def one_line(message: str) -> str:
-    """Return a message of jsonargparse as one line, without its hints on itself."""
-    lines = [line.strip() for line in str(message).splitlines() if line.strip()]
-    return " ".join(lines)
+def _check_config(path: str, known: Collection[str]) -> None:
+    """Complain about what is not a YAML file of fields."""
+    try:
+        fields = yaml.safe_load(Path(path).read_text())
+    except OSError as error:
+        raise UsageError(f"--config {path} cannot be read: {error.strerror}.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"--config {path} must be a YAML file: {error}.") from error
+    if not isinstance(fields, dict):
+        raise UsageError(f"--config {path} must hold fields with their values, such as 'epochs: 3', got {fields!r}.")
+    for name in fields:
+        if name not in known:
+            raise _unknown(f"field in {path}:", str(name), known)
 
 
-def _normalized(argument: str, known: set[str]) -> str:
-    """Return a flag with underscores, whichever it was written with; complain about one that does not exist."""
+def _check_resume(run: str, name: str, fields: dict[str, Any], given: dict[str, Any]) -> None:
+    """Complain about a run of another experiment, and about fields that would make it another run."""
+    of = str(read_environment(Path(run)).get("experiment"))
+    if label(of) != label(name):
+        raise UsageError(f"--resume {run} is a run of {of!r}, not of {name!r}.")
+    if given.get("run_dir") is not None:
+        raise UsageError(f"--run-dir cannot be given with --resume: the run goes on in {run}.")
+    changed = {key: value for key, value in given.items() if key in fields and value != fields[key]}
+    for key, value in changed.items():
+        if key not in _RESUMABLE:
+            raise UsageError(
+                f"{_flag(key)} cannot change when a run goes on: it was {fields[key]!r}, got {value!r}. "
+                f"These can: {', '.join(map(_flag, _RESUMABLE))}."
+            )
+    if changed.get("epochs", fields["epochs"]) < fields["epochs"]:
+        raise UsageError(f"--epochs of a resumed run must be at least {fields['epochs']}, got {changed['epochs']}.")
+    if "epochs" in changed and fields.get("scheduler") == "one-cycle":
+        raise UsageError("--epochs cannot be raised with the one-cycle schedule: it ends with the run.")
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _normalized(argument: str, known: Collection[str]) -> str:
+    """Return a flag with dashes, whichever it was written with; complain about one that does not exist."""
     if not argument.startswith("--"):
         return argument
     flag, equals, value = argument.partition("=")
-    name = flag[2:].replace("-", "_")
-    if name.partition(".")[0] not in known:
-        raise unknown_name("flag", flag, [f"--{one.replace('_', '-')}" for one in sorted(known)])
-    return f"--{name}{equals}{value}"
+    flag, dot, key = flag.partition(".")  # --optimizer-options.nesterov
+    if _flag(flag[2:]) not in known:
+        raise _unknown("flag", flag, known)
+    return f"{_flag(flag[2:])}{dot}{key}{equals}{value}"
 
 
-def _resumed_run(arguments: Sequence[str]) -> str | None:
-    for index, argument in enumerate(arguments):
-        flag, equals, value = argument.partition("=")
-        if flag == "--resume":
-            return value if equals else next(iter(arguments[index + 1 :]), None)
-    return None
+def _with_true(arguments: Sequence[str], hints: dict[str, Any]) -> list[str]:
+    """Let a flag of type bool stand for itself: ``--deterministic`` is ``--deterministic=true``."""
+    flags = {_flag(name) for name, hint in hints.items() if hint is bool}
+    followed = pairwise([*arguments, "--"])
+    return [f"{one}=true" if one in flags and after.startswith("--") else one for one, after in followed]
+
+
+def _unknown(kind: str, name: str, known: Collection[str]) -> UsageError:
+    """Build the error for one of very many names: only the closest is told."""
+    close = get_close_matches(name, known, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else "."
+    return UsageError(f"unknown {kind} {name!r}{hint} --help explains them all.")
+
+
+def _values_of(flag: str, arguments: Sequence[str]) -> list[str]:
+    """Return each value that a flag is given; none where it stands without one."""
+    values = [value for name, _, value in (argument.partition("=") for argument in arguments) if name == flag and value]
+    return values + [value for name, value in pairwise(arguments) if name == flag]
+
+
+def _hints(experiment: type[Experiment]) -> dict[str, Any]:
+    """Return the type of each field; a list may also be given as its only item."""
+    hints = get_type_hints(experiment)
+    names = [field.name for _, field in _owned_fields(experiment)]
+    return {
+        name: hints[name] | get_args(hints[name])[0] if get_origin(hints[name]) is list else hints[name]
+        for name in names
+    }
+
+
+def _with_lists(values: dict[str, Any], hints: dict[str, Any]) -> dict[str, Any]:
+    """Put a list around what was given as the only item of one."""
+    return {
+        name: [value] if _takes_list(hints.get(name)) and not isinstance(value, list | NoneType) else value
+        for name, value in values.items()
+    }
+
+
+def _takes_list(hint: Any) -> bool:
+    return any(get_origin(one) is list for one in get_args(hint))
+
+
+def _metavar(hint: Any) -> str:
+    if _takes_list(hint):
+        return f"[{_type_names(hint)[-1].upper()},...]"
+    return _type_names(hint)[0].partition("[")[0].upper()
+
+
+def _type_names(hint: Any) -> list[str]:
+    if get_origin(hint) in (Union, UnionType):
+        return [name for one in get_args(hint) for name in _type_names(one)]
+    if hint is NoneType:
+        return ["null"]
+    return [str(hint).replace("typing.", "") if get_origin(hint) else getattr(hint, "__name__", str(hint))]
 
 
 def _owned_fields(experiment: type[Experiment]) -> list[tuple[type, dataclasses.Field[Any]]]:
-    """Return each field with the class that introduced it."""
+    """Return each field with the class that introduced it; those of the experiment itself come first."""
     owners: dict[str, type] = {}
     for owner in reversed(experiment.__mro__):
         for name in inspect.get_annotations(owner):
             owners.setdefault(name, owner)
-    return [(owners[field.name], field) for field in dataclasses.fields(experiment) if field.init]
+    owned = [(owners[field.name], field) for field in dataclasses.fields(experiment) if field.init]
+    return sorted(owned, key=lambda pair: GROUPS.index(pair[0]) if pair[0] in GROUPS else -1)
 
 
 def _docs(experiment: type[Experiment]) -> dict[str, str]:
@@ -139,7 +238,16 @@ def _default(field: dataclasses.Field[Any]) -> Any:
 
 
 class _HelpFormatter(jsonargparse.DefaultHelpFormatter):
-    """Help with the description as it was written."""
+    """Help with the description as it was written, and with types in place of repeated names."""
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **{**kwargs, "max_help_position": 34})
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         return "\n".join(indent + line for line in text.splitlines())
+
+    def _get_help_string(self, action: Any) -> str:
+        return action.help if action.dest in ("run_dir", "resume", "debug") else str(super()._get_help_string(action))
+
+    def _get_type_str(self, action: Any) -> None:
+        """Leave the type out of the text: it stands behind the flag."""

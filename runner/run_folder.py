@@ -1,12 +1,13 @@
 """The folder of a run: what it was made with, and nothing left half-written."""
 
+import contextlib
 import json
 import os
 import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from importlib import metadata
 from pathlib import Path
@@ -30,12 +31,12 @@ class RunFolder:
 
     Args:
         path: the folder.
-        created: whether it was not there before.
+        created: the folders that were made for it, itself first; empty where it was there before.
     """
 
-    def __init__(self, path: Path, *, created: bool):
+    def __init__(self, path: Path, *, created: Sequence[Path] = ()):
         self.path = path
-        self.created = created
+        self.created = list(created)
 
     @classmethod
     def create(cls, path: str | os.PathLike[str] | None, experiment_name: str) -> "RunFolder":
@@ -46,11 +47,12 @@ class RunFolder:
         parent = Path("runs") / experiment_name
         for number in range(1, 1000):
             folder = parent / (stamp if number == 1 else f"{stamp}-{number}")
+            created = _missing(folder)
             try:
                 folder.mkdir(parents=True)
             except FileExistsError:
                 continue
-            return cls(folder, created=True)
+            return cls(folder, created=created)
         raise UsageError(f"{parent} holds 1000 runs of this second already; pass --run-dir.")
 
     @classmethod
@@ -60,7 +62,7 @@ class RunFolder:
         if path.is_dir() and any(path.iterdir()):
             holds = "a run already" if (path / CONFIG).exists() else "other files"
             raise UsageError(f"--run-dir {path} holds {holds}: choose another, or go on with a run by --resume.")
-        created = not path.exists()
+        created = _missing(path)
         path.mkdir(parents=True, exist_ok=True)
         return cls(path, created=created)
 
@@ -75,11 +77,16 @@ class RunFolder:
 
     def discard(self) -> None:
         """Remove what the run left, when it ended by wrong use before its first checkpoint."""
-        if self.created:
-            shutil.rmtree(self.path, ignore_errors=True)
-            return
         for child in self.path.iterdir():
             shutil.rmtree(child) if child.is_dir() else child.unlink()
+        with contextlib.suppress(OSError):  # another run of the same moment lives there
+            for folder in self.created:
+                folder.rmdir()
+
+
+def _missing(path: Path) -> list[Path]:
+    """Return the folders that must be made for a path to exist, the innermost first."""
+    return [folder for folder in (path, *path.parents) if not folder.exists()]
 
 
 def read_config(run: Path) -> dict[str, Any]:

@@ -69,6 +69,14 @@ class WarmUp:
             group["lr"] = target * min(1.0, (self.made + 1) / (self.steps + 1))
 
 
+class _OneCycle(lr_scheduler.OneCycleLR):
+    """torch's own, but its plan follows from its arguments alone, so that a resumed run may be made longer."""
+
+    def state_dict(self) -> dict[str, Any]:
+        state = super().state_dict()
+        return {name: value for name, value in state.items() if name not in ("total_steps", "_schedule_phases")}
+
+
 def steps_by(name: str) -> str:
     """Return whether a schedule steps by ``batch`` (optimizer step) or by ``epoch``."""
     return "batch" if _canonical(name) in ("cosine", "one-cycle", "cyclic") else "epoch"
@@ -126,11 +134,11 @@ def make_scheduler(
     elif name == "multi-step":
         arguments = {"lr_lambda": partial(_multi_step, milestones=sorted(milestones), gamma=gamma)}
     elif name == "one-cycle":
-        make = lr_scheduler.OneCycleLR
+        make = _OneCycle
         # One step more than is made: torch computes the rate of a step after the last one too.
         arguments = {"max_lr": lr, "total_steps": steps + 1, "cycle_momentum": cycle_momentum}
         if warmup_steps:
-            arguments["pct_start"], warmup_steps = warmup_steps / steps, 0
+            arguments["pct_start"], warmup_steps = (warmup_steps + 1) / (steps + 1), 0
     elif name == "cyclic":
         make = lr_scheduler.CyclicLR
         half = max(1, round(cycle_epochs * steps_per_epoch / 2))

@@ -12,7 +12,8 @@ from torch.utils.data import DataLoader
 
 def mix(*numbers: int) -> int:
     """Return one 32-bit seed from several non-negative numbers; any change in one gives an unrelated seed."""
-    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
+    # Their count goes in as well: NumPy pads with zeros, and (7,) and (7, 0) would give one seed.
+    return int(np.random.SeedSequence((len(numbers), *numbers)).generate_state(1)[0])
 
 
 def seed_everything(*numbers: int) -> None:

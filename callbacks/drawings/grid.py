@@ -4,7 +4,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 
+import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
@@ -21,7 +23,7 @@ _PAPER: Colour = (255, 255, 255)
 _FRAME = 4
 _GAP = 10
 _TITLE_SIZE = 17
-_CAPTION_SIZE = 14
+_CAPTION_SIZE = 13
 _LINE = 18
 
 
@@ -83,12 +85,17 @@ def _draw_card(canvas: Image.Image, ink: ImageDraw.ImageDraw, card: Card, left: 
 def shorten(text: str, width: int, size: int = _CAPTION_SIZE) -> str:
     """Return ``text`` with as much of its middle left out as it takes to be at most ``width`` pixels wide."""
     font = _font(size)
+    text = " ".join(text.splitlines())
     if font.getlength(text) <= width:
         return text
-    keep = len(text) - 1
-    while keep > 1 and font.getlength(_without_middle(text, keep)) > width:
-        keep -= 1
-    return _without_middle(text, keep)
+    fits, too_long = 1, len(text)
+    while too_long - fits > 1:  # of a very long id every measurement counts
+        keep = (fits + too_long) // 2
+        if font.getlength(_without_middle(text, keep)) <= width:
+            fits = keep
+        else:
+            too_long = keep
+    return _without_middle(text, fits)
 
 
 def _without_middle(text: str, keep: int) -> str:
@@ -97,7 +104,5 @@ def _without_middle(text: str, keep: int) -> str:
 
 @lru_cache
 def _font(size: int) -> ImageFont.FreeTypeFont:
-    font = ImageFont.load_default(size)
-    if not isinstance(font, ImageFont.FreeTypeFont):  # Pillow without FreeType has one bitmap font, in one size
-        raise RuntimeError("drawing needs Pillow with FreeType; the wheels on PyPI have it: pip install -U Pillow")
-    return font
+    # Matplotlib ships DejaVu Sans, which has Latin, Greek and Cyrillic letters; Pillow's own font is ASCII.
+    return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", size)

@@ -3,6 +3,8 @@
 import dataclasses
 import math
 import os
+import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +12,18 @@ import cv2
 import torch
 from torch.utils.data import DataLoader
 
+from assay.callbacks.distributed import gather_objects
 from assay.callbacks.errors import UsageError, listing
 
-from .checkpoints import Checkpoints, find_checkpoint
+from .catalog import label
+from .checkpoints import Checkpoints, load_checkpoint
 from .dict_runner import DictRunner
 from .early_stopping import EarlyStopping
 from .engine import Engine
 from .experiment import Experiment
 from .monitor import Monitor, parse_monitors
 from .progress import Progress
-from .run_folder import RunFolder
+from .run_folder import RunFolder, read_config
 from .seeding import seed_everything
 
 
@@ -46,22 +50,25 @@ def train(
     """
     monitors = parse_monitors(experiment.monitor)
     engine = prepare_machine(experiment)
-    if resume is not None:
-        find_checkpoint(resume)
-        folder = RunFolder(Path(resume), created=False)
+    previous = None
+    if resume is None:
+        folder = _new_folder(engine, run_dir, name)
     else:
-        folder = RunFolder.create(run_dir, Path(name).stem)
+        load_checkpoint(resume)  # before anything of the run is touched
+        folder, previous = RunFolder(Path(resume)), read_config(Path(resume))
     try:
-        folder.write_config(dataclasses.asdict(experiment))
-        if resume is None:
-            folder.write_environment(name, engine.device, generated=experiment.generated)
-        print(f"run folder: {folder.path}")
+        if engine.is_main_process:
+            folder.write_config(dataclasses.asdict(experiment))
+            if previous is None:
+                folder.write_environment(name, engine.device, generated=experiment.generated)
+            print(f"run folder: {folder.path}")
         runner = _run(experiment, engine, monitors, folder.path, name, resume)
     except UsageError:
-        if resume is None and not (folder.path / "checkpoints" / "last.pt").exists():
-            folder.discard()
+        if engine.is_main_process:
+            _undo(folder, previous)
         raise
-    print(summary(runner, monitors, folder.path))
+    if engine.is_main_process:
+        print(summary(runner, monitors, folder.path))
     return folder.path
 
 
@@ -92,8 +99,31 @@ def summary(runner: DictRunner, monitors: list[Monitor], folder: Path) -> str:
         values = [f"{key}/{name} {value:.4f}" for key, of in metrics.items() for name, value in of.items()]
         lines.append(f"best epoch: {best} by {monitors[0].name} ({', '.join(values)})")
     lines.append(f"run folder: {folder}")
-    lines.append(f"look at it: tensorboard --logdir {folder} --samples_per_plugin images=200")
+    lines.append(f"look at it: {_tensorboard()} --logdir {folder} --samples_per_plugin images=200")
     return "\n".join(lines)
+
+
+def _new_folder(engine: Engine, run_dir: str | os.PathLike[str] | None, name: str) -> RunFolder:
+    """Make the run folder in the main process; every process gets the same."""
+    made = RunFolder.create(run_dir, label(name)) if engine.is_main_process else None
+    folder: RunFolder = gather_objects(made)[0]
+    return folder
+
+
+def _undo(folder: RunFolder, previous: dict[str, Any] | None) -> None:
+    """After wrong use, put a resumed run's config back, and remove a new run that has no checkpoint yet."""
+    if previous is not None:
+        folder.write_config(previous)
+    elif not (folder.path / "checkpoints" / "last.pt").exists():
+        folder.discard()
+
+
+def _tensorboard() -> str:
+    """Return the command as the user can type it: the one beside this Python, where PATH has none."""
+    beside = Path(sys.executable).with_name("tensorboard")
+    if shutil.which("tensorboard") is not None or not beside.exists():
+        return "tensorboard"
+    return str(beside.relative_to(Path.cwd()) if beside.is_relative_to(Path.cwd()) else beside)
 
 
 def _run(

@@ -1,0 +1,83 @@
+import numpy as np
+import pytest
+import torch
+from sklearn import metrics as sk
+
+from assay.callbacks.measures.class_metric import CLASS_METRICS, ClassMetric
+
+REFERENCES = {"f1": sk.f1_score, "iou": sk.jaccard_score, "precision": sk.precision_score, "recall": sk.recall_score}
+
+
+def reference(name, task, decided, target):
+    if name == "balanced_accuracy":
+        return sk.balanced_accuracy_score(target, decided)
+    average = "binary" if task == "binary" else "macro"
+    return REFERENCES[name](target, decided, average=average, zero_division=0)
+
+
+def over_batches(metric, decided, target):
+    for start, end in ((0, 5), (5, 6), (6, 20), (20, len(target))):
+        metric.update(torch.as_tensor(decided[start:end]), torch.as_tensor(target[start:end]))
+    return metric.compute().item()
+
+
+@pytest.mark.filterwarnings("ignore:y_pred contains classes not in y_true:UserWarning")
+@pytest.mark.parametrize("name", CLASS_METRICS)
+@pytest.mark.parametrize("classes", [3, 7, 40])
+def test_multiclass_equals_scikit_learn_even_where_classes_are_missing(name, classes):
+    decided, target = np.random.randint(0, classes, 50), np.random.randint(0, max(2, classes - 2), 50)
+    target[::2] = decided[::2] % max(2, classes - 2)
+    found = over_batches(ClassMetric(name, "multiclass", classes), decided, target)
+    assert found == pytest.approx(reference(name, "multiclass", decided, target), rel=1e-12)
+
+
+@pytest.mark.parametrize("name", CLASS_METRICS)
+@pytest.mark.parametrize("dtype", [np.int64, np.float32, np.bool_])
+def test_binary_equals_scikit_learn_for_targets_of_any_type(name, dtype):
+    decided, target = np.random.randint(0, 2, 50), np.random.randint(0, 2, 50)
+    found = over_batches(ClassMetric(name, "binary", 2), decided, target.astype(dtype))
+    assert found == pytest.approx(reference(name, "binary", decided, target), rel=1e-12)
+
+
+@pytest.mark.parametrize("name", [name for name in CLASS_METRICS if name != "balanced_accuracy"])
+def test_multilabel_equals_scikit_learn(name):
+    decided, target = np.random.randint(0, 2, (50, 4)), np.random.randint(0, 2, (50, 4))
+    found = over_batches(ClassMetric(name, "multilabel", 4), decided, target)
+    assert found == pytest.approx(reference(name, "multilabel", decided, target), rel=1e-12)
+
+
+@pytest.mark.parametrize("name", CLASS_METRICS)
+def test_pixels_count_as_samples(name):
+    decided, target = torch.randint(0, 3, (6, 4, 5)), torch.randint(0, 3, (6, 4, 5))
+    metric = ClassMetric(name, "multiclass", 3)
+    metric.update(decided, target)
+    expected = reference(name, "multiclass", decided.flatten().numpy(), target.flatten().numpy())
+    assert metric.compute().item() == pytest.approx(expected, rel=1e-12)
+
+
+def test_pixels_of_labels_count_as_samples():
+    decided, target = torch.randint(0, 2, (6, 3, 4, 5)), torch.randint(0, 2, (6, 3, 4, 5))
+    metric = ClassMetric("iou", "multilabel", 3)
+    metric.update(decided, target)
+    rows = [part.permute(0, 2, 3, 1).reshape(-1, 3).numpy() for part in (decided, target)]
+    assert metric.compute().item() == pytest.approx(reference("iou", "multilabel", *rows), rel=1e-12)
+
+
+def test_a_class_that_is_never_predicted_has_precision_zero():
+    metric = ClassMetric("precision", "multiclass", 4)
+    metric.update(torch.tensor([0, 0, 0, 0]), torch.tensor([0, 0, 1, 1]))
+    assert metric.compute().item() == 0.25
+
+
+def test_before_the_first_batch_the_mean_over_classes_is_nan():
+    metric = ClassMetric("f1", "multiclass", 3)
+    with pytest.warns(UserWarning, match="compute"):
+        assert metric.compute().isnan()
+
+
+@pytest.mark.parametrize("name", CLASS_METRICS)
+@pytest.mark.parametrize("task", ["binary", "multiclass"])
+def test_an_update_reads_nothing_from_the_device(name, task):
+    metric = ClassMetric(name, task, 2).to("meta")
+    classes = torch.zeros(8, dtype=torch.int64, device="meta")
+    assert metric(classes, classes).device.type == "meta"

@@ -1,0 +1,521 @@
+import math
+import os
+import re
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from catalyst import dl
+from torch import nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader
+
+from assay.callbacks import BestWorstBatches, Metrics, UsageError
+from assay.callbacks.diagnostic import Diagnostic
+from assay.runner import DictRunner, Engine
+
+CLASSES = 3
+
+
+class Linear(nn.Module):
+    """Logits of flattened pictures, as a tensor or as a dict."""
+
+    def __init__(self, key=None, channels=1):
+        super().__init__()
+        self.key, self.layer = key, nn.Linear(channels * 16, CLASSES)
+
+    def forward(self, image):
+        logits = self.layer(image.float().flatten(1))
+        return logits if self.key is None else {self.key: logits}
+
+
+class Spied(BestWorstBatches):
+    """Keeps what each picture is drawn from: {(epoch, tag): (samples, title)}."""
+
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        self.seen = []
+        draw = self.draw
+        self.draw = lambda samples, title: (self.seen.append((samples, title)), draw(samples, title))[1]
+
+    def drawn(self, kind, loader, metric="loss", epoch=1):
+        """Return samples and title of the one picture of this tag and epoch."""
+        start = re.compile(rf"{kind} {loader} batch by {re.escape(metric)}:")
+        found = [(s, t) for s, t in self.seen if start.match(t[0]) and t[1].startswith(f"epoch {epoch},")]
+        assert len(found) == 1, (kind, loader, metric, epoch, [t for _, t in self.seen])
+        return found[0]
+
+
+class BreakAt(dl.Callback):
+    """Raises in the given epoch, at the start of its second batch."""
+
+    def __init__(self, epoch):
+        super().__init__(order=0)
+        self.epoch = epoch
+
+    def on_batch_start(self, runner):
+        if runner.epoch_step == self.epoch and runner.loader_batch_step == 2:
+            raise ZeroDivisionError("the run's own error")
+
+
+class BreakingModel(Linear):
+    """Fails in its ``fail_at``-th forward pass."""
+
+    fail_at, passes = 12, 0
+
+    def forward(self, image):
+        self.passes += 1
+        if self.passes == self.fail_at:
+            raise ZeroDivisionError("the run's own error")
+        return super().forward(image)
+
+
+def make_items(count, names=("image", "target", "sample_id"), channels=1, dtype=torch.float32):
+    image_key, target_key, id_key = names
+    items = []
+    for index in range(count):
+        image = torch.rand(channels, 4, 4)
+        item = {image_key: (image * 255).to(dtype) if dtype == torch.uint8 else image.to(dtype)}
+        item[target_key] = int(torch.randint(0, CLASSES, ()))
+        if id_key:
+            item[id_key] = f"sample-{count}-{index:03d}"
+        items.append(item)
+    return items
+
+
+STOCK_NAMES = ("features", "targets", "name")
+STOCK_KEYS = {"image_key": "features", "target_key": "targets", "output_key": "scores", "sample_id_key": "name"}
+
+
+def run_stock(folder, callbacks, items, *, model=None, batch_size=4, epochs=1, lr=0.0, loggers=None):
+    model = model or Linear()
+    runner = dl.SupervisedRunner(input_key="features", output_key="scores", target_key="targets", loss_key="loss")
+    runner.train(
+        engine=Engine("cpu"),
+        model=model,
+        criterion=nn.CrossEntropyLoss(),
+        optimizer=torch.optim.SGD(model.parameters(), lr=lr),
+        loaders={key: DataLoader(of, batch_size=batch_size) for key, of in items.items()},
+        callbacks=callbacks,
+        loggers={"tensorboard": dl.TensorboardLogger(str(folder))} if loggers is None else loggers,
+        num_epochs=epochs,
+    )
+    return model
+
+
+def run_ours(folder, callbacks, items, *, model=None, batch_size=4, epochs=1, lr=0.0, criterion=None):
+    model = model or Linear("logits")
+    DictRunner().train(
+        engine=Engine("cpu"),
+        model=model,
+        criterion=criterion or nn.CrossEntropyLoss(),
+        optimizer=torch.optim.SGD(model.parameters(), lr=lr),
+        loaders={key: DataLoader(of, batch_size=batch_size) for key, of in items.items()},
+        callbacks=callbacks,
+        num_epochs=epochs,
+        logdir=str(folder),
+    )
+    return model
+
+
+RUNNERS = {
+    "stock": (run_stock, STOCK_NAMES, STOCK_KEYS, lambda: Linear(), ""),
+    "ours": (run_ours, ("image", "target", "sample_id"), {}, lambda: Linear("logits"), "tensorboard"),
+}
+
+
+@pytest.fixture(params=RUNNERS)
+def kit(request):
+    return RUNNERS[request.param]
+
+
+def plain_loop(model, items, names, batch_size, k):
+    """Return (loss, ids) of the best and of the worst batch, by a slow loop in float64."""
+    layer, batches = model.layer.double(), []
+    for start in range(0, len(items), batch_size):
+        losses = {}
+        for item in items[start : start + batch_size]:
+            logits = layer(item[names[0]].double().reshape(-1))
+            losses[item[names[2]]] = (logits.exp().sum().log() - logits[item[names[1]]]).item()
+        batches.append((sum(losses.values()) / len(losses), losses))
+    best, worst = min(batches, key=lambda b: b[0]), max(batches, key=lambda b: b[0])
+    return {
+        "best": (best[0], sorted(best[1], key=best[1].get)[:k]),
+        "worst": (worst[0], sorted(worst[1], key=worst[1].get, reverse=True)[:k]),
+    }
+
+
+def picture_of(event):
+    return cv2.imdecode(np.frombuffer(event.encoded_image_string, np.uint8), cv2.IMREAD_COLOR)[:, :, ::-1]
+
+
+@pytest.mark.parametrize("k_images", [1, 3, 50])
+def test_best_and_worst_of_both_loaders_in_every_epoch_are_those_of_a_plain_loop(kit, k_images, tmp_path, read_events):
+    run, names, keys, make_model, subfolder = kit
+    items = {"train": make_items(18, names), "valid": make_items(11, names)}
+    callback = Spied(k_images=k_images, **keys)
+    model = run(tmp_path, [callback], items, model=make_model(), epochs=3)
+    for loader, of in items.items():
+        expected = plain_loop(model, of, names, batch_size=4, k=k_images)
+        events = read_events(tmp_path / subfolder / loader)
+        for kind in ("best", "worst"):
+            assert [event.step for event in events.Images(f"batches/{kind}/loss")] == [1, 2, 3]
+            for epoch in (1, 2, 3):
+                samples, title = callback.drawn(kind, loader, epoch=epoch)
+                assert samples["sample_id"] == expected[kind][1]
+                assert float(title[0].split(": ")[1]) == pytest.approx(expected[kind][0], rel=1e-3)
+                assert samples["loss"].mean() > 0
+
+
+def test_the_picture_in_the_event_file_is_the_one_that_is_drawn(kit, tmp_path, read_events):
+    run, names, keys, make_model, subfolder = kit
+    callback = Spied(**keys)
+    run(tmp_path, [callback], {"valid": make_items(8, names), "train": make_items(4, names)}, model=make_model())
+    [event] = read_events(tmp_path / subfolder / "valid").Images("batches/worst/loss")
+    samples, title = callback.drawn("worst", "valid")
+    assert np.array_equal(picture_of(event), BestWorstBatches().draw(samples, title))
+    assert title[1].endswith("of 2")
+
+
+def test_images_targets_outputs_and_losses_belong_to_their_ids(kit, tmp_path):
+    run, names, keys, make_model, _ = kit
+    items, callback = make_items(9, names), Spied(**keys)
+    model = run(tmp_path, [callback], {"train": make_items(4, names), "valid": items}, model=make_model())
+    by_id = {item[names[2]]: item for item in items}
+    for kind in ("best", "worst"):
+        samples, _ = callback.drawn(kind, "valid")
+        for row, name in enumerate(samples["sample_id"]):
+            item = by_id[name]
+            assert np.array_equal(samples["image"][row], item[names[0]].numpy())
+            assert samples["target"][row] == item[names[1]]
+            logits = model.layer(item[names[0]].reshape(1, -1))
+            assert samples["output"][row] == pytest.approx(logits[0].detach().numpy(), rel=1e-4, abs=1e-5)
+            loss = F.cross_entropy(logits, torch.tensor([item[names[1]]])).item()
+            assert samples["loss"][row] == pytest.approx(loss, rel=1e-4)
+
+
+def test_while_the_weights_change_the_losses_are_those_of_the_step_and_not_of_a_later_one(kit, tmp_path):
+    run, names, keys, make_model, _ = kit
+    callback = Spied(**keys)
+    run(tmp_path, [callback], {"train": make_items(16, names), "valid": make_items(4, names)}, model=make_model(), lr=5)
+    for kind in ("best", "worst"):
+        samples, title = callback.drawn(kind, "train")
+        assert samples["loss"].mean() == pytest.approx(float(title[0].split(": ")[1]), rel=1e-3)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_batch_that_is_not_finite_is_the_worst_and_marked_and_never_the_best(kit, value, tmp_path):
+    run, names, keys, make_model, _ = kit
+    items = make_items(12, names)
+    items[5][names[0]][:] = value
+    callback = Spied(k_images=2, **keys)
+    run(tmp_path, [callback], {"train": make_items(4, names), "valid": items}, model=make_model())
+    samples, title = callback.drawn("worst", "valid")
+    assert title[0] == "worst valid batch by loss: NaN  NOT FINITE"
+    assert title[1] == "epoch 1, batch 2 of 3"
+    assert samples["sample_id"][0] == items[5][names[2]]
+    best, title = callback.drawn("best", "valid")
+    assert "NOT FINITE" not in title[0]
+    assert items[5][names[2]] not in best["sample_id"]
+
+
+def test_where_no_batch_is_finite_only_the_worst_is_shown(tmp_path, read_events):
+    items = make_items(8)
+    for item in items:
+        item["image"][:] = math.nan
+    run_ours(tmp_path, [BestWorstBatches()], {"train": make_items(4), "valid": items})
+    assert read_events(tmp_path / "tensorboard" / "valid").Tags()["images"] == ["batches/worst/loss"]
+
+
+def test_of_equal_batches_the_first_one_is_shown(kit, tmp_path):
+    run, names, keys, make_model, _ = kit
+    items = make_items(4, names)
+    repeated = [{**item, names[2]: f"{item[names[2]]}-{turn}"} for turn in range(3) for item in items]
+    callback = Spied(**keys)
+    run(tmp_path, [callback], {"train": items, "valid": repeated}, model=make_model())
+    for kind in ("best", "worst"):
+        samples, title = callback.drawn(kind, "valid")
+        assert title[1] == "epoch 1, batch 1 of 3"
+        assert all(name.endswith("-0") for name in samples["sample_id"])
+
+
+def test_the_only_batch_of_a_loader_is_both_best_and_worst(kit, tmp_path):
+    run, names, keys, make_model, _ = kit
+    items, callback = make_items(3, names), Spied(**keys)
+    run(tmp_path, [callback], {"train": make_items(4, names), "valid": items}, model=make_model())
+    best, _ = callback.drawn("best", "valid")
+    worst, _ = callback.drawn("worst", "valid")
+    assert best["sample_id"] == worst["sample_id"][::-1]
+    assert sorted(best["sample_id"]) == [item[names[2]] for item in items]
+
+
+def test_several_metrics_each_follow_their_own_direction(tmp_path, read_events):
+    items, callback = make_items(20), Spied(["loss", "accuracy"], [True, False])
+    metrics = Metrics(["accuracy"], num_classes=CLASSES)
+    model = run_ours(tmp_path, [metrics, callback], {"train": make_items(4), "valid": items})
+    tags = {f"batches/{kind}/{metric}" for kind in ("best", "worst") for metric in ("loss", "accuracy")}
+    assert set(read_events(tmp_path / "tensorboard" / "valid").Tags()["images"]) == tags
+    rates = []
+    for start in range(0, 20, 4):
+        part = items[start : start + 4]
+        decided = [model.layer(item["image"].reshape(1, -1)).argmax().item() for item in part]
+        rates.append(sum(d == item["target"] for d, item in zip(decided, part, strict=True)) / 4)
+    for kind, rate in (("best", max(rates)), ("worst", min(rates))):
+        samples, _ = callback.drawn(kind, "valid", "accuracy")
+        first = rates.index(rate) * 4
+        assert sorted(samples["sample_id"]) == [item["sample_id"] for item in items[first : first + 4]]
+    expected = plain_loop(model, items, ("image", "target", "sample_id"), 4, 16)
+    assert callback.drawn("best", "valid")[0]["sample_id"] == expected["best"][1]
+
+
+def test_one_direction_serves_several_metrics():
+    assert BestWorstBatches(["f1", "accuracy"], minimize=False).minimize == {"f1": False, "accuracy": False}
+
+
+def test_without_ids_the_position_in_the_loader_serves(kit, tmp_path):
+    run, names, keys, make_model, _ = kit
+    names = (*names[:2], None)
+    items, callback = make_items(10, names), Spied(**keys)
+    run(tmp_path, [callback], {"train": make_items(4, names), "valid": items}, model=make_model())
+    for kind in ("best", "worst"):
+        samples, _ = callback.drawn(kind, "valid")
+        for row, position in enumerate(samples["sample_id"]):
+            assert np.array_equal(samples["image"][row], items[position][names[0]].numpy())
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.bfloat16])
+def test_images_of_every_kind_are_shown(channels, dtype, tmp_path, read_events):
+    items = {"valid": make_items(4, channels=channels, dtype=dtype)}
+    run_ours(tmp_path, [BestWorstBatches()], items, model=Linear("logits", channels))
+    [event] = read_events(tmp_path / "tensorboard" / "valid").Images("batches/best/loss")
+    assert picture_of(event).shape[2] == 3
+
+
+def test_images_of_an_integer_type_other_than_uint8_are_refused(tmp_path):
+    with pytest.raises(UsageError, match=r"must hold floating point, uint8 or bool, got torch[.]int64"):
+        run_ours(tmp_path, [BestWorstBatches()], {"valid": make_items(4, dtype=torch.int64)}, model=Linear("logits", 1))
+
+
+def test_an_image_that_cannot_be_shown_stops_the_run_with_the_reason(tmp_path):
+    with pytest.raises(UsageError, match=r"1, 3 or 4 channels, or \[N, H, W\], got \(4, 2, 4, 4\)"):
+        run_ours(tmp_path, [BestWorstBatches()], {"valid": make_items(4, channels=2)}, model=Linear("logits", 2))
+
+
+def test_a_criterion_without_reduction_gives_the_losses_too(tmp_path):
+    callback = Spied()
+    criterion = lambda output, target: F.cross_entropy(output, target)  # noqa: E731
+    run_ours(tmp_path, [callback], {"valid": make_items(8)}, criterion=criterion)
+    samples, title = callback.drawn("worst", "valid")
+    assert samples["loss"].mean() == pytest.approx(float(title[0].split(": ")[1]), rel=1e-3)
+    assert samples["loss"].tolist() == sorted(samples["loss"].tolist(), reverse=True)
+
+
+class ScoreOnly(dl.Runner):
+    """A runner of the user's own, without criterion, whose metric is a plain number."""
+
+    def handle_batch(self, batch):
+        logits = self.model(batch["image"])
+        self.batch_metrics["score"] = float(logits.sum())
+        self.batch = {**batch, "logits": logits}
+
+
+def test_without_criterion_samples_are_shown_in_their_order_and_a_metric_may_be_a_number(tmp_path):
+    items, callback, model = make_items(8), Spied("score", minimize=False, k_images=3), Linear()
+    ScoreOnly().train(
+        engine=Engine("cpu"),
+        model=model,
+        loaders={"valid": DataLoader(items, batch_size=4)},
+        loggers={"tensorboard": dl.TensorboardLogger(str(tmp_path))},
+        callbacks=[callback],
+    )
+    scores = [model(torch.stack([item["image"] for item in items[i : i + 4]])).sum().item() for i in (0, 4)]
+    samples, _ = callback.drawn("best", "valid", "score")
+    first = 4 * scores.index(max(scores))
+    assert samples["sample_id"] == [item["sample_id"] for item in items[first : first + 3]]
+    assert "loss" not in samples
+
+
+def test_an_inference_loader_is_left_out(tmp_path, read_events):
+    run_ours(tmp_path, [BestWorstBatches()], {"valid": make_items(4), "infer": make_items(4)})
+    assert read_events(tmp_path / "tensorboard" / "valid").Tags()["images"]
+    assert read_events(tmp_path / "tensorboard" / "infer").Tags()["images"] == []
+
+
+@pytest.mark.parametrize("name", ["image_key", "target_key", "output_key"])
+def test_a_missing_key_is_an_error_that_lists_the_keys_of_the_batch(name, tmp_path):
+    with pytest.raises(UsageError, match=r"BestWorstBatches asks for key 'absent'.* it has 'image', 'logits'"):
+        run_ours(tmp_path, [BestWorstBatches(**{name: "absent"})], {"valid": make_items(4)})
+
+
+def test_a_missing_metric_is_an_error_that_lists_the_metrics(kit, tmp_path):
+    run, names, keys, make_model, _ = kit
+    pattern = r"BestWorstBatches\(metric='f1'\) asks for key 'f1', which the metrics of a train batch lacks; .*'loss'"
+    with pytest.raises(UsageError, match=pattern):
+        run(tmp_path, [BestWorstBatches("f1", **keys)], {"train": make_items(4, names)}, model=make_model())
+
+
+class VectorMetric(dl.Callback):
+    def on_batch_end(self, runner):
+        runner.batch_metrics["by_class"] = torch.zeros(3)
+
+
+def test_a_metric_of_several_numbers_is_an_error_that_names_its_shape(tmp_path):
+    class Quiet(DictRunner):
+        def log_metrics(self, *args, **kwargs):
+            pass
+
+    runner, model = Quiet(), Linear("logits")
+    with pytest.raises(UsageError, match=r"needs one number a batch, got a tensor of shape \(3,\)"):
+        runner.train(
+            engine=Engine("cpu"),
+            model=model,
+            criterion=nn.CrossEntropyLoss(),
+            loaders={"valid": DataLoader(make_items(4), batch_size=4)},
+            callbacks=[VectorMetric(order=0), BestWorstBatches("by_class")],
+            logdir=str(tmp_path),
+        )
+
+
+def test_a_runner_without_tensorboard_is_an_error_at_the_start_of_the_run():
+    callback = BestWorstBatches(**STOCK_KEYS)
+    items = {"train": make_items(4, STOCK_NAMES)}
+    with pytest.raises(UsageError, match=r"BestWorstBatches writes to TensorBoard.* it has 'console'"):
+        run_stock(None, [callback], items, loggers={"console": dl.ConsoleLogger()})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"metric": []}, "metric must name one or several different metrics, got \\[\\]"),
+        ({"metric": ["loss", "loss"]}, "metric must name one or several different metrics"),
+        ({"metric": ["a", "b"], "minimize": [True]}, "minimize must be one value, or one for each of"),
+        ({"k_images": 0}, "k_images must be an integer of at least 1, got 0"),
+        ({"k_images": 2.5}, "k_images must be an integer of at least 1, got 2.5"),
+    ],
+)
+def test_an_argument_out_of_range_is_an_error_at_construction(arguments, message):
+    with pytest.raises(UsageError, match=message):
+        BestWorstBatches(**arguments)
+
+
+def images_on_disk(read_events, folder, tag="batches/worst/loss"):
+    return [event.step for event in read_events(folder).Images(tag)]
+
+
+def test_when_a_callback_fails_the_run_raises_its_error_and_keeps_what_was_drawn(kit, tmp_path, read_events):
+    run, names, keys, make_model, subfolder = kit
+    items = {"train": make_items(12, names), "valid": make_items(12, names)}
+    with pytest.raises(ZeroDivisionError, match="the run's own error"):
+        run(tmp_path, [BestWorstBatches(**keys), BreakAt(epoch=3)], items, model=make_model(), epochs=4)
+    for loader in items:
+        for kind in ("best", "worst"):
+            folder = tmp_path / subfolder / loader
+            assert images_on_disk(read_events, folder, f"batches/{kind}/loss") == [1, 2]
+
+
+def test_when_the_model_fails_the_run_raises_its_error_and_keeps_what_was_drawn(kit, tmp_path, read_events):
+    run, names, keys, make_model, subfolder = kit
+    items = {"train": make_items(12, names), "valid": make_items(12, names)}
+    model = BreakingModel(make_model().key)
+    with pytest.raises(ZeroDivisionError, match="the run's own error"):
+        run(tmp_path, [BestWorstBatches(**keys)], items, model=model, epochs=4)
+    assert images_on_disk(read_events, tmp_path / subfolder / "train") == [1, 2]
+    assert images_on_disk(read_events, tmp_path / subfolder / "valid") == [1]
+
+
+class FailsToDraw(Diagnostic):
+    """Its second picture cannot be drawn."""
+
+    def begin(self, runner):
+        pass
+
+    def observe(self, runner):
+        pass
+
+    def report(self, runner, writer):
+        def draw():
+            return np.zeros((2, 2, 3), dtype=np.uint8) if runner.epoch_step == 1 else 1 / 0
+
+        writer.image("picture", draw, runner.epoch_step)
+
+
+def test_an_error_while_drawing_stops_the_run_and_keeps_the_pictures_before_it(kit, tmp_path, read_events):
+    run, names, _, make_model, subfolder = kit
+    with pytest.raises(ZeroDivisionError, match="division by zero"):
+        run(tmp_path, [FailsToDraw()], {"valid": make_items(4, names)}, model=make_model(), epochs=2)
+    assert images_on_disk(read_events, tmp_path / subfolder / "valid", "picture") == [1]
+
+
+class BreaksWhileDrawing(FailsToDraw):
+    """A picture cannot be drawn, and in the same moment the run fails."""
+
+    def report(self, runner, writer):
+        writer.image("picture", lambda: 1 / 0, runner.epoch_step)
+        raise KeyError("the run's own error")
+
+
+def test_an_error_while_drawing_is_only_a_note_on_the_error_of_the_run(kit, tmp_path):
+    run, names, _, make_model, _ = kit
+    with pytest.raises(KeyError, match="the run's own error") as caught:
+        run(tmp_path, [BreaksWhileDrawing()], {"valid": make_items(4, names)}, model=make_model())
+    notes = "".join(caught.value.__notes__)
+    assert "BreaksWhileDrawing could not write its last pictures: ZeroDivisionError" in notes
+
+
+@pytest.mark.parametrize("hook", ["begin", "observe"])
+def test_a_diagnostic_without_its_hooks_says_so(hook):
+    with pytest.raises(NotImplementedError):
+        getattr(Diagnostic(), hook)(None)
+    with pytest.raises(NotImplementedError):
+        Diagnostic().report(None, None)
+
+
+def test_a_second_run_with_the_same_stock_logger_writes_too(tmp_path, read_events):
+    logger = dl.TensorboardLogger(str(tmp_path))
+    for loader in ("train", "valid"):
+        items = {loader: make_items(8, STOCK_NAMES)}
+        run_stock(None, [BestWorstBatches(**STOCK_KEYS)], items, loggers={"tensorboard": logger})
+        assert images_on_disk(read_events, tmp_path / loader) == [1]
+
+
+def test_several_callbacks_share_the_writer_of_a_loader(tmp_path, read_events):
+    callbacks = [BestWorstBatches(**STOCK_KEYS), FailsToDraw()]
+    run_stock(tmp_path, callbacks, {"valid": make_items(4, STOCK_NAMES)})
+    assert callbacks[0].writers_["valid"] is callbacks[1].writers_["valid"]
+    tags = set(read_events(tmp_path / "valid").Tags()["images"])
+    assert tags == {"batches/best/loss", "batches/worst/loss", "picture"}
+
+
+def test_nothing_of_a_batch_is_kept_when_its_loader_has_ended(tmp_path):
+    callback = BestWorstBatches()
+    run_ours(tmp_path, [callback], {"valid": make_items(8)})
+    assert callback.measures_ == {}
+    assert callback.pending_ is None
+
+
+def run_on_rank(rank, size, port, folder, items):
+    """Run the callback on one rank of a real distributed run; return what the main process drew."""
+    settings = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    os.environ.update({name: str(value) for name, value in settings.items() if size > 1})
+    callback = Spied(k_images=4)
+    torch.manual_seed(0)
+    model = Linear("logits")
+    run_ours(folder, [callback], {"valid": items}, model=model)
+    return [(title, [int(i) for i in samples["sample_id"]]) for samples, title in callback.seen]
+
+
+def test_over_ranks_the_pictures_and_positions_are_those_of_the_whole_loader(ranks, tmp_path):
+    items, size = make_items(24, ("image", "target", None)), len(ranks.processes)
+    torch.manual_seed(0)
+    model = Linear("logits")
+    numbered = [{**item, "sample_id": index} for index, item in enumerate(items)]
+    expected = plain_loop(model, numbered, ("image", "target", "sample_id"), batch_size=4, k=4)
+    drawn, *others = ranks.run(run_on_rank, size, 29533, str(tmp_path), items)
+    assert others == [[]] * (size - 1)
+    assert len(drawn) == 2
+    for kind, (title, ids) in zip(("best", "worst"), drawn, strict=True):
+        assert title[0].startswith(f"{kind} valid batch by loss")
+        assert title[1] == f"epoch 1, batch {min(ids) // 4 + 1} of 6"
+        assert ids == expected[kind][1]

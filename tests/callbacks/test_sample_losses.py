@@ -1,0 +1,70 @@
+import pytest
+import torch
+from torch import nn
+
+from assay.callbacks.sample_losses import sample_losses
+
+
+class DiceOfTheBatch(nn.Module):
+    """A loss of the whole batch, without ``reduction``."""
+
+    def forward(self, output, target):
+        overlap = (output.sigmoid() * target).sum()
+        return 1 - 2 * overlap / (output.sigmoid().sum() + target.sum())
+
+
+CASES = {
+    "cross_entropy": (nn.CrossEntropyLoss(), torch.Size([5, 3]), "classes", ()),
+    "cross_entropy_smoothed": (nn.CrossEntropyLoss(label_smoothing=0.1), torch.Size([5, 3]), "classes", ()),
+    "cross_entropy_of_pixels": (nn.CrossEntropyLoss(), torch.Size([5, 3, 2, 4]), "classes", (2, 4)),
+    "cross_entropy_summed": (nn.CrossEntropyLoss(reduction="sum"), torch.Size([5, 3]), "classes", ()),
+    "binary": (nn.BCEWithLogitsLoss(), torch.Size([5]), "numbers", None),
+    "multilabel": (nn.BCEWithLogitsLoss(), torch.Size([5, 3]), "numbers", None),
+    "regression": (nn.MSELoss(), torch.Size([5, 2, 3]), "numbers", None),
+    "without_reduction": (DiceOfTheBatch(), torch.Size([5, 1, 4, 4]), "numbers", None),
+    "plain_function": (lambda output, target: (output - target).abs().sum(), torch.Size([5, 2]), "numbers", None),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_loss_of_a_sample_is_that_of_a_batch_of_one(name):
+    criterion, shape, kind, pixels = CASES[name]
+    output = torch.randn(shape)
+    target = torch.randint(0, 3, (shape[0], *pixels)) if kind == "classes" else torch.rand(shape).round()
+    expected = [criterion(output[i : i + 1], target[i : i + 1]).item() for i in range(len(output))]
+    losses = sample_losses(criterion, output, target)
+    assert losses.shape == (5,)
+    assert losses.tolist() == pytest.approx(expected, rel=1e-6, abs=1e-7)
+
+
+def test_the_mean_of_sample_losses_is_the_loss_of_the_batch():
+    output, target = torch.randn(7, 4), torch.randint(0, 4, (7,))
+    criterion = nn.CrossEntropyLoss()
+    assert sample_losses(criterion, output, target).mean().item() == pytest.approx(criterion(output, target).item())
+
+
+def test_class_weights_scale_the_loss_of_a_sample():
+    output, target, weight = torch.randn(6, 3), torch.tensor([0, 1, 2, 0, 1, 2]), torch.tensor([1.0, 2.0, 5.0])
+    expected = weight[target] * -output.log_softmax(dim=1)[torch.arange(6), target]
+    losses = sample_losses(nn.CrossEntropyLoss(weight=weight), output, target)
+    assert losses.tolist() == pytest.approx(expected.tolist(), rel=1e-6)
+
+
+def test_the_criterion_itself_stays_as_it_was():
+    criterion = nn.CrossEntropyLoss()
+    sample_losses(criterion, torch.randn(2, 3), torch.tensor([0, 1]))
+    assert criterion.reduction == "mean"
+
+
+def test_sample_losses_carry_no_graph():
+    losses = sample_losses(nn.MSELoss(), torch.randn(3, 2, requires_grad=True), torch.randn(3, 2))
+    assert not losses.requires_grad
+    assert losses.shape == (3,)
+
+
+@pytest.mark.parametrize("criterion", [nn.CrossEntropyLoss(), lambda output, target: output.sum()])
+def test_sample_losses_read_nothing_from_the_device(criterion):
+    output = torch.zeros(4, 3, device="meta")
+    losses = sample_losses(criterion, output, torch.zeros(4, device="meta", dtype=torch.int64))
+    assert losses.shape == (4,)
+    assert losses.device.type == "meta"

@@ -1,0 +1,144 @@
+"""Toys that train in milliseconds, and a process that remembers no engine from the test before."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from accelerate.state import AcceleratorState
+from torch import nn
+from torch.utils.data import DataLoader
+
+from assay.runner import DictRunner, Engine
+
+
+class TinyNet(nn.Module):
+    """Images [N, 4] to {"logits": [N, 3], "size": [N, 1]}."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Linear(4, 5)
+        self.logits = nn.Linear(5, 3)
+        self.size = nn.Linear(5, 1)
+
+    def forward(self, image):
+        hidden = torch.tanh(self.body(image))
+        return {"logits": self.logits(hidden), "size": self.size(hidden)}
+
+
+@pytest.fixture(autouse=True)
+def fresh_accelerate():
+    """Accelerate keeps device and precision for the whole process; each test starts without."""
+    AcceleratorState._reset_state(True)
+    yield
+    AcceleratorState._reset_state(True)
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Toys are slower on several threads, and much slower on a machine that is shared."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def make_net():
+    """Return TinyNet in float64, where rounding does not hide a wrong formula; the same weights for the same seed."""
+
+    def make(seed=0):
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            return TinyNet().double()
+
+    return make
+
+
+@pytest.fixture
+def make_items():
+    """Return dicts with a float64 image [4], a class, a size [1] and an id."""
+
+    def make(count=21, seed=0):
+        rng = np.random.default_rng(seed)
+        images, targets = torch.from_numpy(rng.normal(size=(count, 4))), rng.integers(0, 3, count)
+        sizes = torch.from_numpy(rng.normal(size=(count, 1)))
+        return [
+            {"image": image, "target": int(target), "true_size": size, "sample_id": f"sample-{i}"}
+            for i, (image, target, size) in enumerate(zip(images, targets, sizes, strict=True))
+        ]
+
+    return make
+
+
+@pytest.fixture
+def make_loader(make_items):
+    """Return a loader of toy items: by default 21 in batches of 4, so that the last batch holds one."""
+
+    def make(count=21, batch_size=4, *, seed=0, **options):
+        return DataLoader(make_items(count, seed), batch_size=batch_size, **options)
+
+    return make
+
+
+@pytest.fixture
+def train():
+    """Return a function that trains a DictRunner on the CPU, by SGD where no optimizer is given, and returns it."""
+
+    def run(model, loaders, *, epochs=1, lr=0.1, runner=None, criterion=None, optimizer=None, **options):
+        runner = runner or DictRunner()
+        runner.train(
+            engine=Engine("cpu"),
+            model=model,
+            criterion=criterion or nn.CrossEntropyLoss(),
+            optimizer=optimizer or torch.optim.SGD(model.parameters(), lr=lr),
+            loaders=loaders,
+            num_epochs=epochs,
+            **options,
+        )
+        return runner
+
+    return run
+
+
+@pytest.fixture
+def plain_loop():
+    """Return the reference: a plain PyTorch loop over batches, one optimizer step each, and its learning rates."""
+
+    def run(model, batches, optimizer, *, loss=None, before_step=None, after_step=None, epochs=1):
+        loss = loss or (lambda outputs, batch: nn.functional.cross_entropy(outputs["logits"], batch["target"]))
+        rates = []
+        model.train()
+        for _ in range(epochs):
+            for batch in batches:
+                optimizer.zero_grad()
+                loss(model(batch["image"]), batch).backward()
+                if before_step is not None:
+                    before_step(model)
+                rates.append(optimizer.param_groups[0]["lr"])
+                optimizer.step()
+                if after_step is not None:
+                    after_step()
+        return rates
+
+    return run
+
+
+@pytest.fixture
+def weights_of():
+    """Return a function that copies a model's state."""
+    return lambda model: copy.deepcopy(model.state_dict())
+
+
+@pytest.fixture
+def assert_same_weights():
+    """Return a function that compares two states: exactly, or within ``atol``."""
+
+    def check(first, second, *, atol=0.0):
+        assert first.keys() == second.keys()
+        for name in first:
+            torch.testing.assert_close(
+                first[name], second[name], rtol=0.0, atol=atol, msg=lambda m, n=name: f"{n}: {m}"
+            )
+
+    return check

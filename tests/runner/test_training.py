@@ -1,0 +1,206 @@
+"""From an experiment to a run, from Python."""
+
+import json
+import math
+import shutil
+import sys
+from dataclasses import dataclass
+
+import cv2
+import pytest
+import torch
+from catalyst import dl
+from torch import nn
+
+from assay.callbacks import Metrics
+from assay.runner import Experiment, Monitor, UsageError, load_checkpoint
+from assay.runner.loggers import read_metrics
+from assay.runner.training import prepare_machine, summary, train
+
+
+class Net(nn.Module):
+    def __init__(self, factor=1.0):
+        super().__init__()
+        self.layer = nn.Linear(4, 3)
+        self.factor = factor
+
+    def forward(self, image):
+        return {"logits": self.layer(image) * self.factor}
+
+
+class Recorder(dl.Callback):
+    """Notes the learning rate that each step is made with."""
+
+    def __init__(self):
+        super().__init__(order=0)
+        self.rates = []
+
+    def on_batch_start(self, runner):
+        if runner.is_train_loader:
+            self.rates.append(runner.optimizer.param_groups[0]["lr"])
+
+
+@dataclass(kw_only=True)
+class Toy(Experiment):
+    epochs: int = 2
+    batch_size: int = 4
+    device: str = "cpu"
+    factor: float = 1.0
+
+    def get_loaders(self):
+        noise = torch.Generator().manual_seed(0)
+        items = [{"image": torch.randn(4, generator=noise), "target": i % 3} for i in range(18)]  # 5 batches
+        return {"train": self.make_loader(items, shuffle=True), "valid": self.make_loader(items)}
+
+    def get_model(self):
+        return Net(self.factor)
+
+    def get_callbacks(self):
+        self.recorder = Recorder()
+        return [Metrics(num_classes=3), self.recorder]
+
+
+def test_it_returns_the_folder_of_the_run(tmp_path, capsys):
+    folder = train(Toy(), name="toy", run_dir=tmp_path / "run")
+    assert folder == tmp_path / "run"
+    assert capsys.readouterr().out.splitlines()[0] == f"run folder: {folder}"
+    assert json.loads((folder / "environment.json").read_text())["experiment"] == "toy"
+    assert load_checkpoint(folder)["experiment"] == "toy"
+
+
+def test_without_a_folder_it_makes_one_named_after_the_experiment(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = train(Toy(epochs=1), name="/somewhere/else/my_toy.py")
+    assert folder.parent.parts == ("runs", "my_toy")
+    assert (folder / "metrics.csv").is_file()
+
+
+def test_data_that_was_made_up_is_noted(tmp_path):
+    class MadeUp(Toy):
+        generated = True
+
+    folder = train(MadeUp(epochs=1), name="toy", run_dir=tmp_path / "run")
+    assert json.loads((folder / "environment.json").read_text())["generated"] is True
+
+
+def test_the_same_seed_gives_the_same_run_and_another_seed_another(tmp_path):
+    runs = [
+        read_metrics(train(Toy(seed=seed), name="toy", run_dir=tmp_path / str(n)) / "metrics.csv")
+        for n, seed in enumerate((1, 1, 2))
+    ]
+    assert runs[0] == runs[1]
+    assert runs[0] != runs[2]
+
+
+def test_the_weights_at_the_start_do_not_depend_on_what_the_loaders_draw(tmp_path):
+    class Chatty(Toy):
+        def get_loaders(self):
+            torch.rand(7)
+            return super().get_loaders()
+
+    first, second = (train(cls(), name="toy", run_dir=tmp_path / cls.__name__) for cls in (Toy, Chatty))
+    assert read_metrics(first / "metrics.csv") == read_metrics(second / "metrics.csv")
+
+
+@pytest.mark.parametrize(("accumulate_steps", "steps_per_epoch"), [(1, 5), (2, 3), (5, 1), (7, 1)])
+def test_the_schedule_spans_exactly_the_optimizer_steps_of_the_run(tmp_path, accumulate_steps, steps_per_epoch):
+    toy = Toy(epochs=3, lr=0.1, lr_min=0.01, accumulate_steps=accumulate_steps)
+    train(toy, name="toy", run_dir=tmp_path / "run")
+    steps = 3 * steps_per_epoch
+    expected = [0.01 + 0.09 * (1 + math.cos(math.pi * step / steps)) / 2 for step in range(steps + 1)]
+    seen = list(dict.fromkeys(toy.recorder.rates))
+    assert seen == pytest.approx(expected[:-1])
+    last = load_checkpoint(tmp_path / "run")["optimizer"][""]["param_groups"][0]["lr"]
+    assert last == pytest.approx(0.01)
+
+
+def test_patience_stops_a_run_that_no_longer_gets_better_and_the_summary_says_so(tmp_path, capsys):
+    # The loss of weights that never change is the same in every epoch.
+    toy = Toy(epochs=9, patience=2, optimizer="SGD", lr=1e-30)
+    train(toy, name="toy", run_dir=tmp_path / "run")
+    output = capsys.readouterr().out
+    assert "stopped early after epoch 3: valid/loss no longer got better\nbest epoch: 1 by valid/loss (" in output
+    assert max(epoch for epoch, _, _ in read_metrics(tmp_path / "run" / "metrics.csv")) == 3
+
+
+def test_a_metric_that_is_never_finite_has_no_best_epoch(tmp_path, capsys):
+    train(Toy(factor=math.nan), name="toy", run_dir=tmp_path / "run")
+    assert "\nno best epoch: valid/loss was never finite\n" in capsys.readouterr().out
+    assert not (tmp_path / "run" / "checkpoints" / "best.pt").exists()
+    assert (tmp_path / "run" / "checkpoints" / "last.pt").exists()
+
+
+def test_the_summary_names_the_best_epoch_by_the_first_monitor_with_all_its_metrics(tmp_path):
+    class Done:
+        epoch_step = num_epochs = 3
+        history = {
+            1: {"train": {"loss": 0.9}, "valid": {"loss": 0.8, "accuracy": 0.5}},
+            2: {"train": {"loss": 0.7}, "valid": {"loss": 0.6, "accuracy": 0.9}},
+            3: {"train": {"loss": 0.5}, "valid": {"loss": 0.5, "accuracy": 0.7}},
+        }
+
+    monitors = [Monitor("valid", "accuracy", False), Monitor("valid", "loss", True)]
+    best, folder, command = summary(Done(), monitors, tmp_path).splitlines()
+    assert best == "best epoch: 2 by valid/accuracy (train/loss 0.7000, valid/loss 0.6000, valid/accuracy 0.9000)"
+    assert folder == f"run folder: {tmp_path}"
+    program, *flags = command.removeprefix("look at it: ").split()
+    assert shutil.which(program) is not None  # it can be typed as it stands
+    assert flags == ["--logdir", str(tmp_path), "--samples_per_plugin", "images=200"]
+
+
+def test_several_monitors_keep_their_own_best_epochs(tmp_path):
+    toy = Toy(epochs=4, lr=0.1, monitor=["valid/accuracy:max", "valid/loss:max"])
+    folder = train(toy, name="toy", run_dir=tmp_path / "run")
+    values = read_metrics(folder / "metrics.csv")
+    by_accuracy = max(range(1, 5), key=lambda epoch: (values[epoch, "valid", "accuracy"], -epoch))
+    by_loss = max(range(1, 5), key=lambda epoch: values[epoch, "valid", "loss"])
+    kept = {path.name for path in (folder / "checkpoints").glob("epoch-*.pt")}
+    assert kept == {f"epoch-{epoch:04d}.pt" for epoch in (by_accuracy, by_loss, 4)}
+    assert load_checkpoint(folder, "best")["epoch"] == by_accuracy
+
+
+def test_a_monitor_of_a_loader_that_there_is_not_is_refused_and_leaves_nothing(tmp_path):
+    with pytest.raises(UsageError, match=r"^monitor 'test/loss': there is no such loader; there is 'train', 'valid'"):
+        train(Toy(monitor=["test/loss:min"]), name="toy", run_dir=tmp_path / "a" / "run")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_of_the_experiment_keeps_its_type(tmp_path):
+    class Broken(Toy):
+        def get_model(self):
+            raise KeyError("mine")
+
+    with pytest.raises(KeyError, match="mine"):
+        train(Broken(), name="toy", run_dir=tmp_path / "run")
+
+
+def test_threads_are_set_for_torch_and_opencv():
+    before = cv2.getNumThreads()
+    try:
+        prepare_machine(Toy(threads=2))
+        assert torch.get_num_threads() == 2
+        assert cv2.getNumThreads() == 2
+    finally:
+        cv2.setNumThreads(before)
+
+
+def test_deterministic_makes_torch_refuse_what_is_not(monkeypatch):
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "kept")
+    try:
+        prepare_machine(Toy(deterministic=True))
+        assert torch.are_deterministic_algorithms_enabled()
+        assert torch.backends.cudnn.benchmark is False
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
+def test_the_command_that_started_the_run_is_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["/bin/mine.py", "--fast"])
+    folder = train(Toy(epochs=1), name="toy", run_dir=tmp_path / "run")
+    assert json.loads((folder / "environment.json").read_text())["command"] == ["mine.py", "--fast"]
+
+
+def test_the_function_can_be_imported_from_the_package():
+    from assay.runner import train as exported
+
+    assert exported is train

@@ -1,0 +1,71 @@
+"""What the README says is done here to the letter."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+
+from assay.runner.cli import main
+
+README = Path(__file__).parents[1] / "README.md"
+BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
+
+
+def block_with(text):
+    (block,) = [block for block in BLOCKS if text in block]
+    return block
+
+
+def loader(image_key, target_key):
+    images, targets = torch.rand(24, 3, 8, 8), torch.arange(24) % 10
+    items = [{image_key: image, target_key: target} for image, target in zip(images, targets, strict=True)]
+    return DataLoader(items, batch_size=8)
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(192, 10))
+
+    def forward(self, image):
+        return {"logits": self.layers(image)}
+
+
+def test_the_experiment_of_the_readme_trains_and_learns(tmp_path, monkeypatch, capsys):
+    (tmp_path / "blobs.py").write_text(block_with("class Blobs(Experiment)"))
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "./blobs.py"]) == 0
+    accuracy = float(re.search(r"valid/accuracy ([\d.]+)", capsys.readouterr().out).group(1))
+    assert accuracy >= 0.9
+    assert main(["train", "./blobs.py", "--samples", "64", "--epochs", "1"]) == 0
+
+
+@pytest.mark.parametrize("text", ["DictRunner(", "dl.SupervisedRunner("])
+def test_the_runner_blocks_of_the_readme_run_and_draw(text, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    stock = "Supervised" in text
+    keys = ("features", "targets") if stock else ("image", "target")
+    model = Net().layers if stock else Net()
+    names = {
+        "model": model,
+        "criterion": nn.CrossEntropyLoss(),
+        "optimizer": torch.optim.SGD(model.parameters(), lr=0.1),
+        "loaders": {"train": loader(*keys), "valid": loader(*keys)},
+        "train": loader(*keys),
+        "valid": loader(*keys),
+    }
+    exec(compile(block_with(text), str(README), "exec"), names)
+    events = list(tmp_path.rglob("valid/events*"))
+    assert events
+    assert any(b"batches/worst/loss" in path.read_bytes() for path in events)
+
+
+def test_every_make_target_of_the_readme_exists():
+    makefile = (README.parent / "Makefile").read_text()
+    targets = set(re.findall(r"\bmake ([a-z]+)\b(?= |$|`)", README.read_text(), flags=re.MULTILINE)) - {"alone"}
+    assert targets >= {"train", "test", "lint", "list", "tensorboard"}
+    for target in targets:
+        assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target

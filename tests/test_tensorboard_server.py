@@ -1,0 +1,113 @@
+"""What a run writes, seen through the real TensorBoard server."""
+
+import json
+import re
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+
+import cv2
+import numpy as np
+import pytest
+from accelerate.state import AcceleratorState
+
+from assay.runner.cli import main
+from assay.runner.loggers import read_metrics
+
+EPOCHS = 12  # more than the 10 pictures that the server keeps of a tag by itself
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run of digits, of more epochs than the server shows pictures of by itself."""
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    AcceleratorState._reset_state(True)
+    small = ["--epochs", str(EPOCHS), "--width", "2", "--batch-size", "256", "--device", "cpu"]
+    assert main(["train", "digits", "--run-dir", str(folder), *small]) == 0
+    AcceleratorState._reset_state(True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def get(run, tmp_path_factory):
+    """Start the server with the printed arguments; return a function that gets one of its addresses."""
+    log = tmp_path_factory.mktemp("server") / "log.txt"
+    command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(run), "--samples_per_plugin", "images=200"]
+    with log.open("w") as output:
+        server = subprocess.Popen([*command, "--host", "127.0.0.1", "--port", "0"], stdout=output, stderr=output)
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        address = wait_for(lambda: re.search(r"http://127\.0\.0\.1:\d+/", log.read_text()), server, log).group()
+
+        def fetch(path, **query):
+            url = f"{address}data/plugin/{path}?{urllib.parse.urlencode(query)}"
+            with opener.open(url, timeout=30) as answer:
+                return answer.read()
+
+        def everything_is_read():
+            try:
+                tags = json.loads(fetch("images/tags"))
+            except urllib.error.URLError:
+                return False
+            if not {"tensorboard/train", "tensorboard/valid"} <= tags.keys():
+                return False
+            return len(pictures(fetch, "valid", "batches/worst/loss")) == EPOCHS
+
+        wait_for(everything_is_read, server, log)
+        yield fetch
+    finally:
+        server.kill()
+        server.wait()
+
+
+def wait_for(condition, server, log, timeout_s=60):
+    deadline = time.monotonic() + timeout_s
+    while not (found := condition()):
+        assert server.poll() is None, log.read_text()
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.2)
+    return found
+
+
+def pictures(get, loader, tag):
+    return json.loads(get("images/images", run=f"tensorboard/{loader}", tag=tag, sample=0))
+
+
+def test_the_server_lists_the_pictures_of_both_loaders(get):
+    tags = json.loads(get("images/tags"))
+    expected = {f"batches/{kind}/{metric}" for kind in ("best", "worst") for metric in ("loss", "accuracy")}
+    assert set(tags["tensorboard/train"]) == set(tags["tensorboard/valid"]) == expected
+
+
+@pytest.mark.parametrize("loader", ["train", "valid"])
+@pytest.mark.parametrize("tag", ["batches/best/loss", "batches/worst/loss"])
+def test_the_server_keeps_the_picture_of_every_epoch(get, loader, tag):
+    assert [picture["step"] for picture in pictures(get, loader, tag)] == list(range(1, EPOCHS + 1))
+
+
+def test_a_picture_can_be_fetched_and_decoded(get):
+    listed = pictures(get, "valid", "batches/worst/loss")[-1]
+    data = get("images/individualImage", **dict(urllib.parse.parse_qsl(listed["query"])))
+    picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    assert min(picture.shape[:2]) > 100
+    assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 10  # digits, frames and text, not one colour
+
+
+def test_the_server_shows_the_numbers_of_the_csv_file(get, run):
+    tags = json.loads(get("scalars/tags"))
+    table = read_metrics(run / "metrics.csv")
+    for loader in ("train", "valid"):
+        assert {"loss/epoch", "accuracy/epoch", "f1/epoch"} <= set(tags[f"tensorboard/{loader}"])
+        points = json.loads(get("scalars/scalars", run=f"tensorboard/{loader}", tag="loss/epoch"))
+        assert [step for _, step, _ in points] == list(range(1, EPOCHS + 1))
+        values = [value for _, _, value in points]
+        assert values == pytest.approx([table[epoch, loader, "loss"] for epoch in range(1, EPOCHS + 1)], rel=1e-5)
+
+
+def test_the_server_shows_the_config(get):
+    text = json.loads(get("text/text", run="tensorboard/run", tag="config/text_summary"))[0]["text"]
+    assert "batch_size: 256" in text
+    assert "width: 2" in text
