@@ -111,7 +111,12 @@ class DictRunner(dl.Runner):
                 ``loggers``, ``seed``, ``hparams``, ``num_epochs``, ``logdir``, ``resume`` (a run folder or a
                 checkpoint), ``valid_loader``, ``valid_metric``, ``minimize_valid_metric``, ``verbose``,
                 ``load_best_on_end``.
+
+        Raises:
+            UsageError: beside the errors of the class, ``logdir`` holds a run that ``resume`` does not name, or an
+                option of Catalyst's is not to be had here.
         """
+        _check_options(options)
         super().train(engine=engine or self.engine or _make_engine(cpu, fp16), **options)
 
     def predict_loader(
@@ -228,7 +233,7 @@ class DictRunner(dl.Runner):
     def _run_loader(self) -> None:
         super()._run_loader()
         self.batch = None  # nothing of the last step outlives it
-        if not self.is_infer_loader:
+        if self._computes_loss:
             state = reduce_state(self._means.state, self._means.reductions)
             self.loader_metrics.update(self._means.compute(state))
 
@@ -246,7 +251,7 @@ class DictRunner(dl.Runner):
     def handle_batch(self, batch: Mapping[str, Any]) -> None:
         """Run the model on one batch and, on a training loader, take the step."""
         outputs = self.forward(batch)
-        if not self.is_infer_loader:
+        if self._computes_loss:
             parts = {**batch, **outputs}
             values = [term.compute(self.criterion, parts).reshape(()) for term in self.losses]
             terms = torch.stack(values)
@@ -255,6 +260,11 @@ class DictRunner(dl.Runner):
                 self._optimize(loss)
             self._keep(loss.detach(), terms.detach())
         self.batch = {**batch, **{name: _detached(output) for name, output in outputs.items()}}
+
+    @property
+    def _computes_loss(self) -> bool:
+        """Always in training; in validation where there is a criterion, as ``evaluate_loader`` has none."""
+        return self.is_train_loader or (self.is_valid_loader and self.criterion is not None)
 
     def forward(self, batch: Mapping[str, Any]) -> dict[str, Any]:
         """Return the named outputs of the model, or of all models together."""
@@ -386,6 +396,21 @@ class DictRunner(dl.Runner):
             except RuntimeError as error:
                 reason = " ".join(str(error).split())
                 raise UsageError(f"the checkpoint does not fit this model: {reason}") from error
+
+
+def _check_options(options: Mapping[str, Any]) -> None:
+    for name in ("check", "overfit", "timeit", "profile"):
+        if options.get(name):
+            raise UsageError(f"{name}=True is not to be had with DictRunner: leave it out.")
+    logdir = options.get("logdir")
+    if logdir is None:
+        if options.get("load_best_on_end"):
+            raise UsageError("load_best_on_end=True needs a logdir, where the checkpoints are.")
+        return
+    if options.get("load_best_on_end") and not (options.get("valid_loader") and options.get("valid_metric")):
+        raise UsageError("load_best_on_end=True needs valid_loader and valid_metric, which tell what is best.")
+    if options.get("resume") is None and any((Path(logdir) / name).exists() for name in ("metrics.csv", "checkpoints")):
+        raise UsageError(f"logdir {str(logdir)!r} holds a run already: choose another, or pass resume={str(logdir)!r}.")
 
 
 def _make_engine(cpu: bool, fp16: bool) -> Engine:

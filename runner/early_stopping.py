@@ -27,7 +27,13 @@ class EarlyStopping(dl.Callback):
         self.monitor = monitor
         self.patience = patience
 
+    def on_experiment_start(self, runner: dl.IRunner) -> None:
+        self._decide(runner)  # a run that had ended this way ends again when it is resumed
+
     def on_epoch_end(self, runner: dl.IRunner) -> None:
+        self._decide(runner)
+
+    def _decide(self, runner: dl.IRunner) -> None:
         best = self.monitor.best(runner.history) or 0
         if runner.epoch_step - best >= self.patience:
             runner.need_early_stop = True

@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from catalyst import dl
 from catalyst.core.logger import ILogger
 from torch import Tensor
 
 from assay.callbacks.errors import UsageError
 from assay.callbacks.writer import Writer
+
+_PLAIN = (bool, int, float, str, list, dict, type(None))
 
 CSV_COLUMNS = ["epoch", "loader", "metric", "value"]
 
@@ -24,7 +27,7 @@ class TensorBoardLogger(ILogger):
     tag                  kind    content
     ==================== ======= =======================================================================
     ``METRIC/epoch``     scalar  the loader's metric; step = epoch
-    ``METRIC/batch``     scalar  a batch's metric, every ``log_every_steps`` steps; step = samples seen
+    ``METRIC/batch``     scalar  a batch's metric, every ``log_every_steps`` steps; step = samples seen, of all loaders
     ``config``           text    in ``run``: hyper-parameters, as YAML
     (HPARAMS tab)        hparams in ``run``: those of them that are numbers, flags or strings
     ==================== ======= =======================================================================
@@ -68,10 +71,8 @@ class TensorBoardLogger(ILogger):
     def log_hparams(self, hparams: Mapping[str, Any], runner: dl.IRunner | None = None) -> None:
         if not hparams:
             return
-        import yaml
-
         writer = self.get_writer("run")
-        writer.text("config", f"```yaml\n{yaml.safe_dump(dict(hparams), sort_keys=False)}```", 0)
+        writer.text("config", f"```yaml\n{_as_yaml(hparams)}```", 0)
         plain = {name: value for name, value in hparams.items() if isinstance(value, bool | int | float | str)}
         writer.submit(lambda sink: _write_hparams(sink, plain))
 
@@ -139,6 +140,11 @@ def read_metrics(path: str | os.PathLike[str]) -> dict[tuple[int, str, str], flo
     """Return a ``metrics.csv`` as {(epoch, loader, metric): value}."""
     with open(path, newline="") as file:
         return {(int(row["epoch"]), row["loader"], row["metric"]): float(row["value"]) for row in csv.DictReader(file)}
+
+
+def _as_yaml(hparams: Mapping[str, Any]) -> str:
+    values = {name: value if isinstance(value, _PLAIN) else str(value) for name, value in hparams.items()}
+    return str(yaml.safe_dump(values, sort_keys=False))
 
 
 def _write_hparams(sink: Any, hparams: Mapping[str, Any]) -> None:

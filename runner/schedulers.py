@@ -17,7 +17,7 @@ SCHEDULERS = ("none", "cosine", "one-cycle", "multi-step", "cyclic", "plateau")
 class WarmUp:
     """Raises the learning rate linearly over the first steps of another schedule.
 
-    The learning rate is the other schedule's, times ``step / steps`` until ``steps`` have been made. torch's own
+    Step ``n``, from 0, is made at ``(n + 1) / (steps + 1)`` of the other schedule's learning rate. torch's own
     ``SequentialLR`` cannot hold ``ReduceLROnPlateau``; this holds any.
 
     Args:
@@ -56,7 +56,9 @@ class WarmUp:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what ``state_dict`` returned; the optimizer's own state is restored elsewhere."""
         self.made, self._targets = state["made"], state["targets"]
+        self._restore()
         self.scheduler.load_state_dict(state["scheduler"])
+        self._apply()
 
     def _restore(self) -> None:
         for group, target in zip(self.optimizer.param_groups, self._targets, strict=True):
@@ -65,8 +67,16 @@ class WarmUp:
     def _apply(self) -> None:
         self._targets = [float(group["lr"]) for group in self.optimizer.param_groups]
         for group, target in zip(self.optimizer.param_groups, self._targets, strict=True):
-            # The step that is made next is the one that counts, so that the first is not made at zero.
             group["lr"] = target * min(1.0, (self.made + 1) / (self.steps + 1))
+
+
+class _ClosedForm(lr_scheduler.LambdaLR):
+    """torch's own, but a loaded state gives the rate of this plan: a resumed run may be made longer."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        super().load_state_dict(state)
+        for group, base, factor in zip(self.optimizer.param_groups, self.base_lrs, self.lr_lambdas, strict=True):
+            group["lr"] = base * factor(self.last_epoch)
 
 
 class _OneCycle(lr_scheduler.OneCycleLR):
@@ -111,7 +121,8 @@ def make_scheduler(
         cycle_epochs: ``cyclic``: length of a cycle.
         plateau_patience: ``plateau``: epochs without a better metric before the learning rate drops.
         minimize: ``plateau``: whether a smaller metric is better.
-        options: any other argument of torch's scheduler, for ``one-cycle``, ``cyclic`` and ``plateau``.
+        options: any other argument of torch's scheduler, for ``one-cycle``, ``cyclic`` and ``plateau``; with
+            ``cycle_momentum=True`` the first two move the momentum too.
 
     Returns:
         The scheduler; None for ``none`` without a warm-up.
@@ -126,8 +137,7 @@ def make_scheduler(
     if name == "none" and not warmup_steps and not options:
         return None
     lr = [float(group["lr"]) for group in optimizer.param_groups]
-    cycle_momentum = "momentum" in optimizer.defaults or "betas" in optimizer.defaults
-    make: Callable[..., Any] = lr_scheduler.LambdaLR
+    make: Callable[..., Any] = _ClosedForm
     arguments: dict[str, Any] = {"lr_lambda": lambda epoch: 1.0}
     if name == "cosine":
         arguments = {"lr_lambda": [partial(_cosine, steps=steps, low=lr_min / one) for one in lr]}
@@ -136,13 +146,13 @@ def make_scheduler(
     elif name == "one-cycle":
         make = _OneCycle
         # One step more than is made: torch computes the rate of a step after the last one too.
-        arguments = {"max_lr": lr, "total_steps": steps + 1, "cycle_momentum": cycle_momentum}
+        arguments = {"max_lr": lr, "total_steps": steps + 1, "cycle_momentum": False}
         if warmup_steps:
             arguments["pct_start"], warmup_steps = (warmup_steps + 1) / (steps + 1), 0
     elif name == "cyclic":
         make = lr_scheduler.CyclicLR
         half = max(1, round(cycle_epochs * steps_per_epoch / 2))
-        arguments = {"base_lr": lr_min, "max_lr": lr, "step_size_up": half, "cycle_momentum": cycle_momentum}
+        arguments = {"base_lr": lr_min, "max_lr": lr, "step_size_up": half, "cycle_momentum": False}
     elif name == "plateau":
         make = lr_scheduler.ReduceLROnPlateau
         mode = "min" if minimize else "max"

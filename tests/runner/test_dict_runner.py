@@ -13,6 +13,7 @@ from torch import nn
 from torch.optim import SGD, AdamW
 from torch.utils.data import DataLoader, TensorDataset
 
+from assay.callbacks import Metrics
 from assay.runner import Checkpoints, DictRunner, Engine, LossTerm, Monitor, Progress, UsageError
 from assay.runner.loggers import read_metrics
 from assay.runner.schedulers import make_scheduler
@@ -749,3 +750,31 @@ def test_a_monitor_that_does_not_exist_ends_the_run_before_anything_is_saved(mak
     with pytest.raises(UsageError, match="monitor 'train/accuracy': loader 'train' has no such metric; it has 'loss'"):
         train(make_net(), {"train": make_loader(4)}, epochs=3, callbacks=[checkpoints])
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("option", ["check", "overfit", "timeit", "profile"])
+def test_an_option_of_catalyst_that_is_not_to_be_had_is_refused(make_net, make_loader, train, option):
+    with pytest.raises(UsageError, match=f"{option}=True is not to be had with DictRunner"):
+        train(make_net(), {"train": make_loader(4)}, **{option: True})
+
+
+def test_a_logdir_that_holds_a_run_is_refused_and_left_as_it_is(make_net, make_loader, train, tmp_path):
+    train(make_net(), {"train": make_loader(4)}, logdir=str(tmp_path))
+    before = (tmp_path / "metrics.csv").read_bytes()
+    with pytest.raises(UsageError, match="holds a run already: choose another, or pass resume="):
+        train(make_net(), {"train": make_loader(4)}, logdir=str(tmp_path))
+    assert (tmp_path / "metrics.csv").read_bytes() == before
+
+
+def test_load_best_on_end_without_a_logdir_or_a_metric_is_refused(make_net, make_loader, train, tmp_path):
+    with pytest.raises(UsageError, match="load_best_on_end=True needs a logdir"):
+        train(make_net(), {"train": make_loader(4)}, load_best_on_end=True)
+    with pytest.raises(UsageError, match="load_best_on_end=True needs valid_loader and valid_metric"):
+        train(make_net(), {"train": make_loader(4)}, load_best_on_end=True, logdir=str(tmp_path))
+
+
+def test_evaluate_loader_needs_no_criterion_and_gives_the_metrics_of_callbacks(make_net, make_loader, train):
+    runner = train(make_net(), {"train": make_loader(8)})
+    metrics = runner.evaluate_loader(loader=make_loader(8), callbacks=[Metrics("accuracy", num_classes=3)])
+    assert set(metrics) == {"accuracy"}
+    assert 0.0 <= metrics["accuracy"] <= 1.0

@@ -59,3 +59,15 @@ def test_a_metric_that_there_is_not_is_refused(make_net, make_loader, train):
 def test_a_patience_below_one_is_refused():
     with pytest.raises(UsageError, match="patience must be at least 1, got 0"):
         EarlyStopping(SCORE, 0)
+
+
+def test_a_run_that_stopped_early_stays_stopped_when_it_is_resumed(make_net, make_loader, train, tmp_path):
+    loaders = {"train": make_loader(4)}
+    scores = (0.9, 0.1, 0.2, 0.3, 0.4)
+    first = train(
+        make_net(), loaders, epochs=5, logdir=str(tmp_path), callbacks=[Script(*scores), EarlyStopping(SCORE, 2)]
+    )
+    again = train(
+        make_net(), loaders, epochs=5, resume=str(tmp_path), callbacks=[Script(*scores), EarlyStopping(SCORE, 2)]
+    )
+    assert first.epoch_step == again.epoch_step == 3

@@ -147,7 +147,8 @@ def test_plateau_takes_its_direction_from_the_first_monitor(monitor, halved):
 
 
 def test_options_of_the_scheduler_are_handed_on():
-    toy = Toy(optimizer="SGD", momentum=0.9, scheduler="one-cycle", scheduler_options={"max_momentum": 0.7})
+    options = {"cycle_momentum": True, "max_momentum": 0.7}
+    toy = Toy(optimizer="SGD", momentum=0.9, scheduler="one-cycle", scheduler_options=options)
     optimizer = toy.get_optimizer(nn.Linear(2, 2))
     toy.get_scheduler(optimizer, steps_per_epoch=6)
     assert optimizer.param_groups[0]["momentum"] == 0.7
@@ -165,3 +166,19 @@ def test_a_loader_has_the_experiments_batch_size_and_workers(make_items):
     alone = Toy().make_loader(make_items())
     assert (alone.num_workers, alone.persistent_workers) == (0, False)
     assert isinstance(alone.sampler, SequentialSampler)
+
+
+@pytest.mark.parametrize("field", ["optimizer_options", "scheduler_options"])
+def test_options_that_have_a_field_of_their_own_are_refused(field):
+    with pytest.raises(UsageError, match=f"{field} must not hold 'lr': that is a field of its own"):
+        Toy(**{field: {"lr": 3.0}})
+
+
+def test_a_seed_that_numpy_cannot_take_is_refused():
+    with pytest.raises(UsageError, match="seed must be at most 2147483647, got 4294967296"):
+        Toy(seed=2**32)
+
+
+def test_an_infinite_number_is_refused():
+    with pytest.raises(UsageError, match="lr must be greater than 0, got inf"):
+        Toy(lr=float("inf"))

@@ -166,9 +166,10 @@ def test_a_rate_that_plateau_lowers_within_the_warm_up_stays_lowered():
 @pytest.mark.parametrize("name", ["one-cycle", "cyclic"])
 def test_options_of_torchs_schedulers_are_handed_on(name):
     optimizer = make_sgd()
-    make_scheduler(name, optimizer, epochs=EPOCHS, steps_per_epoch=STEPS, cycle_momentum=False)
+    make_scheduler(name, optimizer, epochs=EPOCHS, steps_per_epoch=STEPS)
     assert optimizer.param_groups[0]["momentum"] == 0.9
-    make_scheduler(name, optimizer, epochs=EPOCHS, steps_per_epoch=STEPS, base_momentum=0.5, max_momentum=0.6)
+    options = {"cycle_momentum": True, "base_momentum": 0.5, "max_momentum": 0.6}
+    make_scheduler(name, optimizer, epochs=EPOCHS, steps_per_epoch=STEPS, **options)
     assert optimizer.param_groups[0]["momentum"] == 0.6
 
 
@@ -228,8 +229,9 @@ def test_a_resumed_run_may_be_made_longer(name):
     longer.load_state_dict(through_a_file(short.state_dict()))
     resumed.load_state_dict(through_a_file(scheduler.state_dict()))
     rates = run(longer, resumed, name, EPOCHS * STEPS, start=2 * STEPS)
-    # The first step after the resume is made at the rate that the shorter plan left.
-    assert rates[1:] == [pytest.approx(rate, abs=1e-12) for rate in expected[2 * STEPS + 1 :]]
+    # Of one-cycle the first step after the resume is made at the rate that the shorter plan left.
+    skipped = 1 if name == "one-cycle" else 0
+    assert rates[skipped:] == [pytest.approx(rate, abs=1e-12) for rate in expected[2 * STEPS + skipped :]]
 
 
 @pytest.mark.parametrize(
