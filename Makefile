@@ -31,6 +31,7 @@ $(SETUP): setup.cfg requirements.lock
 	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements.lock
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@$(BIN)/python -W ignore -m compileall -qq $(VENV)/lib/python*/site-packages/catalyst  # warns when it is compiled later
 	@touch $@
 
 list: $(SETUP)  ## name the experiments
