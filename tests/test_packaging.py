@@ -55,9 +55,10 @@ def venv(wheel, tmp_path_factory):
     run(sys.executable, "-m", "venv", "--without-pip", folder, cwd=folder)
     libraries = tmp_path_factory.mktemp("libraries")
     for path in LIBRARIES.iterdir():
-        if "assay" not in path.name.lower() and path.suffix != ".pth":
+        # Of the .pth files, setuptools' own stands in for distutils, which Python left out in 3.12.
+        if "assay" not in path.name.lower() and (path.suffix != ".pth" or path.name == "distutils-precedence.pth"):
             (libraries / path.name).symlink_to(path)
-    (site_packages(folder) / "libraries.pth").write_text(f"{libraries}\n")
+    (site_packages(folder) / "libraries.pth").write_text(f"import site; site.addsitedir({str(libraries)!r})\n")
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", folder / "bin" / "python"]
     # With its requirements: all are there, so that pip accepts them or fails.
     run(*pip, "install", "--no-index", wheel, cwd=folder)
