@@ -20,10 +20,27 @@ from .keys import IMAGE_KEY, OUTPUT_KEY, SAMPLE_ID_KEY, TARGET_KEY
 if TYPE_CHECKING:
     from .best_worst_batches import BestWorstBatches
     from .metrics import Metrics
+    from .optimizer_monitor import OptimizerMonitor
+    from .time_monitor import TimeMonitor
 
-_HOMES = {"BestWorstBatches": "best_worst_batches", "Metrics": "metrics"}
+_HOMES = {
+    "BestWorstBatches": "best_worst_batches",
+    "Metrics": "metrics",
+    "OptimizerMonitor": "optimizer_monitor",
+    "TimeMonitor": "time_monitor",
+}
 
-__all__ = ["IMAGE_KEY", "OUTPUT_KEY", "SAMPLE_ID_KEY", "TARGET_KEY", "BestWorstBatches", "Metrics", "UsageError"]
+__all__ = [
+    "IMAGE_KEY",
+    "OUTPUT_KEY",
+    "SAMPLE_ID_KEY",
+    "TARGET_KEY",
+    "BestWorstBatches",
+    "Metrics",
+    "OptimizerMonitor",
+    "TimeMonitor",
+    "UsageError",
+]
 
 
 def __getattr__(name: str) -> Any:

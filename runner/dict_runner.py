@@ -16,6 +16,7 @@ from assay.callbacks.errors import UsageError, listing
 from assay.callbacks.keys import IMAGE_KEY, pick
 from assay.callbacks.measures.weighted_mean import WeightedMean
 from assay.callbacks.sample_losses import sample_losses
+from assay.callbacks.unwrapped import by_name
 
 from .checkpoints import Checkpoints, load_checkpoint
 from .engine import Engine
@@ -86,6 +87,7 @@ class DictRunner(dl.Runner):
         self.engine: Any = engine
         self.epoch_step: int = 0
         self.batch: Any = None
+        self.grad_norm_: Tensor | None = None  # of the last step, before clipping by norm; callbacks read it
         if accumulate_steps < 1:
             raise UsageError(f"accumulate_steps must be at least 1, got {accumulate_steps}.")
         if scheduler_step not in ("batch", "epoch"):
@@ -269,7 +271,7 @@ class DictRunner(dl.Runner):
     def forward(self, batch: Mapping[str, Any]) -> dict[str, Any]:
         """Return the named outputs of the model, or of all models together."""
         outputs: dict[str, Any] = {}
-        for name, model in _by_name(self.model).items():
+        for name, model in by_name(self.model).items():
             keys = self.input_key
             if isinstance(keys, Mapping):
                 keys = pick(keys, name, "the model", source_name="mapping input_key")
@@ -328,17 +330,17 @@ class DictRunner(dl.Runner):
         if self.clip_grad_value is not None:
             self.engine.clip_grad_value_(self._parameters(), self.clip_grad_value)
         if self.clip_grad_norm is not None:
-            self.engine.clip_grad_norm_(self._parameters(), self.clip_grad_norm)
-        for optimizer in _by_name(self.optimizer).values():
+            self.grad_norm_ = self.engine.clip_grad_norm_(self._parameters(), self.clip_grad_norm)
+        for optimizer in by_name(self.optimizer).values():
             optimizer.step()
             optimizer.zero_grad()
-        for scheduler in _by_name(self.scheduler).values():
+        for scheduler in by_name(self.scheduler).values():
             if isinstance(scheduler, WarmUp):
                 scheduler.batch_step()
         self._step_schedulers("batch")
 
     def _step_schedulers(self, moment: str) -> None:
-        for scheduler in _by_name(self.scheduler).values():
+        for scheduler in by_name(self.scheduler).values():
             inner = scheduler.scheduler if isinstance(scheduler, WarmUp) else scheduler
             if isinstance(inner, ReduceLROnPlateau):
                 if moment == "epoch":
@@ -347,7 +349,7 @@ class DictRunner(dl.Runner):
                 scheduler.step()
 
     def _parameters(self) -> list[nn.Parameter]:
-        return [parameter for model in _by_name(self.model).values() for parameter in model.parameters()]
+        return [parameter for model in by_name(self.model).values() for parameter in model.parameters()]
 
     # -- state ----------------------------------------------------------------------------------------------------
 
@@ -358,9 +360,9 @@ class DictRunner(dl.Runner):
         """
         scaler = self.engine.scaler
         return {
-            "model": {name: _state(self.engine.unwrap_model(model)) for name, model in _by_name(self.model).items()},
-            "optimizer": {name: _state(optimizer) for name, optimizer in _by_name(self.optimizer).items()},
-            "scheduler": {name: _state(scheduler) for name, scheduler in _by_name(self.scheduler).items()},
+            "model": {name: _state(self.engine.unwrap_model(model)) for name, model in by_name(self.model).items()},
+            "optimizer": {name: _state(optimizer) for name, optimizer in by_name(self.optimizer).items()},
+            "scheduler": {name: _state(scheduler) for name, scheduler in by_name(self.scheduler).items()},
             "scaler": None if scaler is None else scaler.state_dict(),
             "epoch": self.epoch_step,
             "batch_step": self.batch_step,
@@ -373,7 +375,7 @@ class DictRunner(dl.Runner):
         """Continue from what ``state_dict`` returned."""
         self.load_model_state(state["model"])
         for kind in ("optimizer", "scheduler"):
-            parts = _by_name(getattr(self, kind))
+            parts = by_name(getattr(self, kind))
             _check_names(kind, parts, state[kind])
             for name, part in parts.items():
                 part.load_state_dict(state[kind][name])
@@ -388,7 +390,7 @@ class DictRunner(dl.Runner):
 
     def load_model_state(self, state: Mapping[str, Any]) -> None:
         """Load the weights alone, the ``model`` entry of ``state_dict``."""
-        models = _by_name(self.model)
+        models = by_name(self.model)
         _check_names("model", models, state)
         for name, model in models.items():
             try:
@@ -415,13 +417,6 @@ def _check_options(options: Mapping[str, Any]) -> None:
 
 def _make_engine(cpu: bool, fp16: bool) -> Engine:
     return Engine("cpu" if cpu else "auto", "fp16" if fp16 else "fp32")
-
-
-def _by_name(part: Any) -> dict[str, Any]:
-    """Return one component or several by name as a dict; None as an empty one."""
-    if part is None:
-        return {}
-    return dict(part) if isinstance(part, Mapping) else {"": part}
 
 
 def _state(part: Any) -> dict[str, Any]:

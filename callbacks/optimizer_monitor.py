@@ -1,0 +1,153 @@
+"""What the optimizer is told and what it is given: learning rates, momenta, norms, clipping, loss scale."""
+
+from functools import partial
+from typing import Any
+
+import torch
+from catalyst import dl
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.utils.hooks import RemovableHandle
+
+from .diagnostic import Diagnostic
+from .distributed import reduce_state
+from .errors import UsageError
+from .measures.optimizer_steps import OptimizerSteps, total_norm
+from .param_groups import check_groups, group_settings
+from .unwrapped import raw_optimizers
+from .writer import Writer
+
+
+class OptimizerMonitor(Diagnostic):
+    """Writes what the optimizers work with, for every parameter group, and the gradient norm they see.
+
+    Written for each training loader, in its folder, at the step ``epoch``. GROUP is the group's own ``name``, or its
+    number; with several optimizers by name it is ``OPTIMIZER-GROUP``. A group without such a setting has no tag.
+
+    ================================ ====== ==================================================================
+    tag                              unit   content
+    ================================ ====== ==================================================================
+    ``optimizer/lr/GROUP``           1      learning rate of the epoch's last step
+    ``optimizer/momentum/GROUP``     1      its momentum, or the first of its betas
+    ``optimizer/weight_decay/GROUP`` 1      its weight decay
+    ``optimizer/grad_norm``          1      norm of all gradients together, mean over the steps: before clipping
+                                            by norm where the runner keeps that (``DictRunner``), otherwise as the
+                                            optimizer gets them; NaN where no step was made
+    ``optimizer/clipped_fraction``   0 to 1 share of the steps whose norm was above ``clip_grad_norm``; only where
+                                            the runner clips and keeps the norm
+    ``optimizer/loss_scale``         1      loss scale at the end of the epoch; only where the engine has a scaler
+    ``optimizer/skipped_steps``      steps  batches behind which the scale had fallen, as it does when a step is
+                                            left out for its gradients overflowed; only with a scaler
+    ================================ ====== ==================================================================
+
+    Optimizers that step in the same batch count as one step; one that steps again begins the next. Skipped steps are
+    in no mean. Nothing is read from the device within a step.
+
+    Args:
+        order: when the callback runs within an event, above that of the callbacks that step the optimizer.
+
+    Raises:
+        UsageError: ``order`` is out of range; at the start of the run, when the runner has no TensorBoard logger, no
+            optimizer to train with, or two groups of one name.
+    """
+
+    def __init__(self, *, order: int = dl.CallbackOrder.External):
+        if order <= dl.CallbackOrder.Optimizer:
+            raise UsageError(
+                f"order must be above that of the optimizer, {int(dl.CallbackOrder.Optimizer)}, got {order}."
+            )
+        super().__init__(order=order)
+        self.hooks_: list[RemovableHandle] = []
+        self.steps_: OptimizerSteps | None = None
+        self.norms_: dict[str, Tensor] = {}
+        self.skipped_: Tensor | None = None
+        self.settings_: dict[str, float | Tensor] = {}
+
+    def on_experiment_start(self, runner: dl.IRunner) -> None:
+        super().on_experiment_start(runner)
+        optimizers = raw_optimizers(runner.optimizer)
+        if not optimizers and any(key.startswith("train") for key in runner.loaders):
+            raise UsageError("OptimizerMonitor needs a runner with an optimizer, got optimizer=None.")
+        check_groups(optimizers)
+        for name, optimizer in optimizers.items():
+            self.hooks_.append(optimizer.register_step_pre_hook(partial(self._on_step, runner, name)))
+
+    def begin(self, runner: dl.IRunner) -> None:
+        self.norms_, self.steps_, self.settings_ = {}, None, {}
+        if not runner.is_train_loader:
+            return
+        max_norm = getattr(runner, "clip_grad_norm", None) if hasattr(runner, "grad_norm_") else None
+        self.steps_ = OptimizerSteps(runner.engine.device, max_norm=max_norm, scale=_loss_scale(runner))
+        for name, optimizer in raw_optimizers(runner.optimizer).items():
+            self.settings_.update(group_settings(name, optimizer))
+
+    def observe(self, runner: dl.IRunner) -> None:
+        self._close_step()
+        scale = _loss_scale(runner)
+        if self.steps_ is not None and scale is not None:
+            self.steps_.update_scale(scale)
+
+    def report(self, runner: dl.IRunner, writer: Writer) -> None:
+        if self.steps_ is None:
+            return
+        state = reduce_state(self.steps_.state, self.steps_.reductions)
+        values, device = self.settings_ | self.steps_.compute(state), runner.engine.device
+        packed = torch.stack([torch.as_tensor(value, dtype=torch.float64, device=device) for value in values.values()])
+        writer.scalars_later([f"optimizer/{name}" for name in values], packed, runner.epoch_step)
+        self.steps_ = None
+
+    def on_experiment_end(self, runner: dl.IRunner) -> None:
+        self._remove_hooks()
+        super().on_experiment_end(runner)
+
+    def on_exception(self, runner: dl.IRunner) -> None:
+        self._remove_hooks()
+        super().on_exception(runner)
+
+    def _on_step(self, runner: dl.IRunner, name: str, optimizer: Optimizer, *_: Any) -> None:
+        if self.steps_ is None:
+            return
+        if name in self.norms_:
+            self._close_step()
+        self.settings_.update(group_settings(name, optimizer))
+        gradients = _gradients(optimizer)
+        if gradients:
+            # The runner's norm is that of all parameters, the same for each optimizer.
+            clipped = self.steps_.max_norm is not None
+            self.norms_[name] = runner.grad_norm_ if clipped else _unscaled_norm(optimizer, gradients)
+            self.skipped_ = getattr(optimizer, "found_inf", None)
+
+    def _close_step(self) -> None:
+        """Count what the optimizers did since the last call as one step."""
+        if self.steps_ is None or not self.norms_:
+            return
+        norms = list(self.norms_.values())
+        shared = self.steps_.max_norm is not None
+        total = norms[0] if shared else torch.linalg.vector_norm(torch.stack([norm.double() for norm in norms]))
+        self.steps_.update(total, self.skipped_)
+        self.norms_, self.skipped_ = {}, None
+
+    def _remove_hooks(self) -> None:
+        for hook in self.hooks_:
+            hook.remove()
+        self.hooks_ = []
+
+
+def _gradients(optimizer: Optimizer) -> list[Tensor]:
+    parameters = (parameter for group in optimizer.param_groups for parameter in group["params"])
+    return [parameter.grad for parameter in parameters if parameter.grad is not None]
+
+
+def _unscaled_norm(optimizer: Optimizer, gradients: list[Tensor]) -> Tensor:
+    # A fused optimizer unscales by itself, and drops the step by itself where found_inf is not 0.
+    scale = getattr(optimizer, "grad_scale", None)
+    return total_norm(gradients) if scale is None else total_norm(gradients) / scale
+
+
+def _loss_scale(runner: dl.IRunner) -> Tensor | None:
+    """Return the loss scale as a tensor [] on the device; ``scaler.get_scale`` would wait for it."""
+    scaler = getattr(runner.engine, "scaler", None)
+    if scaler is None:
+        return None
+    scale: Tensor = scaler.scale(torch.ones((), device=runner.engine.device))
+    return scale

@@ -1,0 +1,26 @@
+"""A runner's components as torch knows them, one or several, whatever stands around them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch.optim import Optimizer
+
+
+def by_name(part: Any) -> dict[str, Any]:
+    """Return one component or several by name as a dict; the only one is called ``""``, and None gives an empty one."""
+    if part is None:
+        return {}
+    return dict(part) if isinstance(part, Mapping) else {"": part}
+
+
+def raw_optimizers(optimizer: Any) -> dict[str, Optimizer]:
+    """Return a runner's optimizers by name, ``""`` for the only one; none for None.
+
+    What accelerate wraps around an optimizer refuses hooks, so each is taken out.
+    """
+    return {name: _raw(part) for name, part in by_name(optimizer).items()}
+
+
+def _raw(optimizer: Any) -> Optimizer:
+    inner = getattr(optimizer, "optimizer", None)
+    return _raw(inner) if isinstance(inner, Optimizer) else optimizer
