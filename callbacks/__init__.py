@@ -19,12 +19,14 @@ from .keys import IMAGE_KEY, OUTPUT_KEY, SAMPLE_ID_KEY, TARGET_KEY
 
 if TYPE_CHECKING:
     from .best_worst_batches import BestWorstBatches
+    from .gradient_stats import GradientStats
     from .metrics import Metrics
     from .optimizer_monitor import OptimizerMonitor
     from .time_monitor import TimeMonitor
 
 _HOMES = {
     "BestWorstBatches": "best_worst_batches",
+    "GradientStats": "gradient_stats",
     "Metrics": "metrics",
     "OptimizerMonitor": "optimizer_monitor",
     "TimeMonitor": "time_monitor",
@@ -36,6 +38,7 @@ __all__ = [
     "SAMPLE_ID_KEY",
     "TARGET_KEY",
     "BestWorstBatches",
+    "GradientStats",
     "Metrics",
     "OptimizerMonitor",
     "TimeMonitor",

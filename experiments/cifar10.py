@@ -19,7 +19,7 @@ import torchvision
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from assay.callbacks import BestWorstBatches, Metrics, OptimizerMonitor, TimeMonitor, UsageError
+from assay.callbacks import BestWorstBatches, GradientStats, Metrics, OptimizerMonitor, TimeMonitor, UsageError
 from assay.runner import Augmented, Experiment
 
 ARCHIVE, FOLDER = "cifar-10-python.tar.gz", "cifar-10-batches-py"
@@ -67,6 +67,7 @@ class Cifar10(Experiment):
         return [
             Metrics(["accuracy", "f1"], class_names=CLASS_NAMES),
             BestWorstBatches(["loss", "accuracy"], [True, False], class_names=CLASS_NAMES, mean=MEAN, std=STD),
+            GradientStats(every_n_steps=10),
             OptimizerMonitor(),
             TimeMonitor(),
         ]

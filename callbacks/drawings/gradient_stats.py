@@ -1,0 +1,201 @@
+"""The pictures of gradients: one row a parameter, in the order of the model, so that depth runs downwards."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import cv2
+import numpy as np
+from PIL import Image, ImageDraw
+
+from .grid import RED, Colour, _font, shorten
+
+MISSING: Colour = (205, 205, 205)
+ZERO: Colour = (0, 0, 0)
+BROKEN: Colour = (255, 0, 200)
+
+_INK: Colour = (30, 30, 30)
+_PAPER: Colour = (255, 255, 255)
+_LINES: Colour = (225, 225, 225)
+_BLUE: Colour = (40, 90, 200)
+_PALE_BLUE: Colour = (160, 190, 240)
+_GAP = 12
+_LINE = 18
+_TITLE_SIZE = 15
+_TEXT_SIZE = 11
+_LABEL_WIDTH = 230
+_MOST_DECADES = 14
+_LEGEND = (("no gradient", MISSING), ("norm 0", ZERO), ("NaN or infinite", BROKEN))
+
+
+def draw_map(norms: np.ndarray, names: Sequence[str], epochs: Sequence[int], title: Sequence[str]) -> np.ndarray:
+    """Draw the norms of all parameters over epochs as colours.
+
+    Args:
+        norms: [P, E]; NaN where there was no gradient, infinite where some value was not finite.
+        names: of the P parameters, P at least 1.
+        epochs: their E numbers, E at least 1.
+        title: lines above.
+
+    Returns:
+        [H, W, 3], uint8, RGB.
+    """
+    cell = min(40, max(6, 640 // len(epochs)))
+    width = max(cell * len(epochs), 60)
+    sheet = _Sheet(names, title, [width, 90])
+    left, scale_left = sheet.lefts
+    low, high = _decades(norms)
+    cells = _colours(norms, low, high).repeat(sheet.row, axis=0).repeat(cell, axis=1)
+    sheet.canvas.paste(Image.fromarray(cells), (left, sheet.top))
+    every = math.ceil(30 / cell)
+    for column in range(0, len(epochs), every):
+        sheet.text((left + column * cell, sheet.bottom + 3), str(epochs[column]))
+    sheet.text((left - 8, sheet.bottom + 3), "epoch", anchor="ra")
+    _draw_scale(sheet, scale_left, low, high)
+    sheet.legend(_LEGEND)
+    return np.array(sheet.canvas)
+
+
+def draw_flow(stats: Mapping[str, np.ndarray], names: Sequence[str], title: Sequence[str]) -> np.ndarray:
+    """Draw how large the gradients are by depth: their range on a symmetric log scale, norm, and share of zeros.
+
+    Args:
+        stats: ``min``, ``mean``, ``max``, ``std``, ``norm``, ``zeros`` (NaN where there was no gradient) and
+            ``broken_steps``, [P] each.
+        names: of the P parameters, P at least 1.
+        title: lines above.
+
+    Returns:
+        [H, W, 3], uint8, RGB.
+    """
+    sheet = _Sheet(names, title, [380, 220, 70])
+    _draw_ranges(sheet, sheet.lefts[0], 380, stats)
+    _draw_norms(sheet, sheet.lefts[1], 220, stats["norm"])
+    sheet.text((sheet.lefts[2], sheet.top - 6), "zeros, 0 to 100%", anchor="ls")
+    for index in range(len(names)):
+        if not np.isfinite(stats["norm"][index]):
+            sheet.bar(index, sheet.lefts[0], sheet.lefts[0] + 380, MISSING)
+        elif stats["zeros"][index] > 0:
+            sheet.bar(index, sheet.lefts[2], sheet.lefts[2] + 70 * stats["zeros"][index], ZERO)
+        if stats["broken_steps"][index] > 0:
+            sheet.bar(index, sheet.lefts[0] - 6, sheet.lefts[0] - 2, BROKEN)
+    shown = [("min to max", _PALE_BLUE), ("mean ± std", _BLUE), ("mean", RED), _LEGEND[0]]
+    sheet.legend([*shown, ("some steps NaN or infinite", BROKEN)])
+    return np.array(sheet.canvas)
+
+
+class _Sheet:
+    """A canvas with the names of the parameters on the left, and panels beside them.
+
+    Attributes:
+        row: height of a parameter's row.
+        top: where the first row begins.
+        bottom: where the last row ends.
+        lefts: where each panel begins.
+    """
+
+    def __init__(self, names: Sequence[str], title: Sequence[str], widths: Sequence[int]):
+        self.row = 18 if len(names) <= 40 else 9 if len(names) <= 100 else 7
+        self.top = _GAP + (_TITLE_SIZE + 6) * len(title) + _LINE
+        self.bottom = self.top + max(self.row * len(names), 110)
+        starts = np.cumsum([_GAP + _LABEL_WIDTH + 20, *(width + 30 for width in widths)])
+        self.lefts = starts[:-1].tolist()
+        size = (max(int(starts[-1]), _GAP + 640), self.bottom + 3 * _LINE)
+        self.canvas = Image.new("RGB", size, _PAPER)
+        self.ink = ImageDraw.Draw(self.canvas)
+        for index, line in enumerate(title):
+            place = (_GAP, _GAP + index * (_TITLE_SIZE + 6))
+            self.ink.text(place, shorten(line, size[0] - 2 * _GAP, _TITLE_SIZE), fill=_INK, font=_font(_TITLE_SIZE))
+        self._label(names)
+
+    def text(self, place: tuple[float, float], text: str, anchor: str = "la") -> None:
+        self.ink.text(place, text, fill=_INK, font=_font(_TEXT_SIZE), anchor=anchor)
+
+    def bar(self, index: int, start: float, end: float, colour: Colour) -> None:
+        top = self.top + index * self.row
+        self.ink.rectangle((round(start), top + 1, max(round(end), round(start) + 1), top + self.row - 2), fill=colour)
+
+    def axis(self, left: float, text: str) -> None:
+        """Draw one line of a panel's grid, with its number."""
+        self.ink.line((left, self.top, left, self.bottom), fill=_LINES)
+        self.text((left, self.bottom + 3), text, anchor="ma")
+
+    def legend(self, entries: Sequence[tuple[str, Colour]]) -> None:
+        left, top = float(_GAP), self.bottom + 2 * _LINE - 4
+        for text, colour in entries:
+            self.ink.rectangle((left, top, left + 11, top + 11), fill=colour)
+            self.text((left + 16, top - 1), text)
+            left += 16 + _font(_TEXT_SIZE).getlength(text) + 14
+
+    def _label(self, names: Sequence[str]) -> None:
+        """Name the rows; of thin ones only some, each with its number, so that the others can be counted."""
+        every = math.ceil(14 / self.row)
+        for index in range(0, len(names), every):
+            middle = self.top + (index + 0.5) * self.row
+            number = f"{index + 1} " if every > 1 else ""
+            text = number + shorten(names[index], _LABEL_WIDTH - 30, _TEXT_SIZE)
+            self.text((_GAP + _LABEL_WIDTH, middle), text, anchor="rm")
+            self.ink.line((_GAP + _LABEL_WIDTH + 4, middle, _GAP + _LABEL_WIDTH + 10, middle), fill=_INK)
+
+
+def _draw_ranges(sheet: _Sheet, left: float, width: int, stats: Mapping[str, np.ndarray]) -> None:
+    low, high = _decades(np.maximum(np.abs(stats["min"]), np.abs(stats["max"])))
+    middle, half = left + width / 2, width / 2 - 4
+
+    def place(value: float) -> float:
+        decades = 0.0 if value == 0 else max(math.log10(abs(value)) - low, 0.0)
+        return middle + math.copysign(half * min(decades / (high - low), 1.0), value)
+
+    sheet.text((left, sheet.top - 6), f"min, mean ± std, max (symmetric log; centre: below 1e{low:d})", anchor="ls")
+    for decade in range(high, low, -max(1, math.ceil((high - low) / 4))):
+        sheet.axis(place(10.0**decade), f"1e{decade}")
+        sheet.axis(place(-(10.0**decade)), f"-1e{decade}")
+    sheet.axis(middle, "0")
+    for index, mean in enumerate(stats["mean"]):
+        if np.isfinite(stats["norm"][index]):
+            std = stats["std"][index]
+            sheet.bar(index, place(stats["min"][index]), place(stats["max"][index]), _PALE_BLUE)
+            sheet.bar(index, place(mean - std), place(mean + std), _BLUE)
+            sheet.bar(index, place(mean) - 1, place(mean) + 1, RED)
+
+
+def _draw_norms(sheet: _Sheet, left: float, width: int, norms: np.ndarray) -> None:
+    low, high = _decades(norms)
+    sheet.text((left, sheet.top - 6), "L2 norm (log)", anchor="ls")
+    for decade in range(high, low - 1, -max(1, math.ceil((high - low) / 4))):
+        sheet.axis(left + width * (decade - low) / (high - low), f"1e{decade}")
+    colours = _colours(norms[:, None], low, high)[:, 0]
+    for index, norm in enumerate(norms):
+        share = 0.0
+        if np.isfinite(norm) and norm > 0:
+            share = float(np.clip((math.log10(norm) - low) / (high - low), 0.01, 1))
+        sheet.bar(index, left, left + max(width * share, 3), tuple(colours[index].tolist()))
+
+
+def _draw_scale(sheet: _Sheet, left: float, low: int, high: int) -> None:
+    height = min(sheet.bottom - sheet.top, 320)
+    ramp = np.logspace(high, low, height)[:, None].repeat(16, axis=1)
+    sheet.canvas.paste(Image.fromarray(_colours(ramp, low, high)), (round(left), sheet.top))
+    for decade in range(high, low - 1, -max(1, math.ceil((high - low) / (height // 16)))):
+        sheet.text((left + 22, sheet.top + height * (high - decade) / (high - low)), f"1e{decade}", anchor="lm")
+
+
+def _decades(values: np.ndarray) -> tuple[int, int]:
+    """Return the powers of ten between which the values lie: at least four, so that small differences stay small."""
+    positive = values[np.isfinite(values) & (values > 0)]
+    if not positive.size:
+        return -4, 0
+    low, high = math.floor(math.log10(positive.min())), math.ceil(math.log10(positive.max()))
+    missing = max(0, 4 - (high - low))
+    low, high = low - missing // 2 - missing % 2, high + missing // 2
+    return max(low, high - _MOST_DECADES), high
+
+
+def _colours(norms: np.ndarray, low: int, high: int) -> np.ndarray:
+    """Return the colour of each norm, [..., 3], on a log scale from ``low`` to ``high``, [P, E] in."""
+    known = np.isfinite(norms) & (norms > 0)
+    levels = (np.log10(np.where(known, norms, 1.0)) - low) / (high - low)
+    ramp = cv2.applyColorMap((np.clip(levels, 0, 1) * 255).astype(np.uint8), cv2.COLORMAP_VIRIDIS)
+    colours: np.ndarray = cv2.cvtColor(ramp, cv2.COLOR_BGR2RGB)
+    for mask, colour in ((np.isnan(norms), MISSING), (norms == 0, ZERO), (np.isinf(norms), BROKEN)):
+        colours[mask] = colour
+    return colours

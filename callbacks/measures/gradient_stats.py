@@ -1,0 +1,170 @@
+"""What the gradient of each parameter was over an epoch, counted without reading the device."""
+
+from collections.abc import Collection, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+_HALF_TYPES = (torch.float16, torch.bfloat16)
+
+
+class GradientStats:
+    """Statistics of the gradients of several parameters over the steps they were observed at.
+
+    Each gradient is read four times a step: for its extremes, its sum, its norm and its zeros. The standard deviation
+    follows from norm and mean, in float64: it is good to about 3e-4 of the root mean square.
+
+    A step counts for a parameter by what its gradient was: *finite* (every value is), *broken* (some value is NaN or
+    infinite) or *missing* (None). All statistics are of the finite steps; broken and missing ones are counted beside
+    them. The state lives on the device, in float64 [P] each, and is valid before the first update.
+
+    Args:
+        sizes: number of values of each parameter, at least 1 each.
+        device: where the gradients are.
+    """
+
+    reductions = {
+        "min": "min",
+        "max": "max",
+        **dict.fromkeys(("mean", "std", "norm", "zeros", "non_finite"), "sum"),
+        **dict.fromkeys(("finite_steps", "broken_steps", "counted_steps", "missing_steps"), "sum"),
+    }
+
+    def __init__(self, sizes: Sequence[int], device: torch.device | str = "cpu"):
+        self.sizes = torch.tensor(sizes, dtype=torch.float64, device=device)
+        self.state = {name: torch.zeros_like(self.sizes) for name in self.reductions}
+        self.state["min"] += torch.inf
+        self.state["max"] -= torch.inf
+        self._zero = torch.zeros((), device=device)
+        self._one = torch.ones((), device=device)
+
+    @torch.no_grad()
+    def update(
+        self, gradients: Sequence[Tensor | None], *, suspects: Collection[int] = (), scale: Tensor | None = None
+    ) -> None:
+        """Add one step.
+
+        Args:
+            gradients: one a parameter, dense or sparse, of any floating point type; None where there is none. Of a
+                sparse one the implied zeros count; to add up its repeated entries makes a GPU wait.
+            suspects: indices of the parameters whose NaN and infinite values are counted where the step is broken,
+                which takes another pass over their gradients.
+            scale: what the gradients were multiplied by (by a ``GradScaler``), of one element; None: by nothing.
+        """
+        values = [self._zero.reshape(1) if gradient is None else _values(gradient) for gradient in gradients]
+        extremes = [torch.aminmax(value) for value in values]
+        divisor = 1.0 if scale is None else scale.to(torch.float64)
+        low, high = (_row([pair[end] for pair in extremes]) / divisor for end in (0, 1))
+        mean = _row([value.sum(dtype=_wide(value)) for value in values]) / self.sizes / divisor
+        norm = _row(_norms(values)) / divisor
+        nonzero = _row([torch.count_nonzero(value) for value in values])
+        present = self._mask([gradient is not None for gradient in gradients])
+        finite = present & low.isfinite() & high.isfinite()
+        self._add("mean", mean, finite)
+        self._add("std", (norm**2 / self.sizes - mean**2).clamp(min=0).sqrt(), finite)
+        self._add("norm", norm, finite)
+        self._add("zeros", 1 - nonzero / self.sizes, finite)
+        self.state["min"] = torch.minimum(self.state["min"], torch.where(finite, low, torch.inf))
+        self.state["max"] = torch.maximum(self.state["max"], torch.where(finite, high, -torch.inf))
+        for name, steps in (("finite", finite), ("broken", present & ~finite), ("missing", ~present)):
+            self.state[f"{name}_steps"] += steps
+        if suspects:
+            self._count_non_finite(values, suspects, present & ~finite)
+
+    def pack(self, state: Mapping[str, Tensor] | None = None) -> Tensor:
+        """Return all of the state, or of a reduced one, as one tensor [len(reductions), P], for ``summarize``."""
+        state = state or self.state
+        return torch.stack([state[name] for name in self.reductions])
+
+    @classmethod
+    def summarize(cls, packed: Tensor) -> dict[str, Tensor]:
+        """Return the statistics of the epoch, [P] each, of a state that was packed.
+
+        Returns:
+            ``min`` of mins, ``max`` of maxes; the means over steps of ``mean``, ``std``, ``norm`` and ``zeros`` (share
+            of values that are zero): all NaN without a finite step. ``non_finite``: the mean share of values that are
+            NaN or infinite, over the broken steps at which the parameter was a suspect; NaN where there were none but
+            broken ones, 0 where no step was broken. ``finite_steps``, ``broken_steps``, ``counted_steps`` (broken
+            ones of a suspect), ``missing_steps``: their numbers.
+        """
+        state = dict(zip(cls.reductions, packed.unbind(), strict=True))
+        finite, broken = state["finite_steps"], state["broken_steps"]
+        for name in ("mean", "std", "norm", "zeros"):
+            state[name] = state[name] / finite
+        for name in ("min", "max"):
+            state[name] = torch.where(finite > 0, state[name], torch.nan)
+        state["non_finite"] = torch.where(broken > 0, state["non_finite"] / state["counted_steps"], 0.0)
+        return state
+
+    def _add(self, name: str, row: Tensor, counts: Tensor) -> None:
+        self.state[name] += torch.where(counts, row, 0.0)
+
+    def _mask(self, flags: Sequence[bool]) -> Tensor:
+        # Built from numbers that are on the device already: a mask made on the host would have to be copied there.
+        return torch.stack([self._one if flag else self._zero for flag in flags]) > 0
+
+    def _count_non_finite(self, values: Sequence[Tensor], suspects: Collection[int], broken: Tensor) -> None:
+        counts = [(~value.isfinite()).sum() if index in suspects else self._zero for index, value in enumerate(values)]
+        counted = broken & self._mask([index in suspects for index in range(len(values))])
+        self._add("non_finite", _row(counts) / self.sizes, counted)
+        self.state["counted_steps"] += counted
+
+
+def find_troubles(
+    summary: Mapping[str, Tensor], *, vanished_below: float, exploded_above: float
+) -> dict[str, list[int]]:
+    """Return the indices of the parameters whose gradients of an epoch went wrong, by what they did.
+
+    Args:
+        summary: what ``GradientStats.summarize`` returned, on the host.
+        vanished_below: share of the median norm of all parameters that have a gradient other than zero.
+        exploded_above: multiple of that median, or of 1 where the median is smaller.
+    """
+    norm, finite = summary["norm"], summary["finite_steps"] > 0
+    dead = finite & (summary["zeros"] == 1)
+    alive = finite & ~dead
+    median = norm[alive].quantile(0.5) if alive.any() else norm.new_tensor(0.0)
+    troubles = {
+        "missing": (summary["missing_steps"] > 0) & ~finite & (summary["broken_steps"] == 0),
+        "dead": dead,
+        "vanished": alive & (norm < vanished_below * median),
+        "exploded": alive & (norm > exploded_above * median.clamp(min=1)),
+        "broken": summary["broken_steps"] > 0,
+    }
+    return {kind: mask.nonzero().flatten().tolist() for kind, mask in troubles.items() if mask.any()}
+
+
+def _values(gradient: Tensor) -> Tensor:
+    """Return values with the extremes, sum, norm and number of non-zeros of the gradient."""
+    if not gradient.is_sparse:
+        return gradient
+    values = gradient.coalesce().values().flatten()
+    implied = values.new_zeros(1 if values.numel() < gradient.numel() else 0)
+    return torch.cat([values, implied])
+
+
+def _wide(value: Tensor) -> torch.dtype:
+    return torch.float32 if value.dtype in _HALF_TYPES else value.dtype
+
+
+def _norms(values: Sequence[Tensor]) -> list[Tensor]:
+    by_type: dict[torch.dtype, list[int]] = {}
+    for index, value in enumerate(values):
+        by_type.setdefault(value.dtype, []).append(index)
+    norms: dict[int, Tensor] = {}
+    for indices in by_type.values():
+        group = [_row_norms(values[index]) for index in indices]
+        norms.update(zip(indices, torch._foreach_norm(group, 2.0, dtype=_wide(group[0])), strict=True))
+    return [norms[index] for index in range(len(values))]
+
+
+def _row_norms(value: Tensor) -> Tensor:
+    """Return values of the same norm: on a CPU those of its rows, as float32 loses 4e-4 over ten million values."""
+    if value.is_cuda or value.ndim < 2:
+        return value
+    norms: Tensor = torch.linalg.vector_norm(value, dim=tuple(range(1, value.ndim)), dtype=_wide(value))
+    return norms
+
+
+def _row(numbers: Sequence[Tensor]) -> Tensor:
+    return torch.stack(list(numbers)).to(torch.float64)

@@ -1,0 +1,404 @@
+import logging
+import math
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from accelerate.state import AcceleratorState
+from catalyst import dl
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.data import DataLoader
+
+from assay.callbacks.errors import UsageError
+from assay.callbacks.gradient_stats import GradientStats
+from assay.callbacks.gradient_watch import GradientWatch
+from assay.runner import DictRunner, Engine
+
+COUNT = 32
+
+
+class Net(nn.Module):
+    """Logits of flattened pictures, as a tensor or, with a key, as a dict; some parameters are out of the ordinary."""
+
+    def __init__(self, key=None):
+        super().__init__()
+        self.key = key
+        self.first = nn.Linear(16, 8)
+        self.second = nn.Linear(8, 8)
+        self.third = nn.Linear(8, 8)
+        self.third.weight = self.second.weight  # shared
+        self.last = nn.Linear(8, 3)
+        self.unused = nn.Linear(2, 2)
+        self.frozen = nn.Parameter(torch.ones(3), requires_grad=False)
+        self.empty = nn.Parameter(torch.empty(0))
+
+    def forward(self, image):
+        hidden = torch.relu(self.first(image.flatten(1)))
+        logits = self.last(torch.tanh(self.third(torch.tanh(self.second(hidden))))) * self.frozen + self.empty.sum()
+        return logits if self.key is None else {self.key: logits}
+
+
+SEEN = ["first.weight", "first.bias", "second.weight", "second.bias", "third.bias", "last.weight", "last.bias"]
+UNUSED = ["unused.weight", "unused.bias"]
+
+
+class Recording(torch.optim.SGD):
+    """Keeps what it steps with: by parameter, one array (or None) a step."""
+
+    def __init__(self, model, lr=0.05, tamper=None):
+        super().__init__(model.parameters(), lr=lr)
+        self.by_name = dict(model.named_parameters())
+        self.seen = {name: [] for name in self.by_name}
+        self.register_step_pre_hook(lambda *_: self.record(tamper))
+
+    def record(self, tamper):
+        if tamper is not None:
+            tamper(len(self.seen["first.weight"]), self.by_name)
+        for name, parameter in self.by_name.items():
+            gradient = parameter.grad
+            self.seen[name].append(None if gradient is None else gradient.double().numpy().copy())
+
+
+class Still(Recording):
+    """Leaves the weights as they are, so that a NaN stays where it was put."""
+
+    def step(self, closure=None):
+        return None
+
+
+class StopAt(dl.Callback):
+    def __init__(self, batch):
+        super().__init__(order=0)
+        self.batch = batch
+
+    def on_batch_start(self, runner):
+        if runner.loader_batch_step == self.batch:
+            raise ZeroDivisionError("the run's own error")
+
+
+@pytest.fixture(autouse=True)
+def fresh_accelerate():
+    AcceleratorState._reset_state(True)
+    yield
+    AcceleratorState._reset_state(True)
+
+
+def loader(batch_size=4, order=("image", "target")):
+    noise = torch.Generator().manual_seed(0)
+    items = [{order[0]: torch.randn(1, 4, 4, generator=noise), order[1]: i % 3} for i in range(COUNT)]
+    return DataLoader(items, batch_size=batch_size)
+
+
+def run_ours(folder, callbacks, optimizer=Recording, *, batch_size=4, accumulate_steps=1, epochs=1, model=None):
+    torch.manual_seed(0)
+    model = model or Net("logits")
+    optimizer = optimizer(model)
+    DictRunner(accumulate_steps=accumulate_steps).train(
+        engine=Engine("cpu"),
+        model=model,
+        criterion=nn.CrossEntropyLoss(),
+        optimizer=optimizer,
+        loaders={"train": loader(batch_size), "valid": loader(batch_size)},
+        callbacks=callbacks,
+        num_epochs=epochs,
+        logdir=str(folder),
+    )
+    return optimizer
+
+
+def run_stock(folder, callbacks, optimizer=Recording, *, epochs=1, loggers=None):
+    torch.manual_seed(0)
+    model = Net()
+    optimizer = optimizer(model)
+    runner = dl.SupervisedRunner(input_key="features", output_key="scores", target_key="targets", loss_key="loss")
+    runner.train(
+        engine=Engine("cpu"),
+        model=model,
+        criterion=nn.CrossEntropyLoss(),
+        optimizer=optimizer,
+        loaders={key: loader(4, ("features", "targets")) for key in ("train", "valid")},
+        callbacks=callbacks,
+        loggers={"tensorboard": dl.TensorboardLogger(str(folder / "tensorboard"))} if loggers is None else loggers,
+        num_epochs=epochs,
+    )
+    return optimizer
+
+
+def events_of(read_events, folder, key="train"):
+    return read_events(folder / "tensorboard" / key)
+
+
+def scalars(events):
+    tags = [tag for tag in events.Tags()["scalars"] if tag.startswith("gradients/")]
+    return {tag: {event.step: event.value for event in events.Scalars(tag)} for tag in tags}
+
+
+def expected_of(steps):
+    steps = [step for step in steps if step is not None and np.isfinite(step).all()]
+    return {
+        "min": min(step.min() for step in steps),
+        "mean": np.mean([step.mean() for step in steps]),
+        "max": max(step.max() for step in steps),
+        "norm": np.mean([np.linalg.norm(step.ravel()) for step in steps]),
+    }
+
+
+def check(found, seen, epochs, pick=slice(None)):
+    each = len(seen["first.weight"]) // epochs
+    for name in SEEN:
+        for epoch in range(epochs):
+            expected = expected_of(seen[name][epoch * each : (epoch + 1) * each][pick])
+            for kind, value in expected.items():
+                number = found[f"gradients/{name}/{kind}"][epoch + 1]
+                assert number == pytest.approx(value, rel=1e-6, abs=1e-6 * expected["norm"]), (name, kind, epoch)
+
+
+@pytest.mark.parametrize("run", [run_ours, run_stock])
+@pytest.mark.parametrize("every", [1, 3])
+def test_numbers_equal_a_plain_loop_over_the_gradients_of_each_step(tmp_path, read_events, run, every):
+    optimizer = run(tmp_path, [GradientStats(every, per_parameter=True)], epochs=2)
+    found = scalars(events_of(read_events, tmp_path))
+    check(found, optimizer.seen, 2, slice(None, None, every))
+    assert {tag.split("/")[1] for tag in found} == set(SEEN)  # each once; none of frozen, empty or unused ones
+    assert not events_of(read_events, tmp_path, "valid").Tags()["images"]
+
+
+def test_accumulation_of_4_times_4_equals_1_times_16(tmp_path, read_events):
+    run_ours(tmp_path / "a", [GradientStats(per_parameter=True)], batch_size=4, accumulate_steps=4)
+    AcceleratorState._reset_state(True)
+    run_ours(tmp_path / "b", [GradientStats(per_parameter=True)], batch_size=16)
+    found, whole = (scalars(events_of(read_events, tmp_path / name)) for name in "ab")
+    assert found.keys() == whole.keys()
+    for tag, values in whole.items():
+        norm = whole[tag.rsplit("/", 1)[0] + "/norm"][1]
+        assert found[tag][1] == pytest.approx(values[1], abs=1e-5 * norm), tag
+
+
+def test_pictures_are_written_every_epoch_and_scalars_only_when_asked_for(tmp_path, read_events):
+    run_ours(tmp_path, [GradientStats()], epochs=3)
+    events = events_of(read_events, tmp_path)
+    for tag in ("gradients/map", "gradients/flow"):
+        assert [event.step for event in events.Images(tag)] == [1, 2, 3]
+        picture = cv2.imdecode(np.frombuffer(events.Images(tag)[-1].encoded_image_string, np.uint8), 1)
+        assert picture.ndim == 3 and picture.std() > 5
+    assert scalars(events) == {}
+
+
+def test_the_history_is_bounded(tmp_path):
+    stats = GradientStats(history_epochs=2)
+    run_ours(tmp_path, [stats], epochs=4)
+    assert [epoch for epoch, _ in stats.history_["train"]] == [3, 4]
+
+
+def poison(step, parameters):
+    """Steps 1 and 2 (from 0) hold NaN and infinity."""
+    if step == 1:
+        parameters["first.weight"].grad[0, 0] = math.nan
+    if step == 2:
+        parameters["first.weight"].grad[0] = math.inf
+
+
+def test_nan_and_infinity_are_counted_from_the_second_time_on_and_named(tmp_path, read_events, caplog):
+    stats = Summarizing(per_parameter=True)
+    optimizer = run_ours(tmp_path, [stats], lambda model: Still(model, tamper=poison))
+    check(scalars(events_of(read_events, tmp_path)), optimizer.seen, 1)
+    names, summary = stats.kept
+    first = names.index("first.weight")
+    assert summary["broken_steps"][first] == 2
+    assert summary["non_finite"][first] == pytest.approx(16 / 128)  # of step 2: of step 1 it is known too late
+    assert "1 have NaN or infinite gradients: first.weight" in caplog.text
+
+
+class Summarizing(GradientStats):
+    def _summarize(self, watches):
+        self.kept = super()._summarize(watches)
+        return self.kept
+
+
+def test_what_goes_wrong_is_logged_once_for_each_set_of_names(tmp_path, caplog, recwarn):
+    def die(step, parameters):
+        if step >= COUNT // 4 * 2:  # from epoch 3 on
+            parameters["last.bias"].grad.zero_()
+
+    with caplog.at_level(logging.WARNING, logger="assay"):
+        run_ours(tmp_path, [GradientStats()], lambda model: Recording(model, tamper=die), epochs=4)
+    said = [record.getMessage() for record in caplog.records if record.name == "assay"]
+    assert said == [
+        "gradients, train epoch 1: 2 got no gradient: unused.weight, unused.bias",
+        "gradients, train epoch 3: 1 died: all gradients are zero: last.bias",
+    ]
+    assert not [warning for warning in recwarn if "gradient" in str(warning.message)]
+
+
+def test_names_are_listed_up_to_eight(tmp_path, caplog):
+    def vanish(step, parameters):
+        for name in SEEN[:3]:
+            parameters[name].grad *= 1e-9
+
+    run_ours(tmp_path, [GradientStats()], lambda model: Recording(model, tamper=vanish))
+    assert "3 vanished: the norm is below 0.001 of the median: first.weight, first.bias, second.weight" in caplog.text
+    stats = GradientStats()
+    writer = type("", (), {"submit": lambda self, work: work(None)})()
+    caplog.clear()
+    stats._say(writer, "dead", [f"p{i}" for i in range(11)], "train epoch 1")
+    lines = [record.getMessage() for record in caplog.records]
+    assert lines[0].endswith("p6, p7 and 3 more")
+
+
+@pytest.mark.parametrize("run", [run_ours, run_stock])
+def test_hooks_are_gone_after_the_run(tmp_path, run):
+    stats = GradientStats()
+    optimizer = run(tmp_path, [stats])
+    assert len(optimizer._optimizer_step_pre_hooks) == 1  # the test's own
+    assert stats.hooks_ == [] and stats.watches_ == []
+
+
+@pytest.mark.parametrize("run", [run_ours, run_stock])
+def test_hooks_are_gone_after_an_exception(tmp_path, run):
+    kept = []
+
+    def make(model):
+        kept.append(Recording(model))
+        return kept[0]
+
+    with pytest.raises(ZeroDivisionError, match="own error"):
+        run(tmp_path, [GradientStats(), StopAt(3)], make)
+    assert len(kept[0].seen["first.weight"]) == 2
+    assert len(kept[0]._optimizer_step_pre_hooks) == 1
+
+
+def test_it_runs_twice(tmp_path):
+    stats = GradientStats()
+    run_ours(tmp_path / "a", [stats], epochs=2)
+    AcceleratorState._reset_state(True)
+    run_ours(tmp_path / "b", [stats])
+    assert [epoch for epoch, _ in stats.history_["train"]] == [1]
+
+
+class TwoModels(DictRunner):
+    """Steps the first optimizer in every batch, the second in every other."""
+
+    def _step(self):
+        for index, optimizer in enumerate(self.optimizer.values()):
+            if index == 0 or self.loader_batch_step % 2 == 0:
+                optimizer.step()
+                optimizer.zero_grad()
+
+
+def test_several_models_and_optimizers_are_told_apart(tmp_path, read_events):
+    class Part(nn.Module):
+        def __init__(self, inputs, outputs, key, source):
+            super().__init__()
+            self.key, self.source, self.layer = key, source, nn.Linear(inputs, outputs)
+
+        def forward(self, **batch):
+            return {self.key: self.layer(batch[self.source].flatten(1))}
+
+    models = {"body": Part(16, 8, "hidden", "image"), "head": Part(8, 3, "logits", "hidden")}
+    optimizers = {name: torch.optim.SGD(models[name].parameters(), lr=0.1) for name in ("head", "body")}
+    stats = Summarizing(per_parameter=True)
+    TwoModels(input_key={"body": ["image"], "head": ["hidden"]}).train(
+        engine=Engine("cpu"),
+        model=models,
+        criterion=nn.CrossEntropyLoss(),
+        optimizer=optimizers,
+        loaders={"train": loader()},
+        callbacks=[stats],
+        num_epochs=1,
+        logdir=str(tmp_path),
+    )
+    names, summary = stats.kept
+    assert names == ["body.layer.weight", "body.layer.bias", "head.layer.weight", "head.layer.bias"]
+    assert summary["finite_steps"].tolist() == [4, 4, 8, 8]
+    assert "gradients/head.layer.bias/norm" in scalars(events_of(read_events, tmp_path))
+
+
+def test_a_sparse_embedding_is_observed(tmp_path):
+    class Words(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.words, self.layer = nn.Embedding(20, 4, sparse=True), nn.Linear(4, 3)
+
+        def forward(self, image):
+            return {"logits": self.layer(self.words((image.flatten(1)[:, 0] > 0).long()))}
+
+    stats = Summarizing()
+    run_ours(tmp_path, [stats], lambda model: torch.optim.SGD(model.parameters(), lr=0.1), model=Words())
+    assert stats.kept[1]["zeros"][0] >= 18 / 20
+
+
+class HostReads(TorchDispatchMode):
+    """Lists what would make the host wait for a device: see tests/test_host_reads.py."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen, self.calls = [], 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        kwargs, aten, packet = kwargs or {}, torch.ops.aten, func.overloadpacket
+        waits = packet in (aten._local_scalar_dense, aten.nonzero, aten.item)
+        waits |= packet is aten._to_copy and kwargs.get("device") is not None and not kwargs.get("non_blocking")
+        waits |= packet is aten.copy_ and not (args[2] if len(args) > 2 else kwargs.get("non_blocking", False))
+        self.calls += 1
+        self.seen += [str(func)] if waits else []
+        return func(*args, **kwargs)
+
+
+@pytest.mark.parametrize("value", [1.0, math.nan])
+def test_a_step_reads_nothing_from_the_device(value):
+    model = Net()
+    parameters = {name: parameter for name, parameter in model.named_parameters() if parameter.numel()}
+    optimizer = torch.optim.SGD(parameters.values(), lr=0.1)
+    optimizer.register_step_pre_hook(GradientWatch(parameters, 1, set()))
+    for name in SEEN:
+        parameters[name].grad = torch.full_like(parameters[name], value)
+    with HostReads() as off:
+        torch.optim.SGD(parameters.values(), lr=0.1).step()
+    with HostReads() as on:
+        for _ in range(3):
+            optimizer.step()
+    assert on.seen == [] and on.calls > 3 * off.calls
+
+
+def test_gradients_that_a_fused_optimizer_unscales_itself_are_unscaled():
+    parameters = {"weight": nn.Parameter(torch.ones(4))}
+    parameters["weight"].grad = torch.full((4,), 512.0)
+    optimizer, watch = torch.optim.SGD(parameters.values(), lr=0.1), GradientWatch(parameters, 1, set())
+    optimizer.grad_scale = torch.tensor(256.0)  # as a GradScaler sets it for the time of the step
+    watch(optimizer)
+    assert watch.measure.summarize(watch.measure.pack())["norm"].tolist() == [4.0]
+
+
+@pytest.mark.parametrize("every", [0, -1, 1.5, "2"])
+def test_every_n_steps_must_be_a_positive_integer(every):
+    with pytest.raises(UsageError, match="every_n_steps must be an integer of at least 1, got"):
+        GradientStats(every)
+
+
+def test_history_epochs_must_be_a_positive_integer():
+    with pytest.raises(UsageError, match="history_epochs must be an integer of at least 1, got 0"):
+        GradientStats(history_epochs=0)
+
+
+@pytest.mark.parametrize("share", [-0.1, 1, math.nan])
+def test_vanished_below_must_be_a_share(share):
+    with pytest.raises(UsageError, match=f"vanished_below must be at least 0 and less than 1, got {share}"):
+        GradientStats(vanished_below=share)
+
+
+@pytest.mark.parametrize("multiple", [1, -3, math.nan])
+def test_exploded_above_must_be_a_multiple(multiple):
+    with pytest.raises(UsageError, match=f"exploded_above must be greater than 1, got {multiple}"):
+        GradientStats(exploded_above=multiple)
+
+
+def test_a_run_without_an_optimizer_is_refused(tmp_path):
+    with pytest.raises(UsageError, match="GradientStats needs a runner with an optimizer, got optimizer=None"):
+        run_ours(tmp_path, [GradientStats()], lambda model: None)
+
+
+def test_it_needs_a_tensorboard_logger(tmp_path):
+    with pytest.raises(UsageError, match="GradientStats writes to TensorBoard"):
+        run_stock(tmp_path, [GradientStats()], loggers={})
