@@ -19,6 +19,8 @@ from .keys import IMAGE_KEY, OUTPUT_KEY, SAMPLE_ID_KEY, TARGET_KEY
 
 if TYPE_CHECKING:
     from .best_worst_batches import BestWorstBatches
+    from .classification_report import ClassificationReport
+    from .confusion_matrix import ConfusionMatrix
     from .gradient_stats import GradientStats
     from .metrics import Metrics
     from .optimizer_monitor import OptimizerMonitor
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "BestWorstBatches": "best_worst_batches",
+    "ClassificationReport": "classification_report",
+    "ConfusionMatrix": "confusion_matrix",
     "GradientStats": "gradient_stats",
     "Metrics": "metrics",
     "OptimizerMonitor": "optimizer_monitor",
@@ -38,6 +42,8 @@ __all__ = [
     "SAMPLE_ID_KEY",
     "TARGET_KEY",
     "BestWorstBatches",
+    "ClassificationReport",
+    "ConfusionMatrix",
     "GradientStats",
     "Metrics",
     "OptimizerMonitor",

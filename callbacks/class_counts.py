@@ -1,0 +1,122 @@
+"""What the diagnostics of classes share: counting true and predicted classes over a loader."""
+
+from collections.abc import Sequence
+
+import torch
+from catalyst import dl
+from torch import Tensor
+
+from .diagnostic import Diagnostic
+from .distributed import reduce_state
+from .errors import UsageError, unknown_name
+from .keys import OUTPUT_KEY, TARGET_KEY, pick
+from .measures.confusion_matrix import ConfusionMatrix
+from .metrics import TASKS, decide
+from .writer import Writer
+
+
+class ClassCounts(Diagnostic):
+    """Base of the diagnostics that are drawn from a confusion matrix; a subclass fills in ``write``.
+
+    Loaders for inference are left out. Nothing is read from the device within a step.
+
+    Args:
+        task: ``multiclass`` (output [N, C, ...], the largest wins, so a pixel counts as a sample), ``binary`` (output
+            [N, ...] or [N, 1, ...], positive means class 1) or ``multilabel`` (output [N, C, ...], positive means yes).
+        num_classes: C; ``class_names`` may stand in for it. Not needed for ``binary``.
+        class_names: one a class or label; without, they are shown by number.
+        ignore_index: target value that is left out.
+        output_key: of the batch; logits.
+        target_key: of the batch; class numbers [N, ...], or 0 and 1 in the output's shape.
+
+    Raises:
+        UsageError: an argument is out of range; at a batch, when a key is missing or a shape does not fit; at the end
+            of a loader, when a target was no class.
+    """
+
+    def __init__(
+        self,
+        *,
+        task: str = "multiclass",
+        num_classes: int | None = None,
+        class_names: Sequence[str] | None = None,
+        ignore_index: int | None = None,
+        output_key: str = OUTPUT_KEY,
+        target_key: str = TARGET_KEY,
+    ):
+        super().__init__()
+        if task not in TASKS:
+            raise unknown_name("task", task, TASKS)
+        if ignore_index is not None and not _is_integer(ignore_index):
+            raise UsageError(f"ignore_index must be an integer or None, got {ignore_index!r}.")
+        self.task = task
+        self.num_classes = _count_classes(task, num_classes, class_names)
+        self.class_names = [str(name) for name in class_names or range(self.num_classes)]
+        self.ignore_index = ignore_index
+        self.output_key = output_key
+        self.target_key = target_key
+        self.measure_: ConfusionMatrix | None = None
+
+    def write(self, runner: dl.IRunner, writer: Writer, counts: Tensor) -> None:
+        """Show the counts of the loader over all ranks, [1, C, C] or [C, 2, 2], int64 on the host."""
+        raise NotImplementedError
+
+    def begin(self, runner: dl.IRunner) -> None:
+        groups, classes = (self.num_classes, 2) if self.task == "multilabel" else (1, self.num_classes)
+        self.measure_ = ConfusionMatrix(groups, classes, self.ignore_index, device=runner.engine.device)
+
+    def observe(self, runner: dl.IRunner) -> None:
+        if runner.is_infer_loader or self.measure_ is None:
+            return
+        output = pick(runner.batch, self.output_key, type(self).__name__).detach()
+        target = pick(runner.batch, self.target_key, type(self).__name__).detach()
+        self._check_shapes(output.shape, target.shape)
+        self.measure_.update(decide(output, self.task), target)
+
+    def report(self, runner: dl.IRunner, writer: Writer) -> None:
+        if runner.is_infer_loader or self.measure_ is None:
+            return
+        state = reduce_state(self.measure_.state, self.measure_.reductions)
+        self.measure_ = None
+        self._check_targets(int(state["outside"]))
+        self.write(runner, writer, state["counts"].cpu())
+
+    def _check_shapes(self, output: torch.Size, target: torch.Size) -> None:
+        name, got = type(self).__name__, f"got {self.output_key} {tuple(output)} and {self.target_key} {tuple(target)}"
+        if self.task == "binary":
+            if [side for side in output if side != 1] != [side for side in target if side != 1]:
+                raise UsageError(f"{name}(task='binary') needs one logit a target, {got}.")
+            return
+        if len(output) < 2 or output[1] != self.num_classes:
+            raise UsageError(
+                f"{name}(num_classes={self.num_classes}) needs an output [N, {self.num_classes}, ...], {got}."
+            )
+        expected = output if self.task == "multilabel" else output[:1] + output[2:]
+        if target != expected:
+            raise UsageError(f"{name}(task={self.task!r}) needs a target of shape {tuple(expected)}, {got}.")
+
+    def _check_targets(self, outside: int) -> None:
+        last = self.num_classes - 1 if self.task == "multiclass" else 1
+        if outside:
+            raise UsageError(
+                f"{type(self).__name__} needs targets from 0 to {last}, or ignore_index={self.ignore_index}, "
+                f"got {outside} others in {self.target_key!r}."
+            )
+
+
+def _is_integer(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _count_classes(task: str, num_classes: int | None, class_names: Sequence[str] | None) -> int:
+    if class_names is not None and num_classes not in (None, len(class_names)):
+        raise UsageError(f"num_classes must be that of class_names, {len(class_names)}, got {num_classes}.")
+    found = num_classes if class_names is None else len(class_names)
+    if found is None and task != "binary":
+        raise UsageError(f"num_classes or class_names is needed for the task {task!r}, got None.")
+    if task == "binary" and found not in (None, 2):
+        raise UsageError(f"num_classes must be 2 for the task 'binary', got {found!r}.")
+    least = 1 if task == "multilabel" else 2
+    if found is not None and (not _is_integer(found) or found < least):
+        raise UsageError(f"num_classes must be an integer of at least {least} for the task {task!r}, got {found!r}.")
+    return 2 if found is None else found

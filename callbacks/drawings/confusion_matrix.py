@@ -1,0 +1,128 @@
+"""A confusion matrix as a picture: with numbers where there is room for them, as colours alone where there is not."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from PIL import Image
+
+from .grid import Colour
+from .matrix_sheet import GAP, INK, LINES, PAPER, TEXT_SIZE, MatrixSheet
+
+NORMALIZATIONS = ("true", "pred", "all", "none")
+
+_ABSENT: Colour = (225, 225, 225)
+_FULL: Colour = (8, 48, 107)
+# From which count on it is written in which unit: four digits are as short as a unit of thousands.
+_UNITS = ((10**12, 10**12, "T"), (10**9, 10**9, "G"), (10**6, 10**6, "M"), (10**4, 10**3, "k"))
+_CAPTIONS = {"true": "share of true", "pred": "share of predicted", "all": "share of all", "none": "count"}
+_OUTCOMES = ("no as no", "no as yes", "yes as no", "yes as yes")
+
+
+def draw_confusion_matrix(
+    counts: np.ndarray, names: Sequence[str], title: Sequence[str], *, normalize: str = "true"
+) -> np.ndarray:
+    """Draw the matrix of one set of classes.
+
+    Args:
+        counts: [C, C], integers; rows are true, columns predicted.
+        names: of the C classes.
+        title: lines above.
+        normalize: one of ``NORMALIZATIONS``: what the shares are of.
+
+    Returns:
+        [H, W, 3], uint8, RGB.
+    """
+    totals = {
+        "true": counts.sum(axis=1, keepdims=True),
+        "pred": counts.sum(axis=0, keepdims=True),
+        "all": counts.sum(),
+        "none": counts.max(),
+    }
+    sheet = MatrixSheet((names, names), ("true", "predicted"), title)
+    return _draw(sheet, counts, totals[normalize], normalize)
+
+
+def draw_label_matrix(
+    counts: np.ndarray, names: Sequence[str], title: Sequence[str], *, normalize: str = "true"
+) -> np.ndarray:
+    """Draw the matrices of no and yes of several labels, a row each.
+
+    Args:
+        counts: [L, 2, 2], integers; true by predicted.
+        names: of the L labels.
+        title: lines above.
+        normalize: ``true``: the shares are of the label's samples that are truly no, or yes; ``none``.
+
+    Returns:
+        [H, W, 3], uint8, RGB.
+    """
+    totals = counts.sum(axis=2, keepdims=True) if normalize == "true" else counts.max()
+    totals = np.broadcast_to(totals, counts.shape).reshape(-1, 4)
+    sheet = MatrixSheet((names, _OUTCOMES), ("label", "true as predicted"), title, cell_width=76)
+    return _draw(sheet, counts.reshape(-1, 4), totals, normalize)
+
+
+def _draw(sheet: MatrixSheet, counts: np.ndarray, totals: np.ndarray, normalize: str) -> np.ndarray:
+    shares = counts / np.where(totals > 0, totals, np.nan)
+    cells = _colours(shares).repeat(sheet.cell[1], axis=0).repeat(sheet.cell[0], axis=1)
+    sheet.canvas.paste(Image.fromarray(cells), (sheet.left, sheet.top))
+    sheet.ink.rectangle((sheet.left - 1, sheet.top - 1, sheet.right, sheet.bottom), outline=LINES)
+    if sheet.cell[1] >= 22:
+        _write_numbers(sheet, counts, shares, with_shares=normalize != "none")
+    entries = _entries(int(counts.max()) if normalize == "none" else None)
+    _draw_scale(sheet, entries, _CAPTIONS[normalize], absent=bool(np.isnan(shares).any()))
+    return np.array(sheet.canvas)
+
+
+def _write_numbers(sheet: MatrixSheet, counts: np.ndarray, shares: np.ndarray, *, with_shares: bool) -> None:
+    """Write count and share into each cell that is not empty; where there is room for one line, the one in colour."""
+    width, height = sheet.cell
+    size = TEXT_SIZE if width >= 46 else 10
+    for row, column in zip(*np.nonzero(counts), strict=True):
+        share = shares[row, column]
+        lines = [_compact(int(counts[row, column]))]
+        if with_shares:
+            lines = [*lines, f"{share:.0%}"] if height >= 36 else [f"{100 * share:.0f}"]
+        fill = PAPER if math.sqrt(share) > 0.6 else INK
+        x, y = sheet.left + (column + 0.5) * width, sheet.top + (row + 0.5) * height
+        for index, line in enumerate(lines):
+            sheet.text((x, y + (index - (len(lines) - 1) / 2) * (size + 3)), line, anchor="mm", fill=fill, size=size)
+
+
+def _draw_scale(sheet: MatrixSheet, entries: Mapping[float, str], caption: str, *, absent: bool) -> None:
+    """Draw what the colours mean: ``entries`` are texts by level, from 0 to 1; and the colour of no sample."""
+    left, height = sheet.right + 2 * GAP, min(max(sheet.bottom - sheet.top, 110), 320)
+    ramp = np.linspace(1, 0, height)[:, None].repeat(16, axis=1) ** 2
+    sheet.canvas.paste(Image.fromarray(_colours(ramp)), (left, sheet.top))
+    sheet.ink.rectangle((left - 1, sheet.top - 1, left + 16, sheet.top + height), outline=LINES)
+    for level, text in entries.items():
+        sheet.text((left + 21, sheet.top + height * (1 - math.sqrt(level))), text, anchor="lm")
+    sheet.text((left, sheet.top + height + 10), caption, anchor="la")
+    if absent:
+        top = sheet.top + height + 32
+        sheet.ink.rectangle((left, top, left + 11, top + 11), fill=_ABSENT, outline=LINES)
+        sheet.text((left + 16, top + 6), "no sample", anchor="lm")
+
+
+def _entries(most: int | None) -> dict[float, str]:
+    """Return what stands at the scale of counts up to ``most``; None: of shares."""
+    levels = (0.0, 0.05, 0.25, 0.5, 1.0)
+    if most is None:
+        return {level: f"{level:.0%}" for level in levels}
+    return {count / max(most, 1): _compact(count) for count in sorted({round(level * most) for level in levels})}
+
+
+def _colours(shares: np.ndarray) -> np.ndarray:
+    """Return the colour of each share, [..., 3]: by its square root, so that rare confusions are seen."""
+    levels = np.sqrt(np.nan_to_num(shares))[..., None]
+    colours = np.array(PAPER) + levels * (np.array(_FULL) - np.array(PAPER))
+    return np.where(np.isnan(shares)[..., None], _ABSENT, colours).round().astype(np.uint8)
+
+
+def _compact(count: int) -> str:
+    """Return a count in about four characters."""
+    for threshold, factor, sign in _UNITS:
+        if count >= threshold:
+            return f"{count / factor:.1f}{sign}" if count < 10 * factor else f"{count / factor:.0f}{sign}"
+    return str(count)

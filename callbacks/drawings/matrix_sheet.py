@@ -1,0 +1,118 @@
+"""A canvas for a matrix of coloured cells: the names of rows on the left and of columns below, a scale on the right."""
+
+import math
+from collections.abc import Sequence
+
+from PIL import Image, ImageDraw
+
+from .grid import Colour, _font, shorten
+
+INK: Colour = (30, 30, 30)
+PAPER: Colour = (255, 255, 255)
+LINES: Colour = (200, 200, 200)
+GAP = 12
+TEXT_SIZE = 12
+
+_TITLE_SIZE = 15
+_LINE = 18
+_NAME_WIDTH = 170
+_SCALE_WIDTH = 124
+_LEAST_HEIGHT = 170
+
+
+class MatrixSheet:
+    """The canvas, with title and names written.
+
+    Where cells are too thin for names, some rows or columns are marked by number instead.
+
+    Args:
+        names: of rows and of columns.
+        axes: what rows and columns are.
+        title: lines above.
+        cell_width: in pixels; None: as high as it is, which follows from the number of rows.
+
+    Attributes:
+        cell: width and height of a cell.
+        left, top, right, bottom: of all cells.
+    """
+
+    def __init__(
+        self,
+        names: tuple[Sequence[str], Sequence[str]],
+        axes: tuple[str, str],
+        title: Sequence[str],
+        *,
+        cell_width: int | None = None,
+    ):
+        height = _cell_size(len(names[0]))
+        self.cell = (cell_width or height, height)
+        rows, columns = _texts(names[0], height), _texts(names[1], self.cell[0])
+        flat = self.cell[0] < 14 or _longest(columns) <= self.cell[0] - 4
+        below = _LINE if flat else math.ceil(_longest(columns)) + 4
+        self.left = GAP + _LINE + math.ceil(_longest(rows)) + 10
+        self.top = 2 * GAP + (_TITLE_SIZE + 6) * len(title)
+        self.right, self.bottom = self.left + len(columns) * self.cell[0], self.top + len(rows) * height
+        heading = max((_font(_TITLE_SIZE).getlength(line) for line in title), default=0)
+        width = max(self.right + 2 * GAP + _SCALE_WIDTH, math.ceil(heading) + 2 * GAP)
+        self.canvas = Image.new(
+            "RGB", (width, max(self.bottom + 8 + below + _LINE, self.top + _LEAST_HEIGHT) + GAP), PAPER
+        )
+        self.ink = ImageDraw.Draw(self.canvas)
+        for index, line in enumerate(title):
+            self.text((GAP, GAP + index * (_TITLE_SIZE + 6)), line, anchor="la", size=_TITLE_SIZE)
+        self._name_rows(rows)
+        self._name_columns(columns, flat)
+        self.upright((GAP + 6, (self.top + self.bottom) / 2), axes[0], centred=True)
+        self.text(((self.left + self.right) / 2, self.bottom + 10 + below), axes[1], anchor="ma")
+
+    def text(
+        self, place: tuple[float, float], text: str, *, anchor: str, fill: Colour = INK, size: int = TEXT_SIZE
+    ) -> None:
+        self.ink.text(place, text, fill=fill, font=_font(size), anchor=anchor)
+
+    def upright(self, place: tuple[float, float], text: str, *, centred: bool = False) -> None:
+        """Write a text that reads upwards; ``place`` is its upper end, or its middle."""
+        length = math.ceil(_font(TEXT_SIZE).getlength(text)) + 2
+        mask = Image.new("L", (length, _LINE), 0)
+        ImageDraw.Draw(mask).text((1, _LINE / 2), text, fill=255, font=_font(TEXT_SIZE), anchor="lm")
+        corner = (round(place[0] - _LINE / 2), round(place[1] - (length / 2 if centred else 0)))
+        self.canvas.paste(INK, corner, mask.rotate(90, expand=True))
+
+    def _name_rows(self, names: Sequence[str]) -> None:
+        for index in _ticks(len(names), self.cell[1]):
+            middle = self.top + (index + 0.5) * self.cell[1]
+            self.text((self.left - 8, middle), names[index], anchor="rm")
+            self.ink.line((self.left - 5, middle, self.left - 2, middle), fill=INK)
+
+    def _name_columns(self, names: Sequence[str], flat: bool) -> None:
+        for index in _ticks(len(names), self.cell[0]):
+            middle = self.left + (index + 0.5) * self.cell[0]
+            self.ink.line((middle, self.bottom + 2, middle, self.bottom + 5), fill=INK)
+            if flat:
+                self.text((middle, self.bottom + 7), names[index], anchor="ma")
+            else:
+                self.upright((middle, self.bottom + 8), names[index])
+
+
+def _cell_size(count: int) -> int:
+    for most, size in ((10, 56), (20, 42), (40, 28)):
+        if count <= most:
+            return size
+    return max(1, 800 // count)
+
+
+def _texts(names: Sequence[str], size: int) -> list[str]:
+    if size < 14:
+        return [str(number) for number in range(len(names))]
+    return [shorten(name, _NAME_WIDTH, TEXT_SIZE) for name in names]
+
+
+def _longest(texts: Sequence[str]) -> float:
+    return max(_font(TEXT_SIZE).getlength(text) for text in texts)
+
+
+def _ticks(count: int, cell: int) -> range:
+    """Return which of the classes are marked: all where there is room for names, otherwise each 2nd, 5th, 10th, ..."""
+    least = 1 if cell >= 14 else math.ceil(34 / cell)  # a number of four digits is 34 pixels wide
+    every = next(step * 10**power for power in range(9) for step in (1, 2, 5) if step * 10**power >= least)
+    return range(0, count, every)

@@ -1,0 +1,89 @@
+"""Precision, recall and what else follows from a counted confusion matrix."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+SCORES = ("precision", "recall", "f1-score", "support")
+
+
+@dataclass(frozen=True)
+class Report:
+    """What scikit-learn's ``classification_report`` says, with ``zero_division=0``.
+
+    Attributes:
+        classes: the ``SCORES`` of each class or label; a class without samples has support 0.
+        averages: the ``SCORES`` by name of the average: ``micro avg``, ``macro avg``, ``weighted avg``. Over classes
+            they are those of the ones that occur, as truth or as prediction; over labels of all of them.
+        accuracy: share of samples that are right, which is what micro averages are where there is one matrix; None
+            for labels.
+        false_positive_rate: mean over the classes or labels for which there are negatives; of two classes that of
+            class 1. NaN where there is none.
+        false_negative_rate: mean over those for which there are positives, likewise.
+    """
+
+    classes: list[dict[str, float]]
+    averages: dict[str, dict[str, float]]
+    accuracy: float | None
+    false_positive_rate: float
+    false_negative_rate: float
+
+
+def classification_report(counts: Tensor, *, multilabel: bool, binary: bool = False) -> Report:
+    """Compute the report.
+
+    Args:
+        counts: [1, C, C], or [L, 2, 2] for labels, int64, on the host; see ``measures.confusion_matrix``.
+        multilabel: whether each matrix is one of no and yes.
+        binary: whether the rates are those of class 1 of two, not means over classes.
+    """
+    hits, predicted, true, total = _tally(counts, multilabel)
+    scores = _scores(hits, predicted, true)
+    occurs = torch.ones_like(true, dtype=torch.bool) if multilabel else (predicted + true) > 0
+    micro = _scores(hits.sum(), predicted.sum(), true.sum())
+    averages = {
+        "micro avg": micro,
+        "macro avg": {name: _mean(values[occurs], torch.ones_like(true[occurs])) for name, values in scores.items()},
+        "weighted avg": {name: _mean(values, true) for name, values in scores.items()},
+    }
+    every = slice(1, None) if binary else slice(None)
+    return Report(
+        classes=_rows(scores, true),
+        averages={name: _row(values, true.sum()) for name, values in averages.items()},
+        accuracy=None if multilabel else float(micro["recall"]),
+        false_positive_rate=_mean_rate((predicted - hits)[every], (total - true)[every]),
+        false_negative_rate=_mean_rate((true - hits)[every], true[every]),
+    )
+
+
+def _tally(counts: Tensor, multilabel: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return the true positives, predicted and true samples of each class, and all samples."""
+    if multilabel:
+        return counts[:, 1, 1], counts[:, :, 1].sum(dim=1), counts[:, 1].sum(dim=1), counts.sum(dim=(1, 2))
+    matrix = counts[0]
+    return matrix.diagonal(), matrix.sum(dim=0), matrix.sum(dim=1), matrix.sum()
+
+
+def _scores(hits: Tensor, predicted: Tensor, true: Tensor) -> dict[str, Tensor]:
+    parts = {"precision": (hits, predicted), "recall": (hits, true), "f1-score": (2 * hits, predicted + true)}
+    return {name: above.double() / below.clamp(min=1) for name, (above, below) in parts.items()}
+
+
+def _mean(values: Tensor, weights: Tensor) -> Tensor:
+    return (values * weights).sum() / weights.sum().clamp(min=1)
+
+
+def _mean_rate(above: Tensor, below: Tensor) -> float:
+    known = below > 0
+    return float((above[known].double() / below[known]).mean())
+
+
+def _rows(scores: dict[str, Tensor], support: Tensor) -> list[dict[str, float]]:
+    return [
+        _row({name: values[index] for name, values in scores.items()}, support[index]) for index in range(len(support))
+    ]
+
+
+def _row(scores: dict[str, Tensor], support: Tensor) -> dict[str, float]:
+    return {**{name: float(value) for name, value in scores.items()}, "support": int(support)}

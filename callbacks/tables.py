@@ -1,0 +1,26 @@
+"""Tables as text: as Markdown for TensorBoard, aligned for a console."""
+
+from collections.abc import Sequence
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a Markdown table: what is not the first column stands to the right."""
+    rule = ["---", *["---:"] * (len(header) - 1)]
+    lines = [[_escape(cell) for cell in header], rule, *([_escape(cell) for cell in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def text_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table of columns as wide as they need to be, the first one to the left."""
+    lines = [[" ".join(cell.split()) for cell in line] for line in (header, *rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
+    return "\n".join(
+        "  ".join(cell.rjust(width) if column else cell.ljust(width) for column, (cell, width) in enumerate(pairs))
+        for pairs in (list(zip(line, widths, strict=True)) for line in lines)
+    )
+
+
+def _escape(cell: str) -> str:
+    """Keep a name from being read as Markdown or HTML."""
+    text = " ".join(cell.split()).replace("&", "&amp;").replace("<", "&lt;")
+    return "".join(f"\\{letter}" if letter in "\\|`*_[]" else letter for letter in text)
