@@ -14,11 +14,12 @@ from .diagnostic import Diagnostic
 from .distributed import winner_over_ranks
 from .drawings.best_worst_batches import draw_batch, format_score
 from .drawings.pictures import Channels
-from .errors import UsageError
+from .errors import UsageError, at_least_one
 from .host_copy import HostCopy
 from .keys import IMAGE_KEY, OUTPUT_KEY, SAMPLE_ID_KEY, TARGET_KEY, pick
 from .measures import best_worst_batches as measures
 from .sample_losses import sample_losses
+from .unwrapped import detached
 from .writer import Writer
 
 
@@ -78,7 +79,7 @@ class BestWorstBatches(Diagnostic):
     ):
         super().__init__()
         self.minimize = _pair_up(metric, minimize)
-        self.k_images = _at_least_one("k_images", k_images)
+        self.k_images = at_least_one("k_images", k_images)
         self.keys = {"image": image_key, "target": target_key, "output": output_key}
         self.sample_id_key = sample_id_key
         self.draw = partial(draw_batch, class_names=class_names, mean=mean, std=std)
@@ -97,7 +98,7 @@ class BestWorstBatches(Diagnostic):
             return
         scores = {metric: self._score(runner, metric) for metric in self.measures_}
         position, first = _place(runner)
-        parts = {name: _detached(pick(runner.batch, key, type(self).__name__)) for name, key in self.keys.items()}
+        parts = {name: detached(pick(runner.batch, key, type(self).__name__)) for name, key in self.keys.items()}
         parts["sample_id"] = runner.batch.get(self.sample_id_key, range(first, first + runner.batch_size))
         _check_images(self.keys["image"], parts["image"])
         self._settle()
@@ -164,12 +165,6 @@ def _pair_up(metric: str | Sequence[str], minimize: bool | Sequence[bool]) -> di
     return dict(zip(metrics, directions, strict=True))
 
 
-def _at_least_one(name: str, value: int) -> int:
-    if not isinstance(value, int) or value < 1:
-        raise UsageError(f"{name} must be an integer of at least 1, got {value!r}.")
-    return value
-
-
 def _check_images(key: str, images: Any) -> None:
     channels = images.shape[1] if isinstance(images, Tensor) and images.ndim == 4 else 1
     if not isinstance(images, Tensor) or images.ndim not in (3, 4) or channels not in (1, 3, 4):
@@ -187,10 +182,6 @@ def _place(runner: dl.IRunner) -> tuple[int, int]:
     ranks, rank = runner.engine.num_processes, runner.engine.process_index
     before = runner.loader_sample_step - ranks * runner.batch_size
     return runner.loader_batch_step - ranks + rank + 1, before + rank * runner.loader_batch_size
-
-
-def _detached(part: Any) -> Any:
-    return part.detach() if isinstance(part, Tensor) else part
 
 
 def _with_losses(runner: dl.IRunner, batch: Mapping[str, Any] | None, parts: dict[str, Any]) -> dict[str, Any]:

@@ -24,3 +24,10 @@ def unknown_name(kind: str, name: Any, known: Iterable[str], note: str = "") -> 
     nearest = next((k for k in known if close and k.lower() == close[0]), None)
     hint = f"; did you mean {nearest!r}?" if nearest else "."
     return UsageError(f"unknown {kind} {name!r}{note}{hint} There is: {listing(known)}.")
+
+
+def at_least_one(name: str, value: int) -> int:
+    """Return ``value``; raise where it is no integer of at least 1."""
+    if not isinstance(value, int) or value < 1:
+        raise UsageError(f"{name} must be an integer of at least 1, got {value!r}.")
+    return value

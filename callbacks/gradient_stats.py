@@ -14,7 +14,7 @@ from torch.utils.hooks import RemovableHandle
 from .diagnostic import Diagnostic
 from .distributed import reduce_state
 from .drawings.gradient_stats import draw_flow, draw_map
-from .errors import UsageError
+from .errors import UsageError, at_least_one
 from .gradient_watch import GradientWatch, trained_parameters
 from .host_copy import HostCopy
 from .measures import gradient_stats as measures
@@ -79,9 +79,9 @@ class GradientStats(Diagnostic):
         exploded_above: float = 1e3,
     ):
         super().__init__()
-        self.every_n_steps = _at_least_one("every_n_steps", every_n_steps)
+        self.every_n_steps = at_least_one("every_n_steps", every_n_steps)
         self.per_parameter = per_parameter
-        self.history_epochs = _at_least_one("history_epochs", history_epochs)
+        self.history_epochs = at_least_one("history_epochs", history_epochs)
         self.thresholds = _check_thresholds(vanished_below, exploded_above)
         self._start_anew()
 
@@ -180,12 +180,6 @@ def _scalars(names: list[str], summary: Mapping[str, Tensor]) -> dict[str, float
     rows = {kind: summary[kind].tolist() for kind in _SCALARS}
     seen = [index for index, steps in enumerate(summary["finite_steps"].tolist()) if steps]
     return {f"gradients/{names[index]}/{kind}": row[index] for index in seen for kind, row in rows.items()}
-
-
-def _at_least_one(name: str, value: int) -> int:
-    if not isinstance(value, int) or value < 1:
-        raise UsageError(f"{name} must be an integer of at least 1, got {value!r}.")
-    return value
 
 
 def _check_thresholds(vanished_below: float, exploded_above: float) -> dict[str, float]:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from torch import Tensor
 from torch.optim import Optimizer
 
 
@@ -24,3 +25,8 @@ def raw_optimizers(optimizer: Any) -> dict[str, Optimizer]:
 def _raw(optimizer: Any) -> Optimizer:
     inner = getattr(optimizer, "optimizer", None)
     return _raw(inner) if isinstance(inner, Optimizer) else optimizer
+
+
+def detached(part: Any) -> Any:
+    """Return a tensor without its graph, and anything else as it is."""
+    return part.detach() if isinstance(part, Tensor) else part

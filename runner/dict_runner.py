@@ -16,7 +16,7 @@ from assay.callbacks.errors import UsageError, listing
 from assay.callbacks.keys import IMAGE_KEY, pick
 from assay.callbacks.measures.weighted_mean import WeightedMean
 from assay.callbacks.sample_losses import sample_losses
-from assay.callbacks.unwrapped import by_name
+from assay.callbacks.unwrapped import by_name, detached
 
 from .checkpoints import Checkpoints, load_checkpoint
 from .engine import Engine
@@ -261,7 +261,7 @@ class DictRunner(dl.Runner):
             if self.is_train_loader:
                 self._optimize(loss)
             self._keep(loss.detach(), terms.detach())
-        self.batch = {**batch, **{name: _detached(output) for name, output in outputs.items()}}
+        self.batch = {**batch, **{name: detached(output) for name, output in outputs.items()}}
 
     @property
     def _computes_loss(self) -> bool:
@@ -426,10 +426,6 @@ def _state(part: Any) -> dict[str, Any]:
 def _check_names(kind: str, parts: Mapping[str, Any], state: Mapping[str, Any]) -> None:
     if parts.keys() != state.keys():
         raise UsageError(f"the checkpoint does not fit: its {kind} holds {listing(state)}, the run's {listing(parts)}.")
-
-
-def _detached(part: Any) -> Any:
-    return part.detach() if isinstance(part, Tensor) else part
 
 
 def _check_loader(key: str, loader: Any) -> None:
