@@ -1,5 +1,6 @@
 """A Catalyst runner for data sets and models that speak in dicts."""
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from catalyst.core.logger import ILogger
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torch.utils.data import DataLoader
+from torch.utils.hooks import RemovableHandle
 
 from assay.callbacks.distributed import gather_objects, reduce_state
 from assay.callbacks.errors import UsageError, listing
@@ -101,6 +103,8 @@ class DictRunner(dl.Runner):
         self.scheduler_monitor = Monitor.parse(f"{scheduler_metric}:min")
         self.log_every_steps = log_every_steps
         self.history: dict[int, dict[str, dict[str, float]]] = {}
+        self._gradient_hooks: dict[int, Callable[[], None]] = OrderedDict()
+        self._callback_states_to_load: dict[str, list[Any]] = {}
 
     def train(self, *, engine: Engine | None = None, cpu: bool = False, fp16: bool = False, **options: Any) -> None:
         """Train; the arguments are those of Catalyst's ``Runner.train``.
@@ -211,6 +215,10 @@ class DictRunner(dl.Runner):
             for logger in self.loggers.values():
                 if hasattr(logger, "resume"):
                     logger.resume(self.epoch_step)
+
+    def on_epoch_start(self, runner: dl.IRunner) -> None:
+        super().on_epoch_start(runner)
+        self._load_callback_states()
 
     def on_loader_start(self, runner: dl.IRunner) -> None:
         super().on_loader_start(runner)
@@ -327,10 +335,15 @@ class DictRunner(dl.Runner):
         self._step()
 
     def _step(self) -> None:
+        clips = self.clip_grad_value is not None or self.clip_grad_norm is not None
+        if clips or self._gradient_hooks:
+            self.engine.unscale_gradients()  # once: a scaler refuses to do it twice
+        for hook in list(self._gradient_hooks.values()):
+            hook()
         if self.clip_grad_value is not None:
-            self.engine.clip_grad_value_(self._parameters(), self.clip_grad_value)
+            nn.utils.clip_grad_value_(self._parameters(), self.clip_grad_value)
         if self.clip_grad_norm is not None:
-            self.grad_norm_ = self.engine.clip_grad_norm_(self._parameters(), self.clip_grad_norm)
+            self.grad_norm_ = nn.utils.clip_grad_norm_(self._parameters(), self.clip_grad_norm)
         for optimizer in by_name(self.optimizer).values():
             optimizer.step()
             optimizer.zero_grad()
@@ -351,6 +364,18 @@ class DictRunner(dl.Runner):
     def _parameters(self) -> list[nn.Parameter]:
         return [parameter for model in by_name(self.model).values() for parameter in model.parameters()]
 
+    def register_gradient_hook(self, hook: Callable[[], None]) -> RemovableHandle:
+        """Have a function called before each optimizer step, when the gradients are whole and not yet clipped.
+
+        They are unscaled then, of all batches of the step, and reduced over ranks.
+
+        Returns:
+            A handle whose ``remove()`` takes the function out again.
+        """
+        handle = RemovableHandle(self._gradient_hooks)
+        self._gradient_hooks[handle.id] = hook
+        return handle
+
     # -- state ----------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
@@ -369,6 +394,7 @@ class DictRunner(dl.Runner):
             "sample_step": self.sample_step,
             "history": {epoch: {key: dict(of) for key, of in by.items()} for epoch, by in self.history.items()},
             "rng": gather_objects(rng_state()),
+            "callbacks": self._callback_states(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -387,6 +413,22 @@ class DictRunner(dl.Runner):
         rank = self.engine.process_index
         if rank < len(state["rng"]):
             set_rng_state(state["rng"][rank])
+        self._callback_states_to_load = dict(state["callbacks"])
+
+    def _callback_states(self) -> dict[str, list[Any]]:
+        """Return the states of the callbacks that have one: by class, those of a class in their order."""
+        states: dict[str, list[Any]] = {}
+        for callback in self.callbacks.values():
+            if hasattr(callback, "state_dict"):
+                states.setdefault(type(callback).__name__, []).append(callback.state_dict())
+        return states
+
+    def _load_callback_states(self) -> None:
+        """Hand back what a resumed run's callbacks had, once; they made themselves new when the run started."""
+        states, self._callback_states_to_load = self._callback_states_to_load, {}
+        for callback in self.callbacks.values():
+            if hasattr(callback, "load_state_dict") and (mine := states.get(type(callback).__name__)):
+                callback.load_state_dict(mine.pop(0))
 
     def load_model_state(self, state: Mapping[str, Any]) -> None:
         """Load the weights alone, the ``model`` entry of ``state_dict``."""

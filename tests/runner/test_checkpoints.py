@@ -164,7 +164,7 @@ def test_every_file_loads_without_executing_anything_and_holds_the_run(folder):
         assert state["format"] == FORMAT
         assert set(state) == {
             "format", "model", "optimizer", "scheduler", "scaler", "epoch", "batch_step", "sample_step", "history",
-            "rng", "note",
+            "rng", "callbacks", "note",
         }  # fmt: skip
         assert state["note"] == "mine"
         assert state["batch_step"] == state["epoch"]
@@ -477,6 +477,34 @@ def test_resuming_from_an_earlier_epoch_replaces_the_rows_of_those_after_it(run,
     again = run(tmp_path / "run", 4, resume=copy)
     assert_same_run(straight, again, assert_same_weights)
     assert (tmp_path / "run" / "metrics.csv").read_text() == before
+
+
+class CountsEpochs(dl.Callback):
+    """Begins anew with a run, as diagnostics do, unless it is given what it had."""
+
+    def __init__(self):
+        super().__init__(order=0)
+        self.epochs = None
+
+    def on_experiment_start(self, runner):
+        self.epochs = []
+
+    def on_epoch_end(self, runner):
+        self.epochs.append(runner.epoch_step)
+
+    def state_dict(self):
+        return {"epochs": list(self.epochs)}
+
+    def load_state_dict(self, state):
+        self.epochs = list(state["epochs"])
+
+
+def test_a_resumed_run_hands_each_callback_the_state_that_it_had(run, tmp_path):
+    first, second, added = CountsEpochs(), CountsEpochs(), CountsEpochs()
+    run(tmp_path / "run", 2, callbacks=[CountsEpochs(), CountsEpochs()])
+    run(tmp_path / "run", 4, resume=tmp_path / "run", callbacks=[first, second, added])
+    assert first.epochs == second.epochs == [1, 2, 3, 4]
+    assert added.epochs == [3, 4]
 
 
 def test_a_resumed_one_cycle_run_may_be_made_longer(run, tmp_path):

@@ -115,6 +115,23 @@ def test_clipping_equals_that_of_torch(
 
 
 @pytest.mark.parametrize(
+    "clip", [{}, {"clip_grad_norm": 0.05}, {"clip_grad_value": 0.01}], ids=["none", "norm", "value"]
+)
+def test_gradient_hooks_see_the_whole_gradient_before_clipping(make_net, make_loader, train, clip):
+    seen, model, reference = [], make_net(), make_net()
+    runner = DictRunner(accumulate_steps=2, **clip)
+    handle = runner.register_gradient_hook(lambda: seen.append(model.body.weight.grad.clone()))
+    train(model, {"train": make_loader(8, batch_size=4)}, runner=runner)
+    batch = next(iter(make_loader(8, batch_size=8)))
+    F.cross_entropy(reference(batch["image"])["logits"], batch["target"]).backward()
+    assert len(seen) == 1
+    torch.testing.assert_close(seen[0], reference.body.weight.grad, rtol=0, atol=EXACT)
+    handle.remove()
+    train(model, {"train": make_loader(8, batch_size=4)}, runner=runner)
+    assert len(seen) == 1
+
+
+@pytest.mark.parametrize(
     ("name", "scheduler_step", "rate"),
     [
         ("cosine", "batch", lambda step, epoch: 0.05 * (1 + math.cos(math.pi * step / 24))),
