@@ -1,6 +1,7 @@
 """What the diagnostics of classes share: counting true and predicted classes over a loader."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from catalyst import dl
@@ -12,13 +13,15 @@ from .errors import UsageError, unknown_name
 from .keys import OUTPUT_KEY, TARGET_KEY, pick
 from .measures.confusion_matrix import ConfusionMatrix
 from .metrics import TASKS, decide
+from .sharing import first_alike
 from .writer import Writer
 
 
 class ClassCounts(Diagnostic):
     """Base of the diagnostics that are drawn from a confusion matrix; a subclass fills in ``write``.
 
-    Loaders for inference are left out. Nothing is read from the device within a step.
+    Loaders for inference are left out. Nothing is read from the device within a step. Several of these in one run
+    that count the same count it once.
 
     Args:
         task: ``multiclass`` (output [N, C, ...], the largest wins, so a pixel counts as a sample), ``binary`` (output
@@ -55,18 +58,32 @@ class ClassCounts(Diagnostic):
         self.ignore_index = ignore_index
         self.output_key = output_key
         self.target_key = target_key
+        self.source_: ClassCounts = self
         self.measure_: ConfusionMatrix | None = None
+        self.counts_: Tensor | None = None
 
     def write(self, runner: dl.IRunner, writer: Writer, counts: Tensor) -> None:
         """Show the counts of the loader over all ranks, [1, C, C] or [C, 2, 2], int64 on the host."""
         raise NotImplementedError
 
+    @property
+    def choice(self) -> tuple[Any, ...]:
+        """What decides the counts."""
+        return (self.task, self.num_classes, self.ignore_index, self.output_key, self.target_key)
+
+    def on_experiment_start(self, runner: dl.IRunner) -> None:
+        super().on_experiment_start(runner)
+        self.source_ = first_alike(runner, self, ClassCounts)
+
     def begin(self, runner: dl.IRunner) -> None:
+        self.measure_, self.counts_ = None, None
+        if self.source_ is not self or runner.is_infer_loader:
+            return
         groups, classes = (self.num_classes, 2) if self.task == "multilabel" else (1, self.num_classes)
         self.measure_ = ConfusionMatrix(groups, classes, self.ignore_index, device=runner.engine.device)
 
     def observe(self, runner: dl.IRunner) -> None:
-        if runner.is_infer_loader or self.measure_ is None:
+        if self.measure_ is None:
             return
         output = pick(runner.batch, self.output_key, type(self).__name__).detach()
         target = pick(runner.batch, self.target_key, type(self).__name__).detach()
@@ -74,12 +91,13 @@ class ClassCounts(Diagnostic):
         self.measure_.update(decide(output, self.task), target)
 
     def report(self, runner: dl.IRunner, writer: Writer) -> None:
-        if runner.is_infer_loader or self.measure_ is None:
-            return
-        state = reduce_state(self.measure_.state, self.measure_.reductions)
-        self.measure_ = None
-        self._check_targets(int(state["outside"]))
-        self.write(runner, writer, state["counts"].cpu())
+        if self.measure_ is not None:
+            state = reduce_state(self.measure_.state, self.measure_.reductions)
+            self.measure_ = None
+            self._check_targets(int(state["outside"]))
+            self.counts_ = state["counts"].cpu()
+        if self.source_.counts_ is not None:
+            self.write(runner, writer, self.source_.counts_)
 
     def _check_shapes(self, output: torch.Size, target: torch.Size) -> None:
         name, got = type(self).__name__, f"got {self.output_key} {tuple(output)} and {self.target_key} {tuple(target)}"

@@ -80,7 +80,7 @@ class ConfusionMatrix(ClassCounts):
         else:
             draw = partial(draw_confusion_matrix, counts[0].numpy(), self.class_names, title, normalize=self.normalize)
         writer.image("confusion_matrix", draw, runner.epoch_step)
-        writer.text("most_confused", self._most_confused(counts), runner.epoch_step)
+        writer.text("most_confused", partial(self._most_confused, counts), runner.epoch_step)
 
     def _summary(self, counts: Tensor) -> str:
         total, right = int(counts.sum()), int(counts.diagonal(dim1=1, dim2=2).sum())

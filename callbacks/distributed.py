@@ -54,27 +54,46 @@ def mean_over_ranks(values: Mapping[str, Any], device: torch.device) -> dict[str
 
 
 def winner_over_ranks(item: Item | None, rank_key: Callable[[Item], Any], payload: Callable[[Item], Any]) -> Any:
-    """Return the payload of the smallest item of all ranks, on every rank.
+    """Return the payload of the smallest item of all ranks, on every rank; None where no rank has an item.
 
     Args:
         item: this rank's candidate; None where it has none.
-        rank_key: what decides: a small, comparable value, unique over ranks.
-        payload: what is wanted of the winner. Called on the winning rank alone, so that only a winner travels.
-
-    Returns:
-        The payload, or None where no rank had a candidate.
+        rank_key: see ``winners_over_ranks``.
+        payload: likewise.
     """
-    if world_size() == 1:
-        return None if item is None else payload(item)
-    mine = None if item is None else rank_key(item)
-    keys: Sequence[Any] = gather_objects(mine)
-    present = [key for key in keys if key is not None]
-    if not present:
-        return None
-    winner = keys.index(min(present))
-    box = [payload(item) if item is not None and winner == dist.get_rank() else None]
-    dist.broadcast_object_list(box, src=winner)
-    return box[0]
+    winners = winners_over_ranks([] if item is None else [item], 1, rank_key, payload)
+    return winners[0] if winners else None
+
+
+def winners_over_ranks(
+    items: Sequence[Item],
+    count: int,
+    rank_key: Callable[[Item], Any],
+    payload: Callable[[Item], Any],
+    identity: Callable[[Item], Any] | None = None,
+) -> list[Any]:
+    """Return the payloads of the smallest items of all ranks, in their order, on every rank.
+
+    Args:
+        items: this rank's candidates, any number.
+        count: how many winners there are at most.
+        rank_key: what decides: a small, comparable value, unique over ranks.
+        payload: what is wanted of a winner. Called on the winner's rank alone, so that only winners travel.
+        identity: a hashable value; of items that share it, the smallest alone counts. None: all are different.
+    """
+    mine = [(rank_key(item), None if identity is None else identity(item)) for item in items]
+    entries = [
+        (key, rank, index, name)
+        for rank, keys in enumerate(gather_objects(mine))
+        for index, (key, name) in enumerate(keys)
+    ]
+    chosen: dict[Any, tuple[int, int]] = {}
+    for _, rank, index, name in sorted(entries, key=lambda entry: entry[:3]):
+        if len(chosen) < count:
+            chosen.setdefault((rank, index) if identity is None else name, (rank, index))
+    me = dist.get_rank() if world_size() > 1 else 0
+    sent = gather_objects({index: payload(items[index]) for rank, index in chosen.values() if rank == me})
+    return [sent[rank][index] for rank, index in chosen.values()]
 
 
 def gather_objects(value: Any) -> list[Any]:

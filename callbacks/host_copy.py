@@ -1,7 +1,9 @@
 """Device tensors on their way to the host, read later without making the step wait."""
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -38,3 +40,27 @@ class HostCopy:
     def __getstate__(self) -> dict[str, Any]:
         # On its way to another process it has to have arrived, and an event cannot travel.
         return {"_host": self.read(), "_arrived": None}
+
+
+def copy_tree(part: Any) -> Any:
+    """Start copying every tensor of a nested structure of dicts and lists; ``read_tree`` finishes it."""
+    return _map(lambda leaf: HostCopy(leaf) if isinstance(leaf, Tensor) else leaf, part)
+
+
+def read_tree(part: Any) -> Any:
+    """Return a structure of ``copy_tree`` with NumPy arrays for its tensors; half precision becomes float32."""
+    return _map(lambda leaf: _to_numpy(leaf.read()) if isinstance(leaf, HostCopy) else leaf, part)
+
+
+def _map(function: Callable[[Any], Any], part: Any) -> Any:
+    if isinstance(part, Mapping):
+        return {key: _map(function, value) for key, value in part.items()}
+    if isinstance(part, list | tuple):
+        return [_map(function, value) for value in part]
+    return function(part)
+
+
+def _to_numpy(tensor: Tensor) -> np.ndarray:
+    half = tensor.dtype in (torch.float16, torch.bfloat16)
+    array: np.ndarray = (tensor.float() if half else tensor).numpy()
+    return array

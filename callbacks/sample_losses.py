@@ -2,9 +2,13 @@
 
 import copy
 from collections.abc import Callable
+from typing import Any
 
 import torch
+from catalyst import dl
 from torch import Tensor
+
+from .errors import UsageError
 
 Criterion = Callable[[Tensor, Tensor], Tensor]
 
@@ -14,7 +18,7 @@ def sample_losses(criterion: Criterion, output: Tensor, target: Tensor) -> Tenso
     """Return the loss of each sample.
 
     A criterion with a ``reduction`` (those of ``torch.nn``) is evaluated once, unreduced, and averaged over all
-    axes but the first. Any other is called sample by sample, on batches of one.
+    axes but the first. Any other, and one that sums up all the same, is called sample by sample, on batches of one.
 
     Args:
         criterion: maps ``(output, target)`` to a loss.
@@ -23,10 +27,51 @@ def sample_losses(criterion: Criterion, output: Tensor, target: Tensor) -> Tenso
 
     Returns:
         [N], on the device of ``output``, without a graph.
+
+    Raises:
+        UsageError: what the criterion gives for one sample is not one number.
     """
-    if not hasattr(criterion, "reduction"):
-        losses = [criterion(output[i : i + 1], target[i : i + 1]) for i in range(len(output))]
-        return torch.stack(losses).reshape(len(output))
-    unreduced = copy.copy(criterion)
-    unreduced.reduction = "none"
-    return unreduced(output, target).reshape(len(output), -1).mean(dim=1)
+    if hasattr(criterion, "reduction"):
+        unreduced = copy.copy(criterion)
+        unreduced.reduction = "none"
+        losses = unreduced(output, target)
+        if isinstance(losses, Tensor) and losses.ndim and len(losses) == len(output):
+            return losses.reshape(len(output), -1).mean(dim=1)
+    return _one_by_one(criterion, output, target)
+
+
+def _one_by_one(criterion: Criterion, output: Tensor, target: Tensor) -> Tensor:
+    losses = [criterion(output[i : i + 1], target[i : i + 1]) for i in range(len(output))]
+    for loss in losses:
+        if not isinstance(loss, Tensor) or loss.numel() != 1:
+            got = tuple(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
+            raise UsageError(
+                f"{type(criterion).__name__} must give one number for one sample, or have reduction='none', got {got}."
+            )
+    return torch.stack([loss.reshape(()) for loss in losses]) if losses else output.new_zeros(0)
+
+
+def losses_of_batch(runner: dl.IRunner, output: Any, target: Any, asked_by: str) -> Tensor:
+    """Return the loss of each sample of ``runner.batch``, [N]: by the runner's own rule, or by its criterion.
+
+    Args:
+        runner: a runner with ``sample_losses``, or with one criterion.
+        output: of the batch, for the criterion.
+        target: of the batch, for the criterion.
+        asked_by: who wants it; it opens the error.
+
+    Raises:
+        UsageError: the runner has no criterion, or the output is no tensor.
+    """
+    if runner.criterion is None or not isinstance(output, Tensor):
+        got = "the runner has none" if runner.criterion is None else f"the output is a {type(output).__name__}"
+        raise UsageError(
+            f"{asked_by} needs a criterion that takes the output as a tensor, and {got}: name another score, a key of "
+            "the batch with one number a sample or a function of the batch."
+        )
+    if hasattr(runner, "sample_losses"):
+        losses: Tensor = runner.sample_losses(runner.batch)
+        return losses
+    if not callable(runner.criterion):
+        raise UsageError(f"{asked_by} needs one criterion, got {type(runner.criterion).__name__}: name another score.")
+    return sample_losses(runner.criterion, output, target)

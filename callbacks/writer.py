@@ -71,9 +71,15 @@ class Writer:
         """
         self.submit(lambda sink: sink.add_image(tag, draw(), step, dataformats="HWC"))
 
-    def text(self, tag: str, markdown: str, step: int) -> None:
-        """Write a text; TensorBoard renders it as Markdown and adds ``/text_summary`` to the tag."""
-        self.submit(lambda sink: sink.add_text(tag, markdown, step))
+    def text(self, tag: str, markdown: str | Callable[[], str], step: int) -> None:
+        """Write a text; TensorBoard renders it as Markdown and adds ``/text_summary`` to the tag.
+
+        Args:
+            tag: its tag.
+            markdown: the text, or what returns it, called in the thread.
+            step: the step to write it at.
+        """
+        self.submit(lambda sink: sink.add_text(tag, markdown() if callable(markdown) else markdown, step))
 
     def submit(self, work: Callable[[Sink], Any]) -> None:
         """Queue any work on the sink, for kinds of values that have no method here."""

@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch import nn
 
+from assay.callbacks import UsageError
 from assay.callbacks.sample_losses import sample_losses
 
 
@@ -13,6 +14,12 @@ class DiceOfTheBatch(nn.Module):
         return 1 - 2 * overlap / (output.sigmoid().sum() + target.sum())
 
 
+class DiceWithAReduction(DiceOfTheBatch):
+    """Carries ``reduction``, as every subclass of torch's losses does, and does not heed it."""
+
+    reduction = "mean"
+
+
 CASES = {
     "cross_entropy": (nn.CrossEntropyLoss(), torch.Size([5, 3]), "classes", ()),
     "cross_entropy_smoothed": (nn.CrossEntropyLoss(label_smoothing=0.1), torch.Size([5, 3]), "classes", ()),
@@ -22,6 +29,7 @@ CASES = {
     "multilabel": (nn.BCEWithLogitsLoss(), torch.Size([5, 3]), "numbers", None),
     "regression": (nn.MSELoss(), torch.Size([5, 2, 3]), "numbers", None),
     "without_reduction": (DiceOfTheBatch(), torch.Size([5, 1, 4, 4]), "numbers", None),
+    "reduction_without_effect": (DiceWithAReduction(), torch.Size([5, 1, 4, 4]), "numbers", None),
     "plain_function": (lambda output, target: (output - target).abs().sum(), torch.Size([5, 2]), "numbers", None),
 }
 
@@ -68,3 +76,15 @@ def test_sample_losses_read_nothing_from_the_device(criterion):
     losses = sample_losses(criterion, output, torch.zeros(4, device="meta", dtype=torch.int64))
     assert losses.shape == (4,)
     assert losses.device.type == "meta"
+
+
+@pytest.mark.parametrize(
+    ("loss", "got"), [(lambda output, target: (output - target)[0], r"\(2,\)"), (lambda output, target: 0.5, "float")]
+)
+def test_a_criterion_that_gives_no_number_for_a_sample_is_refused(loss, got):
+    with pytest.raises(UsageError, match=f"must give one number for one sample, or have reduction='none', got {got}"):
+        sample_losses(loss, torch.zeros(3, 2), torch.zeros(3, 2))
+
+
+def test_an_empty_batch_has_no_losses():
+    assert sample_losses(DiceOfTheBatch(), torch.zeros(0, 1, 4, 4), torch.zeros(0, 1, 4, 4)).shape == (0,)

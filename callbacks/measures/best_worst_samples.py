@@ -1,0 +1,119 @@
+"""Which samples of an epoch were the best by a score, and which were the worst."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A sample that may be shown.
+
+    Attributes:
+        score: as a host number.
+        position: its place in the loader, from 0.
+        sample_id: its id.
+        parts: what was kept of it.
+    """
+
+    score: float
+    position: int
+    sample_id: Any
+    parts: Any
+
+
+class BestWorstSamples:
+    """Keeps the k best and the k worst samples seen so far, and no other.
+
+    A score that is NaN or infinite is worse than any other and never among the best; of equals, those that come
+    first in the loader. A sample that is seen several times (drawn again by the sampler, say) counts once, with its
+    most extreme score.
+
+    Args:
+        k_samples: k, at least 1.
+        minimize: whether a smaller score is better.
+
+    Attributes:
+        seen: number of samples so far, repeated ones included.
+    """
+
+    def __init__(self, k_samples: int = 16, *, minimize: bool = True):
+        self.sign = 1.0 if minimize else -1.0
+        self.seen = 0
+        self._best = _Smallest(k_samples)
+        self._worst = _Smallest(k_samples)
+
+    @property
+    def best(self) -> list[Sample]:
+        """The best samples, the best one first."""
+        return self._best.sorted()
+
+    @property
+    def worst(self) -> list[Sample]:
+        """The worst samples, the worst one first."""
+        return self._worst.sorted()
+
+    def update(
+        self, scores: Sequence[float], positions: Sequence[int], ids: Sequence[Any], take: Callable[[int], Any]
+    ) -> None:
+        """Compare the samples of one batch with those kept.
+
+        Args:
+            scores: [N].
+            positions: [N], places in the loader.
+            ids: [N], hashable.
+            take: called with the index of a sample that is kept; returns what is to be kept of it.
+        """
+        self.seen += len(scores)
+        badness = self.sign * np.asarray(scores, dtype=np.float64)
+        finite = np.isfinite(badness)
+        taken: dict[int, Sample] = {}
+        for kept, key, lead in (
+            (self._best, self.best_key, np.where(finite, badness, np.inf)),
+            (self._worst, self.worst_key, np.where(finite, -badness, -np.inf)),
+        ):
+            # Most samples are neither: one comparison of the whole batch tells them.
+            for index in np.flatnonzero((lead <= kept.limit) & (finite | (kept is self._worst))).tolist():
+                sample = taken.get(index) or Sample(float(scores[index]), int(positions[index]), ids[index], None)
+                if kept.wants(key(sample), sample.sample_id):
+                    if index not in taken:
+                        sample = taken[index] = Sample(sample.score, sample.position, sample.sample_id, take(index))
+                    kept.add(key(sample), sample)
+
+    def best_key(self, sample: Sample) -> tuple[float, int]:
+        """Return what orders samples from the best, over ranks too: the smallest comes first."""
+        return (self.sign * sample.score, sample.position)
+
+    def worst_key(self, sample: Sample) -> tuple[float, int]:
+        """Return what orders samples from the worst, over ranks too: the smallest comes first."""
+        return (-self.sign * sample.score if math.isfinite(sample.score) else -math.inf, sample.position)
+
+
+class _Smallest:
+    """The samples of the ``count`` smallest keys, each id once."""
+
+    def __init__(self, count: int):
+        self.count = count
+        self.limit = math.inf
+        self._kept: dict[Any, tuple[tuple[float, int], Sample]] = {}
+
+    def wants(self, key: tuple[float, int], sample_id: Any) -> bool:
+        if sample_id in self._kept:
+            return key < self._kept[sample_id][0]
+        return len(self._kept) < self.count or key < self._last()[0]
+
+    def add(self, key: tuple[float, int], sample: Sample) -> None:
+        self._kept[sample.sample_id] = (key, sample)
+        if len(self._kept) > self.count:
+            del self._kept[self._last()[1].sample_id]
+        if len(self._kept) == self.count:
+            self.limit = self._last()[0][0]
+
+    def sorted(self) -> list[Sample]:
+        return [sample for _, sample in sorted(self._kept.values(), key=lambda entry: entry[0])]
+
+    def _last(self) -> tuple[tuple[float, int], Sample]:
+        return max(self._kept.values(), key=lambda entry: entry[0])

@@ -1,0 +1,184 @@
+import pytest
+import torch
+from torch import nn
+
+from assay.callbacks import UsageError
+from assay.callbacks.measures.grad_cam import explained_score, find_layer, grad_cam, undisturbed
+
+
+class Net(nn.Module):
+    """Two convolutions with all that could leave a trace: batch normalization, dropout, work in place."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Sequential(nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4), nn.ReLU(inplace=True))
+        self.second = nn.Conv2d(4, 6, 3)
+        self.act = nn.ReLU(inplace=True)
+        self.drop = nn.Dropout(0.5)
+        self.head = nn.Linear(6, 3)
+
+    def forward(self, image):
+        return self.tail(self.second(self.first(image)))
+
+    def tail(self, activations):
+        return self.head(self.drop(self.act(activations).mean(dim=(2, 3))))
+
+
+@pytest.fixture
+def net():
+    torch.manual_seed(1)
+    return Net().double().eval()
+
+
+def images(count=3, size=9):
+    return torch.randn(count, 2, size, size, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+
+def test_the_map_is_that_of_finite_differences(net):
+    """The weight of a channel is the mean derivative of the score by its activations: by shifting each of them."""
+    data, step = images(2, 7), 1e-6
+    with torch.no_grad():
+        activations = net.second(net.first(data.clone()))
+        slopes = torch.zeros_like(activations)
+        for place in torch.cartesian_prod(*(torch.arange(size) for size in activations.shape)):
+            shift = torch.zeros_like(activations)
+            shift[tuple(place)] = step
+            up, down = net.tail(activations + shift), net.tail(activations - shift)
+            slopes[tuple(place)] = (up[place[0], 1] - down[place[0], 1]) / (2 * step)
+        expected = (slopes.mean(dim=(2, 3), keepdim=True) * activations).sum(dim=1).clamp(min=0)
+        expected = expected / expected.amax(dim=(1, 2), keepdim=True)
+    found = grad_cam(lambda: net(data.clone())[:, 1], net.second)
+    torch.testing.assert_close(found, expected.float(), rtol=0, atol=1e-5)
+
+
+def test_a_layer_that_works_in_place_is_explained_by_its_own_output(net):
+    data = images()
+    with torch.enable_grad():
+        kept = net.second(net.first(data.clone()))
+        activations = kept.relu()
+        score = net.head(activations.mean(dim=(2, 3)))[:, 0].sum()
+        (gradient,) = torch.autograd.grad(score, activations)
+    expected = (gradient.mean(dim=(2, 3), keepdim=True) * activations).sum(dim=1).clamp(min=0).detach()
+    largest = expected.amax(dim=(1, 2), keepdim=True)
+    expected = torch.where(largest > 0, expected / largest, 0)
+    torch.testing.assert_close(grad_cam(lambda: net(data.clone())[:, 0], net.act), expected.float(), rtol=0, atol=1e-6)
+
+
+def test_a_map_without_support_is_zero():
+    layer = nn.Conv2d(1, 2, 1)
+    assert not grad_cam(lambda: -layer(torch.rand(2, 1, 3, 3)).abs().sum(dim=(1, 2, 3)) * 0, layer).any()
+
+
+def test_the_layer_found_is_the_last_with_the_smallest_map(net):
+    assert find_layer([net], lambda: net(images())) is net.act
+    pooled = nn.Sequential(nn.Conv2d(2, 3, 3), nn.MaxPool2d(2), nn.Upsample(scale_factor=2), nn.AdaptiveAvgPool2d(1))
+    assert find_layer([pooled], lambda: pooled(images().float())) is pooled[1]
+
+
+def test_a_model_without_maps_needs_no_guess():
+    net = nn.Linear(4, 2)
+    with pytest.raises(UsageError, match="layer must be named"):
+        find_layer([net], lambda: net(torch.zeros(1, 4)))
+
+
+def test_layers_that_cannot_be_explained_are_refused(net):
+    with pytest.raises(UsageError, match=r"output is \[N, C, h, w\]: Linear gives none"):
+        grad_cam(lambda: net(images())[:, 0], net.head)
+    aside = nn.Conv2d(2, 2, 1).double()
+
+    def forward():
+        aside(images())
+        return net(images())[:, 0]
+
+    with pytest.raises(UsageError, match="Conv2d is not"):
+        grad_cam(forward, aside)
+    with pytest.raises(UsageError, match="detached"):
+        grad_cam(lambda: net(images()).detach()[:, 0], net.second)
+
+
+def state_of(net):
+    return {
+        "weights": {name: tensor.clone() for name, tensor in net.state_dict().items()},
+        "gradients": {name: p.grad if p.grad is None else p.grad.clone() for name, p in net.named_parameters()},
+        "modes": [module.training for module in net.modules()],
+        "hooks": [(len(module._forward_hooks), len(module._forward_pre_hooks)) for module in net.modules()],
+        "needs": [p.requires_grad for p in net.parameters()],
+        "random": torch.get_rng_state(),
+    }
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_model_is_bit_by_bit_what_it_was(fails):
+    class Counts(Net):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("calls", torch.zeros(()))
+
+        def forward(self, image):
+            self.calls = self.calls + 1
+            return super().forward(image) * torch.rand(())
+
+    net = Counts()
+    net.head.eval()
+    net(images(4).float()).sum().backward()
+    net.first[0].weight.requires_grad_(False)
+    before = state_of(net)
+    try:
+        with undisturbed([net]):
+            assert not any(module.training for module in net.modules())
+            grad_cam(lambda: net(images(4).float())[:, 5 if fails else 0], net.second)
+    except IndexError:
+        assert fails
+    torch.testing.assert_close(state_of(net), before, rtol=0, atol=0)
+
+
+# -- what is explained ------------------------------------------------------------------------------------------------
+
+
+def test_the_logit_that_wins_is_explained():
+    output = torch.tensor([[1.0, 3.0, -2.0], [0.5, -1.0, 0.0]])
+    assert explained_score(output, None, "predicted", None).tolist() == [3.0, 0.5]
+    assert explained_score(output, torch.tensor([2, 1]), "true", None).tolist() == [-2.0, -1.0]
+    assert explained_score(output, None, 0, None).tolist() == [1.0, 0.5]
+
+
+@pytest.mark.parametrize("shape", [(2,), (2, 1)])
+def test_of_one_class_the_decision_is_explained(shape):
+    output = torch.tensor([1.5, -2.5]).reshape(shape)
+    assert explained_score(output, None, "predicted", None).tolist() == [1.5, 2.5]
+    assert explained_score(output, torch.tensor([0, 1]), "true", None).tolist() == [-1.5, -2.5]
+    assert explained_score(output, None, 1, None).tolist() == [1.5, -2.5]
+
+
+def test_of_labels_the_true_ones_are_explained():
+    output, target = torch.tensor([[1.0, 2.0, 4.0]]), torch.tensor([[1, 0, 1]])
+    assert explained_score(output, target, "true", None).tolist() == [5.0]
+
+
+@pytest.mark.parametrize("shape", [(2, 1, 2, 2), (2, 2, 2)])
+def test_of_a_binary_mask_the_predicted_pixels_are_explained(shape):
+    output = torch.tensor([[1.0, 2.0, -4.0, -1.0], [-1.0, -2.0, -3.0, -4.0]]).reshape(shape)
+    assert explained_score(output, None, "predicted", None).tolist() == [3.0, -10.0]
+    target = torch.tensor([[1, 0, 1, 255], [0, 0, 0, 0]]).reshape(2, 2, 2)
+    assert explained_score(output, target, "true", 255).tolist() == [-3.0, -10.0]
+
+
+def test_of_a_mask_of_classes_the_winning_logits_are_explained():
+    torch.manual_seed(0)
+    output, target = torch.randn(2, 3, 4, 5), torch.randint(0, 3, (2, 4, 5))
+    target[0, 0] = -1
+    expected = [[float(output[n].max(dim=0).values.sum())] for n in range(2)]
+    assert explained_score(output, None, "predicted", None).reshape(2, 1).tolist() == [
+        [pytest.approx(value[0], rel=1e-5)] for value in expected
+    ]
+    by_hand = sum(float(output[0, target[0, i, j], i, j]) for i in range(1, 4) for j in range(5))
+    assert explained_score(output, target, "true", -1)[0].item() == pytest.approx(by_hand, rel=1e-5)
+
+
+def test_a_class_or_target_that_does_not_fit_is_refused():
+    with pytest.raises(UsageError, match="explain must be a class from 0 to 2, got 3"):
+        explained_score(torch.zeros(2, 3), None, 3, None)
+    with pytest.raises(UsageError, match="needs a target for each of 4 places of a sample, got none"):
+        explained_score(torch.zeros(2, 3, 2, 2), None, "true", None)
+    with pytest.raises(UsageError, match=r"got \(2, 3\)"):
+        explained_score(torch.zeros(2, 3, 2, 2), torch.zeros(2, 3), "true", None)
