@@ -1,7 +1,6 @@
 """Metrics of torchmetrics, exact over the epoch."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
 import torchmetrics
@@ -13,8 +12,6 @@ from .keys import OUTPUT_KEY, TARGET_KEY, pick
 from .measures.class_metric import CLASS_METRICS, ClassMetric
 
 TASKS = ("binary", "multiclass", "multilabel")
-
-_NAMES = ("accuracy", *CLASS_METRICS)
 
 
 class Metrics(dl.Callback):
@@ -39,6 +36,7 @@ class Metrics(dl.Callback):
             yes) or ``multilabel`` (output [N, C, ...], positive means yes). For metrics by name.
         num_classes: C, for metrics by name; ``class_names`` may stand in for it.
         class_names: one a class, for the names of values by class.
+        ignore_index: target value that is left out, for metrics by name.
         output_key: of the batch.
         target_key: of the batch; class numbers [N, ...], or 0 and 1 in the output's shape.
 
@@ -53,6 +51,7 @@ class Metrics(dl.Callback):
         task: str = "multiclass",
         num_classes: int | None = None,
         class_names: Sequence[str] | None = None,
+        ignore_index: int | None = None,
         output_key: str = OUTPUT_KEY,
         target_key: str = TARGET_KEY,
     ):
@@ -64,6 +63,7 @@ class Metrics(dl.Callback):
         self.task = task
         self.class_names = class_names
         self.num_classes = num_classes if class_names is None else len(class_names)
+        self.ignore_index = ignore_index
         self.output_key = output_key
         self.target_key = target_key
         names = [metrics] if isinstance(metrics, str) else metrics
@@ -107,20 +107,14 @@ class Metrics(dl.Callback):
         return [f"{name}/{label}" for label in classes]
 
     def _build(self, name: str) -> torchmetrics.Metric:
-        if name not in _NAMES:
-            raise unknown_name("metric", name, _NAMES, note=" (a torchmetrics.Metric may be given instead)")
+        if name not in CLASS_METRICS:
+            raise unknown_name("metric", name, CLASS_METRICS, note=" (a torchmetrics.Metric may be given instead)")
         num_classes = 2 if self.task == "binary" else self.num_classes
         if num_classes is None:
             raise UsageError(f"Metrics(metrics={name!r}) needs num_classes or class_names for the task {self.task!r}.")
         if name == "balanced_accuracy" and self.task == "multilabel":
             raise UsageError("balanced_accuracy is for the tasks 'binary' and 'multiclass', got 'multilabel'.")
-        if name in CLASS_METRICS:
-            return ClassMetric(name, self.task, num_classes)
-        task: Any = self.task
-        # Checking values, as torchmetrics would, reads every batch from the device.
-        return torchmetrics.Accuracy(
-            task=task, average="micro", num_classes=num_classes, num_labels=num_classes, validate_args=False
-        )
+        return ClassMetric(name, self.task, num_classes, self.ignore_index)
 
 
 def decide(output: Tensor, task: str) -> Tensor:

@@ -1,19 +1,19 @@
-"""Metrics that are means over classes, counted without reading the device."""
+"""Metrics of decided classes, counted without reading the device."""
 
 import torch
 import torchmetrics
 from torch import Tensor
 
-CLASS_METRICS = ("balanced_accuracy", "f1", "iou", "precision", "recall")
+CLASS_METRICS = ("accuracy", "balanced_accuracy", "f1", "iou", "precision", "recall")
 
 
 class ClassMetric(torchmetrics.Metric):
     """One of ``CLASS_METRICS`` over decided classes.
 
-    For ``multiclass`` it is the mean over the classes that occur, as truth or as prediction (for
-    ``balanced_accuracy``: as truth); for ``binary`` that of class 1 alone (``balanced_accuracy``: the mean of both
-    classes); for ``multilabel`` the mean over all labels. A class that is never predicted
-    has the precision 0.
+    ``accuracy`` is the share of all samples, or labels, that are decided right. The others are, for ``multiclass``,
+    means over the classes that occur, as truth or as prediction (``balanced_accuracy``: as truth); for ``binary`` those
+    of class 1 alone (``balanced_accuracy``: the mean of both classes); for ``multilabel`` means over all labels. A
+    class that is never predicted has the precision 0.
 
     The classes of torchmetrics count with ``torch.bincount``, which makes the step wait for a GPU.
 
@@ -21,18 +21,21 @@ class ClassMetric(torchmetrics.Metric):
         name: one of ``CLASS_METRICS``.
         task: ``binary``, ``multiclass`` or ``multilabel``; ``balanced_accuracy`` has no meaning for the last.
         num_classes: number of classes or labels; 2 for ``binary``.
+        ignore_index: target value that is left out.
     """
 
     full_state_update = False
     hits: Tensor
     predicted: Tensor
     true: Tensor
+    counted: Tensor
 
-    def __init__(self, name: str, task: str, num_classes: int):
+    def __init__(self, name: str, task: str, num_classes: int, ignore_index: int | None = None):
         super().__init__()
         self.name = name
         self.task = task
-        for state in ("hits", "predicted", "true"):
+        self.ignore_index = ignore_index
+        for state in ("hits", "predicted", "true", "counted"):
             self.add_state(state, torch.zeros(num_classes, dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, decided: Tensor, target: Tensor) -> None:
@@ -42,21 +45,30 @@ class ClassMetric(torchmetrics.Metric):
             decided: class numbers [N, ...], or 0 and 1 as [N, C, ...] for ``multilabel``.
             target: the same, of any type.
         """
-        target = target.to(torch.int64)
+        target = target.to(torch.int64).reshape(decided.shape)
+        wanted = torch.ones_like(target)
+        if self.ignore_index is not None:
+            wanted = (target != self.ignore_index).to(torch.int64)
+            target = target * wanted
         if self.task == "multilabel":
-            counts = [_per_label(part) for part in (decided * target, decided, target)]
+            decided = decided * wanted
+            counts = [_per_label(part) for part in (decided * target, decided, target, wanted)]
         else:
-            decided, target = decided.reshape(-1), target.reshape(-1)
-            hit = (decided == target).to(torch.int64)
-            one = torch.ones_like(hit)
-            counts = [self._per_class(*pair) for pair in ((target, hit), (decided, one), (target, one))]
-        self.hits, self.predicted, self.true = (
-            state + count for state, count in zip((self.hits, self.predicted, self.true), counts, strict=True)
+            decided, target, wanted = decided.reshape(-1), target.reshape(-1), wanted.reshape(-1)
+            hit = (decided == target) * wanted
+            counts = [self._per_class(*pair) for pair in ((target, hit), (decided, wanted), (target, wanted))]
+            counts.append(counts[-1])
+        self.hits, self.predicted, self.true, self.counted = (
+            state + count
+            for state, count in zip((self.hits, self.predicted, self.true, self.counted), counts, strict=True)
         )
 
     def compute(self) -> Tensor:
         """Return the metric, a number on the device."""
         either = self.predicted + self.true
+        if self.name == "accuracy":
+            right = self.hits if self.task != "multilabel" else self.counted - either + 2 * self.hits
+            return right.sum().double() / self.counted.sum().clamp(min=1)
         above, below = {
             "precision": (self.hits, self.predicted),
             "f1": (2 * self.hits, either),

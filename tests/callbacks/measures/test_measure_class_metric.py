@@ -9,6 +9,8 @@ REFERENCES = {"f1": sk.f1_score, "iou": sk.jaccard_score, "precision": sk.precis
 
 
 def reference(name, task, decided, target):
+    if name == "accuracy":
+        return (np.asarray(target) == np.asarray(decided)).mean()
     if name == "balanced_accuracy":
         return sk.balanced_accuracy_score(target, decided)
     average = "binary" if task == "binary" else "macro"
@@ -53,6 +55,29 @@ def test_pixels_count_as_samples(name):
     metric.update(decided, target)
     expected = reference(name, "multiclass", decided.flatten().numpy(), target.flatten().numpy())
     assert metric.compute().item() == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("name", CLASS_METRICS)
+@pytest.mark.parametrize(
+    ("task", "ignored"), [("multiclass", 255), ("multiclass", -1), ("binary", 255), ("multilabel", -1)]
+)
+def test_targets_to_ignore_are_left_out(name, task, ignored):
+    if (name, task) == ("balanced_accuracy", "multilabel"):
+        pytest.skip("it has no meaning there")
+    classes = 3 if task == "multiclass" else 2
+    decided, target = np.random.randint(0, classes, (40, 3)), np.random.randint(0, classes, (40, 3))
+    wanted = np.random.random((40, 3)) < 0.7
+    found = over_batches(
+        ClassMetric(name, task, 2 if task == "binary" else 3, ignored), decided, np.where(wanted, target, ignored)
+    )
+    if task != "multilabel":
+        expected = reference(name, task, decided[wanted], target[wanted])
+    elif name == "accuracy":
+        expected = (decided == target)[wanted].mean()
+    else:
+        columns = [(decided[of, i], target[of, i]) for i, of in enumerate(wanted.T)]
+        expected = np.mean([REFERENCES[name](true, found, zero_division=0) for found, true in columns])
+    assert found == pytest.approx(expected, rel=1e-12)
 
 
 def test_pixels_of_labels_count_as_samples():
