@@ -18,22 +18,44 @@ from .errors import UsageError
 from .keys import IMAGE_KEY, OUTPUT_KEY, SAMPLE_ID_KEY, TARGET_KEY
 
 if TYPE_CHECKING:
+    from .augmentation_preview import AugmentationPreview
     from .best_worst_batches import BestWorstBatches
+    from .best_worst_samples import BestWorstSamples
     from .classification_report import ClassificationReport
     from .confusion_matrix import ConfusionMatrix
+    from .embeddings import Embeddings
+    from .grad_cam import GradCAM
     from .gradient_stats import GradientStats
+    from .hparams import HParams
     from .metrics import Metrics
+    from .non_finite_guard import NonFiniteGuard
+    from .non_finite_report import NonFiniteError
     from .optimizer_monitor import OptimizerMonitor
+    from .pr_curves import PRCurves
+    from .prediction_distribution import PredictionDistribution
+    from .task_diagnostics import classification_diagnostics, detection_diagnostics, segmentation_diagnostics
     from .time_monitor import TimeMonitor
 
 _HOMES = {
+    "AugmentationPreview": "augmentation_preview",
     "BestWorstBatches": "best_worst_batches",
+    "BestWorstSamples": "best_worst_samples",
     "ClassificationReport": "classification_report",
     "ConfusionMatrix": "confusion_matrix",
+    "Embeddings": "embeddings",
+    "GradCAM": "grad_cam",
     "GradientStats": "gradient_stats",
+    "HParams": "hparams",
     "Metrics": "metrics",
+    "NonFiniteError": "non_finite_report",
+    "NonFiniteGuard": "non_finite_guard",
     "OptimizerMonitor": "optimizer_monitor",
+    "PRCurves": "pr_curves",
+    "PredictionDistribution": "prediction_distribution",
     "TimeMonitor": "time_monitor",
+    "classification_diagnostics": "task_diagnostics",
+    "detection_diagnostics": "task_diagnostics",
+    "segmentation_diagnostics": "task_diagnostics",
 }
 
 __all__ = [
@@ -41,14 +63,26 @@ __all__ = [
     "OUTPUT_KEY",
     "SAMPLE_ID_KEY",
     "TARGET_KEY",
+    "AugmentationPreview",
     "BestWorstBatches",
+    "BestWorstSamples",
     "ClassificationReport",
     "ConfusionMatrix",
+    "Embeddings",
+    "GradCAM",
     "GradientStats",
+    "HParams",
     "Metrics",
+    "NonFiniteError",
+    "NonFiniteGuard",
     "OptimizerMonitor",
+    "PRCurves",
+    "PredictionDistribution",
     "TimeMonitor",
     "UsageError",
+    "classification_diagnostics",
+    "detection_diagnostics",
+    "segmentation_diagnostics",
 ]
 
 

@@ -6,20 +6,19 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import torch
 from catalyst import dl
 from torch import Tensor
 
 from .diagnostic import Diagnostic
 from .distributed import winner_over_ranks
-from .drawings.best_worst_batches import draw_batch, format_score
 from .drawings.pictures import Channels
-from .errors import UsageError, at_least_one
+from .drawings.samples import draw_samples, format_score
+from .drawings.tasks import TASKS
+from .errors import UsageError, at_least_one, unknown_name
 from .host_copy import HostCopy
 from .keys import IMAGE_KEY, OUTPUT_KEY, SAMPLE_ID_KEY, TARGET_KEY, pick
 from .measures import best_worst_batches as measures
 from .sample_losses import sample_losses
-from .unwrapped import detached
 from .writer import Writer
 
 
@@ -28,8 +27,17 @@ class BestWorstBatches(Diagnostic):
 
     Loaders for inference are left out: they have no metric.
 
-    Each sample is shown with its id, truth, prediction and loss, framed green where the prediction is right and
-    red where it is wrong: of the worst batch the samples of the largest loss, of the best those of the smallest.
+    Of the worst batch the samples of the largest loss are shown, of the best those of the smallest, each with its id,
+    its loss and what its task has to show:
+
+    - classification: truth, prediction and its probability, framed green where they agree and red where not; of
+      several labels those that are missed, false and right;
+    - binary segmentation: the image, and on it hits in green, misses in red and false alarms in yellow; IoU;
+    - segmentation: image, truth and prediction in the colours of the classes, and the errors in the colour of the
+      true class; accuracy and mean IoU;
+    - detection: hits with score and IoU in green, misses dashed in red, false boxes with their score in yellow;
+    - anything else: the image alone.
+
     A batch whose metric is NaN or infinite is the worst, marked so, and never the best; the first of equals wins.
 
     ========================= ======= =====================================
@@ -44,19 +52,27 @@ class BestWorstBatches(Diagnostic):
     ``k_images`` samples a metric.
 
     The loss of a sample comes from the runner's criterion without its reduction, sample by sample where it has
-    none; without a criterion, samples are shown in their order.
+    none; without a criterion, or where the output is no tensor (a detection), samples are shown in their order.
 
     Args:
         metric: one or several of ``runner.batch_metrics``, each a number or a tensor of one element.
         minimize: whether a smaller value is better; one for all metrics, or one each.
         k_images: how many samples of a batch to show.
-        image_key: of the batch; [N, C, H, W] or [N, H, W] with 1, 3 or 4 channels, normalized floats or uint8.
-        target_key: of the batch; class numbers [N], to show the truth.
-        output_key: of the batch; logits [N, C], [N] or [N, 1], to show the prediction.
+        task: ``multiclass``, ``binary``, ``multilabel`` or ``detection``; None: found from the shapes (multiclass where
+            the output has classes and the target has not, multilabel where both have, binary where neither has).
+        image_key: of the batch; [N, C, H, W] or [N, H, W], or a list of N images of different sizes, of any number of
+            channels: normalized floats, or integers (see ``drawings.pictures.to_rgb``).
+        target_key: of the batch; class numbers [N] or [N, H, W], labels 0 and 1 [N, C] or [N, C, H, W], or for a
+            detection N dicts of ``boxes`` [M, 4] (left, top, right, bottom in pixels of the image) and ``labels`` [M].
+        output_key: of the batch; logits [N, C], [N], [N, 1], [N, H, W] or [N, C, H, W] (of any height and width), or
+            for a detection N dicts of ``boxes``, ``scores`` and ``labels``.
         sample_id_key: of the batch; without it in the batch, the position in the loader serves.
         class_names: one a class; without, classes are shown by number.
+        ignore_index: target value that is left out of what is right and wrong.
         mean: of the images' normalization ``(x - mean) / std``, one number or one a channel.
         std: likewise.
+        min_score: of the boxes that are shown and counted.
+        min_iou: with a true box of the same label, from which on a box is a hit.
 
     Raises:
         UsageError: an argument is out of range; at the first batch, when a key or a metric is missing; at the
@@ -69,20 +85,35 @@ class BestWorstBatches(Diagnostic):
         minimize: bool | Sequence[bool] = True,
         k_images: int = 16,
         *,
+        task: str | None = None,
         image_key: str = IMAGE_KEY,
         target_key: str = TARGET_KEY,
         output_key: str = OUTPUT_KEY,
         sample_id_key: str = SAMPLE_ID_KEY,
         class_names: Sequence[str] | None = None,
+        ignore_index: int | None = None,
         mean: Channels = 0.0,
         std: Channels = 1.0,
+        min_score: float = 0.5,
+        min_iou: float = 0.5,
     ):
         super().__init__()
+        if task is not None and task not in TASKS:
+            raise unknown_name("task", task, TASKS)
         self.minimize = _pair_up(metric, minimize)
         self.k_images = at_least_one("k_images", k_images)
         self.keys = {"image": image_key, "target": target_key, "output": output_key}
         self.sample_id_key = sample_id_key
-        self.draw = partial(draw_batch, class_names=class_names, mean=mean, std=std)
+        self.draw = partial(
+            draw_samples,
+            task=task,
+            class_names=class_names,
+            ignore_index=ignore_index,
+            mean=mean,
+            std=std,
+            min_score=_fraction("min_score", min_score),
+            min_iou=_fraction("min_iou", min_iou),
+        )
         self.measures_: dict[str, measures.BestWorstBatches] = {}
         self.pending_: Callable[[], None] | None = None
 
@@ -98,7 +129,7 @@ class BestWorstBatches(Diagnostic):
             return
         scores = {metric: self._score(runner, metric) for metric in self.measures_}
         position, first = _place(runner)
-        parts = {name: detached(pick(runner.batch, key, type(self).__name__)) for name, key in self.keys.items()}
+        parts = {name: _detached(pick(runner.batch, key, type(self).__name__)) for name, key in self.keys.items()}
         parts["sample_id"] = runner.batch.get(self.sample_id_key, range(first, first + runner.batch_size))
         _check_images(self.keys["image"], parts["image"])
         self._settle()
@@ -150,9 +181,7 @@ class BestWorstBatches(Diagnostic):
         ]
 
     def _draw(self, samples: Mapping[str, Any], title: list[str]) -> np.ndarray:
-        host = measures.read_samples(samples)
-        arrays = {name: _to_numpy(part) if isinstance(part, Tensor) else part for name, part in host.items()}
-        return self.draw(arrays, title)
+        return self.draw(measures.read_samples(samples), title)
 
 
 def _pair_up(metric: str | Sequence[str], minimize: bool | Sequence[bool]) -> dict[str, bool]:
@@ -165,13 +194,26 @@ def _pair_up(metric: str | Sequence[str], minimize: bool | Sequence[bool]) -> di
     return dict(zip(metrics, directions, strict=True))
 
 
+def _fraction(name: str, value: float) -> float:
+    """Return ``value``; raise where it is not between 0 and 1."""
+    if not 0 <= value <= 1:
+        raise UsageError(f"{name} must be between 0 and 1, got {value!r}.")
+    return value
+
+
 def _check_images(key: str, images: Any) -> None:
-    channels = images.shape[1] if isinstance(images, Tensor) and images.ndim == 4 else 1
-    if not isinstance(images, Tensor) or images.ndim not in (3, 4) or channels not in (1, 3, 4):
-        got = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
-        raise UsageError(f"image_key={key!r} must be [N, C, H, W] with 1, 3 or 4 channels, or [N, H, W], got {got}.")
-    if not images.is_floating_point() and images.dtype not in (torch.uint8, torch.bool):
-        raise UsageError(f"image_key={key!r} must hold floating point, uint8 or bool, got {images.dtype}.")
+    """Say what cannot be drawn while the batch is at hand, and not later in the writer's thread."""
+    listed = isinstance(images, list | tuple)
+    for image in images if listed else [images]:
+        axes = (2, 3) if listed else (3, 4)
+        if not isinstance(image, Tensor) or image.ndim not in axes:
+            got = tuple(image.shape) if isinstance(image, Tensor) else type(image).__name__
+            raise UsageError(
+                f"image_key={key!r} must be [N, C, H, W] or [N, H, W], or a list of N images [C, H, W] or [H, W], got "
+                f"{f'a list with {got}' if listed else got}; of volumes hand in one slice."
+            )
+        if image.is_complex():
+            raise UsageError(f"image_key={key!r} must hold floating point, integers or bool, got {image.dtype}.")
 
 
 def _place(runner: dl.IRunner) -> tuple[int, int]:
@@ -185,19 +227,28 @@ def _place(runner: dl.IRunner) -> tuple[int, int]:
 
 
 def _with_losses(runner: dl.IRunner, batch: Mapping[str, Any] | None, parts: dict[str, Any]) -> dict[str, Any]:
-    """Add the loss of each sample: by the runner's own rule, for which it wants the batch, or by its criterion."""
-    if batch is not None:
-        loss = runner.sample_losses(batch)
-    elif callable(runner.criterion):
-        loss = sample_losses(runner.criterion, parts["output"], parts["target"])
-    else:
+    """Add the loss of each sample, if there is one: by the runner's rule, which wants the batch, or its criterion."""
+    output, target = parts["output"], parts["target"]
+    if not isinstance(output, Tensor) or not isinstance(target, Tensor):
         return parts
-    return {**parts, "loss": loss}
+    try:
+        if batch is not None:
+            return {**parts, "loss": runner.sample_losses(batch)}
+        if callable(runner.criterion):
+            return {**parts, "loss": sample_losses(runner.criterion, output, target)}
+    except UsageError:  # the criterion gives no number for one sample: the batch has a loss, its samples have none
+        pass
+    return parts
+
+
+def _detached(part: Any) -> Any:
+    """Return a batch's part without its graph."""
+    if isinstance(part, Tensor):
+        return part.detach()
+    if isinstance(part, Mapping):
+        return {name: _detached(value) for name, value in part.items()}
+    return [_detached(value) for value in part] if isinstance(part, list | tuple) else part
 
 
 def _to_host(candidate: measures.Candidate) -> measures.Candidate:
     return replace(candidate, samples=measures.to_host(candidate.samples))
-
-
-def _to_numpy(part: Tensor) -> np.ndarray:
-    return (part.float() if part.is_floating_point() else part).numpy()

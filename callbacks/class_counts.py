@@ -1,6 +1,6 @@
 """What the diagnostics of classes share: counting true and predicted classes over a loader."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -18,7 +18,7 @@ from .writer import Writer
 
 
 class ClassCounts(Diagnostic):
-    """Base of the diagnostics that are drawn from a confusion matrix; a subclass fills in ``write``.
+    """Base of the diagnostics that are drawn from counts over classes; a subclass fills in ``write``.
 
     Loaders for inference are left out. Nothing is read from the device within a step. Several of these in one run
     that count the same count it once.
@@ -59,12 +59,25 @@ class ClassCounts(Diagnostic):
         self.output_key = output_key
         self.target_key = target_key
         self.source_: ClassCounts = self
-        self.measure_: ConfusionMatrix | None = None
+        self.measure_: Any = None
         self.counts_: Tensor | None = None
 
     def write(self, runner: dl.IRunner, writer: Writer, counts: Tensor) -> None:
-        """Show the counts of the loader over all ranks, [1, C, C] or [C, 2, 2], int64 on the host."""
+        """Show the counts of the loader over all ranks, int64 on the host."""
         raise NotImplementedError
+
+    def make_measure(self, device: torch.device) -> Any:
+        """Return a measure whose state holds ``outside`` and ``counts``, here [1, C, C] or, of labels, [C, 2, 2]."""
+        groups, classes = (self.num_classes, 2) if self.task == "multilabel" else (1, self.num_classes)
+        return ConfusionMatrix(groups, classes, self.ignore_index, device=device)
+
+    def count(self, output: Tensor, target: Tensor) -> None:
+        """Hand one batch to the measure."""
+        self.measure_.update(decide(output, self.task), target)
+
+    def check(self, runner: dl.IRunner, writer: Writer, state: Mapping[str, Tensor]) -> None:
+        """Raise or say what is wrong with the state of a loader, over all ranks."""
+        self._check_targets(int(state["outside"]))
 
     @property
     def choice(self) -> tuple[Any, ...]:
@@ -77,10 +90,8 @@ class ClassCounts(Diagnostic):
 
     def begin(self, runner: dl.IRunner) -> None:
         self.measure_, self.counts_ = None, None
-        if self.source_ is not self or runner.is_infer_loader:
-            return
-        groups, classes = (self.num_classes, 2) if self.task == "multilabel" else (1, self.num_classes)
-        self.measure_ = ConfusionMatrix(groups, classes, self.ignore_index, device=runner.engine.device)
+        if self.source_ is self and not runner.is_infer_loader:
+            self.measure_ = self.make_measure(runner.engine.device)
 
     def observe(self, runner: dl.IRunner) -> None:
         if self.measure_ is None:
@@ -88,13 +99,13 @@ class ClassCounts(Diagnostic):
         output = pick(runner.batch, self.output_key, type(self).__name__).detach()
         target = pick(runner.batch, self.target_key, type(self).__name__).detach()
         self._check_shapes(output.shape, target.shape)
-        self.measure_.update(decide(output, self.task), target)
+        self.count(output, target)
 
     def report(self, runner: dl.IRunner, writer: Writer) -> None:
         if self.measure_ is not None:
             state = reduce_state(self.measure_.state, self.measure_.reductions)
             self.measure_ = None
-            self._check_targets(int(state["outside"]))
+            self.check(runner, writer, state)
             self.counts_ = state["counts"].cpu()
         if self.source_.counts_ is not None:
             self.write(runner, writer, self.source_.counts_)

@@ -12,7 +12,7 @@ from .writer import Writer
 
 @runtime_checkable
 class HasWriters(Protocol):
-    """A Catalyst logger that hands out writers itself, like the one of ``assay.runner``."""
+    """A Catalyst logger that hands out writers and logs hyper-parameters, like the one of ``assay.runner``."""
 
     def get_writer(self, loader_key: str) -> Writer:
         """Return the writer of the loader's event folder."""
@@ -32,7 +32,7 @@ def find_writer(runner: dl.IRunner, loader_key: str, asked_by: str) -> Writer:
 
     Args:
         runner: any Catalyst runner whose ``on_experiment_start`` has run.
-        loader_key: the loader whose event folder is wanted.
+        loader_key: the loader whose event folder is wanted, or ``run`` for what belongs to no loader.
         asked_by: who asks; it opens the error.
 
     Raises:
@@ -73,6 +73,12 @@ class _StockSink:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._writer, name)
+
+    def add_summary(self, summary: Any) -> None:
+        """Write a summary of TensorBoard's own; tensorboardX takes no other than of its own copy of the format."""
+        from tensorboardX.proto.summary_pb2 import Summary
+
+        self._writer._get_file_writer().add_summary(Summary.FromString(summary.SerializeToString()))
 
     def flush(self) -> None:
         from tensorboardX.proto.event_pb2 import Event

@@ -261,15 +261,16 @@ class DictRunner(dl.Runner):
     def handle_batch(self, batch: Mapping[str, Any]) -> None:
         """Run the model on one batch and, on a training loader, take the step."""
         outputs = self.forward(batch)
+        # Before the step: its hooks look at outputs and losses too.
+        self.batch = {**batch, **{name: detached(output) for name, output in outputs.items()}}
         if self._computes_loss:
             parts = {**batch, **outputs}
             values = [term.compute(self.criterion, parts).reshape(()) for term in self.losses]
             terms = torch.stack(values)
             loss = torch.stack([term.weight * value for term, value in zip(self.losses, values, strict=True)]).sum()
+            self._keep(loss.detach(), terms.detach())
             if self.is_train_loader:
                 self._optimize(loss)
-            self._keep(loss.detach(), terms.detach())
-        self.batch = {**batch, **{name: detached(output) for name, output in outputs.items()}}
 
     @property
     def _computes_loss(self) -> bool:

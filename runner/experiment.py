@@ -14,7 +14,7 @@ from assay.callbacks.errors import UsageError, unknown_name
 from assay.callbacks.keys import IMAGE_KEY
 
 from .engine import DEVICES, PRECISIONS
-from .fields import Data, Machine, Optimization, Saving, Schedule, Training
+from .fields import NON_FINITE, Data, Machine, Optimization, Saving, Schedule, Training
 from .losses import LossTerm
 from .monitor import parse_monitors
 from .optimizers import make_optimizer
@@ -66,7 +66,12 @@ class Experiment(Training, Optimization, Schedule, Data, Machine, Saving):
             check_range(name, getattr(self, name), smallest, included=included)
         if self.seed > _LARGEST_SEED:
             raise UsageError(f"seed must be at most {_LARGEST_SEED}, got {self.seed}.")
-        for name, choices in (("device", DEVICES), ("precision", PRECISIONS), ("scheduler", SCHEDULERS)):
+        for name, choices in (
+            ("device", DEVICES),
+            ("precision", PRECISIONS),
+            ("scheduler", SCHEDULERS),
+            ("non_finite", NON_FINITE),
+        ):
             if getattr(self, name).replace("_", "-") not in choices:
                 raise unknown_name(name, getattr(self, name), choices)
         parse_monitors(self.monitor)

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+NON_FINITE = ("stop", "skip", "off")
+
 
 @dataclass(kw_only=True)
 class Training:
@@ -22,6 +24,10 @@ class Training:
     """All chance follows from it: initial weights, order and augmentation."""
     patience: int | None = None
     """Stop after so many epochs without a better value of the first monitor."""
+    non_finite: Literal["stop", "skip", "off"] = "stop"
+    """What NaN or Inf in a loss, an output or a gradient does: stop the run, skip the step, or nothing (off)."""
+    detect_anomaly: bool = False
+    """Find the operation whose backward pass gives NaN, by torch's anomaly mode; several times slower."""
 
 
 @dataclass(kw_only=True)

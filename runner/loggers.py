@@ -13,6 +13,7 @@ from catalyst.core.logger import ILogger
 from torch import Tensor
 
 from assay.callbacks.errors import UsageError
+from assay.callbacks.hparams_summaries import add_summary, flatten, session_start
 from assay.callbacks.writer import Writer
 
 _PLAIN = (bool, int, float, str, list, dict, type(None))
@@ -29,7 +30,7 @@ class TensorBoardLogger(ILogger):
     ``METRIC/epoch``     scalar  the loader's metric; step = epoch
     ``METRIC/batch``     scalar  a batch's metric, every ``log_every_steps`` steps; step = samples seen, of all loaders
     ``config``           text    in ``run``: hyper-parameters, as YAML
-    (HPARAMS tab)        hparams in ``run``: those of them that are numbers, flags or strings
+    (HPARAMS tab)        hparams in ``run``: hyper-parameters; the callback ``HParams`` adds the best metric
     ==================== ======= =======================================================================
 
     Callbacks get the writer of a loader by ``get_writer`` (see ``assay.callbacks.lookup``).
@@ -73,8 +74,8 @@ class TensorBoardLogger(ILogger):
             return
         writer = self.get_writer("run")
         writer.text("config", f"```yaml\n{_as_yaml(hparams)}```", 0)
-        plain = {name: value for name, value in hparams.items() if isinstance(value, bool | int | float | str)}
-        writer.submit(lambda sink: _write_hparams(sink, plain))
+        start = session_start(flatten(hparams))
+        writer.submit(lambda sink: add_summary(sink, start))
 
     def log_image(self, tag: str, image: Any, runner: dl.IRunner, scope: str | None = None) -> None:
         """Write a picture, [H, W, 3] uint8, for callbacks that use Catalyst's own ``runner.log_image``."""
@@ -145,10 +146,3 @@ def read_metrics(path: str | os.PathLike[str]) -> dict[tuple[int, str, str], flo
 def _as_yaml(hparams: Mapping[str, Any]) -> str:
     values = {name: value if isinstance(value, _PLAIN) else str(value) for name, value in hparams.items()}
     return str(yaml.safe_dump(values, sort_keys=False))
-
-
-def _write_hparams(sink: Any, hparams: Mapping[str, Any]) -> None:
-    from torch.utils.tensorboard.summary import hparams as summaries
-
-    for summary in summaries(dict(hparams), {}):
-        sink.file_writer.add_summary(summary)

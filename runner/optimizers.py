@@ -15,6 +15,10 @@ _UNFIT = {
     "Muon": "it takes matrices only",
 }
 
+# Adagrad's fused form came to GPUs later than torch 2.6.
+_FUSED = ("SGD", "Adam", "AdamW")
+_LOOPS = ("fused", "foreach", "capturable", "differentiable")
+
 
 def optimizer_names() -> list[str]:
     """Return the names that ``make_optimizer`` knows."""
@@ -32,6 +36,10 @@ def make_optimizer(
     **options: Any,
 ) -> torch.optim.Optimizer:
     """Build an optimizer.
+
+    ``SGD``, ``Adam`` and ``AdamW`` are fused: one pass over weights, gradients and state, and a step with NaN or Inf is
+    held back on the device (``NonFiniteGuard``). ``fused=False`` among the options turns that off, as sparse gradients
+    need it.
 
     Args:
         name: as in ``torch.optim``, in upper or lower case.
@@ -58,6 +66,9 @@ def make_optimizer(
     for argument in arguments:
         if argument not in known:
             raise UsageError(f"optimizer {optimizer.__name__} takes no {argument!r}; it takes {listing(known)}.")
+    parameters = list(parameters)
+    if _runs_fused(optimizer, parameters, options):
+        arguments["fused"] = True
     try:
         return optimizer(parameters, **arguments)
     except (TypeError, ValueError) as error:
@@ -73,6 +84,16 @@ def _find(name: str) -> type[torch.optim.Optimizer]:
         raise unknown_name("optimizer", name, names.values())
     found: type[torch.optim.Optimizer] = getattr(torch.optim, names[name.lower()])
     return found
+
+
+def _runs_fused(optimizer: type, parameters: list[nn.Parameter], options: dict[str, Any]) -> bool:
+    if optimizer.__name__ not in _FUSED or not options.keys().isdisjoint(_LOOPS):
+        return False
+    return all(
+        parameter.is_floating_point() and parameter.device.type in ("cpu", "cuda")
+        for parameter in parameters
+        if isinstance(parameter, nn.Parameter)
+    )
 
 
 def _is_optimizer(item: type) -> bool:

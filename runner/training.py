@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 
 from assay.callbacks.distributed import gather_objects
 from assay.callbacks.errors import UsageError, listing
+from assay.callbacks.non_finite_guard import NonFiniteGuard
 
 from .catalog import label
 from .checkpoints import Checkpoints, load_checkpoint
@@ -62,7 +63,8 @@ def train(
             if previous is None:
                 folder.write_environment(name, engine.device, generated=experiment.generated)
             print(f"run folder: {folder.path}")
-        runner = _run(experiment, engine, monitors, folder.path, name, resume)
+        with torch.autograd.set_detect_anomaly(experiment.detect_anomaly):
+            runner = _run(experiment, engine, monitors, folder.path, name, resume)
     except UsageError:
         if engine.is_main_process:
             _undo(folder, previous)
@@ -146,6 +148,9 @@ def _run(
     extra = {"experiment": name, "config": fields}
     callbacks["checkpoints"] = Checkpoints(folder / "checkpoints", monitors, top_k=experiment.top_k, extra=extra)
     callbacks["progress"] = Progress()
+    given = any(isinstance(callback, NonFiniteGuard) for callback in callbacks.values())
+    if experiment.non_finite != "off" and not given:
+        callbacks["non_finite"] = NonFiniteGuard(experiment.non_finite)
     if experiment.patience is not None:
         callbacks["early_stopping"] = EarlyStopping(monitors[0], experiment.patience)
     runner = DictRunner(

@@ -15,6 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import DataLoader
 
 from assay.callbacks import BestWorstBatches, Metrics
+from assay.callbacks.non_finite_guard import NonFiniteGuard
 from assay.runner import DictRunner, Engine, LossTerm, Progress, TensorBoardLogger
 
 READS = (torch.ops.aten._local_scalar_dense, torch.ops.aten.nonzero, torch.ops.aten.item)
@@ -104,7 +105,7 @@ def loader():
     return DataLoader(items, batch_size=4)
 
 
-def count_steps(folder, *, diagnostics=False, extra=None):
+def count_steps(folder, *, diagnostics=False, extra=None, guarded=False, fused=False, **optimizer_options):
     """Train for two epochs, and return the counts of every step."""
     torch.manual_seed(0)
     model, callbacks = Net(), {"count": CountSteps(extra)}
@@ -114,6 +115,9 @@ def count_steps(folder, *, diagnostics=False, extra=None):
         callbacks["batches"] = BestWorstBatches(["loss", "accuracy"], [True, False], class_names=["a", "b", "c"])
         callbacks["progress"] = Progress(show_bar=True, refresh_s=0.0)
         options["loggers"] = {"tensorboard": TensorBoardLogger(folder, log_every_steps=1)}
+    if guarded:
+        callbacks["guard"] = NonFiniteGuard("skip", folder=folder)
+        options["loggers"] = {"tensorboard": TensorBoardLogger(folder, log_every_steps=0)}
     criterion = {"class": nn.CrossEntropyLoss(), "size": nn.MSELoss()}
     losses = [
         LossTerm("logits", "target", criterion="class"),
@@ -125,7 +129,7 @@ def count_steps(folder, *, diagnostics=False, extra=None):
         loaders={"train": loader(), "valid": loader()},
         model=model,
         criterion=criterion,
-        optimizer=torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9),
+        optimizer=torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, fused=fused, **optimizer_options),
         callbacks=callbacks,
         num_epochs=2,
         **options,
@@ -144,6 +148,26 @@ def test_diagnostics_add_no_read_by_the_host_to_any_step(tmp_path, capsys):
 
 def test_a_step_of_the_runner_itself_reads_nothing(tmp_path):
     assert set(map(frozenset, count_steps(tmp_path))) == {frozenset()}
+
+
+def test_the_guard_adds_no_read_where_the_optimizer_is_fused(tmp_path):
+    assert count_steps(tmp_path, guarded=True, fused=True) == count_steps(tmp_path / "bare", fused=True)
+
+
+def test_the_guard_reads_once_an_optimizer_step_where_it_is_not_fused(tmp_path):
+    steps = count_steps(tmp_path, guarded=True)
+    assert sum(step["aten::_local_scalar_dense"] for step in steps) == 2 * 5  # of 10 batches, two a step
+    assert set().union(*steps) == {"aten::_local_scalar_dense"}
+
+
+def test_the_guard_reads_a_first_step_that_momentum_and_dampening_make_different(tmp_path):
+    steps = count_steps(tmp_path, guarded=True, fused=True, dampening=0.5)
+    bare = count_steps(tmp_path / "bare", fused=True, dampening=0.5)
+    extra = [
+        step["aten::_local_scalar_dense"] - other["aten::_local_scalar_dense"]
+        for step, other in zip(steps, bare, strict=True)
+    ]
+    assert [index for index, reads in enumerate(extra) if reads] == [1]
 
 
 @pytest.mark.parametrize(

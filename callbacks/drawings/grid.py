@@ -8,7 +8,7 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import ImageFont
 
 from .pictures import fit
 
@@ -17,71 +17,140 @@ Colour = tuple[int, int, int]
 GREEN: Colour = (34, 139, 60)
 RED: Colour = (205, 38, 38)
 GREY: Colour = (150, 150, 150)
+INK: Colour = (30, 30, 30)
+PAPER: Colour = (255, 255, 255)
+TILE_SIZE = 144
 
-_INK: Colour = (30, 30, 30)
-_PAPER: Colour = (255, 255, 255)
 _FRAME = 4
 _GAP = 10
 _TITLE_SIZE = 17
 _CAPTION_SIZE = 13
 _LINE = 18
+_LEGEND_ROWS = 3
 
 
 @dataclass(frozen=True)
 class Card:
-    """One picture of a grid.
+    """One sample of a grid.
 
     Attributes:
-        picture: [H, W, 3], uint8, RGB, of any size.
-        lines: what stands below it; a line that is too long loses its middle.
+        pictures: one [H, W, 3] or several that stand side by side, uint8, RGB, of any sizes.
+        lines: what stands below; a line that is too long loses its middle.
         colour: of the frame, and of the lines in ``marked``.
         marked: indices of the lines that are written in the frame's colour.
     """
 
-    picture: np.ndarray
+    pictures: np.ndarray | Sequence[np.ndarray]
     lines: Sequence[str]
     colour: Colour = GREY
     marked: Sequence[int] = ()
 
+    @property
+    def panels(self) -> list[np.ndarray]:
+        """The pictures, as a list also where there is one."""
+        return [self.pictures] if isinstance(self.pictures, np.ndarray) else list(self.pictures)
 
-def draw_grid(cards: Sequence[Card], title: Sequence[str], *, tile_size: int = 144) -> np.ndarray:
+
+def card_width(panels: int, tile_size: int = TILE_SIZE) -> int:
+    """Return the width in pixels of a card, which is that of its lines too."""
+    return panels * (tile_size + _FRAME) + _FRAME
+
+
+def draw_grid(
+    cards: Sequence[Card],
+    title: Sequence[str],
+    *,
+    tile_size: int = TILE_SIZE,
+    legend: Sequence[tuple[str, Colour]] = (),
+) -> np.ndarray:
     """Draw cards in rows, as near to a square as they go.
 
     Args:
         cards: at least one.
         title: lines above the grid.
         tile_size: side in pixels that each picture is scaled to.
+        legend: names and colours below the title, the most important first; what finds no room is counted.
 
     Returns:
-        [H, W, 3], uint8, RGB. H and W depend on the number of cards and of lines, not on the pictures' sizes.
+        [H, W, 3], uint8, RGB. H and W depend on the number of cards, of pictures a card, of lines and on the length
+        of the title, not on the pictures' sizes.
     """
-    columns = math.ceil(math.sqrt(len(cards)))
+    panels = max(len(card.panels) for card in cards)
+    columns = math.ceil(math.sqrt(len(cards) / panels))
     rows = math.ceil(len(cards) / columns)
-    side = tile_size + 2 * _FRAME
-    cell = (side + _GAP, side + _LINE * max(len(card.lines) for card in cards) + _GAP)
-    heading = _GAP + (_TITLE_SIZE + 6) * len(title)
+    cell = (
+        card_width(panels, tile_size) + _GAP,
+        card_width(1, tile_size) + _LINE * max(len(card.lines) for card in cards) + _GAP,
+    )
     title_width = max((_font(_TITLE_SIZE).getlength(line) for line in title), default=0)
     width = max(columns * cell[0], math.ceil(title_width)) + 2 * _GAP
-    canvas = Image.new("RGB", (width, heading + rows * cell[1] + _GAP), _PAPER)
-    ink = ImageDraw.Draw(canvas)
+    entries = _place_legend(legend, width - 2 * _GAP)
+    above = _GAP + (_TITLE_SIZE + 6) * len(title)
+    heading = above + _LINE * (1 + max((row for _, _, row, _ in entries), default=-1))
+    canvas = np.full((heading + rows * cell[1] + _GAP, width, 3), PAPER[0], dtype=np.uint8)
     for index, line in enumerate(title):
-        ink.text((_GAP, _GAP + index * (_TITLE_SIZE + 6)), line, fill=_INK, font=_font(_TITLE_SIZE))
+        write(canvas, (_GAP, _GAP + index * (_TITLE_SIZE + 6)), line, size=_TITLE_SIZE)
+    for text, colour, row, left in entries:
+        top = above + row * _LINE
+        if colour is not None:
+            canvas[top + 3 : top + 14, _GAP + left : _GAP + left + 11] = colour
+        write(canvas, (_GAP + left + (16 if colour is not None else 0), top), text)
     for index, card in enumerate(cards):
-        left, top = _GAP + index % columns * cell[0], heading + _GAP + index // columns * cell[1]
-        _draw_card(canvas, ink, card, left, top, tile_size)
-    return np.array(canvas)
+        corner = (_GAP + index % columns * cell[0], heading + _GAP + index // columns * cell[1])
+        _draw_card(canvas, card, corner, tile_size, panels)
+    return canvas
 
 
-def _draw_card(canvas: Image.Image, ink: ImageDraw.ImageDraw, card: Card, left: int, top: int, size: int) -> None:
-    side = size + 2 * _FRAME
-    ink.rectangle((left, top, left + side - 1, top + side - 1), fill=card.colour)
-    canvas.paste(Image.fromarray(fit(card.picture, size, background=_PAPER)), (left + _FRAME, top + _FRAME))
+def _draw_card(canvas: np.ndarray, card: Card, corner: tuple[int, int], size: int, panels: int) -> None:
+    (left, top), height = corner, card_width(1, size)
+    canvas[top : top + height, left : left + card_width(len(card.panels), size)] = card.colour
+    for index, picture in enumerate(card.panels):
+        start = left + _FRAME + index * (size + _FRAME)
+        canvas[top + _FRAME : top + _FRAME + size, start : start + size] = fit(picture, size, background=PAPER)
     for index, line in enumerate(card.lines):
-        colour = card.colour if index in card.marked else _INK
-        position = (left, top + side + 1 + index * _LINE)
-        ink.text(position, shorten(line, side), fill=colour, font=_font(_CAPTION_SIZE))
+        colour = card.colour if index in card.marked else INK
+        text = shorten(line, card_width(panels, size))
+        write(canvas, (left, top + height + 1 + index * _LINE), text, colour)
 
 
+def _place_legend(legend: Sequence[tuple[str, Colour]], width: int) -> list[tuple[str, Colour | None, int, int]]:
+    """Return text, colour, row and left edge of each entry that fits; the rest becomes an entry without colour."""
+    placed: list[tuple[str, Colour | None, int, int]] = []
+    row, left, reserve = 0, 0, 80
+    for index, (name, colour) in enumerate(legend):
+        text = shorten(name, min(160, width - 16 - reserve))
+        length = 16 + math.ceil(_font(_CAPTION_SIZE).getlength(text)) + 14
+        last = row == _LEGEND_ROWS - 1
+        if left and left + length > width - (reserve if last else 0):
+            if last:
+                placed.append((f"+{len(legend) - index} more", None, row, left))
+                break
+            row, left = row + 1, 0
+        placed.append((text, colour, row, left))
+        left += length
+    return placed
+
+
+def write(
+    canvas: np.ndarray, place: tuple[int, int], text: str, colour: Colour = INK, size: int = _CAPTION_SIZE
+) -> None:
+    """Write dark text on the white of ``canvas``; ``place`` is its left and upper end, what lies outside is cut."""
+    patch, (left, top) = _text_patch(text, size, colour)
+    left, top = left + place[0], top + place[1]
+    region = canvas[max(top, 0) : top + patch.shape[0], max(left, 0) : left + patch.shape[1]]
+    np.minimum(region, patch[: region.shape[0], : region.shape[1]], out=region)
+
+
+@lru_cache(maxsize=2048)
+def _text_patch(text: str, size: int, colour: Colour) -> tuple[np.ndarray, tuple[int, int]]:
+    """Return text on white, [h, w, 3], and the place of its corner; rendering costs more than all else of a grid."""
+    mask, offset = _font(size).getmask2(text, "L")
+    cover = np.frombuffer(bytes(mask), dtype=np.uint8).reshape(mask.size[1], mask.size[0], 1).astype(np.uint16)
+    patch = 255 - (cover * (255 - np.array(colour, dtype=np.uint16)) + 127) // 255
+    return patch.astype(np.uint8), (int(offset[0]), int(offset[1]))
+
+
+@lru_cache(maxsize=4096)
 def shorten(text: str, width: int, size: int = _CAPTION_SIZE) -> str:
     """Return ``text`` with as much of its middle left out as it takes to be at most ``width`` pixels wide."""
     font = _font(size)
@@ -96,6 +165,17 @@ def shorten(text: str, width: int, size: int = _CAPTION_SIZE) -> str:
         else:
             too_long = keep
     return _without_middle(text, fits)
+
+
+def list_names(head: str, names: Sequence[str], width: int) -> str:
+    """Return ``head`` and as many of the names as fit into ``width`` pixels; the others are counted ("+3 more")."""
+    font = _font(_CAPTION_SIZE)
+    for shown in range(min(len(names), width // 4), 0, -1):  # a name and its comma are wider than 4 pixels
+        text = f"{head}: {', '.join(names[:shown])}" + (f" +{len(names) - shown} more" if shown < len(names) else "")
+        if font.getlength(text) <= width:
+            return text
+    more = f" +{len(names) - 1} more" if len(names) > 1 else ""
+    return f"{head}: {shorten(names[0], width - math.ceil(font.getlength(f'{head}: {more}')))}{more}"
 
 
 def _without_middle(text: str, keep: int) -> str:

@@ -1,14 +1,15 @@
 """Which batch of an epoch was the best by a metric, and which was the worst."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from ..host_copy import HostCopy
+from ..host_copy import copy_tree, read_tree
 
 
 @dataclass(frozen=True)
@@ -80,38 +81,68 @@ class BestWorstBatches:
 def select_samples(samples: Mapping[str, Any], count: int, *, largest_loss: bool) -> dict[str, Any]:
     """Keep ``count`` samples of a batch: those of the largest or of the smallest loss, in that order.
 
-    Nothing is read from the device: tensors are gathered where they are, and a list (of ids, say) is kept whole
-    together with ``order``, which tells later which of its entries are meant.
+    Nothing is read from the device: tensors are gathered where they are, and a list (of ids, or of tensors of
+    different sizes) is kept whole together with ``order``, which tells later which of its entries are meant.
 
     Args:
-        samples: parts of a batch by name, first axis [N] each. With ``loss`` [N] in it the losses decide (a loss
-            that is not finite counts as the largest); without, the first samples of the batch are kept.
+        samples: parts of a batch by name, first axis [N] each: tensors, lists, or dicts of them. With ``loss`` [N] in
+            it the losses decide (a loss that is not finite counts as the largest); without, the first samples of the
+            batch are kept.
         count: number of samples to keep; all, where the batch is smaller.
         largest_loss: which end to keep.
 
     Returns:
         The parts, cut to [min(N, count)], and ``order``, the indices [min(N, count)] into the batch.
     """
-    tensors = {name: part for name, part in samples.items() if isinstance(part, Tensor)}
-    lists = {name: part for name, part in samples.items() if name not in tensors}
-    size = len(next(iter(samples.values())))
-    loss = tensors.get("loss")
+    loss = samples.get("loss")
     if loss is None:
-        device = next((part.device for part in tensors.values()), torch.device("cpu"))
-        order = torch.arange(min(count, size), device=device)
+        first = next((part for part in samples.values() if isinstance(part, Tensor)), torch.empty(0))
+        size = len(next(part for part in samples.values() if not isinstance(part, Mapping)))
+        order = torch.arange(min(count, size), device=first.device)
+        samples = {name: _first(part, count) for name, part in samples.items()}
     else:
         finite = torch.nan_to_num(loss, nan=math.inf, posinf=math.inf, neginf=math.inf)
         order = torch.argsort(finite, descending=largest_loss, stable=True)[:count]
-    return {name: part.index_select(0, order) for name, part in tensors.items()} | lists | {"order": order}
+    return {**{name: _select(part, order) for name, part in samples.items()}, "order": order}
 
 
 def to_host(samples: Mapping[str, Any]) -> dict[str, Any]:
     """Start copying kept samples to the host; ``read_samples`` finishes it."""
-    return {name: HostCopy(part) if isinstance(part, Tensor) else part for name, part in samples.items()}
+    copied: dict[str, Any] = copy_tree(samples)
+    return copied
 
 
 def read_samples(samples: Mapping[str, Any]) -> dict[str, Any]:
-    """Return kept samples as host values: tensors, and lists cut to the kept entries, in the same order."""
-    read = {name: part.read() if isinstance(part, HostCopy) else part for name, part in samples.items()}
+    """Return kept samples as host values: arrays, and lists cut to the kept entries, in the same order."""
+    read = read_tree(samples)
     order = read.pop("order").tolist()
-    return {name: part if isinstance(part, Tensor) else [part[i] for i in order] for name, part in read.items()}
+    return {name: _cut(part, order) for name, part in read.items()}
+
+
+def _first(part: Any, count: int) -> Any:
+    """Cut lists, so that no more of them than is shown is kept and copied."""
+    if isinstance(part, Mapping):
+        return {name: _first(value, count) for name, value in part.items()}
+    return part if isinstance(part, Tensor) else part[:count]
+
+
+def _select(part: Any, order: Tensor) -> Any:
+    if isinstance(part, Tensor):
+        return part.index_select(0, order)
+    if isinstance(part, Mapping):
+        return {name: _select(value, order) for name, value in part.items()}
+    return _cloned(part)
+
+
+def _cloned(part: Any) -> Any:
+    if isinstance(part, Tensor):
+        return part.clone()
+    if isinstance(part, Mapping):
+        return {name: _cloned(value) for name, value in part.items()}
+    return [_cloned(value) for value in part] if isinstance(part, list | tuple) else part
+
+
+def _cut(part: Any, order: Sequence[int]) -> Any:
+    if isinstance(part, Mapping):
+        return {name: _cut(value, order) for name, value in part.items()}
+    return part if isinstance(part, np.ndarray) else [part[index] for index in order]

@@ -11,8 +11,9 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
-from assay.callbacks import BestWorstBatches, Metrics, UsageError
+from assay.callbacks import BestWorstBatches, Metrics, UsageError, best_worst_batches
 from assay.callbacks.diagnostic import Diagnostic
+from assay.callbacks.drawings.samples import draw_samples
 from assay.runner import DictRunner, Engine
 
 CLASSES = 3
@@ -284,8 +285,8 @@ def test_without_ids_the_position_in_the_loader_serves(kit, tmp_path):
             assert np.array_equal(samples["image"][row], items[position][names[0]].numpy())
 
 
-@pytest.mark.parametrize("channels", [1, 3, 4])
-@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 6])
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.bfloat16, torch.int64])
 def test_images_of_every_kind_are_shown(channels, dtype, tmp_path, read_events):
     items = {"valid": make_items(4, channels=channels, dtype=dtype)}
     run_ours(tmp_path, [BestWorstBatches()], items, model=Linear("logits", channels))
@@ -293,14 +294,92 @@ def test_images_of_every_kind_are_shown(channels, dtype, tmp_path, read_events):
     assert picture_of(event).shape[2] == 3
 
 
-def test_images_of_an_integer_type_other_than_uint8_are_refused(tmp_path):
-    with pytest.raises(UsageError, match=r"must hold floating point, uint8 or bool, got torch[.]int64"):
-        run_ours(tmp_path, [BestWorstBatches()], {"valid": make_items(4, dtype=torch.int64)}, model=Linear("logits", 1))
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (torch.zeros(2, 1, 4, 4, 4), r"or a list of N images .*, got \(2, 1, 4, 4, 4\); of volumes hand in one slice"),
+        ([torch.zeros(4)], r"got a list with \(4,\)"),
+        (["a.png"], "got a list with str"),
+        ("a.png", "got str"),
+        (torch.zeros(2, 1, 4, 4, dtype=torch.complex64), "floating point, integers or bool, got torch.complex64"),
+    ],
+)
+def test_an_image_that_cannot_be_shown_is_an_error_with_the_reason(images, message):
+    with pytest.raises(UsageError, match=message):
+        best_worst_batches._check_images("image", images)
 
 
-def test_an_image_that_cannot_be_shown_stops_the_run_with_the_reason(tmp_path):
-    with pytest.raises(UsageError, match=r"1, 3 or 4 channels, or \[N, H, W\], got \(4, 2, 4, 4\)"):
-        run_ours(tmp_path, [BestWorstBatches()], {"valid": make_items(4, channels=2)}, model=Linear("logits", 2))
+class Detector(dl.Runner):
+    """Finds in images of several sizes the boxes that are there, and reports their number."""
+
+    def handle_batch(self, batch):
+        found = [
+            {"boxes": target["boxes"] + 0.1, "labels": target["labels"], "scores": torch.ones(len(target["boxes"]))}
+            for target in batch["target"]
+        ]
+        self.batch_metrics["boxes"] = float(sum(len(target["boxes"]) for target in batch["target"]))
+        self.batch = {**batch, "logits": found}
+
+
+def test_a_detection_with_images_of_several_sizes_is_shown(tmp_path, read_events):
+    items = []
+    for index in range(6):
+        boxes = torch.tensor([[1.0, 1.0, 5.0, 5.0]]).repeat(index, 1)
+        target = {"boxes": boxes, "labels": torch.zeros(index, dtype=torch.int64)}
+        items.append({"image": torch.rand(3, 8 + index, 12), "target": target, "sample_id": index})
+
+    def collate(rows):
+        return {key: [row[key] for row in rows] for key in rows[0]}
+
+    callback = Spied("boxes", k_images=2, task="detection")
+    Detector().train(
+        engine=Engine("cpu"),
+        model=Linear(),
+        loaders={"valid": DataLoader(items, batch_size=3, collate_fn=collate)},
+        loggers={"tensorboard": dl.TensorboardLogger(str(tmp_path))},
+        callbacks=[callback],
+    )
+    samples, _ = callback.drawn("worst", "valid", "boxes")
+    assert samples["sample_id"] == [3, 4]
+    assert [image.shape for image in samples["image"]] == [(3, 11, 12), (3, 12, 12)]
+    assert [len(part["boxes"]) for part in samples["output"]] == [3, 4]
+    assert "loss" not in samples
+    assert set(read_events(tmp_path / "valid").Tags()["images"]) == {"batches/best/boxes", "batches/worst/boxes"}
+
+
+class Masks(nn.Module):
+    def forward(self, image):
+        return {"logits": torch.cat([image, 1 - image], dim=1) * self.weight}
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(()))
+
+
+def test_a_segmentation_is_shown_with_its_arguments(tmp_path, read_events):
+    items = [{"image": torch.rand(1, 8, 8), "target": torch.randint(0, 2, (8, 8))} for _ in range(4)]
+    for item in items:
+        item["target"][0] = 255
+    criterion = nn.CrossEntropyLoss(ignore_index=255)
+    callback = Spied(ignore_index=255, class_names=["road", "sky"])
+    run_ours(tmp_path, [callback], {"valid": items}, model=Masks(), criterion=criterion)
+    samples, title = callback.drawn("worst", "valid")
+    [event] = read_events(tmp_path / "tensorboard" / "valid").Images("batches/worst/loss")
+    expected = draw_samples(samples, title, ignore_index=255, class_names=["road", "sky"])
+    assert np.array_equal(picture_of(event), expected)
+    assert not np.array_equal(expected, draw_samples(samples, title))
+
+
+def test_a_criterion_that_has_no_loss_of_one_sample_leaves_the_samples_in_their_order(tmp_path):
+    class PairLoss(nn.Module):
+        def forward(self, output, target):
+            return output.sum() if len(output) > 1 else output
+
+    items, callback = make_items(8), Spied()
+    run_ours(tmp_path, [callback], {"valid": items}, criterion=PairLoss())
+    samples, _ = callback.drawn("worst", "valid")
+    assert "loss" not in samples
+    assert len(samples["sample_id"]) == 4
 
 
 def test_a_criterion_without_reduction_gives_the_losses_too(tmp_path):
@@ -392,6 +471,9 @@ def test_a_runner_without_tensorboard_is_an_error_at_the_start_of_the_run():
         ({"metric": ["loss", "loss"]}, "metric must name one or several different metrics"),
         ({"metric": ["a", "b"], "minimize": [True]}, "minimize must be one value, or one for each of"),
         ({"k_images": 0}, "k_images must be an integer of at least 1, got 0"),
+        ({"task": "segmentation"}, "unknown task 'segmentation'"),
+        ({"min_score": 2}, "min_score must be between 0 and 1, got 2"),
+        ({"min_iou": -1}, "min_iou must be between 0 and 1, got -1"),
         ({"k_images": 2.5}, "k_images must be an integer of at least 1, got 2.5"),
     ],
 )

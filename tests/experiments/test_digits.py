@@ -25,7 +25,7 @@ KINDS = ("best", "worst")
 def digits(tmp_path_factory):
     """Train with the defaults; return the run folder, what was printed, and what each picture was drawn from."""
     drawn = {}
-    draw_batch = best_worst_batches.draw_batch
+    draw_batch = best_worst_batches.draw_samples
 
     def draw_and_note(samples, title, **options):
         text = " ".join(title)
@@ -39,7 +39,7 @@ def digits(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch, printed.open("w") as output:
         patch.chdir(folder)
         patch.setattr("sys.stdout", output)
-        patch.setattr(best_worst_batches, "draw_batch", draw_and_note)
+        patch.setattr(best_worst_batches, "draw_samples", draw_and_note)
         AcceleratorState._reset_state(True)
         code = main(["train", "digits", "--device", "cpu"])
         AcceleratorState._reset_state(True)

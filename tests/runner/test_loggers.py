@@ -85,7 +85,10 @@ def test_hyper_parameters_are_text_and_hparams_of_the_run(make_net, make_loader,
         "epochs": 3,
         "optimizer": "SGD",
         "nesterov": True,
+        "monitor": "valid/loss:min",
+        "none": "None",
     }
+    assert metadata.SESSION_END_INFO_TAG not in events.summary_metadata  # how it ends is not known at the start
 
 
 def test_without_hyper_parameters_there_is_no_run_folder(make_net, make_loader, train, tmp_path):

@@ -87,8 +87,35 @@ def test_momentum_wins_over_the_first_of_betas_that_are_given(make_parameters):
 def test_numbers_that_are_none_stay_the_optimizers_own(make_parameters):
     ours = make_optimizer("AdamW", make_parameters(), lr=0.01, weight_decay=None, momentum=None).defaults
     theirs = torch.optim.AdamW(make_parameters(), lr=0.01).defaults
-    assert ours == theirs
+    assert ours == {**theirs, "fused": True}
     assert ours["weight_decay"] > 0
+
+
+@pytest.mark.parametrize("name", optimizer_names())
+def test_those_that_torch_fuses_everywhere_are_fused(make_parameters, name):
+    expected = True if name in ("SGD", "Adam", "AdamW") else None
+    assert make_optimizer(name, make_parameters(), lr=0.01).defaults.get("fused") is expected
+
+
+@pytest.mark.parametrize("option", ["fused", "foreach", "capturable", "differentiable"])
+def test_an_option_for_the_loop_decides_it(make_parameters, option):
+    assert not make_optimizer("Adam", make_parameters(), lr=0.01, **{option: False}).defaults["fused"]
+
+
+def test_parameters_that_cannot_be_fused_are_not():
+    parameters = [nn.Parameter(torch.randn(2, dtype=torch.complex64))]
+    assert make_optimizer("Adam", parameters, lr=0.01).defaults["fused"] is None
+
+
+@pytest.mark.parametrize("name", ["SGD", "Adam", "AdamW"])
+def test_many_fused_steps_are_those_of_torchs_plain_loop_but_for_rounding(make_parameters, name):
+    parameters, reference = make_parameters(), make_parameters()
+    ours, theirs = make_optimizer(name, parameters, lr=0.01), getattr(torch.optim, name)(reference, lr=0.01)
+    for _ in range(20):
+        ours.step()
+        theirs.step()
+    for one, other in zip(parameters, reference, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-7)
 
 
 def test_weight_decay_and_options_are_handed_on(make_parameters):

@@ -13,6 +13,8 @@ from catalyst import dl
 from torch import nn
 
 from assay.callbacks import Metrics
+from assay.callbacks.non_finite_guard import NonFiniteGuard
+from assay.callbacks.non_finite_report import NonFiniteError
 from assay.runner import Experiment, Monitor, UsageError, load_checkpoint
 from assay.runner.loggers import read_metrics
 from assay.runner.training import prepare_machine, summary, train
@@ -123,8 +125,65 @@ def test_patience_stops_a_run_that_no_longer_gets_better_and_the_summary_says_so
     assert max(epoch for epoch, _, _ in read_metrics(tmp_path / "run" / "metrics.csv")) == 3
 
 
+def test_nan_stops_a_run_before_it_saves_a_checkpoint(tmp_path):
+    with pytest.raises(NonFiniteError, match="epoch 1, step 1 of train: loss term 'loss' is NaN"):
+        train(Toy(factor=math.nan), name="toy", run_dir=tmp_path / "run")
+    assert not (tmp_path / "run" / "checkpoints").exists()
+    assert list((tmp_path / "run" / "non_finite").glob("*.pt"))
+
+
+def test_nan_skips_steps_where_the_field_says_so(tmp_path):
+    with pytest.raises(NonFiniteError, match="as were all of the last 10"):
+        train(Toy(factor=math.nan, non_finite="skip", epochs=3), name="toy", run_dir=tmp_path / "run")
+
+
+def test_a_guard_of_the_experiment_takes_the_place_of_the_fields(tmp_path):
+    class Own(Toy):
+        def get_callbacks(self):
+            return [*super().get_callbacks(), NonFiniteGuard("skip", max_skips=2)]
+
+    with pytest.raises(NonFiniteError, match="as were all of the last 2"):
+        train(Own(factor=math.nan), name="toy", run_dir=tmp_path / "run")
+
+
+def test_an_unknown_choice_of_what_nan_does_is_refused():
+    with pytest.raises(UsageError, match=r"unknown non_finite 'ignore'. There is: 'off', 'skip', 'stop'"):
+        Toy(non_finite="ignore")
+
+
+@pytest.mark.parametrize("detect_anomaly", [True, False])
+def test_anomaly_mode_is_on_for_the_run_alone(tmp_path, detect_anomaly):
+    class Looks(Toy):
+        def get_model(self):
+            self.seen = torch.is_anomaly_enabled(), torch.is_anomaly_check_nan_enabled()
+            return super().get_model()
+
+    looks = Looks(epochs=1, detect_anomaly=detect_anomaly)
+    train(looks, name="toy", run_dir=tmp_path / "run")
+    assert looks.seen == (detect_anomaly, True)
+    assert not torch.is_anomaly_enabled()
+
+
+def test_anomaly_mode_names_the_operation_whose_backward_pass_gives_nan(tmp_path):
+    class Root(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(4, 3)
+
+        def forward(self, image):
+            return {"logits": (self.layer(image) * 0).sqrt() * 0}
+
+    class Rooted(Toy):
+        def get_model(self):
+            return Root()
+
+    warned = pytest.warns(UserWarning, match="Error detected in")
+    with warned, pytest.raises(RuntimeError, match=r"SqrtBackward0.*returned nan"):
+        train(Rooted(detect_anomaly=True), name="toy", run_dir=tmp_path / "run")
+
+
 def test_a_metric_that_is_never_finite_has_no_best_epoch(tmp_path, capsys):
-    train(Toy(factor=math.nan), name="toy", run_dir=tmp_path / "run")
+    train(Toy(factor=math.nan, non_finite="off"), name="toy", run_dir=tmp_path / "run")
     assert "\nno best epoch: valid/loss was never finite\n" in capsys.readouterr().out
     assert not (tmp_path / "run" / "checkpoints" / "best.pt").exists()
     assert (tmp_path / "run" / "checkpoints" / "last.pt").exists()

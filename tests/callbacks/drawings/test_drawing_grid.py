@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from assay.callbacks.drawings import grid
-from assay.callbacks.drawings.grid import GREEN, GREY, RED, Card, draw_grid, shorten
+from assay.callbacks.drawings.grid import GREEN, GREY, RED, Card, draw_grid, list_names, shorten
 
 CELL, FRAME, MARGIN = 144 + 2 * 4 + 10, 4, 10
 
@@ -112,3 +112,50 @@ def test_letters_beyond_ascii_have_shapes_of_their_own():
     shapes = {bytes(font.getmask(letter)) for letter in "äßéøñЖλ…"}
     assert len(shapes) == 8
     assert missing not in shapes
+
+
+def test_several_pictures_stand_side_by_side_in_one_frame():
+    pictures = [np.full((8, 8, 3), level, dtype=np.uint8) for level in (10, 20, 30)]
+    drawn = draw_grid([Card(pictures, ["a"], GREEN)], [])
+    for index, level in enumerate((10, 20, 30)):
+        left = MARGIN + FRAME + index * (144 + FRAME)
+        tile = drawn[2 * MARGIN + FRAME : 2 * MARGIN + FRAME + 144, left : left + 144]
+        assert (tile == level).all()
+        assert (drawn[2 * MARGIN + 50, left - FRAME : left] == GREEN).all()
+
+
+def test_the_legend_shows_what_fits_and_counts_the_rest():
+    few = draw_grid(cards(1), [], legend=[("a", (1, 2, 3))])
+    assert tuple(few[MARGIN + 5, MARGIN + 5]) == (1, 2, 3)
+    assert few.shape[0] == draw_grid(cards(1), []).shape[0] + 18
+    many = draw_grid(cards(9), ["t"], legend=[(f"a class {i}", (i, 0, 200)) for i in range(200)])
+    assert many.shape[0] == draw_grid(cards(9), ["t"]).shape[0] + 3 * 18
+    placed = grid._place_legend([(f"a class {i}", (i, 0, 200)) for i in range(200)], 500)
+    shown = sum(colour is not None for _, colour, _, _ in placed)
+    assert placed[-1][0] == f"+{200 - shown} more"
+    assert all(left + 16 * (c is not None) + grid._font(13).getlength(t) <= 500 for t, c, _, left in placed)
+
+
+@pytest.mark.parametrize(
+    ("names", "width", "text"),
+    [
+        (["a", "b"], 200, "missed: a, b"),
+        (["cat", "dog", "crocodile", "elephant"], 180, "missed: cat, dog +2 more"),
+        (["a very long name of a class"], 120, "missed: a ve…ass"),
+        (["a very long name of a class", "b", "c"], 160, "missed: a …ss +2 more"),
+    ],
+)
+def test_names_that_find_no_room_are_counted(names, width, text):
+    found = list_names("missed", names, width)
+    assert grid._font(13).getlength(found) <= width
+    assert found == text
+
+
+def test_sixteen_small_cards_are_drawn_in_a_few_milliseconds():
+    lines = [[f"s{i}", "true: 1", "pred: 2", f"loss: {i}"] for i in range(16)]
+    times = []
+    for _ in range(5):
+        start = time.perf_counter()
+        draw_grid([Card(np.zeros((8, 8, 3), dtype=np.uint8), line) for line in lines], ["t"])
+        times.append(time.perf_counter() - start)
+    assert min(times) < 0.05

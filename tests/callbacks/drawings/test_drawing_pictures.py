@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from assay.callbacks.drawings.pictures import fit, to_rgb
+from assay.callbacks.drawings.pictures import fit, heat_over, thumbnail, to_rgb
 
 
 def test_normalized_floats_come_back_as_the_pixels_they_were_made_from():
@@ -47,17 +47,75 @@ def test_what_lies_outside_of_the_range_is_clipped_and_nan_is_black():
     assert to_rgb(image)[0, :, 0].tolist() == [0, 255, 0, 255, 0]
 
 
-@pytest.mark.parametrize("shape", [(2, 4, 4), (5, 4, 4), (4,), (1, 3, 4, 4), (0, 4, 4)])
+@pytest.mark.parametrize("shape", [(4,), (1, 3, 4, 4), (0, 4, 4), (3, 0, 4)])
 def test_another_shape_is_an_error_that_names_it(shape):
-    with pytest.raises(ValueError, match=r"1, 3 or 4 channels, got shape \(") as caught:
+    with pytest.raises(ValueError, match=r"must be \[H, W\] or \[C, H, W\] and not empty, got shape \(") as caught:
         to_rgb(np.zeros(shape, dtype=np.uint8))
     assert str(shape) in str(caught.value)
+    assert ("of a volume hand in one slice" in str(caught.value)) == (len(shape) == 4)
 
 
-@pytest.mark.parametrize("dtype", [np.int64, np.int8, np.uint16, np.complex64])
+@pytest.mark.parametrize("dtype", [np.complex64, object])
 def test_another_type_is_an_error_that_names_it(dtype):
-    with pytest.raises(ValueError, match=f"floating point, uint8 or bool, got {np.dtype(dtype)}"):
+    with pytest.raises(ValueError, match=f"floating point, integer or bool, got {np.dtype(dtype)}"):
         to_rgb(np.zeros((3, 4, 4), dtype=dtype))
+
+
+@pytest.mark.parametrize("channels", [3, 4, 6, 13])
+def test_of_many_channels_the_first_three_are_shown(channels):
+    image = np.random.rand(channels, 3, 2).astype(np.float32)
+    mean, std = list(np.random.rand(channels)), list(np.random.rand(channels))
+    assert np.array_equal(to_rgb(image, mean, std), to_rgb(image[:3], mean[:3], std[:3]))
+    assert np.array_equal(to_rgb(image, mean[:3], std[:3]), to_rgb(image[:3], mean[:3], std[:3]))
+    large = image.repeat(300, axis=1).repeat(300, axis=2)
+    assert np.abs(thumbnail(large, 9, mean, std) - thumbnail(large[:3], 9, mean[:3], std[:3]).astype(int)).max() == 0
+
+
+def test_two_channels_are_red_and_green():
+    image = np.array([[[7, 8]], [[9, 10]]], dtype=np.uint8)
+    assert to_rgb(image).tolist() == [[[7, 9, 0], [8, 10, 0]]]
+
+
+def test_uint16_has_its_own_range_and_other_integers_that_of_uint8():
+    assert to_rgb(np.array([[0, 257, 65535, 128, 129]], dtype=np.uint16))[0, :, 0].tolist() == [0, 1, 255, 0, 1]
+    for dtype in (np.int8, np.int16, np.int32, np.int64, np.uint32):
+        values = [0, 7, 127, -5 if np.issubdtype(dtype, np.signedinteger) else 0]
+        assert to_rgb(np.array([values], dtype=dtype))[0, :, 0].tolist() == [0, 7, 127, 0]
+    assert to_rgb(np.array([[300]]))[0, 0].tolist() == [255] * 3
+
+
+@pytest.mark.parametrize("name", ["mean", "std"])
+def test_a_normalization_of_another_length_is_an_error(name):
+    with pytest.raises(ValueError, match=f"{name} must be one number or one for each of 1 channels"):
+        to_rgb(np.zeros((1, 4, 4), dtype=np.float32), **{name: [0.5, 0.5, 0.5]})
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32, np.float16, np.bool_, np.int64])
+def test_a_thumbnail_is_the_average_of_the_converted_picture(dtype):
+    image = np.random.rand(3, 1000, 700) * (
+        65535 if dtype == np.uint16 else 1 if dtype in (np.float32, np.float16) else 255
+    )
+    image = (image > 100).astype(dtype) if dtype == np.bool_ else image.astype(dtype)
+    small = thumbnail(image, 10)
+    assert small.shape == (10, 7, 3)
+    means = to_rgb(image).reshape(10, 100, 7, 100, 3).mean(axis=(1, 3))
+    assert np.abs(small - means).max() <= 3
+
+
+@pytest.mark.parametrize("shape", [(28, 28), (100, 9), (1001, 1700)])
+def test_a_thumbnail_has_the_size_that_fit_gives_it(shape):
+    image = np.random.rand(1, *shape).astype(np.float32)
+    small = thumbnail(image, 144)
+    assert max(small.shape) == 144
+    assert fit(small, 144, (1, 2, 3)).shape == fit(to_rgb(image), 144, (1, 2, 3)).shape == (144, 144, 3)
+
+
+def test_heat_goes_from_dark_to_bright_and_is_smooth_between_its_pixels():
+    picture = np.full((100, 100, 3), 100, dtype=np.uint8)
+    drawn = heat_over(picture, np.array([[0.0, 1.0], [0.0, np.nan]])).astype(int).sum(axis=2)
+    assert (np.diff(drawn[10]) >= -3).all()
+    assert drawn[10, 90] > drawn[10, 50] > drawn[10, 10]
+    assert drawn[99, 99] == drawn[99, 0]
 
 
 def test_the_picture_is_contiguous():

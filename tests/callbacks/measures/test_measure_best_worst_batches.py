@@ -1,5 +1,6 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -86,12 +87,12 @@ def test_selected_samples_are_those_of_a_plain_sort_in_its_order(count, largest_
 
 def test_without_losses_the_first_samples_are_kept():
     selected = select_samples({"image": torch.arange(5), "sample_id": range(10, 15)}, 2, largest_loss=True)
-    assert read_samples(to_host(selected)) == {"image": pytest.approx(torch.tensor([0, 1])), "sample_id": [10, 11]}
+    assert read_samples(to_host(selected)) == {"image": pytest.approx(np.array([0, 1])), "sample_id": [10, 11]}
 
 
 def test_samples_without_any_tensor_are_kept_in_their_order():
     selected = select_samples({"sample_id": ["a", "b", "c"]}, 2, largest_loss=False)
-    assert read_samples(selected) == {"sample_id": ["a", "b"]}
+    assert read_samples(to_host(selected)) == {"sample_id": ["a", "b"]}
 
 
 def test_an_update_reads_nothing_from_the_device():
@@ -129,3 +130,31 @@ def test_of_many_equal_losses_the_first_samples_are_kept(largest_loss):
     loss = torch.tensor([0.5, 1.0]).repeat(2000)
     order = select_samples({"loss": loss}, 50, largest_loss=largest_loss)["order"]
     assert order.tolist() == list(range(int(largest_loss), 100, 2))
+
+
+def test_lists_of_tensors_and_of_dicts_are_cut_to_the_kept_samples_and_do_not_change_with_the_batch():
+    images = [torch.full((1, size, size), float(size)) for size in (1, 2, 3)]
+    boxes = [{"boxes": torch.full((size, 4), float(size), dtype=torch.float16)} for size in (0, 1, 2)]
+    ids = ["a", "b", "c"]
+    samples = {"image": images, "target": boxes, "sample_id": ids, "loss": torch.tensor([0.5, 3.0, 1.0])}
+    selected = select_samples(samples, 2, largest_loss=True)
+    images[1].zero_()
+    read = read_samples(to_host(selected))
+    assert read["sample_id"] == ["b", "c"]
+    assert [image.tolist() for image in read["image"]] == [np.full((1, s, s), s).tolist() for s in (2, 3)]
+    assert [target["boxes"].shape for target in read["target"]] == [(1, 4), (2, 4)]
+    assert read["target"][1]["boxes"].dtype == np.float32
+
+
+def test_without_losses_no_more_of_a_list_is_kept_than_is_shown():
+    parts = {"image": [torch.zeros(1, 2, 2)] * 9, "target": {"mask": torch.arange(9), "name": list("abcdefghi")}}
+    selected = select_samples(parts, 2, largest_loss=True)
+    assert len(selected["image"]) == 2
+    read = read_samples(to_host(selected))
+    assert read["target"]["mask"].tolist() == [0, 1]
+    assert read["target"]["name"] == ["a", "b"]
+
+
+def test_lists_of_tensors_are_kept_without_reading_the_device():
+    parts = {"image": [torch.zeros(1, 2, 2, device="meta")] * 4, "loss": torch.zeros(4, device="meta")}
+    assert len(select_samples(parts, 2, largest_loss=True)["image"]) == 4

@@ -1,0 +1,191 @@
+"""Training samples as the model is about to see them."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from catalyst import dl
+from torch import Tensor
+from torch.utils.data import SequentialSampler
+
+from .diagnostic import Diagnostic
+from .drawings.augmentation_preview import draw_truth
+from .drawings.pictures import Channels
+from .errors import at_least_one
+from .host_copy import HostCopy, copy_tree, read_tree
+from .image_checks import check_channels, check_images
+from .keys import IMAGE_KEY, SAMPLE_ID_KEY, TARGET_KEY, pick
+from .loader_place import place_in_loader
+from .measures.augmentation_preview import LabelOrder, Range, range_of
+from .writer import Sink, Writer
+
+_SAYINGS = {
+    "sorted": "over its first {batches} batches the labels never go down, through {classes} classes",
+    "one class a batch": "each of its first {batches} batches holds one class only, of {classes} in all",
+}
+
+_log = logging.getLogger("assay")
+
+
+class AugmentationPreview(Diagnostic):
+    """Shows the first samples of training as the model will see them, and warns of what is wrong with them.
+
+    ============================== ======= =================================================================
+    tag, in the train loader's folder kind  step and content
+    ============================== ======= =================================================================
+    ``augmentations``              image   1; the first ``k_images`` samples of epoch 1, with their targets
+    ============================== ======= =================================================================
+
+    The samples are taken from the run's own first batches, before the model gets them, so that neither the order of
+    the samples nor chance changes; the picture is drawn as soon as there are enough, with one batch before the first
+    step. A resumed run, which has seen epoch 1, draws none. The main process shows its own share.
+
+    Warnings (logger ``assay``):
+
+    - The images of the picture leave 0 to 1 when their normalization is undone, in more than 0.1% of their values by
+      more than 0.02: ``mean`` or ``std`` is not the one of the data.
+    - ``mean`` is given, and the images fill 0 to 1 as they are: they were not normalized.
+    - Labels (integers, one a sample) come sorted, or in batches of one class each, as a loader that shuffles gives
+      them less than once in a million runs.
+
+    Nothing is read from the device within a step: labels are copied without blocking and read one step later, and
+    only until it is clear that they are shuffled. Memory: ``k_images`` samples.
+
+    Args:
+        k_images: how many samples to show.
+        image_key: of the batch; [N, C, H, W] or [N, H, W] with 1, 3 or 4 channels, or N images of several sizes;
+            normalized floats or uint8.
+        target_key: of the batch; classes, labels, masks or boxes (see ``draw_truth``). It may be missing.
+        sample_id_key: of the batch; without it in the batch, the position in the loader serves.
+        class_names: one a class; without, classes are shown by number.
+        ignore_index: target value that is left out.
+        mean: of the images' normalization ``(x - mean) / std``, one number or one a channel.
+        std: likewise.
+
+    Raises:
+        UsageError: an argument is out of range; at the first batch, when a key is missing or the images cannot be
+            drawn; at the start of the run, when there is no TensorBoard logger.
+    """
+
+    def __init__(
+        self,
+        k_images: int = 16,
+        *,
+        image_key: str = IMAGE_KEY,
+        target_key: str = TARGET_KEY,
+        sample_id_key: str = SAMPLE_ID_KEY,
+        class_names: Sequence[str] | None = None,
+        ignore_index: int | None = None,
+        mean: Channels = 0.0,
+        std: Channels = 1.0,
+    ):
+        super().__init__()
+        self.k_images = at_least_one("k_images", k_images)
+        self.image_key, self.target_key, self.sample_id_key = image_key, target_key, sample_id_key
+        self.mean, self.std = mean, std
+        self.draw = partial(draw_truth, class_names=class_names, ignore_index=ignore_index, mean=mean, std=std)
+        self.taken_: list[Mapping[str, Any]] | None = None
+        self.order_: LabelOrder | None = None
+        self.labels_: HostCopy | None = None
+
+    def begin(self, runner: dl.IRunner) -> None:
+        self.taken_, self.order_, self.labels_ = None, None, None
+        if runner.is_train_loader and runner.epoch_step == 1:
+            self.taken_, self.order_ = [], LabelOrder()
+
+    def on_batch_start(self, runner: dl.IRunner) -> None:
+        """Take what the model is about to get."""
+        if self.taken_ is not None:
+            self.taken_.append(copy_tree(self._take(runner, self.k_images - self._count())))
+            if self._count() == self.k_images:
+                self._show(runner, self.writers_[runner.loader_key])
+        if self.order_ is not None:
+            self._settle(runner)
+            self._watch(runner.batch.get(self.target_key), runner.batch_size)
+
+    def observe(self, runner: dl.IRunner) -> None:
+        """Do nothing: a batch is looked at before the model gets it."""
+
+    def report(self, runner: dl.IRunner, writer: Writer) -> None:
+        if self._count():
+            self._show(runner, writer)
+        self._settle(runner)
+        self.taken_, self.order_ = None, None
+
+    def _count(self) -> int:
+        return sum(len(part["sample_id"]) for part in self.taken_ or ())
+
+    def _take(self, runner: dl.IRunner, count: int) -> dict[str, Any]:
+        """Return images, ids and, where they are given one by one, targets of the first samples of a batch."""
+        batch = runner.batch
+        images = check_images(self.image_key, pick(batch, self.image_key, type(self).__name__))
+        check_channels(images, mean=self.mean, std=self.std)
+        first = place_in_loader(runner).first_sample
+        parts = {"image": images, "sample_id": batch.get(self.sample_id_key, range(first, first + len(images)))}
+        targets = batch.get(self.target_key)
+        if isinstance(targets, Tensor | list | tuple) and len(targets) == len(images):
+            parts["target"] = targets
+        return {name: part[:count] for name, part in parts.items()}
+
+    def _show(self, runner: dl.IRunner, writer: Writer) -> None:
+        taken, self.taken_ = self.taken_ or [], None
+        title = [f"{runner.loader_key} samples as the model sees them", f"epoch {runner.epoch_step}, augmented"]
+        writer.submit(partial(self._write, taken, title, runner.loader_key))
+
+    def _write(self, taken: Sequence[Mapping[str, Any]], title: list[str], loader: str, sink: Sink) -> None:
+        host = [read_tree(part) for part in taken]
+        samples = {name: [value for part in host for value in part[name]] for name in host[0]}
+        found = range_of(samples["image"], np.asarray(self.mean), np.asarray(self.std))
+        if found is not None:
+            title = [title[0], f"{title[1]}, range {found.low:.2f} to {found.high:.2f}"]
+            self._say_range(loader, found)
+        sink.add_image("augmentations", self.draw(samples, title), 1, dataformats="HWC")
+
+    def _say_range(self, loader: str, found: Range) -> None:
+        given = f"mean={self.mean!r}, std={self.std!r}"
+        if found.leaves:
+            _log.warning(
+                "images of %s leave 0 to 1 with %s: they range from %.2f to %.2f, %.1f%% of the values outside; "
+                "mean and std must be those of the data's normalization",
+                loader, given, found.low, found.high, 100 * found.outside,
+            )  # fmt: skip
+        elif found.not_normalized and np.any(np.asarray(self.mean) != 0):
+            _log.warning(
+                "images of %s look as if they were not normalized: they range from %.2f to %.2f as the model sees "
+                "them, with %s; normalize them by it, or leave mean and std out",
+                loader, *found.raw, given,
+            )  # fmt: skip
+
+    def _watch(self, targets: Any, count: int) -> None:
+        """Start copying the labels of a batch, where there is one integer a sample."""
+        whole = isinstance(targets, Tensor) and not targets.is_floating_point() and not targets.is_complex()
+        if not whole or targets.dtype == torch.bool or targets.numel() != count:
+            self.order_ = None
+        elif self.order_ is not None:
+            self.labels_ = HostCopy(targets.reshape(-1))
+
+    def _settle(self, runner: dl.IRunner) -> None:
+        """Look at the labels of the step before: they have reached the host by now."""
+        labels, self.labels_ = self.labels_, None
+        if self.order_ is None or labels is None:
+            return
+        self.order_.update(labels.read().tolist())
+        if self.order_.open:
+            return
+        if (finding := self.order_.finding()) is not None:
+            said = _SAYINGS[finding].format(batches=self.order_.batches, classes=len(self.order_.classes))
+            cause = "; its sampler is a SequentialSampler" if _is_sequential(runner.loader) else ""
+            message = f"{runner.loader_key} seems not to be shuffled{cause}: {said}; pass the loader shuffle=True"
+            self.writers_[runner.loader_key].submit(lambda _: _log.warning(message))
+        self.order_ = None
+
+
+def _is_sequential(loader: Any) -> bool:
+    """Whether a loader goes through its data in order; what accelerate wraps around the sampler is taken off."""
+    batches: Any = getattr(loader, "batch_sampler", None)
+    while hasattr(batches, "batch_sampler"):
+        batches = batches.batch_sampler
+    return isinstance(getattr(batches, "sampler", None), SequentialSampler)

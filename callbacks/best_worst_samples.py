@@ -1,0 +1,134 @@
+"""The best and the worst samples of every epoch, as pictures."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import numpy as np
+from catalyst import dl
+
+from .drawings.pictures import Channels
+from .drawings.samples import draw_samples, format_score
+from .keys import IMAGE_KEY, OUTPUT_KEY, SAMPLE_ID_KEY, TARGET_KEY
+from .measures.best_worst_samples import Sample
+from .sample_ranking import Ranking, SampleRanking, Score
+from .tables import markdown_table
+from .writer import Writer
+
+
+class BestWorstSamples(SampleRanking):
+    """Shows the k best and the k worst samples of every epoch, for each loader: mislabelled ones are among the worst.
+
+    Each sample is shown with its id, its rank among all samples of the epoch and its score, with its truth and
+    prediction (see ``task``). A score that is NaN or infinite is the worst, marked so, and never the best; of equals
+    the first in the loader comes first, on any number of ranks. Loaders for inference are left out.
+
+    ============================ ======= ===================================================================
+    tag, in the loader's folder  kind    step and content
+    ============================ ======= ===================================================================
+    ``samples/best/SCORE``       image   epoch; one grid, [H, W, 3] uint8 RGB, the best first
+    ``samples/worst/SCORE``      image   epoch; one grid, [H, W, 3] uint8 RGB, the worst first
+    ``samples/ids/SCORE``        text    epoch; Markdown table of both: rank, id and score
+    ============================ ======= ===================================================================
+
+    Nothing is read from the device within a step: scores are copied without blocking and read one step later, and
+    only samples that lead are cloned. Memory: two batches of references and twice ``k_samples`` samples, whatever the
+    number of samples of the epoch. Pictures of several epochs show the samples as the model saw them, augmented.
+
+    Args:
+        score: ``loss`` (by the runner's criterion without its reduction, sample by sample where it has none),
+            ``box_f1`` (of detected boxes, larger is better), a key of the batch with one number a sample, or a
+            function that gets the batch and returns [N]. A function may also return a function that returns the N
+            numbers; it is called one step later.
+        minimize: whether a smaller score is better.
+        k_samples: k, at least 1; fewer are shown where there are fewer.
+        task: ``multiclass``, ``binary``, ``multilabel`` or ``detection``; None: found from the shapes.
+        image_key: of the batch; [N, C, H, W] or [N, H, W], or N images of several sizes.
+        target_key: of the batch; the truth, in the form of the task.
+        output_key: of the batch; the prediction, in the form of the task.
+        sample_id_key: of the batch, unique; without it in the batch, the position in the loader serves.
+        class_names: one a class; without, classes are shown by number.
+        ignore_index: target value that is left out of a picture's errors.
+        mean: of the images' normalization ``(x - mean) / std``, one number or one a channel.
+        std: likewise.
+        min_score: detection: predictions below it are not shown.
+        min_iou: detection: overlap from which on a box is found.
+
+    Raises:
+        UsageError: an argument is out of range; at the first batch, when a key is missing or the score is not one
+            number a sample; at the start of the run, when the runner has no TensorBoard logger.
+    """
+
+    def __init__(
+        self,
+        score: Score = "loss",
+        minimize: bool = True,
+        k_samples: int = 16,
+        *,
+        task: str | None = None,
+        image_key: str = IMAGE_KEY,
+        target_key: str = TARGET_KEY,
+        output_key: str = OUTPUT_KEY,
+        sample_id_key: str = SAMPLE_ID_KEY,
+        class_names: Sequence[str] | None = None,
+        ignore_index: int | None = None,
+        mean: Channels = 0.0,
+        std: Channels = 1.0,
+        min_score: float = 0.5,
+        min_iou: float = 0.5,
+    ):
+        super().__init__(
+            score,
+            minimize,
+            k_samples,
+            image_key=image_key,
+            target_key=target_key,
+            output_key=output_key,
+            sample_id_key=sample_id_key,
+        )
+        self.draw = partial(
+            draw_samples,
+            task=task,
+            class_names=class_names,
+            ignore_index=ignore_index,
+            mean=mean,
+            std=std,
+            min_score=min_score,
+            min_iou=min_iou,
+        )
+
+    def show(self, runner: dl.IRunner, writer: Writer, ranking: Ranking) -> None:
+        for kind, samples in (("best", ranking.best), ("worst", ranking.worst)):
+            if samples:
+                title = ranking_title(kind, self.score_name, runner, samples, ranking.count)
+                draw = partial(draw_ranking, self.draw, self.score_name, samples, ranking.count, title)
+                writer.image(f"samples/{kind}/{self.score_name}", draw, runner.epoch_step)
+        writer.text(f"samples/ids/{self.score_name}", partial(self._table, ranking), runner.epoch_step)
+
+    def _table(self, ranking: Ranking) -> str:
+        rows = [
+            (kind, str(rank), str(sample.sample_id), format_score(sample.score))
+            for kind, samples in (("worst", ranking.worst), ("best", ranking.best))
+            for rank, sample in enumerate(samples, start=1)
+        ]
+        return markdown_table(("", "rank", "id", self.score_name), rows)
+
+
+def ranking_title(kind: str, score_name: str, runner: dl.IRunner, samples: Sequence[Sample], count: int) -> list[str]:
+    """Return the lines above a picture of ranked samples."""
+    span = f"{format_score(samples[0].score)} to {format_score(samples[-1].score)}"
+    return [
+        f"{kind} {runner.loader_key} samples by {score_name}: {span}",
+        f"epoch {runner.epoch_step}, {len(samples)} of {count:,} samples",
+    ]
+
+
+def draw_ranking(
+    draw: Callable[..., np.ndarray], score_name: str, samples: Sequence[Sample], count: int, title: Sequence[str]
+) -> np.ndarray:
+    """Draw samples in their order, each with rank and score."""
+    captions = [
+        f"#{rank} of {count:,}  {score_name} {format_score(sample.score)}"
+        for rank, sample in enumerate(samples, start=1)
+    ]
+    parts = {name: [sample.parts[name] for sample in samples] for name in samples[0].parts}
+    return draw({**parts, "sample_id": [sample.sample_id for sample in samples], "caption": captions}, title)

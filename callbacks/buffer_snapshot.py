@@ -1,0 +1,63 @@
+"""A model's buffers as they were before a step, to be put back where the step is taken back."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+class BufferSnapshot:
+    """Copies of buffers, packed by type and device, so that a step costs a few calls and no read by the host.
+
+    What is written back does not count as a change to autograd: a graph that waits for its backward pass stays valid.
+
+    Args:
+        buffers: of any shapes and types; they are expected to be changed in place.
+    """
+
+    def __init__(self, buffers: Iterable[Tensor]):
+        groups: dict[tuple[torch.dtype, torch.device], list[Tensor]] = {}
+        for buffer in buffers:
+            if buffer.numel():
+                groups.setdefault((buffer.dtype, buffer.device), []).append(buffer.data)
+        self._packs = [_Pack.of(group) for group in groups.values()]
+
+    @torch.no_grad()
+    def take(self) -> None:
+        """Copy the buffers as they are now."""
+        for pack in self._packs:
+            torch._foreach_copy_(pack.saved, pack.buffers)
+
+    @torch.no_grad()
+    def restore_where(self, found: Tensor) -> None:
+        """Put the copies back where ``found``, [], is not 0, without reading it."""
+        for pack in self._packs:
+            torch._foreach_copy_(pack.current, pack.buffers)
+            condition = found.to(pack.flat_saved.device, non_blocking=True) > 0
+            torch.where(condition, pack.flat_saved, pack.flat_current, out=pack.flat_current)
+            torch._foreach_copy_(pack.buffers, pack.current)
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        """Put the copies back."""
+        for pack in self._packs:
+            torch._foreach_copy_(pack.buffers, pack.saved)
+
+
+@dataclass(frozen=True)
+class _Pack:
+    buffers: list[Tensor]
+    flat_saved: Tensor
+    flat_current: Tensor
+    saved: list[Tensor]
+    current: list[Tensor]
+
+    @classmethod
+    def of(cls, buffers: list[Tensor]) -> "_Pack":
+        flats = [buffers[0].new_zeros(sum(buffer.numel() for buffer in buffers)) for _ in range(2)]
+        sizes = [buffer.numel() for buffer in buffers]
+        views = [
+            [part.view(buffer.shape) for part, buffer in zip(flat.split(sizes), buffers, strict=True)] for flat in flats
+        ]
+        return cls(buffers, flats[0], flats[1], views[0], views[1])

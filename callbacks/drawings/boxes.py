@@ -1,0 +1,127 @@
+"""Truth and prediction of a detection, as boxes on the image."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+
+from ..measures.box_matching import Matching, match_boxes
+from .grid import Colour, _font, shorten, write
+from .palette import FALSE, HIT, MISSED
+from .verdict import Verdict, name_of
+
+TILE_SIZE = 240
+
+_TEXT_SIZE = 10
+_CHIP = 13
+_LONGEST = 130
+_MANY = 12  # boxes of which the text may no longer be wider than they are
+
+_LEGEND = (("hit: score, IoU", HIT, 3.0), ("missed (dashed)", MISSED, 2.0), ("false: score", FALSE, 1.0))
+
+
+def found_boxes(
+    picture: np.ndarray,
+    shape: Sequence[int],
+    output: Mapping[str, Any],
+    target: Mapping[str, Any],
+    class_names: Sequence[str] | None,
+    min_score: float,
+    min_iou: float,
+) -> Verdict:
+    """Show which boxes are hit, missed and false.
+
+    Args:
+        picture: [h, w, 3], the image in the size it is shown in.
+        shape: height and width of the image that the boxes are in pixels of.
+        output: ``boxes`` [P, 4] (left, top, right, bottom), ``scores`` [P], ``labels`` [P].
+        target: ``boxes`` [M, 4], ``labels`` [M].
+        class_names: one a label.
+        min_score: of the predictions that are shown and counted.
+        min_iou: with a true box of the same label, from which on a prediction is a hit.
+    """
+    scores = np.asarray(output["scores"], dtype=np.float64).reshape(-1)
+    kept = scores >= min_score
+    order = np.flatnonzero(kept)[np.argsort(-scores[kept], kind="stable")]
+    scores, boxes = scores[order], _boxes(output)[order]
+    labels = np.asarray(output["labels"]).reshape(-1)[order]
+    true_boxes, true_labels = _boxes(target), np.asarray(target["labels"]).reshape(-1)
+    matching = match_boxes(boxes, scores, labels, true_boxes, true_labels, min_iou=min_iou)
+    names = [name_of(int(label), class_names) for label in labels]
+    true_names = [name_of(int(label), class_names) for label in true_labels]
+    zoom = np.array([picture.shape[1] / shape[1], picture.shape[0] / shape[0]] * 2)
+    drawn = _Boxes(picture, len(boxes) + int(matching.missed.sum()))
+    for box, text, colour in _by_importance(matching, boxes * zoom, scores, names, true_boxes * zoom, true_names):
+        drawn.add(box, text, colour)
+    counts = int(matching.hit.sum()), int(matching.missed.sum()), int((~matching.hit).sum())
+    line = "{} hit, {} missed, {} false".format(*counts)
+    return Verdict([line], not any(counts[1:]), [0], [drawn.finish()], _LEGEND)
+
+
+def _by_importance(
+    matching: Matching,
+    boxes: np.ndarray,
+    scores: np.ndarray,
+    names: Sequence[str],
+    true_boxes: np.ndarray,
+    true_names: Sequence[str],
+) -> Iterator[tuple[np.ndarray, str, Colour]]:
+    """Return box, text and colour of all that is drawn: what is wrong first, since text is drawn where room is left."""
+    for index in np.flatnonzero(matching.missed).tolist():
+        yield true_boxes[index], true_names[index], MISSED
+    for index in np.flatnonzero(~matching.hit).tolist():
+        yield boxes[index], f"{names[index]} {scores[index]:.2f}", FALSE
+    for index in np.flatnonzero(matching.hit).tolist():
+        yield boxes[index], f"{names[index]} {scores[index]:.2f}, {matching.iou[index]:.2f}", HIT
+
+
+class _Boxes:
+    """A picture with boxes; their texts follow when all boxes are drawn, each where no other text stands."""
+
+    def __init__(self, picture: np.ndarray, count: int):
+        self.canvas = picture.copy()
+        self.many = count > _MANY
+        self.chips: list[tuple[tuple[int, int, int, int], str, Colour]] = []
+        self.taken = np.zeros(picture.shape[:2], dtype=bool)
+
+    def add(self, box: np.ndarray, text: str, colour: Colour) -> None:
+        if not np.isfinite(box).all():
+            return
+        height, width = self.canvas.shape[:2]
+        most = (width - 1, height - 1, width - 1, height - 1)
+        left, top, right, bottom = (int(side) for side in np.round(box).clip(0, most))
+        lines = np.zeros(self.taken.shape, dtype=np.uint8)
+        cv2.rectangle(lines, (left, top), (right, bottom), 1, 1 if self.many else 2)
+        if colour == MISSED:
+            rows, columns = np.ogrid[:height, :width]
+            lines &= ((rows + columns) // 4 % 2 == 0).view(np.uint8)
+        self.canvas[lines > 0] = colour
+        self._place_text(left, top, right, bottom, text, colour)
+
+    def finish(self) -> np.ndarray:
+        for (left, top, right, bottom), text, colour in self.chips:
+            self.canvas[top:bottom, left:right] = colour
+            write(self.canvas[top:bottom, left:right], (2, 0), text, size=_TEXT_SIZE)
+        return self.canvas
+
+    def _place_text(self, left: int, top: int, right: int, bottom: int, text: str, colour: Colour) -> None:
+        height, width = self.canvas.shape[:2]
+        text = shorten(text, min(_LONGEST, width - 4), _TEXT_SIZE)
+        length = math.ceil(_font(_TEXT_SIZE).getlength(text)) + 4
+        if (self.many and length > right - left + 8) or length > width or height < _CHIP:
+            return
+        start = min(left, width - length)
+        for row in (top - _CHIP, bottom + 1, top + 2):
+            if row < 0 or row + _CHIP > height:
+                continue
+            region = self.taken[row : row + _CHIP, start : start + length]
+            if not region.any():
+                region[:] = True
+                self.chips.append(((start, row, start + length, row + _CHIP), text, colour))
+                return
+
+
+def _boxes(found: Mapping[str, Any]) -> np.ndarray:
+    return np.asarray(found["boxes"], dtype=np.float64).reshape(-1, 4)

@@ -1,0 +1,128 @@
+"""A canvas for charts: panels with axes, filled steps and smooth lines, and texts around them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from PIL import Image, ImageDraw
+
+from .grid import Colour, _font, shorten
+from .matrix_sheet import GAP, INK, LINES, PAPER, TEXT_SIZE
+
+BLUE: Colour = (40, 90, 200)
+ORANGE: Colour = (225, 110, 15)
+PALE: Colour = (150, 170, 205)
+SHADE: Colour = (238, 236, 224)
+TITLE_SIZE = 15
+LINE = 18
+
+_FINER = 4  # binary digits of a pixel that lines are placed by
+
+
+@dataclass(frozen=True)
+class Panel:
+    """The rectangle of a chart, in pixels; both axes run from 0 to 1, y upwards."""
+
+    left: int
+    top: int
+    width: int
+    height: int
+
+    @property
+    def bottom(self) -> int:
+        return self.top + self.height
+
+    @property
+    def right(self) -> int:
+        return self.left + self.width
+
+    def x(self, value: float) -> float:
+        return self.left + value * self.width
+
+    def y(self, value: float) -> float:
+        return self.bottom - value * self.height
+
+
+class Chart:
+    """The canvas, with the title written.
+
+    Args:
+        size: width and height in pixels.
+        title: lines above; each loses its middle where it is too long.
+    """
+
+    def __init__(self, size: tuple[int, int], title: Sequence[str]):
+        self.canvas = Image.new("RGB", size, PAPER)
+        self.ink = ImageDraw.Draw(self.canvas)
+        for index, line in enumerate(title):
+            text = shorten(line, size[0] - 2 * GAP, TITLE_SIZE)
+            self.text((GAP, GAP + index * (TITLE_SIZE + 6)), text, size=TITLE_SIZE)
+
+    def text(
+        self, place: tuple[float, float], text: str, *, anchor: str = "la", fill: Colour = INK, size: int = TEXT_SIZE
+    ) -> None:
+        self.ink.text(place, text, fill=fill, font=_font(size), anchor=anchor)
+
+    def axes(self, panel: Panel, x: Mapping[float, str], y: Mapping[float, str], *, size: int = TEXT_SIZE) -> None:
+        """Draw the frame and the lines of the grid, with what stands at them, by place from 0 to 1."""
+        for value, text in x.items():
+            self.ink.line((panel.x(value), panel.top, panel.x(value), panel.bottom), fill=LINES)
+            self.text((panel.x(value), panel.bottom + 4), text, anchor="ma", size=size)
+        for value, text in y.items():
+            self.ink.line((panel.left, panel.y(value), panel.right, panel.y(value)), fill=LINES)
+            self.text((panel.left - 5, panel.y(value)), text, anchor="rm", size=size)
+        self.ink.rectangle((panel.left, panel.top, panel.right, panel.bottom), outline=LINES)
+
+    def shade(self, panel: Panel, start: float, end: float) -> None:
+        """Colour what lies between two values of x; to be called before the axes."""
+        self.ink.rectangle((panel.x(start), panel.top, panel.x(end), panel.bottom), fill=SHADE)
+
+    def upright(self, panel: Panel, value: float, colour: Colour, *, dashed: bool = False) -> None:
+        """Draw a line at a value of x."""
+        left = round(panel.x(value))
+        for top in range(panel.top, panel.bottom, 6 if dashed else panel.height):
+            self.ink.line((left, top, left, top + 3 if dashed else panel.bottom), fill=colour)
+
+    def steps(self, panel: Panel, heights: np.ndarray, colour: Colour) -> None:
+        """Draw a histogram: its bars half transparent, so that another shows through, and its outline.
+
+        Args:
+            panel: where.
+            heights: [G], 0 to 1, of bars that share the width.
+            colour: of both.
+        """
+        edges = [round(panel.x(index / len(heights))) for index in range(len(heights) + 1)]
+        tops = [round(panel.y(height)) for height in heights]
+        outline = [(edges[0], panel.bottom)]
+        for left, right, top in zip(edges[:-1], edges[1:], tops, strict=True):
+            outline += [(left, top), (right, top)]
+        outline.append((edges[-1], panel.bottom))
+        mask = Image.new("L", (panel.width + 1, panel.height + 1), 0)
+        ImageDraw.Draw(mask).polygon([(x - panel.left, y - panel.top) for x, y in outline], fill=80)
+        self.canvas.paste(colour, (panel.left, panel.top), mask)
+        self.ink.line(outline, fill=colour, width=1)
+
+    def lines(
+        self, panel: Panel, curves: Sequence[tuple[np.ndarray, np.ndarray]], colours: Sequence[Colour], width: int = 1
+    ) -> None:
+        """Draw curves, each of x and y, 0 to 1."""
+        pixels = np.array(self.canvas)
+        for (x, y), colour in zip(curves, colours, strict=True):
+            places = np.stack([panel.left + x * panel.width, panel.bottom - y * panel.height], axis=1)
+            # Of many points only those that are apart in the picture are drawn.
+            fine = np.round(places * 2**_FINER).astype(np.int32)
+            coarse = fine >> (_FINER - 1)
+            apart = np.concatenate([[True], (coarse[1:] != coarse[:-1]).any(axis=1)])
+            apart[-1] = True
+            cv2.polylines(pixels, [fine[apart]], False, colour, width, cv2.LINE_AA, _FINER)
+        self.canvas = Image.fromarray(pixels)
+        self.ink = ImageDraw.Draw(self.canvas)
+
+    def legend(self, place: tuple[float, float], entries: Sequence[tuple[str, Colour]]) -> None:
+        """Write what colours mean, in one row."""
+        left, top = place
+        for text, colour in entries:
+            self.ink.rectangle((left, top, left + 11, top + 11), fill=colour)
+            self.text((left + 16, top - 2), text)
+            left += 16 + _font(TEXT_SIZE).getlength(text) + 14

@@ -1,0 +1,32 @@
+"""The sheet of thumbnails that TensorBoard's projector cuts apart again."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from .pictures import Channels, fit, to_rgb
+
+THUMBNAIL = 64
+_LARGEST_SHEET = 8192  # what a browser takes as one texture; the projector shows nothing above it
+_PAPER = (255, 255, 255)
+
+
+def draw_sheet(images: Sequence[np.ndarray], mean: Channels = 0.0, std: Channels = 1.0) -> tuple[np.ndarray, int]:
+    """Draw a square sheet of thumbnails, row by row.
+
+    Args:
+        images: at least one, at most 8192 times 8192; see ``to_rgb``. Their sizes may differ.
+        mean: of their normalization.
+        std: of their normalization.
+
+    Returns:
+        [S, S, 3], uint8, RGB, with S at most 8192, and the side of a thumbnail, at most 64.
+    """
+    columns = math.ceil(math.sqrt(len(images)))
+    side = min(THUMBNAIL, _LARGEST_SHEET // columns)
+    sheet = np.full((columns * side, columns * side, 3), _PAPER[0], dtype=np.uint8)
+    for index, image in enumerate(images):
+        top, left = index // columns * side, index % columns * side
+        sheet[top : top + side, left : left + side] = fit(to_rgb(image, mean, std), side, _PAPER)
+    return sheet, side

@@ -1,0 +1,68 @@
+"""Truth and prediction of a classification, as lines of text."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from .grid import list_names
+from .verdict import Verdict, name_of
+
+TILE_SIZE = 200  # several labels need lines of some length
+
+
+def one_class(
+    output: np.ndarray, target: np.ndarray, class_names: Sequence[str] | None, ignore_index: int | None
+) -> Verdict:
+    """Say which class is true, which is predicted, and the probability of that one.
+
+    Args:
+        output: logits, [C], the largest wins; or one number, positive means class 1.
+        target: class number, or [C], of which the largest is true.
+        class_names: one a class; without, classes are shown by number.
+        ignore_index: class number of a sample that does not count.
+    """
+    logits = output.reshape(-1).astype(np.float64)
+    if len(logits) == 1:
+        logits = np.array([0.0, logits[0]])
+    prediction = int(logits.argmax())
+    truth = int(target.reshape(-1)[0]) if target.size == 1 else int(target.argmax())
+    share = _softmax(logits)[prediction]
+    probability = "NaN" if np.isnan(share) else f"{share:.2f}"
+    guess = f"pred: {name_of(prediction, class_names)} ({probability})"
+    if truth == ignore_index:
+        return Verdict(["true: ignored", guess])
+    return Verdict([f"true: {name_of(truth, class_names)}", guess], truth == prediction, [1])
+
+
+def several_labels(
+    output: np.ndarray,
+    target: np.ndarray,
+    class_names: Sequence[str] | None,
+    ignore_index: int | None,
+    width: int,
+) -> Verdict:
+    """Name the labels that are missed, those that are falsely predicted, and those that are predicted rightly.
+
+    Args:
+        output: logits, [C], positive means yes.
+        target: [C], 0 or 1.
+        class_names: one a label; without, labels are shown by number.
+        ignore_index: target value of a label that does not count.
+        width: of a line in pixels.
+    """
+    predicted, true, counts = output > 0, target == 1, target != ignore_index
+    kinds = {"missed": true & ~predicted & counts, "false": predicted & ~true & counts, "right": predicted & true}
+    names = {kind: [name_of(i, class_names) for i in np.flatnonzero(labels).tolist()] for kind, labels in kinds.items()}
+    wrong = [kind for kind in ("missed", "false") if names[kind]]
+    lines = [list_names(kind, names[kind], width) for kind in wrong]
+    lines.append(list_names("right", names["right"] or ["none"], width))
+    if not wrong and not names["right"]:
+        lines = ["right: no label"]
+    return Verdict(lines, not wrong, range(len(wrong)))
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    with np.errstate(invalid="ignore"):
+        powers = np.exp(logits - logits.max())
+        shares: np.ndarray = powers / powers.sum()
+    return shares

@@ -1,0 +1,146 @@
+"""The picture of samples: each with its id, and what its task has to show of truth, prediction and loss."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from ..errors import unknown_name
+from . import boxes, labels, masks
+from .grid import GREEN, GREY, RED, TILE_SIZE, Card, Colour, card_width, draw_grid
+from .pictures import Channels, heat_over, thumbnail
+from .tasks import TASKS, find_task, has_masks
+from .verdict import Verdict
+
+
+def draw_samples(
+    samples: Mapping[str, Any],
+    title: Sequence[str],
+    *,
+    task: str | None = None,
+    class_names: Sequence[str] | None = None,
+    ignore_index: int | None = None,
+    mean: Channels = 0.0,
+    std: Channels = 1.0,
+    min_score: float = 0.5,
+    min_iou: float = 0.5,
+) -> np.ndarray:
+    """Draw samples, each on a card with its id, a caption, what its task has to show, and its loss.
+
+    ===================================== ======================================================================
+    task, output and target of a sample   what is shown
+    ===================================== ======================================================================
+    multiclass, [C] and one number        true class, predicted class and its probability; frame green or red
+    binary, one number each               the same of classes 0 and 1
+    multilabel, [C] and [C]               names of missed, false and right labels; frame green or red
+    binary, [H, W] and [H, W]             image, image with hits, misses and false alarms; IoU
+    multiclass, [C, H, W] and [H, W]      image, truth, prediction, errors in the colour of the true class;
+                                          accuracy and mean IoU over the classes that occur
+    multilabel, [C, H, W] and [C, H, W]   image, image with pixels where any label is missed or false; mean IoU
+    detection, two dicts                  image with boxes that are hit, missed or false; frame green or red
+    anything else                         image alone
+    ===================================== ======================================================================
+
+    Args:
+        samples: lists or arrays of N each. ``image`` [C, H, W] or [H, W], of one size or of different ones, and
+            ``sample_id``; where they are known ``target`` and ``output`` (logits; for a detection dicts of ``boxes``
+            [M, 4] in pixels of the image (left, top, right, bottom), ``labels`` [M] and, in the output, ``scores``
+            [M]), ``loss``, ``caption`` (a string below the id) and ``heat`` ([h, w], 0 to 1, drawn over the image).
+        title: lines above the grid.
+        task: multiclass, binary, multilabel or detection; None: found by ``find_task``. What does not fit a task
+            that is named is shown as an image alone.
+        class_names: one a class; without, classes are shown by number.
+        ignore_index: target value that does not count.
+        mean: of the images' normalization.
+        std: of the images' normalization.
+        min_score: of the boxes that are shown and counted.
+        min_iou: from which on a box is hit.
+
+    Returns:
+        [H, W, 3], uint8, RGB.
+
+    Raises:
+        UsageError: the task is unknown.
+        ValueError: an image cannot be shown, see ``to_rgb``.
+    """
+    if task is not None and task not in TASKS:
+        raise unknown_name("task", task, TASKS)
+    images = [np.asarray(image) for image in samples["image"]]
+    task = find_task(samples.get("output"), samples.get("target"), task, ignore_index)
+    names_labels = task == "multilabel" and not has_masks(samples["output"])
+    size = boxes.TILE_SIZE if task == "detection" else labels.TILE_SIZE if names_labels else TILE_SIZE
+    width = card_width(1 if samples.get("heat") is None else 2, size)
+    judge = _judge(task, samples, class_names, ignore_index, min_score, min_iou, width)
+    cards: list[Card] = []
+    legend: dict[tuple[str, Colour], float] = {}
+    for index, image in enumerate(images):
+        picture = thumbnail(image, size, mean, std)
+        verdict = judge(index, picture, image.shape[-2:])
+        for name, colour, weight in verdict.legend:
+            legend[name, colour] = legend.get((name, colour), 0.0) + weight
+        cards.append(_card(samples, index, picture, verdict))
+    entries = sorted(legend, key=legend.__getitem__, reverse=True)
+    return draw_grid(cards, title, tile_size=size, legend=entries)
+
+
+def _judge(
+    task: str | None,
+    samples: Mapping[str, Any],
+    class_names: Sequence[str] | None,
+    ignore_index: int | None,
+    min_score: float,
+    min_iou: float,
+    width: int,
+) -> Callable[[int, np.ndarray, Sequence[int]], Verdict]:
+    """Return what judges the sample of an index, given its picture and the shape of its image."""
+    if task is None:
+        return lambda index, picture, shape: Verdict()
+    outputs, targets = samples["output"], samples["target"]
+    if task == "detection":
+        draw = partial(boxes.found_boxes, class_names=class_names, min_score=min_score, min_iou=min_iou)
+        return lambda index, picture, shape: draw(picture, shape, outputs[index], targets[index])
+    if has_masks(outputs):
+        kinds: dict[str, Callable[..., Verdict]] = {
+            "binary": masks.one_mask,
+            "multiclass": partial(masks.class_map, class_names=class_names),
+            "multilabel": partial(masks.several_masks, class_names=class_names),
+        }
+        mask = kinds[task]
+        return lambda index, picture, shape: mask(
+            picture, np.asarray(outputs[index]), np.asarray(targets[index]), ignore_index=ignore_index
+        )
+    name: Callable[..., Verdict] = labels.one_class
+    if task == "multilabel":
+        name = partial(labels.several_labels, width=width)
+    return lambda index, picture, shape: name(
+        np.asarray(outputs[index]), np.asarray(targets[index]), class_names, ignore_index
+    )
+
+
+def _card(samples: Mapping[str, Any], index: int, picture: np.ndarray, verdict: Verdict) -> Card:
+    lines = [str(samples["sample_id"][index])]
+    if samples.get("caption") is not None:
+        lines.append(str(samples["caption"][index]))
+    marked = [len(lines) + line for line in verdict.marked]
+    lines += verdict.lines
+    colour: Colour = GREY if verdict.right is None else GREEN if verdict.right else RED
+    if samples.get("loss") is not None:
+        loss = float(samples["loss"][index])
+        lines.append(f"loss: {format_score(loss)}")
+        if not math.isfinite(loss):
+            colour, marked = RED, [*marked, len(lines) - 1]
+    panels = list(verdict.panels or [picture])
+    if samples.get("heat") is not None:
+        panels.append(heat_over(picture, samples["heat"][index]))
+    return Card(panels, lines, colour, marked)
+
+
+def format_score(score: float) -> str:
+    """Return a score in four significant digits; "NaN" and "Inf" stand out."""
+    if math.isnan(score):
+        return "NaN"
+    if math.isinf(score):
+        return "Inf" if score > 0 else "-Inf"
+    return f"{score:.4g}"

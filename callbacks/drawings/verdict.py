@@ -1,0 +1,34 @@
+"""What a task has to show of one sample."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from .grid import Colour
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What stands on a card beside id, caption and loss.
+
+    Attributes:
+        lines: of text.
+        right: whether the prediction is right as a whole; None where that is no question.
+        marked: indices of the lines in the frame's colour.
+        panels: pictures [h, w, 3], the image among them; None: the image alone.
+        legend: name, colour and weight of what the panels show.
+    """
+
+    lines: Sequence[str] = ()
+    right: bool | None = None
+    marked: Sequence[int] = ()
+    panels: Sequence[np.ndarray] | None = None
+    legend: Sequence[tuple[str, Colour, float]] = ()
+
+
+def name_of(index: int, class_names: Sequence[str] | None) -> str:
+    """Return the name of a class, or its number where it has none."""
+    if class_names is None or not 0 <= index < len(class_names):
+        return str(index)
+    return str(class_names[index])

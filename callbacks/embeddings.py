@@ -1,0 +1,237 @@
+"""Samples in the space of an output, for TensorBoard's projector."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from operator import itemgetter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from catalyst import dl
+from torch import Tensor
+
+from .diagnostic import Diagnostic
+from .distributed import winners_over_ranks
+from .drawings.embeddings import THUMBNAIL, draw_sheet
+from .drawings.pictures import Channels
+from .errors import UsageError, at_least_one
+from .host_copy import copy_tree, read_tree
+from .image_checks import check_images
+from .keys import IMAGE_KEY, OUTPUT_KEY, SAMPLE_ID_KEY, TARGET_KEY, pick
+from .loader_place import place_in_loader
+from .measures.embeddings import SampleChoice, pool, position_hash, shrink, take
+from .projector_files import write_embedding
+from .writer import Writer
+
+
+@dataclass(frozen=True)
+class Cloud:
+    """What the projector shows of a loader: samples with ``vector``, ``image``, ``id`` and, where known, classes."""
+
+    loader: str
+    epoch: int
+    samples: list[Mapping[str, Any]]
+
+
+class Embeddings(Diagnostic):
+    """Shows samples as points in TensorBoard's projector, with thumbnail, id, true and predicted class.
+
+    ========================= ========= ======================================================================
+    tag, in the loader's folder kind    step and content
+    ========================= ========= ======================================================================
+    ``embeddings``            projector epoch, in the name: ``embeddings:00003``; [n, D] vectors, n thumbnails of at
+                                        most 64 px, and columns ``id``, ``label``, ``prediction``, ``correct``
+    ========================= ========= ======================================================================
+
+    Written when the run ends, of its last epoch, and every ``every_n_epochs`` epochs. Of larger loaders
+    ``max_samples`` are shown, spread evenly and chosen by their position: the same in every epoch and on any number of
+    ranks. Train loaders are left out unless named, loaders for inference always.
+
+    A server that is running finds embeddings only when it is started again, or when a new run appears.
+
+    Nothing is read from the device within a step: which samples are chosen is known on the host, they are made small
+    on the device, copied without blocking, and read one step later. Memory: ``max_samples`` vectors and thumbnails.
+
+    Args:
+        max_samples: how many samples to show at most.
+        every_n_epochs: write after so many epochs too; None: at the end of the run only.
+        loader: the loader to show; None: every loader for validation.
+        embedding_key: of the batch; [N, D, ...], floating point. What comes after D is averaged. None: ``output_key``.
+        output_key: of the batch; logits [N, C], [N] or [N, 1], for the predicted class. It may be missing.
+        target_key: of the batch; class numbers [N], for the true class. It may be missing.
+        image_key: of the batch; [N, C, H, W] or [N, H, W] with 1, 3 or 4 channels, normalized floats or uint8.
+        sample_id_key: of the batch; without it in the batch, the position in the loader serves.
+        class_names: one a class; without, classes are shown by number.
+        mean: of the images' normalization ``(x - mean) / std``, one number or one a channel.
+        std: likewise.
+        tag: another name, for a second callback of this kind; letters, digits, ``-`` and ``_``.
+
+    Raises:
+        UsageError: an argument is out of range; at the start of the run, when there is no such loader, two callbacks
+            share a tag, or there is no TensorBoard logger; at a batch, when a key is missing or a shape does not fit.
+    """
+
+    def __init__(
+        self,
+        max_samples: int = 1000,
+        every_n_epochs: int | None = None,
+        *,
+        loader: str | None = None,
+        embedding_key: str | None = None,
+        output_key: str = OUTPUT_KEY,
+        target_key: str = TARGET_KEY,
+        image_key: str = IMAGE_KEY,
+        sample_id_key: str = SAMPLE_ID_KEY,
+        class_names: Sequence[str] | None = None,
+        mean: Channels = 0.0,
+        std: Channels = 1.0,
+        tag: str = "embeddings",
+    ):
+        super().__init__()
+        self.max_samples = at_least_one("max_samples", max_samples)
+        self.every_n_epochs = None if every_n_epochs is None else at_least_one("every_n_epochs", every_n_epochs)
+        self.loader = loader
+        self.embedding_key = output_key if embedding_key is None else embedding_key
+        self.image_key, self.sample_id_key = image_key, sample_id_key
+        self.class_keys = {"output": output_key, "target": target_key}
+        self.class_names = class_names
+        self.draw = partial(draw_sheet, mean=mean, std=std)
+        if not re.fullmatch(r"[\w-]+", tag):
+            raise UsageError(f"tag must be of letters, digits, '-' and '_', got {tag!r}.")
+        self.tag = tag
+        self.choice_: SampleChoice | None = None
+        self.pending_: Callable[[], None] | None = None
+        self.last_: dict[str, Cloud] = {}
+
+    def on_experiment_start(self, runner: dl.IRunner) -> None:
+        super().on_experiment_start(runner)
+        self.last_ = {}
+        if self.loader is not None:
+            pick(runner.loaders, self.loader, f"Embeddings(loader={self.loader!r})", source_name="run's loaders")
+        elif not any(key.startswith("valid") for key in runner.loaders):
+            raise UsageError("Embeddings shows loaders for validation, and there is none: pass loader='train'.")
+        peers = [c for c in runner.callbacks.values() if isinstance(c, Embeddings) and c.tag == self.tag]
+        if len(peers) > 1:
+            raise UsageError(f"Embeddings: {len(peers)} callbacks have tag={self.tag!r}; give each one of its own.")
+
+    def begin(self, runner: dl.IRunner) -> None:
+        self.choice_, self.pending_ = None, None
+        wanted = runner.is_valid_loader if self.loader is None else runner.loader_key == self.loader
+        if wanted and not runner.is_infer_loader:
+            self.choice_ = SampleChoice(self.max_samples)
+
+    @torch.no_grad()
+    def observe(self, runner: dl.IRunner) -> None:
+        if self.choice_ is None:
+            return
+        first = place_in_loader(runner).first_sample
+        positions = range(first, first + runner.batch_size)
+        rows = self.choice_.choose(positions)
+        parts = copy_tree(self._parts(runner, positions, rows)) if rows else None
+        if self.pending_ is not None:
+            self.pending_()
+        self.pending_ = None if parts is None else partial(_put, self.choice_, [positions[row] for row in rows], parts)
+
+    def report(self, runner: dl.IRunner, writer: Writer) -> None:
+        if self.choice_ is None:
+            return
+        if self.pending_ is not None:
+            self.pending_()
+        mine = sorted(self.choice_.kept.items())
+        self.choice_, self.pending_ = None, None
+        chosen = winners_over_ranks(
+            mine, self.max_samples, lambda item: position_hash(item[0]), lambda item: item, lambda item: item[1]["id"]
+        )
+        samples = [sample for _, sample in sorted(chosen, key=itemgetter(0))]
+        if not samples:
+            return
+        cloud = self.last_[runner.loader_key] = Cloud(runner.loader_key, runner.epoch_step, samples)
+        if self.every_n_epochs is not None and runner.epoch_step % self.every_n_epochs == 0:
+            self._write(writer, cloud)
+
+    def on_experiment_end(self, runner: dl.IRunner) -> None:
+        self._write_last()
+        super().on_experiment_end(runner)
+
+    def on_exception(self, runner: dl.IRunner) -> None:
+        super().on_exception(runner)  # raises nothing, and takes what the writers have to raise
+        self._write_last()
+        super().on_exception(runner)
+
+    def _write_last(self) -> None:
+        for loader, cloud in list(self.last_.items()):
+            self._write(self.writers_[loader], cloud)
+
+    def _write(self, writer: Writer, cloud: Cloud) -> None:
+        del self.last_[cloud.loader]
+        writer.submit(lambda sink: self._write_files(Path(_folder_of(sink)), cloud))
+
+    def _write_files(self, folder: Path, cloud: Cloud) -> None:
+        columns = [name for name in ("id", "label", "prediction", "correct") if name in cloud.samples[0]]
+        rows = [[self._cell(name, sample.get(name)) for name in columns] for sample in cloud.samples]
+        sheet, side = self.draw([sample["image"] for sample in cloud.samples])
+        vectors = np.stack([sample["vector"] for sample in cloud.samples])
+        write_embedding(folder, f"{self.tag}:{cloud.epoch:05d}", vectors, columns, rows, sheet, side)
+
+    def _cell(self, column: str, value: Any) -> str:
+        if column in ("label", "prediction") and self.class_names and 0 <= value < len(self.class_names):
+            return str(self.class_names[value])
+        return str(value)
+
+    def _parts(self, runner: dl.IRunner, positions: Sequence[int], rows: list[int]) -> dict[str, Any]:
+        """Return what is kept of the chosen samples of a batch, on the device and small."""
+        batch, size, name = runner.batch, runner.batch_size, type(self).__name__
+        vectors = _check_vectors(self.embedding_key, pick(batch, self.embedding_key, name))
+        images = check_images(self.image_key, pick(batch, self.image_key, name))
+        parts: dict[str, Any] = {"vector": pool(take(vectors, rows)), "image": shrink(take(images, rows), THUMBNAIL)}
+        for part, key in self.class_keys.items():
+            values = batch.get(key)
+            if isinstance(values, Tensor) and values.ndim and len(values) == size and values.ndim <= 2:
+                parts[part] = take(values, rows)
+        ids = batch.get(self.sample_id_key, positions)
+        parts["id"] = take(ids, rows) if isinstance(ids, Tensor) else [ids[row] for row in rows]
+        return parts
+
+
+def _folder_of(sink: Any) -> str:
+    folder: str = sink._get_file_writer().get_logdir()
+    return folder
+
+
+def _put(choice: SampleChoice, positions: Sequence[int], parts: Mapping[str, Any]) -> None:
+    """Keep what has reached the host by now, sample by sample, so that the rest of the batch is free to go."""
+    host = read_tree(parts)
+    columns = {name: host[name] for name in ("vector", "image", "id")}
+    target, output = host.get("target"), host.get("output")
+    if target is not None and target.size == len(positions):
+        columns["label"] = target.reshape(-1).astype(np.int64)
+    if output is not None and (target is None or "label" in columns):  # several labels a sample decide no class
+        columns["prediction"] = _decide(output)
+    if "label" in columns and "prediction" in columns:
+        columns["correct"] = np.where(columns["label"] == columns["prediction"], "yes", "no")
+    for index, position in enumerate(positions):
+        choice.put(position, {name: _alone(values[index]) for name, values in columns.items()})
+
+
+def _decide(output: np.ndarray) -> np.ndarray:
+    """Return predicted classes: the largest of [N, C], or 1 where [N] or [N, 1] is positive."""
+    scores = output.reshape(len(output), -1)
+    classes: np.ndarray = scores.argmax(axis=1) if scores.shape[1] > 1 else (scores[:, 0] > 0).astype(np.int64)
+    return classes
+
+
+def _alone(value: Any) -> Any:
+    """Return an entry of an array without the array behind it."""
+    if isinstance(value, np.ndarray):
+        return value.copy()
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _check_vectors(key: str, vectors: Any) -> Tensor:
+    if not isinstance(vectors, Tensor) or vectors.ndim < 2 or not vectors.is_floating_point():
+        got = f"{vectors.dtype} {tuple(vectors.shape)}" if isinstance(vectors, Tensor) else type(vectors).__name__
+        raise UsageError(f"embedding_key={key!r} must be [N, D, ...] of floating point, got {got}.")
+    return vectors

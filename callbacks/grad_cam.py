@@ -1,0 +1,193 @@
+"""Where the network looks at the samples that it gets most wrong."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from catalyst import dl
+from torch import Tensor, nn
+
+from .best_worst_samples import draw_ranking, ranking_title
+from .drawings.pictures import Channels
+from .drawings.samples import draw_samples
+from .errors import UsageError, unknown_name
+from .keys import IMAGE_KEY, OUTPUT_KEY, SAMPLE_ID_KEY, TARGET_KEY, pick
+from .measures.best_worst_samples import Sample
+from .measures.grad_cam import explained_score, find_layer, grad_cam, undisturbed
+from .sample_ranking import Ranking, SampleRanking, Score
+from .unwrapped import by_name
+from .writer import Writer
+
+_EXPLAIN = ("predicted", "true")
+
+
+class GradCAM(SampleRanking):
+    """Shows with Grad-CAM where the network looks at the k worst samples of every epoch, for each loader.
+
+    The samples are those of ``BestWorstSamples`` with the same arguments; used together, both share one choice. The
+    maps are made at the end of the loader, by one pass over the k samples with the weights of then and in eval mode,
+    so a sample may be predicted otherwise than it was in the epoch. They leave no trace: weights, ``.grad``, buffers,
+    random numbers, modes and hooks are bit by bit what they were. Loaders for inference are left out.
+
+    ============================ ======= ===================================================================
+    tag, in the loader's folder  kind    step and content
+    ============================ ======= ===================================================================
+    ``gradcam/worst/SCORE``      image   epoch; one grid, [H, W, 3] uint8 RGB, the worst first: each image,
+                                         and its map laid over it, from 0 to the sample's largest value
+    ============================ ======= ===================================================================
+
+    Args:
+        score: see ``BestWorstSamples``.
+        minimize: whether a smaller score is better.
+        k_samples: how many samples to show, at least 1.
+        layer: name of the layer, as in ``model.named_modules()`` (with several models ``MODEL.LAYER``), whose output
+            is [N, C, h, w]; None: the last of the layers with the smallest map that has more than one place.
+        explain: ``predicted``: what speaks for the prediction; ``true``: for the truth; a number: for that class. Of
+            masks, the sum over pixels.
+        task: see ``BestWorstSamples``; not ``detection``.
+        image_key: of the batch; floating point, [N, C, H, W], or N images of several sizes.
+        target_key: of the batch.
+        output_key: of the batch, and of what the runner's ``forward`` returns; logits.
+        sample_id_key: of the batch, unique; without it in the batch, the position in the loader serves.
+        class_names: one a class; without, classes are shown by number.
+        ignore_index: target value that is left out.
+        mean: of the images' normalization ``(x - mean) / std``, one number or one a channel.
+        std: likewise.
+
+    Raises:
+        UsageError: an argument is out of range; at the first batch, when a key is missing; at the end of a loader,
+            when there is no such layer or no gradient reaches it; at the start of the run, when the runner has no
+            TensorBoard logger.
+    """
+
+    def __init__(
+        self,
+        score: Score = "loss",
+        minimize: bool = True,
+        k_samples: int = 16,
+        *,
+        layer: str | None = None,
+        explain: str | int = "predicted",
+        task: str | None = None,
+        image_key: str = IMAGE_KEY,
+        target_key: str = TARGET_KEY,
+        output_key: str = OUTPUT_KEY,
+        sample_id_key: str = SAMPLE_ID_KEY,
+        class_names: Sequence[str] | None = None,
+        ignore_index: int | None = None,
+        mean: Channels = 0.0,
+        std: Channels = 1.0,
+    ):
+        super().__init__(
+            score,
+            minimize,
+            k_samples,
+            image_key=image_key,
+            target_key=target_key,
+            output_key=output_key,
+            sample_id_key=sample_id_key,
+        )
+        if task == "detection":
+            raise UsageError("task must be one of logits or masks: Grad-CAM of detected boxes is not to be had.")
+        self.layer = layer
+        self.explain = _check_explain(explain)
+        self.ignore_index = ignore_index
+        self.draw = partial(
+            draw_samples, task=task, class_names=class_names, ignore_index=ignore_index, mean=mean, std=std
+        )
+
+    def on_experiment_start(self, runner: dl.IRunner) -> None:
+        self.inputs_ = [key for key in _input_keys(runner) if key != self.keys["image"]]
+        super().on_experiment_start(runner)
+
+    def on_batch_start(self, runner: dl.IRunner) -> None:
+        # Here the batch holds what the loader gave, and no output yet.
+        self.inputs_ = [key for key in self.inputs_ if key in runner.batch]
+
+    def show(self, runner: dl.IRunner, writer: Writer, ranking: Ranking) -> None:
+        maps = self._maps(runner, ranking.worst)
+        title = ranking_title("worst", self.score_name, runner, ranking.worst, ranking.count)
+        samples = [
+            Sample(sample.score, sample.position, sample.sample_id, {**sample.parts, "heat": heat})
+            for sample, heat in zip(ranking.worst, maps, strict=True)
+        ]
+        title[0] = f"Grad-CAM ({self.explain}) of the {title[0]}"
+        draw = partial(draw_ranking, self.draw, self.score_name, samples, ranking.count, title)
+        writer.image(f"gradcam/worst/{self.score_name}", draw, runner.epoch_step)
+
+    def _maps(self, runner: dl.IRunner, samples: Sequence[Sample]) -> list[np.ndarray]:
+        """Return the map of each sample, [h, w]; images of one size go through the model together."""
+        groups: dict[tuple[int, ...], list[int]] = {}
+        for index, sample in enumerate(samples):
+            groups.setdefault(np.shape(sample.parts["image"]), []).append(index)
+        maps: dict[int, np.ndarray] = {}
+        with self._plain_models(runner) as models, undisturbed(list(models.values())):
+            layer = self._find(models, partial(self._forward, runner, samples[:1]))
+            for indices in groups.values():
+                heat = grad_cam(partial(self._score, runner, [samples[index] for index in indices]), layer)
+                maps.update(zip(indices, heat.cpu().numpy(), strict=True))
+        return [maps[index] for index in range(len(samples))]
+
+    @staticmethod
+    @contextlib.contextmanager
+    def _plain_models(runner: dl.IRunner) -> Iterator[dict[str, nn.Module]]:
+        """Have the runner use its models without what is wrapped around them: DDP would begin a step of its own."""
+        wrapped = runner.model
+        plain = {name: runner.engine.unwrap_model(model) for name, model in by_name(wrapped).items()}
+        runner.model = plain if isinstance(wrapped, Mapping) else plain[""]
+        try:
+            yield plain
+        finally:
+            runner.model = wrapped
+
+    def _find(self, models: Mapping[str, nn.Module], forward: Callable[[], Tensor]) -> nn.Module:
+        if self.layer is None:
+            return find_layer(list(models.values()), forward)
+        named = {
+            f"{name}.{part}" if name else part: module
+            for name, model in models.items()
+            for part, module in model.named_modules()
+        }
+        if self.layer not in named:
+            raise unknown_name("layer", self.layer, [name for name in named if name])
+        found: nn.Module = named[self.layer]
+        return found
+
+    def _score(self, runner: dl.IRunner, samples: Sequence[Sample]) -> Tensor:
+        output, target = self._forward(runner, samples), None
+        if self.explain == "true":
+            target = _stack([sample.parts["target"] for sample in samples], output.device)
+        return explained_score(output, target, self.explain, self.ignore_index)
+
+    def _forward(self, runner: dl.IRunner, samples: Sequence[Sample]) -> Tensor:
+        """Run the models on samples of one size, and return the logits, [N, ...]."""
+        device = runner.engine.device
+        image = _stack([sample.parts["image"] for sample in samples], device)
+        if image.is_floating_point():
+            image.requires_grad_()  # so that there is a gradient behind frozen layers too
+        others = {key: _stack([sample.parts["inputs"][key] for sample in samples], device) for key in self.inputs_}
+        outputs = runner.forward({self.keys["image"]: image, **others})
+        output: Tensor = pick(outputs, self.keys["output"], type(self).__name__, source_name="output of the model")
+        return output
+
+
+def _stack(parts: Sequence[Any], device: torch.device) -> Tensor:
+    return torch.as_tensor(np.stack(parts), device=device)
+
+
+def _check_explain(explain: str | int) -> str | int:
+    if isinstance(explain, str) and explain not in _EXPLAIN:
+        raise unknown_name("explain", explain, _EXPLAIN, note=" (a class number may be given instead)")
+    if not isinstance(explain, str | int) or isinstance(explain, bool) or (isinstance(explain, int) and explain < 0):
+        raise UsageError(f"explain must be 'predicted', 'true' or a class number, got {explain!r}.")
+    return explain
+
+
+def _input_keys(runner: dl.IRunner) -> list[str]:
+    """Return what the runner's models are given, by key of the batch."""
+    keys = getattr(runner, "input_key", getattr(runner, "_input_key", None))
+    groups = list(keys.values()) if isinstance(keys, Mapping) else [keys]
+    return [key for group in groups if group for key in ([group] if isinstance(group, str) else group)]

@@ -1,0 +1,81 @@
+"""Which predicted boxes hit which true ones."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Matching:
+    """The outcome for P predicted and M true boxes.
+
+    Attributes:
+        truth: [P], int64, index of the true box that each prediction hit; -1 where it hit none.
+        iou: [P], float64, with the box that was hit; 0 where none was.
+        missed: [M], bool, true boxes that no prediction hit.
+    """
+
+    truth: np.ndarray
+    iou: np.ndarray
+    missed: np.ndarray
+
+    @property
+    def hit(self) -> np.ndarray:
+        """[P], bool, predictions that hit a true box."""
+        return self.truth >= 0
+
+
+def match_boxes(
+    boxes: np.ndarray,
+    scores: np.ndarray,
+    labels: np.ndarray,
+    true_boxes: np.ndarray,
+    true_labels: np.ndarray,
+    *,
+    min_iou: float = 0.5,
+) -> Matching:
+    """Match predicted boxes with true ones of the same label, one prediction a truth.
+
+    Predictions choose in the order of their scores (the first of equals first): each takes the true box that is
+    still free and overlaps it most (the first of equals), if their IoU is at least ``min_iou`` and not 0.
+
+    Args:
+        boxes: [P, 4], x and y of the upper left and of the lower right corner.
+        scores: [P].
+        labels: [P].
+        true_boxes: [M, 4].
+        true_labels: [M].
+        min_iou: 0 to 1.
+    """
+    overlaps = box_iou(boxes, true_boxes) * (labels.reshape(-1, 1) == true_labels.reshape(1, -1))
+    truth, iou = np.full(len(boxes), -1), np.zeros(len(boxes))
+    free = np.ones(len(true_boxes), dtype=bool)
+    for index in np.argsort(-scores, kind="stable") if len(true_boxes) else ():
+        overlap = np.where(free, overlaps[index], 0.0)
+        nearest = int(overlap.argmax())
+        if overlap[nearest] > 0 and overlap[nearest] >= min_iou:
+            truth[index], iou[index], free[nearest] = nearest, overlap[nearest], False
+    return Matching(truth, iou, free)
+
+
+def box_iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Return the area of intersection over that of the union of every pair of boxes, 0 where a box has no area.
+
+    Args:
+        first: [A, 4], x and y of the upper left and of the lower right corner.
+        second: [B, 4].
+
+    Returns:
+        [A, B], float64, 0 to 1.
+    """
+    first, second = first.astype(np.float64).reshape(-1, 1, 4), second.astype(np.float64).reshape(1, -1, 4)
+    corner, opposite = np.maximum(first[..., :2], second[..., :2]), np.minimum(first[..., 2:], second[..., 2:])
+    shared = (opposite - corner).clip(min=0.0).prod(axis=-1)
+    union = _area(first) + _area(second) - shared
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(shared > 0, shared / union, 0.0)
+
+
+def _area(boxes: np.ndarray) -> np.ndarray:
+    area: np.ndarray = (boxes[..., 2:] - boxes[..., :2]).clip(min=0.0).prod(axis=-1)
+    return area

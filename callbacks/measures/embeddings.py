@@ -1,0 +1,84 @@
+"""Which samples of a loader are shown where not all can be, and what is kept of them."""
+
+import heapq
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+_MASK = (1 << 64) - 1
+
+
+class SampleChoice:
+    """Chooses samples by a hash of their position: spread evenly, and decided on the host before anything is copied.
+
+    The choice depends neither on the order of the batches nor on how they are split over ranks, and is the same in
+    every epoch.
+
+    Args:
+        max_samples: how many to keep at most.
+    """
+
+    def __init__(self, max_samples: int):
+        self.max_samples = max_samples
+        self.kept: dict[int, Any] = {}
+        self._heap: list[tuple[int, int]] = []  # (-hash, position), the first to go on top
+
+    def choose(self, positions: Sequence[int]) -> list[int]:
+        """Take positions into the choice; return the indices of those that are in it now."""
+        for position in positions:
+            entry = (-position_hash(position), position)
+            if len(self._heap) < self.max_samples:
+                heapq.heappush(self._heap, entry)
+                self.kept[position] = None
+            elif entry > self._heap[0]:
+                _, gone = heapq.heapreplace(self._heap, entry)
+                self.kept[position] = None
+                del self.kept[gone]
+        return [index for index, position in enumerate(positions) if position in self.kept]
+
+    def put(self, position: int, sample: Any) -> None:
+        """Keep what is shown of a sample, unless others have taken its place since."""
+        if position in self.kept:
+            self.kept[position] = sample
+
+
+def position_hash(position: int) -> int:
+    """Return a number of 64 bits that looks random; different positions give different ones (SplitMix64)."""
+    value = (position + 1) * 0x9E3779B97F4A7C15 & _MASK
+    value = (value ^ value >> 30) * 0xBF58476D1CE4E5B9 & _MASK
+    value = (value ^ value >> 27) * 0x94D049BB133111EB & _MASK
+    return value ^ value >> 31
+
+
+def take(part: Tensor, rows: Sequence[int]) -> Tensor:
+    """Return some rows, in ascending order and each once; an index tensor would be copied to the device first."""
+    return part.detach() if len(rows) == len(part) else torch.stack([part[row] for row in rows]).detach()
+
+
+def pool(vectors: Tensor) -> Tensor:
+    """Return [N, D], float32, of [N, D, ...]: the mean over what comes after D."""
+    return vectors.float().reshape(*vectors.shape[:2], -1).mean(dim=2)
+
+
+def shrink(images: Tensor, size: int) -> Tensor:
+    """Average images down until no side is longer than ``size``; smaller ones stay as they are.
+
+    Args:
+        images: [N, C, H, W] or [N, H, W]; floating point, uint8 or bool.
+        size: in pixels.
+
+    Returns:
+        [N, C, H, W]; float32 of floating point, otherwise uint8, where of bool 255 is true. Smaller ones: their type.
+    """
+    images = images[:, None] if images.ndim == 3 else images
+    height, width = images.shape[2:]
+    factor = size / max(height, width)
+    if factor >= 1:
+        return images
+    target = (max(1, round(height * factor)), max(1, round(width * factor)))
+    scale = 255.0 if images.dtype == torch.bool else 1.0
+    small = F.interpolate(images.float() * scale, size=target, mode="area")
+    return small if images.is_floating_point() else (small + 0.5).to(torch.uint8)

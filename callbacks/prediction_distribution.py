@@ -1,0 +1,124 @@
+"""How confident the model is, right and wrong: the distribution of predicted probabilities for each true class."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+from catalyst import dl
+from torch import Tensor
+
+from .drawings.prediction_distribution import draw_distribution
+from .errors import UsageError
+from .keys import OUTPUT_KEY, TARGET_KEY
+from .measures.score_curves import shares_by_probability, summarize_scores
+from .score_counts import ScoreCounts
+from .writer import Sink, Writer
+
+_PICTURE_BINS = 40
+_HISTOGRAM_BINS = 100
+
+
+class PredictionDistribution(ScoreCounts):
+    """Shows every epoch, for each loader, which probabilities are predicted for each true class.
+
+    Loaders for inference are left out. All samples of the epoch count, over all ranks; of masks, all pixels.
+
+    ============================ ========= ==================================================================
+    tag, in the loader's folder  kind      step and content
+    ============================ ========= ==================================================================
+    ``predictions/distribution`` image     epoch; [H, W, 3] uint8 RGB. ``binary``: the probability of class
+                                           1, for samples of class 0 and of class 1. Otherwise, by class or
+                                           label, its probability for its own samples and for all others: a
+                                           chart each, from 25 on a row each of a map
+    ``predictions/CLASS``        histogram epoch; predicted probability, 0 to 1, of the samples of the true
+                                           class: of class 1 for ``binary``, otherwise of the class itself
+    ============================ ========= ==================================================================
+
+    The histograms' sums are those of the bins' middles; their smallest and largest value are edges of bins.
+
+    Args:
+        low: probability above which a sample is undecided, until ``high``; 0 to 1.
+        high: see there. The share of undecided samples is shown.
+        task: ``multiclass`` (output [N, C, ...], each class against the rest by its softmax), ``binary`` (output
+            [N, ...] or [N, 1, ...], the logit of class 1) or ``multilabel`` (output [N, C, ...], a logit a label).
+        num_classes: C; ``class_names`` may stand in for it. Not needed for ``binary``.
+        class_names: one a class or label; without, they are shown by number.
+        ignore_index: target value that is left out.
+        output_key: of the batch; logits.
+        target_key: of the batch; class numbers [N, ...], or 0 and 1 in the output's shape.
+        bins: an even number from 16 to 65536. None: 8192 up to 256 classes, fewer of more; 16 bytes a class and bin.
+
+    Raises:
+        UsageError: an argument is out of range; at a batch, when a key is missing or a shape does not fit; at the end
+            of a loader, when a target was no class; at the start of the run, when there is no TensorBoard logger.
+    """
+
+    def __init__(
+        self,
+        *,
+        low: float = 0.25,
+        high: float = 0.75,
+        task: str = "multiclass",
+        num_classes: int | None = None,
+        class_names: Sequence[str] | None = None,
+        ignore_index: int | None = None,
+        output_key: str = OUTPUT_KEY,
+        target_key: str = TARGET_KEY,
+        bins: int | None = None,
+    ):
+        super().__init__(
+            task=task,
+            num_classes=num_classes,
+            class_names=class_names,
+            ignore_index=ignore_index,
+            output_key=output_key,
+            target_key=target_key,
+            bins=bins,
+        )
+        if not 0 <= low < high <= 1:
+            raise UsageError(f"low and high must be probabilities, low below high, got {low!r} and {high!r}.")
+        self.low, self.high = low, high
+
+    def write(self, runner: dl.IRunner, writer: Writer, counts: Tensor) -> None:
+        title, step = f"{runner.loader_key} predictions, epoch {runner.epoch_step}", runner.epoch_step
+        writer.image("predictions/distribution", partial(self._draw, counts, title), step)
+        writer.submit(partial(self._add_histograms, counts=counts, step=step))
+
+    def _draw(self, counts: Tensor, title: str) -> np.ndarray:
+        shares = shares_by_probability(counts, self.edges, np.linspace(0, 1, _PICTURE_BINS + 1))
+        grid = np.array([0.0, self.low, self.high, 1.0])
+        undecided = shares_by_probability(counts, self.edges, grid)[:, :, 1]
+        return draw_distribution(
+            shares,
+            counts.sum(dim=2).numpy(),
+            summarize_scores(counts, self.edges).threshold.numpy(),
+            undecided,
+            self.class_names,
+            title,
+            bounds=(self.low, self.high),
+        )
+
+    def _add_histograms(self, sink: Sink, *, counts: Tensor, step: int) -> None:
+        # Two classes have one score, of class 1: its distribution for both.
+        rows = counts[0] if self.task == "binary" else counts[:, 1]
+        edges = self.edges.sigmoid().numpy()
+        for name, row in zip(self.class_names, rows.numpy(), strict=True):
+            if row.any():
+                _add_histogram(sink, f"predictions/{name}", row, edges, step)
+
+
+def _add_histogram(sink: Any, tag: str, counts: np.ndarray, edges: np.ndarray, step: int) -> None:
+    middles, filled = (edges[:-1] + edges[1:]) / 2, np.flatnonzero(counts)
+    buckets, limits = np.histogram(middles, bins=_HISTOGRAM_BINS, range=(0, 1), weights=counts)
+    sink.add_histogram_raw(
+        tag,
+        min=float(edges[filled[0]]),
+        max=float(edges[filled[-1] + 1]),
+        num=int(counts.sum()),
+        sum=float((counts * middles).sum()),
+        sum_squares=float((counts * middles**2).sum()),
+        bucket_limits=limits[1:].tolist(),
+        bucket_counts=buckets.tolist(),
+        global_step=step,
+    )

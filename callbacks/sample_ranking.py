@@ -1,0 +1,183 @@
+"""What the diagnostics of single samples share: choosing the best and the worst of an epoch by a score."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from catalyst import dl
+from torch import Tensor
+
+from .box_score import BoxF1
+from .diagnostic import Diagnostic
+from .distributed import gather_objects, winners_over_ranks
+from .errors import UsageError, at_least_one
+from .host_copy import HostCopy, copy_tree, read_tree
+from .keys import IMAGE_KEY, OUTPUT_KEY, SAMPLE_ID_KEY, TARGET_KEY, pick
+from .loader_place import place_in_loader
+from .measures.best_worst_samples import BestWorstSamples, Sample
+from .sample_losses import losses_of_batch
+from .sharing import first_alike
+from .unwrapped import detached
+from .writer import Writer
+
+Score = str | Callable[[Mapping[str, Any]], Any]
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The outcome of a loader, the same on every rank.
+
+    Attributes:
+        best: samples from the best on, at most k.
+        worst: samples from the worst on, at most k.
+        count: number of samples that were compared, over all ranks.
+    """
+
+    best: list[Sample]
+    worst: list[Sample]
+    count: int
+
+
+class SampleRanking(Diagnostic):
+    """Base of the diagnostics that show single samples; a subclass fills in ``show``.
+
+    Scores are copied without blocking and read one step later; only samples that lead are cloned. Several of these
+    in one run that ask for the same choice share it. Loaders for inference are left out.
+
+    Args:
+        score: see ``BestWorstSamples``.
+        minimize: whether a smaller score is better.
+        k_samples: k, at least 1.
+        image_key: of the batch.
+        target_key: of the batch.
+        output_key: of the batch.
+        sample_id_key: of the batch; without it in the batch, the position in the loader serves.
+    """
+
+    def __init__(
+        self,
+        score: Score = "loss",
+        minimize: bool = True,
+        k_samples: int = 16,
+        *,
+        image_key: str = IMAGE_KEY,
+        target_key: str = TARGET_KEY,
+        output_key: str = OUTPUT_KEY,
+        sample_id_key: str = SAMPLE_ID_KEY,
+    ):
+        super().__init__()
+        if not isinstance(score, str) and not callable(score):
+            raise UsageError(f"score must be a name or a function of the batch, got {score!r}.")
+        self.score = BoxF1(output_key, target_key) if score == "box_f1" else score
+        self.score_name = score if isinstance(score, str) else getattr(score, "__name__", type(score).__name__)
+        self.minimize = minimize
+        self.k_samples = at_least_one("k_samples", k_samples)
+        self.keys = {"image": image_key, "target": target_key, "output": output_key}
+        self.sample_id_key = sample_id_key
+        self.inputs_: list[str] = []  # keys of further inputs of the model, kept too by who runs it again
+        self.source_: SampleRanking = self
+        self.measure_: BestWorstSamples | None = None
+        self.pending_: Callable[[], None] | None = None
+        self.ranking_: Ranking | None = None
+
+    def show(self, runner: dl.IRunner, writer: Writer, ranking: Ranking) -> None:
+        """Show the samples of a loader; each holds ``image``, ``target`` and ``output`` as host arrays."""
+        raise NotImplementedError
+
+    def on_experiment_start(self, runner: dl.IRunner) -> None:
+        super().on_experiment_start(runner)
+        self.source_ = first_alike(runner, self, SampleRanking)
+
+    @property
+    def choice(self) -> tuple[Any, ...]:
+        """What decides which samples are chosen, and what is kept of them."""
+        keys = (*self.keys.items(), *self.inputs_)
+        return (self.score, self.minimize, self.k_samples, keys, self.sample_id_key)
+
+    def begin(self, runner: dl.IRunner) -> None:
+        self.pending_, self.ranking_, self.measure_ = None, None, None
+        if self.source_ is self and not runner.is_infer_loader:
+            self.measure_ = BestWorstSamples(self.k_samples, minimize=self.minimize)
+
+    def observe(self, runner: dl.IRunner) -> None:
+        if self.measure_ is None:
+            return
+        parts = {name: detached(pick(runner.batch, key, type(self).__name__)) for name, key in self.keys.items()}
+        if self.inputs_:
+            parts["inputs"] = {key: runner.batch[key] for key in self.inputs_}
+        scores = self._scores(runner, parts)
+        first = place_in_loader(runner).first_sample
+        positions = range(first, first + runner.batch_size)
+        ids = copy_tree(runner.batch.get(self.sample_id_key, positions))
+        self._settle()
+        self.pending_ = partial(self._compare, self.measure_, scores, positions, ids, parts)
+
+    def report(self, runner: dl.IRunner, writer: Writer) -> None:
+        if self.measure_ is not None:
+            self._settle()
+            self.ranking_ = _over_ranks(self.measure_, self.k_samples)
+            self.measure_ = None
+        ranking = self.source_.ranking_
+        if ranking is not None and ranking.count:
+            self.show(runner, writer, ranking)
+
+    def _scores(self, runner: dl.IRunner, parts: Mapping[str, Any]) -> Callable[[], list[float]]:
+        """Start copying the scores of a batch; what is returned reads them."""
+        name, size = f"{type(self).__name__}(score={self.score_name!r})", runner.batch_size
+        values: Any
+        if callable(self.score):
+            values = self.score(runner.batch)
+        elif self.score == "loss" and "loss" not in runner.batch:
+            values = losses_of_batch(runner, parts["output"], parts["target"], asked_by=name)
+        else:
+            values = pick(runner.batch, self.score, name)
+        if isinstance(values, Tensor):
+            values = HostCopy(values.detach().reshape(-1))
+        return lambda: _read_scores(values, size, name)
+
+    def _settle(self) -> None:
+        """Compare the batch of the step before: its scores have reached the host by now."""
+        if self.pending_ is not None:
+            self.pending_()
+            self.pending_ = None
+
+    @staticmethod
+    def _compare(
+        measure: BestWorstSamples,
+        scores: Callable[[], list[float]],
+        positions: Sequence[int],
+        ids: Any,
+        parts: Mapping[str, Any],
+    ) -> None:
+        names = read_tree(ids)
+        names = names.reshape(-1).tolist() if hasattr(names, "tolist") else list(names)
+        measure.update(scores(), positions, names, lambda index: copy_tree(_at(parts, index)))
+
+
+def _read_scores(values: Any, size: int, name: str) -> list[float]:
+    if isinstance(values, HostCopy):
+        values = values.read().tolist()
+    scores = list(values() if callable(values) else values)
+    if len(scores) != size:
+        raise UsageError(f"{name} needs one number a sample, {size} for this batch, got {len(scores)}.")
+    return scores
+
+
+def _at(part: Any, index: int) -> Any:
+    """Return one sample's share of a batch, or of a nested part of it."""
+    if isinstance(part, Mapping):
+        return {name: _at(inner, index) for name, inner in part.items()}
+    return part[index]
+
+
+def _over_ranks(measure: BestWorstSamples, count: int) -> Ranking:
+    best, worst = (
+        winners_over_ranks(samples, count, key, _read, identity=lambda sample: sample.sample_id)
+        for samples, key in ((measure.best, measure.best_key), (measure.worst, measure.worst_key))
+    )
+    return Ranking(best, worst, sum(gather_objects(measure.seen)))
+
+
+def _read(sample: Sample) -> Sample:
+    return replace(sample, parts=read_tree(sample.parts))

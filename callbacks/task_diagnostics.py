@@ -1,0 +1,177 @@
+"""The diagnostics that fit a task, as a list for ``train(callbacks=...)``."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from catalyst import dl
+
+from .augmentation_preview import AugmentationPreview
+from .best_worst_batches import BestWorstBatches
+from .best_worst_samples import BestWorstSamples
+from .box_score import BoxF1
+from .classification_report import ClassificationReport
+from .confusion_matrix import ConfusionMatrix
+from .drawings.pictures import Channels
+from .errors import unknown_name
+from .grad_cam import GradCAM
+from .gradient_stats import GradientStats
+from .keys import IMAGE_KEY, OUTPUT_KEY, SAMPLE_ID_KEY, TARGET_KEY
+from .metrics import Metrics
+from .optimizer_monitor import OptimizerMonitor
+from .pr_curves import PRCurves
+from .prediction_distribution import PredictionDistribution
+from .time_monitor import TimeMonitor
+
+LEVELS = ("full", "light", "off")
+
+
+def classification_diagnostics(
+    level: str = "full",
+    *,
+    metrics: Sequence[str] = ("accuracy", "f1"),
+    task: str = "multiclass",
+    num_classes: int | None = None,
+    class_names: Sequence[str] | None = None,
+    ignore_index: int | None = None,
+    image_key: str = IMAGE_KEY,
+    target_key: str = TARGET_KEY,
+    output_key: str = OUTPUT_KEY,
+    sample_id_key: str = SAMPLE_ID_KEY,
+    mean: Channels = 0.0,
+    std: Channels = 1.0,
+    k_samples: int = 16,
+    gradients_every_n_steps: int = 10,
+) -> list[dl.Callback]:
+    """Return the diagnostics of a classifier.
+
+    ========= ================================================================================================
+    level     what is in the list
+    ========= ================================================================================================
+    ``off``   ``Metrics``, which checkpoints are chosen by
+    ``light`` these, ``BestWorstBatches``, ``ConfusionMatrix``, ``ClassificationReport``, ``OptimizerMonitor``,
+              ``TimeMonitor``
+    ``full``  these, ``BestWorstSamples``, ``GradCAM``, ``PredictionDistribution``, ``PRCurves``,
+              ``GradientStats``, ``AugmentationPreview``
+    ========= ================================================================================================
+
+    Args:
+        level: how much is shown.
+        metrics: names for ``Metrics``.
+        task: ``multiclass``, ``binary`` or ``multilabel``.
+        num_classes: C; ``class_names`` may stand in for it.
+        class_names: one a class or label; without, classes are shown by number.
+        ignore_index: target value that is left out.
+        image_key: of the batch.
+        target_key: of the batch; class numbers [N], or 0 and 1 in the output's shape.
+        output_key: of the batch; logits [N, C], or [N] or [N, 1] for ``binary``.
+        sample_id_key: of the batch; without it in the batch, the position in the loader serves.
+        mean: of the images' normalization ``(x - mean) / std``, one number or one a channel.
+        std: likewise.
+        k_samples: how many samples a picture shows.
+        gradients_every_n_steps: gradients are observed at the first of so many optimizer steps.
+
+    Raises:
+        UsageError: an argument is out of range.
+    """
+    seen: dict[str, Any] = {"image_key": image_key, "sample_id_key": sample_id_key, "mean": mean, "std": std}
+    named: dict[str, Any] = {
+        "task": task, "class_names": class_names, "ignore_index": ignore_index, "target_key": target_key
+    }  # fmt: skip
+    shown = {**named, **seen, "output_key": output_key}
+    counted = {**named, "num_classes": num_classes, "output_key": output_key}
+    light = [
+        BestWorstBatches(k_images=k_samples, **shown),
+        ConfusionMatrix(**counted),
+        ClassificationReport(**counted),
+        OptimizerMonitor(),
+        TimeMonitor(),
+    ]
+    full = [
+        BestWorstSamples(k_samples=k_samples, **shown),
+        GradCAM(k_samples=k_samples, **shown),
+        PredictionDistribution(**counted),
+        PRCurves(**counted),
+        GradientStats(gradients_every_n_steps),
+        AugmentationPreview(k_samples, **named, **seen),
+    ]
+    return _of_level(level, [Metrics(metrics, **counted)], light, full)
+
+
+def segmentation_diagnostics(
+    level: str = "full", *, metrics: Sequence[str] = ("iou", "accuracy"), **options: Any
+) -> list[dl.Callback]:
+    """Return the diagnostics of a segmentation: those of a classifier, with every pixel as a sample of its class.
+
+    Args:
+        level: see ``classification_diagnostics``.
+        metrics: names for ``Metrics``.
+        options: all others of ``classification_diagnostics``. The target is [N, H, W], class numbers, or for ``binary``
+            0 and 1; the output [N, C, H, W], for ``binary`` [N, 1, H, W] or [N, H, W]; for ``multilabel`` both are
+            [N, C, H, W].
+
+    Raises:
+        UsageError: an argument is out of range.
+    """
+    return classification_diagnostics(level, metrics=metrics, **options)
+
+
+def detection_diagnostics(
+    level: str = "full",
+    *,
+    class_names: Sequence[str] | None = None,
+    image_key: str = IMAGE_KEY,
+    target_key: str = TARGET_KEY,
+    output_key: str = OUTPUT_KEY,
+    sample_id_key: str = SAMPLE_ID_KEY,
+    mean: Channels = 0.0,
+    std: Channels = 1.0,
+    k_samples: int = 16,
+    min_score: float = 0.5,
+    min_iou: float = 0.5,
+    gradients_every_n_steps: int = 10,
+) -> list[dl.Callback]:
+    """Return the diagnostics of a detector.
+
+    ========= ================================================================================================
+    level     what is in the list
+    ========= ================================================================================================
+    ``off``   nothing
+    ``light`` ``BestWorstSamples`` by F1 of the boxes, ``OptimizerMonitor``, ``TimeMonitor``
+    ``full``  these, ``GradientStats``, ``AugmentationPreview``
+    ========= ================================================================================================
+
+    Args:
+        level: how much is shown.
+        class_names: one a label, from label 0 on; without, labels are shown by number.
+        image_key: of the batch; [N, C, H, W], or N images of several sizes.
+        target_key: of the batch; N dicts of ``boxes`` [M, 4] (left, top, right, bottom in pixels) and ``labels`` [M].
+        output_key: of the batch; N dicts of ``boxes``, ``labels`` and ``scores`` [P].
+        sample_id_key: of the batch; without it in the batch, the position in the loader serves.
+        mean: of the images' normalization ``(x - mean) / std``, one number or one a channel.
+        std: likewise.
+        k_samples: how many samples a picture shows.
+        min_score: predictions below it do not count.
+        min_iou: overlap from which on a box is found.
+        gradients_every_n_steps: gradients are observed at the first of so many optimizer steps.
+
+    Raises:
+        UsageError: an argument is out of range.
+    """
+    shown: dict[str, Any] = {
+        "task": "detection", "class_names": class_names, "mean": mean, "std": std,
+        "image_key": image_key, "target_key": target_key, "sample_id_key": sample_id_key,
+    }  # fmt: skip
+    score = BoxF1(output_key, target_key, min_score, min_iou)
+    samples = BestWorstSamples(
+        score, minimize=False, k_samples=k_samples, output_key=output_key, min_score=min_score, min_iou=min_iou, **shown
+    )
+    full = [GradientStats(gradients_every_n_steps), AugmentationPreview(k_samples, **shown)]
+    return _of_level(level, [], [samples, OptimizerMonitor(), TimeMonitor()], full)
+
+
+def _of_level(
+    level: str, off: list[dl.Callback], light: list[dl.Callback], full: list[dl.Callback]
+) -> list[dl.Callback]:
+    if level not in LEVELS:
+        raise unknown_name("level", level, LEVELS)
+    return {"off": off, "light": [*off, *light], "full": [*off, *light, *full]}[level]

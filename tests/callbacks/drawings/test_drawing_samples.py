@@ -1,0 +1,271 @@
+import math
+
+import numpy as np
+import pytest
+
+from assay.callbacks.drawings import boxes, labels
+from assay.callbacks.drawings.grid import GREEN, GREY, RED, Card, draw_grid
+from assay.callbacks.drawings.palette import FALSE, HIT, IGNORED, MISSED, class_colours
+from assay.callbacks.drawings.pictures import heat_over, thumbnail, to_rgb
+from assay.callbacks.drawings.samples import draw_samples, format_score
+from assay.callbacks.errors import UsageError
+
+TITLE = ["worst valid batch by loss: 2", "epoch 1, batch 1 of 1"]
+LEFT, TOP = 10, 10 + 46 + 10
+
+
+def batch(count=2, **parts):
+    image = np.random.rand(count, 1, 8, 8).astype(np.float32)
+    return {"image": image, "sample_id": [f"s{i}" for i in range(count)], **parts}
+
+
+def frame_colours(picture, count):
+    columns = math.ceil(math.sqrt(count))
+    return [tuple(int(c) for c in picture[TOP, LEFT + 162 * index]) for index in range(columns)]
+
+
+def corner_of(picture, tile=144):
+    """Return the colour of the frame of the only card, which has two lines; the legend above may take several rows."""
+    return tuple(picture[picture.shape[0] - (tile + 8 + 2 * 18 + 10), LEFT].tolist())
+
+
+def panel(picture, index, tile=144, lines=2):
+    """Return the picture of a panel of the only card."""
+    top, left = picture.shape[0] - (tile + 8 + lines * 18 + 10) + 4, LEFT + 4 + index * (tile + 4)
+    return picture[top : top + tile, left : left + tile].astype(int)
+
+
+def test_right_samples_are_framed_green_and_wrong_ones_red():
+    output = np.array([[2.0, 1.0, 0.0], [0.0, 0.1, 3.0]], dtype=np.float32)
+    assert frame_colours(draw_samples(batch(output=output, target=np.array([0, 1])), TITLE), 2) == [GREEN, RED]
+
+
+def test_a_card_shows_id_caption_truth_prediction_with_probability_and_loss():
+    samples = batch(output=np.array([[2.0, 1.0], [0.0, 3.0]]), target=np.array([0, 0]), loss=np.array([0.3133, 3.049]))
+    samples["caption"] = ["#1 of 9", "#2 of 9"]
+    pictures = [to_rgb(image, 0.5, 0.2) for image in samples["image"]]
+    expected = [
+        Card(pictures[0], ["s0", "#1 of 9", "true: cat", "pred: cat (0.73)", "loss: 0.3133"], GREEN, [3]),
+        Card(pictures[1], ["s1", "#2 of 9", "true: cat", "pred: dog (0.95)", "loss: 3.049"], RED, [3]),
+    ]
+    drawn = draw_samples(samples, TITLE, class_names=["cat", "dog"], mean=0.5, std=0.2)
+    assert np.array_equal(drawn, draw_grid(expected, TITLE))
+
+
+@pytest.mark.parametrize(
+    ("output", "target", "lines", "colour"),
+    [
+        ([0.1, 0.9, 0.0], 2, ["true: 2", "pred: 1 (0.54)"], RED),
+        ([0.0, 0.0, 50.0], -1, ["true: -1", "pred: 2 (1.00)"], RED),
+        ([np.nan, 0.0], 0, ["true: 0", "pred: 0 (NaN)"], GREEN),
+        ([0.0], 1, ["true: 1", "pred: 0 (0.50)"], RED),
+        (2.0, 1.0, ["true: 1", "pred: 1 (0.88)"], GREEN),
+        (-2.0, [0.0], ["true: 0", "pred: 0 (0.88)"], GREEN),
+    ],
+)
+def test_truth_and_prediction_are_those_that_the_logits_decide_for(output, target, lines, colour):
+    samples = batch(1, output=np.array([output]), target=np.array([target]))
+    expected = [Card(to_rgb(samples["image"][0]), ["s0", *lines], colour, [2])]
+    assert np.array_equal(draw_samples(samples, TITLE), draw_grid(expected, TITLE))
+
+
+def test_an_ignored_sample_is_neither_right_nor_wrong():
+    samples = batch(1, output=np.array([[0.0, 0.0]]), target=np.array([255]))
+    expected = [Card(to_rgb(samples["image"][0]), ["s0", "true: ignored", "pred: 0 (0.50)"])]
+    assert np.array_equal(draw_samples(samples, TITLE, ignore_index=255), draw_grid(expected, TITLE))
+
+
+def test_a_target_of_probabilities_is_shown_where_the_task_is_named():
+    samples = batch(1, output=np.array([[0.0, 1.0]]), target=np.array([[0.4, 0.6]]))
+    expected = [Card(to_rgb(samples["image"][0]), ["s0", "true: 1", "pred: 1 (0.73)"], GREEN, [2])]
+    assert np.array_equal(draw_samples(samples, TITLE, task="multiclass"), draw_grid(expected, TITLE))
+    assert frame_colours(draw_samples(samples, TITLE), 1) == [GREY]
+
+
+@pytest.mark.parametrize(
+    ("output", "target", "lines", "colour"),
+    [
+        ([1, 1, -1, -1], [1, 0, 1, 0], ["missed: c", "false: b", "right: a"], RED),
+        ([1, 1, -1, -1], [1, 1, 0, 0], ["right: a, b"], GREEN),
+        ([-1, -1, -1, -1], [0, 0, 0, 0], ["right: no label"], GREEN),
+        ([-1, 1, -1, -1], [9, 0, 0, 0], ["false: b", "right: none"], RED),
+    ],
+)
+def test_several_labels_are_named_as_missed_false_and_right(output, target, lines, colour):
+    verdict = labels.several_labels(np.array(output), np.array(target), list("abcd"), 9, 200)
+    assert list(verdict.lines) == lines
+    assert verdict.right is (colour == GREEN)
+    drawn = draw_samples(batch(1, output=np.array([output]), target=np.array([target])), TITLE, ignore_index=9)
+    assert tuple(drawn[TOP, LEFT]) == colour
+
+
+@pytest.mark.parametrize(("loss", "text"), [(math.nan, "NaN"), (math.inf, "Inf")])
+def test_a_loss_that_is_not_finite_is_framed_red_even_where_the_prediction_is_right(loss, text):
+    samples = batch(1, output=np.array([[1.0, 0.0]]), target=np.array([0]), loss=np.array([loss]))
+    lines = ["s0", "true: 0", "pred: 0 (0.73)", f"loss: {text}"]
+    expected = [Card(to_rgb(samples["image"][0]), lines, RED, [2, 3])]
+    assert np.array_equal(draw_samples(samples, TITLE), draw_grid(expected, TITLE))
+
+
+@pytest.mark.parametrize("task", [None, "multiclass", "detection"])
+def test_what_fits_no_task_shows_id_and_loss_in_a_grey_frame(task):
+    samples = batch(2, output=np.zeros((2, 4)), target=np.random.rand(2, 2), loss=np.array([1.0, 2.0]))
+    expected = [Card(to_rgb(samples["image"][i]), [f"s{i}", f"loss: {i + 1}"]) for i in range(2)]
+    assert np.array_equal(draw_samples(samples, TITLE, task=task), draw_grid(expected, TITLE))
+
+
+def test_lists_of_arrays_are_drawn_as_one_array_is():
+    samples = batch(3, output=np.random.randn(3, 4), target=np.array([0, 1, 2]), loss=np.random.rand(3))
+    listed = {name: list(part) for name, part in samples.items()}
+    assert np.array_equal(draw_samples(samples, TITLE), draw_samples(listed, TITLE))
+
+
+def test_images_of_different_sizes_stand_in_one_grid():
+    images = [np.full((1, h, w), 0.502, dtype=np.float32) for h, w in ((8, 8), (28, 100), (700, 300), (1024, 1024))]
+    drawn = draw_samples({"image": images, "sample_id": "abcd"}, TITLE)
+    assert drawn.shape == draw_samples(batch(4), TITLE).shape
+    assert (drawn == 128).all(axis=2).sum() >= 144 * (144 + 40 + 62 + 144)
+
+
+def test_an_unknown_task_is_an_error_that_lists_those_there_are():
+    with pytest.raises(UsageError, match=r"unknown task 'segmentation'.* 'binary', 'detection', 'multiclass'"):
+        draw_samples(batch(), TITLE, task="segmentation")
+
+
+def test_a_heat_map_stands_beside_the_image():
+    samples = batch(1, heat=[np.array([[0.0, 1.0]], dtype=np.float32)])
+    picture = thumbnail(samples["image"][0], 144)
+    expected = [Card([picture, heat_over(picture, samples["heat"][0])], ["s0"])]
+    assert np.array_equal(draw_samples(samples, TITLE), draw_grid(expected, TITLE))
+
+
+GREY_IMAGE = np.full((1, 8, 8), 0.5, dtype=np.float32)
+BLEND = 0.6
+
+
+@pytest.mark.parametrize("shape", [(4, 4), (1, 4, 4)])
+@pytest.mark.parametrize("size", [8, 1024])
+def test_a_binary_mask_shows_hits_misses_and_false_alarms_on_the_image(shape, size):
+    output, target = -np.ones((4, 4)), np.zeros((4, 4))
+    output[:2, :2], target[:2, :2] = 1, 1  # upper left: hit
+    target[:2, 2:] = 1  # upper right: missed
+    output[2:, :2] = 1  # lower left: false alarm
+    image = np.full((1, size, size), 0.5, dtype=np.float32)
+    samples = {"image": [image], "sample_id": "a", "output": [output.reshape(shape)], "target": [target]}
+    drawn = draw_samples(samples, TITLE)
+    assert (panel(drawn, 0) == 128).all()
+    places = {(36, 36): HIT, (36, 108): MISSED, (108, 36): FALSE}
+    for place, colour in places.items():
+        assert panel(drawn, 1)[place] == pytest.approx(np.array(colour) * BLEND + 128 * (1 - BLEND), abs=1)
+    assert panel(drawn, 1)[108, 108].tolist() == [128] * 3
+
+
+def test_ignored_pixels_of_a_mask_are_hatched_and_do_not_count():
+    target = np.array([[1, 0], [9, 9]])
+    output = np.array([[1.0, -1.0], [1.0, 1.0]])
+    samples = {"image": GREY_IMAGE[None], "sample_id": "a", "output": [output], "target": [target]}
+    drawn = panel(draw_samples(samples, TITLE, ignore_index=9), 1)
+    below = {tuple(colour) for colour in drawn[80:140, 80:140].reshape(-1, 3).tolist()}
+    assert below == {(128, 128, 128)}  # grey stripes on grey
+    white = {**samples, "image": np.ones((1, 1, 8, 8), dtype=np.float32)}
+    below = panel(draw_samples(white, TITLE, ignore_index=9), 1)[80:140, 80:140].reshape(-1, 3)
+    stripes = np.unique(below, axis=0)
+    assert len(stripes) == 2
+    assert stripes[0] == pytest.approx(np.array(IGNORED) * BLEND + 255 * (1 - BLEND), abs=1)
+    assert stripes[1].tolist() == [255] * 3
+
+
+def test_a_thin_line_of_a_large_mask_stays_visible():
+    target = np.zeros((1024, 1024))
+    target[500] = 1
+    samples = {"image": np.ones((1, 1, 64, 64)), "sample_id": "a", "output": [target - 0.5], "target": [target]}
+    drawn = panel(draw_samples(samples, TITLE), 1)
+    assert (drawn[:, 70].min(axis=1) < 210).any()
+
+
+@pytest.mark.parametrize("stride", [1, 4])
+def test_classes_are_shown_in_their_colours_and_errors_in_that_of_the_true_class(stride):
+    target = np.zeros((8, 8), dtype=np.int64)
+    target[:, 4:], target[7] = 2, 255
+    prediction = np.zeros((8, 8), dtype=np.int64)
+    prediction[:4, 4:] = 2
+    prediction[4:, 4:] = 1
+    output = (prediction[None] == np.arange(3)[:, None, None]).astype(np.float32)[:, ::stride, ::stride]
+    samples = {"image": GREY_IMAGE[None], "sample_id": "a", "output": [output], "target": target[None]}
+    drawn, colours = draw_samples(samples, TITLE, ignore_index=255), class_colours(3)
+    assert (panel(drawn, 0) == 128).all()
+    assert panel(drawn, 1)[10, 10].tolist() == colours[0].tolist()
+    assert panel(drawn, 1)[10, 130].tolist() == colours[2].tolist()
+    assert panel(drawn, 1)[140, 10].tolist() == list(IGNORED)
+    assert panel(drawn, 2)[100, 130].tolist() == colours[1].tolist()
+    assert panel(drawn, 3)[10, 10].tolist() == panel(drawn, 3)[10, 130].tolist() == [25] * 3
+    assert panel(drawn, 3)[100, 130] == pytest.approx(colours[2], abs=1)
+    assert panel(drawn, 3)[140, 130].tolist() == list(IGNORED)
+
+
+def test_several_masks_show_where_any_label_is_missed_or_false():
+    target, output = np.zeros((3, 2, 2)), -np.ones((3, 2, 2))
+    target[0, 0, 0], output[0, 0, 0] = 1, 1
+    target[1, 0, 1] = 1
+    output[2, 1, 0] = 1
+    samples = {"image": GREY_IMAGE[None], "sample_id": "a", "output": [output], "target": [target]}
+    drawn = panel(draw_samples(samples, TITLE), 1, lines=3)
+    for place, colour in {(36, 36): HIT, (36, 108): MISSED, (108, 36): FALSE}.items():
+        assert drawn[place] == pytest.approx(np.array(colour) * BLEND + 128 * (1 - BLEND), abs=1)
+    assert drawn[108, 108].tolist() == [128] * 3
+
+
+def test_boxes_are_scaled_with_their_image_and_coloured_by_their_outcome():
+    side = boxes.TILE_SIZE
+    truth = {"boxes": np.array([[2, 2, 10, 10], [20, 20, 30, 30.0]]), "labels": np.array([0, 1])}
+    found = {
+        "boxes": np.array([[2, 2, 10, 10], [2, 22, 12, 32.0], [0, 0, 39, 39]]),
+        "scores": np.array([0.9, 0.8, 0.1]),
+        "labels": np.array([0, 0, 0]),
+    }
+    image = np.full((1, 1, 40, 40), 0.5, dtype=np.float32)
+    drawn = draw_samples({"image": image, "sample_id": "a", "output": [found], "target": [truth]}, TITLE)
+    first, zoom = panel(drawn, 0, side), side // 40
+    assert first[6 * zoom, 2 * zoom].tolist() == list(HIT)
+    assert first[30 * zoom, 2 * zoom].tolist() == list(FALSE)
+    edge = {tuple(colour) for colour in first[21 * zoom : 29 * zoom, 30 * zoom].tolist()}
+    assert edge == {MISSED, (128, 128, 128)}  # dashed
+    assert first[20, 200].tolist() == [128] * 3  # the box of a small score is not drawn
+    assert corner_of(drawn, side) == RED
+
+
+@pytest.mark.parametrize(
+    ("box", "matches_itself"),
+    [
+        ([5, 5, 5, 5], False),
+        ([9, 9, 1, 1], False),
+        ([math.nan] * 4, False),
+        ([-50, -50, 500, 500], True),
+        ([300, 300, 400, 400], True),
+    ],
+)
+def test_odd_and_empty_boxes_are_drawn(box, matches_itself):
+    none = {"boxes": np.zeros((0, 4)), "labels": np.zeros(0), "scores": np.zeros(0)}
+    one = {"boxes": np.array([box]), "labels": np.ones(1), "scores": np.ones(1)}
+    for found, truth, right in ((one, none, False), (none, one, False), (one, one, matches_itself), (none, none, True)):
+        image = np.zeros((1, 3, 40, 30), dtype=np.float32)
+        drawn = draw_samples({"image": image, "sample_id": "a", "output": [found], "target": [truth]}, TITLE)
+        assert corner_of(drawn, boxes.TILE_SIZE) == (GREEN if right else RED)
+
+
+@pytest.mark.parametrize(
+    ("score", "text"),
+    [
+        (0.123456, "0.1235"),
+        (12345.6, "1.235e+04"),
+        (0.0, "0"),
+        (1.0, "1"),
+        (-2.5, "-2.5"),
+        (1e-9, "1e-09"),
+        (math.nan, "NaN"),
+        (math.inf, "Inf"),
+        (-math.inf, "-Inf"),
+    ],
+)
+def test_a_score_has_four_significant_digits(score, text):
+    assert format_score(score) == text

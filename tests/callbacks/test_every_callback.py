@@ -1,0 +1,152 @@
+"""Every exported callback, built from names alone: it runs, and writes what its docstring promises."""
+
+import inspect
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from catalyst import dl
+from sweep_parts import CLASSES, OURS, STOCK, Net, make_loaders
+from torch import nn
+
+from assay import callbacks
+from assay.runner import DictRunner, Engine
+
+EPOCHS = 2
+CALLBACKS = sorted(
+    name
+    for name in callbacks.__all__
+    if inspect.isclass(getattr(callbacks, name)) and issubclass(getattr(callbacks, name), dl.Callback)
+)
+# Promised with an option, or where there is something to show: a loss scale in fp16, clipped steps, a broken batch.
+GRADIENT_KINDS = ("min", "mean", "max", "std", "norm", "zeros", "non_finite", "update_ratio")
+CONDITIONAL = {
+    "OptimizerMonitor": {"optimizer/clipped_fraction", "optimizer/loss_scale", "optimizer/skipped_steps"},
+    "GradientStats": {f"gradients/PARAMETER/{kind}" for kind in GRADIENT_KINDS},
+    "NonFiniteGuard": {"non_finite/batch", "optimizer/non_finite_steps"},
+}
+KINDS = ("image", "scalar", "text", "histogram", "pr_curve", "projector")
+ROW = re.compile(rf"^(?:tag )?``(?P<tag>[a-z][\w/]+)``,?\s+(?P<kind>{'|'.join(KINDS)}|)\b(?P<rest>.*)$", re.M)
+
+
+def arguments_of(name, names):
+    """Return those of key names and class names that the callback takes."""
+    known = inspect.signature(getattr(callbacks, name)).parameters
+    given = {f"{part}_key": key for part, key in names.items()} | {"class_names": CLASSES}
+    return {argument: value for argument, value in given.items() if argument in known}
+
+
+def promised(name):
+    """Return (tag, kind) of the rows of the docstring's table that hold without an option."""
+    rows = ROW.finditer(inspect.getdoc(getattr(callbacks, name)))
+    kept = [row for row in rows if "=True" not in row["rest"] and (row["kind"] or "/" in row["tag"])]
+    found = {(row["tag"], row["kind"] or "scalar") for row in kept}
+    return {(tag, kind) for tag, kind in found if tag not in CONDITIONAL.get(name, ())}
+
+
+def written(folder, read_events):
+    """Return {kind: tags} over all event folders."""
+    found = {kind: set() for kind in KINDS}
+    configs = [path.read_text() for path in folder.rglob("projector_config.pbtxt")]
+    found["projector"] = set(re.findall(r'tensor_name: "(\w+):\d+"', "".join(configs)))
+    for events in {path.parent for path in folder.rglob("events.out.tfevents.*")}:
+        tags = read_events(events).Tags()
+        found["image"] |= set(tags["images"])
+        found["scalar"] |= set(tags["scalars"])
+        found["histogram"] |= set(tags["histograms"])
+        found["text"] |= {tag.removesuffix("/text_summary") for tag in tags["tensors"]}
+        found["pr_curve"] |= set(tags["tensors"])
+    return found
+
+
+def assert_kept(name, tags):
+    for tag, kind in promised(name):
+        pattern = re.sub(r"\b[A-Z]{3,}\b", "[^ ]+", tag)
+        assert any(re.fullmatch(pattern, one) for one in tags[kind]), (name, kind, tag, tags[kind])
+
+
+def train(kit, callbacks_by_name, folder):
+    torch.manual_seed(0)
+    if kit == "stock":
+        names, model = STOCK, Net()
+        runner = dl.SupervisedRunner(input_key="features", output_key="scores", target_key="targets", loss_key="loss")
+        options = {"loggers": {"tensorboard": dl.TensorboardLogger(str(folder))}}
+    else:
+        names, model, runner, options = OURS, Net("logits"), DictRunner(), {"logdir": str(folder)}
+    runner.train(
+        engine=Engine("cpu"),
+        model=model,
+        criterion=nn.CrossEntropyLoss(),
+        optimizer=torch.optim.SGD(model.parameters(), lr=0.01),
+        loaders=make_loaders(names),
+        callbacks=callbacks_by_name,
+        num_epochs=EPOCHS,
+        hparams={"lr": 0.01},
+        seed=1,
+        **options,
+    )
+    return runner
+
+
+@pytest.mark.parametrize("kit", ["stock", "ours"])
+@pytest.mark.parametrize("name", CALLBACKS)
+def test_it_runs_alone_and_writes_what_its_docstring_promises(name, kit, tmp_path, read_events):
+    callback = getattr(callbacks, name)(**arguments_of(name, STOCK if kit == "stock" else OURS))
+    runner = train(kit, {"one": callback}, tmp_path)
+    assert_kept(name, written(tmp_path, read_events))
+    if name == "Metrics":
+        assert "accuracy" in runner.loader_metrics
+
+
+@pytest.mark.parametrize("name", [name for name in CALLBACKS if name not in ("Metrics", "NonFiniteGuard")])
+def test_its_docstring_promises_at_least_one_tag(name):
+    assert promised(name)
+
+
+def test_all_of_them_run_together_from_a_config_of_catalyst(tmp_path, read_events):
+    config = {
+        "runner": {
+            "_target_": "catalyst.dl.SupervisedRunner",
+            "input_key": "features", "output_key": "scores", "target_key": "targets", "loss_key": "loss",
+            "model": {"_var_": "model", "_target_": "sweep_parts.Net"},
+        },
+        "run": [
+            {
+                "_call_": "train",
+                "engine": {"_target_": "assay.runner.Engine", "device": "cpu"},
+                "criterion": {"_target_": "torch.nn.CrossEntropyLoss"},
+                "optimizer": {
+                    "_target_": "torch.optim.SGD",
+                    "params": {"_var_": "model.parameters"},
+                    "lr": 0.01,
+                },
+                "loaders": {"_target_": "sweep_parts.make_stock_loaders", "_mode_": "call"},
+                "callbacks": {
+                    name: {"_target_": f"assay.callbacks.{name}", **arguments_of(name, STOCK)} for name in CALLBACKS
+                },
+                "loggers": {
+                    "tensorboard": {"_target_": "catalyst.dl.TensorboardLogger", "logdir": str(tmp_path / "logs")}
+                },
+                "num_epochs": EPOCHS,
+                "hparams": {"lr": 0.01},
+                "seed": 1,
+            }
+        ],
+    }  # fmt: skip
+    path = tmp_path / "config.yml"
+    path.write_text(yaml.safe_dump(config, sort_keys=False))
+    command = Path(sys.executable).with_name("catalyst-run")
+    folders = [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(folders)}
+    ran = subprocess.run(
+        [command, "-C", path], capture_output=True, text=True, env=environment, timeout=300, cwd=tmp_path
+    )
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    tags = written(tmp_path / "logs", read_events)
+    for name in CALLBACKS:
+        assert_kept(name, tags)
