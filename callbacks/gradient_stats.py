@@ -1,27 +1,30 @@
 """What the gradients do in every layer, epoch by epoch."""
 
 import logging
+import math
 from collections import deque
 from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 from catalyst import dl
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from .diagnostic import Diagnostic
 from .distributed import reduce_state
 from .drawings.gradient_stats import draw_flow, draw_map
 from .errors import UsageError, at_least_one
-from .gradient_watch import GradientWatch, trained_parameters
+from .gradient_watch import ClippedNorm, GradientWatch, trained_parameters
 from .host_copy import HostCopy
 from .measures import gradient_stats as measures
 from .unwrapped import raw_optimizers
 from .writer import Writer
 
-_SCALARS = ("min", "mean", "max", "norm")
+_SCALARS = ("min", "mean", "max", "std", "norm", "zeros")
 _MOST_NAMES = 8
 _SAYINGS = {
     "missing": "got no gradient",
@@ -37,30 +40,43 @@ _log = logging.getLogger("assay")
 class GradientStats(Diagnostic):
     """Shows the gradients of every parameter that an optimizer trains: where they vanish, explode, die or are missing.
 
-    They are taken when the optimizer steps: unscaled, of the whole accumulation, after the all-reduce, and clipped
-    where the runner clips. Only train loaders are looked at. An optimizer that computes gradients within its step
-    (LBFGS) shows those of the step before.
+    They are taken at the optimizer's step: unscaled, of the whole accumulation, after the all-reduce, and before
+    clipping where the runner lets them be seen then (``DictRunner``); elsewhere as the optimizer gets them. Only train
+    loaders are looked at. An optimizer that computes gradients within its step (LBFGS) shows those of the step before.
 
-    ================================== ======= ==============================================================
-    tag, in the train loader's folder  kind    step and content
-    ================================== ======= ==============================================================
-    ``gradients/map``                  image   epoch; parameters x epochs so far, log10 of the mean norm
-    ``gradients/flow``                 image   epoch; by depth: min, mean, max, std, norm, share of zeros
-    ``gradients/PARAMETER/min``        scalar  epoch; smallest value of all steps (``per_parameter=True``)
-    ``gradients/PARAMETER/mean``       scalar  epoch; mean over steps of the mean (``per_parameter=True``)
-    ``gradients/PARAMETER/max``        scalar  epoch; largest value of all steps (``per_parameter=True``)
-    ``gradients/PARAMETER/norm``       scalar  epoch; mean over steps of the L2 norm (``per_parameter=True``)
-    ================================== ======= ==============================================================
+    ==================================== ====== ================================================================
+    tag, in the train loader's folder    kind   step and content
+    ==================================== ====== ================================================================
+    ``gradients/map``                    image  epoch; parameters x epochs so far, log10 of the mean norm
+    ``gradients/flow``                   image  epoch; by depth: min, mean, max, std, norm, share of zeros; share of
+                                                non-finite values where there are any, and the update ratio where
+                                                asked for; with ``clip_grad_norm`` (``DictRunner``) the mean total
+                                                norm before and after clipping
+    ``gradients/PARAMETER/min``          scalar epoch; smallest value of all steps
+    ``gradients/PARAMETER/mean``         scalar epoch; mean over steps of the mean
+    ``gradients/PARAMETER/max``          scalar epoch; largest value of all steps
+    ``gradients/PARAMETER/std``          scalar epoch; mean over steps of the standard deviation
+    ``gradients/PARAMETER/norm``         scalar epoch; mean over steps of the L2 norm
+    ``gradients/PARAMETER/zeros``        scalar epoch; mean over steps of the share of zeros, 0 to 1
+    ``gradients/PARAMETER/non_finite``   scalar epoch; share of values that are NaN or infinite, 0 to 1, mean over
+                                                the broken steps where they were counted
+    ``gradients/PARAMETER/update_ratio`` scalar epoch; mean over steps of ||w_after - w_before|| / ||w_before||, at
+                                                least 0 (``update_ratio=True``); none while the weights are 0
+    ==================================== ====== ================================================================
 
-    Steps whose gradient holds NaN or infinite values are counted and marked, and left out of a parameter's numbers.
+    The scalars are written with ``per_parameter=True``; what is not known has none. Steps whose gradient holds NaN or
+    infinite values are counted and marked, and left out of a parameter's other numbers; such values are counted from
+    the second observed step on at which a parameter has some. The map goes on in a resumed run.
     What goes wrong is also logged by name (logger ``assay``), once for each new set of names.
 
     Nothing is read from the device within a step, except that a GPU waits where a sparse gradient is coalesced.
 
     Args:
         every_n_steps: observe the first of so many optimizer steps, counted in each epoch; 1: all of them.
-        per_parameter: whether to write scalars, four a parameter.
-        history_epochs: how many epochs the map shows, the last ones; it starts anew in a resumed run.
+        per_parameter: whether to write scalars, seven or eight a parameter.
+        update_ratio: whether to compare the weights before and behind each observed step, for which one copy of them
+            is kept on the device. A step that was skipped has the ratio 0.
+        history_epochs: how many epochs the map shows, the last ones.
         vanished_below: a norm below this share of the median norm has vanished.
         exploded_above: a norm above this multiple of the median norm, or of 1 where that is smaller, has exploded.
 
@@ -74,6 +90,7 @@ class GradientStats(Diagnostic):
         every_n_steps: int = 1,
         *,
         per_parameter: bool = False,
+        update_ratio: bool = False,
         history_epochs: int = 100,
         vanished_below: float = 1e-3,
         exploded_above: float = 1e3,
@@ -81,12 +98,14 @@ class GradientStats(Diagnostic):
         super().__init__()
         self.every_n_steps = at_least_one("every_n_steps", every_n_steps)
         self.per_parameter = per_parameter
+        self.update_ratio = update_ratio
         self.history_epochs = at_least_one("history_epochs", history_epochs)
         self.thresholds = _check_thresholds(vanished_below, exploded_above)
         self._start_anew()
 
     def _start_anew(self) -> None:
         self.watches_: list[GradientWatch] = []
+        self.clipped_: ClippedNorm | None = None
         self.hooks_: list[RemovableHandle] = []
         self.order_: list[str] = []
         self.suspects_: set[str] = set()
@@ -108,23 +127,33 @@ class GradientStats(Diagnostic):
             held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
             own = {name: parameter for name, parameter in parameters.items() if id(parameter) in held}
             if own:
-                watch = GradientWatch(own, self.every_n_steps, self.suspects_)
-                self.watches_.append(watch)
-                self.hooks_.append(optimizer.register_step_pre_hook(watch))
+                self._watch(runner, optimizer, own)
         self.order_ = list(parameters)
+
+    def _watch(self, runner: dl.IRunner, optimizer: Optimizer, parameters: Mapping[str, nn.Parameter]) -> None:
+        watch = GradientWatch(parameters, self.every_n_steps, self.suspects_, update_ratio=self.update_ratio)
+        before_clipping = getattr(runner, "register_gradient_hook", None)
+        self.hooks_.append((before_clipping or optimizer.register_step_pre_hook)(watch))
+        if before_clipping and runner.clip_grad_norm is not None and self.clipped_ is None:
+            # The runner's norm is that of all parameters, the same for each optimizer.
+            self.clipped_ = ClippedNorm(runner, watch)
+            self.hooks_.append(optimizer.register_step_pre_hook(self.clipped_))
+        if self.update_ratio:
+            self.hooks_.append(optimizer.register_step_post_hook(watch.compare))
+        self.watches_.append(watch)
 
     def observe(self, runner: dl.IRunner) -> None:
         """Do nothing: gradients are observed when the optimizer steps."""
 
     def report(self, runner: dl.IRunner, writer: Writer) -> None:
-        watches = self.watches_
+        watches, clipped = self.watches_, self.clipped_
         self._release()
         if not watches:
             return
-        names, summary = self._summarize(watches)
+        names, summary, norms = self._summarize(watches, clipped)
         self.suspects_.update(np.array(names)[summary["broken_steps"].numpy() > 0].tolist())
         step = runner.epoch_step
-        self._write_pictures(runner, writer, names, summary)
+        self._write_pictures(runner, writer, names, summary, norms)
         if self.per_parameter:
             writer.scalars(_scalars(names, summary), step)
         for kind, indices in measures.find_troubles(summary, **self.thresholds).items():
@@ -141,21 +170,53 @@ class GradientStats(Diagnostic):
     def _release(self) -> None:
         for hook in self.hooks_:
             hook.remove()
-        self.hooks_, self.watches_ = [], []
+        self.hooks_, self.watches_, self.clipped_ = [], [], None
 
-    def _summarize(self, watches: list[GradientWatch]) -> tuple[list[str], dict[str, Tensor]]:
-        """Return parameter names in the order of the model, and their statistics: one copy to the host."""
+    def state_dict(self) -> dict[str, Any]:
+        """Return what the next epoch's pictures and warnings depend on, in types that ``weights_only=True`` loads."""
+        return {
+            "history": {key: [[epoch, dict(norms)] for epoch, norms in past] for key, past in self.history_.items()},
+            "suspects": sorted(self.suspects_),
+            "said": [list(said) for said in sorted(self.said_)],
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from what ``state_dict`` returned."""
+        for key, past in state["history"].items():
+            epochs = ((epoch, dict(norms)) for epoch, norms in past)
+            self.history_[key] = deque(epochs, maxlen=self.history_epochs)
+        self.suspects_.update(state["suspects"])
+        self.said_ = {tuple(said) for said in state["said"]}
+
+    def _summarize(
+        self, watches: list[GradientWatch], clipped: ClippedNorm | None
+    ) -> tuple[list[str], dict[str, Tensor], list[float]]:
+        """Return parameter names in the order of the model, their statistics, and the total norm before and after.
+
+        One copy to the host; without clipping there are no total norms.
+        """
         states = [watch.measure.pack(reduce_state(watch.measure.state, watch.measure.reductions)) for watch in watches]
-        packed = HostCopy(torch.cat(states, dim=1)).read()
+        sums = [] if clipped is None else [reduce_state(clipped.state, clipped.reductions)["sums"]]
+        on_host = HostCopy(torch.cat([*(state.flatten() for state in states), *sums])).read()
         names = [name for watch in watches for name in watch.parameters]
+        parts = on_host.split([*(state.numel() for state in states), *(row.numel() for row in sums)])
+        packed = torch.cat([part.reshape(state.shape) for part, state in zip(parts, states, strict=False)], dim=1)
         order = sorted(range(len(names)), key=lambda index: self.order_.index(names[index]))
-        return [names[index] for index in order], measures.GradientStats.summarize(packed[:, order])
+        summary = measures.GradientStats.summarize(packed[:, order])
+        return [names[index] for index in order], summary, (parts[-1][:2] / parts[-1][2]).tolist() if sums else []
 
     def _write_pictures(
-        self, runner: dl.IRunner, writer: Writer, names: list[str], summary: Mapping[str, Tensor]
+        self,
+        runner: dl.IRunner,
+        writer: Writer,
+        names: list[str],
+        summary: Mapping[str, Tensor],
+        total_norms: list[float],
     ) -> None:
         step, key = runner.epoch_step, runner.loader_key
         arrays = {name: values.numpy() for name, values in summary.items()}
+        if not self.update_ratio:
+            del arrays["update_ratio"]
         norms = np.where(arrays["broken_steps"] > 0, np.inf, arrays["norm"])
         history = self.history_.setdefault(key, deque(maxlen=self.history_epochs))
         history.append((step, dict(zip(names, norms.tolist(), strict=True))))
@@ -163,8 +224,11 @@ class GradientStats(Diagnostic):
         table = np.array([[of.get(name, np.nan) for _, of in history] for name in names])
         steps = int((arrays["finite_steps"] + arrays["broken_steps"] + arrays["missing_steps"]).max())
         heading = f"gradients of {key}, epoch {step}, {steps} steps observed"
+        clipping = (
+            ["total norm before clipping {:.3g}, after {:.3g}, means".format(*total_norms)] if total_norms else []
+        )
         writer.image("gradients/map", partial(draw_map, table, names, epochs, [f"mean norm: {heading}"]), step)
-        writer.image("gradients/flow", partial(draw_flow, arrays, names, [heading]), step)
+        writer.image("gradients/flow", partial(draw_flow, arrays, names, [heading, *clipping]), step)
 
     def _say(self, writer: Writer, kind: str, names: list[str], when: str) -> None:
         if (kind, *names) in self.said_:
@@ -177,9 +241,12 @@ class GradientStats(Diagnostic):
 
 
 def _scalars(names: list[str], summary: Mapping[str, Tensor]) -> dict[str, float]:
-    rows = {kind: summary[kind].tolist() for kind in _SCALARS}
-    seen = [index for index, steps in enumerate(summary["finite_steps"].tolist()) if steps]
-    return {f"gradients/{names[index]}/{kind}": row[index] for index in seen for kind, row in rows.items()}
+    rows = {kind: summary[kind].tolist() for kind in (*_SCALARS, "non_finite", "update_ratio")}
+    observed = (summary["finite_steps"] + summary["broken_steps"]).tolist()
+    values = {
+        f"gradients/{name}/{kind}": row[i] for i, name in enumerate(names) if observed[i] for kind, row in rows.items()
+    }
+    return {tag: value for tag, value in values.items() if not math.isnan(value)}
 
 
 def _check_thresholds(vanished_below: float, exploded_above: float) -> dict[str, float]:

@@ -16,13 +16,12 @@ from .errors import unknown_name
 from .grad_cam import GradCAM
 from .gradient_stats import GradientStats
 from .keys import IMAGE_KEY, OUTPUT_KEY, SAMPLE_ID_KEY, TARGET_KEY
+from .levels import LEVELS
 from .metrics import Metrics
 from .optimizer_monitor import OptimizerMonitor
 from .pr_curves import PRCurves
 from .prediction_distribution import PredictionDistribution
 from .time_monitor import TimeMonitor
-
-LEVELS = ("full", "light", "off")
 
 
 def classification_diagnostics(
@@ -73,12 +72,10 @@ def classification_diagnostics(
     Raises:
         UsageError: an argument is out of range.
     """
-    seen: dict[str, Any] = {"image_key": image_key, "sample_id_key": sample_id_key, "mean": mean, "std": std}
-    named: dict[str, Any] = {
-        "task": task, "class_names": class_names, "ignore_index": ignore_index, "target_key": target_key
-    }  # fmt: skip
-    shown = {**named, **seen, "output_key": output_key}
-    counted = {**named, "num_classes": num_classes, "output_key": output_key}
+    named: dict[str, Any] = {"class_names": class_names, "ignore_index": ignore_index, "target_key": target_key}
+    inputs = {**named, "image_key": image_key, "sample_id_key": sample_id_key, "mean": mean, "std": std}
+    shown = {**inputs, "task": task, "output_key": output_key}
+    counted = {**named, "task": task, "num_classes": num_classes, "output_key": output_key}
     light = [
         BestWorstBatches(k_images=k_samples, **shown),
         ConfusionMatrix(**counted),
@@ -92,7 +89,7 @@ def classification_diagnostics(
         PredictionDistribution(**counted),
         PRCurves(**counted),
         GradientStats(gradients_every_n_steps),
-        AugmentationPreview(k_samples, **named, **seen),
+        AugmentationPreview(k_samples, **inputs),
     ]
     return _of_level(level, [Metrics(metrics, **counted)], light, full)
 
@@ -158,13 +155,12 @@ def detection_diagnostics(
         UsageError: an argument is out of range.
     """
     shown: dict[str, Any] = {
-        "task": "detection", "class_names": class_names, "mean": mean, "std": std,
+        "class_names": class_names, "mean": mean, "std": std,
         "image_key": image_key, "target_key": target_key, "sample_id_key": sample_id_key,
     }  # fmt: skip
     score = BoxF1(output_key, target_key, min_score, min_iou)
-    samples = BestWorstSamples(
-        score, minimize=False, k_samples=k_samples, output_key=output_key, min_score=min_score, min_iou=min_iou, **shown
-    )
+    boxes: dict[str, Any] = {"task": "detection", "output_key": output_key, "min_score": min_score, "min_iou": min_iou}
+    samples = BestWorstSamples(score, minimize=False, k_samples=k_samples, **boxes, **shown)
     full = [GradientStats(gradients_every_n_steps), AugmentationPreview(k_samples, **shown)]
     return _of_level(level, [], [samples, OptimizerMonitor(), TimeMonitor()], full)
 

@@ -19,7 +19,7 @@ import torchvision
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from assay.callbacks import BestWorstBatches, GradientStats, Metrics, OptimizerMonitor, TimeMonitor, UsageError
+from assay.callbacks import UsageError, classification_diagnostics
 from assay.runner import Augmented, Experiment
 
 ARCHIVE, FOLDER = "cifar-10-python.tar.gz", "cifar-10-batches-py"
@@ -64,13 +64,7 @@ class Cifar10(Experiment):
         return Cifar10Net(self.depth, num_classes=len(CLASS_NAMES))
 
     def get_callbacks(self) -> list[Any]:
-        return [
-            Metrics(["accuracy", "f1"], class_names=CLASS_NAMES),
-            BestWorstBatches(["loss", "accuracy"], [True, False], class_names=CLASS_NAMES, mean=MEAN, std=STD),
-            GradientStats(every_n_steps=10),
-            OptimizerMonitor(),
-            TimeMonitor(),
-        ]
+        return classification_diagnostics(self.diagnostics, class_names=CLASS_NAMES, mean=MEAN, std=STD)
 
 
 class Cifar10Net(nn.Module):

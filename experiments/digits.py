@@ -13,7 +13,7 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from assay.callbacks import BestWorstBatches, GradientStats, Metrics, OptimizerMonitor, TimeMonitor
+from assay.callbacks import classification_diagnostics
 from assay.runner import Augmented, Experiment
 
 CLASS_NAMES = [str(digit) for digit in range(10)]
@@ -46,13 +46,7 @@ class Digits(Experiment):
         return DigitNet(self.width)
 
     def get_callbacks(self) -> list[Any]:
-        return [
-            Metrics(["accuracy", "f1"], class_names=CLASS_NAMES),
-            BestWorstBatches(["loss", "accuracy"], [True, False], class_names=CLASS_NAMES, mean=MEAN, std=STD),
-            GradientStats(),
-            OptimizerMonitor(),
-            TimeMonitor(),
-        ]
+        return classification_diagnostics(self.diagnostics, class_names=CLASS_NAMES, mean=MEAN, std=STD)
 
 
 class DigitNet(nn.Module):

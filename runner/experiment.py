@@ -12,9 +12,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from assay.callbacks.errors import UsageError, unknown_name
 from assay.callbacks.keys import IMAGE_KEY
+from assay.callbacks.levels import LEVELS
 
 from .engine import DEVICES, PRECISIONS
-from .fields import NON_FINITE, Data, Machine, Optimization, Saving, Schedule, Training
+from .fields import NON_FINITE, Data, Diagnosing, Machine, Optimization, Saving, Schedule, Training
 from .losses import LossTerm
 from .monitor import parse_monitors
 from .optimizers import make_optimizer
@@ -47,7 +48,7 @@ _RANGES: dict[str, tuple[float, bool]] = {
 
 
 @dataclass(kw_only=True)
-class Experiment(Training, Optimization, Schedule, Data, Machine, Saving):
+class Experiment(Training, Optimization, Schedule, Data, Machine, Saving, Diagnosing):
     """Base of all experiments.
 
     An experiment is a dataclass: its fields, with a docstring each, become flags, YAML and help. It says what to
@@ -71,6 +72,7 @@ class Experiment(Training, Optimization, Schedule, Data, Machine, Saving):
             ("precision", PRECISIONS),
             ("scheduler", SCHEDULERS),
             ("non_finite", NON_FINITE),
+            ("diagnostics", LEVELS),
         ):
             if getattr(self, name).replace("_", "-") not in choices:
                 raise unknown_name(name, getattr(self, name), choices)
@@ -130,7 +132,11 @@ class Experiment(Training, Optimization, Schedule, Data, Machine, Saving):
         return steps_by(self.scheduler)
 
     def get_callbacks(self) -> list[dl.Callback]:
-        """Return metrics and diagnostics; checkpoints, logs and progress are there anyway."""
+        """Return metrics and diagnostics, as many as the field ``diagnostics`` asks for.
+
+        ``classification_diagnostics`` and its like return a list that fits a task. Checkpoints, logs, progress,
+        hyper-parameters and the guard against NaN are there anyway.
+        """
         return []
 
     def make_loader(self, dataset: Dataset[Any], *, shuffle: bool = False) -> DataLoader[Any]:

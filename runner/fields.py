@@ -104,4 +104,12 @@ class Saving:
     """How often metrics of a batch are logged; 0: never."""
 
 
-GROUPS = (Training, Optimization, Schedule, Data, Machine, Saving)
+@dataclass(kw_only=True)
+class Diagnosing:
+    """Diagnostics."""
+
+    diagnostics: Literal["full", "light", "off"] = "full"
+    """What TensorBoard shows of the model; off: metrics alone."""
+
+
+GROUPS = (Training, Optimization, Schedule, Data, Machine, Saving, Diagnosing)

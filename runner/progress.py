@@ -3,7 +3,7 @@
 import math
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from catalyst import dl
@@ -17,23 +17,32 @@ class Progress(dl.Callback):
     """Shows a bar with epoch, loader, time left and loss, and prints one line at the end of each epoch.
 
     The bar is drawn only where stderr is a terminal. It refreshes by time: the loss is read from the device a few
-    times a second at the most, and by then it has arrived, so that no step waits for it.
+    times a second at the most, and by then it has arrived, so that no step waits for it. The line holds the metrics
+    that each batch has too, and those that are asked for; what diagnostics add is in the logs.
 
     Args:
+        metrics: more metrics for the line, as ``LOADER/METRIC``.
         refresh_s: seconds between two refreshes of the bar.
         show_bar: whether to draw the bar; by default where stderr is a terminal.
         clock: returns seconds.
     """
 
     def __init__(
-        self, *, refresh_s: float = 0.25, show_bar: bool | None = None, clock: Callable[[], float] = time.monotonic
+        self,
+        *,
+        metrics: Collection[str] = (),
+        refresh_s: float = 0.25,
+        show_bar: bool | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ):
         super().__init__(order=dl.CallbackOrder.External + 1)
+        self.metrics = frozenset(metrics)
         self.refresh_s = refresh_s
         self.show_bar = sys.stderr.isatty() if show_bar is None else show_bar
         self.clock = clock
         self.bar_: tqdm[Any] | None = None
         self.loss_: HostCopy | None = None
+        self.of_batches_: dict[str, frozenset[str]] = {}
 
     def on_epoch_start(self, runner: dl.IRunner) -> None:
         self.epoch_began_ = self.clock()
@@ -62,12 +71,25 @@ class Progress(dl.Callback):
 
     def on_loader_end(self, runner: dl.IRunner) -> None:
         self._close()
+        self.of_batches_[runner.loader_key] = frozenset(runner.batch_metrics)
 
     def on_epoch_end(self, runner: dl.IRunner) -> None:
         if runner.engine.is_main_process:
             seconds = self.clock() - self.epoch_began_
-            print(epoch_line(runner.epoch_step, runner.num_epochs, runner.history[runner.epoch_step], seconds))
+            metrics = self.shown(runner.history[runner.epoch_step])
+            print(epoch_line(runner.epoch_step, runner.num_epochs, metrics, seconds))
             sys.stdout.flush()
+
+    def shown(self, metrics: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float]]:
+        """Return those of an epoch's metrics that are shown, by loader."""
+        return {
+            loader: {name: value for name, value in of.items() if self._shows(loader, name)}
+            for loader, of in metrics.items()
+        }
+
+    def _shows(self, loader: str, name: str) -> bool:
+        of_batches = self.of_batches_.get(loader)
+        return of_batches is None or name in of_batches or f"{loader}/{name}" in self.metrics
 
     def on_exception(self, runner: dl.IRunner) -> None:
         self._close()

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 
 from assay.callbacks.distributed import gather_objects
 from assay.callbacks.errors import UsageError, listing
+from assay.callbacks.hparams import HParams
 from assay.callbacks.non_finite_guard import NonFiniteGuard
 
 from .catalog import label
@@ -97,7 +98,7 @@ def summary(runner: DictRunner, monitors: list[Monitor], folder: Path) -> str:
     if best is None:
         lines.append(f"no best epoch: {monitors[0].name} was never finite")
     else:
-        metrics = runner.history[best]
+        metrics = runner.callbacks["progress"].shown(runner.history[best])
         values = [f"{key}/{name} {value:.4f}" for key, of in metrics.items() for name, value in of.items()]
         lines.append(f"best epoch: {best} by {monitors[0].name} ({', '.join(values)})")
     lines.append(f"run folder: {folder}")
@@ -147,10 +148,12 @@ def _run(
     callbacks: dict[str, Any] = {str(i): callback for i, callback in enumerate(experiment.get_callbacks())}
     extra = {"experiment": name, "config": fields}
     callbacks["checkpoints"] = Checkpoints(folder / "checkpoints", monitors, top_k=experiment.top_k, extra=extra)
-    callbacks["progress"] = Progress()
+    callbacks["progress"] = Progress(metrics=[monitor.name for monitor in monitors])
     given = any(isinstance(callback, NonFiniteGuard) for callback in callbacks.values())
     if experiment.non_finite != "off" and not given:
         callbacks["non_finite"] = NonFiniteGuard(experiment.non_finite)
+    if not any(isinstance(callback, HParams) for callback in callbacks.values()):
+        callbacks["hparams"] = HParams([it.name for it in monitors], [it.minimize for it in monitors])
     if experiment.patience is not None:
         callbacks["early_stopping"] = EarlyStopping(monitors[0], experiment.patience)
     runner = DictRunner(

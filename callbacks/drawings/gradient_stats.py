@@ -18,6 +18,8 @@ _PAPER: Colour = (255, 255, 255)
 _LINES: Colour = (225, 225, 225)
 _BLUE: Colour = (40, 90, 200)
 _PALE_BLUE: Colour = (160, 190, 240)
+_PALE_GREEN: Colour = (214, 240, 214)
+_HEALTHY_RATIOS = (3e-4, 3e-3)
 _GAP = 12
 _LINE = 18
 _TITLE_SIZE = 15
@@ -59,25 +61,34 @@ def draw_flow(stats: Mapping[str, np.ndarray], names: Sequence[str], title: Sequ
     """Draw how large the gradients are by depth: their range on a symmetric log scale, norm, and share of zeros.
 
     Args:
-        stats: ``min``, ``mean``, ``max``, ``std``, ``norm``, ``zeros`` (NaN where there was no gradient) and
-            ``broken_steps``, [P] each.
+        stats: ``min``, ``mean``, ``max``, ``std``, ``norm``, ``zeros`` (NaN where there was no gradient),
+            ``broken_steps`` and ``non_finite`` (share of such values in broken steps, NaN where it is not known), [P]
+            each; optionally ``update_ratio`` (NaN where there is none). The last two have a panel where they apply.
         names: of the P parameters, P at least 1.
         title: lines above.
 
     Returns:
         [H, W, 3], uint8, RGB.
     """
-    sheet = _Sheet(names, title, [380, 220, 70])
-    _draw_ranges(sheet, sheet.lefts[0], 380, stats)
-    _draw_norms(sheet, sheet.lefts[1], 220, stats["norm"])
-    sheet.text((sheet.lefts[2], sheet.top - 6), "zeros, 0 to 100%", anchor="ls")
-    for index in range(len(names)):
-        if not np.isfinite(stats["norm"][index]):
-            sheet.bar(index, sheet.lefts[0], sheet.lefts[0] + 380, MISSING)
-        elif stats["zeros"][index] > 0:
-            sheet.bar(index, sheet.lefts[2], sheet.lefts[2] + 70 * stats["zeros"][index], ZERO)
-        if stats["broken_steps"][index] > 0:
-            sheet.bar(index, sheet.lefts[0] - 6, sheet.lefts[0] - 2, BROKEN)
+    broken = stats["broken_steps"] > 0
+    widths = {"range": 380, "norm": 220, "zeros": 70}
+    if broken.any():
+        widths["non_finite"] = 120
+    if "update_ratio" in stats:
+        widths["update_ratio"] = 160
+    sheet = _Sheet(names, title, list(widths.values()))
+    lefts = dict(zip(widths, sheet.lefts, strict=True))
+    _draw_ranges(sheet, lefts["range"], 380, stats)
+    _draw_norms(sheet, lefts["norm"], 220, stats["norm"])
+    _draw_zeros(sheet, lefts["zeros"], 70, stats["zeros"])
+    for index in np.flatnonzero(~np.isfinite(stats["norm"])):
+        sheet.bar(index, lefts["range"], lefts["range"] + 380, MISSING)
+    for index in np.flatnonzero(broken):
+        sheet.bar(index, lefts["range"] - 6, lefts["range"] - 2, BROKEN)
+    if "non_finite" in lefts:
+        _draw_non_finite(sheet, lefts["non_finite"], 70, np.where(broken, stats["non_finite"], 0.0))
+    if "update_ratio" in lefts:
+        _draw_update_ratios(sheet, lefts["update_ratio"], 160, stats["update_ratio"])
     shown = [("min to max", _PALE_BLUE), ("mean ± std", _BLUE), ("mean", RED), _LEGEND[0]]
     sheet.legend([*shown, ("some steps NaN or infinite", BROKEN)])
     return np.array(sheet.canvas)
@@ -110,8 +121,8 @@ class _Sheet:
     def text(self, place: tuple[float, float], text: str, anchor: str = "la") -> None:
         self.ink.text(place, text, fill=_INK, font=_font(_TEXT_SIZE), anchor=anchor)
 
-    def bar(self, index: int, start: float, end: float, colour: Colour) -> None:
-        top = self.top + index * self.row
+    def bar(self, index: int | np.integer, start: float, end: float, colour: Colour) -> None:
+        top = self.top + int(index) * self.row
         self.ink.rectangle((round(start), top + 1, max(round(end), round(start) + 1), top + self.row - 2), fill=colour)
 
     def axis(self, left: float, text: str) -> None:
@@ -169,6 +180,38 @@ def _draw_norms(sheet: _Sheet, left: float, width: int, norms: np.ndarray) -> No
         if np.isfinite(norm) and norm > 0:
             share = float(np.clip((math.log10(norm) - low) / (high - low), 0.01, 1))
         sheet.bar(index, left, left + max(width * share, 3), tuple(colours[index].tolist()))
+
+
+def _draw_zeros(sheet: _Sheet, left: float, width: int, shares: np.ndarray) -> None:
+    sheet.text((left, sheet.top - 6), "zeros, 0 to 100%", anchor="ls")
+    for index in np.flatnonzero(shares > 0):
+        sheet.bar(index, left, left + width * shares[index], ZERO)
+
+
+def _draw_non_finite(sheet: _Sheet, left: float, width: int, shares: np.ndarray) -> None:
+    """Draw the shares as bars, and as text where the rows have room for it; NaN is a share that is not known."""
+    sheet.text((left, sheet.top - 6), "NaN or infinite, share", anchor="ls")
+    for index in np.flatnonzero(shares != 0):
+        share = shares[index]
+        if share > 0:
+            sheet.bar(index, left, left + width * share, BROKEN)
+        if sheet.row >= _TEXT_SIZE + 3:
+            middle = sheet.top + (index + 0.5) * sheet.row
+            text = "not counted" if math.isnan(share) else "<0.1%" if share < 1e-3 else f"{share:.1%}"
+            sheet.text((left if math.isnan(share) else left + width * share + 5, middle), text, anchor="lm")
+
+
+def _draw_update_ratios(sheet: _Sheet, left: float, width: int, ratios: np.ndarray) -> None:
+    low, high = _decades(np.append(ratios, _HEALTHY_RATIOS))
+    ends = [left + width * (math.log10(ratio) - low) / (high - low) for ratio in _HEALTHY_RATIOS]
+    sheet.ink.rectangle((round(ends[0]), sheet.top, round(ends[1]), sheet.bottom), fill=_PALE_GREEN)
+    sheet.text((left, sheet.top - 6), "update / weight (log)", anchor="ls")
+    for decade in range(high, low - 1, -max(1, math.ceil((high - low) / 4))):
+        sheet.axis(left + width * (decade - low) / (high - low), f"1e{decade}")
+    for index in np.flatnonzero(np.isfinite(ratios)):
+        share = (math.log10(ratios[index]) - low) / (high - low) if ratios[index] > 0 else 0.0
+        place = left + width * min(max(share, 0.0), 1.0)
+        sheet.bar(index, place - 2, place + 2, _BLUE if ratios[index] > 0 else ZERO)
 
 
 def _draw_scale(sheet: _Sheet, left: float, low: int, high: int) -> None:

@@ -1,18 +1,22 @@
 """What the gradient of each parameter was over an epoch, counted without reading the device."""
 
 from collections.abc import Collection, Mapping, Sequence
+from itertools import chain, islice
 
 import torch
 from torch import Tensor
 
 _HALF_TYPES = (torch.float16, torch.bfloat16)
+_SMALL = 16384  # up to here it is cheaper to copy gradients of one size together than to reduce each by itself
+_PIECE = 1 << 18
 
 
 class GradientStats:
     """Statistics of the gradients of several parameters over the steps they were observed at.
 
     Each gradient is read four times a step: for its extremes, its sum, its norm and its zeros. The standard deviation
-    follows from norm and mean, in float64: it is good to about 3e-4 of the root mean square.
+    follows from norm and mean, in float64: it is good to about 3e-4 of the root mean square. Small gradients of one
+    size are reduced together.
 
     A step counts for a parameter by what its gradient was: *finite* (every value is), *broken* (some value is NaN or
     infinite) or *missing* (None). All statistics are of the finite steps; broken and missing ones are counted beside
@@ -26,8 +30,8 @@ class GradientStats:
     reductions = {
         "min": "min",
         "max": "max",
-        **dict.fromkeys(("mean", "std", "norm", "zeros", "non_finite"), "sum"),
-        **dict.fromkeys(("finite_steps", "broken_steps", "counted_steps", "missing_steps"), "sum"),
+        **dict.fromkeys(("mean", "std", "norm", "zeros", "non_finite", "update_ratio"), "sum"),
+        **dict.fromkeys(("finite_steps", "broken_steps", "counted_steps", "missing_steps", "ratio_steps"), "sum"),
     }
 
     def __init__(self, sizes: Sequence[int], device: torch.device | str = "cpu"):
@@ -37,6 +41,13 @@ class GradientStats:
         self.state["max"] -= torch.inf
         self._zero = torch.zeros((), device=device)
         self._one = torch.ones((), device=device)
+        self._large = [index for index, size in enumerate(sizes) if size > _SMALL]
+        self._groups: dict[int, list[int]] = {}
+        for index, size in enumerate(sizes):
+            if size <= _SMALL:
+                self._groups.setdefault(size, []).append(index)
+        order = [*chain(*self._groups.values()), *self._large]
+        self._places = torch.tensor(sorted(range(len(order)), key=order.__getitem__), device=device)
 
     @torch.no_grad()
     def update(
@@ -51,13 +62,10 @@ class GradientStats:
                 which takes another pass over their gradients.
             scale: what the gradients were multiplied by (by a ``GradScaler``), of one element; None: by nothing.
         """
-        values = [self._zero.reshape(1) if gradient is None else _values(gradient) for gradient in gradients]
-        extremes = [torch.aminmax(value) for value in values]
-        divisor = 1.0 if scale is None else scale.to(torch.float64)
-        low, high = (_row([pair[end] for pair in extremes]) / divisor for end in (0, 1))
-        mean = _row([value.sum(dtype=_wide(value)) for value in values]) / self.sizes / divisor
-        norm = _row(_norms(values)) / divisor
-        nonzero = _row([torch.count_nonzero(value) for value in values])
+        low, high, total, norm, nonzero = self._reduce(gradients)
+        if scale is not None:
+            low, high, total, norm = (row / scale.to(torch.float64) for row in (low, high, total, norm))
+        mean = total / self.sizes
         present = self._mask([gradient is not None for gradient in gradients])
         finite = present & low.isfinite() & high.isfinite()
         self._add("mean", mean, finite)
@@ -69,7 +77,21 @@ class GradientStats:
         for name, steps in (("finite", finite), ("broken", present & ~finite), ("missing", ~present)):
             self.state[f"{name}_steps"] += steps
         if suspects:
-            self._count_non_finite(values, suspects, present & ~finite)
+            self._count_non_finite(gradients, suspects, present & ~finite)
+
+    @torch.no_grad()
+    def update_ratio(self, before: Sequence[Tensor], after: Sequence[Tensor]) -> None:
+        """Add how far one step moved the weights, relative to their norm; a step from norm 0 has no ratio.
+
+        Args:
+            before: the weights before the step, one a parameter; overwritten with the difference.
+            after: the weights behind it.
+        """
+        old = _row(_norms(before))
+        torch._foreach_sub_(list(before), list(after))
+        ratio = _row(_norms(before)) / old
+        self._add("update_ratio", ratio, ratio.isfinite())
+        self.state["ratio_steps"] += ratio.isfinite()
 
     def pack(self, state: Mapping[str, Tensor] | None = None) -> Tensor:
         """Return all of the state, or of a reduced one, as one tensor [len(reductions), P], for ``summarize``."""
@@ -85,7 +107,7 @@ class GradientStats:
             of values that are zero): all NaN without a finite step. ``non_finite``: the mean share of values that are
             NaN or infinite, over the broken steps at which the parameter was a suspect; NaN where there were none but
             broken ones, 0 where no step was broken. ``finite_steps``, ``broken_steps``, ``counted_steps`` (broken
-            ones of a suspect), ``missing_steps``: their numbers.
+            ones of a suspect), ``missing_steps``, ``ratio_steps``: their numbers.
         """
         state = dict(zip(cls.reductions, packed.unbind(), strict=True))
         finite, broken = state["finite_steps"], state["broken_steps"]
@@ -94,7 +116,28 @@ class GradientStats:
         for name in ("min", "max"):
             state[name] = torch.where(finite > 0, state[name], torch.nan)
         state["non_finite"] = torch.where(broken > 0, state["non_finite"] / state["counted_steps"], 0.0)
+        state["update_ratio"] = state["update_ratio"] / state["ratio_steps"]
         return state
+
+    def _reduce(self, gradients: Sequence[Tensor | None]) -> tuple[Tensor, ...]:
+        """Return minimum, maximum, sum, norm and number of non-zeros of each gradient, [P] each."""
+        columns: list[tuple[Tensor, ...]] = []
+        for size, indices in self._groups.items():
+            rows = torch.stack([self._flat(gradients[index], size) for index in indices])
+            rows = rows.to(_wide(rows))
+            norms = torch.linalg.vector_norm(rows, dim=1)
+            columns.append((*rows.aminmax(dim=1), rows.sum(dim=1), norms, rows.count_nonzero(dim=1)))
+        values = [_values(gradients[index], self._zero) for index in self._large]
+        for value, norm in zip(values, _norms(values), strict=True):
+            numbers = (*torch.aminmax(value), value.sum(dtype=_wide(value)), norm, torch.count_nonzero(value))
+            columns.append(tuple(number.reshape(1) for number in numbers))
+        rows_of = (torch.cat(row).to(torch.float64) for row in zip(*columns, strict=True))
+        return tuple(torch.stack(list(rows_of)).index_select(1, self._places).unbind())
+
+    def _flat(self, gradient: Tensor | None, size: int) -> Tensor:
+        if gradient is None:
+            return self._zero.expand(size)
+        return (gradient.to_dense() if gradient.is_sparse else gradient).reshape(-1)
 
     def _add(self, name: str, row: Tensor, counts: Tensor) -> None:
         self.state[name] += torch.where(counts, row, 0.0)
@@ -103,9 +146,11 @@ class GradientStats:
         # Built from numbers that are on the device already: a mask made on the host would have to be copied there.
         return torch.stack([self._one if flag else self._zero for flag in flags]) > 0
 
-    def _count_non_finite(self, values: Sequence[Tensor], suspects: Collection[int], broken: Tensor) -> None:
-        counts = [(~value.isfinite()).sum() if index in suspects else self._zero for index, value in enumerate(values)]
-        counted = broken & self._mask([index in suspects for index in range(len(values))])
+    def _count_non_finite(self, gradients: Sequence[Tensor | None], suspects: Collection[int], broken: Tensor) -> None:
+        counts = [self._zero] * len(gradients)
+        for index in suspects:
+            counts[index] = (~_values(gradients[index], self._zero).isfinite()).sum()
+        counted = broken & self._mask([index in suspects for index in range(len(gradients))])
         self._add("non_finite", _row(counts) / self.sizes, counted)
         self.state["counted_steps"] += counted
 
@@ -134,8 +179,10 @@ def find_troubles(
     return {kind: mask.nonzero().flatten().tolist() for kind, mask in troubles.items() if mask.any()}
 
 
-def _values(gradient: Tensor) -> Tensor:
+def _values(gradient: Tensor | None, zero: Tensor) -> Tensor:
     """Return values with the extremes, sum, norm and number of non-zeros of the gradient."""
+    if gradient is None:
+        return zero.reshape(1)
     if not gradient.is_sparse:
         return gradient
     values = gradient.coalesce().values().flatten()
@@ -148,22 +195,26 @@ def _wide(value: Tensor) -> torch.dtype:
 
 
 def _norms(values: Sequence[Tensor]) -> list[Tensor]:
+    """Return the norm of each; those of one type by one call."""
     by_type: dict[torch.dtype, list[int]] = {}
     for index, value in enumerate(values):
         by_type.setdefault(value.dtype, []).append(index)
     norms: dict[int, Tensor] = {}
     for indices in by_type.values():
-        group = [_row_norms(values[index]) for index in indices]
-        norms.update(zip(indices, torch._foreach_norm(group, 2.0, dtype=_wide(group[0])), strict=True))
+        pieces = [_pieces(values[index]) for index in indices]
+        found = iter(torch._foreach_norm(list(chain(*pieces)), 2.0, dtype=_wide(pieces[0][0])))
+        for index, parts in zip(indices, pieces, strict=True):
+            of_parts = list(islice(found, len(parts)))
+            norms[index] = of_parts[0] if len(parts) == 1 else torch.linalg.vector_norm(torch.stack(of_parts))
     return [norms[index] for index in range(len(values))]
 
 
-def _row_norms(value: Tensor) -> Tensor:
-    """Return values of the same norm: on a CPU those of its rows, as float32 loses 4e-4 over ten million values."""
-    if value.is_cuda or value.ndim < 2:
-        return value
-    norms: Tensor = torch.linalg.vector_norm(value, dim=tuple(range(1, value.ndim)), dtype=_wide(value))
-    return norms
+def _pieces(value: Tensor) -> Sequence[Tensor]:
+    """Return what to take norms of: on a CPU pieces of large values, as float32 loses 4e-4 over ten million."""
+    if value.is_cuda or value.numel() <= _PIECE:
+        return (value,)
+    pieces: Sequence[Tensor] = value.split(max(1, _PIECE * len(value) // value.numel()))
+    return pieces
 
 
 def _row(numbers: Sequence[Tensor]) -> Tensor:

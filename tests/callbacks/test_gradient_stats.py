@@ -91,11 +91,12 @@ def loader(batch_size=4, order=("image", "target")):
     return DataLoader(items, batch_size=batch_size)
 
 
-def run_ours(folder, callbacks, optimizer=Recording, *, batch_size=4, accumulate_steps=1, epochs=1, model=None):
+def run_ours(folder, callbacks, optimizer=Recording, *, batch_size=4, epochs=1, model=None, resume=None, **options):
     torch.manual_seed(0)
     model = model or Net("logits")
     optimizer = optimizer(model)
-    DictRunner(accumulate_steps=accumulate_steps).train(
+    runner = DictRunner(**options)
+    runner.train(
         engine=Engine("cpu"),
         model=model,
         criterion=nn.CrossEntropyLoss(),
@@ -104,7 +105,9 @@ def run_ours(folder, callbacks, optimizer=Recording, *, batch_size=4, accumulate
         callbacks=callbacks,
         num_epochs=epochs,
         logdir=str(folder),
+        resume=resume,
     )
+    assert not runner._gradient_hooks
     return optimizer
 
 
@@ -142,6 +145,8 @@ def expected_of(steps):
         "mean": np.mean([step.mean() for step in steps]),
         "max": max(step.max() for step in steps),
         "norm": np.mean([np.linalg.norm(step.ravel()) for step in steps]),
+        "std": np.mean([step.std() for step in steps]),
+        "zeros": np.mean([(step == 0).mean() for step in steps]),
     }
 
 
@@ -152,7 +157,8 @@ def check(found, seen, epochs, pick=slice(None)):
             expected = expected_of(seen[name][epoch * each : (epoch + 1) * each][pick])
             for kind, value in expected.items():
                 number = found[f"gradients/{name}/{kind}"][epoch + 1]
-                assert number == pytest.approx(value, rel=1e-6, abs=1e-6 * expected["norm"]), (name, kind, epoch)
+                room = {"std": 1e-3, "zeros": 1e-6}.get(kind, 1e-6) * (expected["norm"] or 1.0)
+                assert number == pytest.approx(value, rel=1e-6, abs=room), (name, kind, epoch)
 
 
 @pytest.mark.parametrize("run", [run_ours, run_stock])
@@ -163,6 +169,98 @@ def test_numbers_equal_a_plain_loop_over_the_gradients_of_each_step(tmp_path, re
     check(found, optimizer.seen, 2, slice(None, None, every))
     assert {tag.split("/")[1] for tag in found} == set(SEEN)  # each once; none of frozen, empty or unused ones
     assert not events_of(read_events, tmp_path, "valid").Tags()["images"]
+
+
+def total_norms(optimizer):
+    """Return the total norm of each step's gradients, as the optimizer got them."""
+    steps = zip(*(optimizer.seen[name] for name in SEEN), strict=True)
+    return [np.sqrt(sum((gradient**2).sum() for gradient in step)) for step in steps]
+
+
+def still(model):
+    return Still(model)
+
+
+def test_gradients_are_those_before_clipping_in_our_runner_and_both_total_norms_are_known(tmp_path, read_events):
+    free = run_ours(tmp_path / "free", [GradientStats(per_parameter=True)], still)
+    AcceleratorState._reset_state(True)
+    stats = Summarizing(per_parameter=True)
+    clipped = run_ours(tmp_path / "clipped", [stats], still, clip_grad_norm=0.01)
+    assert total_norms(clipped) == pytest.approx([0.01] * 8, rel=1e-3)
+    check(scalars(events_of(read_events, tmp_path / "clipped")), free.seen, 1)
+    assert stats.kept[2] == pytest.approx([np.mean(total_norms(free)), 0.01], rel=1e-5)
+
+
+def test_clipping_by_value_comes_after_the_observation(tmp_path, read_events):
+    free = run_ours(tmp_path / "free", [GradientStats()], still)
+    AcceleratorState._reset_state(True)
+    stats = Summarizing(per_parameter=True)
+    run_ours(tmp_path / "clipped", [stats], still, clip_grad_value=1e-4)
+    check(scalars(events_of(read_events, tmp_path / "clipped")), free.seen, 1)
+    assert stats.kept[2] == []
+
+
+class Moving(Recording):
+    """Keeps how far each step moved each parameter, relative to its norm."""
+
+    def __init__(self, model):
+        super().__init__(model)
+        self.ratios = {name: [] for name in self.by_name}
+        self.register_step_pre_hook(self.before_step)
+        self.register_step_post_hook(self.after_step)
+
+    def before_step(self, *_):
+        self.before = {name: parameter.detach().double().clone() for name, parameter in self.by_name.items()}
+
+    def after_step(self, *_):
+        for name, parameter in self.by_name.items():
+            moved = (parameter.detach().double() - self.before[name]).norm()
+            self.ratios[name].append((moved / self.before[name].norm()).item())
+
+
+@pytest.mark.parametrize("run", [run_ours, run_stock])
+@pytest.mark.parametrize("every", [1, 3])
+def test_update_ratios_equal_a_plain_loop_over_the_weights(tmp_path, read_events, run, every):
+    optimizer = run(tmp_path, [GradientStats(every, per_parameter=True, update_ratio=True)], Moving, epochs=2)
+    found = scalars(events_of(read_events, tmp_path))
+    for name in SEEN:
+        for epoch in range(2):
+            expected = np.mean(optimizer.ratios[name][epoch * 8 : epoch * 8 + 8][::every])
+            assert found[f"gradients/{name}/update_ratio"][epoch + 1] == pytest.approx(expected, rel=1e-3), name
+
+
+def test_weights_of_norm_zero_have_no_update_ratio(tmp_path, read_events):
+    model = Net("logits")
+    nn.init.zeros_(model.last.bias)
+    stats = GradientStats(100, per_parameter=True, update_ratio=True)  # the first step alone
+    run_ours(tmp_path, [stats], model=model)
+    found = scalars(events_of(read_events, tmp_path))
+    assert "gradients/last.bias/update_ratio" not in found and "gradients/last.bias/norm" in found
+    assert found["gradients/last.weight/update_ratio"][1] > 0
+
+
+def test_without_being_asked_for_there_are_no_update_ratios(tmp_path, read_events):
+    run_ours(tmp_path, [GradientStats(per_parameter=True)])
+    assert not [tag for tag in scalars(events_of(read_events, tmp_path)) if tag.endswith("update_ratio")]
+
+
+def test_a_resumed_run_shows_the_map_of_a_straight_one_and_repeats_no_warning(tmp_path, read_events, caplog):
+    straight, resumed = GradientStats(), GradientStats()
+    run_ours(tmp_path / "straight", [straight], epochs=4)
+    AcceleratorState._reset_state(True)
+    run_ours(tmp_path / "halves", [GradientStats()], epochs=2)
+    AcceleratorState._reset_state(True)
+    caplog.clear()
+    run_ours(tmp_path / "halves", [resumed], epochs=4, resume=str(tmp_path / "halves"))
+    assert [epoch for epoch, _ in resumed.history_["train"]] == [1, 2, 3, 4]
+    # As text, in which NaN equals NaN.
+    assert repr(resumed.state_dict()) == repr(straight.state_dict())
+    assert "got no gradient" not in caplog.text
+    pictures = [
+        events_of(read_events, tmp_path / name).Images("gradients/map")[-1].encoded_image_string
+        for name in ("straight", "halves")
+    ]
+    assert pictures[0] == pictures[1]
 
 
 def test_accumulation_of_4_times_4_equals_1_times_16(tmp_path, read_events):
@@ -202,9 +300,12 @@ def poison(step, parameters):
 
 def test_nan_and_infinity_are_counted_from_the_second_time_on_and_named(tmp_path, read_events, caplog):
     stats = Summarizing(per_parameter=True)
-    optimizer = run_ours(tmp_path, [stats], lambda model: Still(model, tamper=poison))
-    check(scalars(events_of(read_events, tmp_path)), optimizer.seen, 1)
-    names, summary = stats.kept
+    optimizer = run_stock(tmp_path, [stats], lambda model: Still(model, tamper=poison))
+    found = scalars(events_of(read_events, tmp_path))
+    check(found, optimizer.seen, 1)
+    assert found["gradients/first.weight/non_finite"][1] == pytest.approx(16 / 128)
+    assert found["gradients/first.bias/non_finite"][1] == 0
+    names, summary, _ = stats.kept
     first = names.index("first.weight")
     assert summary["broken_steps"][first] == 2
     assert summary["non_finite"][first] == pytest.approx(16 / 128)  # of step 2: of step 1 it is known too late
@@ -212,8 +313,8 @@ def test_nan_and_infinity_are_counted_from_the_second_time_on_and_named(tmp_path
 
 
 class Summarizing(GradientStats):
-    def _summarize(self, watches):
-        self.kept = super()._summarize(watches)
+    def _summarize(self, *args):
+        self.kept = super()._summarize(*args)
         return self.kept
 
 
@@ -223,7 +324,7 @@ def test_what_goes_wrong_is_logged_once_for_each_set_of_names(tmp_path, caplog, 
             parameters["last.bias"].grad.zero_()
 
     with caplog.at_level(logging.WARNING, logger="assay"):
-        run_ours(tmp_path, [GradientStats()], lambda model: Recording(model, tamper=die), epochs=4)
+        run_stock(tmp_path, [GradientStats()], lambda model: Recording(model, tamper=die), epochs=4)
     said = [record.getMessage() for record in caplog.records if record.name == "assay"]
     assert said == [
         "gradients, train epoch 1: 2 got no gradient: unused.weight, unused.bias",
@@ -237,7 +338,7 @@ def test_names_are_listed_up_to_eight(tmp_path, caplog):
         for name in SEEN[:3]:
             parameters[name].grad *= 1e-9
 
-    run_ours(tmp_path, [GradientStats()], lambda model: Recording(model, tamper=vanish))
+    run_stock(tmp_path, [GradientStats()], lambda model: Recording(model, tamper=vanish))
     assert "3 vanished: the norm is below 0.001 of the median: first.weight, first.bias, second.weight" in caplog.text
     stats = GradientStats()
     writer = type("", (), {"submit": lambda self, work: work(None)})()
@@ -249,9 +350,10 @@ def test_names_are_listed_up_to_eight(tmp_path, caplog):
 
 @pytest.mark.parametrize("run", [run_ours, run_stock])
 def test_hooks_are_gone_after_the_run(tmp_path, run):
-    stats = GradientStats()
+    stats = GradientStats(update_ratio=True)
     optimizer = run(tmp_path, [stats])
     assert len(optimizer._optimizer_step_pre_hooks) == 1  # the test's own
+    assert not optimizer._optimizer_step_post_hooks
     assert stats.hooks_ == [] and stats.watches_ == []
 
 
@@ -278,7 +380,9 @@ def test_it_runs_twice(tmp_path):
 
 
 class TwoModels(DictRunner):
-    """Steps the first optimizer in every batch, the second in every other."""
+    """Steps the first optimizer in every batch, the second in every other; lets nobody see gradients before that."""
+
+    register_gradient_hook = None
 
     def _step(self):
         for index, optimizer in enumerate(self.optimizer.values()):
@@ -309,7 +413,7 @@ def test_several_models_and_optimizers_are_told_apart(tmp_path, read_events):
         num_epochs=1,
         logdir=str(tmp_path),
     )
-    names, summary = stats.kept
+    names, summary, _ = stats.kept
     assert names == ["body.layer.weight", "body.layer.bias", "head.layer.weight", "head.layer.bias"]
     assert summary["finite_steps"].tolist() == [4, 4, 8, 8]
     assert "gradients/head.layer.bias/norm" in scalars(events_of(read_events, tmp_path))

@@ -1,5 +1,6 @@
 """What a run says while it runs: a bar that reads the device seldom, and a line an epoch."""
 
+import re
 import sys
 
 import pytest
@@ -139,3 +140,20 @@ def test_a_line_names_epoch_metrics_of_each_loader_and_seconds():
 )
 def test_lines_of_one_run_are_aligned(epoch, epochs, start):
     assert epoch_line(epoch, epochs, {"train": {"loss": 1.0}}, 0.0).startswith(start)
+
+
+class Adds(dl.Callback):
+    """Adds metrics at the end of a loader, as diagnostics do."""
+
+    def __init__(self):
+        super().__init__(order=dl.CallbackOrder.External)
+
+    def on_loader_end(self, runner):
+        runner.loader_metrics.update({"roc_auc": 0.5, "roc_auc_bound": 0.01})
+
+
+@pytest.mark.parametrize(("asked", "shown"), [((), ""), (("valid/roc_auc",), " roc_auc 0.5000")])
+def test_a_line_holds_what_each_batch_has_and_what_is_asked_for(make_net, make_loader, train, asked, shown, capsys):
+    loaders = {"train": make_loader(4), "valid": make_loader(4)}
+    train(make_net(), loaders, callbacks=[Adds(), Progress(metrics=asked)])
+    assert re.search(rf"train loss \d\.\d{{4}}  \|  valid loss \d\.\d{{4}}{shown}  \|", capsys.readouterr().out)

@@ -15,7 +15,7 @@ from torch import nn
 from assay.callbacks import Metrics
 from assay.callbacks.non_finite_guard import NonFiniteGuard
 from assay.callbacks.non_finite_report import NonFiniteError
-from assay.runner import Experiment, Monitor, UsageError, load_checkpoint
+from assay.runner import Experiment, Monitor, Progress, UsageError, load_checkpoint
 from assay.runner.loggers import read_metrics
 from assay.runner.training import prepare_machine, summary, train
 
@@ -192,6 +192,7 @@ def test_a_metric_that_is_never_finite_has_no_best_epoch(tmp_path, capsys):
 def test_the_summary_names_the_best_epoch_by_the_first_monitor_with_all_its_metrics(tmp_path):
     class Done:
         epoch_step = num_epochs = 3
+        callbacks = {"progress": Progress()}
         history = {
             1: {"train": {"loss": 0.9}, "valid": {"loss": 0.8, "accuracy": 0.5}},
             2: {"train": {"loss": 0.7}, "valid": {"loss": 0.6, "accuracy": 0.9}},

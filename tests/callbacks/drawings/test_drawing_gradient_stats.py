@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from assay.callbacks.drawings.gradient_stats import BROKEN, MISSING, ZERO, draw_flow, draw_map
+from assay.callbacks.drawings.gradient_stats import _PALE_GREEN, BROKEN, MISSING, ZERO, draw_flow, draw_map
 
 PALE_BLUE = (160, 190, 240)
 
@@ -20,6 +20,7 @@ def stats_of(norms, broken=()):
     stats = {"min": -norms / 2, "mean": norms / 20, "max": norms / 3, "std": norms / 5, "norm": norms}
     stats["zeros"] = np.where(np.isnan(norms), np.nan, (norms == 0).astype(float))
     stats["broken_steps"] = np.isin(np.arange(len(norms)), broken).astype(float)
+    stats["non_finite"] = np.where(stats["broken_steps"] > 0, 0.5, 0.0)
     return stats
 
 
@@ -89,3 +90,32 @@ def test_a_long_name_is_shortened_to_its_column():
     short = draw_map(np.ones((2, 2)), ["a", "b"], [1, 2], ["title"])
     long = draw_map(np.ones((2, 2)), ["a" * 300, "b" * 300], [1, 2], ["title"])
     assert np.array_equal(short[:, 262:], long[:, 262:])
+
+
+@pytest.mark.parametrize("count", [3, 60])
+def test_the_share_of_values_that_are_not_finite_has_a_panel_of_its_own(count):
+    plain = draw_flow(stats_of([1.0] * count), names_of(count), ["title"])
+    stats = stats_of([1.0] * count, broken=[1, 2])
+    stats["non_finite"][2] = np.nan  # not counted
+    marked = draw_flow(stats, names_of(count), ["title"])
+    assert marked.shape[1] == plain.shape[1] + 150
+    bars = (marked[51:-54, plain.shape[1] :] == np.array(BROKEN, np.uint8)).all(axis=2).any(axis=0).sum()
+    assert bars == pytest.approx(0.5 * 70, abs=2)
+
+
+def test_update_ratios_are_marked_within_and_outside_of_the_healthy_range():
+    stats = stats_of([1.0] * 5)
+    plain = draw_flow(stats, names_of(5), ["title"])
+    stats["update_ratio"] = np.array([1e-3, 1e-6, 1.0, 0.0, np.nan])
+    panel = draw_flow(stats, names_of(5), ["title"])[:, plain.shape[1] :]
+    assert panel.shape[1] == 190
+    rows = [panel[51 + 18 * index + 9] for index in range(5)]
+    green, blue = (
+        (row == np.array(colour, np.uint8)).all(axis=1)
+        for row, colour in ((rows[4], _PALE_GREEN), (rows[0], (40, 90, 200)))
+    )
+    assert green.any() and green[blue.argmax()]
+    marks = [np.flatnonzero((row == np.array((40, 90, 200), np.uint8)).all(axis=1)) for row in rows]
+    assert marks[1].max() < marks[0].min() < marks[0].max() < marks[2].min()
+    assert marks[3].size == marks[4].size == 0
+    assert (rows[3] == 0).all(axis=1).any()
