@@ -20,6 +20,7 @@ from .image_checks import check_channels, check_images
 from .keys import IMAGE_KEY, SAMPLE_ID_KEY, TARGET_KEY, pick
 from .loader_place import place_in_loader
 from .measures.augmentation_preview import LabelOrder, Range, range_of
+from .summaries import add_summary, image_summary
 from .writer import Sink, Writer
 
 _SAYINGS = {
@@ -142,7 +143,7 @@ class AugmentationPreview(Diagnostic):
         if found is not None:
             title = [title[0], f"{title[1]}, range {found.low:.2f} to {found.high:.2f}"]
             self._say_range(loader, found)
-        sink.add_image("augmentations", self.draw(samples, title), 1, dataformats="HWC")
+        add_summary(sink, image_summary("augmentations", self.draw(samples, title)), 1)
 
     def _say_range(self, loader: str, found: Range) -> None:
         given = f"mean={self.mean!r}, std={self.std!r}"

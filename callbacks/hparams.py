@@ -8,9 +8,10 @@ from catalyst import dl
 
 from .diagnostic import Diagnostic
 from .errors import UsageError
-from .hparams_summaries import add_summary, flatten, session_end, session_start
+from .hparams_summaries import flatten, session_end, session_start
 from .keys import pick
 from .lookup import HasWriters, find_writer
+from .summaries import add_summary
 from .writer import Writer
 
 _FOLDER = "run"

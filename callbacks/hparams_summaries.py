@@ -52,12 +52,6 @@ def session_end(succeeded: bool) -> Summary:
     return _summary(metadata.SESSION_END_INFO_TAG, HParamsPluginData(session_end_info=info))
 
 
-def add_summary(sink: Any, summary: Summary) -> None:
-    """Write a summary to a sink that knows how to, or to torch's ``SummaryWriter``."""
-    add = getattr(sink, "add_summary", None) or sink._get_file_writer().add_summary
-    add(summary)
-
-
 def _plain(value: Any) -> Plain:
     if isinstance(value, bool | str):
         return value

@@ -74,11 +74,11 @@ class _StockSink:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._writer, name)
 
-    def add_summary(self, summary: Any) -> None:
+    def add_summary(self, summary: Any, step: int | None = None) -> None:
         """Write a summary of TensorBoard's own; tensorboardX takes no other than of its own copy of the format."""
         from tensorboardX.proto.summary_pb2 import Summary
 
-        self._writer._get_file_writer().add_summary(Summary.FromString(summary.SerializeToString()))
+        self._writer._get_file_writer().add_summary(Summary.FromString(summary.SerializeToString()), step)
 
     def flush(self) -> None:
         from tensorboardX.proto.event_pb2 import Event

@@ -10,13 +10,13 @@ from torch import Tensor
 
 from .errors import UsageError
 from .host_copy import HostCopy
+from .summaries import add_summary, image_summary
 
 
 class Sink(Protocol):
     """What a writer needs of a ``SummaryWriter``: torch's and tensorboardX's both have it."""
 
     def add_scalar(self, tag: str, scalar_value: Any, global_step: int | None = None) -> Any: ...
-    def add_image(self, tag: str, img_tensor: Any, global_step: int | None = None, *, dataformats: str) -> Any: ...
     def add_text(self, tag: str, text_string: str, global_step: int | None = None) -> Any: ...
     def flush(self) -> Any: ...
     def close(self) -> Any: ...
@@ -69,7 +69,7 @@ class Writer:
             draw: called in the thread; returns [H, W, 3], uint8, RGB. It must not touch what the loop changes.
             step: the step to write it at.
         """
-        self.submit(lambda sink: sink.add_image(tag, draw(), step, dataformats="HWC"))
+        self.submit(lambda sink: add_summary(sink, image_summary(tag, draw()), step))
 
     def text(self, tag: str, markdown: str | Callable[[], str], step: int) -> None:
         """Write a text; TensorBoard renders it as Markdown and adds ``/text_summary`` to the tag.

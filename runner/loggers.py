@@ -13,7 +13,8 @@ from catalyst.core.logger import ILogger
 from torch import Tensor
 
 from assay.callbacks.errors import UsageError
-from assay.callbacks.hparams_summaries import add_summary, flatten, session_start
+from assay.callbacks.hparams_summaries import flatten, session_start
+from assay.callbacks.summaries import add_summary
 from assay.callbacks.writer import Writer
 
 _PLAIN = (bool, int, float, str, list, dict, type(None))

@@ -22,8 +22,8 @@ class ListSink:
     def add_scalar(self, tag, scalar_value, global_step=None):
         self.written.append((tag, scalar_value, global_step))
 
-    def add_image(self, tag, img_tensor, global_step=None, *, dataformats):
-        self.written.append((tag, img_tensor, global_step))
+    def add_summary(self, summary, step=None):
+        self.written.append((summary.value[0].tag, summary.value[0].image, step))
 
     def add_text(self, tag, text_string, global_step=None):
         self.written.append((tag, text_string, global_step))
@@ -210,6 +210,15 @@ def test_a_drained_writer_has_everything_in_the_event_file(tmp_path, read_events
     writer.scalars({"loss/epoch": 0.125}, 4)
     writer.close()
     assert [e.step for e in read_events(tmp_path).Scalars("loss/epoch")] == [3, 4]
+
+
+@pytest.mark.parametrize("picture", [np.zeros((4, 5), np.uint8), np.zeros((4, 5, 4), np.uint8), np.zeros((4, 5, 3))])
+def test_what_is_no_rgb_picture_is_refused_by_its_tag(picture):
+    writer = Writer(ListSink())
+    writer.image("mine", lambda: picture, 1)
+    with pytest.raises(UsageError, match=r"picture must be \[H, W, 3\] uint8, got .* for tag 'mine'"):
+        writer.drain()
+    writer.close()
 
 
 def test_flush_does_not_wait_and_comes_after_what_was_queued():
