@@ -59,6 +59,9 @@ class TensorBoardLogger(ILogger):
         if loader_key not in self.writers_:
             from torch.utils.tensorboard import SummaryWriter
 
+            from .checksums import speed_up_checksums
+
+            speed_up_checksums()
             self.writers_[loader_key] = Writer(SummaryWriter(str(self.folder / loader_key)))
         return self.writers_[loader_key]
 

@@ -1,0 +1,152 @@
+"""The lists of diagnostics for a task: what is in them, and that they run together."""
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+
+from assay.callbacks import (
+    UsageError,
+    classification_diagnostics,
+    detection_diagnostics,
+    segmentation_diagnostics,
+)
+from assay.runner import DictRunner, Engine, LossTerm
+
+LIGHT = ["BestWorstBatches", "ConfusionMatrix", "ClassificationReport", "OptimizerMonitor", "TimeMonitor"]
+FULL = [
+    "BestWorstSamples", "GradCAM", "PredictionDistribution", "PRCurves", "GradientStats", "AugmentationPreview"
+]  # fmt: skip
+
+
+def kinds(callbacks):
+    return [type(callback).__name__ for callback in callbacks]
+
+
+@pytest.mark.parametrize("build", [classification_diagnostics, segmentation_diagnostics])
+def test_each_level_adds_to_the_one_before(build):
+    assert kinds(build("off", num_classes=3)) == ["Metrics"]
+    assert kinds(build("light", num_classes=3)) == ["Metrics", *LIGHT]
+    assert kinds(build(num_classes=3)) == ["Metrics", *LIGHT, *FULL]
+
+
+def test_a_detector_has_its_own_list():
+    light = ["BestWorstSamples", "OptimizerMonitor", "TimeMonitor"]
+    assert detection_diagnostics("off") == []
+    assert kinds(detection_diagnostics("light")) == light
+    assert kinds(detection_diagnostics()) == [*light, "GradientStats", "AugmentationPreview"]
+
+
+@pytest.mark.parametrize("build", [classification_diagnostics, segmentation_diagnostics, detection_diagnostics])
+def test_an_unknown_level_is_refused(build):
+    options = {} if build is detection_diagnostics else {"num_classes": 3}
+    with pytest.raises(UsageError, match="unknown level 'ful'; did you mean 'full'"):
+        build("ful", **options)
+
+
+def test_options_reach_the_callbacks_that_take_them():
+    names = ["a", "b", "c"]
+    keys = {"target_key": "truth", "output_key": "scores"}
+    made = dict(zip(["Metrics", *LIGHT, *FULL], classification_diagnostics(
+        class_names=names, ignore_index=255, k_samples=5, gradients_every_n_steps=3, **keys
+    ), strict=True))  # fmt: skip
+    for name in ("Metrics", "ConfusionMatrix", "ClassificationReport", "PRCurves", "PredictionDistribution"):
+        assert (made[name].class_names, made[name].ignore_index) == (names, 255)
+        assert (made[name].target_key, made[name].output_key) == ("truth", "scores")
+    assert made["BestWorstSamples"].keys == {"image": "image", "target": "truth", "output": "scores"}
+    assert made["BestWorstSamples"].k_samples == made["GradCAM"].k_samples == made["BestWorstBatches"].k_images == 5
+    assert made["AugmentationPreview"].k_images == 5
+    assert made["GradientStats"].every_n_steps == 3
+    assert made["BestWorstSamples"].choice == made["GradCAM"].choice
+
+
+def train(folder, model, items, callbacks, criterion, runner=None, **options):
+    torch.manual_seed(0)
+    runner = runner or DictRunner()
+    runner.train(
+        engine=Engine("cpu"),
+        model=model,
+        criterion=criterion,
+        optimizer=torch.optim.SGD(model.parameters(), lr=0.0),
+        loaders={key: DataLoader(items, batch_size=4, **options) for key in ("train", "valid")},
+        callbacks=callbacks,
+        num_epochs=2,
+        logdir=str(folder),
+    )
+    return runner
+
+
+class Masks(nn.Module):
+    def __init__(self, classes):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Conv2d(3, 4, 3, stride=2, padding=1), nn.ReLU(), nn.Upsample(scale_factor=2))
+        self.head = nn.Conv2d(4, classes, 1)
+
+    def forward(self, image):
+        return {"logits": self.head(self.layers(image))}
+
+
+@pytest.mark.parametrize("task", ["binary", "multiclass", "multilabel"])
+def test_a_segmentation_is_shown_from_end_to_end(task, tmp_path, read_events):
+    classes, image = (1 if task == "binary" else 3), torch.rand(12, 3, 16, 16)
+    target = {
+        "binary": (image[:, :1] > 0.5).float(),
+        "multiclass": image.argmax(dim=1),
+        "multilabel": (image > 0.5).float(),
+    }[task]
+    criterion = nn.CrossEntropyLoss(ignore_index=255) if task == "multiclass" else nn.BCEWithLogitsLoss()
+    if task == "multiclass":
+        target[:, :2] = 255
+    items = [{"image": image[i], "target": target[i], "sample_id": f"tile-{i}"} for i in range(len(image))]
+    options = {"num_classes": None if task == "binary" else classes, "ignore_index": 255}
+    callbacks = segmentation_diagnostics(task=task, k_samples=3, gradients_every_n_steps=1, **options)
+    runner = train(tmp_path, Masks(classes), items, callbacks, criterion)
+    events = read_events(tmp_path / "tensorboard" / "valid")
+    expected = {"samples/worst/loss", "gradcam/worst/loss", "confusion_matrix", "roc", "predictions/distribution"}
+    assert expected <= set(events.Tags()["images"])
+    counted = 12 * (14 if task == "multiclass" else 16) * 16
+    assert int(callbacks[2].counts_.sum()) == counted * (3 if task == "multilabel" else 1)
+    assert 0 <= runner.history[2]["valid"]["iou"] <= 1
+
+
+class Detector(nn.Module):
+    """Finds the one box of each image, shifted, and nothing in every fourth image."""
+
+    def __init__(self):
+        super().__init__()
+        self.shift = nn.Parameter(torch.zeros(()))
+
+    def forward(self, image):
+        boxes = torch.tensor([[2.0, 2.0, 12.0, 12.0]]) + self.shift
+        found = [
+            {
+                "boxes": boxes if one.mean() < 0.75 else boxes[:0],
+                "scores": torch.ones(1) if one.mean() < 0.75 else torch.ones(0),
+                "labels": torch.ones(1 if one.mean() < 0.75 else 0, dtype=torch.int64),
+            }
+            for one in image
+        ]
+        return {"logits": found, "size": boxes.sum().reshape(1, 1).expand(len(image), 1)}
+
+
+def test_a_detection_is_shown_from_end_to_end(tmp_path, read_events):
+    true = {"boxes": torch.tensor([[2.0, 2.0, 12.0, 12.0]]), "labels": torch.ones(1, dtype=torch.int64)}
+    items = [
+        {"image": torch.full((3, 16, 20 + i), 0.9 if i % 4 == 3 else 0.2), "target": true, "sample_id": f"plot-{i}"}
+        for i in range(8)
+    ]
+
+    def collate(batch):
+        return {"size_true": torch.zeros(len(batch), 1), **{key: [item[key] for item in batch] for key in batch[0]}}
+
+    callbacks = detection_diagnostics(k_samples=2, gradients_every_n_steps=1, class_names=["nothing", "plot"])
+    runner = DictRunner(losses=[LossTerm("size", "size_true")])
+    train(tmp_path, Detector(), items, callbacks, nn.MSELoss(), runner, collate_fn=collate)
+    events = read_events(tmp_path / "tensorboard" / "valid")
+    assert {"samples/best/box_f1", "samples/worst/box_f1"} <= set(events.Tags()["images"])
+    table = events.Tensors("samples/ids/box_f1/text_summary")[0].tensor_proto.string_val[0].decode()
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()[2:]]
+    assert rows == [
+        ["worst", "1", "plot-3", "0"], ["worst", "2", "plot-7", "0"],
+        ["best", "1", "plot-0", "1"], ["best", "2", "plot-1", "1"],
+    ]  # fmt: skip
