@@ -28,5 +28,9 @@ def _raw(optimizer: Any) -> Optimizer:
 
 
 def detached(part: Any) -> Any:
-    """Return a tensor without its graph, and anything else as it is."""
+    """Return a part of a batch without the graph of its tensors, through nested dicts and lists."""
+    if isinstance(part, Mapping):
+        return {name: detached(value) for name, value in part.items()}
+    if isinstance(part, list | tuple):
+        return [detached(value) for value in part]
     return part.detach() if isinstance(part, Tensor) else part

@@ -94,7 +94,7 @@ class BinnedScores:
         counts = self.state["counts"]
         bins = counts.shape[2]
         unknown = scores.isnan()
-        self.state["nan"][part] += (unknown & wanted).sum(dim=(0, 2))
+        self.state["nan"][part].add_((unknown & wanted).sum(dim=(0, 2)))
         place = _asinh(scores - self.centre).mul_(_bins_a_unit(bins)).add_(bins // 2)
         place = place.nan_to_num_(0.0).clamp_(0, bins - 1).to(torch.int64)
         row = torch.arange(2 * part.start, 2 * part.stop, 2, device=scores.device).reshape(1, -1, 1)

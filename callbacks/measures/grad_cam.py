@@ -18,7 +18,7 @@ def grad_cam(forward: Callable[[], Tensor], layer: nn.Module) -> Tensor:
 
     Args:
         forward: runs the model and returns one score a sample, [N].
-        layer: part of the model; of several calls in a forward pass the last one counts.
+        layer: part of the model; of several calls in a forward pass the last one that the score depends on counts.
 
     Returns:
         [N, h, w], float32: the largest value of each map is 1, or the whole map is 0.
@@ -31,26 +31,29 @@ def grad_cam(forward: Callable[[], Tensor], layer: nn.Module) -> Tensor:
     def keep(_module: nn.Module, _inputs: object, output: object) -> object:
         if not isinstance(output, Tensor) or output.ndim != 4:
             return None
-        kept[:] = [output]
+        kept.append(output)
         return output.clone()  # what follows may work in place
 
     with torch.enable_grad(), _hooked([layer], keep):
         scores = forward()
         if not kept:
             raise UsageError(f"layer must be one whose output is [N, C, h, w]: {type(layer).__name__} gives none.")
-        if not (scores.requires_grad and kept[0].requires_grad):
+        kept = [activation for activation in kept if activation.requires_grad]
+        if not (scores.requires_grad and kept):
             raise UsageError("no gradient flows to the layer: its output or that of the model is detached.")
-        (gradient,) = torch.autograd.grad(scores.sum(), kept, allow_unused=True)
-    if gradient is None:
+        gradients = torch.autograd.grad(scores.sum(), kept, allow_unused=True)
+    used = [pair for pair in zip(kept, gradients, strict=True) if pair[1] is not None]
+    if not used:
         raise UsageError(f"layer must be one that the output depends on: {type(layer).__name__} is not.")
     with torch.no_grad():
+        activation, gradient = used[-1]
         weights = gradient.float().mean(dim=(2, 3), keepdim=True)
-        maps = (weights * kept[0].detach().float()).sum(dim=1).clamp(min=0)
+        maps = (weights * activation.detach().float()).sum(dim=1).clamp(min=0)
         largest = maps.amax(dim=(1, 2), keepdim=True)
         return torch.where(largest > 0, maps / largest, 0.0)
 
 
-def find_layer(models: Sequence[nn.Module], forward: Callable[[], object]) -> nn.Module:
+def find_layer(models: Sequence[nn.Module], forward: Callable[[], Tensor]) -> nn.Module:
     """Return the layer to explain a model by: the last one of those with the smallest map larger than one place.
 
     Args:
@@ -60,15 +63,26 @@ def find_layer(models: Sequence[nn.Module], forward: Callable[[], object]) -> nn
     Raises:
         UsageError: no layer has an output [N, C, h, w] with more than one place.
     """
-    areas: list[tuple[int, nn.Module]] = []
+    noted: list[tuple[nn.Module, Tensor]] = []
 
-    def note(module: nn.Module, _inputs: object, output: object) -> None:
-        if isinstance(output, Tensor) and output.ndim == 4 and output.shape[2] * output.shape[3] > 1:
-            areas.append((output.shape[2] * output.shape[3], module))
+    def note(module: nn.Module, _inputs: object, output: object) -> object:
+        if not isinstance(output, Tensor) or output.ndim != 4 or output.shape[2] * output.shape[3] <= 1:
+            return None
+        noted.append((module, output))
+        return output.clone()  # what follows may work in place
 
     leaves = [module for model in models for module in model.modules() if not list(module.children())]
-    with torch.no_grad(), _hooked(leaves, note):
-        forward()
+    with torch.enable_grad(), _hooked(leaves, note):
+        output = forward()
+        tracked = [(module, part) for module, part in noted if part.requires_grad]
+        parts = [part for _, part in tracked]
+        # Layers of a branch that the output does not depend on cannot explain it.
+        gradients = torch.autograd.grad(output.sum(), parts, allow_unused=True) if parts else ()
+    areas = [
+        (part.shape[2] * part.shape[3], module)
+        for (module, part), gradient in zip(tracked, gradients, strict=True)
+        if gradient is not None
+    ]
     if not areas:
         raise UsageError("layer must be named: none has an output [N, C, h, w] with more than one place.")
     smallest = min(area for area, _ in areas)

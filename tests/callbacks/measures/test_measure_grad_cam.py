@@ -75,10 +75,34 @@ def test_the_layer_found_is_the_last_with_the_smallest_map(net):
     assert find_layer([pooled], lambda: pooled(images().float())) is pooled[1]
 
 
+class SideBranch(nn.Module):
+    """A body that runs twice, the second time for a branch that the logits do not depend on."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.side, self.head = nn.Conv2d(2, 4, 3), nn.Conv2d(4, 2, 3), nn.Linear(4, 3)
+
+    def forward(self, image):
+        logits = self.head(self.body(image).mean(dim=(2, 3)))
+        self.aside = self.side(self.body(image.flip(dims=(3,))))
+        return logits
+
+
+def test_a_branch_that_the_output_does_not_depend_on_explains_nothing():
+    net, plain, data = SideBranch(), SideBranch(), images().float()
+    plain.load_state_dict(net.state_dict())
+    plain.side = nn.Identity()
+    layer = find_layer([net], lambda: net(data))
+    assert layer is net.body
+    found = grad_cam(lambda: net(data)[:, 0], layer)
+    once = grad_cam(lambda: plain.head(plain.body(data).mean(dim=(2, 3)))[:, 0], plain.body)
+    torch.testing.assert_close(found, once, rtol=0, atol=0)
+
+
 def test_a_model_without_maps_needs_no_guess():
     net = nn.Linear(4, 2)
     with pytest.raises(UsageError, match="layer must be named"):
-        find_layer([net], lambda: net(torch.zeros(1, 4)))
+        find_layer([net], lambda: net(torch.zeros(1, 4, requires_grad=True)))
 
 
 def test_layers_that_cannot_be_explained_are_refused(net):

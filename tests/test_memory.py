@@ -1,0 +1,207 @@
+"""What the diagnostics hold within an epoch does not grow with the number of its samples."""
+
+import gc
+import tracemalloc
+
+import pytest
+import torch
+from accelerate.state import AcceleratorState
+from catalyst import dl
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+
+from assay.callbacks import (
+    AugmentationPreview,
+    BestWorstBatches,
+    Embeddings,
+    GradientStats,
+    HParams,
+    NonFiniteGuard,
+    classification_diagnostics,
+    detection_diagnostics,
+    segmentation_diagnostics,
+)
+from assay.callbacks.diagnostic import Diagnostic
+from assay.runner import DictRunner, Engine, Progress, TensorBoardLogger
+
+CLASSES = ["cat", "dog", "owl"]
+SIDE, BATCH, K = 8, 50, 8
+# Each with a margin: a sample among the best and the worst is held once, and Python fills its own free lists. Traced
+# are all objects of Python and the arrays of NumPy.
+KINDS = {"tensors": 30, "tensor_bytes": 2_000, "traced_bytes": 25_000}
+
+
+class Samples(Dataset):
+    """Made when they are asked for, so that the data itself takes no memory."""
+
+    def __init__(self, count, make_target):
+        self.count, self.make_target = count, make_target
+
+    def __len__(self):
+        return self.count
+
+    def __getitem__(self, index):
+        chance = torch.Generator().manual_seed(index)
+        image = torch.rand(1, SIDE, SIDE, generator=chance)
+        return {"image": image, "target": self.make_target(chance), "sample_id": f"sample-{index:05d}"}
+
+
+class HeldMemory(dl.Callback):
+    """The most that is held within a loader, above what was held before it: see ``KINDS``."""
+
+    def __init__(self):
+        super().__init__(order=-1)  # first: neither what a loader nor what a batch leaves behind is gone yet
+        self.before, self.peaks = {}, {}
+
+    def on_loader_start(self, runner):
+        self.before = self._held(runner)
+        self.peaks[runner.loader_key] = dict.fromkeys(KINDS, 0)
+
+    def on_batch_end(self, runner):
+        if runner.loader_batch_step % 5 == 0:
+            peaks = self.peaks[runner.loader_key]
+            for kind, amount in self._held(runner).items():
+                peaks[kind] = max(peaks[kind], amount - self.before[kind])
+
+    def _held(self, runner):
+        for callback in runner.callbacks.values():
+            for writer in callback.writers_.values() if isinstance(callback, Diagnostic) else ():
+                writer.drain()  # what is drawn is on its way out in a thread
+        gc.collect()
+        storages = [one.untyped_storage() for one in gc.get_objects() if issubclass(type(one), torch.Tensor)]
+        tensor_bytes = sum({one.data_ptr(): one.nbytes() for one in storages}.values())
+        traced_bytes = tracemalloc.get_traced_memory()[0]
+        return {"tensors": len(storages), "tensor_bytes": tensor_bytes, "traced_bytes": traced_bytes}
+
+
+class Keeps(dl.Callback):
+    """What must not be: something of every batch is kept."""
+
+    def __init__(self, pick):
+        super().__init__(order=dl.CallbackOrder.External)
+        self.pick, self.kept = pick, []
+
+    def on_batch_end(self, runner):
+        self.kept.append(self.pick(runner.batch))
+
+
+@pytest.fixture(autouse=True)
+def only_what_a_run_makes_is_counted():
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+    tracemalloc.stop()
+    AcceleratorState._reset_state(True)
+
+
+class Net(nn.Module):
+    """Logits of 3 classes: of images, or of every pixel."""
+
+    def __init__(self, pixels=False):
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU())
+        self.head, self.pixels = nn.Conv2d(4, 3, 1), pixels
+
+    def forward(self, image):
+        logits = self.head(self.body(image))
+        return {"logits": logits if self.pixels else logits.mean(dim=(2, 3))}
+
+
+class Detector(nn.Module):
+    """One box an image, of any place."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(SIDE**2, 5))
+
+    def forward(self, image):
+        parts = self.layers(image).sigmoid()
+        corners = torch.cat([parts[:, :2] * 4, 4 + parts[:, 2:4] * 4], dim=1).unsqueeze(1)
+        label = torch.ones(1, dtype=torch.int64)
+        rows = zip(corners, parts[:, 4:], strict=True)
+        return {"logits": [{"boxes": boxes, "scores": scores, "labels": label} for boxes, scores in rows]}
+
+
+def box_loss(found, true):
+    return torch.stack(
+        [(one["boxes"] - other["boxes"]).abs().mean() for one, other in zip(found, true, strict=True)]
+    ).mean()
+
+
+def a_box(chance):
+    low = torch.rand(1, 2, generator=chance) * 4
+    return {"boxes": torch.cat([low, low + 3], dim=1), "labels": torch.ones(1, dtype=torch.int64)}
+
+
+def stack_images(items):
+    whole = {name: [item[name] for item in items] for name in items[0]}
+    return {**whole, "image": torch.stack(whole["image"])}
+
+
+def everything(task, folder):
+    """Return all diagnostics that fit a task."""
+    options = {"class_names": CLASSES, "k_samples": K, "gradients_every_n_steps": 1}
+    build = {"images": classification_diagnostics, "pixels": segmentation_diagnostics, "boxes": detection_diagnostics}
+    callbacks = [*build[task](**options), NonFiniteGuard(folder=folder), HParams(), Progress(show_bar=False)]
+    if task == "images":
+        callbacks += [
+            GradientStats(per_parameter=True, update_ratio=True),
+            BestWorstBatches("accuracy", False, k_images=K),
+            Embeddings(max_samples=2 * K),
+            AugmentationPreview(K),
+        ]
+    return callbacks
+
+
+def peaks(task, folder, count, *more):
+    """Return the most that is held within the training and the validation of one epoch."""
+    AcceleratorState._reset_state(True)
+    torch.manual_seed(0)
+    held, callbacks = HeldMemory(), [*everything(task, folder), *more]
+    model = Detector() if task == "boxes" else Net(pixels=task == "pixels")
+    shape = (SIDE, SIDE) if task == "pixels" else ()
+    samples = Samples(count, a_box if task == "boxes" else lambda chance: torch.randint(0, 3, shape, generator=chance))
+    batches = DataLoader(samples, batch_size=BATCH, collate_fn=stack_images if task == "boxes" else None)
+    tracemalloc.start()
+    DictRunner().train(
+        engine=Engine("cpu"),
+        loaders={"train": batches, "valid": batches},
+        model=model,
+        criterion=box_loss if task == "boxes" else nn.CrossEntropyLoss(),
+        optimizer=torch.optim.SGD(model.parameters(), lr=0.01, fused=True),
+        callbacks={"held": held, **{f"{i:02d}": callback for i, callback in enumerate(callbacks)}},
+        loggers={"tensorboard": TensorBoardLogger(folder, log_every_steps=0)},
+        hparams={"lr": 0.01},
+    )
+    tracemalloc.stop()
+    return held.peaks
+
+
+def growth(task, folder, *more):
+    """Return by how much the peaks of 5,000 samples are above those of 500, the larger of both loaders."""
+    small = peaks(task, folder / "small", 500, *more)
+    large = peaks(task, folder / "large", 5000, *more)
+    print(task, small, large)
+    return {kind: max(large[key][kind] - small[key][kind] for key in large) for kind in KINDS}
+
+
+@pytest.mark.parametrize("task", ["images", "pixels", "boxes"])
+def test_no_diagnostic_holds_more_of_an_epoch_of_more_samples(tmp_path, task):
+    grown = growth(task, tmp_path)
+    assert all(grown[kind] <= margin for kind, margin in KINDS.items()), grown
+
+
+@pytest.mark.parametrize(
+    ("kind", "pick"),
+    [
+        ("tensors", lambda batch: batch["image"].new_zeros(1)),
+        ("tensor_bytes", lambda batch: batch["target"].clone()),
+        ("traced_bytes", lambda batch: batch["target"].numpy().copy()),
+        ("traced_bytes", lambda batch: batch["target"].double().tolist()),
+    ],
+    ids=["a tensor of one number a batch", "targets", "targets as an array", "targets as numbers"],
+)
+def test_the_measurement_sees_a_callback_that_keeps_something_of_every_batch(tmp_path, kind, pick, monkeypatch):
+    monkeypatch.setitem(globals(), "everything", lambda task, folder: [])
+    assert growth("images", tmp_path, Keeps(pick))[kind] > 1.5 * KINDS[kind]
