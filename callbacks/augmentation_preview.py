@@ -12,11 +12,12 @@ from torch import Tensor
 from torch.utils.data import SequentialSampler
 
 from .diagnostic import Diagnostic
-from .drawings.augmentation_preview import draw_truth
 from .drawings.pictures import Channels
-from .errors import at_least_one
+from .drawings.samples import draw_samples
+from .drawings.tasks import TASKS
+from .errors import at_least_one, unknown_name
 from .host_copy import HostCopy, copy_tree, read_tree
-from .image_checks import check_channels, check_images
+from .image_checks import check_images
 from .keys import IMAGE_KEY, SAMPLE_ID_KEY, TARGET_KEY, pick
 from .loader_place import place_in_loader
 from .measures.augmentation_preview import LabelOrder, Range, range_of
@@ -57,9 +58,11 @@ class AugmentationPreview(Diagnostic):
 
     Args:
         k_images: how many samples to show.
-        image_key: of the batch; [N, C, H, W] or [N, H, W] with 1, 3 or 4 channels, or N images of several sizes;
-            normalized floats or uint8.
-        target_key: of the batch; classes, labels, masks or boxes (see ``draw_truth``). It may be missing.
+        task: ``multiclass``, ``binary``, ``multilabel`` or ``detection``; None: found from the targets, where a float
+            is a number and [C] of 0 and 1 are labels.
+        image_key: of the batch; [N, C, H, W] or [N, H, W], or N images of several sizes, of any number of channels:
+            normalized floats, or integers (see ``drawings.pictures.to_rgb``).
+        target_key: of the batch; classes, labels, masks or boxes (see ``draw_samples``). It may be missing.
         sample_id_key: of the batch; without it in the batch, the position in the loader serves.
         class_names: one a class; without, classes are shown by number.
         ignore_index: target value that is left out.
@@ -75,6 +78,7 @@ class AugmentationPreview(Diagnostic):
         self,
         k_images: int = 16,
         *,
+        task: str | None = None,
         image_key: str = IMAGE_KEY,
         target_key: str = TARGET_KEY,
         sample_id_key: str = SAMPLE_ID_KEY,
@@ -86,8 +90,12 @@ class AugmentationPreview(Diagnostic):
         super().__init__()
         self.k_images = at_least_one("k_images", k_images)
         self.image_key, self.target_key, self.sample_id_key = image_key, target_key, sample_id_key
-        self.mean, self.std = mean, std
-        self.draw = partial(draw_truth, class_names=class_names, ignore_index=ignore_index, mean=mean, std=std)
+        if task is not None and task not in TASKS:
+            raise unknown_name("task", task, TASKS)
+        self.normalization: dict[str, Channels] = {"mean": mean, "std": std}
+        self.draw = partial(
+            draw_samples, task=task, class_names=class_names, ignore_index=ignore_index, mean=mean, std=std
+        )
         self.taken_: list[Mapping[str, Any]] | None = None
         self.order_: LabelOrder | None = None
         self.labels_: HostCopy | None = None
@@ -122,8 +130,7 @@ class AugmentationPreview(Diagnostic):
     def _take(self, runner: dl.IRunner, count: int) -> dict[str, Any]:
         """Return images, ids and, where they are given one by one, targets of the first samples of a batch."""
         batch = runner.batch
-        images = check_images(self.image_key, pick(batch, self.image_key, type(self).__name__))
-        check_channels(images, mean=self.mean, std=self.std)
+        images = check_images(self.image_key, pick(batch, self.image_key, type(self).__name__), **self.normalization)
         first = place_in_loader(runner).first_sample
         parts = {"image": images, "sample_id": batch.get(self.sample_id_key, range(first, first + len(images)))}
         targets = batch.get(self.target_key)
@@ -139,21 +146,21 @@ class AugmentationPreview(Diagnostic):
     def _write(self, taken: Sequence[Mapping[str, Any]], title: list[str], loader: str, sink: Sink) -> None:
         host = [read_tree(part) for part in taken]
         samples = {name: [value for part in host for value in part[name]] for name in host[0]}
-        found = range_of(samples["image"], np.asarray(self.mean), np.asarray(self.std))
+        found = range_of(samples["image"], *map(np.asarray, self.normalization.values()))
         if found is not None:
             title = [title[0], f"{title[1]}, range {found.low:.2f} to {found.high:.2f}"]
             self._say_range(loader, found)
         add_summary(sink, image_summary("augmentations", self.draw(samples, title)), 1)
 
     def _say_range(self, loader: str, found: Range) -> None:
-        given = f"mean={self.mean!r}, std={self.std!r}"
+        given = ", ".join(f"{name}={values!r}" for name, values in self.normalization.items())
         if found.leaves:
             _log.warning(
                 "images of %s leave 0 to 1 with %s: they range from %.2f to %.2f, %.1f%% of the values outside; "
                 "mean and std must be those of the data's normalization",
                 loader, given, found.low, found.high, 100 * found.outside,
             )  # fmt: skip
-        elif found.not_normalized and np.any(np.asarray(self.mean) != 0):
+        elif found.not_normalized and np.any(np.asarray(self.normalization["mean"]) != 0):
             _log.warning(
                 "images of %s look as if they were not normalized: they range from %.2f to %.2f as the model sees "
                 "them, with %s; normalize them by it, or leave mean and std out",

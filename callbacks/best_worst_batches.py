@@ -15,10 +15,13 @@ from .drawings.pictures import Channels
 from .drawings.samples import draw_samples, format_score
 from .drawings.tasks import TASKS
 from .errors import UsageError, at_least_one, unknown_name
-from .host_copy import HostCopy
+from .host_copy import HostCopy, copy_tree
+from .image_checks import check_images
 from .keys import IMAGE_KEY, OUTPUT_KEY, SAMPLE_ID_KEY, TARGET_KEY, pick
+from .loader_place import batches_in_loader, place_in_loader
 from .measures import best_worst_batches as measures
-from .sample_losses import sample_losses
+from .sample_losses import losses_of_batch
+from .unwrapped import detached
 from .writer import Writer
 
 
@@ -52,7 +55,8 @@ class BestWorstBatches(Diagnostic):
     ``k_images`` samples a metric.
 
     The loss of a sample comes from the runner's criterion without its reduction, sample by sample where it has
-    none; without a criterion, or where the output is no tensor (a detection), samples are shown in their order.
+    none. Without a criterion (or with several by name in a stock runner), or where the output is no tensor (a
+    detection), samples are shown in their order.
 
     Args:
         metric: one or several of ``runner.batch_metrics``, each a number or a tensor of one element.
@@ -75,8 +79,9 @@ class BestWorstBatches(Diagnostic):
         min_iou: with a true box of the same label, from which on a box is a hit.
 
     Raises:
-        UsageError: an argument is out of range; at the first batch, when a key or a metric is missing; at the
-            start of the run, when the runner has no TensorBoard logger.
+        UsageError: an argument is out of range; at the first batch, when a key or a metric is missing, the
+            images cannot be drawn, or the criterion gives no number for one sample; at the start of the run, when the
+            runner has no TensorBoard logger.
     """
 
     def __init__(
@@ -104,6 +109,7 @@ class BestWorstBatches(Diagnostic):
         self.k_images = at_least_one("k_images", k_images)
         self.keys = {"image": image_key, "target": target_key, "output": output_key}
         self.sample_id_key = sample_id_key
+        self.normalization: dict[str, Channels] = {"mean": mean, "std": std}
         self.draw = partial(
             draw_samples,
             task=task,
@@ -128,13 +134,14 @@ class BestWorstBatches(Diagnostic):
         if runner.is_infer_loader:
             return
         scores = {metric: self._score(runner, metric) for metric in self.measures_}
-        position, first = _place(runner)
-        parts = {name: _detached(pick(runner.batch, key, type(self).__name__)) for name, key in self.keys.items()}
-        parts["sample_id"] = runner.batch.get(self.sample_id_key, range(first, first + runner.batch_size))
-        _check_images(self.keys["image"], parts["image"])
+        place = place_in_loader(runner)
+        batch = detached(runner.batch)  # it is kept for a step, and its graph must not be
+        parts = {name: pick(batch, key, type(self).__name__) for name, key in self.keys.items()}
+        positions = range(place.first_sample, place.first_sample + runner.batch_size)
+        parts["sample_id"] = batch.get(self.sample_id_key, positions)
+        check_images(self.keys["image"], parts["image"], **self.normalization)
         self._settle()
-        samples = partial(_with_losses, runner, runner.batch if hasattr(runner, "sample_losses") else None, parts)
-        self.pending_ = partial(self._compare, scores, position, samples)
+        self.pending_ = partial(self._compare, scores, place.batch, partial(_with_losses, runner, batch, parts))
 
     def report(self, runner: dl.IRunner, writer: Writer) -> None:
         self._settle()
@@ -174,10 +181,9 @@ class BestWorstBatches(Diagnostic):
 
     def _title(self, runner: dl.IRunner, kind: str, metric: str, candidate: measures.Candidate) -> list[str]:
         mark = "" if np.isfinite(candidate.score) else "  NOT FINITE"
-        batches = runner.loader_batch_len * runner.engine.num_processes
         return [
             f"{kind} {runner.loader_key} batch by {metric}: {format_score(candidate.score)}{mark}",
-            f"epoch {runner.epoch_step}, batch {candidate.position} of {batches}",
+            f"epoch {runner.epoch_step}, batch {candidate.position} of {batches_in_loader(runner)}",
         ]
 
     def _draw(self, samples: Mapping[str, Any], title: list[str]) -> np.ndarray:
@@ -201,54 +207,11 @@ def _fraction(name: str, value: float) -> float:
     return value
 
 
-def _check_images(key: str, images: Any) -> None:
-    """Say what cannot be drawn while the batch is at hand, and not later in the writer's thread."""
-    listed = isinstance(images, list | tuple)
-    for image in images if listed else [images]:
-        axes = (2, 3) if listed else (3, 4)
-        if not isinstance(image, Tensor) or image.ndim not in axes:
-            got = tuple(image.shape) if isinstance(image, Tensor) else type(image).__name__
-            raise UsageError(
-                f"image_key={key!r} must be [N, C, H, W] or [N, H, W], or a list of N images [C, H, W] or [H, W], got "
-                f"{f'a list with {got}' if listed else got}; of volumes hand in one slice."
-            )
-        if image.is_complex():
-            raise UsageError(f"image_key={key!r} must hold floating point, integers or bool, got {image.dtype}.")
-
-
-def _place(runner: dl.IRunner) -> tuple[int, int]:
-    """Return the place of the batch in the loader, from 1, and that of its first sample, from 0.
-
-    Catalyst counts every batch once a rank; the ranks take the batches in turn.
-    """
-    ranks, rank = runner.engine.num_processes, runner.engine.process_index
-    before = runner.loader_sample_step - ranks * runner.batch_size
-    return runner.loader_batch_step - ranks + rank + 1, before + rank * runner.loader_batch_size
-
-
-def _with_losses(runner: dl.IRunner, batch: Mapping[str, Any] | None, parts: dict[str, Any]) -> dict[str, Any]:
-    """Add the loss of each sample, if there is one: by the runner's rule, which wants the batch, or its criterion."""
-    output, target = parts["output"], parts["target"]
-    if not isinstance(output, Tensor) or not isinstance(target, Tensor):
-        return parts
-    try:
-        if batch is not None:
-            return {**parts, "loss": runner.sample_losses(batch)}
-        if callable(runner.criterion):
-            return {**parts, "loss": sample_losses(runner.criterion, output, target)}
-    except UsageError:  # the criterion gives no number for one sample: the batch has a loss, its samples have none
-        pass
-    return parts
-
-
-def _detached(part: Any) -> Any:
-    """Return a batch's part without its graph."""
-    if isinstance(part, Tensor):
-        return part.detach()
-    if isinstance(part, Mapping):
-        return {name: _detached(value) for name, value in part.items()}
-    return [_detached(value) for value in part] if isinstance(part, list | tuple) else part
+def _with_losses(runner: dl.IRunner, batch: Mapping[str, Any], parts: dict[str, Any]) -> dict[str, Any]:
+    """Add the loss of each sample, if there is one."""
+    losses = losses_of_batch(runner, batch, parts["output"], parts["target"])
+    return parts if losses is None else {**parts, "loss": losses}
 
 
 def _to_host(candidate: measures.Candidate) -> measures.Candidate:
-    return replace(candidate, samples=measures.to_host(candidate.samples))
+    return replace(candidate, samples=copy_tree(candidate.samples))

@@ -4,7 +4,7 @@ Everything here is a collective: every rank calls it, in the same order, whether
 process each function returns what it was given.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -94,6 +94,22 @@ def winners_over_ranks(
     me = dist.get_rank() if world_size() > 1 else 0
     sent = gather_objects({index: payload(items[index]) for rank, index in chosen.values() if rank == me})
     return [sent[rank][index] for rank, index in chosen.values()]
+
+
+def from_main_rank(value: Item) -> Item:
+    """Return the main rank's value on every rank. For host values: they are pickled."""
+    if world_size() == 1:
+        return value
+    sent = [value]
+    dist.broadcast_object_list(sent, src=0)
+    return sent[0]
+
+
+def copy_from_main_rank(tensors: Iterable[Tensor]) -> None:
+    """Overwrite tensors, of the same shapes and types on every rank, with those of the main rank."""
+    if world_size() > 1:
+        for tensor in tensors:
+            dist.broadcast(tensor, src=0)
 
 
 def gather_objects(value: Any) -> list[Any]:

@@ -62,7 +62,8 @@ class Embeddings(Diagnostic):
         embedding_key: of the batch; [N, D, ...], floating point. What comes after D is averaged. None: ``output_key``.
         output_key: of the batch; logits [N, C], [N] or [N, 1], for the predicted class. It may be missing.
         target_key: of the batch; class numbers [N], for the true class. It may be missing.
-        image_key: of the batch; [N, C, H, W] or [N, H, W] with 1, 3 or 4 channels, normalized floats or uint8.
+        image_key: of the batch; [N, C, H, W] or [N, H, W], of any number of channels: normalized floats, or
+            integers (see ``drawings.pictures.to_rgb``).
         sample_id_key: of the batch; without it in the batch, the position in the loader serves.
         class_names: one a class; without, classes are shown by number.
         mean: of the images' normalization ``(x - mean) / std``, one number or one a channel.
@@ -98,6 +99,7 @@ class Embeddings(Diagnostic):
         self.image_key, self.sample_id_key = image_key, sample_id_key
         self.class_keys = {"output": output_key, "target": target_key}
         self.class_names = class_names
+        self.normalization: dict[str, Channels] = {"mean": mean, "std": std}
         self.draw = partial(draw_sheet, mean=mean, std=std)
         if not re.fullmatch(r"[\w-]+", tag):
             raise UsageError(f"tag must be of letters, digits, '-' and '_', got {tag!r}.")
@@ -185,7 +187,7 @@ class Embeddings(Diagnostic):
         """Return what is kept of the chosen samples of a batch, on the device and small."""
         batch, size, name = runner.batch, runner.batch_size, type(self).__name__
         vectors = _check_vectors(self.embedding_key, pick(batch, self.embedding_key, name))
-        images = check_images(self.image_key, pick(batch, self.image_key, name))
+        images = check_images(self.image_key, pick(batch, self.image_key, name), **self.normalization)
         parts: dict[str, Any] = {"vector": pool(take(vectors, rows)), "image": shrink(take(images, rows), THUMBNAIL)}
         for part, key in self.class_keys.items():
             values = batch.get(key)

@@ -1,6 +1,7 @@
 """Where the network looks at the samples that it gets most wrong."""
 
 import contextlib
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -22,6 +23,9 @@ from .unwrapped import by_name
 from .writer import Writer
 
 _EXPLAIN = ("predicted", "true")
+_NO_LAYER = "GradCAM draws nothing: no layer of the model gives a map [N, C, h, w] that the output depends on."
+
+_log = logging.getLogger("assay")
 
 
 class GradCAM(SampleRanking):
@@ -44,7 +48,8 @@ class GradCAM(SampleRanking):
         minimize: whether a smaller score is better.
         k_samples: how many samples to show, at least 1.
         layer: name of the layer, as in ``model.named_modules()`` (with several models ``MODEL.LAYER``), whose output
-            is [N, C, h, w]; None: the last of the layers with the smallest map that has more than one place.
+            is [N, C, h, w]; None: the last of the layers with the smallest map that has more than one place. Where
+            there is none, as in an MLP, nothing is drawn, and it is logged once (logger ``assay``).
         explain: ``predicted``: what speaks for the prediction; ``true``: for the truth; a number: for that class. Of
             masks, the sum over pixels.
         task: see ``BestWorstSamples``; not ``detection``.
@@ -59,8 +64,8 @@ class GradCAM(SampleRanking):
 
     Raises:
         UsageError: an argument is out of range; at the first batch, when a key is missing; at the end of a loader,
-            when there is no such layer or no gradient reaches it; at the start of the run, when the runner has no
-            TensorBoard logger.
+            when there is no layer of the name given, or no gradient reaches it; at the start of the run, when the
+            runner has no TensorBoard logger.
     """
 
     def __init__(
@@ -101,6 +106,7 @@ class GradCAM(SampleRanking):
 
     def on_experiment_start(self, runner: dl.IRunner) -> None:
         self.inputs_ = [key for key in _input_keys(runner) if key != self.keys["image"]]
+        self.warned_ = False
         super().on_experiment_start(runner)
 
     def on_batch_start(self, runner: dl.IRunner) -> None:
@@ -109,6 +115,9 @@ class GradCAM(SampleRanking):
 
     def show(self, runner: dl.IRunner, writer: Writer, ranking: Ranking) -> None:
         maps = self._maps(runner, ranking.worst)
+        if maps is None:
+            self._warn(writer)
+            return
         title = ranking_title("worst", self.score_name, runner, ranking.worst, ranking.count)
         samples = [
             Sample(sample.score, sample.position, sample.sample_id, {**sample.parts, "heat": heat})
@@ -118,14 +127,22 @@ class GradCAM(SampleRanking):
         draw = partial(draw_ranking, self.draw, self.score_name, samples, ranking.count, title)
         writer.image(f"gradcam/worst/{self.score_name}", draw, runner.epoch_step)
 
-    def _maps(self, runner: dl.IRunner, samples: Sequence[Sample]) -> list[np.ndarray]:
-        """Return the map of each sample, [h, w]; images of one size go through the model together."""
+    def _warn(self, writer: Writer) -> None:
+        if not self.warned_:
+            # By way of the writer, which drops what does not belong to this rank.
+            writer.submit(lambda _: _log.warning(_NO_LAYER))
+        self.warned_ = True
+
+    def _maps(self, runner: dl.IRunner, samples: Sequence[Sample]) -> list[np.ndarray] | None:
+        """Return the map of each sample, [h, w]; None without a layer. Images of one size go through together."""
         groups: dict[tuple[int, ...], list[int]] = {}
         for index, sample in enumerate(samples):
             groups.setdefault(np.shape(sample.parts["image"]), []).append(index)
         maps: dict[int, np.ndarray] = {}
         with self._plain_models(runner) as models, undisturbed(list(models.values())):
             layer = self._find(models, partial(self._forward, runner, samples[:1]))
+            if layer is None:
+                return None
             for indices in groups.values():
                 heat = grad_cam(partial(self._score, runner, [samples[index] for index in indices]), layer)
                 maps.update(zip(indices, heat.cpu().numpy(), strict=True))
@@ -143,7 +160,7 @@ class GradCAM(SampleRanking):
         finally:
             runner.model = wrapped
 
-    def _find(self, models: Mapping[str, nn.Module], forward: Callable[[], Tensor]) -> nn.Module:
+    def _find(self, models: Mapping[str, nn.Module], forward: Callable[[], Tensor]) -> nn.Module | None:
         if self.layer is None:
             return find_layer(list(models.values()), forward)
         named = {

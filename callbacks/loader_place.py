@@ -21,8 +21,18 @@ class Place:
 def place_in_loader(runner: dl.IRunner) -> Place:
     """Return the place of the batch that the runner is at.
 
-    Catalyst counts every batch once a rank; the ranks take the batches in turn.
+    A ``DictRunner`` knows it. Catalyst's own runners count every batch once a rank; there the ranks take the batches
+    in turn.
     """
+    place: Place | None = getattr(runner, "place", None)
+    if place is not None:
+        return place
     ranks, rank = runner.engine.num_processes, runner.engine.process_index
     before = runner.loader_sample_step - ranks * runner.batch_size
     return Place(runner.loader_batch_step - ranks + rank + 1, before + rank * runner.loader_batch_size)
+
+
+def batches_in_loader(runner: dl.IRunner) -> int:
+    """Return the number of batches of the loader that the runner is at, of all ranks together."""
+    batches: int | None = getattr(runner, "loader_batches", None)
+    return runner.loader_batch_len * runner.engine.num_processes if batches is None else batches

@@ -1,7 +1,7 @@
 """The loss of each sample of a batch, from the criterion that gives the loss of the whole batch."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -51,27 +51,21 @@ def _one_by_one(criterion: Criterion, output: Tensor, target: Tensor) -> Tensor:
     return torch.stack([loss.reshape(()) for loss in losses]) if losses else output.new_zeros(0)
 
 
-def losses_of_batch(runner: dl.IRunner, output: Any, target: Any, asked_by: str) -> Tensor:
-    """Return the loss of each sample of ``runner.batch``, [N]: by the runner's own rule, or by its criterion.
+def losses_of_batch(runner: dl.IRunner, batch: Mapping[str, Any], output: Any, target: Any) -> Tensor | None:
+    """Return the loss of each sample of a batch, [N]: by the runner's own rule, or by its criterion.
 
     Args:
-        runner: a runner with ``sample_losses``, or with one criterion.
+        runner: any Catalyst runner.
+        batch: with the outputs in it, for a runner with ``sample_losses``.
         output: of the batch, for the criterion.
         target: of the batch, for the criterion.
-        asked_by: who wants it; it opens the error.
 
-    Raises:
-        UsageError: the runner has no criterion, or the output is no tensor.
+    Returns:
+        None where the runner has no criterion, or several by name and no rule, or the output is no tensor.
     """
     if runner.criterion is None or not isinstance(output, Tensor):
-        got = "the runner has none" if runner.criterion is None else f"the output is a {type(output).__name__}"
-        raise UsageError(
-            f"{asked_by} needs a criterion that takes the output as a tensor, and {got}: name another score, a key of "
-            "the batch with one number a sample or a function of the batch."
-        )
+        return None
     if hasattr(runner, "sample_losses"):
-        losses: Tensor = runner.sample_losses(runner.batch)
+        losses: Tensor = runner.sample_losses(batch)
         return losses
-    if not callable(runner.criterion):
-        raise UsageError(f"{asked_by} needs one criterion, got {type(runner.criterion).__name__}: name another score.")
-    return sample_losses(runner.criterion, output, target)
+    return sample_losses(runner.criterion, output, target) if callable(runner.criterion) else None

@@ -13,6 +13,7 @@ from .diagnostic import Diagnostic
 from .distributed import gather_objects, winners_over_ranks
 from .errors import UsageError, at_least_one
 from .host_copy import HostCopy, copy_tree, read_tree
+from .image_checks import check_images
 from .keys import IMAGE_KEY, OUTPUT_KEY, SAMPLE_ID_KEY, TARGET_KEY, pick
 from .loader_place import place_in_loader
 from .measures.best_worst_samples import BestWorstSamples, Sample
@@ -106,6 +107,7 @@ class SampleRanking(Diagnostic):
         parts = {name: detached(pick(runner.batch, key, type(self).__name__)) for name, key in self.keys.items()}
         if self.inputs_:
             parts["inputs"] = {key: runner.batch[key] for key in self.inputs_}
+        check_images(self.keys["image"], parts["image"])
         scores = self._scores(runner, parts)
         first = place_in_loader(runner).first_sample
         positions = range(first, first + runner.batch_size)
@@ -129,7 +131,12 @@ class SampleRanking(Diagnostic):
         if callable(self.score):
             values = self.score(runner.batch)
         elif self.score == "loss" and "loss" not in runner.batch:
-            values = losses_of_batch(runner, parts["output"], parts["target"], asked_by=name)
+            values = losses_of_batch(runner, runner.batch, parts["output"], parts["target"])
+            if values is None:
+                raise UsageError(
+                    f"{name} needs a runner with one criterion, and an output that is a tensor: name another score, a "
+                    "key of the batch with one number a sample or a function of the batch."
+                )
         else:
             values = pick(runner.batch, self.score, name)
         if isinstance(values, Tensor):

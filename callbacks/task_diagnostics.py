@@ -89,7 +89,7 @@ def classification_diagnostics(
         PredictionDistribution(**counted),
         PRCurves(**counted),
         GradientStats(gradients_every_n_steps),
-        AugmentationPreview(k_samples, **inputs),
+        AugmentationPreview(k_samples, task=task, **inputs),
     ]
     return _of_level(level, [Metrics(metrics, **counted)], light, full)
 
@@ -161,7 +161,7 @@ def detection_diagnostics(
     score = BoxF1(output_key, target_key, min_score, min_iou)
     boxes: dict[str, Any] = {"task": "detection", "output_key": output_key, "min_score": min_score, "min_iou": min_iou}
     samples = BestWorstSamples(score, minimize=False, k_samples=k_samples, **boxes, **shown)
-    full = [GradientStats(gradients_every_n_steps), AugmentationPreview(k_samples, **shown)]
+    full = [GradientStats(gradients_every_n_steps), AugmentationPreview(k_samples, task="detection", **shown)]
     return _of_level(level, [], [samples, OptimizerMonitor(), TimeMonitor()], full)
 
 

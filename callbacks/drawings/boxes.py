@@ -1,4 +1,4 @@
-"""Truth and prediction of a detection, as boxes on the image."""
+"""Truth and prediction of a detection, or its truth alone, as boxes on the image."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,14 +9,15 @@ import numpy as np
 
 from ..measures.box_matching import Matching, match_boxes
 from .grid import Colour, _font, shorten, write
-from .palette import FALSE, HIT, MISSED
+from .palette import FALSE, HIT, MISSED, class_colours
 from .verdict import Verdict, name_of
 
-TILE_SIZE = 240
+TILE_SIZE = 320
 
 _TEXT_SIZE = 10
 _CHIP = 13
 _LONGEST = 130
+_PALE = 0.5  # share of white in the ground of a text
 _MANY = 12  # boxes of which the text may no longer be wider than they are
 
 _LEGEND = (("hit: score, IoU", HIT, 3.0), ("missed (dashed)", MISSED, 2.0), ("false: score", FALSE, 1.0))
@@ -51,13 +52,34 @@ def found_boxes(
     matching = match_boxes(boxes, scores, labels, true_boxes, true_labels, min_iou=min_iou)
     names = [name_of(int(label), class_names) for label in labels]
     true_names = [name_of(int(label), class_names) for label in true_labels]
-    zoom = np.array([picture.shape[1] / shape[1], picture.shape[0] / shape[0]] * 2)
+    zoom = _zoom(picture, shape)
     drawn = _Boxes(picture, len(boxes) + int(matching.missed.sum()))
     for box, text, colour in _by_importance(matching, boxes * zoom, scores, names, true_boxes * zoom, true_names):
         drawn.add(box, text, colour)
     counts = int(matching.hit.sum()), int(matching.missed.sum()), int((~matching.hit).sum())
     line = "{} hit, {} missed, {} false".format(*counts)
     return Verdict([line], not any(counts[1:]), [0], [drawn.finish()], _LEGEND)
+
+
+def true_boxes(
+    picture: np.ndarray, shape: Sequence[int], target: Mapping[str, Any], class_names: Sequence[str] | None
+) -> Verdict:
+    """Show the true boxes alone, in the colours of their classes.
+
+    Args:
+        picture: [h, w, 3], the image in the size it is shown in.
+        shape: height and width of the image that the boxes are in pixels of.
+        target: ``boxes`` [M, 4], ``labels`` [M].
+        class_names: one a label.
+    """
+    labels = np.asarray(target["labels"]).reshape(-1).astype(np.int64)
+    colours = class_colours(max(0, int(labels.max(initial=0))) + 1)
+    drawn, legend = _Boxes(picture, len(labels)), []
+    for box, label in zip(_boxes(target) * _zoom(picture, shape), labels.tolist(), strict=True):
+        red, green, blue = colours[max(0, label)].tolist()
+        drawn.add(box, name_of(label, class_names), (red, green, blue))
+        legend.append((name_of(label, class_names), (red, green, blue), 1.0))
+    return Verdict([f"boxes: {len(labels)}"], None, (), [drawn.finish()], legend)
 
 
 def _by_importance(
@@ -92,17 +114,26 @@ class _Boxes:
         height, width = self.canvas.shape[:2]
         most = (width - 1, height - 1, width - 1, height - 1)
         left, top, right, bottom = (int(side) for side in np.round(box).clip(0, most))
-        lines = np.zeros(self.taken.shape, dtype=np.uint8)
-        cv2.rectangle(lines, (left, top), (right, bottom), 1, 1 if self.many else 2)
+        thickness = 1 if self.many else 2
         if colour == MISSED:
-            rows, columns = np.ogrid[:height, :width]
-            lines &= ((rows + columns) // 4 % 2 == 0).view(np.uint8)
-        self.canvas[lines > 0] = colour
+            self._dash(left, top, right, bottom, thickness)
+        else:
+            cv2.rectangle(self.canvas, (left, top), (right, bottom), colour, thickness)
         self._place_text(left, top, right, bottom, text, colour)
+
+    def _dash(self, left: int, top: int, right: int, bottom: int, thickness: int) -> None:
+        above, before = max(top - 1, 0), max(left - 1, 0)
+        region = self.canvas[above : bottom + 2, before : right + 2]
+        height, width = region.shape[:2]
+        lines = np.zeros((height, width), dtype=np.uint8)
+        first, last = (left - before, top - above), (right - before, bottom - above)
+        cv2.rectangle(lines, first, last, 1, thickness)
+        rows, columns = np.ogrid[above : above + height, before : before + width]
+        region[(lines > 0) & ((rows + columns) // 4 % 2 == 0)] = MISSED
 
     def finish(self) -> np.ndarray:
         for (left, top, right, bottom), text, colour in self.chips:
-            self.canvas[top:bottom, left:right] = colour
+            self.canvas[top:bottom, left:right] = [round(level + (255 - level) * _PALE) for level in colour]
             write(self.canvas[top:bottom, left:right], (2, 0), text, size=_TEXT_SIZE)
         return self.canvas
 
@@ -121,6 +152,10 @@ class _Boxes:
                 region[:] = True
                 self.chips.append(((start, row, start + length, row + _CHIP), text, colour))
                 return
+
+
+def _zoom(picture: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    return np.array([picture.shape[1] / shape[1], picture.shape[0] / shape[0]] * 2)
 
 
 def _boxes(found: Mapping[str, Any]) -> np.ndarray:

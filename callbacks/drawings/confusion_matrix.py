@@ -83,7 +83,8 @@ def _write_numbers(sheet: MatrixSheet, counts: np.ndarray, shares: np.ndarray, *
         share = shares[row, column]
         lines = [_compact(int(counts[row, column]))]
         if with_shares:
-            lines = [*lines, f"{share:.0%}"] if height >= 36 else [f"{100 * share:.0f}"]
+            percent = _percent(share)
+            lines = [*lines, f"{percent}%"] if height >= 36 else [percent]
         fill = PAPER if math.sqrt(share) > 0.6 else INK
         x, y = sheet.left + (column + 0.5) * width, sheet.top + (row + 0.5) * height
         for index, line in enumerate(lines):
@@ -118,6 +119,13 @@ def _colours(shares: np.ndarray) -> np.ndarray:
     levels = np.sqrt(np.nan_to_num(shares))[..., None]
     colours = np.array(PAPER) + levels * (np.array(_FULL) - np.array(PAPER))
     return np.where(np.isnan(shares)[..., None], _ABSENT, colours).round().astype(np.uint8)
+
+
+def _percent(share: float) -> str:
+    """Return a share in whole percent; what is rounded to none or to all says so."""
+    if 0 < share <= 0.005:
+        return "<1"
+    return ">99" if 0.995 <= share < 1 else f"{100 * share:.0f}"
 
 
 def _compact(count: int) -> str:

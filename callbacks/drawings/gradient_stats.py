@@ -24,7 +24,7 @@ _GAP = 12
 _LINE = 18
 _TITLE_SIZE = 15
 _TEXT_SIZE = 11
-_LABEL_WIDTH = 230
+_LABEL_WIDTHS = (230, 380)
 _MOST_DECADES = 14
 _LEGEND = (("no gradient", MISSING), ("norm 0", ZERO), ("NaN or infinite", BROKEN))
 
@@ -71,7 +71,7 @@ def draw_flow(stats: Mapping[str, np.ndarray], names: Sequence[str], title: Sequ
         [H, W, 3], uint8, RGB.
     """
     broken = stats["broken_steps"] > 0
-    widths = {"range": 380, "norm": 220, "zeros": 70}
+    widths = {"range": 380, "norm": 220, "zeros": 90}
     if broken.any():
         widths["non_finite"] = 120
     if "update_ratio" in stats:
@@ -101,14 +101,17 @@ class _Sheet:
         row: height of a parameter's row.
         top: where the first row begins.
         bottom: where the last row ends.
+        label: where the names end.
         lefts: where each panel begins.
     """
 
     def __init__(self, names: Sequence[str], title: Sequence[str], widths: Sequence[int]):
         self.row = 18 if len(names) <= 40 else 9 if len(names) <= 100 else 7
         self.top = _GAP + (_TITLE_SIZE + 6) * len(title) + _LINE
+        longest = max(_font(_TEXT_SIZE).getlength(name) for name in names)
+        self.label = _GAP + min(max(math.ceil(longest) + 30, _LABEL_WIDTHS[0]), _LABEL_WIDTHS[1])
         self.bottom = self.top + max(self.row * len(names), 110)
-        starts = np.cumsum([_GAP + _LABEL_WIDTH + 20, *(width + 30 for width in widths)])
+        starts = np.cumsum([self.label + 20, *(width + 30 for width in widths)])
         self.lefts = starts[:-1].tolist()
         size = (max(int(starts[-1]), _GAP + 640), self.bottom + 3 * _LINE)
         self.canvas = Image.new("RGB", size, _PAPER)
@@ -143,9 +146,9 @@ class _Sheet:
         for index in range(0, len(names), every):
             middle = self.top + (index + 0.5) * self.row
             number = f"{index + 1} " if every > 1 else ""
-            text = number + shorten(names[index], _LABEL_WIDTH - 30, _TEXT_SIZE)
-            self.text((_GAP + _LABEL_WIDTH, middle), text, anchor="rm")
-            self.ink.line((_GAP + _LABEL_WIDTH + 4, middle, _GAP + _LABEL_WIDTH + 10, middle), fill=_INK)
+            text = number + shorten(names[index], self.label - _GAP - 30, _TEXT_SIZE)
+            self.text((self.label, middle), text, anchor="rm")
+            self.ink.line((self.label + 4, middle, self.label + 10, middle), fill=_INK)
 
 
 def _draw_ranges(sheet: _Sheet, left: float, width: int, stats: Mapping[str, np.ndarray]) -> None:

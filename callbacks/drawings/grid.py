@@ -62,6 +62,7 @@ def draw_grid(
     *,
     tile_size: int = TILE_SIZE,
     legend: Sequence[tuple[str, Colour]] = (),
+    note: str = "",
 ) -> np.ndarray:
     """Draw cards in rows, as near to a square as they go.
 
@@ -70,6 +71,7 @@ def draw_grid(
         title: lines above the grid.
         tile_size: side in pixels that each picture is scaled to.
         legend: names and colours below the title, the most important first; what finds no room is counted.
+        note: a small line between them.
 
     Returns:
         [H, W, 3], uint8, RGB. H and W depend on the number of cards, of pictures a card, of lines and on the length
@@ -86,10 +88,14 @@ def draw_grid(
     width = max(columns * cell[0], math.ceil(title_width)) + 2 * _GAP
     entries = _place_legend(legend, width - 2 * _GAP)
     above = _GAP + (_TITLE_SIZE + 6) * len(title)
+    if note:
+        above += _LINE
     heading = above + _LINE * (1 + max((row for _, _, row, _ in entries), default=-1))
     canvas = np.full((heading + rows * cell[1] + _GAP, width, 3), PAPER[0], dtype=np.uint8)
     for index, line in enumerate(title):
         write(canvas, (_GAP, _GAP + index * (_TITLE_SIZE + 6)), line, size=_TITLE_SIZE)
+    if note:
+        write(canvas, (_GAP, above - _LINE), shorten(note, width - 2 * _GAP))
     for text, colour, row, left in entries:
         top = above + row * _LINE
         if colour is not None:

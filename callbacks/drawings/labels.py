@@ -13,7 +13,7 @@ TILE_SIZE = 200  # several labels need lines of some length
 def one_class(
     output: np.ndarray, target: np.ndarray, class_names: Sequence[str] | None, ignore_index: int | None
 ) -> Verdict:
-    """Say which class is true, which is predicted, and the probability of that one.
+    """Say which class is true, which is predicted, and its probability; where that is NaN, the prediction is NaN too.
 
     Args:
         output: logits, [C], the largest wins; or one number, positive means class 1.
@@ -24,14 +24,14 @@ def one_class(
     logits = output.reshape(-1).astype(np.float64)
     if len(logits) == 1:
         logits = np.array([0.0, logits[0]])
-    prediction = int(logits.argmax())
     truth = int(target.reshape(-1)[0]) if target.size == 1 else int(target.argmax())
+    prediction = int(logits.argmax())
     share = _softmax(logits)[prediction]
-    probability = "NaN" if np.isnan(share) else f"{share:.2f}"
-    guess = f"pred: {name_of(prediction, class_names)} ({probability})"
+    guess = "pred: NaN" if np.isnan(share) else f"pred: {name_of(prediction, class_names)} ({share:.2f})"
     if truth == ignore_index:
         return Verdict(["true: ignored", guess])
-    return Verdict([f"true: {name_of(truth, class_names)}", guess], truth == prediction, [1])
+    right = truth == prediction and not np.isnan(share)
+    return Verdict([f"true: {name_of(truth, class_names)}", guess], bool(right), [1])
 
 
 def several_labels(
@@ -58,7 +58,10 @@ def several_labels(
     lines.append(list_names("right", names["right"] or ["none"], width))
     if not wrong and not names["right"]:
         lines = ["right: no label"]
-    return Verdict(lines, not wrong, range(len(wrong)))
+    broken = np.isnan(output[counts]).any()
+    lines = [*lines, "pred: some are NaN"] if broken else lines
+    marked = [*range(len(wrong)), *([len(lines) - 1] if broken else [])]
+    return Verdict(lines, not wrong and not broken, marked)
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Truth and prediction of a segmentation, as panels beside the image."""
+"""Hits, misses and false alarms of masks, laid over the image."""
 
 import math
 from collections.abc import Sequence
@@ -6,14 +6,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from .grid import Colour
-from .palette import FALSE, HIT, IGNORED, MISSED, class_colours
-from .pictures import Shape, scale, scale_planes
+from .palette import FALSE, HIT, IGNORED, MISSED
+from .pictures import Shape, scale_planes
 from .verdict import Verdict, name_of
 
 _OPACITY = 0.6
-_RIGHT = 25  # level of the grey of pixels that are right in an error map
 _MOST_LOGITS = 2**20
-_LONGEST_SIDE = 400
+_LONGEST_SIDE = 300
 
 
 def one_mask(picture: np.ndarray, output: np.ndarray, target: np.ndarray, ignore_index: int | None) -> Verdict:
@@ -43,6 +42,9 @@ def several_masks(
 ) -> Verdict:
     """Show where any of several overlapping masks is missed or false, and which of them is the worst.
 
+    Of large masks every n-th pixel is read, for the numbers too, so that no side is longer than 300 and no more than
+    a million pixels are compared.
+
     Args:
         picture: [h, w, 3], the image in the size it is shown in.
         output: logits [C, H, W], positive means yes.
@@ -50,8 +52,9 @@ def several_masks(
         class_names: one a mask.
         ignore_index: target value of pixels that do not count.
     """
-    step, true_step = _step(output.shape), _step(target.shape)
-    true, counts = _true_and_counted(target[:, ::true_step, ::true_step], ignore_index)
+    step, true_step = reading_step(output.shape), reading_step(target.shape)
+    read = at_pixels(target, output.shape[1:], step) if max(step, true_step) > 1 else target
+    true, counts = _true_and_counted(read, ignore_index)
     predicted = resize_nearest(output[:, ::step, ::step] > 0, true.shape[1:])
     hits, missed, false = (
         np.count_nonzero(mask & counts, axis=(1, 2))
@@ -75,48 +78,6 @@ def several_masks(
     return Verdict(lines, None, (), panels, _outcome_legend(ignore_index))
 
 
-def class_map(
-    picture: np.ndarray,
-    output: np.ndarray,
-    target: np.ndarray,
-    class_names: Sequence[str] | None,
-    ignore_index: int | None,
-) -> Verdict:
-    """Show truth and prediction in the colours of the classes, and where they differ.
-
-    Of large maps every n-th pixel is read, for the numbers too, so that no side is longer than 400 and no more than
-    a million logits are compared.
-
-    Args:
-        picture: [h, w, 3], the image in the size it is shown in.
-        output: logits [C, H, W], the largest wins.
-        target: class numbers, [H', W'] or [1, H', W']; what is no class does not count.
-        class_names: one a class.
-        ignore_index: class number of pixels that do not count.
-    """
-    classes = len(output)
-    step = _step(output.shape)
-    target = target.reshape(target.shape[-2:])
-    true_step = step if target.shape == output.shape[1:] else _step((1, *target.shape))
-    truth = target[::true_step, ::true_step].astype(np.int32)
-    prediction = resize_nearest(_largest(output[:, ::step, ::step]), truth.shape).astype(np.int32)
-    counts = (truth >= 0) & (truth < classes)
-    if ignore_index is not None:
-        counts &= truth != ignore_index
-    truth = np.where(counts, truth, classes)
-    wrong = counts & (truth != prediction)
-    colours = np.concatenate([class_colours(classes), np.array([IGNORED], dtype=np.uint8)])
-    shape = picture.shape[:2]
-    true_colours = np.take(colours, truth, axis=0)
-    panels = [picture, scale(true_colours, shape), scale(np.take(colours, prediction, axis=0), shape)]
-    panels.append(_error_map(true_colours, wrong, ~counts, shape))
-    lines, occur = _agreement(truth, prediction, wrong, counts, classes)
-    legend = [(name_of(int(c), class_names), _colour(colours[c]), float(occur[c])) for c in np.flatnonzero(occur)]
-    if not counts.all():
-        legend.append(("ignored", IGNORED, 0.0))
-    return Verdict(lines, None, (), panels, legend)
-
-
 def paint(picture: np.ndarray, layers: Sequence[tuple[np.ndarray, Colour]]) -> np.ndarray:
     """Lay masks over a picture, each in its colour and so that the picture shines through.
 
@@ -135,7 +96,7 @@ def paint(picture: np.ndarray, layers: Sequence[tuple[np.ndarray, Colour]]) -> n
     layers = [(mask, colour) for mask, colour in layers if mask.any()]
     if not layers:
         return picture
-    covers = scale_planes([_levels(mask) for mask, _ in layers], shape).astype(np.float32) / 255.0
+    covers = scale_planes([levels(mask) for mask, _ in layers], shape).astype(np.float32) / 255.0
     for index, (_, colour) in enumerate(layers):
         if colour == IGNORED:
             covers[:, :, index] *= _stripes(shape)
@@ -147,9 +108,10 @@ def paint(picture: np.ndarray, layers: Sequence[tuple[np.ndarray, Colour]]) -> n
     return drawn
 
 
-def _levels(mask: np.ndarray) -> np.ndarray:
-    levels: np.ndarray = np.ascontiguousarray(mask).view(np.uint8) * np.uint8(255)
-    return levels
+def levels(mask: np.ndarray) -> np.ndarray:
+    """Return 0 and 255, uint8, of a mask."""
+    signed: np.ndarray = np.negative(np.ascontiguousarray(mask).view(np.int8))
+    return signed.view(np.uint8)
 
 
 def resize_nearest(mask: np.ndarray, shape: Shape) -> np.ndarray:
@@ -160,6 +122,18 @@ def resize_nearest(mask: np.ndarray, shape: Shape) -> np.ndarray:
     rows, columns = np.arange(shape[0]) * height // shape[0], np.arange(shape[1]) * width // shape[1]
     resized: np.ndarray = mask[..., rows, :][..., columns]
     return resized
+
+
+def at_pixels(target: np.ndarray, shape: Sequence[int], step: int) -> np.ndarray:
+    """Return a target [..., H', W'] where every n-th pixel of an output of height and width ``shape`` lies."""
+    if target.shape[-2:] == tuple(shape):
+        return target[..., ::step, ::step]
+    rows, columns = (
+        ((np.arange(0, side, step) + 0.5) * true_side / side).astype(np.intp)
+        for side, true_side in zip(shape, target.shape[-2:], strict=True)
+    )
+    read: np.ndarray = target[..., rows, :][..., columns]
+    return read
 
 
 def _true_and_counted(target: np.ndarray, ignore_index: int | None) -> tuple[np.ndarray, np.ndarray]:
@@ -177,54 +151,13 @@ def _outcome_legend(ignore_index: int | None) -> list[tuple[str, Colour, float]]
     return legend if ignore_index is None else [*legend, ("ignored", IGNORED, 0.0)]
 
 
-def _step(shape: Sequence[int]) -> int:
+def reading_step(shape: Sequence[int]) -> int:
+    """Return n, where every n-th pixel of a map [C, H, W] is read in both directions."""
     by_cost = math.ceil(math.sqrt(math.prod(shape) / _MOST_LOGITS))
     return max(1, by_cost, math.ceil(max(shape[-2:]) / _LONGEST_SIDE))
-
-
-def _largest(logits: np.ndarray) -> np.ndarray:
-    """Return what ``argmax`` over the first axis does, three times as fast; where one is NaN, 0."""
-    logits = np.ascontiguousarray(logits)
-    largest = logits.max(axis=0)
-    index = np.zeros(largest.shape, dtype=np.int32)
-    for number in range(len(logits) - 1, -1, -1):
-        np.putmask(index, logits[number] == largest, number)
-    return index
-
-
-def _error_map(colours: np.ndarray, wrong: np.ndarray, ignored: np.ndarray, shape: Shape) -> np.ndarray:
-    cover = scale(_levels(wrong), shape).astype(np.float32) / 255.0
-    mixed = scale(colours * wrong[:, :, None], shape).astype(np.float32)
-    opacity = np.sqrt(cover)[:, :, None]
-    drawn = mixed / np.maximum(opacity, 1e-3) + _RIGHT * (1.0 - opacity)
-    if ignored.any():
-        left_out = scale(_levels(ignored), shape).astype(np.float32)[:, :, None] / 255.0
-        drawn = np.where(cover[:, :, None] > 0, drawn, IGNORED[0] * left_out + _RIGHT * (1.0 - left_out))
-    levels: np.ndarray = (drawn + 0.5).clip(0, 255).astype(np.uint8)
-    return levels
-
-
-def _agreement(
-    truth: np.ndarray, prediction: np.ndarray, wrong: np.ndarray, counts: np.ndarray, classes: int
-) -> tuple[list[str], np.ndarray]:
-    """Return the line of accuracy and mIoU, and how often each class occurs as truth or as prediction, [C]."""
-    true = np.bincount(truth[counts], minlength=classes)
-    predicted = np.bincount(prediction[counts], minlength=classes)
-    hits = np.bincount(truth[counts & ~wrong], minlength=classes)
-    union = true + predicted - hits
-    total = int(true.sum())
-    if not total:
-        return ["accuracy: all ignored"], union
-    ious = hits[union > 0] / union[union > 0]
-    return [f"accuracy {hits.sum() / total:.2f}, mIoU {ious.mean():.2f}"], union
 
 
 def _stripes(shape: Shape) -> np.ndarray:
     rows, columns = np.ogrid[: shape[0], : shape[1]]
     striped: np.ndarray = (rows + columns) // 3 % 2 == 0
     return striped
-
-
-def _colour(values: np.ndarray) -> Colour:
-    red, green, blue = (int(value) for value in values)
-    return red, green, blue

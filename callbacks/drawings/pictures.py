@@ -20,7 +20,7 @@ def to_rgb(image: np.ndarray, mean: Channels = 0.0, std: Channels = 1.0) -> np.n
             Floating point: normalized as ``(x - mean) / std`` from the range 0 to 1; uint16: 0 to 65535; any other
             integer: 0 to 255, taken as it is; bool: black and white. What lies outside of the range is clipped, NaN
             becomes black.
-        mean: of the normalization of floating point, one number, one a channel, or one a channel that is shown.
+        mean: of the normalization of floating point, one number or one a channel.
         std: likewise.
 
     Returns:
@@ -60,11 +60,15 @@ def _shown(image: np.ndarray) -> np.ndarray:
 
 
 def _per_channel(name: str, value: Channels, image: np.ndarray, shown: int) -> np.ndarray:
-    values = np.asarray(value, dtype=np.float32).reshape(-1)
     count = 1 if image.ndim == 2 else len(image)
-    if len(values) not in (1, shown, count):
+    if not fits_channels(value, count):
         raise ValueError(f"{name} must be one number or one for each of {count} channels, got {value!r}")
-    return values[:shown].reshape(-1, 1, 1)
+    return np.asarray(value, dtype=np.float32).reshape(-1)[:shown].reshape(-1, 1, 1)
+
+
+def fits_channels(value: Channels, channels: int) -> bool:
+    """Whether a mean or std has one number, or one for each of the channels of an image."""
+    return np.size(value) in (1, channels)
 
 
 def _first_three(value: Channels) -> Channels:
@@ -160,7 +164,8 @@ def heat_over(picture: np.ndarray, heat: np.ndarray, *, opacity: float = 0.55) -
     """
     heat = np.nan_to_num(np.asarray(heat, dtype=np.float32)).clip(0.0, 1.0)
     smooth = cv2.resize(heat, picture.shape[1::-1], interpolation=cv2.INTER_LINEAR)
-    coloured = cv2.applyColorMap((smooth * 255.0 + 0.5).astype(np.uint8), cv2.COLORMAP_INFERNO)[:, :, ::-1]
-    grey = cv2.cvtColor(np.ascontiguousarray(picture), cv2.COLOR_RGB2GRAY)[:, :, None]
-    drawn: np.ndarray = (coloured * opacity + grey * (1.0 - opacity) + 0.5).astype(np.uint8)
+    inferno = cv2.applyColorMap((smooth * 255.0 + 0.5).astype(np.uint8), cv2.COLORMAP_INFERNO)
+    coloured = cv2.cvtColor(inferno, cv2.COLOR_BGR2RGB)
+    grey = cv2.cvtColor(np.ascontiguousarray(picture), cv2.COLOR_RGB2GRAY)
+    drawn: np.ndarray = cv2.addWeighted(coloured, opacity, cv2.merge([grey] * 3), 1.0 - opacity, 0.0)
     return drawn

@@ -58,7 +58,7 @@ def draw_roc(
     colours = {index: _COLOURS[place if many else index] for place, index in enumerate(named)}
     entries = [(f"{areas[index]:.4f} ± {bounds[index]:.2g}", names[index], colours[index]) for index in named]
     if len(known) > 1:  # below the named ones, which it would hide where all are alike
-        chart.lines(panel, [_mean(list(curves.values()))], [INK], width=3)
+        chart.lines(panel, [_mean(list(curves.values()))], [INK], width=2)
         entries.append((f"{np.mean(areas[known]):.4f}", "mean over classes", INK))
     chart.lines(panel, [curves[index] for index in named], [colours[index] for index in named])
     _write_names(chart, panel, entries, f"the {len(named)} worst of {len(names)}" if many else "")

@@ -8,11 +8,14 @@ from typing import Any
 import numpy as np
 
 from ..errors import unknown_name
-from . import boxes, labels, masks
+from . import boxes, class_maps, labels, masks
 from .grid import GREEN, GREY, RED, TILE_SIZE, Card, Colour, card_width, draw_grid
 from .pictures import Channels, heat_over, thumbnail
 from .tasks import TASKS, find_task, has_masks
+from .truth import show_truth
 from .verdict import Verdict
+
+Judge = Callable[[int, np.ndarray, Sequence[int]], Verdict]
 
 
 def draw_samples(
@@ -40,8 +43,14 @@ def draw_samples(
                                           accuracy and mean IoU over the classes that occur
     multilabel, [C, H, W] and [C, H, W]   image, image with pixels where any label is missed or false; mean IoU
     detection, two dicts                  image with boxes that are hit, missed or false; frame green or red
+    none, one integer, one float or [C]   true class, number, or names of the labels
+    none, [H, W], [1, H, W] or [C, H, W]  image, truth; of overlapping masks the last one
+    none, a dict                          image with boxes in the colours of their classes
     anything else                         image alone
     ===================================== ======================================================================
+
+    Of class maps and of several masks that are large, every n-th pixel is read, for the numbers too. A prediction
+    that is NaN is never right.
 
     Args:
         samples: lists or arrays of N each. ``image`` [C, H, W] or [H, W], of one size or of different ones, and
@@ -68,12 +77,16 @@ def draw_samples(
     if task is not None and task not in TASKS:
         raise unknown_name("task", task, TASKS)
     images = [np.asarray(image) for image in samples["image"]]
-    task = find_task(samples.get("output"), samples.get("target"), task, ignore_index)
-    names_labels = task == "multilabel" and not has_masks(samples["output"])
-    size = boxes.TILE_SIZE if task == "detection" else labels.TILE_SIZE if names_labels else TILE_SIZE
-    width = card_width(1 if samples.get("heat") is None else 2, size)
-    judge = _judge(task, samples, class_names, ignore_index, min_score, min_iou, width)
+    outputs, targets = samples.get("output"), samples.get("target")
+    if outputs is None and targets is not None:
+        size, judge = _judge_truth(targets, task, class_names, ignore_index)
+    else:
+        task = find_task(outputs, targets, task, ignore_index)
+        size = _size(task == "detection", task == "multilabel" and not has_masks(samples["output"]))
+        width = card_width(1 if samples.get("heat") is None else 2, size)
+        judge = _judge(task, samples, class_names, ignore_index, min_score, min_iou, width)
     cards: list[Card] = []
+    panels = ""
     legend: dict[tuple[str, Colour], float] = {}
     for index, image in enumerate(images):
         picture = thumbnail(image, size, mean, std)
@@ -81,8 +94,23 @@ def draw_samples(
         for name, colour, weight in verdict.legend:
             legend[name, colour] = legend.get((name, colour), 0.0) + weight
         cards.append(_card(samples, index, picture, verdict))
+        panels = panels or verdict.panel_names
     entries = sorted(legend, key=legend.__getitem__, reverse=True)
-    return draw_grid(cards, title, tile_size=size, legend=entries)
+    return draw_grid(cards, title, tile_size=size, legend=entries, note=panels)
+
+
+def _size(has_boxes: bool, has_labels: bool) -> int:
+    return boxes.TILE_SIZE if has_boxes else labels.TILE_SIZE if has_labels else TILE_SIZE
+
+
+def _judge_truth(
+    targets: Sequence[Any], task: str | None, class_names: Sequence[str] | None, ignore_index: int | None
+) -> tuple[int, Judge]:
+    """Return the size of a tile, and what shows the truth of the sample of an index."""
+    has_labels = any(np.ndim(target) == 1 and len(target) > 1 for target in targets)
+    size = _size(any(isinstance(target, Mapping) for target in targets), has_labels)
+    show = partial(show_truth, task=task, class_names=class_names, ignore_index=ignore_index, width=card_width(1, size))
+    return size, lambda index, picture, shape: show(picture, shape, targets[index])
 
 
 def _judge(
@@ -93,7 +121,7 @@ def _judge(
     min_score: float,
     min_iou: float,
     width: int,
-) -> Callable[[int, np.ndarray, Sequence[int]], Verdict]:
+) -> Judge:
     """Return what judges the sample of an index, given its picture and the shape of its image."""
     if task is None:
         return lambda index, picture, shape: Verdict()
@@ -104,7 +132,7 @@ def _judge(
     if has_masks(outputs):
         kinds: dict[str, Callable[..., Verdict]] = {
             "binary": masks.one_mask,
-            "multiclass": partial(masks.class_map, class_names=class_names),
+            "multiclass": partial(class_maps.class_map, class_names=class_names),
             "multilabel": partial(masks.several_masks, class_names=class_names),
         }
         mask = kinds[task]

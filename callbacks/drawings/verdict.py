@@ -18,6 +18,7 @@ class Verdict:
         marked: indices of the lines in the frame's colour.
         panels: pictures [h, w, 3], the image among them; None: the image alone.
         legend: name, colour and weight of what the panels show.
+        panel_names: what they are, where that does not explain itself.
     """
 
     lines: Sequence[str] = ()
@@ -25,6 +26,7 @@ class Verdict:
     marked: Sequence[int] = ()
     panels: Sequence[np.ndarray] | None = None
     legend: Sequence[tuple[str, Colour, float]] = ()
+    panel_names: str = ""
 
 
 def name_of(index: int, class_names: Sequence[str] | None) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..host_copy import copy_tree, read_tree
+from ..host_copy import read_tree
 
 
 @dataclass(frozen=True)
@@ -106,14 +106,8 @@ def select_samples(samples: Mapping[str, Any], count: int, *, largest_loss: bool
     return {**{name: _select(part, order) for name, part in samples.items()}, "order": order}
 
 
-def to_host(samples: Mapping[str, Any]) -> dict[str, Any]:
-    """Start copying kept samples to the host; ``read_samples`` finishes it."""
-    copied: dict[str, Any] = copy_tree(samples)
-    return copied
-
-
 def read_samples(samples: Mapping[str, Any]) -> dict[str, Any]:
-    """Return kept samples as host values: arrays, and lists cut to the kept entries, in the same order."""
+    """Return kept samples, copied by ``copy_tree``, as host values: arrays, and lists cut to the kept entries."""
     read = read_tree(samples)
     order = read.pop("order").tolist()
     return {name: _cut(part, order) for name, part in read.items()}

@@ -67,7 +67,7 @@ def shrink(images: Tensor, size: int) -> Tensor:
     """Average images down until no side is longer than ``size``; smaller ones stay as they are.
 
     Args:
-        images: [N, C, H, W] or [N, H, W]; floating point, uint8 or bool.
+        images: [N, C, H, W] or [N, H, W]; floating point, bool, uint16 (0 to 65535) or another integer (0 to 255).
         size: in pixels.
 
     Returns:
@@ -79,6 +79,6 @@ def shrink(images: Tensor, size: int) -> Tensor:
     if factor >= 1:
         return images
     target = (max(1, round(height * factor)), max(1, round(width * factor)))
-    scale = 255.0 if images.dtype == torch.bool else 1.0
+    scale = {torch.bool: 255.0, torch.uint16: 1 / 257}.get(images.dtype, 1.0)
     small = F.interpolate(images.float() * scale, size=target, mode="area")
-    return small if images.is_floating_point() else (small + 0.5).to(torch.uint8)
+    return small if images.is_floating_point() else (small + 0.5).clamp(0, 255).to(torch.uint8)

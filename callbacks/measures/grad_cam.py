@@ -53,15 +53,15 @@ def grad_cam(forward: Callable[[], Tensor], layer: nn.Module) -> Tensor:
         return torch.where(largest > 0, maps / largest, 0.0)
 
 
-def find_layer(models: Sequence[nn.Module], forward: Callable[[], Tensor]) -> nn.Module:
+def find_layer(models: Sequence[nn.Module], forward: Callable[[], Tensor]) -> nn.Module | None:
     """Return the layer to explain a model by: the last one of those with the smallest map larger than one place.
 
     Args:
         models: those that ``forward`` runs.
         forward: runs them.
 
-    Raises:
-        UsageError: no layer has an output [N, C, h, w] with more than one place.
+    Returns:
+        None where no layer that the output depends on has an output [N, C, h, w] with more than one place.
     """
     noted: list[tuple[nn.Module, Tensor]] = []
 
@@ -83,10 +83,8 @@ def find_layer(models: Sequence[nn.Module], forward: Callable[[], Tensor]) -> nn
         for (module, part), gradient in zip(tracked, gradients, strict=True)
         if gradient is not None
     ]
-    if not areas:
-        raise UsageError("layer must be named: none has an output [N, C, h, w] with more than one place.")
-    smallest = min(area for area, _ in areas)
-    return [module for area, module in areas if area == smallest][-1]
+    smallest = min((area for area, _ in areas), default=None)
+    return next((module for area, module in reversed(areas) if area == smallest), None)
 
 
 def explained_score(output: Tensor, target: Tensor | None, explain: str | int, ignore_index: int | None) -> Tensor:

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
-from assay.callbacks import BestWorstBatches, Metrics, UsageError, best_worst_batches
+from assay.callbacks import BestWorstBatches, Metrics, UsageError
 from assay.callbacks.diagnostic import Diagnostic
 from assay.callbacks.drawings.samples import draw_samples
 from assay.runner import DictRunner, Engine
@@ -294,19 +294,12 @@ def test_images_of_every_kind_are_shown(channels, dtype, tmp_path, read_events):
     assert picture_of(event).shape[2] == 3
 
 
-@pytest.mark.parametrize(
-    ("images", "message"),
-    [
-        (torch.zeros(2, 1, 4, 4, 4), r"or a list of N images .*, got \(2, 1, 4, 4, 4\); of volumes hand in one slice"),
-        ([torch.zeros(4)], r"got a list with \(4,\)"),
-        (["a.png"], "got a list with str"),
-        ("a.png", "got str"),
-        (torch.zeros(2, 1, 4, 4, dtype=torch.complex64), "floating point, integers or bool, got torch.complex64"),
-    ],
-)
-def test_an_image_that_cannot_be_shown_is_an_error_with_the_reason(images, message):
-    with pytest.raises(UsageError, match=message):
-        best_worst_batches._check_images("image", images)
+def test_an_image_that_cannot_be_shown_is_an_error_at_the_first_batch(tmp_path):
+    items = {"valid": make_items(4)}
+    with pytest.raises(UsageError, match=r"image_key='target' must be \[N, C, H, W\] .*, got \(4,\); of volumes"):
+        run_ours(tmp_path, [BestWorstBatches(image_key="target")], items)
+    with pytest.raises(UsageError, match=r"std must be one number or one a channel, 1 here, got \[1, 2\]"):
+        run_ours(tmp_path, [BestWorstBatches(std=[1, 2])], items)
 
 
 class Detector(dl.Runner):
@@ -370,16 +363,29 @@ def test_a_segmentation_is_shown_with_its_arguments(tmp_path, read_events):
     assert not np.array_equal(expected, draw_samples(samples, title))
 
 
-def test_a_criterion_that_has_no_loss_of_one_sample_leaves_the_samples_in_their_order(tmp_path):
+def test_a_criterion_that_has_no_loss_of_one_sample_is_an_error_that_names_it(tmp_path):
     class PairLoss(nn.Module):
         def forward(self, output, target):
             return output.sum() if len(output) > 1 else output
 
-    items, callback = make_items(8), Spied()
-    run_ours(tmp_path, [callback], {"valid": items}, criterion=PairLoss())
-    samples, _ = callback.drawn("worst", "valid")
-    assert "loss" not in samples
-    assert len(samples["sample_id"]) == 4
+    with pytest.raises(UsageError, match="PairLoss must give one number for one sample"):
+        run_ours(tmp_path, [BestWorstBatches()], {"valid": make_items(8)}, criterion=PairLoss())
+
+
+def test_an_error_of_the_sample_losses_is_not_taken_for_samples_without_loss(tmp_path):
+    class Wrong(DictRunner):
+        def sample_losses(self, parts):
+            raise UsageError("asks for key 'absent'")
+
+    with pytest.raises(UsageError, match="asks for key 'absent'"):
+        Wrong().train(
+            engine=Engine("cpu"),
+            model=Linear("logits"),
+            criterion=nn.CrossEntropyLoss(),
+            loaders={"valid": DataLoader(make_items(4), batch_size=4)},
+            callbacks=[BestWorstBatches()],
+            logdir=str(tmp_path),
+        )
 
 
 def test_a_criterion_without_reduction_gives_the_losses_too(tmp_path):

@@ -322,9 +322,7 @@ def test_a_score_that_is_not_one_number_a_sample_is_refused(score, message, tmp_
 def test_a_loss_that_no_criterion_gives_is_refused(tmp_path):
     callback = BestWorstSamples(**STOCK_KEYS)
     runner = dl.SupervisedRunner(input_key="features", output_key="scores", target_key="targets", loss_key="loss")
-    with pytest.raises(
-        UsageError, match=r"score='loss'\) needs a criterion .*, and the runner has none: name another score"
-    ):
+    with pytest.raises(UsageError, match=r"score='loss'\) needs a runner with one criterion, .*: name another score"):
         runner.train(
             engine=Engine("cpu"), model=Linear(), num_epochs=1, callbacks=[callback],
             loaders={"valid": DataLoader(make_items(("features", "targets", "name")), batch_size=7)},

@@ -8,7 +8,8 @@ from assay.callbacks.distributed import (
     winner_over_ranks,
     world_size,
 )
-from assay.callbacks.measures.best_worst_batches import BestWorstBatches, read_samples, to_host
+from assay.callbacks.host_copy import copy_tree
+from assay.callbacks.measures.best_worst_batches import BestWorstBatches, read_samples
 
 REDUCTIONS = {
     "count": "sum",
@@ -118,7 +119,7 @@ def test_the_smallest_item_of_all_ranks_wins_and_only_its_payload_is_made(ranks,
 
 
 def candidate_payload(candidate):
-    return candidate.score, candidate.position, to_host(candidate.samples)
+    return candidate.score, candidate.position, copy_tree(candidate.samples)
 
 
 def extremes(rank, scores, minimize, world=None):

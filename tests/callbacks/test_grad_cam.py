@@ -189,6 +189,27 @@ def test_arguments_out_of_range_are_refused(arguments, message):
         GradCAM(**arguments)
 
 
+class Flat(nn.Module):
+    def __init__(self, key=None):
+        super().__init__()
+        self.key = key
+        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.ReLU(), nn.Linear(8, 3))
+
+    def forward(self, image):
+        logits = self.layers(image)
+        return logits if self.key is None else {self.key: logits}
+
+
+@pytest.mark.parametrize("kit", ["stock", "ours"])
+def test_a_model_without_maps_is_trained_on_and_warned_of_once(kit, tmp_path, read_events, caplog):
+    keys = STOCK_KEYS if kit == "stock" else {}
+    model = Flat() if kit == "stock" else Flat("logits")
+    _, folder = run(kit, tmp_path, [GradCAM(k_samples=2, **keys)], model=model)
+    said = [record.getMessage() for record in caplog.records if record.name == "assay"]
+    assert said == ["GradCAM draws nothing: no layer of the model gives a map [N, C, h, w] that the output depends on."]
+    assert "gradcam/worst/loss" not in read_events(folder / "train").Tags()["images"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

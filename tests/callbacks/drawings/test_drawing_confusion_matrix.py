@@ -8,6 +8,7 @@ from assay.callbacks.drawings.confusion_matrix import (
     _colours,
     _compact,
     _entries,
+    _percent,
     draw_confusion_matrix,
     draw_label_matrix,
 )
@@ -136,3 +137,11 @@ def test_drawing_is_cheap():
     start = time.perf_counter()
     draw_confusion_matrix(matrix(200), ["name"] * 200, TITLE)
     assert time.perf_counter() - start < 1.0
+
+
+@pytest.mark.parametrize(
+    ("share", "text"),
+    [(0.0, "0"), (0.0049, "<1"), (0.006, "1"), (0.9949, "99"), (0.996, ">99"), (1.0, "100")],
+)
+def test_a_share_that_is_not_all_or_none_is_not_written_so(share, text):
+    assert _percent(share) == text

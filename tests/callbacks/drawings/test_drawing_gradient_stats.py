@@ -10,9 +10,12 @@ def names_of(count):
     return [f"encoder.stages.{index}.blocks.attention.projection.a_long_name.weight" for index in range(count)]
 
 
+LEFT = 412  # of what is drawn beside long names
+
+
 def area(picture, colour, right):
     """Number of pixels of a colour in the rows of the parameters, left of ``right``: beside all text."""
-    return int((picture[51:-54, 254:right] == np.array(colour, np.uint8)).all(axis=2).sum())
+    return int((picture[51:-54, LEFT - 8 : right] == np.array(colour, np.uint8)).all(axis=2).sum())
 
 
 def stats_of(norms, broken=()):
@@ -39,19 +42,19 @@ def test_pictures_are_rgb_and_of_a_bounded_size(count):
 def test_the_map_has_room_for_every_epoch(epochs):
     picture = draw_map(np.full((6, epochs), np.nan), names_of(6), range(1, epochs + 1), ["title"])
     cell = min(40, max(6, 640 // epochs))
-    assert area(picture, MISSING, 262 + max(epochs * cell, 60)) == 6 * 18 * epochs * cell
+    assert area(picture, MISSING, LEFT + max(epochs * cell, 60)) == 6 * 18 * epochs * cell
 
 
 def test_what_is_out_of_the_ordinary_has_its_own_colour_in_the_map():
     norms = np.ones((4, 2))
     plain = draw_map(norms, names_of(4), [1, 2], ["title"])
-    assert [area(plain, colour, 342) for colour in (MISSING, BROKEN)] == [0, 0]
+    assert [area(plain, colour, LEFT + 80) for colour in (MISSING, BROKEN)] == [0, 0]
     norms[0], norms[1, 0], norms[2] = np.nan, np.inf, 0
     picture = draw_map(norms, names_of(4), [1, 2], ["title"])
     cell = 18 * 40
-    assert area(picture, MISSING, 342) == 2 * cell
-    assert area(picture, BROKEN, 342) == cell
-    assert area(picture, ZERO, 342) == 2 * cell
+    assert area(picture, MISSING, LEFT + 80) == 2 * cell
+    assert area(picture, BROKEN, LEFT + 80) == cell
+    assert area(picture, ZERO, LEFT + 80) == 2 * cell
 
 
 def test_a_vanishing_net_looks_unlike_a_healthy_one():
@@ -59,24 +62,24 @@ def test_a_vanishing_net_looks_unlike_a_healthy_one():
     cells = {}
     for name, exponents in (("healthy", np.linspace(-1, -1.2, 20)), ("vanishing", np.linspace(-12, 0, 20))):
         picture = draw_map(10.0 ** exponents[:, None].repeat(3, 1), names_of(20), [1, 2, 3], ["title"])
-        cells[name] = picture[rows, 300].astype(float)
+        cells[name] = picture[rows, LEFT + 38].astype(float)
     assert cells["vanishing"].std(axis=0).max() > 5 * cells["healthy"].std(axis=0).max()
 
 
 def test_the_range_of_the_flow_grows_with_the_gradient():
     small = draw_flow(stats_of([1e-5] * 5 + [1.0]), names_of(6), ["title"])
     large = draw_flow(stats_of([1.0] * 6), names_of(6), ["title"])
-    assert area(large, PALE_BLUE, 642) > 0
-    dark = [int((picture != 255).any(axis=2)[:, 262:640].sum()) for picture in (small, large)]
+    assert area(large, PALE_BLUE, LEFT + 380) > 0
+    dark = [int((picture != 255).any(axis=2)[:, LEFT : LEFT + 378].sum()) for picture in (small, large)]
     assert dark[1] > 1.5 * dark[0]
 
 
 def test_missing_and_broken_parameters_are_marked_in_the_flow():
     plain = draw_flow(stats_of([1.0, 1.0, 0.5]), names_of(3), ["title"])
     marked = draw_flow(stats_of([1.0, np.nan, 0.5], broken=[2]), names_of(3), ["title"])
-    assert area(plain, MISSING, 642) == area(plain, BROKEN, 642) == 0
-    assert area(marked, MISSING, 642) > 380 * 14
-    assert area(marked, BROKEN, 642) > 4 * 14
+    assert area(plain, MISSING, LEFT + 380) == area(plain, BROKEN, LEFT + 380) == 0
+    assert area(marked, MISSING, LEFT + 380) > 380 * 14
+    assert area(marked, BROKEN, LEFT + 380) > 4 * 14
 
 
 @pytest.mark.parametrize("value", [0.0, np.nan, 1e-30, 1e30])
@@ -86,10 +89,14 @@ def test_extreme_values_are_drawn(value):
     assert draw_map(np.array([[value]]), names_of(1), [1], ["title"]).size
 
 
-def test_a_long_name_is_shortened_to_its_column():
-    short = draw_map(np.ones((2, 2)), ["a", "b"], [1, 2], ["title"])
-    long = draw_map(np.ones((2, 2)), ["a" * 300, "b" * 300], [1, 2], ["title"])
-    assert np.array_equal(short[:, 262:], long[:, 262:])
+def test_the_names_have_a_column_as_wide_as_they_need_within_limits():
+    short, tiny, long, longer = (
+        draw_map(np.ones((2, 2)), [letter * count, "b"], [1, 2], ["title"])
+        for letter, count in (("a", 9), ("a", 1), ("a", 300), ("c", 200))
+    )
+    assert np.array_equal(short[:, LEFT - 150 :], tiny[:, LEFT - 150 :])
+    assert np.array_equal(long[:, LEFT:], longer[:, LEFT:])
+    assert np.array_equal(short[60:90, LEFT - 150 : LEFT - 70], long[60:90, LEFT : LEFT + 80])
 
 
 @pytest.mark.parametrize("count", [3, 60])

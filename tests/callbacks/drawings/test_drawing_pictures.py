@@ -66,7 +66,6 @@ def test_of_many_channels_the_first_three_are_shown(channels):
     image = np.random.rand(channels, 3, 2).astype(np.float32)
     mean, std = list(np.random.rand(channels)), list(np.random.rand(channels))
     assert np.array_equal(to_rgb(image, mean, std), to_rgb(image[:3], mean[:3], std[:3]))
-    assert np.array_equal(to_rgb(image, mean[:3], std[:3]), to_rgb(image[:3], mean[:3], std[:3]))
     large = image.repeat(300, axis=1).repeat(300, axis=2)
     assert np.abs(thumbnail(large, 9, mean, std) - thumbnail(large[:3], 9, mean[:3], std[:3]).astype(int)).max() == 0
 

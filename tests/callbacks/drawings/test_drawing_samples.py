@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from assay.callbacks.drawings import boxes, labels
+from assay.callbacks.drawings import boxes, class_maps, labels, masks
 from assay.callbacks.drawings.grid import GREEN, GREY, RED, Card, draw_grid
 from assay.callbacks.drawings.palette import FALSE, HIT, IGNORED, MISSED, class_colours
 from assay.callbacks.drawings.pictures import heat_over, thumbnail, to_rgb
@@ -57,7 +57,7 @@ def test_a_card_shows_id_caption_truth_prediction_with_probability_and_loss():
     [
         ([0.1, 0.9, 0.0], 2, ["true: 2", "pred: 1 (0.54)"], RED),
         ([0.0, 0.0, 50.0], -1, ["true: -1", "pred: 2 (1.00)"], RED),
-        ([np.nan, 0.0], 0, ["true: 0", "pred: 0 (NaN)"], GREEN),
+        ([np.nan, 0.0], 0, ["true: 0", "pred: NaN"], RED),
         ([0.0], 1, ["true: 1", "pred: 0 (0.50)"], RED),
         (2.0, 1.0, ["true: 1", "pred: 1 (0.88)"], GREEN),
         (-2.0, [0.0], ["true: 0", "pred: 0 (0.88)"], GREEN),
@@ -97,6 +97,19 @@ def test_several_labels_are_named_as_missed_false_and_right(output, target, line
     assert verdict.right is (colour == GREEN)
     drawn = draw_samples(batch(1, output=np.array([output]), target=np.array([target])), TITLE, ignore_index=9)
     assert tuple(drawn[TOP, LEFT]) == colour
+
+
+@pytest.mark.parametrize("target", [0, 1, 2])
+def test_a_prediction_that_is_nan_is_never_right(target):
+    for output in ([np.nan] * 3, [0.0, np.nan, 0.0], [np.inf] * 3):
+        verdict = labels.one_class(np.array(output), np.array(target), None, None)
+        assert (verdict.right, list(verdict.lines)) == (False, [f"true: {target}", "pred: NaN"])
+    several = labels.several_labels(np.array([1.0, np.nan]), np.array([1, 0]), None, None, 200)
+    assert (several.right, list(several.lines), list(several.marked)) == (
+        False,
+        ["right: 0", "pred: some are NaN"],
+        [1],
+    )
 
 
 @pytest.mark.parametrize(("loss", "text"), [(math.nan, "NaN"), (math.inf, "Inf")])
@@ -201,6 +214,19 @@ def test_classes_are_shown_in_their_colours_and_errors_in_that_of_the_true_class
     assert panel(drawn, 3)[10, 10].tolist() == panel(drawn, 3)[10, 130].tolist() == [25] * 3
     assert panel(drawn, 3)[100, 130] == pytest.approx(colours[2], abs=1)
     assert panel(drawn, 3)[140, 130].tolist() == list(IGNORED)
+
+
+@pytest.mark.parametrize("size", [1024, 700])
+def test_a_large_output_that_is_right_everywhere_has_no_errors_where_only_some_pixels_are_read(size):
+    small = np.random.randint(0, 20, (size // 4, size // 4))
+    output = (small[None] == np.arange(20)[:, None, None]).astype(np.float32)
+    target = small.repeat(4, axis=0).repeat(4, axis=1)
+    picture = np.full((144, 144, 3), 128, dtype=np.uint8)
+    verdict = class_maps.class_map(picture, output, target, None, None)
+    assert list(verdict.lines) == ["accuracy 1.00, mIoU 1.00"]
+    assert (verdict.panels[3] == 25).all()
+    several = masks.several_masks(picture, output - 0.5, (target[None] == np.arange(20)[:, None, None]), None, None)
+    assert several.lines[0] == "mIoU 1.00"
 
 
 def test_several_masks_show_where_any_label_is_missed_or_false():

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from assay.callbacks.measures.best_worst_batches import BestWorstBatches, read_samples, select_samples, to_host
+from assay.callbacks.host_copy import copy_tree
+from assay.callbacks.measures.best_worst_batches import BestWorstBatches, read_samples, select_samples
 
 NAN, INF = math.nan, math.inf
 
@@ -80,19 +81,19 @@ def test_selected_samples_are_those_of_a_plain_sort_in_its_order(count, largest_
     selected = select_samples(samples, count, largest_loss=largest_loss)
     assert selected["order"].tolist() == order
     assert torch.equal(selected["image"], samples["image"][order])
-    read = read_samples(to_host(selected))
+    read = read_samples(copy_tree(selected))
     assert read["sample_id"] == ["abcdef"[i] for i in order]
     assert "order" not in read
 
 
 def test_without_losses_the_first_samples_are_kept():
     selected = select_samples({"image": torch.arange(5), "sample_id": range(10, 15)}, 2, largest_loss=True)
-    assert read_samples(to_host(selected)) == {"image": pytest.approx(np.array([0, 1])), "sample_id": [10, 11]}
+    assert read_samples(copy_tree(selected)) == {"image": pytest.approx(np.array([0, 1])), "sample_id": [10, 11]}
 
 
 def test_samples_without_any_tensor_are_kept_in_their_order():
     selected = select_samples({"sample_id": ["a", "b", "c"]}, 2, largest_loss=False)
-    assert read_samples(to_host(selected)) == {"sample_id": ["a", "b"]}
+    assert read_samples(copy_tree(selected)) == {"sample_id": ["a", "b"]}
 
 
 def test_an_update_reads_nothing_from_the_device():
@@ -139,7 +140,7 @@ def test_lists_of_tensors_and_of_dicts_are_cut_to_the_kept_samples_and_do_not_ch
     samples = {"image": images, "target": boxes, "sample_id": ids, "loss": torch.tensor([0.5, 3.0, 1.0])}
     selected = select_samples(samples, 2, largest_loss=True)
     images[1].zero_()
-    read = read_samples(to_host(selected))
+    read = read_samples(copy_tree(selected))
     assert read["sample_id"] == ["b", "c"]
     assert [image.tolist() for image in read["image"]] == [np.full((1, s, s), s).tolist() for s in (2, 3)]
     assert [target["boxes"].shape for target in read["target"]] == [(1, 4), (2, 4)]
@@ -150,7 +151,7 @@ def test_without_losses_no_more_of_a_list_is_kept_than_is_shown():
     parts = {"image": [torch.zeros(1, 2, 2)] * 9, "target": {"mask": torch.arange(9), "name": list("abcdefghi")}}
     selected = select_samples(parts, 2, largest_loss=True)
     assert len(selected["image"]) == 2
-    read = read_samples(to_host(selected))
+    read = read_samples(copy_tree(selected))
     assert read["target"]["mask"].tolist() == [0, 1]
     assert read["target"]["name"] == ["a", "b"]
 

@@ -89,3 +89,10 @@ def test_nothing_reads_the_device():
     images = torch.rand(4, 3, 90, 80, device="meta")
     assert shrink(take(images, [0, 2]), 64).shape == (2, 3, 64, 57)
     assert pool(take(images, [0, 2])).shape == (2, 3)
+
+
+@pytest.mark.parametrize(("dtype", "factor"), [(torch.uint16, 257), (torch.int64, 1), (torch.int16, 1)])
+def test_images_of_other_integers_are_shrunk_to_the_same_bytes(dtype, factor):
+    levels = torch.randint(0, 256, (2, 1, 8, 8))
+    expected = shrink(levels.to(torch.uint8), 4)
+    assert torch.equal(shrink((levels * factor).to(dtype), 4), expected)
