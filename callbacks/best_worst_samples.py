@@ -127,7 +127,7 @@ def draw_ranking(
 ) -> np.ndarray:
     """Draw samples in their order, each with rank and score."""
     captions = [
-        f"#{rank} of {count:,}  {score_name} {format_score(sample.score)}"
+        f"#{rank} of {count:,}\n{score_name}: {format_score(sample.score)}"
         for rank, sample in enumerate(samples, start=1)
     ]
     parts = {name: [sample.parts[name] for sample in samples] for name in samples[0].parts}

@@ -23,6 +23,7 @@ from .first_module import first_module, plain_model
 from .gradient_watch import trained_parameters
 from .host_copy import HostCopy
 from .keys import IMAGE_KEY, OUTPUT_KEY, SAMPLE_ID_KEY, TARGET_KEY
+from .loader_place import place_in_loader
 from .measures.non_finite import flag_gradients, flag_values
 from .non_finite_report import (
     Finding,
@@ -335,8 +336,7 @@ class NonFiniteGuard(Diagnostic):
     def _sample_ids(self, runner: dl.IRunner, inputs: Any) -> Any:
         if isinstance(inputs, Mapping) and self.sample_id_key in inputs:
             return inputs[self.sample_id_key]
-        ranks, rank = runner.engine.num_processes, runner.engine.process_index
-        first = runner.loader_sample_step - ranks * runner.batch_size + rank * runner.loader_batch_size
+        first = place_in_loader(runner).first_sample
         return range(first, first + runner.batch_size)
 
 
@@ -395,5 +395,4 @@ def _samples(record: Record, keys: Mapping[str, str]) -> dict[str, Any] | None:
 
 
 def _is_drawable(image: Tensor) -> bool:
-    known = image.is_floating_point() or image.dtype in (torch.uint8, torch.bool)
-    return known and (image.ndim == 3 or (image.ndim == 4 and image.shape[1] in (1, 3, 4)))
+    return image.ndim in (3, 4) and not image.is_complex()

@@ -137,7 +137,7 @@ class PRCurves(ScoreCounts):
             return
         kind, index = divmod(int(bounds.argmax()), len(self.score_names))
         text = (
-            f"the {('ROC AUC', 'average precision')[kind]} of {self.score_names[index]} may be off by "
+            f"the {('ROC AUC', 'average precision')[kind]} of class {self.score_names[index]} may be off by "
             f"{float(bounds.max()):.2g}, because its scores share bins: raise bins, now {self.bins}. "
             "Equal scores share one in any case."
         )

@@ -4,6 +4,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from catalyst import dl
+
 from assay.callbacks.errors import UsageError, listing
 
 History = Mapping[int, Mapping[str, Mapping[str, float]]]
@@ -55,6 +57,22 @@ class Monitor:
     def best(self, history: History) -> int | None:
         """Return the best epoch; None while no value is finite."""
         return next(iter(self.ranking(history)), None)
+
+
+class KnownMonitors(dl.Callback):
+    """Ends a run at its first epoch's end where a monitor names no metric, before anything else asks for it.
+
+    Args:
+        monitors: those of the run.
+    """
+
+    def __init__(self, monitors: Sequence[Monitor]):
+        super().__init__(order=dl.CallbackOrder.Internal)
+        self.monitors = list(monitors)
+
+    def on_epoch_end(self, runner: dl.IRunner) -> None:
+        for monitor in self.monitors:
+            monitor.value(runner.history[runner.epoch_step])
 
 
 def parse_monitors(texts: Sequence[str]) -> list[Monitor]:

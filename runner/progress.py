@@ -87,6 +87,14 @@ class Progress(dl.Callback):
             for loader, of in metrics.items()
         }
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return which metrics batches have, for a run that is resumed when it is over."""
+        return {loader: sorted(names) for loader, names in self.of_batches_.items()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take back what ``state_dict`` returned."""
+        self.of_batches_ = {loader: frozenset(names) for loader, names in state.items()}
+
     def _shows(self, loader: str, name: str) -> bool:
         of_batches = self.of_batches_.get(loader)
         return of_batches is None or name in of_batches or f"{loader}/{name}" in self.metrics

@@ -23,7 +23,7 @@ from .dict_runner import DictRunner
 from .early_stopping import EarlyStopping
 from .engine import Engine
 from .experiment import Experiment
-from .monitor import Monitor, parse_monitors
+from .monitor import KnownMonitors, Monitor, parse_monitors
 from .progress import Progress
 from .run_folder import RunFolder, read_config
 from .seeding import seed_everything
@@ -148,6 +148,7 @@ def _run(
     callbacks: dict[str, Any] = {str(i): callback for i, callback in enumerate(experiment.get_callbacks())}
     extra = {"experiment": name, "config": fields}
     callbacks["checkpoints"] = Checkpoints(folder / "checkpoints", monitors, top_k=experiment.top_k, extra=extra)
+    callbacks["monitors"] = KnownMonitors(monitors)
     callbacks["progress"] = Progress(metrics=[monitor.name for monitor in monitors])
     given = any(isinstance(callback, NonFiniteGuard) for callback in callbacks.values())
     if experiment.non_finite != "off" and not given:

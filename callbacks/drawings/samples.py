@@ -150,7 +150,7 @@ def _judge(
 def _card(samples: Mapping[str, Any], index: int, picture: np.ndarray, verdict: Verdict) -> Card:
     lines = [str(samples["sample_id"][index])]
     if samples.get("caption") is not None:
-        lines.append(str(samples["caption"][index]))
+        lines += str(samples["caption"][index]).splitlines()
     marked = [len(lines) + line for line in verdict.marked]
     lines += verdict.lines
     colour: Colour = GREY if verdict.right is None else GREEN if verdict.right else RED

@@ -207,7 +207,9 @@ def test_a_large_bound_is_said_once_a_loader(tmp_path, caplog):
     said = [record.getMessage() for record in caplog.records if record.name == "assay"]
     assert len(said) == 2
     for key in data:
-        assert any(f"PRCurves, {key} epoch 1: the average precision of 1 may be off by 0." in line for line in said)
+        assert any(
+            f"PRCurves, {key} epoch 1: the average precision of class 1 may be off by 0." in line for line in said
+        )
         assert any("raise bins, now 16" in line for line in said)
 
 
