@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from catalyst import dl
 from torch import nn
 from torch.utils.data import DataLoader
 
+from assay import callbacks
 from assay.runner.cli import main
 
 README = Path(__file__).parents[1] / "README.md"
@@ -60,7 +62,8 @@ def test_the_runner_blocks_of_the_readme_run_and_draw(text, tmp_path, monkeypatc
     exec(compile(block_with(text), str(README), "exec"), names)
     events = list(tmp_path.rglob("valid/events*"))
     assert events
-    assert any(b"batches/worst/loss" in path.read_bytes() for path in events)
+    tag = b"samples/worst/loss" if stock else b"batches/worst/loss"
+    assert any(tag in path.read_bytes() for path in events)
 
 
 def test_every_make_target_of_the_readme_exists():
@@ -69,3 +72,23 @@ def test_every_make_target_of_the_readme_exists():
     assert targets >= {"train", "test", "lint", "list", "tensorboard"}
     for target in targets:
         assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
+
+
+def test_every_picture_of_the_readme_is_there_and_small():
+    pictures = re.findall(r"!\[[^]]*\]\((\S+)\)", README.read_text())
+    assert len(pictures) == 5
+    for picture in pictures:
+        assert 0 < (README.parent / picture).stat().st_size < 300_000
+
+
+def test_every_callback_of_the_readme_exists_and_every_one_is_named():
+    table = README.read_text().split("| callback | in TensorBoard |")[1].split("\n\n")[0]
+    named = {
+        name for row in table.splitlines() for name in re.findall(r"`(\w+)`", row.split("|")[1] if "|" in row else "")
+    }
+    exported = {
+        name
+        for name in callbacks.__all__
+        if isinstance(getattr(callbacks, name), type) and issubclass(getattr(callbacks, name), dl.Callback)
+    }
+    assert named == exported
