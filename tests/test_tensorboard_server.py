@@ -78,9 +78,10 @@ def pictures(get, loader, tag):
 
 def test_the_server_lists_the_pictures_of_both_loaders(get):
     tags = json.loads(get("images/tags"))
-    expected = {f"batches/{kind}/{metric}" for kind in ("best", "worst") for metric in ("loss", "accuracy")}
+    expected = {f"{what}/{kind}/loss" for what in ("batches", "samples") for kind in ("best", "worst")}
+    expected |= {"gradcam/worst/loss", "confusion_matrix", "predictions/distribution", "roc"}
     assert set(tags["tensorboard/valid"]) == expected
-    assert set(tags["tensorboard/train"]) == expected | {"gradients/flow", "gradients/map"}
+    assert set(tags["tensorboard/train"]) == expected | {"gradients/flow", "gradients/map", "augmentations"}
 
 
 @pytest.mark.parametrize("loader", ["train", "valid"])

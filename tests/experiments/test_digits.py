@@ -65,9 +65,9 @@ def test_it_learns_to_read_digits(digits):
 
 @pytest.mark.parametrize("loader", LOADERS)
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("metric", ["loss", "accuracy"])
-def test_every_epoch_has_a_picture_of_the_best_and_the_worst_batch(events, loader, kind, metric):
-    pictures = events[loader].Images(f"batches/{kind}/{metric}")
+@pytest.mark.parametrize("what", ["batches", "samples"])
+def test_every_epoch_has_a_picture_of_the_best_and_the_worst(events, loader, kind, what):
+    pictures = events[loader].Images(f"{what}/{kind}/loss")
     assert [picture.step for picture in pictures] == list(range(1, EPOCHS + 1))
     assert min(min(picture.width, picture.height) for picture in pictures) > 50
 
@@ -89,8 +89,10 @@ def test_it_prints_the_run_folder_the_best_epoch_and_how_to_look_at_it(digits):
     values = {epoch: table[epoch, "valid", "accuracy"] for epoch in range(1, EPOCHS + 1)}
     best = max(values, key=lambda epoch: (values[epoch], -epoch))
     assert lines[0] == f"run folder: {run}"
-    epochs = [re.match(rf"epoch +(\d+)/{EPOCHS}  train loss ", line) for line in lines[1:-3]]
+    epochs = [re.match(rf"epoch +(\d+)/{EPOCHS}  train loss ", line) for line in lines[1 : EPOCHS + 1]]
     assert [int(epoch.group(1)) for epoch in epochs] == list(range(1, EPOCHS + 1))
+    reports = [line for line in lines[EPOCHS + 1 : -3] if "report" in line]
+    assert reports == [f"{loader} report, epoch {EPOCHS}" for loader in LOADERS]
     assert lines[-3].startswith(f"best epoch: {best} by valid/accuracy (")
     for loader in LOADERS:
         for metric in ("loss", "accuracy", "f1"):
@@ -131,13 +133,12 @@ def reference(digits):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("metric", ["loss", "accuracy"])
-def test_the_batch_that_is_shown_is_the_one_that_a_plain_loop_finds(digits, reference, kind, metric):
-    badness = [np.mean(losses) if metric == "loss" else -np.mean(hits) for losses, hits, _ in reference]
+def test_the_batch_that_is_shown_is_the_one_that_a_plain_loop_finds(digits, reference, kind):
+    badness = [np.mean(losses) for losses, _, _ in reference]
     chosen = int(np.argmin(badness) if kind == "best" else np.argmax(badness))  # the first of equals
     losses, _, ids = reference[chosen]
     order = sorted(range(len(ids)), key=lambda i: losses[i], reverse=kind == "worst")[:16]
-    position, shown = digits[2][EPOCHS, "valid", kind, metric]
+    position, shown = digits[2][EPOCHS, "valid", kind, "loss"]
     assert position == chosen + 1
     assert shown == [ids[i] for i in order]
 

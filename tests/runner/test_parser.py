@@ -134,7 +134,7 @@ def test_the_help_groups_fields_by_purpose_the_experiments_own_first(help_of_toy
     titles = re.findall(r"^(\S.*):$", help_of_toy, re.M)
     assert titles == [
         "options", "toy only", "Training", "Optimizer", "Schedule of the learning rate", "Data", "Machine",
-        "Checkpoints and logs",
+        "Checkpoints and logs", "Diagnostics",
     ]  # fmt: skip
     own, training = help_of_toy.index("toy only:"), help_of_toy.index("\nTraining:")
     assert own < help_of_toy.index("--sizes") < training
