@@ -39,6 +39,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if "--debug" in arguments:
             traceback.print_exc()
             return FAILED
+        from .faults import explain
+
+        if (meaning := explain(error)) is not None:
+            return _complain(meaning, FAILED)
         return _complain_with_users_frames(error)
 
 
@@ -71,13 +75,15 @@ def _list() -> int:
 def _train(name: str, arguments: list[str]) -> int:
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # its import asks the network for the newest version
     experiment_class = find_experiment(name)
+    from .faults import quiet_event_threads
     from .parser import parse_experiment
     from .training import train
 
     experiment, options = parse_experiment(experiment_class, name, arguments)
     if name not in experiment_names():
         name = os.path.abspath(name)  # so that the run finds its file again from anywhere
-    train(experiment, name=name, run_dir=options["run_dir"], resume=options["resume"])
+    with quiet_event_threads():
+        train(experiment, name=name, run_dir=options["run_dir"], resume=options["resume"])
     return 0
 
 

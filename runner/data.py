@@ -1,11 +1,15 @@
 """Data sets whose items are dicts, augmented by chance that can be repeated."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
 from torch.utils.data import Dataset
 
+from assay.callbacks.keys import SAMPLE_ID_KEY
+
+from .images import BadImage, read_image
 from .seeding import mix
 
 Item = Mapping[str, Any]
@@ -25,11 +29,16 @@ class Augmented(Dataset[dict[str, Any]]):
     persistent or not, and in a run that was interrupted. albumentations ignores the global seeds, and with a seed
     of its own repeats one sequence in every worker and every epoch.
 
+    A part that is a path is read by ``read_image``, in grey where albumentations knows it as a mask.
+
     Args:
         items: the data set; ``items[i]`` is a dict.
         transform: usually ``albumentations.Compose``.
         seed: any non-negative integer.
         keys: what albumentations calls a part, and its key in the item.
+
+    Raises:
+        BadImage: when an item is asked for, its image cannot be read; the sample is named, by id or else by index.
     """
 
     def __init__(
@@ -54,10 +63,23 @@ class Augmented(Dataset[dict[str, Any]]):
         return len(self.items)  # type: ignore[arg-type]
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        item = dict(self.items[index])
+        item = self._read(index)
         self.transform.set_random_seed(mix(self.seed, self._epoch.tolist(), index))
         parts = self.transform(**{name: item[key] for name, key in self.keys.items()})
         item.update({key: parts[name] for name, key in self.keys.items()})
+        return item
+
+    def _read(self, index: int) -> dict[str, Any]:
+        sample = f"item {index}"
+        try:
+            item = dict(self.items[index])
+            if SAMPLE_ID_KEY in item:
+                sample = f"{SAMPLE_ID_KEY} {item[SAMPLE_ID_KEY]!r}"
+            for name, key in self.keys.items():
+                if isinstance(item[key], str | os.PathLike):
+                    item[key] = read_image(item[key], grey=name.startswith("mask"))
+        except BadImage as error:
+            raise BadImage(f"{sample}: {error}") from error
         return item
 
 

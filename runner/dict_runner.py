@@ -2,32 +2,38 @@
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import send_to_device
 from catalyst import dl
 from catalyst.core.logger import ILogger
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, IterableDataset
 from torch.utils.hooks import RemovableHandle
 
-from assay.callbacks.distributed import gather_objects, reduce_state
+from assay.callbacks.distributed import copy_from_main_rank, from_main_rank, gather_objects, reduce_state
 from assay.callbacks.errors import UsageError, listing
 from assay.callbacks.keys import IMAGE_KEY, pick
+from assay.callbacks.loader_place import Place
 from assay.callbacks.measures.weighted_mean import WeightedMean
 from assay.callbacks.sample_losses import sample_losses
 from assay.callbacks.unwrapped import by_name, detached
 
+from .bad_images import StandIn
 from .checkpoints import Checkpoints, load_checkpoint
 from .engine import Engine
+from .faults import note_place
 from .loggers import MetricsCsv, TensorBoardLogger
 from .losses import LossTerm, check_terms
 from .monitor import Monitor
 from .progress import Progress
 from .schedulers import WarmUp
-from .seeding import rng_state, seed_everything, seed_order, set_rng_state
+from .seeding import rng_state, seed_everything, set_rng_state
+from .sharding import Shard, Turn, count_rounds, shard_loader
 
 _LOADER_KINDS = ("train", "valid", "infer")
 
@@ -48,6 +54,9 @@ class DictRunner(dl.Runner):
             callbacks=[Metrics(["accuracy"], num_classes=10), BestWorstBatches()],
         )
 
+    On several processes each loader is shared out: ``batch_size`` is that of one process, and every sample counts
+    once. The optimizer step is that of one process with the batches of all of them (see ``Shard``).
+
     With ``logdir`` the run writes ``metrics.csv``, ``tensorboard/LOADER/`` and ``checkpoints/`` there.
 
     Args:
@@ -67,8 +76,9 @@ class DictRunner(dl.Runner):
         log_every_steps: how often batch metrics are logged.
 
     Raises:
-        UsageError: an argument is out of range; a loader is empty, of an unknown kind or no loader; an item of the
-            data set or an output of the model is no dict; a key is missing, or stands on both sides.
+        UsageError: an argument is out of range; a loader is empty, of an unknown kind or no loader, makes no batches,
+            has an ``IterableDataset`` or is shared out already; an item of the data set or an output of the model is no
+            dict; a key is missing, or stands on both sides.
     """
 
     def __init__(
@@ -88,7 +98,10 @@ class DictRunner(dl.Runner):
         super().__init__(model=model, engine=engine)
         self.engine: Any = engine
         self.epoch_step: int = 0
+        self.need_early_stop: bool = False
         self.batch: Any = None
+        self.place = Place(0, 0)  # of the batch in the loader of all ranks; callbacks read it, and the next one
+        self.loader_batches = 0  # of all ranks
         self.grad_norm_: Tensor | None = None  # of the last step, before clipping by norm; callbacks read it
         if accumulate_steps < 1:
             raise UsageError(f"accumulate_steps must be at least 1, got {accumulate_steps}.")
@@ -136,7 +149,7 @@ class DictRunner(dl.Runner):
         cpu: bool = False,
         fp16: bool = False,
     ) -> Iterator[dict[str, Any]]:
-        """Yield the named outputs for each batch of a loader.
+        """Yield the named outputs for each batch of a loader; on several processes, each yields those of its batches.
 
         Args:
             loader: gives dicts; no target is needed.
@@ -152,7 +165,20 @@ class DictRunner(dl.Runner):
             self.model = model
         if resume is not None:
             self.load_model_state(load_checkpoint(resume)["model"])
-        yield from super().predict_loader(loader=loader, engine=self.engine, seed=seed)
+        parts = {name: self._prepare_to_predict(part) for name, part in by_name(self.model).items()}
+        self.model = parts if isinstance(self.model, Mapping) else parts[""]
+        sharded = self._shard(loader, trains=False)
+        shard: Any = sharded.batch_sampler
+        shard.draw(seed, 0)
+        seed_everything(seed)
+        for batch in sharded:
+            yield self.predict_batch(send_to_device(batch, self.engine.device, non_blocking=True))
+
+    def _prepare_to_predict(self, model: nn.Module) -> nn.Module:
+        # Without the wrapper for training, and with the precision's once, however often it is prepared.
+        plain = self.engine.unwrap_model(model, keep_fp32_wrapper=False)
+        prepared: nn.Module = self.engine.prepare_model(plain, evaluation_mode=True)
+        return prepared.eval()
 
     # -- what a run is made of ------------------------------------------------------------------------------------
 
@@ -181,9 +207,23 @@ class DictRunner(dl.Runner):
         return callbacks
 
     def _setup_loaders(self) -> None:
+        # Not by accelerate: it pads the shards, or lets some end early, which hangs a run that trains.
+        loaders = self.get_loaders().items()
+        self.loaders = {key: self._shard(loader, trains=key.startswith("train")) for key, loader in loaders}
+
+    def _check_loaders(self) -> None:
+        ranks = self.engine.num_processes
         for key, loader in self.get_loaders().items():
             _check_loader(key, loader)
-        super()._setup_loaders()
+            if key.startswith("train") and count_rounds(loader, ranks) == 0:
+                raise UsageError(
+                    f"loader {key!r} has no full round: {len(loader)} batches for {ranks} processes, and "
+                    "drop_last=True drops a round in which a process gets less than a batch."
+                )
+
+    def _shard(self, loader: DataLoader[Any], *, trains: bool) -> DataLoader[Any]:
+        rank, ranks = self.engine.process_index, self.engine.num_processes
+        return shard_loader(loader, rank, ranks, trains=trains, pin_memory=self.engine.device.type == "cuda")
 
     def _setup_callbacks(self) -> None:
         # Catalyst would warn that nobody steps the optimizer; this runner does.
@@ -197,6 +237,7 @@ class DictRunner(dl.Runner):
             self._run()
         except (Exception, KeyboardInterrupt) as error:
             self.exception = error
+            note_place(error, self._place_in_run())
             for close in [*(callback.on_exception for callback in self.callbacks.values()), self._close_log]:
                 _run_noting(close, self, error)
             raise
@@ -209,23 +250,35 @@ class DictRunner(dl.Runner):
 
     def on_experiment_start(self, runner: dl.IRunner) -> None:
         self.history = {}
+        self._check_loaders()  # first, on all ranks: the set-up lets the main one go ahead, and the others wait for it
         super().on_experiment_start(runner)
         if self._resume is not None:
             self.load_state_dict(load_checkpoint(self._resume))
-            for logger in self.loggers.values():
-                if hasattr(logger, "resume"):
-                    logger.resume(self.epoch_step)
+
+    # The next three leave Catalyst's own out: those refuse a rank without a batch, seed with seed + rank + epoch, so
+    # that rank 1 repeats in one epoch what rank 0 draws in the next, and count what a rank has once for all ranks.
 
     def on_epoch_start(self, runner: dl.IRunner) -> None:
-        super().on_epoch_start(runner)
+        self.epoch_step += 1
+        self.epoch_metrics: dict[str, dict[str, float]] = {"_epoch_": {}}
+        seed_everything(self.seed, self.epoch_step, self.engine.process_index)
         self._load_callback_states()
 
     def on_loader_start(self, runner: dl.IRunner) -> None:
-        super().on_loader_start(runner)
-        # Catalyst seeds with seed + rank + epoch, so that rank 1 repeats in one epoch what rank 0 draws in the next.
+        self.is_train_loader, self.is_valid_loader, self.is_infer_loader = (
+            self.loader_key.startswith(kind) for kind in _LOADER_KINDS
+        )
+        shard: Shard = self.loader.batch_sampler
+        shard.draw(self.seed, self.epoch_step)
         seed_everything(self.seed, self.epoch_step, self.engine.process_index)
-        seed_order(self.loader, self.seed, self.epoch_step)
-        self._group_samples = 0
+        self._turns = shard.turns
+        self.loader_batch_size = self.loader.batch_size or max(len(turn.indices) for turn in self._turns)
+        self.loader_batch_len, self.loader_batches = len(shard.turns), shard.batches
+        self.loader_sample_len = shard.samples
+        self.loader_batch_step = self.loader_sample_step = 0
+        self.loader_metrics: dict[str, float] = {}
+        for model in by_name(self.model).values():
+            model.train(self.is_train_loader)
         names = ["loss"] + [term.label for term in self.losses if len(self.losses) > 1]
         self._means = WeightedMean(names, self.engine.device)
 
@@ -238,19 +291,58 @@ class DictRunner(dl.Runner):
             )
         # Catalyst takes the length of the first part as the batch size; of a nested dict that is its number of keys.
         self.batch = dict(sorted(self.batch.items(), key=lambda item: isinstance(item[1], Mapping)))
-        super().on_batch_start(runner)
+        self.batch_size = len(next(iter(self.batch.values())))
+        self.batch_metrics: dict[str, Any] = {}
+
+    def on_epoch_end(self, runner: dl.IRunner) -> None:
+        super().on_epoch_end(runner)
+        self.need_early_stop = any(gather_objects(self.need_early_stop))
 
     def _run_loader(self) -> None:
-        super()._run_loader()
+        turns = iter(self._turns)
+        with torch.set_grad_enabled(self.is_train_loader):
+            for batch, turn in zip(self.loader, turns, strict=False):  # asks the loader first
+                if self.need_early_stop:
+                    self.need_early_stop = False
+                    break
+                self._count(turn)
+                self.batch = send_to_device(batch, self.engine.device, non_blocking=True)
+                if turn.samples and not isinstance(batch, StandIn):
+                    self._run_event("on_batch_start")
+                    self.handle_batch(batch=self.batch)
+                    self._run_event("on_batch_end")
+                elif self.is_train_loader:
+                    self._stand_in(self.batch)
+            else:
+                for turn in turns:  # that other ranks have and this one has not
+                    self._count(turn)
         self.batch = None  # nothing of the last step outlives it
+        if self.is_train_loader:
+            # Only a step's forward pass makes them equal, and what is validated and saved is behind the last step.
+            copy_from_main_rank(buffer for model in by_name(self.model).values() for buffer in model.buffers())
         if self._computes_loss:
             state = reduce_state(self._means.state, self._means.reductions)
             self.loader_metrics.update(self._means.compute(state))
 
+    def _count(self, turn: Turn) -> None:
+        """Count a round: its batches once a rank, as Catalyst does, and its samples as they are."""
+        self.place, self._turn = turn.place, turn
+        self.batch_step += self.engine.num_processes
+        self.loader_batch_step += self.engine.num_processes
+        self.sample_step += turn.round_samples
+        self.loader_sample_step += turn.round_samples
+
     def _run_epoch(self) -> None:
         super()._run_epoch()
-        self.history[self.epoch_step] = {key: dict(self.epoch_metrics[key]) for key in self.loaders}
+        # What follows from it, as early stopping, is decided on each rank, and a callback's metric may be a rank's own.
+        self.history[self.epoch_step] = from_main_rank({key: dict(self.epoch_metrics[key]) for key in self.loaders})
         self._step_schedulers("epoch")
+
+    def _place_in_run(self) -> str:
+        if not self.epoch_step or self.loader_key is None:
+            return "the start of the run"
+        batch = self.loader_batch_step // self.engine.num_processes
+        return f"epoch {self.epoch_step}, loader {self.loader_key!r}, batch {batch} of {self.loader_batch_len}"
 
     def _close_log(self, runner: dl.IRunner) -> None:
         self.close_log()
@@ -260,17 +352,34 @@ class DictRunner(dl.Runner):
 
     def handle_batch(self, batch: Mapping[str, Any]) -> None:
         """Run the model on one batch and, on a training loader, take the step."""
-        outputs = self.forward(batch)
-        # Before the step: its hooks look at outputs and losses too.
-        self.batch = {**batch, **{name: detached(output) for name, output in outputs.items()}}
-        if self._computes_loss:
-            parts = {**batch, **outputs}
-            values = [term.compute(self.criterion, parts).reshape(()) for term in self.losses]
-            terms = torch.stack(values)
-            loss = torch.stack([term.weight * value for term, value in zip(self.losses, values, strict=True)]).sum()
-            self._keep(loss.detach(), terms.detach())
-            if self.is_train_loader:
-                self._optimize(loss)
+        with self._gradient_sync():
+            outputs = self.forward(batch)
+            # Before the step: its hooks look at outputs and losses too.
+            self.batch = {**batch, **{name: detached(output) for name, output in outputs.items()}}
+            if self._computes_loss:
+                loss, terms = self._loss({**batch, **outputs})
+                self._keep(loss.detach(), terms.detach())
+                if self.is_train_loader:
+                    self._backward(loss)
+        if self.is_train_loader and self._closes_group:
+            self._step()
+
+    def _stand_in(self, batch: Mapping[str, Any]) -> None:
+        """Take the step without a batch to count: nobody sees this one, and its gradient is zero.
+
+        Other ranks may have one, or there is none because all images of the batch are bad.
+        """
+        with self._gradient_sync():
+            loss, _ = self._loss({**batch, **self.forward(batch)})
+            self._backward(0.0 * loss)
+        if self._closes_group:
+            self._step()
+
+    def _loss(self, parts: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+        """Return the loss, [], and its terms, not weighted, of a batch with its outputs."""
+        values = [term.compute(self.criterion, parts).reshape(()) for term in self.losses]
+        loss = torch.stack([term.weight * value for term, value in zip(self.losses, values, strict=True)]).sum()
+        return loss, torch.stack(values)
 
     @property
     def _computes_loss(self) -> bool:
@@ -284,6 +393,8 @@ class DictRunner(dl.Runner):
             keys = self.input_key
             if isinstance(keys, Mapping):
                 keys = pick(keys, name, "the model", source_name="mapping input_key")
+            if not torch.is_grad_enabled():
+                model = self.engine.unwrap_model(model)  # the wrapped one talks to ranks that may have no batch
             outputs.update(self._call(model, keys, {**batch, **outputs}))
         return outputs
 
@@ -319,21 +430,30 @@ class DictRunner(dl.Runner):
         self._means.update(values, self.batch_size)
         self.batch_metrics.update(zip(self._means.names, values.unbind(), strict=True))
 
-    def _optimize(self, loss: Tensor) -> None:
-        # A group's gradient is the sum over its batches of (samples / planned samples) * gradient of the batch mean.
-        planned = self.batch_size
-        if self.accumulate_steps > 1:
-            planned = self.loader_batch_size * self.accumulate_steps
-        self.engine.backward(loss * (self.batch_size / planned))
-        self._group_samples += self.batch_size
+    @property
+    def _group(self) -> list[Turn]:
+        """The rounds of the optimizer step that the current one belongs to, the same on every rank."""
         made = self.loader_batch_step // self.engine.num_processes
-        if made % self.accumulate_steps and made < self.loader_batch_len:
-            return
-        if self._group_samples != planned:
-            gradients = [parameter.grad for parameter in self._parameters() if parameter.grad is not None]
-            torch._foreach_mul_(gradients, planned / self._group_samples)
-        self._group_samples = 0
-        self._step()
+        first = (made - 1) // self.accumulate_steps * self.accumulate_steps
+        return self._turns[first : first + self.accumulate_steps]
+
+    @property
+    def _closes_group(self) -> bool:
+        return self._turn is self._group[-1]
+
+    @contextmanager
+    def _gradient_sync(self) -> Iterator[None]:
+        """Leave the gradients of all but the last batch of a group where they are: the last one reduces the sum."""
+        with ExitStack() as stack:
+            if self.is_train_loader and not self._closes_group:
+                for model in by_name(self.model).values():
+                    stack.enter_context(self.engine.no_sync(model))
+            yield
+
+    def _backward(self, loss: Tensor) -> None:
+        # The group's gradient is that of the mean over its samples on all ranks; the ranks' gradients are averaged.
+        in_group = sum(turn.round_samples for turn in self._group)
+        self.engine.backward(loss * (self._turn.samples * self.engine.num_processes / in_group))
 
     def _step(self) -> None:
         clips = self.clip_grad_value is not None or self.clip_grad_norm is not None
@@ -396,6 +516,7 @@ class DictRunner(dl.Runner):
             "history": {epoch: {key: dict(of) for key, of in by.items()} for epoch, by in self.history.items()},
             "rng": gather_objects(rng_state()),
             "callbacks": self._callback_states(),
+            "loggers": {name: _state(logger) for name, logger in self.loggers.items() if hasattr(logger, "state_dict")},
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -415,6 +536,9 @@ class DictRunner(dl.Runner):
         if rank < len(state["rng"]):
             set_rng_state(state["rng"][rank])
         self._callback_states_to_load = dict(state["callbacks"])
+        for name, logger in self.loggers.items():
+            if hasattr(logger, "load_state_dict") and name in state["loggers"]:
+                logger.load_state_dict(state["loggers"][name])
 
     def _callback_states(self) -> dict[str, list[Any]]:
         """Return the states of the callbacks that have one: by class, those of a class in their order."""
@@ -476,6 +600,18 @@ def _check_loader(key: str, loader: Any) -> None:
         raise UsageError(f"the name of a loader must begin with one of {listing(_LOADER_KINDS)}, got {key!r}.")
     if not isinstance(loader, DataLoader):
         raise UsageError(f"loader {key!r} must be a torch DataLoader, got a {type(loader).__name__}.")
+    if isinstance(loader.dataset, IterableDataset):
+        raise UsageError(
+            f"loader {key!r} must have a data set with a length and items by number, got an IterableDataset: its order "
+            "cannot be shared out to processes, or drawn again."
+        )
+    if loader.batch_sampler is None:
+        raise UsageError(f"loader {key!r} must make batches: give it a batch_size or a batch_sampler.")
+    if getattr(loader.sampler, "num_replicas", 1) > 1:
+        raise UsageError(
+            f"loader {key!r} must give all samples, got a {type(loader.sampler).__name__}: the runner shares them out "
+            "to the processes by itself."
+        )
     if len(loader) == 0:
         dataset: Any = loader.dataset
         raise UsageError(

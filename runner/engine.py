@@ -1,8 +1,10 @@
 """Catalyst's engine on today's accelerate: it picks device and precision, and knows the ranks."""
 
+import atexit
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from accelerate import DataLoaderConfiguration
 from accelerate.state import AcceleratorState, is_initialized
 from catalyst.core.engine import Engine as CatalystEngine
@@ -45,6 +47,8 @@ class Engine(CatalystEngine):
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
         options.setdefault("dataloader_config", DataLoaderConfiguration(non_blocking=True))
         super().__init__(cpu=on_cpu, mixed_precision=mixed_precision, **options)
+        if self.num_processes > 1 and self.device.type == "cpu":
+            atexit.register(_leave_group)
 
     @property
     def use_fp16(self) -> bool:
@@ -56,6 +60,12 @@ class Engine(CatalystEngine):
         if self.num_processes == 1:
             return metrics
         return dict(mean_over_ranks(metrics, self.device))
+
+
+def _leave_group() -> None:
+    """Take gloo's threads down: a process that exits over them now and then aborts. NCCL's group may block instead."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 def _check_process_state(on_cpu: bool, mixed_precision: str) -> None:

@@ -14,6 +14,7 @@ from assay.callbacks.errors import UsageError, unknown_name
 from assay.callbacks.keys import IMAGE_KEY
 from assay.callbacks.levels import LEVELS
 
+from .bad_images import ON_BAD_IMAGE, WithoutBadImages, collate
 from .engine import DEVICES, PRECISIONS
 from .fields import NON_FINITE, Data, Diagnosing, Machine, Optimization, Saving, Schedule, Training
 from .losses import LossTerm
@@ -73,6 +74,7 @@ class Experiment(Training, Optimization, Schedule, Data, Machine, Saving, Diagno
             ("scheduler", SCHEDULERS),
             ("non_finite", NON_FINITE),
             ("diagnostics", LEVELS),
+            ("on_bad_image", ON_BAD_IMAGE),
         ):
             if getattr(self, name).replace("_", "-") not in choices:
                 raise unknown_name(name, getattr(self, name), choices)
@@ -140,9 +142,14 @@ class Experiment(Training, Optimization, Schedule, Data, Machine, Saving, Diagno
         return []
 
     def make_loader(self, dataset: Dataset[Any], *, shuffle: bool = False) -> DataLoader[Any]:
-        """Return a loader with this experiment's batch size and workers, set up to be fast."""
+        """Return a loader with this experiment's batch size and workers, set up to be fast.
+
+        With ``on_bad_image="skip"`` it leaves out the samples for which the data set raises ``BadImage``.
+        """
+        skips = self.on_bad_image == "skip"
         return DataLoader(
-            dataset,
+            WithoutBadImages(dataset) if skips else dataset,
+            collate_fn=collate if skips else None,
             batch_size=self.batch_size,
             shuffle=shuffle,
             num_workers=self.workers,

@@ -2,7 +2,7 @@
 
 import csv
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ from assay.callbacks.errors import UsageError
 from assay.callbacks.hparams_summaries import flatten, session_start
 from assay.callbacks.summaries import add_summary
 from assay.callbacks.writer import Writer
+
+from .log_files import cut_back, file_sizes
 
 _PLAIN = (bool, int, float, str, list, dict, type(None))
 
@@ -34,7 +36,8 @@ class TensorBoardLogger(ILogger):
     (HPARAMS tab)        hparams in ``run``: hyper-parameters; the callback ``HParams`` adds the best metric
     ==================== ======= =======================================================================
 
-    Callbacks get the writer of a loader by ``get_writer`` (see ``assay.callbacks.lookup``).
+    Callbacks get the writer of a loader by ``get_writer`` (see ``assay.callbacks.lookup``). A resumed run cuts the event
+    files back to what they held at the checkpoint, so that no point stands twice or is missing.
 
     Args:
         folder: where the event folders are made.
@@ -93,6 +96,19 @@ class TensorBoardLogger(ILogger):
         for writer in self.writers_.values():
             writer.close()
 
+    def state_dict(self) -> dict[str, int]:
+        """Return the size of each event file, by its path, when all that was queued is in it."""
+        for writer in self.writers_.values():
+            writer.drain()
+        return file_sizes(self.folder, self._event_files())
+
+    def load_state_dict(self, state: Mapping[str, int]) -> None:
+        """Cut the event files back to what they held; to be called before there is a writer."""
+        cut_back(self.folder, self._event_files(), state)
+
+    def _event_files(self) -> Iterator[Path]:
+        return self.folder.glob("*/events.out.tfevents.*")
+
     def _log_batch(self, metrics: Mapping[str, Any], runner: dl.IRunner) -> None:
         tensors = {name: value for name, value in metrics.items() if isinstance(value, Tensor)}
         numbers = {f"{name}/batch": float(value) for name, value in metrics.items() if name not in tensors}
@@ -107,7 +123,7 @@ class TensorBoardLogger(ILogger):
 class MetricsCsv(ILogger):
     """Appends every loader's metrics to a file with the columns epoch, loader, metric, value.
 
-    Epochs count from 1. Rows of an epoch that is run again, after a resume, are replaced.
+    Epochs count from 1. A resumed run cuts the file back to what it held at the checkpoint.
 
     Args:
         path: the file.
@@ -127,18 +143,14 @@ class MetricsCsv(ILogger):
             writer = csv.writer(file, lineterminator="\n")
             writer.writerows([CSV_COLUMNS, *rows] if is_new else rows)
 
-    def resume(self, last_epoch: int) -> None:
-        """Remove the rows of epochs after ``last_epoch``: a resumed run writes them again."""
-        if not self.path.exists():
-            return
-        with open(self.path, newline="") as file:
-            rows = list(csv.reader(file))[1:]
-        # A row that a crash cut short belongs to an epoch that is run again.
-        kept = [row for row in rows if len(row) == len(CSV_COLUMNS) and int(row[0]) <= last_epoch]
-        temporary = self.path.with_suffix(".tmp")
-        with open(temporary, "w", newline="") as file:
-            csv.writer(file, lineterminator="\n").writerows([CSV_COLUMNS, *kept])
-        os.replace(temporary, self.path)
+    def state_dict(self) -> dict[str, int]:
+        """Return the size of the file, by its name; nothing where there is none."""
+        return file_sizes(self.path.parent, [self.path])
+
+    def load_state_dict(self, state: Mapping[str, int]) -> None:
+        """Cut the file back to what it held."""
+        if self.path.is_file():
+            cut_back(self.path.parent, [self.path], state)
 
 
 def read_metrics(path: str | os.PathLike[str]) -> dict[tuple[int, str, str], float]:

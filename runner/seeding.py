@@ -24,15 +24,15 @@ def seed_everything(*numbers: int) -> None:
 def seed_order(loader: DataLoader[Any], seed: int, epoch: int) -> None:
     """Make the order of a loader's next pass, and its augmentation, a function of seed and epoch.
 
-    Every rank draws the same order. Samplers with a ``generator`` (those of torch that draw at random) are
-    seeded; samplers and data sets with ``set_epoch`` are told the epoch.
+    Samplers with a torch ``generator`` (those of torch that draw at random) are seeded; samplers and data sets with
+    ``set_epoch`` are told the epoch.
     """
     sampler = get_sampler(loader)
-    if hasattr(sampler, "generator"):
+    if isinstance(getattr(sampler, "generator", 0), torch.Generator | None):
         generator = sampler.generator = sampler.generator or torch.Generator()
         generator.manual_seed(mix(seed, epoch))
-    # Accelerate's loader tells sampler and data set its own count of passes, which a resumed run starts anew.
-    for part in (loader, sampler, loader.dataset):
+    parts: tuple[Any, ...] = (loader.batch_sampler, sampler, loader.dataset)
+    for part in parts:
         if hasattr(part, "set_epoch"):
             part.set_epoch(epoch)
 

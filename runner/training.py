@@ -17,6 +17,7 @@ from assay.callbacks.errors import UsageError, listing
 from assay.callbacks.hparams import HParams
 from assay.callbacks.non_finite_guard import NonFiniteGuard
 
+from .bad_images import BadImages
 from .catalog import label
 from .checkpoints import Checkpoints, load_checkpoint
 from .dict_runner import DictRunner
@@ -27,6 +28,7 @@ from .monitor import KnownMonitors, Monitor, parse_monitors
 from .progress import Progress
 from .run_folder import RunFolder, read_config
 from .seeding import seed_everything
+from .sharding import count_rounds
 
 
 def train(
@@ -101,6 +103,7 @@ def summary(runner: DictRunner, monitors: list[Monitor], folder: Path) -> str:
         metrics = runner.callbacks["progress"].shown(runner.history[best])
         values = [f"{key}/{name} {value:.4f}" for key, of in metrics.items() for name, value in of.items()]
         lines.append(f"best epoch: {best} by {monitors[0].name} ({', '.join(values)})")
+    lines += runner.callbacks["bad_images"].summary()
     lines.append(f"run folder: {folder}")
     lines.append(f"look at it: {_tensorboard()} --logdir {folder} --samples_per_plugin images=200")
     return "\n".join(lines)
@@ -149,6 +152,7 @@ def _run(
     extra = {"experiment": name, "config": fields}
     callbacks["checkpoints"] = Checkpoints(folder / "checkpoints", monitors, top_k=experiment.top_k, extra=extra)
     callbacks["monitors"] = KnownMonitors(monitors)
+    callbacks["bad_images"] = BadImages(folder / "bad_images.txt")
     callbacks["progress"] = Progress(metrics=[monitor.name for monitor in monitors])
     given = any(isinstance(callback, NonFiniteGuard) for callback in callbacks.values())
     if experiment.non_finite != "off" and not given:
@@ -185,5 +189,6 @@ def _run(
 
 
 def _steps_per_epoch(experiment: Experiment, loaders: dict[str, DataLoader[Any]], engine: Engine) -> int:
-    batches = sum(len(loader) for key, loader in loaders.items() if key.startswith("train"))
-    return max(1, math.ceil(batches / (int(engine.num_processes) * experiment.accumulate_steps)))
+    trained = [loader for key, loader in loaders.items() if key.startswith("train")]
+    rounds = [count_rounds(loader, int(engine.num_processes)) for loader in trained]
+    return max(1, sum(math.ceil(count / experiment.accumulate_steps) for count in rounds))

@@ -1,0 +1,66 @@
+"""What a failure outside the program means, in one line that says what to do."""
+
+import errno
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from .bad_images import NoGoodImage
+from .images import BadImage
+
+_NO_ROOM_TO_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
+_WORKER = re.compile(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\)(?: is killed by signal: ([\w ]+))?")
+
+
+def explain(error: BaseException) -> str | None:
+    """Return what a failed run's error means to its user; None where it is not one of these.
+
+    They are an image that cannot be read, a loader worker that was killed, a GPU whose memory ran out, and a disk that
+    is full or takes no more writes.
+    """
+    if isinstance(error, BadImage):
+        hint = "" if isinstance(error, NoGoodImage) else " --on-bad-image skip leaves such samples out."
+        return f"{error}.{hint}"
+    if isinstance(error, torch.OutOfMemoryError):
+        return (
+            f"the GPU's memory ran out{_place(error)}: lower --batch-size, and raise --accumulate-steps by the same "
+            f"factor to train alike; --precision bf16 takes less as well. ({str(error).split('. ')[0]}.)"
+        )
+    if isinstance(error, RuntimeError) and (worker := _WORKER.match(str(error))):
+        pid, signal = worker.groups()
+        return (
+            f"loader worker {pid} was killed{f' ({signal})' if signal else ''}{_place(error)}. Mostly memory ran out, "
+            "the machine's or that of /dev/shm, by which workers hand over batches: lower --workers or --batch-size."
+        )
+    if isinstance(error, OSError) and error.errno in _NO_ROOM_TO_WRITE and error.filename is not None:
+        return f"{error.filename} cannot be written{_place(error)}: {error.strerror}. --resume goes on with the run."
+    return None
+
+
+def note_place(error: BaseException, place: str) -> None:
+    """Note on an error where in the run it was raised."""
+    error.add_note(f"Raised in {place}.")
+
+
+def _place(error: BaseException) -> str:
+    notes = [note for note in getattr(error, "__notes__", []) if note.startswith("Raised in ")]
+    return f" in {notes[0].removeprefix('Raised in ').removesuffix('.')}" if notes else ""
+
+
+@contextmanager
+def quiet_event_threads() -> Iterator[None]:
+    """Keep the threads of event files from printing an error that their writer raises in the run anyway."""
+    before = threading.excepthook
+
+    def hook(failed: threading.ExceptHookArgs) -> None:
+        if not type(failed.thread).__module__.startswith("tensorboard"):
+            before(failed)
+
+    threading.excepthook = hook
+    try:
+        yield
+    finally:
+        threading.excepthook = before
