@@ -8,6 +8,9 @@ SETUP := $(VENV)/.installed
 EXP ?= digits
 ARGS ?=
 PROCS ?= 1
+NNODES ?= 1
+NODE_RANK ?= 0
+RDZV ?=
 LOGDIR ?= runs
 
 # Spinning OpenMP threads slow a shared machine down; importing albumentations asks the network for its version.
@@ -37,12 +40,17 @@ $(SETUP): setup.cfg requirements.lock
 list: $(SETUP)  ## name the experiments
 	@$(BIN)/assay list
 
-train: $(SETUP)  ## train an experiment: EXP=digits ARGS="--epochs 3" PROCS=1
-ifeq ($(PROCS),1)
-	@$(BIN)/assay train $(EXP) $(ARGS)
-else
-	@$(BIN)/torchrun --standalone --nproc-per-node $(PROCS) -m assay.runner train $(EXP) $(ARGS)
+# Several machines meet at RDZV, a port of the one with NODE_RANK=0, within five minutes.
+LAUNCH = $(BIN)/python -m assay.runner.launch --nproc-per-node $(PROCS) $(if $(filter 1,$(NNODES)),--standalone,\
+	--nnodes $(NNODES) --rdzv-backend c10d --rdzv-id assay --rdzv-endpoint $(RDZV) \
+	--rdzv-conf read_timeout=300$(comma)is_host=$(if $(filter 0,$(NODE_RANK)),1,0)) -m assay.runner
+comma := ,
+
+train: $(SETUP)  ## train an experiment: EXP=digits ARGS="--epochs 3" PROCS=1; NNODES=2 NODE_RANK=0 RDZV=host:port
+ifneq ($(NNODES),1)
+	@test -n "$(RDZV)" || { echo "NNODES=$(NNODES) needs RDZV=host:port, of the machine with NODE_RANK=0"; exit 2; }
 endif
+	@$(if $(filter-out 1,$(PROCS) $(NNODES)),$(LAUNCH),$(BIN)/assay) train $(EXP) $(ARGS)
 
 tensorboard: $(SETUP)  ## look at the runs: LOGDIR=runs
 	@$(BIN)/tensorboard --logdir $(LOGDIR) --samples_per_plugin images=200

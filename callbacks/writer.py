@@ -27,7 +27,7 @@ class Writer:
 
     Calls return at once; the work is done by one thread through a bounded queue, and a call waits only while
     the queue is full. Where the work fails, the error is raised, with its own traceback, by the next call or by
-    ``drain``; what was queued behind it is dropped.
+    ``drain``; what was queued behind it is dropped. One of the disk names the event folder.
 
     Args:
         sink: a ``SummaryWriter`` bound to the event folder. None: nothing is kept, for ranks that do not write.
@@ -113,6 +113,10 @@ class Writer:
         try:
             if self._error is None and self._sink is not None:
                 work(self._sink)
+        except OSError as error:
+            if error.filename is None:  # a failed write does not know it
+                error.filename = getattr(self._sink, "log_dir", None) or getattr(self._sink, "logdir", None)
+            self._error = error
         except BaseException as error:  # it belongs to the loop's thread, which raises it: see _raise_error
             self._error = error
         finally:

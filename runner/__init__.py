@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .early_stopping import EarlyStopping
     from .engine import Engine
     from .experiment import Experiment
+    from .images import BadImageError, read_image
     from .loggers import MetricsCsv, TensorBoardLogger
     from .losses import LossTerm
     from .monitor import Monitor
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Augmented": "data",
+    "BadImageError": "images",
     "Checkpoints": "checkpoints",
     "DictRunner": "dict_runner",
     "EarlyStopping": "early_stopping",
@@ -35,6 +37,7 @@ _HOMES = {
     "Progress": "progress",
     "TensorBoardLogger": "loggers",
     "load_checkpoint": "checkpoints",
+    "read_image": "images",
     "train": "training",
 }
 
@@ -44,6 +47,7 @@ __all__ = [
     "SAMPLE_ID_KEY",
     "TARGET_KEY",
     "Augmented",
+    "BadImageError",
     "Checkpoints",
     "DictRunner",
     "EarlyStopping",
@@ -56,6 +60,7 @@ __all__ = [
     "TensorBoardLogger",
     "UsageError",
     "load_checkpoint",
+    "read_image",
     "train",
 ]
 

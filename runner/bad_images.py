@@ -10,13 +10,13 @@ from torch.utils.data import Dataset, default_collate
 
 from assay.callbacks.distributed import gather_objects
 
-from .images import BadImage
+from .images import BadImageError
 
 ON_BAD_IMAGE = ("raise", "skip")
 _SHOWN = 5
 
 
-class NoGoodImage(BadImage):
+class NoGoodImageError(BadImageError):
     """No sample is left when those whose image cannot be read are left out."""
 
 
@@ -24,7 +24,8 @@ class WithoutBadImages(Dataset[Any]):
     """Leaves the samples whose image cannot be read out of their batch, and remembers them.
 
     Where no sample of a batch is left, the next samples of the data set that can be read stand in for it, in a batch of
-    the type ``StandIn``: the runner counts nothing of that. A loader needs ``collate`` as its ``collate_fn``.
+    the type ``StandIn``: the runner counts nothing of that. In the gradient of an optimizer step of several batches or
+    ranks each batch weighs as if none of its samples were left out. A loader needs ``collate`` as its ``collate_fn``.
 
     Args:
         items: the data set.
@@ -54,14 +55,14 @@ class WithoutBadImages(Dataset[Any]):
         """Return what is wrong with a sample, by reading it once more."""
         try:
             self.items[index]
-        except BadImage as error:
+        except BadImageError as error:
             return str(error)
         return f"item {index} could not be read at first, and now it can"
 
     def _read(self, index: int) -> Any:
         try:
             return self.items[index]
-        except BadImage:
+        except BadImageError:
             self.is_bad[index] = True
             return None
 
@@ -70,7 +71,9 @@ class WithoutBadImages(Dataset[Any]):
             item = self._read((behind + step) % len(self))
             if item is not None:
                 return _StandIns([item, item])  # two: a layer that normalizes over the batch refuses one
-        raise NoGoodImage(f"no image of the data set's {len(self)} samples can be read; the last one: {self.why(behind)}")
+        raise NoGoodImageError(
+            f"no image of the data set's {len(self)} samples can be read; the last one: {self.why(behind)}"
+        )
 
 
 class StandIn(dict[str, Any]):

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import json
+import logging
 import math
 import os
 import pickle
@@ -10,7 +11,7 @@ import struct
 import warnings
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,17 @@ import torch
 from catalyst import dl
 from catalyst.core.callback import ICheckpointCallback
 
-from assay.callbacks.errors import UsageError, listing
+from assay.callbacks.distributed import from_main_rank
+from assay.callbacks.errors import UsageError, listing, unknown_name
 
 from .monitor import History, Monitor
 
 FORMAT = "assay checkpoint 1"
 INDEX = "index.json"
+ON_SAVE_ERROR = ("stop", "warn")
+
+_KEPT = 2  # newest epochs: where the last one's file is damaged, a resumed run goes on from the one before
+_log = logging.getLogger("assay")
 
 # What torch.load raises for bytes that are no checkpoint, or one that was cut off or changed.
 _UNREADABLE = (
@@ -38,13 +44,14 @@ class Checkpoints(ICheckpointCallback):
     ============================ =====================================================================
     file                         content
     ============================ =====================================================================
-    ``epoch-0003.pt``            the run after epoch 3; kept while it is the last, or among the best
+    ``epoch-0003.pt``            the run after epoch 3; kept while it is one of the last two, or among the best
     ``last.pt``                  the same file as that of the last epoch
     ``best.pt``                  the same file as that of the best epoch by the first monitor
     ``index.json``               for each file its epoch, metric, value and sha256
     ============================ =====================================================================
 
-    Each file is written under a temporary name and renamed, the index after the files that it names.
+    Each file is written under a temporary name and renamed, the index after the files that it names, and older files
+    are removed last: a write that fails leaves the checkpoints of before as they are.
 
     Args:
         folder: where to write.
@@ -52,9 +59,12 @@ class Checkpoints(ICheckpointCallback):
         top_k: how many best epochs to keep by each monitor.
         extra: more entries for each checkpoint, in types that ``weights_only=True`` loads.
         load_best_on_end: whether the model has the best epoch's weights when the run has ended.
+        on_save_error: what a write that fails does: ``stop`` the run, or ``warn`` and go on without this checkpoint.
 
     Raises:
-        UsageError: at the end of the first epoch, when a monitor names no metric of the run.
+        UsageError: an argument is out of range; at the end of the first epoch, when a monitor names no metric of the
+            run.
+        OSError: on every rank, when a checkpoint cannot be written; it names the file.
     """
 
     def __init__(
@@ -65,15 +75,20 @@ class Checkpoints(ICheckpointCallback):
         top_k: int = 1,
         extra: dict[str, Any] | None = None,
         load_best_on_end: bool = False,
+        on_save_error: str = "stop",
     ):
         super().__init__()
+        self.order = dl.CallbackOrder.External + 2  # what other callbacks remember and write belongs to it
         if top_k < 1:
             raise UsageError(f"top_k must be at least 1, got {top_k}.")
+        if on_save_error not in ON_SAVE_ERROR:
+            raise unknown_name("on_save_error", on_save_error, ON_SAVE_ERROR)
         self.folder = Path(folder)
         self.monitors = list(monitors)
         self.top_k = top_k
         self.extra = extra or {}
         self.load_best_on_end = load_best_on_end
+        self.on_save_error = on_save_error
 
     def on_epoch_end(self, runner: dl.IRunner) -> None:
         for monitor in self.monitors:
@@ -81,15 +96,27 @@ class Checkpoints(ICheckpointCallback):
                 runner.history[runner.epoch_step]
             )  # a name that does not exist fails before anything is saved
         state = {"format": FORMAT, **runner.state_dict(), **self.extra}
-        if runner.engine.is_main_process:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            save_whole(self.folder / epoch_file(runner.epoch_step), lambda file: torch.save(state, file))
-            self._update_index(runner.history)
+        error = from_main_rank(self._save(state, runner) if runner.engine.is_main_process else None)
+        if error is not None:
+            raise error
 
     def on_experiment_end(self, runner: dl.IRunner) -> None:
         best = self.folder / "best.pt"
         if self.load_best_on_end and best.exists():
-            runner.load_model_state(load_checkpoint(best)["model"])
+            runner.load_model_state(validated_weights(load_checkpoint(best)))
+
+    def _save(self, state: dict[str, Any], runner: dl.IRunner) -> OSError | None:
+        """Return the error that is to end the run."""
+        path = self.folder / epoch_file(runner.epoch_step)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            save_whole(path, lambda file: torch.save(state, file))
+            self._update_index(runner.history)
+        except OSError as error:
+            if self.on_save_error == "stop":
+                return error
+            _log.warning("%s was not saved: %s cannot be written: %s.", path, error.filename, error.strerror)
+        return None
 
     def _update_index(self, history: History) -> None:
         digests = {entry["file"]: entry["sha256"] for entry in read_index(self.folder)}
@@ -107,7 +134,8 @@ class Checkpoints(ICheckpointCallback):
             if entry["file"] != epoch_file(entry["epoch"]):
                 _link_whole(self.folder / epoch_file(entry["epoch"]), self.folder / entry["file"])
         kept = {entry["file"] for entry in entries}
-        for path in self.folder.glob("epoch-*.pt"):
+        left_by_a_kill = self.folder.glob(".*.tmp")
+        for path in [*self.folder.glob("epoch-*.pt"), *left_by_a_kill]:
             if path.name not in kept:
                 path.unlink()
 
@@ -116,12 +144,13 @@ class Checkpoints(ICheckpointCallback):
         for monitor in self.monitors:
             for epoch in monitor.ranking(history)[: self.top_k]:
                 yield _entry(epoch_file(epoch), epoch, monitor, history)
-        last = max(history)
+        newest = sorted(history)[-_KEPT:]
         first = self.monitors[0] if self.monitors else None
         if first is not None and (best := first.best(history)) is not None:
             yield _entry("best.pt", best, first, history)
-        yield _entry(epoch_file(last), last, first, history)
-        yield _entry("last.pt", last, first, history)
+        for epoch in newest:
+            yield _entry(epoch_file(epoch), epoch, first, history)
+        yield _entry("last.pt", newest[-1], first, history)
 
 
 def epoch_file(epoch: int) -> str:
@@ -138,7 +167,10 @@ def read_index(folder: Path) -> list[dict[str, Any]]:
         entries = json.loads(path.read_text())["checkpoints"]
         return [{"file": entry["file"], "epoch": int(entry["epoch"]), "sha256": entry["sha256"]} for entry in entries]
     except (ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"{path} is not an index of checkpoints: {error}.") from error
+        reason = (
+            f"{path} is not an index of checkpoints: {error}. Without the file, checkpoints are found by their names"
+        )
+        raise UsageError(f"{reason}.") from error
 
 
 def find_checkpoint(run: str | os.PathLike[str], which: str = "last") -> Path:
@@ -192,12 +224,55 @@ def load_checkpoint(run: str | os.PathLike[str], which: str = "last") -> dict[st
     return state
 
 
+def validated_weights(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the weights that a checkpoint was validated with, by model: the moving average, if there is one."""
+    ema = state.get("ema")
+    return dict(state["model"] if ema is None else ema["models"])
+
+
 def save_whole(path: Path, write: Callable[[Any], Any]) -> None:
-    """Write a file under a temporary name and rename it, so that ``path`` is never half a file."""
-    with _replacing(path) as temporary, open(temporary, "wb") as file:
-        write(file)
-        file.flush()
-        os.fsync(file.fileno())
+    """Write a file under a temporary name and rename it, so that ``path`` is never half a file.
+
+    Raises:
+        OSError: it cannot be written; ``filename`` is ``path``.
+    """
+    try:
+        with _replacing(path) as temporary, open(temporary, "wb", buffering=0) as file:
+            guarded = _Guarded(file)
+            write(guarded)
+            guarded.finish()
+    except OSError as error:
+        error.filename = str(path)
+        raise
+
+
+class _Guarded:
+    """A file that takes, and drops, what comes after a write that failed, and raises the error in the end.
+
+    ``torch.save`` does not stand an error: it hides it behind one of its own, or ends the process.
+    """
+
+    def __init__(self, file: Any):
+        self._file = file
+        self._error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        rest = memoryview(data).cast("B")
+        size = len(rest)
+        try:
+            while self._error is None and len(rest):
+                rest = rest[self._file.write(rest) :]
+        except OSError as error:
+            self._error = error
+        return size
+
+    def flush(self) -> None:
+        """Do nothing: the file has no buffer."""
+
+    def finish(self) -> None:
+        if self._error is not None:
+            raise self._error
+        os.fsync(self._file.fileno())
 
 
 def _link_whole(source: Path, path: Path) -> None:

@@ -13,8 +13,7 @@ from typing import NoReturn
 from assay.callbacks.errors import UsageError, unknown_name
 
 from .catalog import experiment_names, find_experiment
-
-FAILED, USAGE, INTERRUPTED = 1, 2, 130
+from .exit_codes import FAILED, INTERRUPTED, USAGE, StoppedError
 
 _DESCRIPTION = "Trains vision models, and shows in TensorBoard what they do."
 _EPILOG = "assay train EXP --help lists the fields of an experiment."
@@ -25,25 +24,39 @@ _PACKAGE_FOLDERS = {"site-packages", "dist-packages"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit code: 0, 1 for a failed run, 2 for wrong use, 130 for Ctrl-C."""
+    """Run a command and return its exit code: 0, or one of ``exit_codes``."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
         return _dispatch(arguments)
     except UsageError as error:
+        _wait_for_turn(error)
         if "--debug" in arguments:
             traceback.print_exc()
         return _complain(str(error), USAGE)
+    except StoppedError as stopped:
+        if os.environ.get("RANK", "0") == "0":
+            print(f"assay: {stopped.message}", file=sys.stderr)
+        return stopped.exit_code
     except KeyboardInterrupt:
         return _complain("interrupted", INTERRUPTED)
     except Exception as error:
+        _wait_for_turn(error)
         if "--debug" in arguments:
             traceback.print_exc()
             return FAILED
         from .faults import explain
+        from .rank import explain_loss
 
-        if (meaning := explain(error)) is not None:
+        if (meaning := explain(error) or explain_loss(error)) is not None:
             return _complain(meaning, FAILED)
         return _complain_with_users_frames(error)
+
+
+def _wait_for_turn(error: Exception) -> None:
+    if "TORCHELASTIC_RUN_ID" in os.environ:  # not without need: it imports torch
+        from .rank import wait_for_turn
+
+        wait_for_turn(error)
 
 
 def _dispatch(arguments: list[str]) -> int:
@@ -77,8 +90,10 @@ def _train(name: str, arguments: list[str]) -> int:
     experiment_class = find_experiment(name)
     from .faults import quiet_event_threads
     from .parser import parse_experiment
+    from .rank import end_with_launcher
     from .training import train
 
+    end_with_launcher()
     experiment, options = parse_experiment(experiment_class, name, arguments)
     if name not in experiment_names():
         name = os.path.abspath(name)  # so that the run finds its file again from anywhere

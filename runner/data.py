@@ -9,7 +9,7 @@ from torch.utils.data import Dataset
 
 from assay.callbacks.keys import SAMPLE_ID_KEY
 
-from .images import BadImage, read_image
+from .images import BadImageError, read_image
 from .seeding import mix
 
 Item = Mapping[str, Any]
@@ -38,7 +38,7 @@ class Augmented(Dataset[dict[str, Any]]):
         keys: what albumentations calls a part, and its key in the item.
 
     Raises:
-        BadImage: when an item is asked for, its image cannot be read; the sample is named, by id or else by index.
+        BadImageError: when an item is asked for, its image cannot be read; the sample is named, by id or else by index.
     """
 
     def __init__(
@@ -78,8 +78,8 @@ class Augmented(Dataset[dict[str, Any]]):
             for name, key in self.keys.items():
                 if isinstance(item[key], str | os.PathLike):
                     item[key] = read_image(item[key], grey=name.startswith("mask"))
-        except BadImage as error:
-            raise BadImage(f"{sample}: {error}") from error
+        except BadImageError as error:
+            raise BadImageError(f"{sample}: {error}") from error
         return item
 
 

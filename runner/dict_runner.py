@@ -24,13 +24,15 @@ from assay.callbacks.sample_losses import sample_losses
 from assay.callbacks.unwrapped import by_name, detached
 
 from .bad_images import StandIn
-from .checkpoints import Checkpoints, load_checkpoint
+from .checkpoints import Checkpoints, load_checkpoint, validated_weights
+from .ema import MovingAverage
 from .engine import Engine
-from .faults import note_place
+from .faults import explain, note_place
 from .loggers import MetricsCsv, TensorBoardLogger
 from .losses import LossTerm, check_terms
 from .monitor import Monitor
 from .progress import Progress
+from .resuming import decided_by_main_rank, newest_checkpoint
 from .schedulers import WarmUp
 from .seeding import rng_state, seed_everything, set_rng_state
 from .sharding import Shard, Turn, count_rounds, shard_loader
@@ -70,6 +72,8 @@ class DictRunner(dl.Runner):
             over all samples of the group; what is left at the end of a loader makes a last, smaller group.
         clip_grad_norm: largest norm of the gradient of all parameters together; None: no limit.
         clip_grad_value: largest absolute value of an element of the gradient; None: no limit.
+        ema_decay: decay of a moving average of the weights, see ``MovingAverage``. Validation and inference use the
+            average then, and checkpoints hold it beside the weights; None: there is none.
         scheduler_step: whether the scheduler steps by ``batch`` (optimizer step) or by ``epoch``;
             ``ReduceLROnPlateau`` always steps by epoch.
         scheduler_metric: what ``ReduceLROnPlateau`` watches, as ``LOADER/METRIC``.
@@ -91,6 +95,7 @@ class DictRunner(dl.Runner):
         accumulate_steps: int = 1,
         clip_grad_norm: float | None = None,
         clip_grad_value: float | None = None,
+        ema_decay: float | None = None,
         scheduler_step: str = "epoch",
         scheduler_metric: str = "valid/loss",
         log_every_steps: int = 10,
@@ -112,11 +117,15 @@ class DictRunner(dl.Runner):
         self.accumulate_steps = accumulate_steps
         self.clip_grad_norm = clip_grad_norm
         self.clip_grad_value = clip_grad_value
+        self.ema_decay = ema_decay
+        self.ema_: MovingAverage | None = None
+        self._trained_model: Any = None  # while validation uses the average
         self.scheduler_step = scheduler_step
         self.scheduler_monitor = Monitor.parse(f"{scheduler_metric}:min")
         self.log_every_steps = log_every_steps
         self.history: dict[int, dict[str, dict[str, float]]] = {}
         self._gradient_hooks: dict[int, Callable[[], None]] = OrderedDict()
+        self._round_hooks: dict[int, Callable[[], None]] = OrderedDict()
         self._callback_states_to_load: dict[str, list[Any]] = {}
 
     def train(self, *, engine: Engine | None = None, cpu: bool = False, fp16: bool = False, **options: Any) -> None:
@@ -164,7 +173,7 @@ class DictRunner(dl.Runner):
         if model is not None:
             self.model = model
         if resume is not None:
-            self.load_model_state(load_checkpoint(resume)["model"])
+            self.load_model_state(validated_weights(load_checkpoint(resume)))
         parts = {name: self._prepare_to_predict(part) for name, part in by_name(self.model).items()}
         self.model = parts if isinstance(self.model, Mapping) else parts[""]
         sharded = self._shard(loader, trains=False)
@@ -237,7 +246,8 @@ class DictRunner(dl.Runner):
             self._run()
         except (Exception, KeyboardInterrupt) as error:
             self.exception = error
-            note_place(error, self._place_in_run())
+            if explain(error) is not None:
+                note_place(error, self._place_in_run())
             for close in [*(callback.on_exception for callback in self.callbacks.values()), self._close_log]:
                 _run_noting(close, self, error)
             raise
@@ -249,11 +259,16 @@ class DictRunner(dl.Runner):
             super().log_hparams(*args, **kwargs)
 
     def on_experiment_start(self, runner: dl.IRunner) -> None:
-        self.history = {}
+        self.history, self._trained_model, self.ema_ = {}, None, None
         self._check_loaders()  # first, on all ranks: the set-up lets the main one go ahead, and the others wait for it
         super().on_experiment_start(runner)
+        if self.ema_decay is not None:
+            plain = {name: self.engine.unwrap_model(model) for name, model in by_name(self.model).items()}
+            self.ema_ = MovingAverage(plain, self.ema_decay)
+            for name, average in self.ema_.models.items():
+                self.ema_.models[name] = self.engine.prepare_model(average, evaluation_mode=True)
         if self._resume is not None:
-            self.load_state_dict(load_checkpoint(self._resume))
+            self.load_state_dict(load_checkpoint(decided_by_main_rank(lambda: newest_checkpoint(self._resume))))
 
     # The next three leave Catalyst's own out: those refuse a rank without a batch, seed with seed + rank + epoch, so
     # that rank 1 repeats in one epoch what rank 0 draws in the next, and count what a rank has once for all ranks.
@@ -277,6 +292,7 @@ class DictRunner(dl.Runner):
         self.loader_sample_len = shard.samples
         self.loader_batch_step = self.loader_sample_step = 0
         self.loader_metrics: dict[str, float] = {}
+        self._choose_model()
         for model in by_name(self.model).values():
             model.train(self.is_train_loader)
         names = ["loss"] + [term.label for term in self.losses if len(self.losses) > 1]
@@ -294,9 +310,22 @@ class DictRunner(dl.Runner):
         self.batch_size = len(next(iter(self.batch.values())))
         self.batch_metrics: dict[str, Any] = {}
 
+    def on_loader_end(self, runner: dl.IRunner) -> None:
+        super().on_loader_end(runner)
+        if self._trained_model is not None:
+            self.model, self._trained_model = self._trained_model, None
+
     def on_epoch_end(self, runner: dl.IRunner) -> None:
         super().on_epoch_end(runner)
         self.need_early_stop = any(gather_objects(self.need_early_stop))
+
+    def _choose_model(self) -> None:
+        """Have the loader use the trained weights, or for all but training their average, where there is one."""
+        if self._trained_model is not None:
+            self.model, self._trained_model = self._trained_model, None
+        if self.ema_ is not None and not self.is_train_loader:
+            averages = self.ema_.models
+            self._trained_model, self.model = self.model, averages if isinstance(self.model, Mapping) else averages[""]
 
     def _run_loader(self) -> None:
         turns = iter(self._turns)
@@ -342,7 +371,8 @@ class DictRunner(dl.Runner):
         if not self.epoch_step or self.loader_key is None:
             return "the start of the run"
         batch = self.loader_batch_step // self.engine.num_processes
-        return f"epoch {self.epoch_step}, loader {self.loader_key!r}, batch {batch} of {self.loader_batch_len}"
+        place = f"epoch {self.epoch_step}, loader {self.loader_key!r}"
+        return f"{place}, batch {batch} of {self.loader_batch_len}" if batch else f"{place}, before its first batch"
 
     def _close_log(self, runner: dl.IRunner) -> None:
         self.close_log()
@@ -468,6 +498,8 @@ class DictRunner(dl.Runner):
         for optimizer in by_name(self.optimizer).values():
             optimizer.step()
             optimizer.zero_grad()
+        if self.ema_ is not None:
+            self.ema_.update()
         for scheduler in by_name(self.scheduler).values():
             if isinstance(scheduler, WarmUp):
                 scheduler.batch_step()
@@ -497,6 +529,16 @@ class DictRunner(dl.Runner):
         self._gradient_hooks[handle.id] = hook
         return handle
 
+    def register_round_hook(self, hook: Callable[[], None]) -> RemovableHandle:
+        """Have a function called when the ranks have done a batch each, also on one that had none in training.
+
+        Returns:
+            A handle whose ``remove()`` takes the function out again.
+        """
+        handle = RemovableHandle(self._round_hooks)
+        self._round_hooks[handle.id] = hook
+        return handle
+
     # -- state ----------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
@@ -505,11 +547,13 @@ class DictRunner(dl.Runner):
         A collective: on several ranks each must call it.
         """
         scaler = self.engine.scaler
+        trained = self.model if self._trained_model is None else self._trained_model
         return {
-            "model": {name: _state(self.engine.unwrap_model(model)) for name, model in by_name(self.model).items()},
+            "model": {name: _state(self.engine.unwrap_model(model)) for name, model in by_name(trained).items()},
             "optimizer": {name: _state(optimizer) for name, optimizer in by_name(self.optimizer).items()},
             "scheduler": {name: _state(scheduler) for name, scheduler in by_name(self.scheduler).items()},
             "scaler": None if scaler is None else scaler.state_dict(),
+            "ema": None if self.ema_ is None else self.ema_.state_dict(),
             "epoch": self.epoch_step,
             "batch_step": self.batch_step,
             "sample_step": self.sample_step,
@@ -527,6 +571,8 @@ class DictRunner(dl.Runner):
             _check_names(kind, parts, state[kind])
             for name, part in parts.items():
                 part.load_state_dict(state[kind][name])
+        if self.ema_ is not None:
+            self.ema_.restart() if state["ema"] is None else self.ema_.load_state_dict(state["ema"])
         if self.engine.scaler is not None and state["scaler"] is not None:
             self.engine.scaler.load_state_dict(state["scaler"])
         self.epoch_step, self.batch_step = state["epoch"], state["batch_step"]

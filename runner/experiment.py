@@ -10,11 +10,13 @@ from catalyst import dl
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
+from assay.callbacks.distributed import world_size
 from assay.callbacks.errors import UsageError, unknown_name
 from assay.callbacks.keys import IMAGE_KEY
 from assay.callbacks.levels import LEVELS
 
 from .bad_images import ON_BAD_IMAGE, WithoutBadImages, collate
+from .checkpoints import ON_SAVE_ERROR
 from .engine import DEVICES, PRECISIONS
 from .fields import NON_FINITE, Data, Diagnosing, Machine, Optimization, Saving, Schedule, Training
 from .losses import LossTerm
@@ -34,6 +36,8 @@ _RANGES: dict[str, tuple[float, bool]] = {
     "seed": (0, True),
     "patience": (1, True),
     "lr": (0, False),
+    "lr_batch_size": (1, True),
+    "ema_decay": (0, False),
     "weight_decay": (0, True),
     "momentum": (0, True),
     "warmup_epochs": (0, True),
@@ -66,6 +70,8 @@ class Experiment(Training, Optimization, Schedule, Data, Machine, Saving, Diagno
     def __post_init__(self) -> None:
         for name, (smallest, included) in _RANGES.items():
             check_range(name, getattr(self, name), smallest, included=included)
+        if self.ema_decay is not None and self.ema_decay >= 1:
+            raise UsageError(f"ema_decay must be less than 1, got {self.ema_decay}.")
         if self.seed > _LARGEST_SEED:
             raise UsageError(f"seed must be at most {_LARGEST_SEED}, got {self.seed}.")
         for name, choices in (
@@ -73,6 +79,7 @@ class Experiment(Training, Optimization, Schedule, Data, Machine, Saving, Diagno
             ("precision", PRECISIONS),
             ("scheduler", SCHEDULERS),
             ("non_finite", NON_FINITE),
+            ("on_save_error", ON_SAVE_ERROR),
             ("diagnostics", LEVELS),
             ("on_bad_image", ON_BAD_IMAGE),
         ):
@@ -105,11 +112,21 @@ class Experiment(Training, Optimization, Schedule, Data, Machine, Saving, Diagno
         return make_optimizer(
             self.optimizer,
             [parameter for one in models for parameter in one.parameters() if parameter.requires_grad],
-            lr=self.lr,
+            lr=self.scaled_lr,
             weight_decay=self.weight_decay,
             momentum=self.momentum,
             **self.optimizer_options,
         )
+
+    @property
+    def scaled_lr(self) -> float:
+        """The learning rate for a step of all processes: ``lr`` itself, or scaled in proportion to ``lr_batch_size``.
+
+        The linear rule is that of P. Goyal et al., "Accurate, Large Minibatch SGD", 2017, section 2.1.
+        """
+        if self.lr_batch_size is None:
+            return self.lr
+        return self.lr * self.batch_size * self.accumulate_steps * world_size() / self.lr_batch_size
 
     def get_scheduler(self, optimizer: torch.optim.Optimizer, steps_per_epoch: int) -> Any:
         """Return the schedule that the fields describe, or None; it steps by ``scheduler_step``."""
@@ -144,7 +161,7 @@ class Experiment(Training, Optimization, Schedule, Data, Machine, Saving, Diagno
     def make_loader(self, dataset: Dataset[Any], *, shuffle: bool = False) -> DataLoader[Any]:
         """Return a loader with this experiment's batch size and workers, set up to be fast.
 
-        With ``on_bad_image="skip"`` it leaves out the samples for which the data set raises ``BadImage``.
+        With ``on_bad_image="skip"`` it leaves out the samples for which the data set raises ``BadImageError``.
         """
         skips = self.on_bad_image == "skip"
         return DataLoader(

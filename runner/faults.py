@@ -1,6 +1,7 @@
 """What a failure outside the program means, in one line that says what to do."""
 
 import errno
+import os
 import re
 import threading
 from collections.abc import Iterator
@@ -8,8 +9,8 @@ from contextlib import contextmanager
 
 import torch
 
-from .bad_images import NoGoodImage
-from .images import BadImage
+from .bad_images import NoGoodImageError
+from .images import BadImageError
 
 _NO_ROOM_TO_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 _WORKER = re.compile(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\)(?: is killed by signal: ([\w ]+))?")
@@ -21,23 +22,30 @@ def explain(error: BaseException) -> str | None:
     They are an image that cannot be read, a loader worker that was killed, a GPU whose memory ran out, and a disk that
     is full or takes no more writes.
     """
-    if isinstance(error, BadImage):
-        hint = "" if isinstance(error, NoGoodImage) else " --on-bad-image skip leaves such samples out."
+    if isinstance(error, BadImageError):
+        hint = "" if isinstance(error, NoGoodImageError) else " --on-bad-image skip leaves such samples out."
         return f"{error}.{hint}"
     if isinstance(error, torch.OutOfMemoryError):
         return (
             f"the GPU's memory ran out{_place(error)}: lower --batch-size, and raise --accumulate-steps by the same "
             f"factor to train alike; --precision bf16 takes less as well. ({str(error).split('. ')[0]}.)"
         )
-    if isinstance(error, RuntimeError) and (worker := _WORKER.match(str(error))):
+    # torch puts an error without the signal on top of the one that has it.
+    if isinstance(error, RuntimeError) and (worker := _WORKER.match(str(error.__cause__)) or _WORKER.match(str(error))):
         pid, signal = worker.groups()
         return (
             f"loader worker {pid} was killed{f' ({signal})' if signal else ''}{_place(error)}. Mostly memory ran out, "
             "the machine's or that of /dev/shm, by which workers hand over batches: lower --workers or --batch-size."
         )
-    if isinstance(error, OSError) and error.errno in _NO_ROOM_TO_WRITE and error.filename is not None:
-        return f"{error.filename} cannot be written{_place(error)}: {error.strerror}. --resume goes on with the run."
+    if isinstance(error, OSError) and _is_failed_write(error):
+        path = os.fsdecode(error.filename)
+        return f"{path} cannot be written{_place(error)}: {error.strerror}. --resume goes on with the run."
     return None
+
+
+def _is_failed_write(error: OSError) -> bool:
+    name = os.path.basename(os.fsdecode(error.filename or ""))
+    return bool(name) and (error.errno in _NO_ROOM_TO_WRITE or name.startswith("events.out.tfevents"))
 
 
 def note_place(error: BaseException, place: str) -> None:

@@ -24,6 +24,8 @@ class Training:
     """All chance follows from it: initial weights, order and augmentation."""
     patience: int | None = None
     """Stop after so many epochs without a better value of the first monitor."""
+    ema_decay: float | None = None
+    """Decay of a moving average of the weights, such as 0.999, which is validated and saved beside them."""
     non_finite: Literal["stop", "skip", "off"] = "stop"
     """What NaN or Inf in a loss, an output or a gradient does: stop the run, skip the step, or nothing (off)."""
     detect_anomaly: bool = False
@@ -38,6 +40,8 @@ class Optimization:
     """An optimizer of torch.optim."""
     lr: float = 1e-3
     """Learning rate, the largest one of the schedule."""
+    lr_batch_size: int | None = None
+    """Samples a step that lr is meant for: it is scaled to those of a step of all processes; by default it is not."""
     weight_decay: float | None = None
     """Weight decay; by default the optimizer's own."""
     momentum: float | None = None
@@ -92,6 +96,14 @@ class Machine:
     """Threads for computing on the CPU; by default torch's own number."""
     deterministic: bool = False
     """Use deterministic algorithms only; slower on a GPU."""
+    channels_last: bool = False
+    """Store what convolutions work on as [N, H, W, C]; faster on GPUs, in half precision above all."""
+    compile: bool = False
+    """Compile the model with torch.compile; the first step of each shape takes longer."""
+    sync_batchnorm: bool = False
+    """Normalize batches over all processes together, on GPUs."""
+    find_unused_parameters: bool = False
+    """Several processes: let a step leave out some parameters; each step takes longer."""
 
 
 @dataclass(kw_only=True)
@@ -102,6 +114,8 @@ class Saving:
     """Metrics to choose the best epochs by, as LOADER/METRIC:min or :max; the first decides best.pt."""
     top_k: int = 1
     """Best epochs to keep by each monitor."""
+    on_save_error: Literal["stop", "warn"] = "stop"
+    """What a checkpoint that cannot be written does: stop the run, or warn and go on with those of before."""
     log_every_steps: int = 10
     """How often metrics of a batch are logged; 0: never."""
 

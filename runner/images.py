@@ -10,7 +10,7 @@ from PIL import Image
 _JPEG_START, _JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
 
 
-class BadImage(RuntimeError):
+class BadImageError(RuntimeError):
     """An image file that cannot be read: one line with the file, the reason and, where it is known, the sample.
 
     Args:
@@ -38,7 +38,7 @@ def read_image(path: str | os.PathLike[str], *, grey: bool = False) -> np.ndarra
         [H, W, 3], or [H, W, 1] if ``grey``; uint8.
 
     Raises:
-        BadImage: the file is missing, empty, cut short, or no image.
+        BadImageError: the file is missing, empty, cut short, or no image.
     """
     try:
         with open(path, "rb") as file:
@@ -55,7 +55,8 @@ def read_image(path: str | os.PathLike[str], *, grey: bool = False) -> np.ndarra
         raise _bad(path, error.err) from error
     if image is None:
         raise _bad(path, f"its {len(data)} bytes are no whole image of a kind that OpenCV knows")
-    return image[..., None] if grey else cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
+    decoded: np.ndarray = image[..., None] if grey else cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
+    return decoded
 
 
 def _check_whole(path: str | os.PathLike[str], data: bytes) -> None:
@@ -67,6 +68,6 @@ def _check_whole(path: str | os.PathLike[str], data: bytes) -> None:
         raise _bad(path, f"{error}; it has {len(data)} bytes") from error
 
 
-def _bad(path: str | os.PathLike[str], reason: str) -> BadImage:
+def _bad(path: str | os.PathLike[str], reason: str) -> BadImageError:
     line = f"image {os.fspath(path)!r} cannot be read: {reason}"
-    return BadImage(" ".join(line.split()))
+    return BadImageError(" ".join(line.split()))

@@ -36,8 +36,8 @@ class TensorBoardLogger(ILogger):
     (HPARAMS tab)        hparams in ``run``: hyper-parameters; the callback ``HParams`` adds the best metric
     ==================== ======= =======================================================================
 
-    Callbacks get the writer of a loader by ``get_writer`` (see ``assay.callbacks.lookup``). A resumed run cuts the event
-    files back to what they held at the checkpoint, so that no point stands twice or is missing.
+    Callbacks get the writer of a loader by ``get_writer`` (see ``assay.callbacks.lookup``). A resumed run cuts the
+    event files back to what they held at the checkpoint, so that no point stands twice or is missing.
 
     Args:
         folder: where the event folders are made.

@@ -109,6 +109,7 @@ def describe_environment(device: torch.device) -> dict[str, Any]:
     """Return versions, git commit, command line, host and devices as plain values."""
     return {
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "launch": launch_id(),
         "started": datetime.now().astimezone().isoformat(timespec="seconds"),
         "host": platform.node(),
         "platform": platform.platform(),
@@ -121,6 +122,14 @@ def describe_environment(device: torch.device) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "git": _git(),
     }
+
+
+def launch_id() -> str | None:
+    """Return what all processes of one ``torchrun`` share, through its restarts; None where there is none."""
+    name = os.environ.get("TORCHELASTIC_RUN_ID")
+    return (
+        f"{platform.node()}:{os.getppid()}" if name == "none" else name
+    )  # torchrun's default name is the same for all
 
 
 def _version(package: str) -> str | None:

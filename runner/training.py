@@ -5,28 +5,34 @@ import math
 import os
 import shutil
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import cv2
 import torch
+from accelerate import DistributedDataParallelKwargs
 from torch.utils.data import DataLoader
 
-from assay.callbacks.distributed import gather_objects
 from assay.callbacks.errors import UsageError, listing
 from assay.callbacks.hparams import HParams
 from assay.callbacks.non_finite_guard import NonFiniteGuard
 
 from .bad_images import BadImages
 from .catalog import label
-from .checkpoints import Checkpoints, load_checkpoint
+from .checkpoints import Checkpoints
 from .dict_runner import DictRunner
 from .early_stopping import EarlyStopping
 from .engine import Engine
 from .experiment import Experiment
+from .interrupts import StopOnSignal
+from .model_options import prepare_model
 from .monitor import KnownMonitors, Monitor, parse_monitors
 from .progress import Progress
+from .rank import notice_lost_machines
+from .resuming import decided_by_main_rank, newest_checkpoint, restarted_run
 from .run_folder import RunFolder, read_config
+from .run_lock import locked
 from .seeding import seed_everything
 from .sharding import count_rounds
 
@@ -44,22 +50,31 @@ def train(
         experiment: what to train.
         name: what the run belongs to: ``runs/NAME/`` holds it, and ``--resume`` finds the experiment by it.
         run_dir: the run folder; by default a new one with the time in its name.
-        resume: a run folder to go on with instead.
+        resume: a run folder to go on with instead; where ``torchrun`` restarts its processes, the one of before.
 
     Returns:
         The run folder.
 
     Raises:
-        UsageError: wrong use; a run folder that was made is removed again, unless it holds a checkpoint.
+        UsageError: wrong use; a run folder that was made is removed again, unless it holds a checkpoint. Another
+            process is at work in the folder.
+        StoppedError: a signal ended the run (see ``StopOnSignal``).
     """
     monitors = parse_monitors(experiment.monitor)
     engine = prepare_machine(experiment)
-    previous = None
-    if resume is None:
-        folder = _new_folder(engine, run_dir, name)
-    else:
-        load_checkpoint(resume)  # before anything of the run is touched
-        folder, previous = RunFolder(Path(resume)), read_config(Path(resume))
+    with ExitStack() as held:
+        opened = decided_by_main_rank(lambda: _open_folder(run_dir, label(name), resume, held))
+        return _train_in(opened, experiment, engine, monitors, name)
+
+
+def _train_in(
+    opened: tuple[RunFolder, dict[str, Any] | None, Path | None],
+    experiment: Experiment,
+    engine: Engine,
+    monitors: list[Monitor],
+    name: str,
+) -> Path:
+    folder, previous, checkpoint = opened
     try:
         if engine.is_main_process:
             folder.write_config(dataclasses.asdict(experiment))
@@ -67,7 +82,7 @@ def train(
                 folder.write_environment(name, engine.device, generated=experiment.generated)
             print(f"run folder: {folder.path}")
         with torch.autograd.set_detect_anomaly(experiment.detect_anomaly):
-            runner = _run(experiment, engine, monitors, folder.path, name, resume)
+            runner = _run(experiment, engine, monitors, folder.path, name, checkpoint)
     except UsageError:
         if engine.is_main_process:
             _undo(folder, previous)
@@ -86,7 +101,9 @@ def prepare_machine(experiment: Experiment) -> Engine:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
         torch.backends.cudnn.benchmark = False
-    engine = Engine(experiment.device, experiment.precision)
+    handlers = [DistributedDataParallelKwargs(find_unused_parameters=experiment.find_unused_parameters)]
+    engine = Engine(experiment.device, experiment.precision, kwargs_handlers=handlers)
+    notice_lost_machines()
     seed_everything(experiment.seed)
     return engine
 
@@ -103,17 +120,31 @@ def summary(runner: DictRunner, monitors: list[Monitor], folder: Path) -> str:
         metrics = runner.callbacks["progress"].shown(runner.history[best])
         values = [f"{key}/{name} {value:.4f}" for key, of in metrics.items() for name, value in of.items()]
         lines.append(f"best epoch: {best} by {monitors[0].name} ({', '.join(values)})")
-    lines += runner.callbacks["bad_images"].summary()
+    if "bad_images" in runner.callbacks:
+        lines += runner.callbacks["bad_images"].summary()
     lines.append(f"run folder: {folder}")
     lines.append(f"look at it: {_tensorboard()} --logdir {folder} --samples_per_plugin images=200")
     return "\n".join(lines)
 
 
-def _new_folder(engine: Engine, run_dir: str | os.PathLike[str] | None, name: str) -> RunFolder:
-    """Make the run folder in the main process; every process gets the same."""
-    made = RunFolder.create(run_dir, label(name)) if engine.is_main_process else None
-    folder: RunFolder = gather_objects(made)[0]
-    return folder
+def _open_folder(
+    run_dir: str | os.PathLike[str] | None, runs_name: str, resume: str | os.PathLike[str] | None, held: ExitStack
+) -> tuple[RunFolder, dict[str, Any] | None, Path | None]:
+    """Return the run folder, held for this process, and of a run to go on with its config and its checkpoint."""
+    if resume is None:
+        path = restarted_run(run_dir, Path("runs") / runs_name)
+        if path is not None and any((path / "checkpoints").glob("*.pt")):
+            resume = path
+        elif path is not None:
+            RunFolder(path).discard()
+            run_dir = path
+    if resume is None:
+        folder = RunFolder.create(run_dir, runs_name)
+        held.enter_context(locked(folder.path))
+        return folder, None, None
+    previous = read_config(Path(resume))
+    held.enter_context(locked(Path(resume)))
+    return RunFolder(Path(resume)), previous, newest_checkpoint(resume)
 
 
 def _undo(folder: RunFolder, previous: dict[str, Any] | None) -> None:
@@ -138,21 +169,38 @@ def _run(
     monitors: list[Monitor],
     folder: Path,
     name: str,
-    resume: str | os.PathLike[str] | None,
+    checkpoint: Path | None,
 ) -> DictRunner:
     loaders = experiment.get_loaders()
     for monitor in monitors:
         if monitor.loader not in loaders:
             raise UsageError(f"monitor {monitor.name!r}: there is no such loader; there is {listing(loaders)}.")
     seed_everything(experiment.seed)
-    model = experiment.get_model()
+    model = prepare_model(
+        experiment.get_model(),
+        engine.device,
+        int(engine.num_processes),
+        channels_last=experiment.channels_last,
+        sync_batchnorm=experiment.sync_batchnorm,
+        compile_model=experiment.compile,
+    )
     optimizer = experiment.get_optimizer(model)
+    if experiment.lr_batch_size is not None and engine.is_main_process:
+        print(f"learning rate: {experiment.scaled_lr:g}, from {experiment.lr:g} for {experiment.lr_batch_size} samples")
     fields = dataclasses.asdict(experiment)
     callbacks: dict[str, Any] = {str(i): callback for i, callback in enumerate(experiment.get_callbacks())}
     extra = {"experiment": name, "config": fields}
-    callbacks["checkpoints"] = Checkpoints(folder / "checkpoints", monitors, top_k=experiment.top_k, extra=extra)
+    callbacks["checkpoints"] = Checkpoints(
+        folder / "checkpoints",
+        monitors,
+        top_k=experiment.top_k,
+        extra=extra,
+        on_save_error=experiment.on_save_error,
+    )
+    callbacks["stop_on_signal"] = StopOnSignal(folder, name)
     callbacks["monitors"] = KnownMonitors(monitors)
-    callbacks["bad_images"] = BadImages(folder / "bad_images.txt")
+    if experiment.on_bad_image == "skip":
+        callbacks["bad_images"] = BadImages(folder / "bad_images.txt")
     callbacks["progress"] = Progress(metrics=[monitor.name for monitor in monitors])
     given = any(isinstance(callback, NonFiniteGuard) for callback in callbacks.values())
     if experiment.non_finite != "off" and not given:
@@ -167,6 +215,7 @@ def _run(
         accumulate_steps=experiment.accumulate_steps,
         clip_grad_norm=experiment.clip_grad_norm,
         clip_grad_value=experiment.clip_grad_value,
+        ema_decay=experiment.ema_decay,
         scheduler_step=experiment.scheduler_step,
         scheduler_metric=monitors[0].name,
         log_every_steps=experiment.log_every_steps,
@@ -183,7 +232,7 @@ def _run(
         hparams=fields,
         num_epochs=experiment.epochs,
         logdir=str(folder),
-        resume=None if resume is None else str(resume),
+        resume=None if checkpoint is None else str(checkpoint),
     )
     return runner
 

@@ -144,7 +144,8 @@ def undisturbed(models: Sequence[nn.Module]) -> Iterator[None]:
         for name, buffer in module._buffers.items()
         if buffer is not None
     ]
-    with torch.random.fork_rng():
+    # A compiled model would not call the hooks of its layers.
+    with torch.random.fork_rng(), torch.compiler.set_stance("force_eager"):
         try:
             for model in models:
                 model.eval()

@@ -45,9 +45,10 @@ def wait_for(condition, process, log, timeout_s=60):
 
 
 @contextlib.contextmanager
-def serve(logdir, log):
+def serve(logdir, log, *options):
     """Start the server over ``logdir``; its output goes to the file ``log``."""
     command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(logdir), "--host", "127.0.0.1", "--port", "0"]
+    command += options
     with log.open("w") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output)
     try:

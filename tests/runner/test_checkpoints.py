@@ -83,7 +83,7 @@ def test_two_monitors_each_keep_their_own_best_epochs_and_no_others(
     script = Script(model, cost=[5.0, 1.0, 9.0, 2.0, 8.0, 7.0], score=[0.9, 0.1, 0.8, 0.0, 0.2, 0.3])
     monitors = [Monitor("train", "cost", True), Monitor("train", "score", False)]
     train(model, {"train": make_loader(4)}, epochs=6, callbacks=[script, Checkpoints(tmp_path, monitors, top_k=2)])
-    kept = [f"epoch-000{epoch}.pt" for epoch in (1, 2, 3, 4, 6)]  # 6 is the last; 5 is nobody's best
+    kept = [f"epoch-000{epoch}.pt" for epoch in (1, 2, 3, 4, 5, 6)]  # 5 and 6 are the last
     assert files_of(tmp_path) == sorted([*kept, "best.pt", "last.pt", "index.json"])
     entries = [(entry["file"], entry["epoch"], entry["metric"], entry["value"]) for entry in index_of(tmp_path)]
     assert entries == [
@@ -92,6 +92,7 @@ def test_two_monitors_each_keep_their_own_best_epochs_and_no_others(
         ("epoch-0001.pt", 1, "train/score", 0.9),
         ("epoch-0003.pt", 3, "train/score", 0.8),
         ("best.pt", 2, "train/cost", 1.0),
+        ("epoch-0005.pt", 5, "train/cost", 8.0),
         ("epoch-0006.pt", 6, "train/cost", 7.0),
         ("last.pt", 6, "train/cost", 7.0),
     ]
@@ -106,7 +107,7 @@ def test_a_metric_that_is_nan_is_never_the_best(make_net, make_loader, train, tm
     script = Script(model, score=[math.nan, 0.5, math.nan, math.inf])
     checkpoints = Checkpoints(tmp_path, [Monitor("train", "score", False)], top_k=3)
     train(model, {"train": make_loader(4)}, epochs=4, callbacks=[script, checkpoints])
-    assert files_of(tmp_path) == ["best.pt", "epoch-0002.pt", "epoch-0004.pt", "index.json", "last.pt"]
+    assert files_of(tmp_path) == ["best.pt", *(f"epoch-000{n}.pt" for n in (2, 3, 4)), "index.json", "last.pt"]
     assert entry_of(tmp_path, "best.pt")["epoch"] == 2
     assert entry_of(tmp_path, "last.pt")["value"] is None  # JSON has no infinity
 
@@ -120,10 +121,11 @@ def test_while_no_value_is_finite_there_is_a_last_and_no_best(make_net, make_loa
         load_checkpoint(tmp_path, "best")
 
 
-def test_without_a_monitor_the_last_epoch_alone_is_kept(make_net, make_loader, train, tmp_path):
+def test_without_a_monitor_the_last_two_epochs_alone_are_kept(make_net, make_loader, train, tmp_path):
     train(make_net(), {"train": make_loader(4)}, epochs=3, callbacks=[Checkpoints(tmp_path)])
-    assert files_of(tmp_path) == ["epoch-0003.pt", "index.json", "last.pt"]
-    assert [(entry["epoch"], entry["metric"], entry["value"]) for entry in index_of(tmp_path)] == [(3, None, None)] * 2
+    assert files_of(tmp_path) == ["epoch-0002.pt", "epoch-0003.pt", "index.json", "last.pt"]
+    entries = [(entry["epoch"], entry["metric"], entry["value"]) for entry in index_of(tmp_path)]
+    assert entries == [(2, None, None), (3, None, None), (3, None, None)]
 
 
 def test_top_k_below_one_is_refused(tmp_path):
@@ -164,7 +166,7 @@ def test_every_file_loads_without_executing_anything_and_holds_the_run(folder):
         assert state["format"] == FORMAT
         assert set(state) == {
             "format", "model", "optimizer", "scheduler", "scaler", "epoch", "batch_step", "sample_step", "history",
-            "rng", "callbacks", "note",
+            "rng", "callbacks", "loggers", "ema", "note",
         }  # fmt: skip
         assert state["note"] == "mine"
         assert state["batch_step"] == state["epoch"]

@@ -541,7 +541,10 @@ def assert_goes_on_like_the_straight_run(assay, *flags):
     assert re.findall(r"^epoch (\d)/4", output, re.M) == ["3", "4"]
     assert Path("parts/metrics.csv").read_text() == Path("straight/metrics.csv").read_text()
     assert Path("parts/config.yaml").read_text() == Path("straight/config.yaml").read_text()
-    assert_equal(load_checkpoint("parts"), load_checkpoint("straight"))
+    states = [load_checkpoint(run) for run in ("parts", "straight")]
+    for state in states:
+        del state["loggers"]  # the names of event files hold the time
+    assert_equal(*states)
 
 
 def assert_equal(first, second):
@@ -573,12 +576,12 @@ def old_run(assay, mine):
         (
             ["--batch-size", "4"],
             "--batch-size cannot change when a run goes on: it was 8, got 4. "
-            "These can: --epochs, --device, --workers, --threads, --data-dir.",
+            "These can: --epochs, --device, --workers, --threads, --data-dir, --on-save-error.",
         ),
         (
             ["--monitor", "train/loss:min"],
             "--monitor cannot change when a run goes on: it was ['valid/loss:min'], got ['train/loss:min']. "
-            "These can: --epochs, --device, --workers, --threads, --data-dir.",
+            "These can: --epochs, --device, --workers, --threads, --data-dir, --on-save-error.",
         ),
         (["--epochs", "1"], "--epochs of a resumed run must be at least 2, got 1."),
         (["--epochs", "0"], "--epochs of a resumed run must be at least 2, got 0."),
@@ -613,18 +616,19 @@ def test_a_folder_without_a_checkpoint_is_not_resumed(refused, old_run):
     assert refused("train", "mine.py", "--resume", "old") == "old holds no checkpoint 'last.pt'; there is nothing."
 
 
-def test_a_truncated_checkpoint_is_refused_and_the_run_stays_as_it_is(refused, old_run):
-    file = old_run / "checkpoints" / "epoch-0002.pt"
-    file.write_bytes(file.read_bytes()[:1000])
+def test_where_all_checkpoints_are_truncated_the_newest_is_refused_and_the_run_stays_as_it_is(refused, old_run):
+    for file in (old_run / "checkpoints").glob("epoch-*.pt"):
+        file.write_bytes(file.read_bytes()[:1000])
     message = refused("train", "mine.py", "--resume", "old", "--epochs", "3")
-    assert re.match(r"checkpoint old/checkpoints/\S+\.pt was changed or cut off: ", message)
+    assert re.match(r"checkpoint old/checkpoints/epoch-0002\.pt was changed or cut off: ", message)
 
 
 def test_a_foreign_checkpoint_is_refused_and_the_run_stays_as_it_is(refused, old_run):
-    torch.save({"weights": torch.zeros(3)}, old_run / "checkpoints" / "last.pt")
+    (old_run / "checkpoints" / "epoch-0001.pt").unlink()
+    torch.save({"weights": torch.zeros(3)}, old_run / "checkpoints" / "last.pt")  # the file of epoch 2 as well
     (old_run / "checkpoints" / "index.json").unlink()
     message = refused("train", "mine.py", "--resume", "old", "--epochs", "3")
-    assert message.startswith("checkpoint old/checkpoints/last.pt is not one of assay's: ")
+    assert message.startswith("checkpoint old/checkpoints/epoch-0002.pt is not one of assay's: ")
 
 
 def test_a_checkpoint_that_no_longer_fits_the_model_is_refused_and_the_run_can_go_on(assay, old_run, mine):
@@ -718,7 +722,7 @@ def test_ctrl_c_ends_a_run_with_130_and_one_line(mine, tmp_path):
         finally:
             process.kill()
     assert process.returncode == 130
-    assert errors.splitlines() == ["assay: error: interrupted"]
+    assert re.fullmatch(r"assay: stopped by SIGINT .* assay train \S+/mine\.py --resume one\n", errors)
     assert load_checkpoint("one")["epoch"] >= 1
 
 

@@ -4,11 +4,13 @@ import albumentations as A
 import numpy as np
 import pytest
 from catalyst import dl
+from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader
 
 from assay.runner import Augmented
 from assay.runner.data import Items
+from assay.runner.images import BadImageError, read_image
 
 
 @pytest.fixture
@@ -130,3 +132,24 @@ def test_items_are_made_by_a_function_of_the_index():
 def test_an_index_out_of_range_is_an_index_error(index):
     with pytest.raises(IndexError, match=str(index)):
         Items(3, lambda index: {"image": index})[index]
+
+
+@pytest.mark.parametrize("key", ["image", "seg"])
+def test_a_part_that_is_a_path_is_read_and_its_error_names_the_sample(tmp_path, key):
+    picture = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
+    for name in ("image", "seg"):
+        Image.fromarray(picture if name == "image" else picture[..., 0]).save(tmp_path / f"{name}.png")
+    item = {"image": tmp_path / "image.png", "seg": str(tmp_path / "seg.png"), "sample_id": "a-1"}
+    dataset = Augmented([item], A.Compose([]), keys={"image": "image", "mask": "seg"})
+    np.testing.assert_array_equal(dataset[0]["image"], picture)
+    np.testing.assert_array_equal(dataset[0]["seg"], picture[..., :1])
+    (tmp_path / f"{key}.png").write_bytes(b"")
+    with pytest.raises(BadImageError) as caught:
+        dataset[0]
+    assert str(caught.value) == f"sample_id 'a-1': image '{tmp_path}/{key}.png' cannot be read: it is empty"
+
+
+def test_an_image_that_the_data_set_itself_reads_is_named_with_its_index():
+    dataset = Augmented(Items(3, lambda index: {"image": read_image("none.png")}), A.Compose([]))
+    with pytest.raises(BadImageError, match=r"^item 2: image 'none.png' cannot be read: No such file or directory$"):
+        dataset[2]

@@ -11,7 +11,7 @@ from tensorboard.plugins.hparams import metadata
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from assay.runner import DictRunner, MetricsCsv, TensorBoardLogger, UsageError
-from assay.runner.loggers import CSV_COLUMNS, read_metrics
+from assay.runner.loggers import read_metrics
 
 
 def read_events(folder):
@@ -180,31 +180,19 @@ def test_metrics_of_batches_and_epochs_are_no_rows(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_resuming_cuts_the_rows_of_later_epochs(tmp_path):
+@pytest.mark.parametrize("rest", ["", "2,train,loss,0.25\n", "2", "2,tra"])
+def test_resuming_cuts_the_rows_of_later_epochs_and_one_that_a_crash_left_unfinished(tmp_path, rest):
     path = tmp_path / "metrics.csv"
-    rows = [",".join(CSV_COLUMNS), *(f"{epoch},train,loss,0.5" for epoch in (1, 2, 9, 10, 11))]
-    path.write_text("\n".join(rows) + "\n")
-    MetricsCsv(path).resume(9)
-    assert path.read_text() == "\n".join(rows[:4]) + "\n"
+    whole = "epoch,loader,metric,value\n1,train,loss,0.5\n"
+    path.write_text(whole)
+    logger = MetricsCsv(path)
+    state = logger.state_dict()
+    path.write_text(whole + rest)
+    logger.load_state_dict(state)
+    assert path.read_text() == whole
     assert [path.name for path in tmp_path.iterdir()] == ["metrics.csv"]
 
 
-@pytest.mark.parametrize("rest", ["", "1", "1,tra", "12", "12,train,lo"])
-def test_resuming_cuts_a_row_that_a_crash_left_unfinished(tmp_path, rest):
-    path = tmp_path / "metrics.csv"
-    whole = "epoch,loader,metric,value\n1,train,loss,0.5\n"
-    path.write_text(whole + rest)
-    MetricsCsv(path).resume(1)
-    assert path.read_text() == whole
-
-
-def test_resuming_an_empty_file_gives_it_a_header(tmp_path):
-    path = tmp_path / "metrics.csv"
-    path.touch()
-    MetricsCsv(path).resume(3)
-    assert path.read_text() == "epoch,loader,metric,value\n"
-
-
 def test_resuming_without_a_file_makes_none(tmp_path):
-    MetricsCsv(tmp_path / "metrics.csv").resume(3)
+    MetricsCsv(tmp_path / "metrics.csv").load_state_dict({"metrics.csv": 30})
     assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,82 @@
+"""One process among several: it ends with its launcher, notices a lost machine, and lets who knows why speak first."""
+
+import contextlib
+import ctypes
+import os
+import signal
+import socket
+import time
+from pathlib import Path
+
+import torch.distributed as dist
+from torch.distributed.elastic.multiprocessing.errors import get_error_handler
+
+from assay.callbacks.errors import UsageError
+
+SILENCE_S = 30
+"""How long another machine may leave TCP without an answer before it counts as lost."""
+
+_PATIENCE_S = 3.0
+_SET_PARENT_DEATH_SIGNAL = 1  # of prctl(2)
+
+
+def end_with_launcher() -> None:
+    """Have the kernel end this process with ``torchrun``, which leaves its processes behind when it is killed."""
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        ctypes.CDLL(None).prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)
+
+
+def notice_lost_machines() -> None:
+    """Have TCP ask now and then whether the other ends live, on each connection that this process has.
+
+    A machine that is cut off says nothing, and a collective of gloo waits half an hour for it, as it does for a slow
+    rank. But the kernel of a slow one answers: so only the lost one is noticed, and a rank may take its time.
+    """
+    if dist.is_initialized():
+        watch_connections()
+
+
+def watch_connections() -> None:
+    """Have the connections that are open now fail when their other end is silent for ``SILENCE_S``."""
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(int(descriptor.name))) as connection:
+            if connection.type == socket.SOCK_STREAM and connection.family in (socket.AF_INET, socket.AF_INET6):
+                _ask_whether_alive(connection)
+
+
+def _ask_whether_alive(connection: socket.socket) -> None:
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, SILENCE_S // 3)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, SILENCE_S // 6)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, SILENCE_S * 1000)  # also for what was sent
+
+
+def lost_another_rank(error: BaseException) -> bool:
+    """Whether an error only says that another rank is gone, which reports for itself."""
+    return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "gloo/transport" in str(error))
+
+
+def explain_loss(error: BaseException) -> str | None:
+    """Return what an error means that only says that another rank is gone; None for any other."""
+    if not lost_another_rank(error):
+        return None
+    reason = str(error).split("] ")[-1].split(". ")[0].strip()
+    return (
+        f"another process of the run ended, or its machine is cut off; if it ended, its own lines say why ({reason})."
+    )
+
+
+def wait_for_turn(error: BaseException) -> None:
+    """Before an error is reported, give the rank a start that knows why: the others are ended by ``torchrun`` then.
+
+    Wrong use is the same on every rank, and the first of each machine says it; that another rank is gone is nobody's
+    reason. A rank that is still there after some seconds reports all the same, so that no error is lost.
+    """
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return
+    said_by_first = isinstance(error, UsageError) and os.environ.get("LOCAL_RANK", "0") != "0"
+    if said_by_first or lost_another_rank(error):
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        time.sleep(_PATIENCE_S)
+    get_error_handler().record_exception(error)  # for torchrun's summary

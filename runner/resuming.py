@@ -1,0 +1,102 @@
+"""Going on with a run: which one after an elastic restart, and from which checkpoint."""
+
+import json
+import logging
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import torch.distributed as dist
+
+from assay.callbacks.distributed import from_main_rank, world_size
+from assay.callbacks.errors import UsageError
+
+from .checkpoints import epoch_file, find_checkpoint, load_checkpoint, read_index
+from .run_folder import ENVIRONMENT, launch_id
+
+Value = TypeVar("Value")
+_log = logging.getLogger("assay")
+
+
+def decided_by_main_rank(decide: Callable[[], Value]) -> Value:
+    """Return what ``decide`` returns on the main rank, on every rank; wrong use that it finds is raised on all."""
+    value, error = None, None
+    if world_size() == 1 or dist.get_rank() == 0:
+        try:
+            value = decide()
+        except UsageError as found:
+            error = found
+    value, error = from_main_rank((value, error))
+    if error is not None:
+        raise error
+    return value  # type: ignore[return-value]
+
+
+def restarted_run(run_dir: str | os.PathLike[str] | None, runs: Path) -> Path | None:
+    """Return the folder that this ``torchrun`` began its run in, where it has restarted its processes; else None.
+
+    Args:
+        run_dir: the only folder that it may be; None: any in ``runs``.
+        runs: where the experiment's runs are.
+    """
+    if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0":
+        return None
+    folders = [Path(run_dir)] if run_dir is not None else sorted(runs.glob("*"), reverse=True)
+    return next((folder for folder in folders if _launched(folder) == launch_id()), None)
+
+
+def _launched(folder: Path) -> str | None:
+    """Return what ``launch_id`` was when a run began; None where it did not come so far."""
+    try:
+        launched: str | None = json.loads((folder / ENVIRONMENT).read_text()).get("launch")
+    except (OSError, ValueError):
+        return None
+    return launched
+
+
+def newest_checkpoint(run: str | os.PathLike[str]) -> Path:
+    """Return the newest checkpoint of a run that is whole; a warning names each one that is passed over.
+
+    Args:
+        run: a run folder, its ``checkpoints`` folder, or a checkpoint, which is then the only one that will do.
+
+    Raises:
+        UsageError: there is none; where all are damaged, the newest is named.
+    """
+    damaged: dict[int, str] = {}  # by inode: several names may stand for one file
+    for path in _newest_first(Path(run)):
+        key = path.stat().st_ino if path.is_file() else -1 - len(damaged)
+        if key in damaged:
+            continue
+        try:
+            epoch = _epoch_of(path)
+        except UsageError as error:
+            damaged[key] = str(error)
+        else:
+            for reason in damaged.values():
+                _log.warning("%s Going on from %s, of epoch %d.", reason, path, epoch)
+            return path
+    if damaged:
+        raise UsageError(next(iter(damaged.values())))
+    return find_checkpoint(run)
+
+
+def _epoch_of(path: Path) -> int:
+    if not path.is_file():
+        raise UsageError(f"checkpoint {path} is missing.")
+    return int(load_checkpoint(path)["epoch"])
+
+
+def _newest_first(run: Path) -> Iterator[Path]:
+    """Yield the checkpoints that the index names, or that there are; of an epoch, its own file before others."""
+    if run.is_file():
+        yield run
+        return
+    folder = run / "checkpoints" if (run / "checkpoints").is_dir() else run
+    entries = read_index(folder)
+    for _, _, file in sorted({(-it["epoch"], it["file"] != epoch_file(it["epoch"]), it["file"]) for it in entries}):
+        yield folder / file
+    if not entries:
+        yield from sorted(folder.glob("epoch-*.pt"), reverse=True)
+        yield from folder.glob("last.pt")

@@ -1,0 +1,95 @@
+"""Signals to real processes: the run is left between two steps, with its exit code, and goes on."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+from assay.runner.loggers import read_metrics
+
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
+SMALL = ["--width", "2", "--batch-size", "64", "--device", "cpu", "--diagnostics", "off"]
+
+
+def start(folder, *arguments, processes=1):
+    run = ["-m", "assay.runner", "train", "digits", *SMALL, *map(str, arguments)]
+    if processes > 1:
+        run = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), *run]
+    return subprocess.Popen(
+        [sys.executable, *run], cwd=folder, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def end(process):
+    process.kill()
+    process.communicate()
+
+
+def ranks_of(launcher):
+    """Return the ids of a launcher's processes, by rank."""
+    found = {}
+    for entry in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{entry}/stat") as stat, open(f"/proc/{entry}/environ") as environ:
+                parent = int(stat.read().rpartition(")")[2].split()[1])
+                variables = dict(line.split("=", 1) for line in environ.read().split("\0") if "=" in line)
+        except OSError:
+            continue
+        if parent == launcher and "RANK" in variables:
+            found[int(variables["RANK"])] = int(entry)
+    return found
+
+
+def wait_for(condition, process, timeout_s=90):
+    deadline = time.monotonic() + timeout_s
+    while not (found := condition()):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return found
+
+
+def test_sigterm_ends_the_run_with_75_and_a_line_that_says_how_to_go_on_and_one_process_goes_on(tmp_path):
+    process = start(tmp_path, "--epochs", 500, "--run-dir", "run")
+    try:
+        wait_for(lambda: (tmp_path / "run/checkpoints/last.pt").exists(), process)
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=60)
+    finally:
+        end(process)
+    assert process.returncode == 75
+    said = re.fullmatch(
+        r"assay: stopped by SIGTERM (?:in|after) epoch \d+; from the checkpoint of epoch (\d+) "
+        r"goes on: assay train digits --resume run\n",
+        errors,
+    )
+    assert said, errors
+    assert not (tmp_path / "run/.lock").exists()
+    saved = int(said[1])
+    resumed = start(tmp_path, "--resume", "run", "--epochs", 500)
+    try:
+        wait_for(lambda: max(epoch for epoch, _, _ in read_metrics(tmp_path / "run/metrics.csv")) > saved, resumed)
+        again = start(tmp_path, "--resume", "run")
+        _, errors = again.communicate(timeout=60)
+        assert again.returncode == 2
+        assert f"assay: error: run is in use by process {resumed.pid} on " in errors
+    finally:
+        end(resumed)
+
+
+def test_a_signal_to_one_of_two_ranks_ends_both_at_the_same_step(tmp_path):
+    process = start(tmp_path, "--epochs", 500, "--run-dir", "run", processes=2)
+    try:
+        wait_for(lambda: (tmp_path / "run/checkpoints/last.pt").exists(), process)
+        began = time.monotonic()
+        os.kill(ranks_of(process.pid)[1], signal.SIGUSR1)
+        _, errors = process.communicate(timeout=60)
+    finally:
+        end(process)
+    assert time.monotonic() - began < 20
+    assert errors.count("assay: stopped by SIGUSR1 ") == 1, errors
+    assert "goes on: assay train digits --resume run\n" in errors
+    assert "exitcode  : 75" in errors
+    assert "Traceback" not in errors.split("ChildFailedError")[0].split("assay: stopped")[0]
