@@ -9,11 +9,11 @@ from torch import nn
 
 from .buffer_snapshot import BufferSnapshot
 from .measures.non_finite import flag_values
-from .non_finite_report import Record, float_tensors
-from .unwrapped import by_name
+from .non_finite_record import Record, float_tensors
+from .unwrapped import use_plain_modules
 
 
-def first_module(runner: dl.IRunner, record: Record, before: BufferSnapshot | None) -> str | None:
+def first_module(runner: dl.IRunner, record: Record, before: BufferSnapshot) -> str | None:
     """Return the first module whose output is not finite, in words; None where the outputs are all finite.
 
     The forward pass is repeated with the weights as they are now and the generators as they were; afterwards buffers
@@ -23,28 +23,18 @@ def first_module(runner: dl.IRunner, record: Record, before: BufferSnapshot | No
         runner: a runner with ``forward(batch)``, as ``dl.SupervisedRunner`` and ``DictRunner`` have it; without, the
             answer is None.
         record: the batch.
-        before: the buffers as they were before the batch; None: as they are.
+        before: the buffers as they were before the batch; of none, they are taken as they are.
     """
     if not callable(getattr(runner, "forward", None)) or not isinstance(record.inputs, Mapping):
         return None
-    models = {name: plain_model(runner, model) for name, model in by_name(runner.model).items()}
-    now = BufferSnapshot(buffer for model in models.values() for buffer in model.buffers())
-    now.take()
-    if before is not None:
+    with use_plain_modules(runner) as models:
+        now = BufferSnapshot(buffer for model in models.values() for buffer in model.buffers())
+        now.take()
         before.restore()
-    try:
-        return _run_again(runner, record, models)
-    finally:
-        now.restore()
-
-
-def plain_model(runner: dl.IRunner, model: nn.Module) -> nn.Module:
-    """Return the module that the user built.
-
-    A distributed one talks to the other ranks in its forward pass, and a compiled one passes hooks by.
-    """
-    unwrapped: nn.Module = runner.engine.unwrap_model(model)
-    return getattr(unwrapped, "_orig_mod", unwrapped)
+        try:
+            return _run_again(runner, record, models)
+        finally:
+            now.restore()
 
 
 def _run_again(runner: dl.IRunner, record: Record, models: Mapping[str, nn.Module]) -> str | None:
@@ -54,13 +44,10 @@ def _run_again(runner: dl.IRunner, record: Record, models: Mapping[str, nn.Modul
         for key, model in models.items()
         for name, module in model.named_modules()
     ]
-    prepared = runner.model
-    runner.model = dict(models) if isinstance(prepared, Mapping) else models[""]
     try:
         with record.rng.again(), torch.no_grad():
             runner.forward(record.inputs)
     finally:
-        runner.model = prepared
         for handle in handles:
             handle.remove()
     return watch.found

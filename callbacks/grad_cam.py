@@ -1,8 +1,7 @@
 """Where the network looks at the samples that it gets most wrong."""
 
-import contextlib
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -19,7 +18,7 @@ from .keys import IMAGE_KEY, OUTPUT_KEY, SAMPLE_ID_KEY, TARGET_KEY, pick
 from .measures.best_worst_samples import Sample
 from .measures.grad_cam import explained_score, find_layer, grad_cam, undisturbed
 from .sample_ranking import Ranking, SampleRanking, Score
-from .unwrapped import by_name
+from .unwrapped import use_plain_modules
 from .writer import Writer
 
 _EXPLAIN = ("predicted", "true")
@@ -139,7 +138,7 @@ class GradCAM(SampleRanking):
         for index, sample in enumerate(samples):
             groups.setdefault(np.shape(sample.parts["image"]), []).append(index)
         maps: dict[int, np.ndarray] = {}
-        with self._plain_models(runner) as models, undisturbed(list(models.values())):
+        with use_plain_modules(runner) as models, undisturbed(list(models.values())):
             layer = self._find(models, partial(self._forward, runner, samples[:1]))
             if layer is None:
                 return None
@@ -147,18 +146,6 @@ class GradCAM(SampleRanking):
                 heat = grad_cam(partial(self._score, runner, [samples[index] for index in indices]), layer)
                 maps.update(zip(indices, heat.cpu().numpy(), strict=True))
         return [maps[index] for index in range(len(samples))]
-
-    @staticmethod
-    @contextlib.contextmanager
-    def _plain_models(runner: dl.IRunner) -> Iterator[dict[str, nn.Module]]:
-        """Have the runner use its models without what is wrapped around them: DDP would begin a step of its own."""
-        wrapped = runner.model
-        plain = {name: runner.engine.unwrap_model(model) for name, model in by_name(wrapped).items()}
-        runner.model = plain if isinstance(wrapped, Mapping) else plain[""]
-        try:
-            yield plain
-        finally:
-            runner.model = wrapped
 
     def _find(self, models: Mapping[str, nn.Module], forward: Callable[[], Tensor]) -> nn.Module | None:
         if self.layer is None:

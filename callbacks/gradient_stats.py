@@ -1,40 +1,25 @@
 """What the gradients do in every layer, epoch by epoch."""
 
-import logging
 import math
 from collections import deque
 from collections.abc import Mapping
 from functools import partial
+from itertools import compress
 from typing import Any
 
 import numpy as np
-import torch
 from catalyst import dl
-from torch import Tensor, nn
-from torch.optim import Optimizer
-from torch.utils.hooks import RemovableHandle
+from torch import Tensor
 
 from .diagnostic import Diagnostic
-from .distributed import reduce_state
 from .drawings.gradient_stats import draw_flow, draw_map
 from .errors import UsageError, at_least_one
-from .gradient_watch import ClippedNorm, GradientWatch, trained_parameters
-from .host_copy import HostCopy
-from .measures import gradient_stats as measures
+from .gradient_troubles import TroubleLog
+from .gradient_watch import GradientWatches
 from .unwrapped import raw_optimizers
 from .writer import Writer
 
 _SCALARS = ("min", "mean", "max", "std", "norm", "zeros")
-_MOST_NAMES = 8
-_SAYINGS = {
-    "missing": "got no gradient",
-    "dead": "died: all gradients are zero",
-    "vanished": "vanished: the norm is below {vanished_below:g} of the median",
-    "exploded": "exploded: the norm is above {exploded_above:g} times the median (or 1)",
-    "broken": "have NaN or infinite gradients",
-}
-
-_log = logging.getLogger("assay")
 
 
 class GradientStats(Diagnostic):
@@ -100,16 +85,13 @@ class GradientStats(Diagnostic):
         self.per_parameter = per_parameter
         self.update_ratio = update_ratio
         self.history_epochs = at_least_one("history_epochs", history_epochs)
-        self.thresholds = _check_thresholds(vanished_below, exploded_above)
+        self.thresholds = {"vanished_below": vanished_below, "exploded_above": exploded_above}
         self._start_anew()
 
     def _start_anew(self) -> None:
-        self.watches_: list[GradientWatch] = []
-        self.clipped_: ClippedNorm | None = None
-        self.hooks_: list[RemovableHandle] = []
-        self.order_: list[str] = []
+        self.watches_: GradientWatches | None = None
         self.suspects_: set[str] = set()
-        self.said_: set[tuple[str, ...]] = set()
+        self.troubles_ = TroubleLog(**self.thresholds)
         self.history_: dict[str, deque[tuple[int, dict[str, float]]]] = {}
 
     def on_experiment_start(self, runner: dl.IRunner) -> None:
@@ -120,44 +102,23 @@ class GradientStats(Diagnostic):
 
     def begin(self, runner: dl.IRunner) -> None:
         self._release()
-        if not runner.is_train_loader:
-            return
-        parameters = trained_parameters(runner)
-        for optimizer in raw_optimizers(runner.optimizer).values():
-            held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
-            own = {name: parameter for name, parameter in parameters.items() if id(parameter) in held}
-            if own:
-                self._watch(runner, optimizer, own)
-        self.order_ = list(parameters)
-
-    def _watch(self, runner: dl.IRunner, optimizer: Optimizer, parameters: Mapping[str, nn.Parameter]) -> None:
-        watch = GradientWatch(parameters, self.every_n_steps, self.suspects_, update_ratio=self.update_ratio)
-        before_clipping = getattr(runner, "register_gradient_hook", None)
-        self.hooks_.append((before_clipping or optimizer.register_step_pre_hook)(watch))
-        if before_clipping and runner.clip_grad_norm is not None and self.clipped_ is None:
-            # The runner's norm is that of all parameters, the same for each optimizer.
-            self.clipped_ = ClippedNorm(runner, watch)
-            self.hooks_.append(optimizer.register_step_pre_hook(self.clipped_))
-        if self.update_ratio:
-            self.hooks_.append(optimizer.register_step_post_hook(watch.compare))
-        self.watches_.append(watch)
+        if runner.is_train_loader:
+            self.watches_ = GradientWatches(runner, self.every_n_steps, self.suspects_, update_ratio=self.update_ratio)
 
     def observe(self, runner: dl.IRunner) -> None:
         """Do nothing: gradients are observed when the optimizer steps."""
 
     def report(self, runner: dl.IRunner, writer: Writer) -> None:
-        watches, clipped = self.watches_, self.clipped_
+        watches = self.watches_
         self._release()
-        if not watches:
+        names, summary, total_norms = ([], {}, []) if watches is None else watches.summarize()
+        if not names:
             return
-        names, summary, norms = self._summarize(watches, clipped)
-        self.suspects_.update(np.array(names)[summary["broken_steps"].numpy() > 0].tolist())
-        step = runner.epoch_step
-        self._write_pictures(runner, writer, names, summary, norms)
+        self.suspects_.update(compress(names, summary["broken_steps"].tolist()))
+        self._write_pictures(runner, writer, names, summary, total_norms)
         if self.per_parameter:
-            writer.scalars(_scalars(names, summary), step)
-        for kind, indices in measures.find_troubles(summary, **self.thresholds).items():
-            self._say(writer, kind, [names[index] for index in indices], f"{runner.loader_key} epoch {step}")
+            writer.scalars(_scalars(names, summary), runner.epoch_step)
+        self.troubles_.say(writer, names, summary, f"{runner.loader_key} epoch {runner.epoch_step}")
 
     def on_experiment_end(self, runner: dl.IRunner) -> None:
         self._release()
@@ -168,16 +129,16 @@ class GradientStats(Diagnostic):
         super().on_exception(runner)
 
     def _release(self) -> None:
-        for hook in self.hooks_:
-            hook.remove()
-        self.hooks_, self.watches_, self.clipped_ = [], [], None
+        if self.watches_ is not None:
+            self.watches_.remove()
+        self.watches_ = None
 
     def state_dict(self) -> dict[str, Any]:
         """Return what the next epoch's pictures and warnings depend on, in types that ``weights_only=True`` loads."""
         return {
             "history": {key: [[epoch, dict(norms)] for epoch, norms in past] for key, past in self.history_.items()},
             "suspects": sorted(self.suspects_),
-            "said": [list(said) for said in sorted(self.said_)],
+            "said": [list(said) for said in sorted(self.troubles_.said)],
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -186,24 +147,7 @@ class GradientStats(Diagnostic):
             epochs = ((epoch, dict(norms)) for epoch, norms in past)
             self.history_[key] = deque(epochs, maxlen=self.history_epochs)
         self.suspects_.update(state["suspects"])
-        self.said_ = {tuple(said) for said in state["said"]}
-
-    def _summarize(
-        self, watches: list[GradientWatch], clipped: ClippedNorm | None
-    ) -> tuple[list[str], dict[str, Tensor], list[float]]:
-        """Return parameter names in the order of the model, their statistics, and the total norm before and after.
-
-        One copy to the host; without clipping there are no total norms.
-        """
-        states = [watch.measure.pack(reduce_state(watch.measure.state, watch.measure.reductions)) for watch in watches]
-        sums = [] if clipped is None else [reduce_state(clipped.state, clipped.reductions)["sums"]]
-        on_host = HostCopy(torch.cat([*(state.flatten() for state in states), *sums])).read()
-        names = [name for watch in watches for name in watch.parameters]
-        parts = on_host.split([*(state.numel() for state in states), *(row.numel() for row in sums)])
-        packed = torch.cat([part.reshape(state.shape) for part, state in zip(parts, states, strict=False)], dim=1)
-        order = sorted(range(len(names)), key=lambda index: self.order_.index(names[index]))
-        summary = measures.GradientStats.summarize(packed[:, order])
-        return [names[index] for index in order], summary, (parts[-1][:2] / parts[-1][2]).tolist() if sums else []
+        self.troubles_.said = {tuple(said) for said in state["said"]}
 
     def _write_pictures(
         self,
@@ -230,15 +174,6 @@ class GradientStats(Diagnostic):
         writer.image("gradients/map", partial(draw_map, table, names, epochs, [f"mean norm: {heading}"]), step)
         writer.image("gradients/flow", partial(draw_flow, arrays, names, [heading, *clipping]), step)
 
-    def _say(self, writer: Writer, kind: str, names: list[str], when: str) -> None:
-        if (kind, *names) in self.said_:
-            return
-        self.said_.add((kind, *names))
-        listed = ", ".join(names[:_MOST_NAMES]) + (f" and {len(names) - _MOST_NAMES} more" * (len(names) > _MOST_NAMES))
-        saying = _SAYINGS[kind].format(**self.thresholds)
-        # By way of the writer, which drops what does not belong to this rank.
-        writer.submit(lambda _: _log.warning("gradients, %s: %d %s: %s", when, len(names), saying, listed))
-
 
 def _scalars(names: list[str], summary: Mapping[str, Tensor]) -> dict[str, float]:
     rows = {kind: summary[kind].tolist() for kind in (*_SCALARS, "non_finite", "update_ratio")}
@@ -247,11 +182,3 @@ def _scalars(names: list[str], summary: Mapping[str, Tensor]) -> dict[str, float
         f"gradients/{name}/{kind}": row[i] for i, name in enumerate(names) if observed[i] for kind, row in rows.items()
     }
     return {tag: value for tag, value in values.items() if not math.isnan(value)}
-
-
-def _check_thresholds(vanished_below: float, exploded_above: float) -> dict[str, float]:
-    if not 0 <= vanished_below < 1:
-        raise UsageError(f"vanished_below must be at least 0 and less than 1, got {vanished_below!r}.")
-    if not exploded_above > 1:
-        raise UsageError(f"exploded_above must be greater than 1, got {exploded_above!r}.")
-    return {"vanished_below": vanished_below, "exploded_above": exploded_above}

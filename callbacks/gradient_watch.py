@@ -1,4 +1,4 @@
-"""Taking the gradients and the movement of an optimizer's parameters when it steps."""
+"""Taking the gradients and the movement of the parameters when their optimizers step."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,10 +7,12 @@ import torch
 from catalyst import dl
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.utils.hooks import RemovableHandle
 
+from .distributed import reduce_state
 from .host_copy import HostCopy
 from .measures.gradient_stats import GradientStats
-from .unwrapped import by_name
+from .unwrapped import held_by, raw_optimizers, trained_parameters
 
 
 class GradientWatch:
@@ -98,12 +100,65 @@ class ClippedNorm:
             self.state["sums"] += torch.where(norm.isfinite(), row, 0.0)
 
 
-def trained_parameters(runner: dl.IRunner) -> dict[str, nn.Parameter]:
-    """Return the parameters by name, in the order of the model: each once, without frozen and empty ones."""
-    found: dict[int, tuple[str, nn.Parameter]] = {}
-    for key, model in by_name(runner.model).items():
-        for name, parameter in runner.engine.unwrap_model(model).named_parameters():
-            if parameter.requires_grad and parameter.numel():
-                full = f"{key}.{name}" if key else name
-                found.setdefault(id(parameter), (full.replace("_orig_mod.", ""), parameter))
-    return dict(found.values())
+class GradientWatches:
+    """The watches of all optimizers over one train loader.
+
+    Args:
+        runner: at the start of the loader.
+        every_n_steps: see ``GradientWatch``.
+        suspects: likewise.
+        update_ratio: likewise.
+    """
+
+    def __init__(self, runner: dl.IRunner, every_n_steps: int, suspects: set[str], *, update_ratio: bool = False):
+        self._parameters = trained_parameters(runner)
+        self._watches: list[GradientWatch] = []
+        self._clipped: ClippedNorm | None = None
+        self._hooks: list[RemovableHandle] = []
+        for optimizer in raw_optimizers(runner.optimizer).values():
+            own = held_by(optimizer, self._parameters)
+            if own:
+                self._attach(runner, optimizer, GradientWatch(own, every_n_steps, suspects, update_ratio=update_ratio))
+
+    def _attach(self, runner: dl.IRunner, optimizer: Optimizer, watch: GradientWatch) -> None:
+        before_clipping = getattr(runner, "register_gradient_hook", None)
+        self._hooks.append((before_clipping or optimizer.register_step_pre_hook)(watch))
+        if before_clipping and runner.clip_grad_norm is not None and self._clipped is None:
+            # The runner's norm is that of all parameters, the same for each optimizer.
+            self._clipped = ClippedNorm(runner, watch)
+            self._hooks.append(optimizer.register_step_pre_hook(self._clipped))
+        if watch.update_ratio:
+            self._hooks.append(optimizer.register_step_post_hook(watch.compare))
+        self._watches.append(watch)
+
+    def remove(self) -> None:
+        """Observe no further step."""
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks = []
+
+    def summarize(self) -> tuple[list[str], dict[str, Tensor], list[float]]:
+        """Return what was seen, over all ranks. A collective with one copy to the host.
+
+        Returns:
+            Names of the watched parameters in the order of the model, their statistics (see the measure), and the
+            total norm before and after clipping; without clipping there are no total norms.
+        """
+        states = [_packed(watch.measure) for watch in self._watches]
+        names = [name for watch in self._watches for name in watch.parameters]
+        if not names:
+            return [], {}, []
+        sums = []
+        if self._clipped is not None:
+            sums = [reduce_state(self._clipped.state, self._clipped.reductions)["sums"]]
+        on_host = HostCopy(torch.cat([part.flatten() for part in (*states, *sums)])).read()
+        parts = on_host.split([part.numel() for part in (*states, *sums)])
+        packed = torch.cat([part.reshape(state.shape) for part, state in zip(parts, states, strict=False)], dim=1)
+        places = {name: place for place, name in enumerate(self._parameters)}
+        order = sorted(range(len(names)), key=lambda index: places[names[index]])
+        summary = GradientStats.summarize(packed[:, order])
+        return [names[index] for index in order], summary, (parts[-1][:2] / parts[-1][2]).tolist() if sums else []
+
+
+def _packed(measure: GradientStats) -> Tensor:
+    return measure.pack(reduce_state(measure.state, measure.reductions))

@@ -1,9 +1,11 @@
 """A runner's components as torch knows them, one or several, whatever stands around them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
-from torch import Tensor
+from catalyst import dl
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 
@@ -12,6 +14,50 @@ def by_name(part: Any) -> dict[str, Any]:
     if part is None:
         return {}
     return dict(part) if isinstance(part, Mapping) else {"": part}
+
+
+def plain_modules(runner: dl.IRunner) -> dict[str, nn.Module]:
+    """Return a runner's models by name, ``""`` for the only one, as the modules that the user built.
+
+    They stand without DDP, whose forward pass talks to the other ranks, and without ``torch.compile``, which passes
+    hooks by. Mixed precision stays, as it is a part of a module's own ``forward``.
+    """
+    return {name: _plain(runner, model) for name, model in by_name(runner.model).items()}
+
+
+@contextmanager
+def use_plain_modules(runner: dl.IRunner) -> Iterator[dict[str, nn.Module]]:
+    """Have the runner use its plain modules, which are handed out by name; afterwards it has its models again."""
+    models, plain = runner.model, plain_modules(runner)
+    runner.model = dict(plain) if isinstance(models, Mapping) else plain[""]
+    try:
+        yield plain
+    finally:
+        runner.model = models
+
+
+def _plain(runner: dl.IRunner, model: nn.Module) -> nn.Module:
+    # accelerate's function is not shown a compiled model: it would take DDP out of that one for good.
+    inner: nn.Module = runner.engine.unwrap_model(getattr(model, "_orig_mod", model))
+    return getattr(inner, "_orig_mod", inner)
+
+
+def trained_parameters(runner: dl.IRunner) -> dict[str, nn.Parameter]:
+    """Return the parameters by name, in the order of the model: each once, without frozen and empty ones."""
+    found: dict[int, tuple[str, nn.Parameter]] = {}
+    for key, model in plain_modules(runner).items():
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad and parameter.numel():
+                full = f"{key}.{name}" if key else name
+                # A part of the model may be compiled by itself.
+                found.setdefault(id(parameter), (full.replace("_orig_mod.", ""), parameter))
+    return dict(found.values())
+
+
+def held_by(optimizer: Optimizer, parameters: Mapping[str, nn.Parameter]) -> dict[str, nn.Parameter]:
+    """Return those of the parameters that the optimizer trains."""
+    held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    return {name: parameter for name, parameter in parameters.items() if id(parameter) in held}
 
 
 def raw_optimizers(optimizer: Any) -> dict[str, Optimizer]:

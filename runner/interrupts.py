@@ -9,13 +9,12 @@ from types import FrameType
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from catalyst import dl
 
-from assay.callbacks.distributed import world_size
+from assay.callbacks.distributed import reduce_state, world_size
+from assay.callbacks.host_copy import HostCopy
 
 from .exit_codes import StoppedError
-from .rank import notice_lost_machines
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 _SAME_S = 1.0  # a terminal and torchrun both hand on one Ctrl-C
@@ -25,9 +24,8 @@ class StopOnSignal(dl.Callback):
     """Ends the run after the step, or the epoch's checkpoint, that a signal comes in: SIGINT, SIGTERM or SIGUSR1.
 
     A second Ctrl-C ends it at once. On several ranks one that has the signal is enough: each step of a training loader
-    ends with a reduction of one number, through gloo beside the training, that is looked at one step later, so that
-    neither the device nor the other ranks are waited for. Their validation, of which ranks have different numbers of
-    steps, goes on to the end of the epoch.
+    ends with a reduction of one number, which is looked at one step later, so that nothing waits for the device. Their
+    validation, of which ranks have different numbers of steps, goes on to the end of the epoch.
 
     Args:
         folder: of the run, for the line that says how to go on.
@@ -44,23 +42,17 @@ class StopOnSignal(dl.Callback):
         self.signal_ = 0
         self.came_ = 0.0
         self.before_: dict[int, Any] = {}
-        self.group_: dist.ProcessGroup | None = None
-        self.pending_: dist.Work | None = None
+        self.agreed_: HostCopy | None = None
 
     def on_experiment_start(self, runner: dl.IRunner) -> None:
         self.signal_ = 0
-        self.flag_ = torch.zeros(1, dtype=torch.int32)
-        self.group_ = self.pending_ = None
-        if world_size() > 1:
-            group: Any = dist.new_group(backend="gloo")
-            self.group_ = group
-            notice_lost_machines()
+        self.agreed_ = None
         if threading.current_thread() is threading.main_thread():  # Python handles signals there alone
             self.before_ = {number: signal.signal(number, self._note) for number in SIGNALS}
         self.hook_ = runner.register_round_hook(lambda: self._after_round(runner))
 
     def on_epoch_end(self, runner: dl.IRunner) -> None:
-        self._reduce()
+        self._agree(runner)
         if (number := self._agreed()) and runner.epoch_step < runner.num_epochs:
             raise self._stopped(number, f"after epoch {runner.epoch_step}", runner.epoch_step)
 
@@ -71,26 +63,23 @@ class StopOnSignal(dl.Callback):
         self._restore()
 
     def _after_round(self, runner: dl.IRunner) -> None:
-        if self.group_ is not None and not runner.is_train_loader:
+        if world_size() > 1 and not runner.is_train_loader:
             return
-        number = self._agreed()
-        if number:
+        if number := self._agreed():
             raise self._stopped(number, f"in epoch {runner.epoch_step}", runner.epoch_step - 1)
-        self._reduce()
+        self._agree(runner)
 
-    def _reduce(self) -> None:
+    def _agree(self, runner: dl.IRunner) -> None:
         """Begin to tell the other ranks."""
-        self._agreed()
-        self.flag_.fill_(max(self.signal_, int(self.flag_)))
-        if self.group_ is not None:
-            self.pending_ = dist.all_reduce(self.flag_, op=dist.ReduceOp.MAX, group=self.group_, async_op=True)
+        if world_size() > 1:
+            flag = torch.full((1,), self.signal_, dtype=torch.int32, device=runner.engine.device)
+            self.agreed_ = HostCopy(reduce_state({"signal": flag}, {"signal": "max"})["signal"])
 
     def _agreed(self) -> int:
-        """Return the signal that a rank had when the last reduction began; 0: none had."""
-        if self.pending_ is not None:
-            self.pending_.wait()
-            self.pending_ = None
-        return int(self.flag_) if self.group_ is not None else self.signal_
+        """Return the signal that a rank had when it last told; 0: none had."""
+        if world_size() == 1:
+            return self.signal_
+        return 0 if self.agreed_ is None else int(self.agreed_.read()[0])
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if number == self.signal_ == signal.SIGINT and time.monotonic() - self.came_ > _SAME_S:

@@ -13,7 +13,7 @@ from torch.distributed.elastic.multiprocessing.errors import get_error_handler
 
 from assay.callbacks.errors import UsageError
 
-SILENCE_S = 30
+SILENCE_S = 20
 """How long another machine may leave TCP without an answer before it counts as lost."""
 
 _PATIENCE_S = 3.0
@@ -38,13 +38,16 @@ def notice_lost_machines() -> None:
 
 def watch_connections() -> None:
     """Have the connections that are open now fail when their other end is silent for ``SILENCE_S``."""
-    for descriptor in Path("/proc/self/fd").iterdir():
-        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(int(descriptor.name))) as connection:
-            if connection.type == socket.SOCK_STREAM and connection.family in (socket.AF_INET, socket.AF_INET6):
-                _ask_whether_alive(connection)
+    for path in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):  # closed meanwhile
+            if os.readlink(path).startswith("socket:"):
+                with socket.socket(fileno=os.dup(int(path.name))) as connection:
+                    _ask_whether_alive(connection)
 
 
 def _ask_whether_alive(connection: socket.socket) -> None:
+    if connection.type != socket.SOCK_STREAM or connection.family not in (socket.AF_INET, socket.AF_INET6):
+        return
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, SILENCE_S // 3)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, SILENCE_S // 6)
@@ -62,9 +65,7 @@ def explain_loss(error: BaseException) -> str | None:
     if not lost_another_rank(error):
         return None
     reason = str(error).split("] ")[-1].split(". ")[0].strip()
-    return (
-        f"another process of the run ended, or its machine is cut off; if it ended, its own lines say why ({reason})."
-    )
+    return f"another process of the run ended, or its machine is cut off; if it ended, it says why ({reason})."
 
 
 def wait_for_turn(error: BaseException) -> None:

@@ -33,6 +33,24 @@ def decided_by_main_rank(decide: Callable[[], Value]) -> Value:
     return value  # type: ignore[return-value]
 
 
+def join_after_restart(*, on_cpu: bool) -> None:
+    """Join the group of an elastic restart, before accelerate does, under keys of its own.
+
+    ``torchrun`` keeps its store through a restart, and with torch 2.14 gloo then finds the addresses of the processes
+    before, which are gone: two of three restarts fail.
+    """
+    count = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    if count == "0" or dist.is_initialized() or os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != str(True):
+        return
+    store = dist.TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)  # type: ignore[attr-defined]
+    dist.init_process_group(
+        "gloo" if on_cpu else "nccl",
+        store=dist.PrefixStore(f"restart-{count}", store),  # type: ignore[attr-defined]
+        rank=int(os.environ["RANK"]),
+        world_size=int(os.environ["WORLD_SIZE"]),
+    )
+
+
 def restarted_run(run_dir: str | os.PathLike[str] | None, runs: Path) -> Path | None:
     """Return the folder that this ``torchrun`` began its run in, where it has restarted its processes; else None.
 

@@ -30,7 +30,7 @@ from .model_options import prepare_model
 from .monitor import KnownMonitors, Monitor, parse_monitors
 from .progress import Progress
 from .rank import notice_lost_machines
-from .resuming import decided_by_main_rank, newest_checkpoint, restarted_run
+from .resuming import decided_by_main_rank, join_after_restart, newest_checkpoint, restarted_run
 from .run_folder import RunFolder, read_config
 from .run_lock import locked
 from .seeding import seed_everything
@@ -102,6 +102,7 @@ def prepare_machine(experiment: Experiment) -> Engine:
         torch.use_deterministic_algorithms(True)
         torch.backends.cudnn.benchmark = False
     handlers = [DistributedDataParallelKwargs(find_unused_parameters=experiment.find_unused_parameters)]
+    join_after_restart(on_cpu=experiment.device == "cpu" or not torch.cuda.is_available())
     engine = Engine(experiment.device, experiment.precision, kwargs_handlers=handlers)
     notice_lost_machines()
     seed_everything(experiment.seed)

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 
 from assay.callbacks.errors import UsageError
 from assay.callbacks.gradient_stats import GradientStats
+from assay.callbacks.gradient_troubles import TroubleLog
 from assay.callbacks.gradient_watch import GradientWatch
 from assay.runner import DictRunner, Engine
 
@@ -313,9 +314,9 @@ def test_nan_and_infinity_are_counted_from_the_second_time_on_and_named(tmp_path
 
 
 class Summarizing(GradientStats):
-    def _summarize(self, *args):
-        self.kept = super()._summarize(*args)
-        return self.kept
+    def _write_pictures(self, runner, writer, *kept):
+        self.kept = kept
+        super()._write_pictures(runner, writer, *kept)
 
 
 def test_what_goes_wrong_is_logged_once_for_each_set_of_names(tmp_path, caplog, recwarn):
@@ -340,10 +341,11 @@ def test_names_are_listed_up_to_eight(tmp_path, caplog):
 
     run_stock(tmp_path, [GradientStats()], lambda model: Recording(model, tamper=vanish))
     assert "3 vanished: the norm is below 0.001 of the median: first.weight, first.bias, second.weight" in caplog.text
-    stats = GradientStats()
+    summary = {name: torch.zeros(11) for name in ("norm", "missing_steps", "broken_steps")}
+    summary |= {name: torch.ones(11) for name in ("finite_steps", "zeros")}
     writer = type("", (), {"submit": lambda self, work: work(None)})()
     caplog.clear()
-    stats._say(writer, "dead", [f"p{i}" for i in range(11)], "train epoch 1")
+    TroubleLog(1e-3, 1e3).say(writer, [f"p{i}" for i in range(11)], summary, "train epoch 1")
     lines = [record.getMessage() for record in caplog.records]
     assert lines[0].endswith("p6, p7 and 3 more")
 
@@ -354,7 +356,7 @@ def test_hooks_are_gone_after_the_run(tmp_path, run):
     optimizer = run(tmp_path, [stats])
     assert len(optimizer._optimizer_step_pre_hooks) == 1  # the test's own
     assert not optimizer._optimizer_step_post_hooks
-    assert stats.hooks_ == [] and stats.watches_ == []
+    assert stats.watches_ is None
 
 
 @pytest.mark.parametrize("run", [run_ours, run_stock])

@@ -16,7 +16,8 @@ from torch.utils.data import DataLoader
 
 from assay.callbacks import OptimizerMonitor, UsageError
 from assay.callbacks.non_finite_guard import NonFiniteGuard
-from assay.callbacks.non_finite_report import FORMAT, NonFiniteError
+from assay.callbacks.non_finite_record import FORMAT
+from assay.callbacks.non_finite_report import NonFiniteError
 from assay.runner import DictRunner, Engine, LossTerm, load_checkpoint
 
 

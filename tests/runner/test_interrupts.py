@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 
+from assay.runner.cli import main
 from assay.runner.loggers import read_metrics
 
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
@@ -51,7 +52,10 @@ def wait_for(condition, process, timeout_s=90):
     return found
 
 
-def test_sigterm_ends_the_run_with_75_and_a_line_that_says_how_to_go_on_and_one_process_goes_on(tmp_path):
+def test_sigterm_ends_the_run_with_75_and_a_line_that_says_how_to_go_on_and_one_process_goes_on(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
     process = start(tmp_path, "--epochs", 500, "--run-dir", "run")
     try:
         wait_for(lambda: (tmp_path / "run/checkpoints/last.pt").exists(), process)
@@ -71,10 +75,8 @@ def test_sigterm_ends_the_run_with_75_and_a_line_that_says_how_to_go_on_and_one_
     resumed = start(tmp_path, "--resume", "run", "--epochs", 500)
     try:
         wait_for(lambda: max(epoch for epoch, _, _ in read_metrics(tmp_path / "run/metrics.csv")) > saved, resumed)
-        again = start(tmp_path, "--resume", "run")
-        _, errors = again.communicate(timeout=60)
-        assert again.returncode == 2
-        assert f"assay: error: run is in use by process {resumed.pid} on " in errors
+        assert main(["train", "digits", "--resume", "run"]) == 2
+        assert f"assay: error: run is in use by process {resumed.pid} on " in capsys.readouterr().err
     finally:
         end(resumed)
 

@@ -1,5 +1,6 @@
 """A checkpoint that cannot be written: the ones of before stay, and the message names the file and why."""
 
+import contextlib
 import logging
 import re
 import resource
@@ -27,15 +28,22 @@ class FillDisk(dl.Callback):
         limit = LIMIT if runner.epoch_step == self.epoch else self.before[0]
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, self.before[1]))
 
-    def on_exception(self, runner):
+    def on_experiment_end(self, runner):
         resource.setrlimit(resource.RLIMIT_FSIZE, self.before)
 
+    def on_exception(self, runner):
+        self.on_experiment_end(runner)
 
-@pytest.fixture(autouse=True)
-def limits_as_before():
+
+@contextlib.contextmanager
+def full_disk(limit):
+    """Have the system refuse files longer than ``limit``; not longer than needed, as it holds for pytest's own too."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.fixture
@@ -78,10 +86,8 @@ def test_warn_keeps_the_checkpoints_of_before_where_the_last_one_fails(run, tmp_
 
 @pytest.mark.parametrize("limit", [0, 10, 1000, 5000])
 def test_a_write_that_fails_at_any_byte_is_one_error_that_names_the_file(tmp_path, limit):
-    hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
     state = {"weights": torch.zeros(2000), "rest": [torch.zeros(3)] * 5}
-    with pytest.raises(OSError, match="File too large") as error:
+    with pytest.raises(OSError, match="File too large") as error, full_disk(limit):
         save_whole(tmp_path / "one.pt", lambda file: torch.save(state, file))
     assert error.value.filename == str(tmp_path / "one.pt")
     assert files(tmp_path) == []

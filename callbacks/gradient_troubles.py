@@ -1,0 +1,59 @@
+"""Saying which gradients went wrong, once for each new set of parameters."""
+
+import logging
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor
+
+from .errors import UsageError
+from .measures.gradient_stats import find_troubles
+from .writer import Writer
+
+_MOST_NAMES = 8
+_SAYINGS = {
+    "missing": "got no gradient",
+    "dead": "died: all gradients are zero",
+    "vanished": "vanished: the norm is below {vanished_below:g} of the median",
+    "exploded": "exploded: the norm is above {exploded_above:g} times the median (or 1)",
+    "broken": "have NaN or infinite gradients",
+}
+
+_log = logging.getLogger("assay")
+
+
+class TroubleLog:
+    """Logs what went wrong, and remembers what it has logged.
+
+    Args:
+        vanished_below: a norm below this share of the median norm has vanished.
+        exploded_above: a norm above this multiple of the median norm, or of 1 where that is smaller, has exploded.
+    """
+
+    def __init__(self, vanished_below: float, exploded_above: float):
+        if not 0 <= vanished_below < 1:
+            raise UsageError(f"vanished_below must be at least 0 and less than 1, got {vanished_below!r}.")
+        if not exploded_above > 1:
+            raise UsageError(f"exploded_above must be greater than 1, got {exploded_above!r}.")
+        self._thresholds = {"vanished_below": vanished_below, "exploded_above": exploded_above}
+        self.said: set[tuple[str, ...]] = set()  # kinds, each with the names of its parameters
+
+    def say(self, writer: Writer, names: Sequence[str], summary: Mapping[str, Tensor], when: str) -> None:
+        """Log the troubles of one epoch that are new.
+
+        Args:
+            writer: of the loader.
+            names: of the parameters.
+            summary: their statistics, see ``find_troubles``.
+            when: the loader and its epoch.
+        """
+        for kind, indices in find_troubles(summary, **self._thresholds).items():
+            chosen = [names[index] for index in indices]
+            if (kind, *chosen) not in self.said:
+                self.said.add((kind, *chosen))
+                self._log(writer, when, chosen, _SAYINGS[kind].format(**self._thresholds))
+
+    @staticmethod
+    def _log(writer: Writer, when: str, names: Sequence[str], saying: str) -> None:
+        listed = ", ".join(names[:_MOST_NAMES]) + (f" and {len(names) - _MOST_NAMES} more" * (len(names) > _MOST_NAMES))
+        # By way of the writer, which drops what does not belong to this rank.
+        writer.submit(lambda _: _log.warning("gradients, %s: %d %s: %s", when, len(names), saying, listed))

@@ -1,0 +1,208 @@
+"""Several processes by torchrun: whose line is whose, and how a run ends when one of them fails."""
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SMALL = ["--width", "2", "--diagnostics", "off", "--device", "cpu"]
+TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "assay.runner", "train"]
+LAUNCH = ["-m", "assay.runner.launch", *TORCHRUN[2:]]
+
+FAILING = """
+import os, signal, time
+from dataclasses import dataclass
+
+from catalyst import dl
+
+from assay.experiments.digits import Digits
+from assay.runner import UsageError
+
+
+class Fail(dl.Callback):
+    def __init__(self, how):
+        super().__init__(order=0)
+        self.how = how
+
+    def on_batch_start(self, runner):
+        if runner.epoch_step != 2 or os.environ["RANK"] != "1":
+            return
+        print("failing", flush=True)
+        if self.how == "raise":
+            raise ValueError("sample seventeen is bad")
+        if self.how == "misuse":
+            raise UsageError("rank one alone is used in a wrong way.")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+@dataclass(kw_only=True)
+class Failing(Digits):
+    how: str = "raise"
+
+    def get_callbacks(self):
+        return [*super().get_callbacks(), Fail(self.how)]
+"""
+
+
+def start(command, folder, **environment):
+    """Start Python with an environment that no launcher has touched; stdout and stderr in one."""
+    kept = {
+        name: value for name, value in os.environ.items() if not name.startswith(("TORCHELASTIC", "PET_", "LOGLEVEL"))
+    }
+    kept |= {"OMP_WAIT_POLICY": "passive", "OMP_NUM_THREADS": "1", **environment}
+    return subprocess.Popen(
+        [sys.executable, *command], cwd=folder, env=kept, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+
+
+def read_until(process, text):
+    """Return the lines up to one that holds the text."""
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if text in line:
+            return "".join(lines)
+    raise AssertionError("".join(lines))
+
+
+def finish(process, within=20):
+    """Return the exit code and the rest of what was said; fail where the process hangs."""
+    try:
+        said, _ = process.communicate(timeout=within)
+    finally:
+        process.kill()
+    return process.returncode, said
+
+
+def processes_in(folder):
+    """Return the processes whose working directory is the folder."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if os.readlink(process / "cwd") == str(folder):
+                found.append(int(process.name))
+    return found
+
+
+def assert_no_orphans(folder, within=10):
+    deadline = time.monotonic() + within
+    while processes_in(folder) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not processes_in(folder)
+
+
+@pytest.mark.parametrize(
+    ("how", "code", "why"),
+    [
+        ("raise", 1, "[rank 1] ValueError: sample seventeen is bad"),
+        ("misuse", 2, "[rank 1] assay: error: rank one alone is used in a wrong way."),
+        ("kill", 128 + signal.SIGKILL, "assay: rank 1 was ended by SIGKILL; that ends the run"),
+    ],
+)
+def test_an_error_on_one_rank_ends_all_with_its_reason(how, code, why, tmp_path):
+    (tmp_path / "failing.py").write_text(FAILING)
+    process = start([*LAUNCH, "./failing.py", "--epochs", "9", "--how", how, *SMALL], tmp_path)
+    before = read_until(process, "failing")
+    began = time.monotonic()
+    returned, said = finish(process)
+    assert time.monotonic() - began < 15
+    assert returned == code
+    assert why in said.splitlines()
+    assert "[rank 0] run folder: " in before + said
+    assert "[rank 0] assay: error" not in said  # that it lost rank 1 is no reason
+    assert ("Traceback" in said) == (how == "raise")
+    assert_no_orphans(tmp_path)
+
+
+def test_wrong_use_is_said_once_under_plain_torchrun(tmp_path):
+    returned, said = finish(start([*TORCHRUN, "digits", "--epochs", "0"], tmp_path), within=40)
+    assert returned == 1  # torchrun's own, as is the summary that it prints
+    assert len(re.findall("assay: error: epochs must be at least 1, got 0.", said)) == 1
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGUSR1, 75), (signal.SIGKILL, -9)])
+def test_a_signal_to_the_launcher_ends_all_and_leaves_no_orphan(number, code, tmp_path):
+    process = start([*LAUNCH, "digits", "--epochs", "999", *SMALL], tmp_path)
+    read_until(process, "epoch   1/999")
+    process.send_signal(number)
+    returned, said = finish(process)
+    assert returned == code
+    assert said.count("stopped by") == (number != signal.SIGKILL)
+    assert_no_orphans(tmp_path)
+
+
+def fake_cluster(folder):
+    """Write Slurm's commands: one machine, on which srun runs what it is given."""
+    for name, script in (("srun", 'shift; echo "srun: $*"; exec "$@"'), ("scontrol", "echo localhost; echo other")):
+        (folder / name).write_text(f"#!/bin/bash\n{script}\n")
+        (folder / name).chmod(0o755)
+    python = Path(sys.executable).parent
+    return {
+        "PATH": f"{folder}:/usr/bin:/bin",
+        "VENV": str(python.parent),
+        "SLURM_SUBMIT_DIR": str(folder),
+        "SLURM_JOB_ID": str(os.getpid()),
+        "SLURM_JOB_NUM_NODES": "1",
+        "SLURM_JOB_NODELIST": "localhost,other",
+        "OMP_NUM_THREADS": "1",
+    }
+
+
+def test_the_slurm_script_trains(tmp_path):
+    (tmp_path / "bin").mkdir()
+    done = subprocess.run(
+        ["bash", ROOT / "scripts/train.sbatch", "digits", "--epochs", "1", *SMALL],
+        cwd=tmp_path, env=fake_cluster(tmp_path / "bin") | {"PROCS": "2"}, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "--nnodes 1 --nproc-per-node 2" in done.stdout
+    assert "[rank 0] epoch 1/1" in done.stdout
+    assert len(list(tmp_path.glob("runs/digits/*/checkpoints/last.pt"))) == 1
+
+
+def test_the_slurm_script_without_an_experiment_says_so(tmp_path):
+    done = subprocess.run(
+        ["bash", ROOT / "scripts/train.sbatch"], env=fake_cluster(tmp_path), capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("train.sbatch: name an experiment")
+
+
+def make(*arguments):
+    """Call the target ``train`` as if all were set up, and without what a ``make test`` around it hands on."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+    command = ["make", "-o", ".venv/.installed", "VENV=.venv", "train", *arguments]
+    return subprocess.run(command, cwd=ROOT, env=kept, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize(
+    ("variables", "launched"),
+    [
+        ([], None),
+        (["PROCS=4"], "--nproc-per-node 4 --standalone"),
+        (["NNODES=2", "NODE_RANK=0", "RDZV=head:29400", "PROCS=4"], "read_timeout=300,is_host=1"),
+        (
+            ["NNODES=2", "NODE_RANK=1", "RDZV=head:29400"],
+            "--rdzv-endpoint head:29400 --rdzv-conf read_timeout=300,is_host=0",
+        ),
+    ],
+)
+def test_make_train_calls_the_launcher_for_several_processes(variables, launched):
+    said = make("-n", "EXP=inria", *variables).stdout
+    assert said.rstrip().endswith("train inria")
+    assert ("assay.runner.launch" in said) == (launched is not None)
+    assert launched is None or launched in said
+
+
+def test_make_train_on_several_machines_needs_their_meeting_point():
+    done = make("NNODES=2")
+    assert done.returncode == 2
+    assert "NNODES=2 needs RDZV=host:port" in done.stdout
