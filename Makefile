@@ -18,7 +18,7 @@ export OMP_WAIT_POLICY ?= passive
 export NO_ALBUMENTATIONS_UPDATE ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup list train tensorboard test lint lock clean
+.PHONY: help setup list train data tensorboard test lint lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ ifneq ($(NNODES),1)
 endif
 	@$(if $(filter-out 1,$(PROCS) $(NNODES)),$(LAUNCH),$(BIN)/assay) train $(EXP) $(ARGS)
 
+data: $(SETUP)  ## make a small data set for an experiment: EXP=inria ARGS="--data-dir DIR"
+	@$(BIN)/assay data $(EXP) $(ARGS)
+
 tensorboard: $(SETUP)  ## look at the runs: LOGDIR=runs
 	@$(BIN)/tensorboard --logdir $(LOGDIR) --samples_per_plugin images=200
 
@@ -65,8 +68,8 @@ lint: $(SETUP)  ## check style and types
 	@MYPYPATH=build/types $(BIN)/mypy
 
 lock: $(SETUP)  ## compile requirements.lock anew from setup.cfg
-	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --upgrade --extra catalyst --extra dev \
-		--custom-compile-command "make lock" --output-file requirements.lock setup.cfg
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --upgrade --extra catalyst --extra experiments \
+		--extra dev --override overrides.txt --custom-compile-command "make lock" --output-file requirements.lock setup.cfg
 
 clean:  ## remove the virtual environment and caches; runs stay
 	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .mypy_cache

@@ -32,14 +32,23 @@ def find_experiment(name: str) -> type["Experiment"]:
     """Return the experiment of a name in the package, or of a path to a Python file or a folder.
 
     Raises:
-        UsageError: there is none of that name, the path does not exist, or the file holds not exactly one.
+        UsageError: there is none of that name, the path does not exist, the file holds not exactly one, or a package
+            that it needs is not installed.
     """
     if name.endswith(".py") or "/" in name:
         return _only_experiment(_import_file(Path(name)), name)
     known = experiment_names()
     if name not in known:
         raise unknown_name("experiment", name, known, note=" (a path to a file of yours ends in .py)")
-    return _only_experiment(importlib.import_module(f"{_PACKAGE}.{name}"), name)
+    try:
+        module = importlib.import_module(f"{_PACKAGE}.{name}")
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package == "assay":
+            raise
+        advice = "pip install 'catalyst-assay[experiments]'"
+        raise UsageError(f"experiment {name!r} needs the package {package!r}: {advice}.") from error
+    return _only_experiment(module, name)
 
 
 def label(name: str) -> str:

@@ -1,4 +1,4 @@
-"""The command line: ``assay list`` and ``assay train``."""
+"""The command line: ``assay list``, ``assay data`` and ``assay train``."""
 
 import argparse
 import os
@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import NoReturn
 
-from assay.callbacks.errors import UsageError, unknown_name
+from assay.callbacks.errors import UsageError, listing, unknown_name
 
 from .catalog import experiment_names, find_experiment
 from .exit_codes import FAILED, INTERRUPTED, USAGE, StoppedError
@@ -18,6 +18,8 @@ from .exit_codes import FAILED, INTERRUPTED, USAGE, StoppedError
 _DESCRIPTION = "Trains vision models, and shows in TensorBoard what they do."
 _EPILOG = "assay train EXP --help lists the fields of an experiment."
 _TRAIN_USAGE = "assay train EXP [--config FILE] [--FIELD VALUE ...] [--run-dir DIR] [--resume RUN]"
+
+_DATA_USAGE = "assay data EXP [--data-dir DIR]"
 
 _STDLIB = sysconfig.get_path("stdlib")
 _PACKAGE_FOLDERS = {"site-packages", "dist-packages"}
@@ -63,6 +65,10 @@ def _dispatch(arguments: list[str]) -> int:
     parser = _Parser(prog="assay", description=_DESCRIPTION, epilog=_EPILOG)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=_Parser)
     commands.add_parser("list", help="name the experiments")
+    data = commands.add_parser("data", help="make a small data set for an experiment", usage=_DATA_USAGE)
+    data.add_argument("experiment", metavar="EXP", help="a name that `assay list` shows, or a path to a file of yours")
+    data.add_argument("--data-dir", metavar="DIR", help="where to make it; by default data/EXP-generated")
+    data.add_argument("--debug", action="store_true", help="show tracebacks")
     train = commands.add_parser("train", help="train an experiment", usage=_TRAIN_USAGE, epilog=_EPILOG)
     train.add_argument("experiment", metavar="EXP", help="a name that `assay list` shows, or a path to a file of yours")
     train.add_argument("arguments", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
@@ -70,10 +76,12 @@ def _dispatch(arguments: list[str]) -> int:
     if first == "train" and second not in ("-h", "--help") and (not second or second.startswith("-")):
         raise UsageError("train needs an experiment first: assay train EXP; `assay list` names them.")
     if not first:
-        raise UsageError("a command is missing: 'list' or 'train'; `assay --help` explains them.")
+        raise UsageError(f"a command is missing: {listing(commands.choices)}; `assay --help` explains them.")
     if not first.startswith("-") and first not in commands.choices:
         raise unknown_name("command", first, commands.choices)
     parsed = parser.parse_args(arguments)
+    if parsed.command == "data":
+        return _make_data(parsed.experiment, parsed.data_dir)
     return _train(parsed.experiment, parsed.arguments) if parsed.command == "train" else _list()
 
 
@@ -82,6 +90,17 @@ def _list() -> int:
     width = max((len(name) for name in experiments), default=0)
     for name, summary in experiments.items():
         print(f"{name:<{width}}  {summary}")
+    return 0
+
+
+def _make_data(name: str, data_dir: str | None) -> int:
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+    experiment = find_experiment(name)()
+    if not experiment.makes_data:
+        raise UsageError(f"experiment {name!r} cannot make data; its docstring tells where its data is from.")
+    from .generated_data import make_new
+
+    print(make_new(Path(data_dir) if data_dir is not None else experiment.generated_folder, experiment.make_data))
     return 0
 
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -19,6 +20,7 @@ from .bad_images import ON_BAD_IMAGE, WithoutBadImages, collate
 from .checkpoints import ON_SAVE_ERROR
 from .engine import DEVICES, PRECISIONS
 from .fields import NON_FINITE, Data, Diagnosing, Machine, Optimization, Saving, Schedule, Training
+from .generated_data import make_once
 from .losses import LossTerm
 from .monitor import parse_monitors
 from .optimizers import make_optimizer
@@ -64,8 +66,6 @@ class Experiment(Training, Optimization, Schedule, Data, Machine, Saving, Diagno
     """Terms of the loss; see ``DictRunner``."""
     input_key: ClassVar[Any] = IMAGE_KEY
     """What the model is given; see ``DictRunner``."""
-    generated: ClassVar[bool] = False
-    """Whether the data was made up; it is noted in ``environment.json``."""
 
     def __post_init__(self) -> None:
         for name, (smallest, included) in _RANGES.items():
@@ -93,6 +93,42 @@ class Experiment(Training, Optimization, Schedule, Data, Machine, Saving, Diagno
             for option in options:
                 if hasattr(self, option):
                     raise UsageError(f"{name} must not hold {option!r}: that is a field of its own.")
+
+    def make_data(self, folder: Path) -> None:
+        """Fill an empty folder with a small data set in the layout and formats of the real one, the same each time.
+
+        An experiment that fills this in is trained without a ``data_dir`` too: ``data_folder`` has the data made then.
+        """
+        raise NotImplementedError
+
+    @property
+    def makes_data(self) -> bool:
+        """Whether there is a ``make_data``."""
+        return type(self).make_data is not Experiment.make_data
+
+    @property
+    def generated(self) -> bool:
+        """Whether the data is made up; it is noted in ``environment.json``."""
+        return self.makes_data and self.data_dir is None
+
+    @property
+    def generated_folder(self) -> Path:
+        """Where generated data is."""
+        return Path("data") / f"{type(self).__name__.lower()}-generated"
+
+    def data_folder(self) -> Path:
+        """Return the folder with the data: ``data_dir``, or that of generated data, which is made if it is not there.
+
+        Raises:
+            UsageError: ``data_dir`` is not a folder.
+        """
+        if self.generated:
+            return make_once(self.generated_folder, self.make_data)
+        if self.data_dir is None:
+            raise UsageError("data_dir is needed: this experiment cannot make data.")
+        if not Path(self.data_dir).is_dir():
+            raise UsageError(f"data_dir must be a folder, got {self.data_dir!r}.")
+        return Path(self.data_dir)
 
     def get_loaders(self) -> dict[str, DataLoader[Any]]:
         """Return the loaders by name; names begin with ``train``, ``valid`` or ``infer``."""

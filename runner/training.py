@@ -81,6 +81,8 @@ def _train_in(
             if previous is None:
                 folder.write_environment(name, engine.device, generated=experiment.generated)
             print(f"run folder: {folder.path}")
+            if experiment.generated:
+                print(f"no --data-dir: generated data is used, in {experiment.generated_folder}")
         with torch.autograd.set_detect_anomaly(experiment.detect_anomaly):
             runner = _run(experiment, engine, monitors, folder.path, name, checkpoint)
     except UsageError:

@@ -161,8 +161,8 @@ def console_script():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "a command is missing: 'list' or 'train'; `assay --help` explains them."),
-        (["trian", "digits"], "unknown command 'trian'; did you mean 'train'? There is: 'list', 'train'."),
+        ([], "a command is missing: 'data', 'list', 'train'; `assay --help` explains them."),
+        (["trian", "digits"], "unknown command 'trian'; did you mean 'train'? There is: 'data', 'list', 'train'."),
         (["list", "digits"], "unrecognized arguments: digits"),
         (["train"], "train needs an experiment first: assay train EXP; `assay list` names them."),
         (["train", "--epochs", "3"], "train needs an experiment first: assay train EXP; `assay list` names them."),

@@ -77,12 +77,19 @@ def test_without_a_folder_it_makes_one_named_after_the_experiment(tmp_path, monk
     assert (folder / "metrics.csv").is_file()
 
 
-def test_data_that_was_made_up_is_noted(tmp_path):
+def test_data_that_was_made_up_is_noted_and_said(tmp_path, monkeypatch, capsys):
     class MadeUp(Toy):
-        generated = True
+        def make_data(self, folder):
+            (folder / "made").touch()
 
+        def get_loaders(self):
+            assert (self.data_folder() / "made").exists()
+            return super().get_loaders()
+
+    monkeypatch.chdir(tmp_path)
     folder = train(MadeUp(epochs=1), name="toy", run_dir=tmp_path / "run")
     assert json.loads((folder / "environment.json").read_text())["generated"] is True
+    assert "no --data-dir: generated data is used, in data/madeup-generated" in capsys.readouterr().out
 
 
 def test_the_same_seed_gives_the_same_run_and_another_seed_another(tmp_path):
