@@ -74,6 +74,8 @@ class AugmentationPreview(Diagnostic):
             drawn; at the start of the run, when there is no TensorBoard logger.
     """
 
+    observed = ("taken_", "order_", "labels_")
+
     def __init__(
         self,
         k_images: int = 16,

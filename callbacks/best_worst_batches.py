@@ -84,6 +84,8 @@ class BestWorstBatches(Diagnostic):
             runner has no TensorBoard logger.
     """
 
+    observed = ("measures_",)
+
     def __init__(
         self,
         metric: str | Sequence[str] = "loss",
@@ -140,11 +142,11 @@ class BestWorstBatches(Diagnostic):
         positions = range(place.first_sample, place.first_sample + runner.batch_size)
         parts["sample_id"] = batch.get(self.sample_id_key, positions)
         check_images(self.keys["image"], parts["image"], **self.normalization)
-        self._settle()
+        self.settle(runner)
         self.pending_ = partial(self._compare, scores, place.batch, partial(_with_losses, runner, batch, parts))
 
     def report(self, runner: dl.IRunner, writer: Writer) -> None:
-        self._settle()
+        self.settle(runner)
         for metric, measure in self.measures_.items():
             best = winner_over_ranks(measure.best, measure.best_key, _to_host)
             worst = winner_over_ranks(measure.worst, measure.worst_key, _to_host)
@@ -164,7 +166,7 @@ class BestWorstBatches(Diagnostic):
             raise UsageError(f"{asked_by} needs one number a batch, got a tensor of shape {tuple(value.shape)}.")
         return HostCopy(value.reshape(()))
 
-    def _settle(self) -> None:
+    def settle(self, runner: dl.IRunner) -> None:
         """Compare the batch of the step before: its scores have reached the host by now."""
         if self.pending_ is not None:
             self.pending_()

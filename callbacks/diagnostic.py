@@ -1,7 +1,10 @@
 """What all diagnostics share: when to begin, where to write, and that nothing drawn is ever lost."""
 
+from typing import Any, ClassVar
+
 from catalyst import dl
 
+from .loader_state import freeze, thaw
 from .lookup import find_writer
 from .writer import Writer
 
@@ -12,9 +15,14 @@ class Diagnostic(dl.Callback):
     A subclass fills in ``begin``, ``observe`` and ``report``; each is called on every rank, and the writer that
     ``report`` is given drops what does not belong to this rank. A run that fails keeps what was drawn until then.
 
+    A checkpoint within an epoch keeps the attributes that ``observed`` names: what ``begin`` makes and ``observe`` adds
+    to, of tensors, plain values and objects of ``assay.callbacks``. What waits to be read is read by ``settle`` before.
+
     Args:
         order: when the callback runs within an event; by default after those that compute metrics.
     """
+
+    observed: ClassVar[tuple[str, ...]] = ("measure_",)
 
     def __init__(self, order: int = dl.CallbackOrder.External):
         super().__init__(order=order)
@@ -31,6 +39,19 @@ class Diagnostic(dl.Callback):
     def report(self, runner: dl.IRunner, writer: Writer) -> None:
         """Reduce the measure over ranks and write it at step ``runner.epoch_step``."""
         raise NotImplementedError
+
+    def settle(self, runner: dl.IRunner) -> None:
+        """Read what the last step left to be read one step later."""
+
+    def loader_state(self, runner: dl.IRunner) -> Any:
+        """Return what was observed of the loader so far, in types that ``weights_only=True`` loads."""
+        self.settle(runner)
+        return freeze({name: getattr(self, name) for name in self.observed})
+
+    def load_loader_state(self, runner: dl.IRunner, state: Any) -> None:
+        """Continue, behind ``begin``, from what ``loader_state`` returned."""
+        for name, part in state.items():
+            setattr(self, name, thaw(part, getattr(self, name)))
 
     def on_experiment_start(self, runner: dl.IRunner) -> None:
         self.writers_ = {}

@@ -75,6 +75,8 @@ class Embeddings(Diagnostic):
             share a tag, or there is no TensorBoard logger; at a batch, when a key is missing or a shape does not fit.
     """
 
+    observed = ("choice_",)
+
     def __init__(
         self,
         max_samples: int = 1000,
@@ -133,17 +135,21 @@ class Embeddings(Diagnostic):
         positions = range(first, first + runner.batch_size)
         rows = self.choice_.choose(positions)
         parts = copy_tree(self._parts(runner, positions, rows)) if rows else None
+        self.settle(runner)
+        self.pending_ = None if parts is None else partial(_put, self.choice_, [positions[row] for row in rows], parts)
+
+    def settle(self, runner: dl.IRunner) -> None:
+        """Keep the samples of the step before: they have reached the host by now."""
         if self.pending_ is not None:
             self.pending_()
-        self.pending_ = None if parts is None else partial(_put, self.choice_, [positions[row] for row in rows], parts)
+            self.pending_ = None
 
     def report(self, runner: dl.IRunner, writer: Writer) -> None:
         if self.choice_ is None:
             return
-        if self.pending_ is not None:
-            self.pending_()
+        self.settle(runner)
         mine = sorted(self.choice_.kept.items())
-        self.choice_, self.pending_ = None, None
+        self.choice_ = None
         chosen = winners_over_ranks(
             mine, self.max_samples, lambda item: position_hash(item[0]), lambda item: item, lambda item: item[1]["id"]
         )

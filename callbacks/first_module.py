@@ -10,7 +10,7 @@ from torch import nn
 from .buffer_snapshot import BufferSnapshot
 from .measures.non_finite import flag_values
 from .non_finite_record import Record, float_tensors
-from .unwrapped import use_plain_modules
+from .unwrapped import eager_name, use_plain_modules
 
 
 def first_module(runner: dl.IRunner, record: Record, before: BufferSnapshot) -> str | None:
@@ -40,12 +40,13 @@ def first_module(runner: dl.IRunner, record: Record, before: BufferSnapshot) -> 
 def _run_again(runner: dl.IRunner, record: Record, models: Mapping[str, nn.Module]) -> str | None:
     watch = _Watch()
     handles = [
-        module.register_forward_hook(watch.hook(".".join(filter(None, (key, name)))))
+        module.register_forward_hook(watch.hook(".".join(filter(None, (key, eager_name(name))))))
         for key, model in models.items()
         for name, module in model.named_modules()
     ]
     try:
-        with record.rng.again(), torch.no_grad():
+        # A model that is compiled in place would compile the hooks too.
+        with record.rng.again(), torch.no_grad(), torch.compiler.set_stance("force_eager"):
             runner.forward(record.inputs)
     finally:
         for handle in handles:

@@ -128,6 +128,15 @@ class GradientStats(Diagnostic):
         self._release()
         super().on_exception(runner)
 
+    def loader_state(self, runner: dl.IRunner) -> dict[str, Any] | None:
+        """Return what was observed of a train loader so far."""
+        return None if self.watches_ is None else self.watches_.state_dict()
+
+    def load_loader_state(self, runner: dl.IRunner, state: dict[str, Any] | None) -> None:
+        """Continue from what ``loader_state`` returned."""
+        if self.watches_ is not None and state is not None:
+            self.watches_.load_state_dict(state)
+
     def _release(self) -> None:
         if self.watches_ is not None:
             self.watches_.remove()

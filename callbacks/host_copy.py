@@ -27,6 +27,9 @@ class HostCopy:
             self._arrived = torch.cuda.Event()
             self._arrived.record(torch.cuda.current_stream(tensor.device))
 
+    def __len__(self) -> int:
+        return len(self._host)
+
     def ready(self) -> bool:
         """Whether ``read`` would return at once."""
         return self._arrived is None or self._arrived.query()

@@ -29,8 +29,9 @@ class HParams(Diagnostic):
 
     Nested hyper-parameters are joined by dots, lists by commas; what is no flag, number or string is shown as text.
     A resumed run goes on with the row and the best values of the first (with ``DictRunner``, whose checkpoints keep
-    them); its row shows the hyper-parameters that the run was begun with, and, because the server keeps the first end
-    that it reads, how the run ended the first time.
+    them). Its row shows the hyper-parameters that the run was begun with, and how it ended at last: the event file is
+    cut back to the checkpoint, without the end before. Of a stock logger's files, which are not, the server shows the
+    first end.
 
     Args:
         metric: one or several of ``runner.epoch_metrics``, as ``LOADER/METRIC``.
@@ -40,6 +41,8 @@ class HParams(Diagnostic):
         UsageError: an argument is out of range; at the start of the run, when a loader is missing, or the run has no
             hyper-parameters or no TensorBoard logger; at the end of the first epoch, when a metric is missing.
     """
+
+    observed = ()  # its values are those of finished loaders
 
     def __init__(self, metric: str | Sequence[str] = "valid/loss", minimize: bool | Sequence[bool] = True):
         # Before the checkpoints, which keep the best values.

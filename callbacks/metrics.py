@@ -1,6 +1,7 @@
 """Metrics of torchmetrics, exact over the epoch."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 import torchmetrics
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from .errors import UsageError, unknown_name
 from .keys import OUTPUT_KEY, TARGET_KEY, pick
+from .loader_state import freeze, thaw
 from .measures.class_metric import CLASS_METRICS, ClassMetric
 
 TASKS = ("binary", "multiclass", "multilabel")
@@ -96,6 +98,21 @@ class Metrics(dl.Callback):
         for name, metric in self._all().items():
             values = metric.compute().reshape(-1).tolist()
             runner.loader_metrics.update(dict(zip(self._names(name, len(values)), values, strict=True)))
+
+    def loader_state(self, runner: dl.IRunner) -> dict[str, Any]:
+        """Return what was counted of the loader so far, in types that ``weights_only=True`` loads."""
+        return {
+            name: {"updates": metric._update_count, "values": freeze(metric.metric_state)}
+            for name, metric in self._all().items()
+        }
+
+    def load_loader_state(self, runner: dl.IRunner, state: Mapping[str, Any]) -> None:
+        """Continue from what ``loader_state`` returned."""
+        for name, metric in self._all().items():
+            metric._update_count = state[name]["updates"]
+            for part, values in thaw(state[name]["values"]).items():
+                setattr(metric, part, values)
+            metric.to(runner.engine.device)
 
     def _all(self) -> dict[str, torchmetrics.Metric]:
         return {**self.by_name, **self.by_object}

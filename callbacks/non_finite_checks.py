@@ -22,6 +22,16 @@ def start_record(runner: dl.IRunner) -> Record:
     return Record(place, runner.batch, RngState.take(runner.engine.device))
 
 
+def stand_in_record(runner: dl.IRunner) -> Record:
+    """Return the record of a batch that only stands in for one, behind its pass: no sample counts, nothing is checked.
+
+    It is there because a rank without a batch takes part in the step, and in what is said about it.
+    """
+    record = start_record(runner)
+    record.checks = [], HostCopy(torch.zeros(0))
+    return record
+
+
 def check_batch(
     runner: dl.IRunner, record: Record, loss_keys: Sequence[str], output_key: str, sample_id_key: str
 ) -> Tensor:

@@ -18,7 +18,7 @@ from .drawings.pictures import Channels
 from .drawings.samples import draw_samples
 from .errors import at_least_one, unknown_name
 from .keys import IMAGE_KEY, OUTPUT_KEY, SAMPLE_ID_KEY, TARGET_KEY
-from .non_finite_checks import check_batch, gradients_count, start_record
+from .non_finite_checks import check_batch, gradients_count, stand_in_record, start_record
 from .non_finite_record import Record
 from .non_finite_report import Finding, NonFiniteError, Reporter, examine, find_folder
 from .non_finite_step import StepDecision
@@ -84,6 +84,8 @@ class NonFiniteGuard(Diagnostic):
         NonFiniteError: a value is not finite and the run is to stop, or too many steps in a row were skipped.
     """
 
+    observed = ("skipped_", "in_a_row_")
+
     def __init__(
         self,
         on_non_finite: str = "stop",
@@ -138,13 +140,19 @@ class NonFiniteGuard(Diagnostic):
     def on_batch_start(self, runner: dl.IRunner) -> None:
         if not runner.is_infer_loader:
             self.current_ = start_record(runner)
-            self.step_.start_batch()
 
     def observe(self, runner: dl.IRunner) -> None:
         if self.current_ is not None:
             self._check(runner, self.current_)
             self._settle(runner)
-            self.pending_, self.current_, self.decided_ = self.current_, None, None
+            self._end_batch(self.current_)
+
+    def settle(self, runner: dl.IRunner) -> None:
+        """Say what was wrong with the batches so far, so that no checkpoint comes behind one unseen. A collective."""
+        self._settle(runner)
+        if runner.is_valid_loader:
+            self._report_validation(runner)
+            self.suspect_ = None
 
     def report(self, runner: dl.IRunner, writer: Writer) -> None:
         if runner.is_infer_loader:
@@ -171,6 +179,10 @@ class NonFiniteGuard(Diagnostic):
             handle.remove()
         self.handles_ = []
 
+    def _end_batch(self, record: Record) -> None:
+        self.pending_, self.current_, self.decided_ = record, None, None
+        self.step_.end_batch()
+
     def _check(self, runner: dl.IRunner, record: Record) -> None:
         """Check losses and outputs of the batch, once."""
         if record.checks is None:
@@ -178,7 +190,12 @@ class NonFiniteGuard(Diagnostic):
 
     def _decide_for_all(self, runner: dl.IRunner) -> None:
         """Decide on the step from all gradients, before they are clipped."""
-        self.decided_ = self._decide(runner, self.step_.parameters)
+        stand_in = None if self.current_ is not None else stand_in_record(runner)
+        self.current_ = self.current_ or stand_in
+        decided = self._decide(runner, self.step_.parameters)
+        if stand_in is not None:  # its batch has no end
+            self._end_batch(stand_in)
+        self.decided_ = decided
 
     def _answer(self, runner: dl.IRunner, optimizer: Optimizer) -> Tensor:
         if self.decided_ is not None:

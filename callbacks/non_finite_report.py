@@ -28,7 +28,7 @@ class NonFiniteError(RuntimeError):
 
 @dataclass(frozen=True)
 class Finding:
-    """What one rank found out about its batch, in words."""
+    """What one rank found out about its batch, in words; one that only stands in for a batch has no samples."""
 
     place: Place
     losses: list[str]
@@ -54,7 +54,10 @@ class Finding:
             # A backward pass begins at the end of the model: what broke first comes first.
             names = [repr(name) for name in reversed(self.parameters)]
             yield f"gradients of {_some(names)} are not finite"
-        yield f"sample{'s' * (len(self.samples) > 1)} {_some(self.samples)}"
+        if self.samples:
+            yield f"sample{'s' * (len(self.samples) > 1)} {_some(self.samples)}"
+        else:
+            yield "no sample counts in this step"
 
 
 def examine(runner: dl.IRunner, record: Record, before: BufferSnapshot, parameters: list[str]) -> Finding:
@@ -119,13 +122,13 @@ class Reporter:
         lead = _leading(findings)
         # A rank whose own forward pass is sound has nothing to show, unless it is so on all.
         gradients_alone = not any(found.forward_broken for found in findings)
-        blamed = finding is not None and (finding.forward_broken or gradients_alone)
+        blamed = finding is not None and finding.samples and (finding.forward_broken or gradients_alone)
         path = self._folder / finding.place.file_name if finding is not None and blamed and self._is_first else None
         message = _compose(findings, gather_objects(path))
         if record is not None and finding is not None and path is not None:
             save_record(path, record, message, finding.module, finding.parameters)
         if self._is_first:
-            self._write_picture(record if finding == lead else None, lead.place, writer, step)
+            self._write_picture(record if finding == lead and lead.samples else None, lead.place, writer, step)
         self._is_first = False
         return message
 
@@ -137,8 +140,8 @@ class Reporter:
 
 
 def _leading(findings: Sequence[Finding]) -> Finding:
-    """Return the first finding with a broken loss or output; the first of all where there is none."""
-    return next((finding for finding in findings if finding.forward_broken), findings[0])
+    """Return the first finding with a broken loss or output; where there is none, the first of one with samples."""
+    return min(findings, key=lambda finding: (not finding.forward_broken, not finding.samples))
 
 
 def _compose(findings: Sequence[Finding], paths: Sequence[Path | None]) -> str:

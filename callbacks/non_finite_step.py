@@ -30,7 +30,8 @@ class StepDecision:
         self.before = BufferSnapshot(buffers)
         self._device = device
         self._broken: Tensor | None = None  # whether a loss or an output of the group is not finite
-        self._is_open = False
+        self._has_ended = False
+        self.before.take()
 
     @classmethod
     def of(cls, runner: dl.IRunner) -> "StepDecision":
@@ -40,11 +41,14 @@ class StepDecision:
         buffers = (buffer for model in plain_modules(runner).values() for buffer in model.buffers())
         return cls(runner.engine.device, trained_parameters(runner), buffers)
 
-    def start_batch(self) -> None:
-        """Keep the buffers, where a group begins."""
-        if not self._is_open:
+    def end_batch(self) -> None:
+        """Keep the buffers for the next group, where one has ended.
+
+        Now and not when that begins: a rank that only stands in for a batch says nothing before its forward pass.
+        """
+        if self._has_ended:
             self.before.take()
-        self._is_open = True
+        self._has_ended = False
 
     def add(self, flags: Tensor) -> None:
         """Add what of a batch of the group is not finite: [n], 1 where it is not."""
@@ -67,7 +71,7 @@ class StepDecision:
             found = torch.maximum(found, flags.amax() * gradients_count)
         found = reduce_state({"found": found}, {"found": "max"})["found"]
         self.before.restore_where(found)
-        self._broken, self._is_open = None, False
+        self._broken, self._has_ended = None, True
         return Decision(list(named), torch.cat([found.reshape(1), flags]))
 
     def decide_without_step(self) -> Decision | None:
@@ -76,5 +80,4 @@ class StepDecision:
 
     def take_back(self) -> None:
         """Put the buffers back as they were before a group whose step is not made any more."""
-        if self._is_open:
-            self.before.restore()
+        self.before.restore()

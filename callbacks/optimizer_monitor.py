@@ -72,6 +72,12 @@ class OptimizerMonitor(Diagnostic):
         for name, optimizer in optimizers.items():
             self.hooks_.append(optimizer.register_step_pre_hook(partial(self._on_step, runner, name)))
 
+    observed = ("steps_", "settings_")
+
+    def settle(self, runner: dl.IRunner) -> None:
+        """Count the last step."""
+        self._close_step()
+
     def begin(self, runner: dl.IRunner) -> None:
         self.norms_, self.steps_, self.settings_ = {}, None, {}
         if not runner.is_train_loader:
@@ -90,6 +96,7 @@ class OptimizerMonitor(Diagnostic):
     def report(self, runner: dl.IRunner, writer: Writer) -> None:
         if self.steps_ is None:
             return
+        self.observe(runner)  # where the rank only stood in for its last batch, which has no end
         state = reduce_state(self.steps_.state, self.steps_.reductions)
         values, device = self.settings_ | self.steps_.compute(state), runner.engine.device
         packed = torch.stack([torch.as_tensor(value, dtype=torch.float64, device=device) for value in values.values()])

@@ -112,12 +112,12 @@ class SampleRanking(Diagnostic):
         first = place_in_loader(runner).first_sample
         positions = range(first, first + runner.batch_size)
         ids = copy_tree(runner.batch.get(self.sample_id_key, positions))
-        self._settle()
+        self.settle(runner)
         self.pending_ = partial(self._compare, self.measure_, scores, positions, ids, parts)
 
     def report(self, runner: dl.IRunner, writer: Writer) -> None:
         if self.measure_ is not None:
-            self._settle()
+            self.settle(runner)
             self.ranking_ = _over_ranks(self.measure_, self.k_samples)
             self.measure_ = None
         ranking = self.source_.ranking_
@@ -143,7 +143,7 @@ class SampleRanking(Diagnostic):
             values = HostCopy(values.detach().reshape(-1))
         return lambda: _read_scores(values, size, name)
 
-    def _settle(self) -> None:
+    def settle(self, runner: dl.IRunner) -> None:
         """Compare the batch of the step before: its scores have reached the host by now."""
         if self.pending_ is not None:
             self.pending_()

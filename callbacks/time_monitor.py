@@ -57,6 +57,8 @@ class TimeMonitor(Diagnostic):
         UsageError: ``clock`` cannot be called; at the start of the run, the runner has no TensorBoard logger.
     """
 
+    observed = ()  # times of before an interruption are not those of the machine that goes on
+
     def __init__(self, *, clock: Callable[[], float] = time.perf_counter):
         if not callable(clock):
             raise UsageError(f"clock must be a function that returns seconds, got {clock!r}.")

@@ -22,7 +22,7 @@ def plain_modules(runner: dl.IRunner) -> dict[str, nn.Module]:
     They stand without DDP, whose forward pass talks to the other ranks, and without ``torch.compile``, which passes
     hooks by. Mixed precision stays, as it is a part of a module's own ``forward``.
     """
-    return {name: _plain(runner, model) for name, model in by_name(runner.model).items()}
+    return {name: plain_module(runner.engine, model) for name, model in by_name(runner.model).items()}
 
 
 @contextmanager
@@ -36,10 +36,41 @@ def use_plain_modules(runner: dl.IRunner) -> Iterator[dict[str, nn.Module]]:
         runner.model = models
 
 
-def _plain(runner: dl.IRunner, model: nn.Module) -> nn.Module:
+def plain_module(engine: Any, model: nn.Module) -> nn.Module:
+    """Return a model as the user built it, see ``plain_modules``."""
     # accelerate's function is not shown a compiled model: it would take DDP out of that one for good.
-    inner: nn.Module = runner.engine.unwrap_model(getattr(model, "_orig_mod", model))
+    inner: nn.Module = engine.unwrap_model(getattr(model, "_orig_mod", model))
     return getattr(inner, "_orig_mod", inner)
+
+
+def without_ddp(engine: Any, model: nn.Module) -> nn.Module:
+    """Return a model without DDP, but as it is compiled, and so with the mixed precision around that."""
+    compiled = getattr(model, "_orig_mod", None)
+    if compiled is None:
+        return engine.unwrap_model(model)  # type: ignore[no-any-return]
+    inner: nn.Module = engine.unwrap_model(compiled)
+    return model if inner is compiled else inner
+
+
+def weights_of(model: nn.Module) -> dict[str, Any]:
+    """Return the state of a plain module by the names that it has where no part of it is compiled."""
+    return {eager_name(name): value for name, value in model.state_dict().items()}
+
+
+def load_weights(model: nn.Module, state: Mapping[str, Any]) -> None:
+    """Load what ``weights_of`` returned, of a module with the same parts, whichever of them are compiled.
+
+    Raises:
+        RuntimeError: the state does not fit, as torch says it.
+    """
+    own = {eager_name(name): name for name in model.state_dict()}
+    names = (own.get(eager_name(name), name) for name in state)
+    model.load_state_dict(dict(zip(names, state.values(), strict=True)))
+
+
+def eager_name(name: str) -> str:
+    """Return the name of a parameter or a module that it has where no part of the model is compiled."""
+    return ".".join(part for part in name.split(".") if part != "_orig_mod")
 
 
 def trained_parameters(runner: dl.IRunner) -> dict[str, nn.Parameter]:
@@ -49,8 +80,7 @@ def trained_parameters(runner: dl.IRunner) -> dict[str, nn.Parameter]:
         for name, parameter in model.named_parameters():
             if parameter.requires_grad and parameter.numel():
                 full = f"{key}.{name}" if key else name
-                # A part of the model may be compiled by itself.
-                found.setdefault(id(parameter), (full.replace("_orig_mod.", ""), parameter))
+                found.setdefault(id(parameter), (eager_name(full), parameter))
     return dict(found.values())
 
 

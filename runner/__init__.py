@@ -10,7 +10,8 @@ from assay.callbacks.errors import UsageError
 from assay.callbacks.keys import IMAGE_KEY, OUTPUT_KEY, SAMPLE_ID_KEY, TARGET_KEY
 
 if TYPE_CHECKING:
-    from .checkpoints import Checkpoints, load_checkpoint
+    from .checkpoint_files import load_checkpoint
+    from .checkpoints import Checkpoints
     from .data import Augmented
     from .dict_runner import DictRunner
     from .early_stopping import EarlyStopping
@@ -20,23 +21,27 @@ if TYPE_CHECKING:
     from .loggers import MetricsCsv, TensorBoardLogger
     from .losses import LossTerm
     from .monitor import Monitor
+    from .prediction import BoxPrediction, ClassPrediction, MaskPrediction
     from .progress import Progress
     from .training import train
 
 _HOMES = {
     "Augmented": "data",
     "BadImageError": "images",
+    "BoxPrediction": "prediction",
     "Checkpoints": "checkpoints",
+    "ClassPrediction": "prediction",
     "DictRunner": "dict_runner",
     "EarlyStopping": "early_stopping",
     "Engine": "engine",
     "Experiment": "experiment",
     "LossTerm": "losses",
+    "MaskPrediction": "prediction",
     "MetricsCsv": "loggers",
     "Monitor": "monitor",
     "Progress": "progress",
     "TensorBoardLogger": "loggers",
-    "load_checkpoint": "checkpoints",
+    "load_checkpoint": "checkpoint_files",
     "read_image": "images",
     "train": "training",
 }
@@ -48,12 +53,15 @@ __all__ = [
     "TARGET_KEY",
     "Augmented",
     "BadImageError",
+    "BoxPrediction",
     "Checkpoints",
+    "ClassPrediction",
     "DictRunner",
     "EarlyStopping",
     "Engine",
     "Experiment",
     "LossTerm",
+    "MaskPrediction",
     "MetricsCsv",
     "Monitor",
     "Progress",

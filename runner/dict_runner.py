@@ -12,7 +12,7 @@ from catalyst import dl
 from catalyst.core.logger import ILogger
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader
 from torch.utils.hooks import RemovableHandle
 
 from assay.callbacks.distributed import copy_from_main_rank, from_main_rank, gather_objects, reduce_state
@@ -21,23 +21,32 @@ from assay.callbacks.keys import IMAGE_KEY, pick
 from assay.callbacks.loader_place import Place
 from assay.callbacks.measures.weighted_mean import WeightedMean
 from assay.callbacks.sample_losses import sample_losses
-from assay.callbacks.unwrapped import by_name, detached
+from assay.callbacks.unwrapped import (
+    by_name,
+    detached,
+    load_weights,
+    plain_module,
+    raw_optimizers,
+    weights_of,
+    without_ddp,
+)
 
 from .bad_images import StandIn
-from .checkpoints import Checkpoints, load_checkpoint, validated_weights
+from .checkpoint_files import load_checkpoint, validated_weights
+from .checkpoints import Checkpoints
 from .ema import MovingAverage
 from .engine import Engine
 from .faults import explain, note_place
 from .loggers import MetricsCsv, TensorBoardLogger
 from .losses import LossTerm, check_terms
+from .mid_epoch import begin_unfinished, go_on_within_loader, own_part, unfinished_epoch
 from .monitor import Monitor
 from .progress import Progress
 from .resuming import decided_by_main_rank, newest_checkpoint
+from .run_checks import LOADER_KINDS, check_loader, check_options
 from .schedulers import WarmUp
 from .seeding import rng_state, seed_everything, set_rng_state
-from .sharding import Shard, Turn, count_rounds, shard_loader
-
-_LOADER_KINDS = ("train", "valid", "infer")
+from .sharding import Turn, count_rounds, shard_loader
 
 
 class DictRunner(dl.Runner):
@@ -127,6 +136,8 @@ class DictRunner(dl.Runner):
         self._gradient_hooks: dict[int, Callable[[], None]] = OrderedDict()
         self._round_hooks: dict[int, Callable[[], None]] = OrderedDict()
         self._callback_states_to_load: dict[str, list[Any]] = {}
+        self.epoch_rounds = 0  # of the epoch so far, over its loaders: batches of each rank
+        self._unfinished: dict[str, Any] | None = None  # the epoch that a resumed run goes on within
 
     def train(self, *, engine: Engine | None = None, cpu: bool = False, fp16: bool = False, **options: Any) -> None:
         """Train; the arguments are those of Catalyst's ``Runner.train``.
@@ -144,7 +155,10 @@ class DictRunner(dl.Runner):
             UsageError: beside the errors of the class, ``logdir`` holds a run that ``resume`` does not name, or an
                 option of Catalyst's is not to be had here.
         """
-        _check_options(options)
+        check_options(options)
+        model = options.pop("model", None)
+        if model is not None:  # Catalyst asks a model for its truth value, which a compiled one has not
+            self.model = model
         super().train(engine=engine or self.engine or _make_engine(cpu, fp16), **options)
 
     def predict_loader(
@@ -185,7 +199,7 @@ class DictRunner(dl.Runner):
 
     def _prepare_to_predict(self, model: nn.Module) -> nn.Module:
         # Without the wrapper for training, and with the precision's once, however often it is prepared.
-        plain = self.engine.unwrap_model(model, keep_fp32_wrapper=False)
+        plain = self.engine.unwrap_model(plain_module(self.engine, model), keep_fp32_wrapper=False)
         prepared: nn.Module = self.engine.prepare_model(plain, evaluation_mode=True)
         return prepared.eval()
 
@@ -223,7 +237,7 @@ class DictRunner(dl.Runner):
     def _check_loaders(self) -> None:
         ranks = self.engine.num_processes
         for key, loader in self.get_loaders().items():
-            _check_loader(key, loader)
+            check_loader(key, loader)
             if key.startswith("train") and count_rounds(loader, ranks) == 0:
                 raise UsageError(
                     f"loader {key!r} has no full round: {len(loader)} batches for {ranks} processes, and "
@@ -259,11 +273,11 @@ class DictRunner(dl.Runner):
             super().log_hparams(*args, **kwargs)
 
     def on_experiment_start(self, runner: dl.IRunner) -> None:
-        self.history, self._trained_model, self.ema_ = {}, None, None
+        self.history, self._trained_model, self.ema_, self._unfinished = {}, None, None, None
         self._check_loaders()  # first, on all ranks: the set-up lets the main one go ahead, and the others wait for it
         super().on_experiment_start(runner)
         if self.ema_decay is not None:
-            plain = {name: self.engine.unwrap_model(model) for name, model in by_name(self.model).items()}
+            plain = {name: plain_module(self.engine, model) for name, model in by_name(self.model).items()}
             self.ema_ = MovingAverage(plain, self.ema_decay)
             for name, average in self.ema_.models.items():
                 self.ema_.models[name] = self.engine.prepare_model(average, evaluation_mode=True)
@@ -275,19 +289,20 @@ class DictRunner(dl.Runner):
 
     def on_epoch_start(self, runner: dl.IRunner) -> None:
         self.epoch_step += 1
+        self.epoch_rounds = 0
         self.epoch_metrics: dict[str, dict[str, float]] = {"_epoch_": {}}
         seed_everything(self.seed, self.epoch_step, self.engine.process_index)
         self._load_callback_states()
 
     def on_loader_start(self, runner: dl.IRunner) -> None:
         self.is_train_loader, self.is_valid_loader, self.is_infer_loader = (
-            self.loader_key.startswith(kind) for kind in _LOADER_KINDS
+            self.loader_key.startswith(kind) for kind in LOADER_KINDS
         )
-        shard: Shard = self.loader.batch_sampler
+        shard: Any = self.loader.batch_sampler
         shard.draw(self.seed, self.epoch_step)
         seed_everything(self.seed, self.epoch_step, self.engine.process_index)
-        self._turns = shard.turns
-        self.loader_batch_size = self.loader.batch_size or max(len(turn.indices) for turn in self._turns)
+        self.turns: list[Turn] = shard.turns
+        self.loader_batch_size = self.loader.batch_size or max(len(turn.indices) for turn in self.turns)
         self.loader_batch_len, self.loader_batches = len(shard.turns), shard.batches
         self.loader_sample_len = shard.samples
         self.loader_batch_step = self.loader_sample_step = 0
@@ -296,7 +311,7 @@ class DictRunner(dl.Runner):
         for model in by_name(self.model).values():
             model.train(self.is_train_loader)
         names = ["loss"] + [term.label for term in self.losses if len(self.losses) > 1]
-        self._means = WeightedMean(names, self.engine.device)
+        self.loader_means = WeightedMean(names, self.engine.device)
 
     def on_batch_start(self, runner: dl.IRunner) -> None:
         if not isinstance(self.batch, Mapping):
@@ -328,11 +343,18 @@ class DictRunner(dl.Runner):
             self._trained_model, self.model = self.model, averages if isinstance(self.model, Mapping) else averages[""]
 
     def _run_loader(self) -> None:
-        turns = iter(self._turns)
+        unfinished, self._unfinished = self._unfinished, None
+        first = 0 if unfinished is None else go_on_within_loader(self, unfinished)
+        turns, batches = iter(self.turns[first:]), iter(self.loader)
+        # A loader draws when it makes its workers, and those may be there already: nothing else is to depend on it.
+        if unfinished is None:
+            seed_everything(self.seed, self.epoch_step, self.engine.process_index)
+        else:
+            set_rng_state(unfinished["rng"])
         with torch.set_grad_enabled(self.is_train_loader):
-            for batch, turn in zip(self.loader, turns, strict=False):  # asks the loader first
+            for batch, turn in zip(batches, turns, strict=False):  # asks the loader first
                 if self.need_early_stop:
-                    self.need_early_stop = False
+                    self._leave_loader()
                     break
                 self._count(turn)
                 self.batch = send_to_device(batch, self.engine.device, non_blocking=True)
@@ -342,27 +364,60 @@ class DictRunner(dl.Runner):
                     self._run_event("on_batch_end")
                 elif self.is_train_loader:
                     self._stand_in(self.batch)
+                self._end_round()
             else:
                 for turn in turns:  # that other ranks have and this one has not
                     self._count(turn)
+                    self._end_round()
         self.batch = None  # nothing of the last step outlives it
         if self.is_train_loader:
             # Only a step's forward pass makes them equal, and what is validated and saved is behind the last step.
             copy_from_main_rank(buffer for model in by_name(self.model).values() for buffer in model.buffers())
         if self._computes_loss:
-            state = reduce_state(self._means.state, self._means.reductions)
-            self.loader_metrics.update(self._means.compute(state))
+            state = reduce_state(self.loader_means.state, self.loader_means.reductions)
+            self.loader_metrics.update(self.loader_means.compute(state))
 
     def _count(self, turn: Turn) -> None:
         """Count a round: its batches once a rank, as Catalyst does, and its samples as they are."""
         self.place, self._turn = turn.place, turn
+        self.epoch_rounds += 1
         self.batch_step += self.engine.num_processes
         self.loader_batch_step += self.engine.num_processes
         self.sample_step += turn.round_samples
         self.loader_sample_step += turn.round_samples
 
+    def _leave_loader(self) -> None:
+        """End the loader before its time, where a callback has set ``need_early_stop`` within it."""
+        if self.engine.num_processes > 1:
+            raise UsageError(
+                f"need_early_stop was set within loader {self.loader_key!r}: on several processes, which make their "
+                "steps together, set it in on_epoch_end."
+            )
+        self.need_early_stop = False
+        for optimizer in by_name(self.optimizer).values():
+            optimizer.zero_grad()  # of a group without its end
+
+    def _end_round(self) -> None:
+        for hook in list(self._round_hooks.values()):
+            hook()
+
+    @property
+    def is_between_steps(self) -> bool:
+        """Whether, at the end of a round, no batch waits for the optimizer's step, so that the run may be saved."""
+        return not self.is_train_loader or self._closes_group
+
+    @property
+    def loader_rounds(self) -> int:
+        """The rounds of the loader so far: batches of each rank."""
+        return int(self.loader_batch_step // self.engine.num_processes)
+
     def _run_epoch(self) -> None:
-        super()._run_epoch()
+        finished = begin_unfinished(self, self._unfinished)
+        for key in [key for key in self.loaders if key not in finished]:
+            self.loader_key, self.loader = key, self.loaders[key]
+            self._run_event("on_loader_start")
+            self._run_loader()
+            self._run_event("on_loader_end")
         # What follows from it, as early stopping, is decided on each rank, and a callback's metric may be a rank's own.
         self.history[self.epoch_step] = from_main_rank({key: dict(self.epoch_metrics[key]) for key in self.loaders})
         self._step_schedulers("epoch")
@@ -424,7 +479,7 @@ class DictRunner(dl.Runner):
             if isinstance(keys, Mapping):
                 keys = pick(keys, name, "the model", source_name="mapping input_key")
             if not torch.is_grad_enabled():
-                model = self.engine.unwrap_model(model)  # the wrapped one talks to ranks that may have no batch
+                model = without_ddp(self.engine, model)  # which talks to ranks that may have no batch
             outputs.update(self._call(model, keys, {**batch, **outputs}))
         return outputs
 
@@ -449,7 +504,7 @@ class DictRunner(dl.Runner):
         if not isinstance(outputs, Mapping):
             raise UsageError(
                 f"the model must return a dict of named outputs, got a {type(outputs).__name__} from "
-                f"{type(self.engine.unwrap_model(model)).__name__}: return {{'logits': ...}} instead."
+                f"{type(plain_module(self.engine, model)).__name__}: return {{'logits': ...}} instead."
             )
         if shared := outputs.keys() & batch.keys():
             raise UsageError(f"the model returns {listing(shared)}, which the batch holds too: rename one of them.")
@@ -457,15 +512,14 @@ class DictRunner(dl.Runner):
 
     def _keep(self, loss: Tensor, terms: Tensor) -> None:
         values = torch.cat([loss.reshape(1), terms]) if len(terms) > 1 else loss.reshape(1)
-        self._means.update(values, self.batch_size)
-        self.batch_metrics.update(zip(self._means.names, values.unbind(), strict=True))
+        self.loader_means.update(values, self.batch_size)
+        self.batch_metrics.update(zip(self.loader_means.names, values.unbind(), strict=True))
 
     @property
     def _group(self) -> list[Turn]:
         """The rounds of the optimizer step that the current one belongs to, the same on every rank."""
-        made = self.loader_batch_step // self.engine.num_processes
-        first = (made - 1) // self.accumulate_steps * self.accumulate_steps
-        return self._turns[first : first + self.accumulate_steps]
+        first = (self.loader_rounds - 1) // self.accumulate_steps * self.accumulate_steps
+        return self.turns[first : first + self.accumulate_steps]
 
     @property
     def _closes_group(self) -> bool:
@@ -486,18 +540,17 @@ class DictRunner(dl.Runner):
         self.engine.backward(loss * (self._turn.samples * self.engine.num_processes / in_group))
 
     def _step(self) -> None:
+        optimizers = list(raw_optimizers(self.optimizer).values())
         clips = self.clip_grad_value is not None or self.clip_grad_norm is not None
         if clips or self._gradient_hooks:
-            self.engine.unscale_gradients()  # once: a scaler refuses to do it twice
+            self.engine.unscale_optimizers(optimizers)
         for hook in list(self._gradient_hooks.values()):
             hook()
         if self.clip_grad_value is not None:
             nn.utils.clip_grad_value_(self._parameters(), self.clip_grad_value)
         if self.clip_grad_norm is not None:
             self.grad_norm_ = nn.utils.clip_grad_norm_(self._parameters(), self.clip_grad_norm)
-        for optimizer in by_name(self.optimizer).values():
-            optimizer.step()
-            optimizer.zero_grad()
+        self.engine.step_optimizers(optimizers)
         if self.ema_ is not None:
             self.ema_.update()
         for scheduler in by_name(self.scheduler).values():
@@ -541,20 +594,24 @@ class DictRunner(dl.Runner):
 
     # -- state ----------------------------------------------------------------------------------------------------
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return all that the next epoch depends on, in types that ``weights_only=True`` loads.
+    def state_dict(self, *, within_epoch: bool = False) -> dict[str, Any]:
+        """Return all that the next step depends on, in types that ``weights_only=True`` loads.
 
         A collective: on several ranks each must call it.
+
+        Args:
+            within_epoch: whether the epoch goes on; else it is at its end.
         """
         scaler = self.engine.scaler
         trained = self.model if self._trained_model is None else self._trained_model
         return {
-            "model": {name: _state(self.engine.unwrap_model(model)) for name, model in by_name(trained).items()},
+            "model": {name: weights_of(plain_module(self.engine, model)) for name, model in by_name(trained).items()},
             "optimizer": {name: _state(optimizer) for name, optimizer in by_name(self.optimizer).items()},
             "scheduler": {name: _state(scheduler) for name, scheduler in by_name(self.scheduler).items()},
             "scaler": None if scaler is None else scaler.state_dict(),
             "ema": None if self.ema_ is None else self.ema_.state_dict(),
-            "epoch": self.epoch_step,
+            "epoch": self.epoch_step - within_epoch,
+            "unfinished": unfinished_epoch(self) if within_epoch else None,
             "batch_step": self.batch_step,
             "sample_step": self.sample_step,
             "history": {epoch: {key: dict(of) for key, of in by.items()} for epoch, by in self.history.items()},
@@ -582,6 +639,7 @@ class DictRunner(dl.Runner):
         if rank < len(state["rng"]):
             set_rng_state(state["rng"][rank])
         self._callback_states_to_load = dict(state["callbacks"])
+        self._unfinished = own_part(state, rank)
         for name, logger in self.loggers.items():
             if hasattr(logger, "load_state_dict") and name in state["loggers"]:
                 logger.load_state_dict(state["loggers"][name])
@@ -607,25 +665,10 @@ class DictRunner(dl.Runner):
         _check_names("model", models, state)
         for name, model in models.items():
             try:
-                self.engine.unwrap_model(model).load_state_dict(state[name])
+                load_weights(plain_module(self.engine, model), state[name])
             except RuntimeError as error:
                 reason = " ".join(str(error).split())
                 raise UsageError(f"the checkpoint does not fit this model: {reason}") from error
-
-
-def _check_options(options: Mapping[str, Any]) -> None:
-    for name in ("check", "overfit", "timeit", "profile"):
-        if options.get(name):
-            raise UsageError(f"{name}=True is not to be had with DictRunner: leave it out.")
-    logdir = options.get("logdir")
-    if logdir is None:
-        if options.get("load_best_on_end"):
-            raise UsageError("load_best_on_end=True needs a logdir, where the checkpoints are.")
-        return
-    if options.get("load_best_on_end") and not (options.get("valid_loader") and options.get("valid_metric")):
-        raise UsageError("load_best_on_end=True needs valid_loader and valid_metric, which tell what is best.")
-    if options.get("resume") is None and any((Path(logdir) / name).exists() for name in ("metrics.csv", "checkpoints")):
-        raise UsageError(f"logdir {str(logdir)!r} holds a run already: choose another, or pass resume={str(logdir)!r}.")
 
 
 def _make_engine(cpu: bool, fp16: bool) -> Engine:
@@ -639,31 +682,6 @@ def _state(part: Any) -> dict[str, Any]:
 def _check_names(kind: str, parts: Mapping[str, Any], state: Mapping[str, Any]) -> None:
     if parts.keys() != state.keys():
         raise UsageError(f"the checkpoint does not fit: its {kind} holds {listing(state)}, the run's {listing(parts)}.")
-
-
-def _check_loader(key: str, loader: Any) -> None:
-    if not key.startswith(_LOADER_KINDS):
-        raise UsageError(f"the name of a loader must begin with one of {listing(_LOADER_KINDS)}, got {key!r}.")
-    if not isinstance(loader, DataLoader):
-        raise UsageError(f"loader {key!r} must be a torch DataLoader, got a {type(loader).__name__}.")
-    if isinstance(loader.dataset, IterableDataset):
-        raise UsageError(
-            f"loader {key!r} must have a data set with a length and items by number, got an IterableDataset: its order "
-            "cannot be shared out to processes, or drawn again."
-        )
-    if loader.batch_sampler is None:
-        raise UsageError(f"loader {key!r} must make batches: give it a batch_size or a batch_sampler.")
-    if getattr(loader.sampler, "num_replicas", 1) > 1:
-        raise UsageError(
-            f"loader {key!r} must give all samples, got a {type(loader.sampler).__name__}: the runner shares them out "
-            "to the processes by itself."
-        )
-    if len(loader) == 0:
-        dataset: Any = loader.dataset
-        raise UsageError(
-            f"loader {key!r} is empty: its data set has {len(dataset)} items, batch_size is "
-            f"{loader.batch_size} and drop_last is {loader.drop_last}."
-        )
 
 
 def _run_noting(close: Callable[[dl.IRunner], None], runner: dl.IRunner, error: BaseException) -> None:

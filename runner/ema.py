@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from assay.callbacks.errors import UsageError
+from assay.callbacks.unwrapped import load_weights, weights_of
 
 
 class MovingAverage:
@@ -15,7 +16,9 @@ class MovingAverage:
 
     After step n each weight is ``d * average + (1 - d) * weight`` with ``d = min(decay, (1 + n) / (10 + n))``, so that
     the first steps count for little (the warm-up of TensorFlow's ``ExponentialMovingAverage``). Buffers of floating
-    point, such as BatchNorm's, are averaged likewise; others are taken over. Nothing is read from the device.
+    point, such as BatchNorm's, are averaged likewise; others are taken over. A step that a loss scaler or the guard
+    against NaN has skipped counts too: the average moves on towards the weights as they are. Nothing is read from the
+    device.
 
     Memory: one copy of the models.
 
@@ -54,19 +57,19 @@ class MovingAverage:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the averages and the number of steps, in types that ``weights_only=True`` loads."""
-        return {"steps": self.steps, "models": {name: dict(model.state_dict()) for name, model in self.models.items()}}
+        return {"steps": self.steps, "models": {name: weights_of(model) for name, model in self.models.items()}}
 
     def restart(self) -> None:
         """Begin anew from the weights as they are."""
         self.steps = 0
         for name, model in self.models.items():
-            model.load_state_dict(self.sources[name].state_dict())
+            load_weights(model, weights_of(self.sources[name]))
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from what ``state_dict`` returned."""
         self.steps = state["steps"]
         for name, model in self.models.items():
-            model.load_state_dict(state["models"][name])
+            load_weights(model, state["models"][name])
 
 
 def _copied(model: nn.Module) -> nn.Module:

@@ -1,6 +1,7 @@
 """Catalyst's engine on today's accelerate: it picks device and precision, and knows the ranks."""
 
 import atexit
+from collections.abc import Collection
 from typing import Any
 
 import torch
@@ -8,6 +9,7 @@ import torch.distributed as dist
 from accelerate import DataLoaderConfiguration
 from accelerate.state import AcceleratorState, is_initialized
 from catalyst.core.engine import Engine as CatalystEngine
+from torch.optim import Optimizer
 
 from assay.callbacks.distributed import mean_over_ranks
 from assay.callbacks.errors import UsageError, unknown_name
@@ -55,11 +57,36 @@ class Engine(CatalystEngine):
         """Whether the forward pass runs in fp16; Catalyst's ``AUCCallback`` asks for it."""
         return bool(self.mixed_precision == "fp16")
 
+    def unscale_optimizers(self, optimizers: Collection[Optimizer]) -> None:
+        """Take the loss scale out of the gradients, where there is one; once a step."""
+        if self.scaler is not None:
+            for optimizer in optimizers:
+                self.scaler.unscale_(optimizer)
+
+    def step_optimizers(self, optimizers: Collection[Optimizer]) -> None:
+        """Make the step of all optimizers, as torch knows them, and free the gradients.
+
+        Not by accelerate, which updates the scaler behind each optimizer: the next one would be unscaled wrong.
+        """
+        for optimizer in optimizers:
+            if self.scaler is None:
+                optimizer.step()
+            elif _has_gradients(optimizer):  # a scaler refuses one without
+                self.scaler.step(optimizer)
+        if self.scaler is not None:
+            self.scaler.update()
+        for optimizer in optimizers:
+            optimizer.zero_grad()
+
     def mean_reduce_ddp_metrics(self, metrics: dict[str, Any]) -> dict[str, Any]:
         """Return the mean of each metric over ranks; Catalyst's own metric callbacks ask for it."""
         if self.num_processes == 1:
             return metrics
         return dict(mean_over_ranks(metrics, self.device))
+
+
+def _has_gradients(optimizer: Optimizer) -> bool:
+    return any(parameter.grad is not None for group in optimizer.param_groups for parameter in group["params"])
 
 
 def _leave_group() -> None:

@@ -24,6 +24,7 @@ from .generated_data import make_once
 from .losses import LossTerm
 from .monitor import parse_monitors
 from .optimizers import make_optimizer
+from .prediction import Prediction
 from .schedulers import SCHEDULERS, make_scheduler, steps_by
 
 _LARGEST_SEED = 2**31 - 1  # Catalyst adds rank and epoch to it, and NumPy takes 32 bits
@@ -33,6 +34,8 @@ _RANGES: dict[str, tuple[float, bool]] = {
     "epochs": (1, True),
     "batch_size": (1, True),
     "accumulate_steps": (1, True),
+    "overfit_batches": (1, True),
+    "limit_batches": (1, True),
     "clip_grad_norm": (0, False),
     "clip_grad_value": (0, False),
     "seed": (0, True),
@@ -51,6 +54,8 @@ _RANGES: dict[str, tuple[float, bool]] = {
     "threads": (1, True),
     "top_k": (1, True),
     "log_every_steps": (0, True),
+    "save_every_steps": (1, True),
+    "save_every_minutes": (0, False),
 }
 
 
@@ -72,6 +77,8 @@ class Experiment(Training, Optimization, Schedule, Data, Machine, Saving, Diagno
             check_range(name, getattr(self, name), smallest, included=included)
         if self.ema_decay is not None and self.ema_decay >= 1:
             raise UsageError(f"ema_decay must be less than 1, got {self.ema_decay}.")
+        if self.overfit_batches is not None and self.limit_batches is not None:
+            raise UsageError("overfit_batches and limit_batches do not go together: give one of them.")
         if self.seed > _LARGEST_SEED:
             raise UsageError(f"seed must be at most {_LARGEST_SEED}, got {self.seed}.")
         for name, choices in (
@@ -138,6 +145,10 @@ class Experiment(Training, Optimization, Schedule, Data, Machine, Saving, Diagno
         """Return a module that returns a dict of named outputs, or several by name."""
         raise NotImplementedError
 
+    def get_losses(self) -> Sequence[LossTerm]:
+        """Return the terms of the loss: ``losses``, unless they depend on fields."""
+        return self.losses
+
     def get_criterion(self) -> Any:
         """Return the loss function, or several by name for ``losses``."""
         return nn.CrossEntropyLoss()
@@ -193,6 +204,13 @@ class Experiment(Training, Optimization, Schedule, Data, Machine, Saving, Diagno
         hyper-parameters and the guard against NaN are there anyway.
         """
         return []
+
+    def get_prediction(self) -> Prediction:
+        """Return how the model is used on images without a target, for ``assay predict``.
+
+        It is a ``ClassPrediction``, ``MaskPrediction`` or ``BoxPrediction``.
+        """
+        raise UsageError(f"{type(self).__name__} does not say how to predict: give it a method get_prediction.")
 
     def make_loader(self, dataset: Dataset[Any], *, shuffle: bool = False) -> DataLoader[Any]:
         """Return a loader with this experiment's batch size and workers, set up to be fast.

@@ -22,6 +22,12 @@ class Training:
     """Largest absolute value of an element of the gradient."""
     seed: int = 42
     """All chance follows from it: initial weights, order and augmentation."""
+    overfit_batches: int | None = None
+    """Train and validate on the same first batches, so many of each process, neither shuffled nor augmented, and say at
+    the end whether the model could learn them by heart: whether the first monitor, of those that are to be large, has
+    reached 0.95, or else the loss in training a tenth of that of the first epoch."""
+    limit_batches: int | None = None
+    """Dry run: take at most so many batches of each loader, of each process."""
     patience: int | None = None
     """Stop after so many epochs without a better value of the first monitor."""
     ema_decay: float | None = None
@@ -114,6 +120,10 @@ class Saving:
     """Metrics to choose the best epochs by, as LOADER/METRIC:min or :max; the first decides best.pt."""
     top_k: int = 1
     """Best epochs to keep by each monitor."""
+    save_every_steps: int | None = None
+    """Save after so many optimizer steps too, within an epoch; by default at the end of each epoch alone."""
+    save_every_minutes: float | None = None
+    """Save within an epoch too, when the last checkpoint is so old."""
     on_save_error: Literal["stop", "warn"] = "stop"
     """What a checkpoint that cannot be written does: stop the run, or warn and go on with those of before."""
     log_every_steps: int = 10

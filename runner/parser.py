@@ -22,7 +22,16 @@ from .fields import GROUPS
 from .run_folder import read_config, read_environment
 
 # What may change when a run goes on: its length, and where it runs. All else would make it another run.
-_RESUMABLE = ("epochs", "device", "workers", "threads", "data_dir", "on_save_error")
+_RESUMABLE = (
+    "epochs",
+    "device",
+    "workers",
+    "threads",
+    "data_dir",
+    "on_save_error",
+    "save_every_steps",
+    "save_every_minutes",
+)
 
 
 class _Parser(jsonargparse.ArgumentParser):

@@ -95,6 +95,14 @@ class Progress(dl.Callback):
         """Take back what ``state_dict`` returned."""
         self.of_batches_ = {loader: frozenset(names) for loader, names in state.items()}
 
+    def loader_state(self, runner: dl.IRunner) -> None:
+        """Return nothing: where the bar is follows from the loader."""
+
+    def load_loader_state(self, runner: dl.IRunner, state: None) -> None:
+        """Have the bar go on where the loader does."""
+        if self.bar_ is not None:
+            self.bar_.update(runner.loader_rounds)
+
     def _shows(self, loader: str, name: str) -> bool:
         of_batches = self.of_batches_.get(loader)
         return of_batches is None or name in of_batches or f"{loader}/{name}" in self.metrics

@@ -2,17 +2,18 @@
 
 import json
 import logging
+import math
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch.distributed as dist
 
 from assay.callbacks.distributed import from_main_rank, world_size
 from assay.callbacks.errors import UsageError
 
-from .checkpoints import epoch_file, find_checkpoint, load_checkpoint, read_index
+from .checkpoint_files import checkpoint_file, find_checkpoint, load_checkpoint, read_index
 from .run_folder import ENVIRONMENT, launch_id
 
 Value = TypeVar("Value")
@@ -88,22 +89,30 @@ def newest_checkpoint(run: str | os.PathLike[str]) -> Path:
         if key in damaged:
             continue
         try:
-            epoch = _epoch_of(path)
+            moment = _moment_of(path)
         except UsageError as error:
             damaged[key] = str(error)
         else:
             for reason in damaged.values():
-                _log.warning("%s Going on from %s, of epoch %d.", reason, path, epoch)
+                _log.warning("%s Going on from %s, %s.", reason, path, moment)
             return path
     if damaged:
         raise UsageError(next(iter(damaged.values())))
     return find_checkpoint(run)
 
 
-def _epoch_of(path: Path) -> int:
+def _moment_of(path: Path) -> str:
+    """Return when a checkpoint was saved, in words; raise where this run cannot go on from it."""
     if not path.is_file():
         raise UsageError(f"checkpoint {path} is missing.")
-    return int(load_checkpoint(path)["epoch"])
+    state = load_checkpoint(path)
+    if (unfinished := state.get("unfinished")) is None:
+        return f"of epoch {state['epoch']}"
+    if (count := len(unfinished["ranks"])) != world_size():
+        raise UsageError(
+            f"checkpoint {path} was saved within an epoch by {count} processes, and {world_size()} cannot go on there."
+        )
+    return f"of epoch {state['epoch'] + 1}, within it"
 
 
 def _newest_first(run: Path) -> Iterator[Path]:
@@ -113,8 +122,14 @@ def _newest_first(run: Path) -> Iterator[Path]:
         return
     folder = run / "checkpoints" if (run / "checkpoints").is_dir() else run
     entries = read_index(folder)
-    for _, _, file in sorted({(-it["epoch"], it["file"] != epoch_file(it["epoch"]), it["file"]) for it in entries}):
-        yield folder / file
+    for entry in sorted(entries, key=_age):
+        yield folder / entry["file"]
     if not entries:
         yield from sorted(folder.glob("epoch-*.pt"), reverse=True)
         yield from folder.glob("last.pt")
+
+
+def _age(entry: dict[str, Any]) -> tuple[Any, ...]:
+    """Return what orders index entries from the newest on: an epoch's end is behind all that is within it."""
+    within = -entry["batch"] if "batch" in entry else -math.inf
+    return (-entry["epoch"], within, entry["file"] != checkpoint_file(entry), entry["file"])

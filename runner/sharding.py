@@ -65,6 +65,7 @@ class Shard(Sampler[list[int]]):
         self.batch_sampler: Any = loader.batch_sampler
         self.is_plain = type(self.batch_sampler) is BatchSampler  # another may put into a batch what belongs together
         self.turns: list[Turn] = []
+        self.first = 0  # turn to begin with: those before were done before the run was interrupted
         self.batches = 0  # of all ranks, as are the samples
         self.samples = 0
 
@@ -73,7 +74,7 @@ class Shard(Sampler[list[int]]):
         return self._count_rounds(batches) if self.trains else len(range(self.rank, batches, self.ranks))
 
     def __iter__(self) -> Iterator[list[int]]:
-        return (turn.indices for turn in self.turns if turn.indices)
+        return (turn.indices for turn in self.turns[self.first :] if turn.indices)
 
     def draw(self, seed: int, epoch: int) -> None:
         """Draw the order of an epoch and take this rank's part of it.
@@ -85,7 +86,7 @@ class Shard(Sampler[list[int]]):
         order = [list(batch) for batch in self.batch_sampler]
         if not (self.is_plain and type(self.batch_sampler.sampler) in _SEEDED_SAMPLERS):
             order = from_main_rank(order)
-        self.turns, self.batches, self.samples = [], 0, 0
+        self.turns, self.batches, self.samples, self.first = [], 0, 0, 0
         for pieces in self._rounds(order):
             self._take(pieces)
 

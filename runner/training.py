@@ -5,7 +5,9 @@ import math
 import os
 import shutil
 import sys
+from collections.abc import Iterable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import torch
 from accelerate import DistributedDataParallelKwargs
 from torch.utils.data import DataLoader
 
+from assay.callbacks.drawings.samples import draw_samples
 from assay.callbacks.errors import UsageError, listing
 from assay.callbacks.hparams import HParams
 from assay.callbacks.non_finite_guard import NonFiniteGuard
@@ -26,6 +29,7 @@ from .early_stopping import EarlyStopping
 from .engine import Engine
 from .experiment import Experiment
 from .interrupts import StopOnSignal
+from .limits import limit_batches, overfit_batches, overfit_verdict
 from .model_options import prepare_model
 from .monitor import KnownMonitors, Monitor, parse_monitors
 from .progress import Progress
@@ -90,6 +94,8 @@ def _train_in(
             _undo(folder, previous)
         raise
     if engine.is_main_process:
+        if experiment.overfit_batches is not None:
+            print(overfit_verdict(runner.history, monitors[0], experiment.overfit_batches))
         print(summary(runner, monitors, folder.path))
     return folder.path
 
@@ -174,7 +180,7 @@ def _run(
     name: str,
     checkpoint: Path | None,
 ) -> DictRunner:
-    loaders = experiment.get_loaders()
+    loaders = get_loaders(experiment, engine)
     for monitor in monitors:
         if monitor.loader not in loaders:
             raise UsageError(f"monitor {monitor.name!r}: there is no such loader; there is {listing(loaders)}.")
@@ -199,22 +205,24 @@ def _run(
         top_k=experiment.top_k,
         extra=extra,
         on_save_error=experiment.on_save_error,
+        every_n_steps=experiment.save_every_steps,
+        every_minutes=experiment.save_every_minutes,
     )
-    callbacks["stop_on_signal"] = StopOnSignal(folder, name)
+    callbacks["stop_on_signal"] = StopOnSignal(folder, name, callbacks["checkpoints"])
     callbacks["monitors"] = KnownMonitors(monitors)
     if experiment.on_bad_image == "skip":
         callbacks["bad_images"] = BadImages(folder / "bad_images.txt")
     callbacks["progress"] = Progress(metrics=[monitor.name for monitor in monitors])
     given = any(isinstance(callback, NonFiniteGuard) for callback in callbacks.values())
     if experiment.non_finite != "off" and not given:
-        callbacks["non_finite"] = NonFiniteGuard(experiment.non_finite)
+        callbacks["non_finite"] = NonFiniteGuard(experiment.non_finite, **_drawing_options(callbacks.values()))
     if not any(isinstance(callback, HParams) for callback in callbacks.values()):
         callbacks["hparams"] = HParams([it.name for it in monitors], [it.minimize for it in monitors])
     if experiment.patience is not None:
         callbacks["early_stopping"] = EarlyStopping(monitors[0], experiment.patience)
     runner = DictRunner(
         input_key=experiment.input_key,
-        losses=experiment.losses,
+        losses=experiment.get_losses(),
         accumulate_steps=experiment.accumulate_steps,
         clip_grad_norm=experiment.clip_grad_norm,
         clip_grad_value=experiment.clip_grad_value,
@@ -238,6 +246,28 @@ def _run(
         resume=None if checkpoint is None else str(checkpoint),
     )
     return runner
+
+
+def _drawing_options(callbacks: Iterable[Any]) -> dict[str, Any]:
+    """Return class names and normalization, as the first of the callbacks that draw samples has them."""
+    drawers = (getattr(callback, "draw", None) for callback in callbacks)
+    for draw in drawers:
+        if isinstance(draw, partial) and draw.func is draw_samples:
+            return {name: draw.keywords[name] for name in ("class_names", "mean", "std")}
+    return {}
+
+
+def get_loaders(experiment: Experiment, engine: Engine) -> dict[str, DataLoader[Any]]:
+    """Return the loaders of an experiment, cut down to the batches that it is limited to."""
+    loaders, ranks = experiment.get_loaders(), int(engine.num_processes)
+    few, same = experiment.limit_batches, experiment.overfit_batches
+    if engine.is_main_process and few is not None:
+        print(f"dry run: at most {few} batches of each loader")
+    if engine.is_main_process and same is not None:
+        print(f"training and validating on the same {same} batches, neither shuffled nor augmented")
+    if same is not None:
+        return overfit_batches(loaders, same, ranks)
+    return loaders if few is None else limit_batches(loaders, few, ranks)
 
 
 def _steps_per_epoch(experiment: Experiment, loaders: dict[str, DataLoader[Any]], engine: Engine) -> int:

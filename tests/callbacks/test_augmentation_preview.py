@@ -174,6 +174,14 @@ def test_without_ids_and_targets_the_images_are_shown_with_their_position(tmp_pa
     assert "target" not in samples
 
 
+def test_ids_may_be_integers_that_the_loader_makes_a_tensor_of(tmp_path):
+    callback = Spied(6, sample_id_key="target", mean=MEAN, std=STD)
+    run_ours(tmp_path, [callback], MIXED)
+    [(samples, _)] = callback.drawn
+    assert [int(name) for name in samples["sample_id"]] == [int(label) for label in samples["target"]]
+    assert len(samples["image"]) == 6
+
+
 # -- warnings ---------------------------------------------------------------------------------------------------------
 
 

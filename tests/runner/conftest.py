@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from accelerate.state import AcceleratorState
+from rank_processes import RankProcesses
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -41,6 +42,14 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def processes(tmp_path_factory):
+    """Return processes that stand for the ranks of a run; they start when several are first asked for."""
+    processes = RankProcesses(tmp_path_factory.mktemp("ranks"))
+    yield processes
+    processes.stop()
 
 
 @pytest.fixture

@@ -16,8 +16,9 @@ from torch.utils.data import DataLoader
 
 from assay.runner import Checkpoints, DictRunner, Monitor, UsageError, load_checkpoint
 from assay.runner import checkpoints as module
-from assay.runner.checkpoints import FORMAT, find_checkpoint, read_index, save_whole
+from assay.runner.checkpoint_files import FORMAT, find_checkpoint, read_index
 from assay.runner.schedulers import SCHEDULERS, make_scheduler, steps_by
+from assay.runner.whole_files import save_whole
 
 
 class Script(dl.Callback):
@@ -166,7 +167,7 @@ def test_every_file_loads_without_executing_anything_and_holds_the_run(folder):
         assert state["format"] == FORMAT
         assert set(state) == {
             "format", "model", "optimizer", "scheduler", "scaler", "epoch", "batch_step", "sample_step", "history",
-            "rng", "callbacks", "loggers", "ema", "note",
+            "rng", "callbacks", "loggers", "ema", "note", "unfinished",
         }  # fmt: skip
         assert state["note"] == "mine"
         assert state["batch_step"] == state["epoch"]

@@ -795,3 +795,35 @@ def test_evaluate_loader_needs_no_criterion_and_gives_the_metrics_of_callbacks(m
     metrics = runner.evaluate_loader(loader=make_loader(8), callbacks=[Metrics("accuracy", num_classes=3)])
     assert set(metrics) == {"accuracy"}
     assert 0.0 <= metrics["accuracy"] <= 1.0
+
+
+# -- leaving a loader -------------------------------------------------------------------------------------------------
+
+
+class LeaveLoader(dl.Callback):
+    def __init__(self, behind):
+        super().__init__(order=0)
+        self.behind = behind
+
+    def on_batch_end(self, runner):
+        runner.need_early_stop = runner.loader_batch_step == self.behind
+
+
+def test_a_loader_that_is_left_in_the_middle_of_a_group_leaves_no_gradient(make_net, make_loader, train):
+    net = make_net()
+    train(net, {"train": make_loader(12)}, epochs=1, runner=DictRunner(accumulate_steps=2), callbacks=[LeaveLoader(1)])
+    assert all(parameter.grad is None for parameter in net.parameters())
+
+
+def test_a_compiled_model_may_be_given_to_train(make_net, make_loader):
+    net = make_net()
+    before = net.logits.weight.clone()
+    DictRunner().train(
+        engine=Engine("cpu"),
+        model=torch.compile(net, backend="eager"),
+        criterion=nn.CrossEntropyLoss(),
+        optimizer=torch.optim.SGD(net.parameters(), lr=0.1),
+        loaders={"train": make_loader(4)},
+        num_epochs=1,
+    )
+    assert not torch.equal(net.logits.weight, before)

@@ -6,16 +6,19 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
+from assay.runner import load_checkpoint
 from assay.runner.cli import main
 from assay.runner.loggers import read_metrics
 
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
-SMALL = ["--width", "2", "--batch-size", "64", "--device", "cpu", "--diagnostics", "off"]
+EXPERIMENT = str(Path(__file__).parents[1] / "small_experiment.py")
+SMALL = ["--device", "cpu", "--diagnostics", "off"]
 
 
 def start(folder, *arguments, processes=1):
-    run = ["-m", "assay.runner", "train", "digits", *SMALL, *map(str, arguments)]
+    run = ["-m", "assay.runner", "train", EXPERIMENT, *SMALL, *map(str, arguments)]
     if processes > 1:
         run = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), *run]
     return subprocess.Popen(
@@ -56,7 +59,7 @@ def test_sigterm_ends_the_run_with_75_and_a_line_that_says_how_to_go_on_and_one_
     tmp_path, monkeypatch, capsys
 ):
     monkeypatch.chdir(tmp_path)
-    process = start(tmp_path, "--epochs", 500, "--run-dir", "run")
+    process = start(tmp_path, "--epochs", 99999, "--run-dir", "run")
     try:
         wait_for(lambda: (tmp_path / "run/checkpoints/last.pt").exists(), process)
         process.send_signal(signal.SIGTERM)
@@ -65,24 +68,24 @@ def test_sigterm_ends_the_run_with_75_and_a_line_that_says_how_to_go_on_and_one_
         end(process)
     assert process.returncode == 75
     said = re.fullmatch(
-        r"assay: stopped by SIGTERM (?:in|after) epoch \d+; from the checkpoint of epoch (\d+) "
-        r"goes on: assay train digits --resume run\n",
+        r"assay: stopped by SIGTERM (?:in epoch \d+ after batch \d+|after epoch \d+); "
+        rf"it is saved and goes on by: assay train {re.escape(EXPERIMENT)} --resume run\n",
         errors,
     )
     assert said, errors
     assert not (tmp_path / "run/.lock").exists()
-    saved = int(said[1])
-    resumed = start(tmp_path, "--resume", "run", "--epochs", 500)
+    saved = load_checkpoint(tmp_path / "run")["epoch"]
+    resumed = start(tmp_path, "--resume", "run", "--epochs", 99999)
     try:
         wait_for(lambda: max(epoch for epoch, _, _ in read_metrics(tmp_path / "run/metrics.csv")) > saved, resumed)
-        assert main(["train", "digits", "--resume", "run"]) == 2
+        assert main(["train", EXPERIMENT, "--resume", "run"]) == 2
         assert f"assay: error: run is in use by process {resumed.pid} on " in capsys.readouterr().err
     finally:
         end(resumed)
 
 
 def test_a_signal_to_one_of_two_ranks_ends_both_at_the_same_step(tmp_path):
-    process = start(tmp_path, "--epochs", 500, "--run-dir", "run", processes=2)
+    process = start(tmp_path, "--epochs", 99999, "--run-dir", "run", processes=2)
     try:
         wait_for(lambda: (tmp_path / "run/checkpoints/last.pt").exists(), process)
         began = time.monotonic()
@@ -92,6 +95,6 @@ def test_a_signal_to_one_of_two_ranks_ends_both_at_the_same_step(tmp_path):
         end(process)
     assert time.monotonic() - began < 20
     assert errors.count("assay: stopped by SIGUSR1 ") == 1, errors
-    assert "goes on: assay train digits --resume run\n" in errors
+    assert f"goes on by: assay train {EXPERIMENT} --resume run\n" in errors
     assert "exitcode  : 75" in errors
     assert "Traceback" not in errors.split("ChildFailedError")[0].split("assay: stopped")[0]

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from assay.callbacks.errors import UsageError
-from assay.runner.checkpoints import FORMAT, Checkpoints, load_checkpoint
+from assay.runner.checkpoint_files import FORMAT, load_checkpoint
+from assay.runner.checkpoints import Checkpoints
 from assay.runner.resuming import decided_by_main_rank, newest_checkpoint, restarted_run
 from assay.runner.run_folder import launch_id
 

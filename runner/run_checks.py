@@ -1,0 +1,53 @@
+"""What a run may not be started with."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch.utils.data import DataLoader, IterableDataset
+
+from assay.callbacks.errors import UsageError, listing
+
+LOADER_KINDS = ("train", "valid", "infer")
+
+
+def check_options(options: Mapping[str, Any]) -> None:
+    """Raise where the arguments of ``DictRunner.train`` do not go together."""
+    for name in ("check", "overfit", "timeit", "profile"):
+        if options.get(name):
+            raise UsageError(f"{name}=True is not to be had with DictRunner: leave it out.")
+    logdir = options.get("logdir")
+    if logdir is None:
+        if options.get("load_best_on_end"):
+            raise UsageError("load_best_on_end=True needs a logdir, where the checkpoints are.")
+        return
+    if options.get("load_best_on_end") and not (options.get("valid_loader") and options.get("valid_metric")):
+        raise UsageError("load_best_on_end=True needs valid_loader and valid_metric, which tell what is best.")
+    if options.get("resume") is None and any((Path(logdir) / name).exists() for name in ("metrics.csv", "checkpoints")):
+        raise UsageError(f"logdir {str(logdir)!r} holds a run already: choose another, or pass resume={str(logdir)!r}.")
+
+
+def check_loader(key: str, loader: Any) -> None:
+    """Raise where a loader is none that the runner can share out."""
+    if not key.startswith(LOADER_KINDS):
+        raise UsageError(f"the name of a loader must begin with one of {listing(LOADER_KINDS)}, got {key!r}.")
+    if not isinstance(loader, DataLoader):
+        raise UsageError(f"loader {key!r} must be a torch DataLoader, got a {type(loader).__name__}.")
+    if isinstance(loader.dataset, IterableDataset):
+        raise UsageError(
+            f"loader {key!r} must have a data set with a length and items by number, got an IterableDataset: its order "
+            "cannot be shared out to processes, or drawn again."
+        )
+    if loader.batch_sampler is None:
+        raise UsageError(f"loader {key!r} must make batches: give it a batch_size or a batch_sampler.")
+    if getattr(loader.sampler, "num_replicas", 1) > 1:
+        raise UsageError(
+            f"loader {key!r} must give all samples, got a {type(loader.sampler).__name__}: the runner shares them out "
+            "to the processes by itself."
+        )
+    if len(loader) == 0:
+        dataset: Any = loader.dataset
+        raise UsageError(
+            f"loader {key!r} is empty: its data set has {len(dataset)} items, batch_size is "
+            f"{loader.batch_size} and drop_last is {loader.drop_last}."
+        )
