@@ -1,6 +1,8 @@
 """Finding the TensorBoard writer of any Catalyst runner."""
 
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Protocol, runtime_checkable
 from weakref import WeakKeyDictionary
 
@@ -61,15 +63,21 @@ def _stock_writer(logger: dl.TensorboardLogger, loader_key: str) -> Writer:
 
 
 class _StockSink:
-    """A tensorboardX ``SummaryWriter`` whose ``flush`` waits until all is in the file.
+    """A tensorboardX ``SummaryWriter`` whose ``flush`` waits until all is in the file, and which tells what failed.
 
     Its own flushes the file and leaves behind what is still in the queue before it, so that a run that fails
     would lose its last pictures. The queue's worker writes one event before it takes the next: once it has taken
     an empty event, those before it are written.
+
+    Raises:
+        OSError: an event could not be written; by the next call, ``flush`` or ``close``, once, also by one of the
+            stock logger's own. What is written behind it is dropped.
     """
 
     def __init__(self, writer: Any):
         self._writer = writer
+        files = writer.all_writers or {}
+        self._files = [_FailingFile(file.event_writer) for file in files.values()]
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._writer, name)
@@ -91,3 +99,56 @@ class _StockSink:
             while events._event_queue.qsize() and events._worker.is_alive():
                 time.sleep(0.001)
         self._writer.flush()
+        self._raise_errors()
+
+    def close(self) -> None:
+        self._writer.close()
+        self._raise_errors()
+
+    def _raise_errors(self) -> None:
+        for file in self._files:
+            file.raise_error()
+
+
+class _FailingFile:
+    """An event file of tensorboardX that keeps its error for the next call.
+
+    The worker dies of an error otherwise, and who writes next waits for ever for a place in its queue.
+    """
+
+    def __init__(self, events: Any):
+        self._file, self._folder = events._ev_writer, events.get_logdir()
+        self._add_event = events.add_event
+        self._error: OSError | None = None
+        self._has_failed = False
+        events._ev_writer = events._worker._record_writer = self
+        events.add_event = self.add_event
+
+    def add_event(self, event: Any) -> None:
+        self.raise_error()
+        self._add_event(event)
+
+    def raise_error(self) -> None:
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+
+    def write_event(self, event: Any) -> None:
+        self._try(self._file.write_event, event)
+
+    def flush(self) -> None:
+        self._try(self._file.flush)
+
+    def close(self) -> None:
+        self._try(self._file.flush)
+        with suppress(OSError):  # what the file could not take, it still holds
+            self._file.close()
+
+    def _try(self, work: Callable[..., Any], *arguments: Any) -> None:
+        if self._has_failed:
+            return
+        try:
+            work(*arguments)
+        except OSError as error:
+            error.filename = error.filename or self._folder
+            self._error, self._has_failed = error, True

@@ -1,7 +1,7 @@
 """The state of the generators that a step may draw from."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -54,3 +54,11 @@ class RngState:
         name, keys, position, has_gauss, cached = self.numpy
         numpy = [name, torch.from_numpy(keys.astype(np.int64)), int(position), int(has_gauss), float(cached)]
         return {"python": self.python, "numpy": numpy, "torch": self.cpu, "cuda": self.cuda}
+
+    @classmethod
+    def from_portable(cls, state: Mapping[str, Any], device: Device) -> "RngState":
+        """Return the state of which ``portable`` was taken; a GPU's part is left out where the device is none."""
+        name, keys, position, has_gauss, cached = state["numpy"]
+        numpy = (name, keys.numpy().astype(np.uint32), position, has_gauss, cached)
+        cuda = state["cuda"] if device.type == "cuda" else None
+        return cls(state["python"], numpy, state["torch"], cuda, device)

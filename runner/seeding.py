@@ -1,6 +1,6 @@
 """Chance as a function: what is drawn follows from a seed, an epoch and an index, and from nothing else."""
 
-import random
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -8,6 +8,8 @@ import torch
 from accelerate.data_loader import get_sampler
 from catalyst.utils.misc import set_global_seed
 from torch.utils.data import DataLoader
+
+from assay.callbacks.rng import RngState
 
 
 def mix(*numbers: int) -> int:
@@ -38,27 +40,14 @@ def seed_order(loader: DataLoader[Any], seed: int, epoch: int) -> None:
 
 
 def rng_state() -> dict[str, Any]:
-    """Return the state of every generator of this process, in types that ``weights_only=True`` loads."""
-    name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)  # type: ignore[misc]
-    return {
-        "python": random.getstate(),
-        "numpy": [
-            name,
-            torch.from_numpy(np.asarray(keys).astype(np.int64)),
-            int(position),
-            int(has_gauss),
-            float(cached),
-        ],
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-    }
+    """Return the state of every generator that this process draws from, in types that ``weights_only=True`` loads."""
+    return RngState.take(_device()).portable()
 
 
-def set_rng_state(state: dict[str, Any]) -> None:
+def set_rng_state(state: Mapping[str, Any]) -> None:
     """Restore what ``rng_state`` returned."""
-    name, keys, position, has_gauss, cached = state["numpy"]
-    random.setstate(state["python"])
-    np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, cached))
-    torch.set_rng_state(state["torch"])
-    if torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all(state["cuda"])
+    RngState.from_portable(state, _device()).restore()
+
+
+def _device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")  # a process has one GPU, the current one

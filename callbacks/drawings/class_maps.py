@@ -5,9 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from .grid import Colour
-from .masks import at_pixels, levels, reading_step, resize_nearest
-from .palette import IGNORED, class_colours
+from .masks import levels, say_nan
+from .palette import IGNORED, NAN, class_colours
 from .pictures import Shape, scale
+from .reading import read_alike, reading_step, resize_nearest
 from .verdict import Verdict, name_of
 
 _RIGHT = 25  # level of the grey of pixels that are right in an error map
@@ -22,8 +23,7 @@ def class_map(
 ) -> Verdict:
     """Show truth and prediction in the colours of the classes, and where they differ.
 
-    Of large maps every n-th pixel is read, for the numbers too, so that no side is longer than 300 and no more than
-    a million logits are compared.
+    A pixel with a logit that is NaN is wrong, and black. Of large maps every n-th pixel is read, see ``read_alike``.
 
     Args:
         picture: [h, w, 3], the image in the size it is shown in.
@@ -33,23 +33,21 @@ def class_map(
         ignore_index: class number of pixels that do not count.
     """
     classes = len(output)
-    step = reading_step(output.shape)
     target = target.reshape(target.shape[-2:])
-    true_step = reading_step((1, *target.shape))
-    truth, counts = _numbers(target[::true_step, ::true_step], classes, ignore_index)
-    prediction = _largest(output[:, ::step, ::step])
+    read, read_target = read_alike(output, target)
+    prediction = _largest(read)
+    step = reading_step(target.shape)
+    shown, _ = _numbers(target[::step, ::step], classes, ignore_index)
     colours, shape = _colours_of(classes), picture.shape[:2]
-    panels = [picture, *(scale(np.take(colours, numbers, axis=0), shape) for numbers in (truth, prediction))]
-    if (
-        max(step, true_step) > 1
-    ):  # compare at the pixels of the output that were read: pixels beside them would count as errors
-        truth, counts = _numbers(at_pixels(target, output.shape[1:], step), classes, ignore_index)
-    else:
-        prediction = resize_nearest(prediction, truth.shape)
+    panels = [picture, *(scale(np.take(colours, numbers, axis=0), shape) for numbers in (shown, prediction))]
+    truth, counts = _numbers(read_target, classes, ignore_index)
+    prediction = resize_nearest(prediction, truth.shape)
     wrong = counts & (truth != prediction)
     panels.append(_error_map(np.take(colours, truth, axis=0), wrong, ~counts, shape))
     lines, occur = _agreement(truth, prediction, wrong, counts, classes)
-    legend = _legend(occur, counts, class_names)
+    is_nan = (prediction == classes + 1) & counts
+    legend = _legend(occur, counts, class_names) + ([("NaN", NAN, 0.0)] if is_nan.any() else [])
+    lines += say_nan(is_nan, counts)
     return Verdict(lines, None, (), panels, legend, "image, truth, prediction, errors in the colour of the truth")
 
 
@@ -86,7 +84,8 @@ def _numbers(target: np.ndarray, classes: int, ignore_index: int | None) -> tupl
 
 
 def _colours_of(classes: int) -> np.ndarray:
-    return np.concatenate([class_colours(classes), np.array([IGNORED], dtype=np.uint8)])
+    """Return the colours of the classes, of a pixel that does not count, and of a NaN, [C + 2, 3]."""
+    return np.concatenate([class_colours(classes), np.array([IGNORED, NAN], dtype=np.uint8)])
 
 
 def _legend(
@@ -99,10 +98,10 @@ def _legend(
 
 
 def _largest(logits: np.ndarray) -> np.ndarray:
-    """Return what ``argmax`` over the first axis does, three times as fast; where one is NaN, 0."""
+    """Return what ``argmax`` over the first axis does, three times as fast; where one is NaN, the classes plus 1."""
     logits = np.ascontiguousarray(logits)
     largest = logits.max(axis=0)
-    index = np.zeros(largest.shape, dtype=np.int32)
+    index = np.full(largest.shape, len(logits) + 1, dtype=np.int32)
     for number in range(len(logits) - 1, -1, -1):
         np.putmask(index, logits[number] == largest, number)
     return index
@@ -125,7 +124,7 @@ def _agreement(
 ) -> tuple[list[str], np.ndarray]:
     """Return the line of accuracy and mIoU, and how often each class occurs as truth or as prediction, [C]."""
     true = np.bincount(truth[counts], minlength=classes)
-    predicted = np.bincount(prediction[counts], minlength=classes)
+    predicted = np.bincount(prediction[counts], minlength=classes)[:classes]
     hits = np.bincount(truth[counts & ~wrong], minlength=classes)
     union = true + predicted - hits
     total = int(true.sum())

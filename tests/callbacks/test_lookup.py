@@ -1,11 +1,19 @@
+import resource
+import time
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 import pytest
+import torch
+from accelerate.state import AcceleratorState
 from catalyst import dl
+from torch import nn
+from torch.utils.data import DataLoader
 
+from assay.callbacks import OptimizerMonitor
 from assay.callbacks.errors import UsageError
 from assay.callbacks.lookup import find_writer
-from assay.runner import MetricsCsv, TensorBoardLogger
+from assay.runner import Engine, MetricsCsv, TensorBoardLogger
 
 
 def runner_with(is_main_process=True, **loggers):
@@ -75,3 +83,75 @@ def test_a_process_that_is_not_the_main_one_drops_what_it_writes(tmp_path):
 def test_a_process_that_is_not_the_main_one_needs_no_logger():
     find_writer(runner_with(is_main_process=False), "train", "Test").scalars({"a": 1.0}, 1)
     assert find_writer(runner_with(is_main_process=False), "train", "Test")._sink is None
+
+
+@contextmanager
+def files_no_larger_than(size):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def write(writer, count):
+    for step in range(count):
+        writer.text("words", "x" * 1000, step)
+
+
+def by_the_next_call(logger, writer):
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        write(writer, 1)
+
+
+def by_the_stock_loggers_own_call(logger, writer):
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        logger.loggers["train"].add_text("words", "x" * 1000, 1)
+
+
+def by_the_end(logger, writer):
+    write(writer, 50)
+    writer.drain()
+
+
+def by_the_close(logger, writer):
+    write(writer, 50)
+    writer.close()
+
+
+@pytest.mark.parametrize("told", [by_the_next_call, by_the_stock_loggers_own_call, by_the_end, by_the_close])
+def test_a_disk_that_takes_no_more_is_an_error_and_no_hang(tmp_path, told):
+    logger = dl.TensorboardLogger(str(tmp_path))
+    writer = find_writer(runner_with(tb=logger), "train", "Test")
+    with files_no_larger_than(20_000):
+        with pytest.raises(OSError, match=rf"File too large: '{tmp_path}/train'"):
+            told(logger, writer)
+        logger.close_log()
+    assert all(file.stat().st_size <= 20_000 for file in (tmp_path / "train").iterdir())
+
+
+class Talks(dl.Callback):
+    def __init__(self):
+        super().__init__(order=0)
+
+    def on_batch_end(self, runner):
+        writer = find_writer(runner, runner.loader_key, "Talks")
+        writer.text("words", "x" * 1000, runner.batch_step)
+
+
+def test_a_stock_run_on_a_full_disk_ends_with_the_error(tmp_path):
+    AcceleratorState._reset_state(True)
+    model = nn.Linear(2, 2)
+    runner = dl.SupervisedRunner(input_key="image", output_key="logits", target_key="target", loss_key="loss")
+    items = [{"image": torch.ones(2), "target": 0}] * 400
+    with files_no_larger_than(20_000), pytest.raises(OSError, match=rf"File too large: '{tmp_path}/train'"):
+        runner.train(
+            engine=Engine("cpu"), model=model, criterion=nn.CrossEntropyLoss(),
+            optimizer=torch.optim.SGD(model.parameters(), lr=0.1), loaders={"train": DataLoader(items, batch_size=4)},
+            callbacks=[Talks(), OptimizerMonitor()], num_epochs=2,
+            loggers={"tensorboard": dl.TensorboardLogger(str(tmp_path))},
+        )  # fmt: skip
+    AcceleratorState._reset_state(True)

@@ -8,7 +8,16 @@ from accelerate.state import AcceleratorState
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from assay.callbacks.unwrapped import detached, held_by, plain_modules, trained_parameters, use_plain_modules
+from assay.callbacks.unwrapped import (
+    detached,
+    held_by,
+    load_weights,
+    plain_modules,
+    trained_parameters,
+    use_plain_modules,
+    weights_of,
+    without_ddp,
+)
 from assay.runner import Engine
 
 
@@ -93,3 +102,28 @@ def test_the_boxes_of_a_detector_are_kept_without_their_graph():
     assert not kept[0]["scores"].requires_grad and not kept[0]["sizes"][0].requires_grad
     assert kept[0]["scores"].data_ptr() == scores.data_ptr()
     assert (kept[0]["sizes"][1], kept[0]["name"]) == (3, "a")
+
+
+def test_ddp_is_taken_off_what_stays_compiled(process_group):
+    net = make_net()
+    compiled = torch.compile(net)
+    over_ddp = torch.compile(DistributedDataParallel(net))
+    engine = Engine("cpu")
+    assert without_ddp(engine, net) is net and without_ddp(engine, DistributedDataParallel(net)) is net
+    assert without_ddp(engine, compiled) is compiled
+    assert without_ddp(engine, DistributedDataParallel(compiled)) is compiled
+    assert without_ddp(engine, over_ddp) is net
+    assert isinstance(over_ddp._orig_mod, DistributedDataParallel)  # and so its gradients are still reduced
+
+
+def test_weights_have_the_names_of_the_eager_model_and_fit_any():
+    net, other = make_net(), make_net()
+    net[2] = torch.compile(net[2])
+    state = weights_of(net)
+    assert list(state) == list(other.state_dict())
+    for model in (other, make_net()):
+        load_weights(model, net.state_dict())  # also of a checkpoint that has the names of a compiled model
+        load_weights(net, weights_of(model))
+        assert torch.equal(model[2].weight, net[2].weight)
+    with pytest.raises(RuntimeError, match="Missing key"):
+        load_weights(net, {})

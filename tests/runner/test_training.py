@@ -12,7 +12,7 @@ import torch
 from catalyst import dl
 from torch import nn
 
-from assay.callbacks import Metrics
+from assay.callbacks import AugmentationPreview, Metrics
 from assay.callbacks.non_finite_guard import NonFiniteGuard
 from assay.callbacks.non_finite_report import NonFiniteError
 from assay.runner import Experiment, Monitor, Progress, UsageError, load_checkpoint
@@ -271,3 +271,32 @@ def test_the_function_can_be_imported_from_the_package():
     from assay.runner import train as exported
 
     assert exported is train
+
+
+@pytest.mark.parametrize("drawn", [True, False])
+def test_the_guard_of_an_experiment_draws_as_its_diagnostics_do(tmp_path, drawn):
+    class Guarded(dl.Callback):
+        def __init__(self):
+            super().__init__(order=10**6)
+
+        def on_experiment_start(self, runner):
+            self.options = runner.callbacks["non_finite"].draw.keywords
+
+    @dataclass(kw_only=True)
+    class Drawn(Toy):
+        def get_callbacks(self):
+            self.guarded = Guarded()
+            known = {"class_names": ["a", "b", "c"], "mean": 0.5, "std": [0.25]}
+            return [self.guarded, *([AugmentationPreview(**known)] if drawn else [])]
+
+        def get_loaders(self):
+            items = [{"image": torch.zeros(1, 2, 2), "target": 0}] * 8
+            return {key: self.make_loader(items) for key in ("train", "valid")}
+
+        def get_model(self):
+            return nn.Sequential(nn.Flatten(), Net())
+
+    toy = Drawn(epochs=1)
+    train(toy, name="toy", run_dir=tmp_path / "run")
+    expected = (["a", "b", "c"], 0.5, [0.25]) if drawn else (None, 0.0, 1.0)
+    assert tuple(toy.guarded.options[name] for name in ("class_names", "mean", "std")) == expected

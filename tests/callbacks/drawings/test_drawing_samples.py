@@ -5,7 +5,7 @@ import pytest
 
 from assay.callbacks.drawings import boxes, class_maps, labels, masks
 from assay.callbacks.drawings.grid import GREEN, GREY, RED, Card, draw_grid
-from assay.callbacks.drawings.palette import FALSE, HIT, IGNORED, MISSED, class_colours
+from assay.callbacks.drawings.palette import FALSE, HIT, IGNORED, MISSED, NAN, class_colours
 from assay.callbacks.drawings.pictures import heat_over, thumbnail, to_rgb
 from assay.callbacks.drawings.samples import draw_samples, format_score
 from assay.callbacks.errors import UsageError
@@ -295,3 +295,49 @@ def test_odd_and_empty_boxes_are_drawn(box, matches_itself):
 )
 def test_a_score_has_four_significant_digits(score, text):
     assert format_score(score) == text
+
+
+def test_pixels_of_a_class_map_that_are_nan_are_wrong_black_and_counted_in_the_caption():
+    target = np.zeros((8, 8), dtype=np.int64)
+    target[7] = 255
+    output = np.stack([np.ones((8, 8)), np.zeros((8, 8))]).astype(np.float32)
+    output[1, :2, :4] = np.nan  # 8 of the 56 pixels that count; one logit is enough
+    output[:, 7] = np.nan
+    picture = np.full((144, 144, 3), 128, dtype=np.uint8)
+    verdict = class_maps.class_map(picture, output, target, None, 255)
+    assert list(verdict.lines) == ["accuracy 0.86, mIoU 0.86", "14% are NaN"]
+    assert [entry[0] for entry in verdict.legend] == ["0", "ignored", "NaN"]
+    truth, prediction, errors = verdict.panels[1:]
+    assert prediction[18, 36].tolist() == list(NAN) and prediction[140, 70].tolist() == list(NAN)
+    assert prediction[18, 110].tolist() == truth[18, 36].tolist() == class_colours(1)[0].tolist()
+    assert errors[18, 36] == pytest.approx(class_colours(1)[0], abs=1) and (errors[60:100] == 25).all()
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (4, 4), (1024, 1024)])
+def test_pixels_of_masks_that_are_nan_are_wrong_black_and_counted_in_the_caption(shape):
+    target = np.zeros((8, 8), dtype=np.uint8)
+    target[:4] = 1
+    target[:, 6:] = 255
+    output = np.where(target[:: 8 // min(8, shape[0]), :: 8 // min(8, shape[0])] == 1, 1.0, -1.0)
+    if shape[0] > 8:
+        target, output = (part.repeat(128, axis=0).repeat(128, axis=1) for part in (target, output))
+    output[:, : shape[1] // 4] = np.nan  # a third of the pixels that count
+    picture = np.full((144, 144, 3), 128, dtype=np.uint8)
+    one = masks.one_mask(picture, output, target, 255)
+    several = masks.several_masks(
+        picture, np.stack([output, -np.ones_like(output)]), np.stack([target] * 2) * 1, None, 255
+    )
+    assert list(one.lines) == ["IoU 0.50", "33% are NaN"]  # 16 hits, 8 missed and 8 false alarms
+    assert several.lines[-1] == "17% are NaN"
+    for verdict in (one, several):
+        assert [entry[0] for entry in verdict.legend][-2:] == ["ignored", "NaN"]
+        assert verdict.panels[1][20, 10].tolist() == verdict.panels[1][120, 10].tolist() == list(NAN)
+    assert (one.panels[1][100, 70:100] == 128).all()
+
+
+@pytest.mark.parametrize(("broken", "lines"), [(1, ["<1% are NaN"]), (2, ["1% are NaN"]), (0, [])])
+def test_a_small_share_of_nan_is_said_and_none_is_not(broken, lines):
+    output = np.ones((10, 20))
+    output.flat[:broken] = np.nan
+    verdict = masks.one_mask(np.zeros((20, 20, 3), dtype=np.uint8), output, np.ones((10, 20)), None)
+    assert list(verdict.lines[1:]) == lines
