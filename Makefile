@@ -12,13 +12,16 @@ NNODES ?= 1
 NODE_RANK ?= 0
 RDZV ?=
 LOGDIR ?= runs
+RUN ?=
+INPUT ?=
+OUTPUT ?=
 
 # Spinning OpenMP threads slow a shared machine down; importing albumentations asks the network for its version.
 export OMP_WAIT_POLICY ?= passive
 export NO_ALBUMENTATIONS_UPDATE ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup list train data tensorboard test lint lock clean
+.PHONY: help setup list train data evaluate predict tensorboard test lint lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,7 +37,8 @@ $(SETUP): setup.cfg requirements.lock
 	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements.lock
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
-	@$(BIN)/python -W ignore -m compileall -qq $(VENV)/lib/python*/site-packages/catalyst  # warns when it is compiled later
+	@# Catalyst's code warns when it is compiled; where Python may not write bytecode, each process would compile all.
+	@$(BIN)/python -W ignore -m compileall -qq -j0 $(VENV)/lib/python*/site-packages || true
 	@touch $@
 
 list: $(SETUP)  ## name the experiments
@@ -54,6 +58,14 @@ endif
 
 data: $(SETUP)  ## make a small data set for an experiment: EXP=inria ARGS="--data-dir DIR"
 	@$(BIN)/assay data $(EXP) $(ARGS)
+
+evaluate: $(SETUP)  ## metrics and pictures of a run again: RUN=runs/digits/... ARGS="--loader valid" PROCS=1
+	@test -n "$(RUN)" || { echo "make evaluate needs RUN=, a run folder"; exit 2; }
+	@$(if $(filter-out 1,$(PROCS) $(NNODES)),$(LAUNCH),$(BIN)/assay) evaluate $(RUN) $(ARGS)
+
+predict: $(SETUP)  ## use a run on images: RUN=runs/digits/... INPUT="a.png folder" OUTPUT=DIR ARGS="--tta flips"
+	@test -n "$(RUN)" -a -n "$(INPUT)" -a -n "$(OUTPUT)" || { echo "make predict needs RUN=, INPUT= and OUTPUT="; exit 2; }
+	@$(BIN)/assay predict $(RUN) --input $(INPUT) --output $(OUTPUT) $(ARGS)
 
 tensorboard: $(SETUP)  ## look at the runs: LOGDIR=runs
 	@$(BIN)/tensorboard --logdir $(LOGDIR) --samples_per_plugin images=200

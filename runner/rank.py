@@ -1,12 +1,15 @@
 """One process among several: it ends with its launcher, notices a lost machine, and lets who knows why speak first."""
 
+import atexit
 import contextlib
 import ctypes
 import os
 import signal
 import socket
+import sys
 import time
 from pathlib import Path
+from typing import NoReturn
 
 import torch.distributed as dist
 from torch.distributed.elastic.multiprocessing.errors import get_error_handler
@@ -81,3 +84,16 @@ def wait_for_turn(error: BaseException) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         time.sleep(_PATIENCE_S)
     get_error_handler().record_exception(error)  # for torchrun's summary
+
+
+def leave(code: int) -> NoReturn:
+    """End this process with an exit code, and without taking Python down.
+
+    A thread of gloo lets go of the last collective's tensors in its own time, and needs Python for it. Where that is
+    being taken down, the thread is ended amid C++, which aborts the process (SIGABRT) though all its work is done.
+    """
+    atexit._run_exitfuncs()
+    with contextlib.suppress(OSError):  # the launcher is gone
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code)

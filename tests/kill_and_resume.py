@@ -1,70 +1,102 @@
-"""Kills a run of digits at random moments, resumes it each time, and compares its end with that of a quiet run.
+"""Kills a small run at random moments, resumes it each time, and compares its end with that of a quiet run.
 
 By hand: python tests/kill_and_resume.py --kills 20 --processes 1 2 --workers 0 2
+
+Ranks are forked from a process that has imported all, so that one is killed and started again within a second or two.
+Where only one rank is killed, ``torchrun`` starts the ranks, and restarts them.
 """
 
 import argparse
 import contextlib
+import hashlib
 import os
 import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
 from functools import partial
+from multiprocessing import get_context, set_start_method
 from pathlib import Path
 
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from assay.runner import load_checkpoint
+from assay.runner.cli import main as assay
 
 EPOCHS = 6
-SMALL = ["--epochs", str(EPOCHS), "--width", "4", "--device", "cpu"]
-ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", "NO_ALBUMENTATIONS_UPDATE": "1"}
+EXPERIMENT = Path(__file__).with_name("small_experiment.py")
+ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", "NO_ALBUMENTATIONS_UPDATE": "1"}
+PRELOADED = ["__main__", "torch._dynamo", "assay.runner.training", "assay.callbacks.best_worst_batches", __name__]
 
 
-def start(folder, *, processes=1, workers=0, resume=False, restarts=0, options=()):
-    command = [sys.executable]
-    if processes > 1:
-        command += ["-m", "torch.distributed.run", "--standalone", f"--max-restarts={restarts}"]
-        command += ["--nproc-per-node", str(processes)]
-    command += ["-m", "assay.runner", "train", "digits"]
-    fields = ["--resume", folder] if resume else ["--run-dir", folder, *SMALL, *options, "--workers", workers]
-    log = open(f"{folder}.log", "a")  # noqa: SIM115 - the process has it
-    with log:
-        return subprocess.Popen([*command, *map(str, fields)], env=ENVIRONMENT, stdout=log, stderr=log)
+class Ranks:
+    """The processes of one run, which end alike or are killed together."""
+
+    def __init__(self, folder, processes=1, workers=0, resume=False, options=()):
+        fields = ["--resume", folder] if resume else ["--run-dir", folder, "--epochs", EPOCHS, "--device", "cpu"]
+        fields += [] if resume else ["--workers", workers, *options]
+        os.environ.update(ENVIRONMENT)
+        context = get_context("forkserver")
+        context.set_forkserver_preload(PRELOADED)
+        arguments = [f"{folder}.log", list(map(str, ["train", EXPERIMENT, *fields]))]
+        self.ranks = [
+            context.Process(target=be_a_rank, args=(of_rank, *arguments)) for of_rank in environments(processes)
+        ]
+        for rank in self.ranks:
+            rank.start()
+
+    @property
+    def ids(self):
+        return [rank.pid for rank in self.ranks]
+
+    def poll(self):
+        """Return the exit code, of several the worst; None while one is at work."""
+        codes = [rank.exitcode for rank in self.ranks]
+        return None if None in codes else max(codes, key=abs)
+
+    def finish(self, folder, timeout_s=600):
+        for rank in self.ranks:
+            rank.join(timeout_s)
+        if self.poll() != 0:
+            self.kill()
+            raise RuntimeError(f"{folder}: exit code {self.poll()}\n{Path(f'{folder}.log').read_text()[-3000:]}")
+
+    def kill(self):
+        """Kill -9 the group of each rank, which its workers belong to."""
+        for process_id in self.ids:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process_id, signal.SIGKILL)
+        for rank in self.ranks:
+            rank.join()
 
 
-def descendants(process_id):
-    """Return the ids of all processes below one."""
-    parents = {}
-    for entry in filter(str.isdigit, os.listdir("/proc")):
-        with contextlib.suppress(OSError), open(f"/proc/{entry}/stat") as stat:
-            parents[int(entry)] = int(stat.read().rpartition(")")[2].split()[1])
-    found = [process_id]
-    for one in found:
-        found += [child for child, parent in parents.items() if parent == one]
-    return found[1:]
+def environments(processes):
+    """Return what ``torchrun`` would tell each rank."""
+    if processes == 1:
+        return [{}]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free.getsockname()[1], "WORLD_SIZE": processes}
+    common["LOCAL_WORLD_SIZE"] = processes
+    ranks = [common | {"RANK": rank, "LOCAL_RANK": rank} for rank in range(processes)]
+    return [{name: str(value) for name, value in of_rank.items()} for of_rank in ranks]
 
 
-def rank_of(process_id):
-    with contextlib.suppress(OSError), open(f"/proc/{process_id}/environ") as environ:
-        for variable in environ.read().split("\0"):
-            if variable.startswith("RANK="):
-                return int(variable.removeprefix("RANK="))
-    return None
-
-
-def kill(process):
-    """Kill -9 a process with all that it started, which torchrun puts into groups of their own."""
-    for one in [process.pid, *descendants(process.pid)]:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(one, signal.SIGKILL)
-    process.wait()
+def be_a_rank(environment, log, arguments):
+    os.setpgid(0, 0)
+    os.environ.update(environment)
+    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    for said in (1, 2):
+        os.dup2(file, said)
+    set_start_method("fork", force=True)  # of its workers, as where the process was not forked itself
+    torch.set_num_threads(1)
+    sys.exit(assay(arguments))
 
 
 def wait_for(condition, process, timeout_s=120):
@@ -72,61 +104,94 @@ def wait_for(condition, process, timeout_s=120):
     deadline = time.monotonic() + timeout_s
     while process.poll() is None and not condition():
         if time.monotonic() > deadline:
-            raise TimeoutError(f"{process.args} did not come so far in {timeout_s} s")
+            raise TimeoutError(f"it did not come so far in {timeout_s} s")
         time.sleep(0.005)
     return process.poll() is None
-
-
-def finish(process, folder):
-    if process.wait(timeout=600) != 0:
-        raise RuntimeError(f"{folder}: exit code {process.returncode}\n{Path(f'{folder}.log').read_text()[-3000:]}")
 
 
 def has_checkpoint(folder):
     return (folder / "checkpoints" / "index.json").exists()
 
 
-def run_straight(folder, **setup):
-    """Return how long the training of a quiet run takes, without the start of its processes."""
-    process = start(folder, **setup)
-    wait_for((folder / ".lock").exists, process)
-    began = time.monotonic()
-    finish(process, folder)
-    return time.monotonic() - began
+def last_epoch(folder):
+    files = sorted((folder / "checkpoints").glob("epoch-????.pt"))
+    return int(files[-1].stem.removeprefix("epoch-")) if files else 0
 
 
-def run_killed(folder, kills, longest_s, chance, **setup):
-    """Run to the end through kills; return the last epoch saved at each, and how often it began anew."""
-    moments, anew = [], 0
-    while len(moments) < kills:
-        resume = has_checkpoint(folder)
-        if not resume and folder.exists():
-            shutil.rmtree(folder)
-            anew += 1
-        process = start(folder, resume=resume, **setup)
-        if not wait_for(partial(holds, process, folder), process):
-            break
-        time.sleep(chance.uniform(0, longest_s))
-        if process.poll() is not None:
-            break
-        kill(process)
-        moments.append(last_epoch(folder))
-    if not has_checkpoint(folder) and folder.exists():
-        shutil.rmtree(folder)
-    finish(start(folder, resume=has_checkpoint(folder), **setup), folder)
-    return moments, anew
-
-
-def holds(process, folder):
-    """Whether the run folder is held by a process or one below it; the file of a killed one stays."""
+def is_held(folder, process_ids):
+    """Whether one of the processes holds the run folder; the file of a killed one stays."""
     with contextlib.suppress(OSError, IndexError):
-        return int((folder / ".lock").read_text().split()[1]) in [process.pid, *descendants(process.pid)]
+        return int((folder / ".lock").read_text().split()[1]) in process_ids
     return False
 
 
-def last_epoch(folder):
-    files = sorted((folder / "checkpoints").glob("epoch-*.pt"))
-    return int(files[-1].stem.removeprefix("epoch-")) if files else 0
+def run_straight(folder, **setup):
+    """Make a quiet run; return how long it took to its first checkpoint, and from one to the next."""
+    ranks = Ranks(folder, **setup)
+    wait_for(lambda: is_held(folder, ranks.ids), ranks)
+    began = time.monotonic()
+    wait_for(lambda: has_checkpoint(folder), ranks)
+    first = time.monotonic() - began
+    ranks.finish(folder)
+    return first, (time.monotonic() - began - first) / (EPOCHS - 1)
+
+
+def start_or_resume(folder, **setup):
+    """Start the ranks; a run without a checkpoint begins anew."""
+    resume = has_checkpoint(folder)
+    if not resume and folder.exists():
+        shutil.rmtree(folder)
+    return Ranks(folder, resume=resume, **setup)
+
+
+def run_killed(folder, kills, seconds, chance, **setup):
+    """Run to the end through at most so many kills; return the last epoch that was saved at each.
+
+    A third of them comes within an epoch after the next checkpoint, the others at any time until then.
+    """
+    first_s, epoch_s = seconds
+    moments = []
+    ranks = start_or_resume(folder, **setup)
+    while len(moments) < kills and wait_for(partial(is_held, folder, ranks.ids), ranks):
+        saved = last_epoch(folder)
+        if later := chance.random() < 1 / 3:
+            wait_for(lambda saved=saved: last_epoch(folder) > saved, ranks)
+        time.sleep(chance.uniform(0, epoch_s if later else first_s))
+        if ranks.poll() is not None:
+            break
+        ranks.kill()
+        moments.append(last_epoch(folder))
+        ranks = start_or_resume(folder, **setup)
+    ranks.finish(folder)
+    return moments
+
+
+def run_restarted(folder, processes, kills=1, workers=0, options=()):
+    """Kill a rank of a run by ``torchrun`` whenever it has saved another epoch, and wait for its end."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", processes]
+    command += ["--max-restarts", kills, "-m", "assay.runner", "train", EXPERIMENT, "--run-dir", folder]
+    command += ["--epochs", EPOCHS, "--device", "cpu", "--workers", workers, *options]
+    with open(f"{folder}.log", "w") as log:
+        torchrun = subprocess.Popen(list(map(str, command)), env=os.environ | ENVIRONMENT, stdout=log, stderr=log)
+    try:
+        for kill in range(kills):
+            wait_for(lambda saved=kill: last_epoch(folder) > saved, torchrun)
+            os.kill(rank_below(torchrun.pid, kill % processes), signal.SIGKILL)
+        code = torchrun.wait(timeout=600)
+    finally:
+        torchrun.kill()
+    if code != 0:
+        raise RuntimeError(f"{folder}: exit code {code}\n{Path(f'{folder}.log').read_text()[-3000:]}")
+
+
+def rank_below(launcher, rank):
+    """Return the id of a rank among the processes that a launcher has started."""
+    for entry in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            parent = int(Path(f"/proc/{entry}/stat").read_text().rpartition(")")[2].split()[1])
+            if parent == launcher and f"RANK={rank}" in Path(f"/proc/{entry}/environ").read_text().split("\0"):
+                return int(entry)
+    raise ProcessLookupError(f"torchrun has no rank {rank}")
 
 
 def differences(straight, killed):
@@ -157,51 +222,67 @@ def csv_of(folder):
 
 def points_of(folder):
     """Return how often each point stands: by tag and step."""
-    events = EventAccumulator(str(folder), size_guidance={"images": 0, "scalars": 0, "tensors": 0}).Reload()
-    tags = events.Tags()
-    found = [(tag, event.step) for tag in tags["scalars"] for event in events.Scalars(tag)]
-    found += [(tag, event.step) for tag in tags["images"] for event in events.Images(tag)]
-    return Counter(found + [(tag, event.step) for tag in tags["tensors"] for event in events.Tensors(tag)])
+    kinds = ("scalars", "images", "tensors", "histograms")
+    events = EventAccumulator(str(folder), size_guidance=dict.fromkeys(kinds, 0)).Reload()
+    of_kind = {kind: getattr(events, kind.capitalize()) for kind in kinds}
+    return Counter(
+        (kind, tag, event.step, value_of(kind, tag, event))
+        for kind in kinds
+        for tag in events.Tags()[kind]
+        for event in of_kind[kind](tag)
+    )
 
 
-def kill_one_rank(folder, processes, **setup):
-    """Kill one rank of an elastic run when it has two checkpoints, and wait for its end."""
-    process = start(folder, processes=processes, restarts=1, **setup)
-    wait_for(lambda: last_epoch(folder) >= 2, process)
-    victims = [one for one in descendants(process.pid) if rank_of(one) == processes - 1]
-    os.kill(victims[0], signal.SIGKILL)
-    finish(process, folder)
+def value_of(kind, tag, event):
+    if kind == "images":
+        return hashlib.sha256(event.encoded_image_string).hexdigest()[:8]
+    return event.value if kind == "scalars" and not tag.startswith(("time/", "memory/")) else None
+
+
+def rows(arguments, folder):
+    """Yield a line of the table for each setup, with whether all was equal."""
+    chance = random.Random(arguments.seed)
+    for processes in arguments.processes:
+        for workers in arguments.workers:
+            for persistent in [True, False] if workers else [False]:
+                options = ["--persistent", str(persistent), *arguments.options.split()]
+                setup = {"processes": processes, "workers": workers, "options": options}
+                name = f"{processes}-{workers}-{persistent}"
+                yield from rows_of(Path(folder, name), arguments, chance, setup, ["no", "yes"][persistent])
+
+
+def rows_of(folder, arguments, chance, setup, persistent):
+    shown = f"{setup['processes']:>9} {setup['workers']:>7} {persistent:>10}"
+    straight = folder / "straight"
+    folder.mkdir()
+    seconds = run_straight(straight, **setup)
+    moments, wrong, runs = [], [], 0
+    while len(moments) < arguments.kills:  # a run that comes to its end before is followed by another
+        runs += 1
+        killed = folder / f"killed-{runs}"
+        moments += run_killed(killed, arguments.kills - len(moments), seconds, chance, **setup)
+        wrong += differences(straight, killed)
+    yield f"{shown} {len(moments):>5} {runs:>4}  {' '.join(map(str, moments))}; {wrong or 'equal'}", not wrong
+    if setup["processes"] > 1 and arguments.restarts:
+        run_restarted(folder / "restarted", kills=arguments.restarts, **setup)
+        wrong = differences(straight, folder / "restarted")
+        yield f"{shown} {arguments.restarts:>5}    1  one rank each, by torchrun; {wrong or 'equal'}", not wrong
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--restarts", type=int, default=1, help="by torchrun, of runs of several processes")
     parser.add_argument("--processes", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--workers", type=int, nargs="+", default=[0, 2])
     parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
-    chance, failed = random.Random(arguments.seed), False
+    parser.add_argument("--options", default="--diagnostics full", help="more fields of the experiment, in quotes")
+    arguments, failed = parser.parse_args(), False
     with tempfile.TemporaryDirectory() as folder:
-        print(f"{'processes':>9} {'workers':>7} {'kills':>5} {'anew':>4}  after epochs; end")
-        for processes in arguments.processes:
-            for workers in arguments.workers:
-                setup = {"processes": processes, "workers": workers}
-                straight, killed, elastic = (
-                    Path(folder, f"{name}-{processes}-{workers}") for name in ("straight", "killed", "elastic")
-                )
-                seconds = run_straight(straight, **setup)
-                moments, anew = run_killed(killed, arguments.kills, 2.5 * seconds / EPOCHS, chance, **setup)
-                wrong = differences(straight, killed)
-                shown = f"{processes:>9} {workers:>7} {len(moments):>5} {anew:>4}"
-                print(f"{shown}  {' '.join(map(str, moments))}; {wrong or 'equal'}", flush=True)
-                failed |= bool(wrong)
-                if processes > 1:
-                    kill_one_rank(elastic, **setup)
-                    wrong = differences(straight, elastic)
-                    print(
-                        f"{processes:>9} {workers:>7}     1       one rank, restarted; {wrong or 'equal'}", flush=True
-                    )
-                    failed |= bool(wrong)
+        print("processes workers persistent kills runs  epochs saved at each kill; end", flush=True)
+        for line, good in rows(arguments, folder):
+            print(line, flush=True)
+            failed |= not good
     return int(failed)
 
 

@@ -24,7 +24,7 @@ class RankPool:
             connection.send((function, arguments))
         answers = []
         for connection in self.connections:
-            assert connection.poll(60), "a rank does not answer"
+            assert connection.poll(180), "a rank does not answer"
             answers.append(connection.recv())
         for answer in answers:
             if isinstance(answer, Exception):

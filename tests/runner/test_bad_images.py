@@ -3,7 +3,6 @@
 import pytest
 import torch
 from catalyst import dl
-from rank_processes import RankProcesses
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -12,13 +11,6 @@ from assay.runner.bad_images import BadImages, StandIn, WithoutBadImages, collat
 from assay.runner.data import Augmented, Items
 from assay.runner.images import BadImageError
 from assay.runner.loggers import read_metrics
-
-
-@pytest.fixture(scope="module")
-def processes(tmp_path_factory):
-    processes = RankProcesses(tmp_path_factory.mktemp("ranks"))
-    yield processes
-    processes.stop()
 
 
 class Values:
