@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from .optimizer_monitor import OptimizerMonitor
     from .pr_curves import PRCurves
     from .prediction_distribution import PredictionDistribution
+    from .recall_at_k import RecallAtK
     from .task_diagnostics import classification_diagnostics, detection_diagnostics, segmentation_diagnostics
     from .time_monitor import TimeMonitor
 
@@ -52,6 +53,7 @@ _HOMES = {
     "OptimizerMonitor": "optimizer_monitor",
     "PRCurves": "pr_curves",
     "PredictionDistribution": "prediction_distribution",
+    "RecallAtK": "recall_at_k",
     "TimeMonitor": "time_monitor",
     "classification_diagnostics": "task_diagnostics",
     "detection_diagnostics": "task_diagnostics",
@@ -78,6 +80,7 @@ __all__ = [
     "OptimizerMonitor",
     "PRCurves",
     "PredictionDistribution",
+    "RecallAtK",
     "TimeMonitor",
     "UsageError",
     "classification_diagnostics",

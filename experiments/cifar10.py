@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import albumentations as A
+import cv2
 import numpy as np
 import torchvision
 from torch import Tensor, nn
@@ -21,6 +22,7 @@ from torch.utils.data import DataLoader
 
 from assay.callbacks import UsageError, classification_diagnostics
 from assay.runner import Augmented, Experiment
+from assay.runner.prediction import ClassPrediction, Prediction
 
 ARCHIVE, FOLDER = "cifar-10-python.tar.gz", "cifar-10-batches-py"
 TRAIN_FILES = [f"data_batch_{number}" for number in range(1, 6)]
@@ -65,6 +67,10 @@ class Cifar10(Experiment):
 
     def get_callbacks(self) -> list[Any]:
         return classification_diagnostics(self.diagnostics, class_names=CLASS_NAMES, mean=MEAN, std=STD)
+
+    def get_prediction(self) -> Prediction:
+        transform = to_tensor([A.Resize(32, 32, interpolation=cv2.INTER_AREA)])
+        return ClassPrediction(class_names=CLASS_NAMES, transform=transform)
 
 
 class Cifar10Net(nn.Module):

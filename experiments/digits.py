@@ -5,16 +5,19 @@ fifth image is held out for validation.
 """
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import albumentations as A
+import cv2
 import numpy as np
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from assay.callbacks import classification_diagnostics
-from assay.runner import Augmented, Experiment
+from assay.runner import Augmented, Experiment, read_image
+from assay.runner.prediction import ClassPrediction, Prediction
 
 CLASS_NAMES = [str(digit) for digit in range(10)]
 MEAN, STD = 0.305, 0.376
@@ -47,6 +50,11 @@ class Digits(Experiment):
 
     def get_callbacks(self) -> list[Any]:
         return classification_diagnostics(self.diagnostics, class_names=CLASS_NAMES, mean=MEAN, std=STD)
+
+    def get_prediction(self) -> Prediction:
+        """Take pictures of one white digit on black, in any size."""
+        transform = to_tensor([A.Resize(8, 8, interpolation=cv2.INTER_AREA)])
+        return ClassPrediction(class_names=CLASS_NAMES, transform=transform, read=partial(read_image, grey=True))
 
 
 class DigitNet(nn.Module):

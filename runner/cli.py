@@ -1,4 +1,4 @@
-"""The command line: ``assay list``, ``assay data`` and ``assay train``."""
+"""The command line: ``assay list``, ``data``, ``train``, ``evaluate`` and ``predict``."""
 
 import argparse
 import os
@@ -14,6 +14,7 @@ from assay.callbacks.errors import UsageError, listing, unknown_name
 
 from .catalog import experiment_names, find_experiment
 from .exit_codes import FAILED, INTERRUPTED, USAGE, StoppedError
+from .use_commands import USE_COMMANDS, add_use_commands, run_use_command
 
 _DESCRIPTION = "Trains vision models, and shows in TensorBoard what they do."
 _EPILOG = "assay train EXP --help lists the fields of an experiment."
@@ -72,6 +73,7 @@ def _dispatch(arguments: list[str]) -> int:
     train = commands.add_parser("train", help="train an experiment", usage=_TRAIN_USAGE, epilog=_EPILOG)
     train.add_argument("experiment", metavar="EXP", help="a name that `assay list` shows, or a path to a file of yours")
     train.add_argument("arguments", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    add_use_commands(commands)
     first, second = [*arguments, "", ""][:2]
     if first == "train" and second not in ("-h", "--help") and (not second or second.startswith("-")):
         raise UsageError("train needs an experiment first: assay train EXP; `assay list` names them.")
@@ -79,10 +81,21 @@ def _dispatch(arguments: list[str]) -> int:
         raise UsageError(f"a command is missing: {listing(commands.choices)}; `assay --help` explains them.")
     if not first.startswith("-") and first not in commands.choices:
         raise unknown_name("command", first, commands.choices)
+    if first in USE_COMMANDS:
+        arguments = [_with_dashes(argument) for argument in arguments]
     parsed = parser.parse_args(arguments)
+    if parsed.command in USE_COMMANDS:
+        lines, exit_code = run_use_command(parsed)
+        print(*lines, sep="\n", end="\n" if lines else "")
+        return exit_code
     if parsed.command == "data":
         return _make_data(parsed.experiment, parsed.data_dir)
     return _train(parsed.experiment, parsed.arguments) if parsed.command == "train" else _list()
+
+
+def _with_dashes(argument: str) -> str:
+    flag, equals, value = argument.partition("=")
+    return f"{flag.replace('_', '-')}{equals}{value}" if argument.startswith("--") else argument
 
 
 def _list() -> int:

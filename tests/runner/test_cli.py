@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from assay.runner.checkpoints import load_checkpoint
+from assay.runner.checkpoint_files import load_checkpoint
 from assay.runner.cli import main
 from assay.runner.loggers import read_metrics
 
@@ -80,6 +80,7 @@ class Mine(Experiment):
         return {callbacks}
 '''
 
+COMMANDS = "'data', 'evaluate', 'list', 'predict', 'train'."
 DEFAULTS = {
     "count": 20,
     "item": '{"image": image, "target": target, "sample_id": sample_id}',
@@ -161,8 +162,8 @@ def console_script():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "a command is missing: 'data', 'list', 'train'; `assay --help` explains them."),
-        (["trian", "digits"], "unknown command 'trian'; did you mean 'train'? There is: 'data', 'list', 'train'."),
+        ([], "a command is missing: 'data', 'evaluate', 'list', 'predict', 'train'; `assay --help` explains them."),
+        (["trian", "digits"], "unknown command 'trian'; did you mean 'train'? There is: " + COMMANDS),
         (["list", "digits"], "unrecognized arguments: digits"),
         (["train"], "train needs an experiment first: assay train EXP; `assay list` names them."),
         (["train", "--epochs", "3"], "train needs an experiment first: assay train EXP; `assay list` names them."),
@@ -576,12 +577,14 @@ def old_run(assay, mine):
         (
             ["--batch-size", "4"],
             "--batch-size cannot change when a run goes on: it was 8, got 4. "
-            "These can: --epochs, --device, --workers, --threads, --data-dir, --on-save-error.",
+            "These can: --epochs, --device, --workers, --threads, --data-dir, --on-save-error, --save-every-steps, "
+            "--save-every-minutes.",
         ),
         (
             ["--monitor", "train/loss:min"],
             "--monitor cannot change when a run goes on: it was ['valid/loss:min'], got ['train/loss:min']. "
-            "These can: --epochs, --device, --workers, --threads, --data-dir, --on-save-error.",
+            "These can: --epochs, --device, --workers, --threads, --data-dir, --on-save-error, --save-every-steps, "
+            "--save-every-minutes.",
         ),
         (["--epochs", "1"], "--epochs of a resumed run must be at least 2, got 1."),
         (["--epochs", "0"], "--epochs of a resumed run must be at least 2, got 0."),

@@ -7,7 +7,7 @@ from torch import nn
 
 from assay.callbacks import UsageError
 from assay.runner import DictRunner, load_checkpoint
-from assay.runner.checkpoints import validated_weights
+from assay.runner.checkpoint_files import validated_weights
 from assay.runner.ema import MovingAverage
 
 

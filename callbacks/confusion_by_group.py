@@ -1,0 +1,113 @@
+"""What is taken for what in each part of the data: confusion matrices by group, every epoch."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from catalyst import dl
+from torch import Tensor
+
+from .class_counts import ClassCounts
+from .drawings.confusion_by_group import draw_confusion_by_group
+from .errors import UsageError
+from .keys import OUTPUT_KEY, TARGET_KEY, pick
+from .measures.confusion_by_group import ConfusionByGroup as Counts
+from .metrics import decide
+from .writer import Writer
+
+
+class ConfusionByGroup(ClassCounts):
+    """Shows every epoch, for each loader, how often classes were predicted as each class in each group of samples.
+
+    A group is what a number in the batch says: the camera, the city, the quality. Loaders for inference are left out.
+    All samples of the epoch count, over all ranks; of masks, all pixels.
+
+    ================================ ===== =================================================================
+    tag, in the loader's folder      kind  step and content
+    ================================ ===== =================================================================
+    ``confusion_matrix/GROUP_KEY``   image epoch; [H, W, 3] uint8 RGB: a row a group and true class, a column
+                                           a predicted class, with count and share of the row
+    ================================ ===== =================================================================
+
+    Args:
+        group_key: of the batch; the number of each sample's group, [N].
+        group_names: one a group.
+        num_classes: C; ``class_names`` may stand in for it.
+        class_names: one a class; without, they are shown by number.
+        ignore_index: target value that is left out.
+        output_key: of the batch; logits [N, C, ...], the largest wins.
+        target_key: of the batch; class numbers [N, ...].
+
+    Raises:
+        UsageError: as ``ClassCounts``; there is no group; at the end of a loader, when a sample was in no group.
+    """
+
+    def __init__(
+        self,
+        group_key: str,
+        group_names: Sequence[str],
+        *,
+        num_classes: int | None = None,
+        class_names: Sequence[str] | None = None,
+        ignore_index: int | None = None,
+        output_key: str = OUTPUT_KEY,
+        target_key: str = TARGET_KEY,
+    ):
+        super().__init__(
+            num_classes=num_classes,
+            class_names=class_names,
+            ignore_index=ignore_index,
+            output_key=output_key,
+            target_key=target_key,
+        )
+        if not group_names:
+            raise UsageError("group_names must name at least one group, got none.")
+        self.group_key = group_key
+        self.group_names = [str(name) for name in group_names]
+        self.groups_: Tensor | None = None
+
+    @property
+    def choice(self) -> tuple[Any, ...]:
+        """What decides the counts."""
+        return (*super().choice, self.group_key, len(self.group_names))
+
+    def make_measure(self, device: torch.device) -> Counts:
+        """Return a measure whose state holds ``counts``, [G, C, C], ``outside`` and ``ungrouped``."""
+        return Counts(len(self.group_names), self.num_classes, self.ignore_index, device)
+
+    def observe(self, runner: dl.IRunner) -> None:
+        if self.measure_ is not None:
+            self.groups_ = pick(runner.batch, self.group_key, type(self).__name__)
+        super().observe(runner)
+        self.groups_ = None
+
+    def count(self, output: Tensor, target: Tensor) -> None:
+        """Hand one batch to the measure."""
+        if self.groups_ is None or self.groups_.shape != target.shape[:1]:
+            got = None if self.groups_ is None else tuple(self.groups_.shape)
+            raise UsageError(
+                f"{type(self).__name__} needs one number a sample in {self.group_key!r}, [{len(target)}], got {got}."
+            )
+        self.measure_.update(decide(output, self.task), target, self.groups_)
+
+    def check(self, runner: dl.IRunner, writer: Writer, state: Mapping[str, Tensor]) -> None:
+        """Raise where a target was no class or a sample in no group, over all ranks."""
+        super().check(runner, writer, state)
+        if ungrouped := int(state["ungrouped"]):
+            raise UsageError(
+                f"{type(self).__name__} needs numbers from 0 to {len(self.group_names) - 1} in {self.group_key!r}, got "
+                f"{ungrouped} others."
+            )
+
+    def write(self, runner: dl.IRunner, writer: Writer, counts: Tensor) -> None:
+        head = f"{runner.loader_key} confusion matrix by {self.group_key}, epoch {runner.epoch_step}"
+        names = (self.class_names, self.group_names, self.group_key)
+        draw = partial(draw_confusion_by_group, counts.numpy(), *names, [head, self._shares(counts)])
+        writer.image(f"confusion_matrix/{self.group_key}", draw, runner.epoch_step)
+
+    def _shares(self, counts: Tensor) -> str:
+        """Return the share of right samples of each group that has any."""
+        right, total = counts.diagonal(dim1=1, dim2=2).sum(dim=1).tolist(), counts.sum(dim=(1, 2)).tolist()
+        found = zip(self.group_names, right, total, strict=True)
+        return "right: " + ", ".join(f"{name} {hits / count:.0%}" for name, hits, count in found if count)

@@ -1,0 +1,53 @@
+"""How often each true class was predicted as each class, counted apart for groups of samples."""
+
+import torch
+from torch import Tensor
+
+
+class ConfusionByGroup:
+    """Counts of pairs of true and predicted class over a loader, a matrix for each group.
+
+    The state lives on the device, in int64, and is valid before the first update. ``counts`` is [G, C, C]: by group,
+    true class and predicted class. ``outside`` is the number of targets that were no class, ``ungrouped`` that of
+    samples that were in no group; both are left out.
+
+    Args:
+        groups: G, number of groups.
+        classes: C, number of classes.
+        ignore_index: target value that is left out; None: nothing is.
+        device: where the tensors are.
+    """
+
+    reductions = {"counts": "sum", "outside": "sum", "ungrouped": "sum"}
+
+    def __init__(self, groups: int, classes: int, ignore_index: int | None = None, device: torch.device | str = "cpu"):
+        self.ignore_index = ignore_index
+        self.state = {
+            "counts": torch.zeros((groups, classes, classes), dtype=torch.int64, device=device),
+            "outside": torch.zeros((), dtype=torch.int64, device=device),
+            "ungrouped": torch.zeros((), dtype=torch.int64, device=device),
+        }
+
+    @torch.no_grad()
+    def update(self, decided: Tensor, target: Tensor, group: Tensor) -> None:
+        """Add one batch.
+
+        Args:
+            decided: int64, class numbers from 0 to C - 1, [N, ...].
+            target: the same, of any type; its shape may differ by axes of length 1.
+            group: numbers from 0 to G - 1, [N], of any integer type.
+        """
+        groups, classes = self.state["counts"].shape[:2]
+        target = target.to(torch.int64).reshape(decided.shape)
+        group = group.to(torch.int64).reshape(-1, *[1] * (decided.ndim - 1)).expand(decided.shape)
+        wanted = torch.ones_like(target, dtype=torch.bool)
+        if self.ignore_index is not None:
+            wanted = target != self.ignore_index
+        is_class, in_group = (target >= 0) & (target < classes), (group >= 0) & (group < groups)
+        self.state["outside"] += (wanted & ~is_class).sum()
+        self.state["ungrouped"] += (wanted & is_class & ~in_group).sum()
+        inside = wanted & is_class & in_group
+        cell = (group * classes + target) * classes + decided
+        # What is left out is counted as nothing, in the first cell: an index by mask would make the step wait.
+        places, ones = torch.where(inside, cell, 0).reshape(-1), inside.to(torch.int64).reshape(-1)
+        self.state["counts"].view(-1).scatter_add_(0, places, ones)

@@ -1,0 +1,56 @@
+"""Intersection and union of binary masks, of their area and of their border, by image, without reading the device."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+class RegionCounts:
+    """Pixels in the intersection and in the union of truth and prediction, by image, summed up over windows.
+
+    The state lives on the device, in int64: ``area`` and ``border``, each [I, 2], intersection and union. ``border``
+    counts those pixels of a mask alone that have a pixel outside of it at most ``reach`` rows and columns away: the
+    boundary IoU of B. Cheng et al., "Boundary IoU: Improving Object-Centric Image Segmentation Evaluation", 2021,
+    section 4. It is counted window by window, and what lies outside of a window, or does not count, is taken for
+    inside of both masks: a pixel less than ``reach`` from such a place may be missed as part of a border. (The paper
+    takes what is outside of an image for outside of both masks.)
+
+    Args:
+        images: I, number of images.
+        reach: pixels, at least 1.
+        device: where the tensors are.
+    """
+
+    reductions = {"area": "sum", "border": "sum"}
+
+    def __init__(self, images: int, reach: int, device: torch.device | str = "cpu"):
+        self.reach = reach
+        self.state = {name: torch.zeros((images, 2), dtype=torch.int64, device=device) for name in self.reductions}
+
+    @torch.no_grad()
+    def update(self, logits: Tensor, target: Tensor, image: Tensor) -> None:
+        """Add a batch of windows.
+
+        Args:
+            logits: [N, 1, H, W]; positive means yes.
+            target: [N, H, W]; 0, 1, and anything else for pixels that do not count.
+            image: [N], int64, which image a window is of, from 0 to I - 1.
+        """
+        target = target.reshape(logits.shape)
+        counted = target <= 1
+        masks = [(logits > 0) & counted, (target == 1) & counted]
+        borders = [mask & (spread((counted & ~mask).float(), self.reach) > 0) for mask in masks]
+        for name, (found, true) in {"area": masks, "border": borders}.items():
+            counts = torch.stack([(found & true).sum(dim=(1, 2, 3)), (found | true).sum(dim=(1, 2, 3))], dim=1)
+            self.state[name].index_add_(0, image, counts)
+
+
+def iou(counts: Tensor) -> Tensor:
+    """Return intersection over union of counts [..., 2], in float64; NaN where the union is empty."""
+    return counts[..., 0].double() / counts[..., 1]
+
+
+def spread(mask: Tensor, reach: int) -> Tensor:
+    """Return the largest value of [N, 1, H, W] within a square of ``reach`` pixels to all sides of each pixel."""
+    side = 2 * reach + 1
+    return F.max_pool2d(F.max_pool2d(mask, (side, 1), 1, (reach, 0)), (1, side), 1, (0, reach))

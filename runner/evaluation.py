@@ -1,0 +1,180 @@
+"""From a run to its metrics and pictures, once more: ``assay evaluate``."""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from catalyst import dl
+
+from assay.callbacks.errors import unknown_name
+from assay.callbacks.gradient_stats import GradientStats
+from assay.callbacks.hparams import HParams
+from assay.callbacks.non_finite_guard import NonFiniteGuard
+from assay.callbacks.optimizer_monitor import OptimizerMonitor
+from assay.callbacks.unwrapped import by_name
+
+from .bad_images import BadImages
+from .checkpoint_files import load_checkpoint, validated_weights
+from .dict_runner import DictRunner
+from .experiment import Experiment
+from .loggers import MetricsCsv, TensorBoardLogger
+from .model_options import prepare_model
+from .progress import Progress
+from .reopening import checkpoint_path, reopen
+from .resuming import decided_by_main_rank
+from .seeding import seed_everything
+from .training import get_loaders, prepare_machine
+
+_OF_TRAINING = (GradientStats, HParams, NonFiniteGuard, OptimizerMonitor)
+
+
+class Evaluated(NamedTuple):
+    """What ``evaluate`` returns: where metrics and pictures are, the epoch of the weights, the metrics by name."""
+
+    folder: Path
+    epoch: int
+    metrics: dict[str, float]
+
+
+def evaluate(
+    run: str | os.PathLike[str],
+    *,
+    loader: str = "valid",
+    checkpoint: str = "best",
+    data_dir: str | None = None,
+    device: str | None = None,
+) -> "Evaluated":
+    """Compute every metric of a loader with the weights of a checkpoint, and draw every picture.
+
+    They are those of the checkpoint's epoch in the run, which also is the step in TensorBoard. A train loader gives its
+    samples as in training, augmented, and the weights stay as they are.
+
+    Args:
+        run: the run folder.
+        loader: which loader of the experiment.
+        checkpoint: ``best``, ``last``, or a file.
+        data_dir: where the data is by now; None: where it was.
+        device: where to compute; None: as in the run, or on the CPU where there is no GPU.
+
+    Returns:
+        The metrics, and the folder ``RUN/evaluate/LOADER-CHECKPOINT``, which holds ``metrics.csv`` and ``tensorboard/``
+        of this time alone.
+
+    Raises:
+        UsageError: it is no run folder, the loader or the checkpoint does not exist, or does not fit.
+    """
+    run = Path(run)
+    experiment = _adapted(run, data_dir, device)
+    path = checkpoint_path(run, checkpoint)
+    engine = prepare_machine(experiment)
+    loaders = get_loaders(experiment, engine)
+    if loader not in loaders:
+        raise unknown_name("loader", loader, loaders)
+    state = load_checkpoint(path)
+    seed_everything(experiment.seed)
+    runner = _Evaluation(experiment, max(1, state["epoch"]), validated_weights(state))
+    folder = run / "evaluate" / f"{loader}-{Path(checkpoint).stem}"
+    temporary = decided_by_main_rank(lambda: _temporary(folder))
+    try:
+        runner.train(
+            engine=engine,
+            loaders={loader: loaders[loader]},
+            model=prepare_model(
+                experiment.get_model(),
+                engine.device,
+                int(engine.num_processes),
+                channels_last=experiment.channels_last,
+                sync_batchnorm=experiment.sync_batchnorm,
+                compile_model=experiment.compile,
+            ),
+            criterion=experiment.get_criterion(),
+            callbacks=_callbacks(experiment, temporary),
+            loggers={
+                "tensorboard": TensorBoardLogger(temporary / "tensorboard", log_every_steps=0),
+                "csv": MetricsCsv(temporary / "metrics.csv"),
+            },
+            seed=experiment.seed,
+            num_epochs=runner.epoch,
+        )
+        if engine.is_main_process:
+            _replace(folder, temporary)
+    finally:
+        if engine.is_main_process:
+            shutil.rmtree(temporary, ignore_errors=True)
+    return Evaluated(folder, runner.epoch, runner.history[runner.epoch][loader])
+
+
+class _Evaluation(DictRunner):
+    """Runs one epoch, in evaluation mode whatever the loader's name.
+
+    Args:
+        experiment: what the run is of.
+        epoch: the one that chance is drawn for.
+        weights: of the model.
+    """
+
+    def __init__(self, experiment: Experiment, epoch: int, weights: dict[str, Any]):
+        super().__init__(input_key=experiment.input_key, losses=experiment.get_losses())
+        self.epoch = epoch
+        self.weights = weights
+
+    def on_experiment_start(self, runner: dl.IRunner) -> None:
+        super().on_experiment_start(runner)
+        self.load_model_state(self.weights)
+        self.epoch_step = self.epoch - 1
+
+    def on_loader_start(self, runner: dl.IRunner) -> None:
+        super().on_loader_start(runner)
+        if self.is_train_loader:
+            self.is_train_loader, self.is_valid_loader = False, True
+            for model in by_name(self.model).values():
+                model.eval()
+
+    def _shard(self, loader: Any, *, trains: bool) -> Any:
+        return super()._shard(loader, trains=False)
+
+
+class _Bar(Progress):
+    """The bar alone: the metrics are printed in full afterwards."""
+
+    def on_epoch_end(self, runner: dl.IRunner) -> None:
+        """Print nothing."""
+
+
+def _adapted(run: Path, data_dir: str | None, device: str | None) -> Experiment:
+    """Return the experiment, for the machine that this is."""
+    experiment = reopen(run, data_dir=data_dir, device=device)
+    if not torch.cuda.is_available() and device is None:
+        experiment.device = "auto"
+    if not torch.cuda.is_available() and experiment.precision == "fp16":
+        experiment.precision = "fp32"
+    return experiment
+
+
+def _callbacks(experiment: Experiment, folder: Path) -> dict[str, dl.Callback]:
+    given = [callback for callback in experiment.get_callbacks() if not isinstance(callback, _OF_TRAINING)]
+    callbacks: dict[str, dl.Callback] = {str(i): callback for i, callback in enumerate(given)}
+    if experiment.on_bad_image == "skip":
+        callbacks["bad_images"] = BadImages(folder / "bad_images.txt")
+    callbacks["progress"] = _Bar()
+    return callbacks
+
+
+def _temporary(folder: Path) -> Path:
+    folder.parent.mkdir(exist_ok=True)
+    return Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+
+
+def _replace(folder: Path, temporary: Path) -> None:
+    """Put a folder in the place of another, which is gone then."""
+    temporary.chmod(0o755)
+    if folder.exists():
+        old = temporary.with_name(f"{temporary.name}.old")
+        folder.rename(old)
+        temporary.rename(folder)
+        shutil.rmtree(old)
+    else:
+        temporary.rename(folder)

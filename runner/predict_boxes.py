@@ -1,0 +1,110 @@
+"""A table of boxes, and the images with the boxes drawn."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from assay.callbacks.drawings.predicted_boxes import predicted_boxes
+from assay.callbacks.drawings.verdict import name_of
+from assay.callbacks.errors import UsageError
+
+from .box_fusion import fuse_boxes
+from .images import read_image
+from .predict_batches import Ready, read_batches
+from .predict_inputs import Input
+from .predict_model import Models
+from .predict_outcome import Outcome
+from .prediction import BoxPrediction
+from .whole_files import replacing, save_whole
+
+TABLE, DRAWN = "predictions.csv", "drawn"
+_HEADER = ("image", "class", "score", "left", "top", "right", "bottom")
+_LONGEST_SIDE = (800, 1600)  # of a drawn picture: smaller ones are enlarged, so that texts have room
+
+Boxes = dict[str, np.ndarray]
+
+
+def predict_boxes(
+    models: Models,
+    prediction: BoxPrediction,
+    inputs: list[Input],
+    output: Path,
+    *,
+    batch_size: int,
+    outcome: Outcome,
+) -> None:
+    """Write ``predictions.csv``, a row a box in pixels of the image, the highest scores first; and ``drawn/NAME.jpg``.
+
+    Args:
+        models: what predicts.
+        prediction: how.
+        inputs: the images.
+        output: the folder.
+        batch_size: images at a time.
+        outcome: is told of each image.
+    """
+    with replacing(output / TABLE) as temporary, open(temporary, "w", newline="") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(_HEADER)
+        batches = read_batches(inputs, read_image, prediction.transform, batch_size=batch_size, outcome=outcome)
+        for batch, images in batches:
+            for ready, found in zip(batch, _by_image(models.outputs(images), models, images.shape), strict=True):
+                boxes = _final(found, ready, prediction)
+                table.writerows(_rows(ready.input.name, boxes, prediction.class_names))
+                _draw(ready, boxes, prediction.class_names, output)
+                outcome.add()
+
+
+def _by_image(outputs: list[list[Any]], models: Models, shape: Sequence[int]) -> list[list[Boxes]]:
+    """Return, of each image, what each model found in each view."""
+    found: list[list[Boxes]] = [[] for _ in range(shape[0])]
+    for parts in outputs:
+        views = [_checked(of_view) for part in parts for of_view in part]
+        for of_image, turned_back in zip(found, models.views.boxes(views, shape[2], shape[3]), strict=True):
+            of_image += [{name: of_view[name].float().cpu().numpy() for name in _NEEDED} for of_view in turned_back]
+    return found
+
+
+_NEEDED = ("boxes", "scores", "labels")
+
+
+def _checked(found: Any) -> Mapping[str, Any]:
+    if not isinstance(found, Mapping) or not all(name in found for name in _NEEDED):
+        kind = f"a dict of {', '.join(map(str, found))}" if isinstance(found, Mapping) else f"a {type(found).__name__}"
+        raise UsageError(f"a detector's output must be a list of dicts of boxes, scores and labels, got {kind}.")
+    return found
+
+
+def _final(found: Sequence[Boxes], ready: Ready, prediction: BoxPrediction) -> Boxes:
+    """Return the boxes of an image that count, in its own pixels, the highest scores first."""
+    boxes = fuse_boxes(found) if len(found) > 1 else found[0]
+    order = np.argsort(-boxes["scores"], kind="stable")
+    order = order[boxes["scores"][order] >= prediction.min_score][: prediction.max_boxes]
+    (height, width), (h, w) = ready.picture.shape[:2], ready.image.shape[-2:]
+    zoom = np.array([width / w, height / h] * 2)
+    sides = (boxes["boxes"].reshape(-1, 4)[order] * zoom).clip(0, [width, height, width, height])
+    return {"boxes": sides, "scores": boxes["scores"][order], "labels": boxes["labels"][order].astype(np.int64)}
+
+
+def _rows(name: str, boxes: Boxes, class_names: Sequence[str]) -> list[list[str]]:
+    return [
+        [name, name_of(int(label), class_names), f"{score:.6f}", *(f"{side:.2f}" for side in box)]
+        for box, score, label in zip(boxes["boxes"], boxes["scores"], boxes["labels"], strict=True)
+    ]
+
+
+def _draw(ready: Ready, boxes: Boxes, class_names: Sequence[str], output: Path) -> None:
+    height, width = ready.picture.shape[:2]
+    least, most = (side / max(height, width) for side in _LONGEST_SIDE)
+    zoom = min(max(1.0, least), most)
+    size = max(1, round(width * zoom)), max(1, round(height * zoom))
+    scaled = cv2.resize(ready.picture, size, interpolation=cv2.INTER_AREA if zoom < 1 else cv2.INTER_LINEAR)
+    drawn = predicted_boxes(scaled, (height, width), boxes, class_names)
+    path = output / DRAWN / f"{ready.input.stem}.jpg"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    encoded = cv2.imencode(".jpg", cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))[1].tobytes()
+    save_whole(path, lambda file: file.write(encoded))

@@ -1,0 +1,64 @@
+"""A table of classes with their probabilities."""
+
+import csv
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from .predict_batches import read_batches
+from .predict_inputs import Input
+from .predict_model import Models
+from .predict_outcome import Outcome
+from .prediction import ClassPrediction
+from .whole_files import replacing
+
+TABLE = "predictions.csv"
+
+
+def predict_classes(
+    models: Models,
+    prediction: ClassPrediction,
+    inputs: list[Input],
+    output: Path,
+    *,
+    batch_size: int,
+    outcome: Outcome,
+) -> None:
+    """Write ``predictions.csv``: image, prediction, and the probability of each class, a row an image, in order.
+
+    Of several labels, and of a single yes or no, the prediction is all that are at least as likely as not, with
+    semicolons in between.
+
+    Args:
+        models: what predicts.
+        prediction: how.
+        inputs: the images.
+        output: the folder.
+        batch_size: images at a time.
+        outcome: is told of each image.
+    """
+    header = ["image", "prediction", *(f"probability/{name}" for name in prediction.class_names)]
+    with replacing(output / TABLE) as temporary, open(temporary, "w", newline="") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(header)
+        batches = read_batches(inputs, prediction.read, prediction.transform, batch_size=batch_size, outcome=outcome)
+        for batch, images in batches:
+            rows = _probabilities(models, prediction, images).tolist()
+            for ready, row in zip(batch, rows, strict=True):
+                table.writerow([ready.input.name, _decided(row, prediction), *(f"{value:.6f}" for value in row)])
+            outcome.add(len(batch))
+
+
+def _probabilities(models: Models, prediction: ClassPrediction, images: Tensor) -> Tensor:
+    """Return probabilities [N, C], the mean over views and models."""
+    outputs = models.outputs(images)
+    of_models = [torch.cat([prediction.probabilities(part) for part in parts]) for parts in outputs]
+    return torch.stack([models.views.mean_of_labels(values) for values in of_models]).mean(dim=0)
+
+
+def _decided(probabilities: list[float], prediction: ClassPrediction) -> str:
+    names = prediction.class_names
+    if prediction.multilabel or len(names) == 1:
+        return ";".join(name for name, value in zip(names, probabilities, strict=True) if value >= 0.5)
+    return names[probabilities.index(max(probabilities))]

@@ -1,0 +1,177 @@
+"""Masks of images of any size, tile by tile, with memory that grows neither with height nor with their number."""
+
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from tqdm import tqdm
+
+from assay.callbacks.drawings.palette import class_colours
+from assay.callbacks.errors import UsageError
+
+from .images import BadImageError
+from .predict_inputs import Input
+from .predict_model import Models
+from .predict_outcome import Outcome
+from .predict_tiles import BandMerger, Tile, TileGrid
+from .prediction import MaskPrediction
+from .whole_files import replacing
+from .windows import OpenImage, open_image, write_mask
+
+_TIFF = (".tif", ".tiff")
+_MOST_CLASSES = 256
+
+
+def mask_path(one: Input, output: Path) -> Path:
+    """Return where the mask of an image is: a TIFF for a TIFF, for other formats a PNG."""
+    return output / f"{one.stem}{'.tif' if one.path.suffix.lower() in _TIFF else '.png'}"
+
+
+def predict_masks(
+    models: Models,
+    prediction: MaskPrediction,
+    inputs: list[Input],
+    output: Path,
+    *,
+    tile: int,
+    overlap: int,
+    batch_size: int,
+    outcome: Outcome,
+) -> None:
+    """Write the mask of each image, in its exact size: 0 and 255, or of several classes their numbers.
+
+    Args:
+        models: what predicts.
+        prediction: how.
+        inputs: the images.
+        output: the folder.
+        tile: side of a tile.
+        overlap: of tiles.
+        batch_size: tiles at a time.
+        outcome: is told of each image.
+    """
+    for one in inputs:
+        path = mask_path(one, output)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with open_image(one.path) as image, replacing(path) as temporary:
+                grid = TileGrid(image.height, image.width, tile, overlap, prediction.divisor)
+                with _bar(one.name, len(grid)) as bar:
+                    bands = merged_bands(models, prediction, image, grid, batch_size, bar)
+                    _write(bands, prediction, image, path, temporary)
+        except BadImageError as error:
+            outcome.fail(error)
+        else:
+            outcome.add()
+
+
+def merged_bands(
+    models: Models, prediction: MaskPrediction, image: OpenImage, grid: TileGrid, batch_size: int, bar: Any
+) -> Iterator[Tensor]:
+    """Yield probabilities, [C, h, width], in bands of rows from the top to the bottom of the image."""
+    merger = None
+    rows = list(grid.rows())
+    for row, below in zip(rows, [*rows[1:], None], strict=True):
+        for start in range(0, len(row), batch_size):
+            tiles = row[start : start + batch_size]
+            values = _probabilities(models, prediction, image, grid, tiles)
+            merger = merger or BandMerger(grid, image.width, values.shape[1], values.device)
+            for tile, of_tile in zip(tiles, values, strict=True):
+                merger.add(tile, of_tile)
+            bar.update(len(tiles))
+        if merger is not None:
+            yield merger.take(image.height if below is None else below[0].top + below[0].kept[0].start)
+
+
+def _probabilities(
+    models: Models, prediction: MaskPrediction, image: OpenImage, grid: TileGrid, tiles: list[Tile]
+) -> Tensor:
+    """Return probabilities of tiles, [N, C, height, width], the mean over views and models."""
+    pixels = torch.from_numpy(np.stack([grid.read(image, tile) for tile in tiles]))
+    images = prediction.normalize(pixels.to(models.device, non_blocking=True))
+    means = []
+    for outputs in models.outputs(images):
+        for output in outputs:
+            _check(output, images, prediction.output_key)
+        views = torch.cat([prediction.probabilities(output) for output in outputs])
+        means.append(models.views.mean_of_masks(views))
+    mean = torch.stack(means).mean(dim=0) if len(means) > 1 else means[0]
+    return mean[..., : grid.shape[0], : grid.shape[1]]
+
+
+def _check(output: Any, images: Tensor, output_key: str) -> None:
+    expected = (len(images), *images.shape[2:])
+    shape = tuple(output.shape) if isinstance(output, Tensor) else ()
+    if len(shape) != 4 or (shape[0], *shape[2:]) != expected:
+        raise UsageError(
+            f"the model's output {output_key!r} must be [N, C, H, W] in the images' size, [{expected[0]}, C, "
+            f"{expected[1]}, {expected[2]}] here; got {list(shape) or type(output).__name__}."
+        )
+    if shape[1] > _MOST_CLASSES:
+        raise UsageError(f"a mask holds at most {_MOST_CLASSES} classes; {output_key!r} has {shape[1]}.")
+
+
+def _write(bands: Iterator[Tensor], prediction: MaskPrediction, image: OpenImage, path: Path, temporary: Path) -> None:
+    first = next(bands)
+    palette = prediction.palette
+    if len(first) > 1 and palette is None:
+        palette = class_colours(len(first))
+    with _open_mask(path, temporary, image, palette if len(first) > 1 else None) as file:
+        for band in _chained(first, bands):
+            file.write(_decided(band, prediction.threshold))
+
+
+def _chained(first: Tensor, rest: Iterator[Tensor]) -> Iterator[Tensor]:
+    yield first
+    yield from rest
+
+
+def _decided(probabilities: Tensor, threshold: float) -> np.ndarray:
+    """Return the mask, [H, W] uint8, of probabilities [C, H, W]."""
+    if len(probabilities) == 1:
+        return np.asarray(((probabilities[0] >= threshold).to(torch.uint8) * 255).cpu())
+    return np.asarray(probabilities.argmax(dim=0).to(torch.uint8).cpu())
+
+
+class _Rows(Protocol):
+    def write(self, rows: np.ndarray) -> None: ...
+
+
+def _open_mask(
+    path: Path, temporary: Path, image: OpenImage, palette: np.ndarray | None
+) -> AbstractContextManager[_Rows]:
+    if path.suffix == ".tif":
+        size = image.height, image.width
+        return write_mask(temporary, *size, palette=palette, georeference=image.georeference)
+    return _write_png(temporary, palette)
+
+
+@contextmanager
+def _write_png(path: Path, palette: np.ndarray | None) -> Iterator[_Rows]:
+    rows = _Collected()
+    yield rows
+    mask = Image.fromarray(np.concatenate(rows.bands))
+    if palette is not None:
+        mask.putpalette(palette.astype(np.uint8).tobytes())
+    with open(path, "wb") as file:
+        mask.save(file, format="png")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+class _Collected:
+    def __init__(self) -> None:
+        self.bands: list[np.ndarray] = []
+
+    def write(self, rows: np.ndarray) -> None:
+        self.bands.append(rows)
+
+
+def _bar(name: str, tiles: int) -> Any:
+    return tqdm(desc=name, total=tiles, unit="tile", leave=False, dynamic_ncols=True, disable=None)

@@ -1,0 +1,151 @@
+"""From a run to predictions: ``assay predict``."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from assay.callbacks.errors import UsageError, unknown_name
+
+from .checkpoint_files import load_checkpoint, validated_weights
+from .engine import DEVICES, PRECISIONS, Engine
+from .predict_inputs import Input, find_inputs
+from .predict_model import Models, average_weights
+from .predict_outcome import Outcome
+from .predict_views import TTA, Views
+from .prediction import BoxPrediction, ClassPrediction, MaskPrediction, Prediction
+from .reopening import checkpoint_path, reopen
+
+ENSEMBLES = ("outputs", "weights")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictOptions:
+    """The options of ``assay predict``.
+
+    Attributes:
+        input: files, folders and patterns.
+        output: the folder for predictions.
+        checkpoint: one or several: ``best``, ``last``, or a file.
+        ensemble: of several checkpoints, what is averaged: their ``outputs``, or their ``weights`` to one model.
+        tile: segmentation: side of the tiles; None: as the experiment says.
+        overlap: segmentation: of neighbouring tiles; None: as the experiment says, or a quarter of ``tile``.
+        tta: test-time augmentation, one of ``TTA``.
+        precision: of the forward pass, one of ``PRECISIONS``.
+        batch_size: images, or tiles, at a time; None: what the task suggests.
+        device: one of ``DEVICES``.
+
+    Raises:
+        UsageError: an option is out of range.
+    """
+
+    input: Sequence[str]
+    output: str
+    checkpoint: Sequence[str] = ("best",)
+    ensemble: str = "outputs"
+    tile: int | None = None
+    overlap: int | None = None
+    tta: str = "none"
+    precision: str = "fp32"
+    batch_size: int | None = None
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        for name, choices in (("ensemble", ENSEMBLES), ("tta", TTA), ("precision", PRECISIONS), ("device", DEVICES)):
+            if getattr(self, name) not in choices:
+                raise unknown_name(f"--{name}", getattr(self, name), choices)
+        for name, smallest in (("tile", 1), ("overlap", 0), ("batch_size", 1)):
+            value = getattr(self, name)
+            if value is not None and value < smallest:
+                raise UsageError(f"--{name.replace('_', '-')} must be at least {smallest}, got {value}.")
+        if Path(self.output).exists() and not Path(self.output).is_dir():
+            raise UsageError(f"--output {self.output} must be a folder, and is a file.")
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            raise UsageError("assay predict runs on one process: start it without torchrun.")
+
+
+def predict(run: str | os.PathLike[str], options: PredictOptions) -> Outcome:
+    """Predict images with the model of a run.
+
+    Args:
+        run: the run folder.
+        options: what, with what and where to.
+
+    Returns:
+        What became of the images; those that cannot be read were reported, and the others predicted.
+
+    Raises:
+        UsageError: wrong use, which is noticed before a model is loaded; a checkpoint that does not fit.
+    """
+    experiment = reopen(Path(run))
+    prediction = experiment.get_prediction()
+    output = Path(options.output)
+    with _extras_named():
+        work, views = _work(prediction, options), Views(options.tta)
+    inputs = find_inputs(options.input, output)
+    if isinstance(prediction, MaskPrediction):
+        _spare_inputs(inputs, output)
+    paths = [checkpoint_path(Path(run), which) for which in options.checkpoint]
+    engine = Engine(options.device, options.precision)
+    weights = [validated_weights(load_checkpoint(path)) for path in paths]
+    if options.ensemble == "weights":
+        weights = [average_weights(weights)]
+    models = Models(experiment, prediction, weights, engine, views)
+    output.mkdir(parents=True, exist_ok=True)
+    with Outcome(len(inputs)) as outcome:
+        work(
+            models,
+            prediction,
+            inputs,
+            output,
+            batch_size=options.batch_size or prediction.batch_size,
+            outcome=outcome,
+        )
+    return outcome
+
+
+def _work(prediction: Prediction, options: PredictOptions) -> Callable[..., None]:
+    """Return the function that predicts; what it needs is imported."""
+    if isinstance(prediction, MaskPrediction):
+        from .predict_masks import predict_masks
+
+        tile = options.tile or prediction.tile
+        given = tile // 4 if options.tile is not None else prediction.overlap
+        overlap = given if options.overlap is None else options.overlap
+        if overlap >= tile:
+            raise UsageError(f"--overlap must be less than --tile, {tile}, got {overlap}.")
+        return partial(predict_masks, tile=tile, overlap=overlap)
+    for name in ("tile", "overlap"):
+        if getattr(options, name) is not None:
+            raise UsageError(f"--{name} is for segmentation; this run is of a {prediction.task}.")
+    if isinstance(prediction, ClassPrediction):
+        from .predict_classes import predict_classes
+
+        return predict_classes
+    if isinstance(prediction, BoxPrediction):
+        from .predict_boxes import predict_boxes
+
+        return predict_boxes
+    kind = type(prediction).__name__
+    raise UsageError(f"get_prediction must return a ClassPrediction, MaskPrediction or BoxPrediction, got a {kind}.")
+
+
+@contextmanager
+def _extras_named() -> Iterator[None]:
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        advice = "pip install 'catalyst-assay[experiments]'"
+        raise UsageError(f"this prediction needs the package {package!r}: {advice}.") from error
+
+
+def _spare_inputs(inputs: Sequence[Input], output: Path) -> None:
+    from .predict_masks import mask_path
+
+    images = {os.path.realpath(one.path) for one in inputs}
+    for one in inputs:
+        if os.path.realpath(mask_path(one, output)) in images:
+            raise UsageError(f"--output {output} would replace the image {one.path}: choose another folder.")

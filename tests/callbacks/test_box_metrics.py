@@ -1,0 +1,203 @@
+import importlib.util
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from catalyst import dl
+from torch import nn
+from torch.utils.data import DataLoader
+from torchmetrics.detection import MeanAveragePrecision
+
+from assay.callbacks import UsageError, box_metrics
+from assay.callbacks.box_metrics import BoxMetrics, BoxPrecision, pack, unpack
+from assay.callbacks.loader_place import Place
+from assay.callbacks.measures.box_precision import box_precision
+from assay.runner import DictRunner, Engine, LossTerm
+
+
+def random_boxes(rng, count):
+    corner = rng.uniform(0, 60, (count, 2))
+    return np.concatenate([corner, corner + rng.integers(5, 30, (count, 2))], axis=1)
+
+
+def image(rng, most=8):
+    """Truth and predictions of an image, of two classes; either may be empty."""
+    true = random_boxes(rng, rng.integers(0, most))
+    near = true[rng.random(len(true)) < 0.8]
+    found = np.concatenate([near + rng.normal(0, 2, near.shape), random_boxes(rng, rng.integers(0, 4))])
+    labels = rng.integers(1, 3, len(true))
+    kept = rng.integers(1, 3, len(found))
+    return (
+        {"boxes": torch.tensor(found).float(), "scores": torch.rand(len(found)), "labels": torch.tensor(kept)},
+        {"boxes": torch.tensor(true).float(), "labels": torch.tensor(labels)},
+    )
+
+
+def images(count, seed=0):
+    torch.manual_seed(seed)
+    rng = np.random.default_rng(seed)
+    return [image(rng) for _ in range(count)]
+
+
+class Given(nn.Module):
+    """Gives the detections of the batch as its own, and while it trains none, as torchvision's detectors do."""
+
+    def __init__(self):
+        super().__init__()
+        self.shift = nn.Parameter(torch.zeros(()))
+
+    def forward(self, image, found):
+        outputs = {"logits": self.shift + image}
+        return outputs if self.training else {**outputs, "detections": found}
+
+
+class Spy(dl.Callback):
+    def __init__(self):
+        super().__init__(order=dl.CallbackOrder.External)
+        self.batches, self.loaders = [], {}
+
+    def on_batch_end(self, runner):
+        self.batches.append({name: value for name, value in runner.batch_metrics.items() if name != "loss"})
+
+    def on_loader_end(self, runner):
+        values = {name: value for name, value in runner.loader_metrics.items() if name != "loss"}
+        self.loaders[runner.loader_key] = values
+
+
+def collate(items):
+    return {
+        "image": torch.zeros(len(items)),
+        "found": [found for found, _ in items],
+        "target": [true for _, true in items],
+    }
+
+
+def run(callback, data, batch_size=4):
+    model, spy = Given(), Spy()
+    runner = DictRunner(input_key=["image", "found"], losses=[LossTerm()])
+    runner.train(
+        engine=Engine("cpu"),
+        model=model,
+        criterion=lambda output, target: output.mean(),
+        optimizer=torch.optim.SGD(model.parameters(), lr=0.0),
+        loaders={key: DataLoader(of, batch_size, collate_fn=collate) for key, of in data.items()},
+        callbacks=[callback, spy],
+        num_epochs=1,
+    )
+    return spy
+
+
+def reference(data):
+    metric = MeanAveragePrecision()
+    metric.update([found for found, _ in data], [true for _, true in data])
+    values = metric.compute()
+    return {"ap50": values["map_50"].item(), "coco_map": values["map"].item()}
+
+
+def test_epoch_values_are_those_of_torchmetrics_and_of_the_rule_over_uneven_batches():
+    data = images(14)
+    spy = run(BoxMetrics(output_key="detections", min_score=0.3), {"valid": data})
+    precision = box_precision(*zip(*data, strict=True), min_score=0.3)
+    assert spy.loaders["valid"] == pytest.approx({**reference(data), "map": precision.mean().item()}, abs=1e-6)
+    assert [batch["map"].item() for batch in spy.batches] == pytest.approx(
+        [part.mean().item() for part in precision.split(4)]
+    )
+
+
+def test_a_training_loader_without_detections_and_an_inference_loader_are_left_out():
+    spy = run(BoxMetrics(output_key="detections"), {"train": images(6), "valid": images(6), "infer": images(6)})
+    assert spy.loaders["train"] == spy.loaders["infer"] == {}
+    assert spy.loaders["valid"].keys() == {"map", "ap50", "coco_map"}
+
+
+def test_cocos_metrics_are_nan_where_there_is_no_true_box():
+    empty = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}
+    spy = run(BoxMetrics(output_key="detections", min_score=0.0), {"valid": [(found, empty) for found, _ in images(5)]})
+    assert math.isnan(spy.loaders["valid"]["ap50"])
+    assert math.isnan(spy.loaders["valid"]["coco_map"])
+
+
+def test_boxes_are_the_same_when_they_are_packed_and_unpacked():
+    found = [found for found, _ in images(6)]
+    for before, after in zip(found, unpack(pack(found)), strict=True):
+        assert before.keys() == after.keys()
+        for name, part in before.items():
+            assert torch.equal(part, after[name])
+
+
+def test_packing_reads_nothing_from_the_device():
+    empty, some = ({"boxes": torch.zeros(n, 4), "labels": torch.zeros(n, dtype=torch.int64)} for n in (0, 3))
+    on_meta = [{name: part.to("meta") for name, part in image.items()} for image in (empty, some)]
+    assert pack(on_meta).shape == (5, 7)
+
+
+def loader_over_ranks(rank, data, size, idle):
+    """Feed the batches to the ranks in turn, or all of them to the first; return what the loader's metrics are."""
+    engine = SimpleNamespace(device="cpu", num_processes=size)
+    runner = SimpleNamespace(engine=engine, is_infer_loader=False, is_train_loader=False, loader_metrics={})
+    callback = BoxMetrics(output_key="found")
+    callback.on_loader_start(runner)
+    for number, first in enumerate(range(0, len(data), 4)):
+        if rank == (0 if idle else number % size):
+            part = data[first : first + 4]
+            runner.batch, runner.batch_metrics, runner.batch_size = collate(part), {}, len(part)
+            runner.place = Place(number + 1, first)
+            callback.on_batch_end(runner)
+    callback.on_loader_end(runner)
+    return runner.loader_metrics
+
+
+@pytest.mark.parametrize("idle", [False, True], ids=["all have batches", "one has batches"])
+def test_the_metrics_are_the_same_on_any_number_of_ranks(ranks, idle):
+    data = images(14, seed=3)
+    alone = loader_over_ranks(0, data, 1, False)
+    assert alone.keys() == {"map", "ap50", "coco_map"}
+    for metrics in ranks.run(loader_over_ranks, data, len(ranks.processes), idle):
+        assert {name: metrics[name] for name in ("ap50", "coco_map")} == {n: alone[n] for n in ("ap50", "coco_map")}
+        assert metrics["map"] == pytest.approx(alone["map"], rel=1e-12)
+
+
+def test_what_was_seen_of_a_loader_goes_into_a_checkpoint_and_back(tmp_path):
+    class Halfway(dl.Callback):
+        """Takes the state of the other callback before a batch, and gives it back to a fresh one."""
+
+        def __init__(self, other):
+            super().__init__(order=dl.CallbackOrder.Metric - 1)
+            self.other = other
+
+        def on_batch_start(self, runner):
+            torch.save(self.other.loader_state(runner), tmp_path / "state.pt")
+            self.other.on_loader_start(runner)
+            self.other.load_loader_state(runner, torch.load(tmp_path / "state.pt", weights_only=True))
+
+    data = images(10)
+    plain = run(BoxMetrics(output_key="detections"), {"valid": data}).loaders
+    metrics = BoxMetrics(output_key="detections")
+    model, spy = Given(), Spy()
+    DictRunner(input_key=["image", "found"]).train(
+        engine=Engine("cpu"), model=model, criterion=lambda output, target: output.mean(),
+        optimizer=torch.optim.SGD(model.parameters(), lr=0.0), num_epochs=1,
+        loaders={"valid": DataLoader(data, 4, collate_fn=collate)}, callbacks=[Halfway(metrics), metrics, spy],
+    )  # fmt: skip
+    assert spy.loaders == plain
+
+
+def test_the_score_of_each_sample_is_its_precision():
+    data = images(5)
+    found, true = zip(*data, strict=True)
+    score = BoxPrecision("detections", "target", min_score=0.4)
+    assert score.__name__ == "map"
+    assert torch.equal(score({"detections": found, "target": true}), box_precision(found, true, min_score=0.4))
+
+
+def test_a_missing_key_is_named():
+    with pytest.raises(UsageError, match="map asks for key 'boxes'"):
+        run(BoxMetrics(output_key="boxes"), {"valid": images(4)})
+
+
+def test_without_pycocotools_it_is_said_what_to_install(monkeypatch):
+    monkeypatch.setattr(box_metrics, "find_spec", lambda name: importlib.util.find_spec(f"{name}_that_is_not_there"))
+    with pytest.raises(UsageError, match="pycocotools: pip install"):
+        BoxMetrics()
