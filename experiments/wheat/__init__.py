@@ -1,0 +1,118 @@
+"""Global Wheat Detection: heads of wheat in photographs of fields, each with a box.
+
+Source: E. David et al., "Global Wheat Head Detection (GWHD) Dataset", Plant Phenomics 2020, article 3521852; 3,422
+images of 1024 x 1024 pixels, of which 49 show no head. They are at https://www.kaggle.com/c/global-wheat-detection
+under the rules of that competition, which have to be accepted there; the authors hand out the larger edition of 2021
+under CC BY 4.0. ``kaggle competitions download -c global-wheat-detection`` gets an archive; ``--data-dir`` is the
+folder that it unpacks to, with ``train.csv`` (``image_id,width,height,bbox,source``, a row a box) and ``train/*.jpg``.
+
+Validation: one image of five, chosen by a checksum of its id, or with ``--valid-sources`` the fields of those sources,
+which tells more of how well new fields would be read. Without ``--data-dir`` a small data set in the same layout is
+made up; see ``generator``.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import albumentations as A
+from catalyst import dl
+from torch import nn
+from torch.utils.data import DataLoader, Dataset, default_collate
+
+from assay.callbacks import BestWorstBatches, BestWorstSamples, UsageError, detection_diagnostics
+from assay.callbacks.box_metrics import BoxMetrics, BoxPrecision
+from assay.callbacks.errors import unknown_name
+from assay.runner import Augmented, Experiment, LossTerm
+from assay.runner.experiment import check_range
+from assay.runner.prediction import BoxPrediction, Prediction
+
+from . import generator
+from .data import CLASS_NAMES, WheatImages, collate_boxes, read_items, scale_to_tensor, split, to_tensor
+from .models import DETECTIONS, LIGHT, LOSSES, loss_terms, make_detector
+
+
+@dataclass(kw_only=True)
+class Wheat(Experiment):
+    """A detector of torchvision that learns to find the heads."""
+
+    epochs: int = 15
+    batch_size: int = 4
+    lr: float = 3e-3
+    scheduler: str = "one-cycle"
+    monitor: list[str] = field(default_factory=lambda: ["valid/ap50:max", "valid/map:max"])
+    detector: Literal["fcos", "retinanet", "faster_rcnn"] = "fcos"
+    """Which detector of torchvision."""
+    backbone: str = LIGHT
+    """What its features come from: a name of timm, such as resnet18, or light, a narrow residual net."""
+    channels: int = 64
+    """Channels of the features that boxes are found in, a multiple of 32."""
+    image_size: int = generator.SIZE
+    """Side in pixels that images are scaled to; 512 and more for the real ones."""
+    min_score: float = 0.5
+    """Predictions below it do not count for map, and are not drawn."""
+    valid_sources: list[str] = field(default_factory=list)
+    """Sources to validate on; by default one image of five, of all sources."""
+
+    input_key: ClassVar[Any] = ("image", "target")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.detector not in LOSSES:
+            raise unknown_name("detector", self.detector, LOSSES)
+        check_range("image_size", self.image_size, 32)
+        check_range("min_score", self.min_score, 0)
+        if self.channels < 1 or self.channels % 32:
+            raise UsageError(f"channels must be a multiple of 32, got {self.channels}.")
+
+    def get_losses(self) -> Sequence[LossTerm]:
+        """The losses that the detector computes by itself."""
+        return loss_terms(self.detector)
+
+    def make_data(self, folder: Path) -> None:
+        generator.make_data(folder)
+
+    def get_loaders(self) -> dict[str, DataLoader[Any]]:
+        train, valid = split(read_items(self.data_folder()), self.valid_sources)
+        light = [A.D4(), A.RandomBrightnessContrast(0.2, 0.2), A.HueSaturationValue(8, 20, 0)]
+        return {
+            "train": self.make_loader(self._augmented(train, light), shuffle=True),
+            "valid": self.make_loader(self._augmented(valid, [])),
+        }
+
+    def _augmented(self, items: list[dict[str, Any]], transforms: list[Any]) -> Augmented:
+        keys = {name: name for name in ("image", "bboxes", "labels")}
+        return Augmented(WheatImages(items), to_tensor(transforms, self.image_size), seed=self.seed, keys=keys)
+
+    def make_loader(self, dataset: Dataset[Any], *, shuffle: bool = False) -> DataLoader[Any]:
+        loader = super().make_loader(dataset, shuffle=shuffle)
+        loader.collate_fn = partial(collate_boxes, loader.collate_fn or default_collate)
+        return loader
+
+    def get_model(self) -> nn.Module:
+        return make_detector(self.detector, self.backbone, image_size=self.image_size, channels=self.channels)
+
+    def get_criterion(self) -> None:
+        """Return None: the detector computes its losses by itself."""
+
+    def get_prediction(self) -> Prediction:
+        return BoxPrediction(
+            output_key=DETECTIONS,
+            class_names=CLASS_NAMES,
+            transform=A.Compose(scale_to_tensor(self.image_size)),
+            min_score=self.min_score,
+        )
+
+    def get_callbacks(self) -> list[Any]:
+        scored: dict[str, Any] = {"output_key": DETECTIONS, "min_score": self.min_score}
+        shown: dict[str, Any] = {"class_names": CLASS_NAMES, **scored}
+        callbacks: list[Any] = [BoxMetrics(**scored)]
+        if self.diagnostics != "off":
+            worst = BestWorstSamples(BoxPrecision(**scored), minimize=False, task="detection", **shown)
+            batches = BestWorstBatches("map", minimize=False, task="detection", **shown)
+            # While it trains, a detector gives losses alone.
+            callbacks += [dl.ControlFlowCallbackWrapper(one, loaders="valid") for one in (batches, worst)]
+        others = detection_diagnostics(self.diagnostics, **shown)
+        return callbacks + [one for one in others if not isinstance(one, BestWorstSamples)]

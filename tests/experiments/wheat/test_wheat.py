@@ -1,0 +1,140 @@
+"""The wheat experiment as it is trained, on images small and few enough for a few seconds."""
+
+import json
+
+import pytest
+import torch
+from accelerate.state import AcceleratorState
+from tensorboard.backend.event_processing.event_accumulator import IMAGES, SCALARS, EventAccumulator
+
+from assay.callbacks import UsageError
+from assay.callbacks.box_metrics import coco_precision, pack
+from assay.callbacks.measures.box_precision import box_precision
+from assay.experiments.wheat import Wheat
+from assay.experiments.wheat.generator import make_data
+from assay.experiments.wheat.models import LOSSES
+from assay.runner import load_checkpoint
+from assay.runner.cli import main
+from assay.runner.experiment import Experiment
+from assay.runner.loggers import read_metrics
+
+FIELDS = {"image_size": 64, "channels": 32, "batch_size": 3}
+EPOCHS = 2
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    make_data(folder, count=26, size=64)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def wheat(data, tmp_path_factory):
+    """Train for two epochs; return the run folder."""
+    folder = tmp_path_factory.mktemp("run") / "wheat"
+    flags = [f"--{name}={value}" for name, value in FIELDS.items()]
+    AcceleratorState._reset_state(True)
+    command = ["train", "wheat", f"--data-dir={data}", f"--epochs={EPOCHS}", "--device=cpu", f"--run-dir={folder}"]
+    code = main([*command, "--min-score=0.05", *flags])
+    AcceleratorState._reset_state(True)
+    assert code == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def table(wheat):
+    return read_metrics(wheat / "metrics.csv")
+
+
+def test_training_logs_each_loss_of_the_detector_and_their_sum(table):
+    for epoch in range(1, EPOCHS + 1):
+        terms = [table[epoch, "train", f"loss_{name}"] for name in LOSSES["fcos"]]
+        assert table[epoch, "train", "loss"] == pytest.approx(sum(terms), rel=1e-5)
+
+
+def test_validation_has_the_metrics_of_boxes_and_no_loss(table):
+    names = {name for epoch, loader, name in table if (epoch, loader) == (EPOCHS, "valid")}
+    assert names == {"ap50", "map", "coco_map"}
+
+
+def test_the_metrics_are_those_that_a_plain_loop_finds(wheat, data, table):
+    experiment = Wheat(data_dir=str(data), device="cpu", **FIELDS)
+    model = experiment.get_model()
+    model.load_state_dict(load_checkpoint(wheat, "last")["model"][""])
+    model.eval()
+    found, true = [], []
+    for batch in experiment.get_loaders()["valid"]:
+        with torch.no_grad():
+            found += model(batch["image"])["detections"]
+        true += batch["target"]
+    expected = {"map": box_precision(found, true, min_score=0.05).mean().item()}
+    expected |= coco_precision([(0, pack(found), pack(true))])
+    for name, value in expected.items():
+        assert table[EPOCHS, "valid", name] == pytest.approx(value, rel=1e-5, abs=1e-7), name
+
+
+def test_every_epoch_shows_the_best_and_the_worst_batches_and_images_by_their_precision(wheat):
+    events = EventAccumulator(str(wheat / "tensorboard" / "valid"), {IMAGES: 0, SCALARS: 0}).Reload()
+    tags = {f"{what}/{kind}/map" for what in ("batches", "samples") for kind in ("best", "worst")}
+    assert set(events.Tags()["images"]) == tags
+    for tag in tags:
+        assert [picture.step for picture in events.Images(tag)] == [1, 2], tag
+    assert [point.step for point in events.Scalars("ap50/epoch")] == [1, 2]
+
+
+def test_training_shows_its_boxes_and_its_gradients(wheat):
+    events = EventAccumulator(str(wheat / "tensorboard" / "train"), {IMAGES: 0}).Reload()
+    assert {"augmentations", "gradients/map", "gradients/flow"} == set(events.Tags()["images"])
+
+
+def test_data_of_ones_own_is_not_noted_as_generated(wheat):
+    assert json.loads((wheat / "environment.json").read_text())["generated"] is False
+    assert Wheat().generated
+
+
+def test_a_wrong_row_ends_the_command_with_one_line(data, tmp_path, capsys):
+    (tmp_path / "train.csv").write_text('image_id,width,height,bbox,source\na,64,64,"[1, 2, 0, 4]",f\n')
+    AcceleratorState._reset_state(True)
+    assert main(["train", "wheat", f"--data-dir={tmp_path}", f"--run-dir={tmp_path / 'run'}"]) == 2
+    AcceleratorState._reset_state(True)
+    error = capsys.readouterr().err.strip()
+    assert "\n" not in error
+    assert "train.csv, line 2: the box [1, 2, 0, 4] is degenerate" in error
+
+
+def test_off_leaves_the_metrics_that_checkpoints_are_chosen_by():
+    assert [type(one).__name__ for one in Wheat(diagnostics="off").get_callbacks()] == ["BoxMetrics"]
+
+
+def test_every_detector_is_trained_by_its_own_losses():
+    for name, losses in LOSSES.items():
+        experiment = Wheat(detector=name, **FIELDS)
+        assert len(experiment.get_losses()) == len(losses)
+        assert experiment.get_criterion() is None
+        assert isinstance(experiment, Experiment)
+
+
+def test_an_unknown_detector_is_named():
+    with pytest.raises(UsageError, match=r"detector.*'fcso'.*did you mean 'fcos'"):
+        Wheat(detector="fcso")
+
+
+@pytest.mark.parametrize(
+    "field, value, message",
+    [
+        ("image_size", 16, "image_size must be at least 32, got 16"),
+        ("min_score", -1.0, "min_score must be at least 0"),
+        ("channels", 48, "channels must be a multiple of 32, got 48"),
+    ],
+)
+def test_a_field_out_of_range_is_named(field, value, message):
+    with pytest.raises(UsageError, match=message):
+        Wheat(**{field: value})
+
+
+def test_prediction_takes_images_of_any_size_without_padding_them():
+    prediction = Wheat(image_size=64).get_prediction()
+    image = torch.zeros(50, 100, 3, dtype=torch.uint8).numpy()
+    assert prediction.transform(image=image)["image"].shape == (3, 32, 64)
+    assert (prediction.task, prediction.output_key) == ("detection", "detections")

@@ -1,0 +1,249 @@
+"""Reading train.csv and the images: what is right is read as it stands, what is wrong is named by its row."""
+
+import ast
+import csv
+from functools import partial
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import default_collate
+
+from assay.callbacks import UsageError
+from assay.experiments.wheat import Wheat
+from assay.experiments.wheat.data import WheatImages, collate_boxes, read_items, split, to_tensor
+from assay.experiments.wheat.generator import make_data
+from assay.runner import Augmented, BadImageError
+
+HEADER = "image_id,width,height,bbox,source"
+GOOD = 'aa,64,48,"[3.0, 4.0, 20.0, 10.0]",field_1'
+
+
+def write(folder, *rows, header=HEADER, images=("aa", "bb"), size=(64, 48)):
+    (folder / "train").mkdir(exist_ok=True)
+    (folder / "train.csv").write_text("\n".join((header, *rows)) + "\n")
+    for name in images:
+        pixels = np.random.default_rng(len(name)).integers(0, 256, (*size[::-1], 3), dtype=np.uint8)
+        cv2.imwrite(str(folder / "train" / f"{name}.jpg"), pixels)
+    return folder
+
+
+def test_boxes_are_read_as_corners_and_an_image_without_rows_has_none(tmp_path):
+    second = 'aa,64,48,"[0, 0, 64, 48]",field_1'
+    first, other = read_items(write(tmp_path, GOOD, second))
+    assert (first["sample_id"], first["source"], first["size"]) == ("aa", "field_1", (64, 48))
+    assert first["bboxes"].tolist() == [[3, 4, 23, 14], [0, 0, 64, 48]]
+    assert first["labels"].tolist() == [1, 1]
+    assert (other["sample_id"], other["source"], other["size"]) == ("bb", "", None)
+    assert other["bboxes"].shape == (0, 4)
+
+
+def test_a_row_without_a_box_says_that_its_image_has_none(tmp_path):
+    _, other = read_items(write(tmp_path, GOOD, "bb,64,48,,field_2"))
+    assert (other["source"], len(other["bboxes"])) == ("field_2", 0)
+
+
+WRONG = {
+    "no width": ('aa,64,48,"[3, 4, 0, 10]",f', r"line 3: the box \[3, 4, 0, 10\] is degenerate"),
+    "negative height": ('aa,64,48,"[3, 4, 5, -1]",f', "line 3: .* is degenerate"),
+    "left of the image": ('aa,64,48,"[-1, 4, 5, 5]",f', "line 3: .* not within its image of 64 x 48 pixels"),
+    "below the image": ('aa,64,48,"[3, 44, 5, 5]",f', "line 3: .* not within its image of 64 x 48 pixels"),
+    "three numbers": ('aa,64,48,"[3, 4, 5]",f', r"line 3: bbox must read '\[x, y, width, height\]', got '\[3, 4, 5\]'"),
+    "no list": ("aa,64,48,3 4 5 5,f", "line 3: bbox must read"),
+    "a word": ("aa,64,48,\"[3, 4, 5, 'six']\",f", "line 3: bbox must read"),
+    "nan": ('aa,64,48,"[3, 4, 5, nan]",f', "line 3: bbox must read"),
+    "too large a number": ('aa,64,48,"[3, 4, 5, 1e999]",f', "line 3: bbox must read"),
+    "a call": ("aa,64,48,\"__import__('os').getcwd()\",f", "line 3: bbox must read"),
+    "no size": ('aa,,48,"[3, 4, 5, 5]",f', "line 3: width and height must be numbers of pixels, got '' and '48'"),
+    "size of 0": ('aa,64,0,"[3, 4, 5, 5]",f', "line 3: width and height must be numbers of pixels"),
+    "no id": (',64,48,"[3, 4, 5, 5]",f', "line 3: image_id is empty"),
+    "too few columns": ("aa,64", "line 3: width and height must be"),
+    "other size": ('aa,64,50,"[3, 4, 5, 5]",field_1', "line 3: .* 'aa' is not that of line 2"),
+    "other source": ('aa,64,48,"[3, 4, 5, 5]",field_2', "line 3: .* 'aa' is not that of line 2"),
+    "twice": (GOOD, "line 3: this box of 'aa' is in line 2 already"),
+    "a box and none": ("aa,64,48,,field_1", "line 3: 'aa' has a row without a box, and another in line 2"),
+}
+
+
+@pytest.mark.parametrize("row, message", WRONG.values(), ids=WRONG)
+def test_a_wrong_row_is_named_by_its_line(tmp_path, row, message):
+    with pytest.raises(UsageError, match=rf"train\.csv, {message}") as caught:
+        read_items(write(tmp_path, GOOD, row))
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_columns_are_named(tmp_path):
+    with pytest.raises(UsageError, match=r"must have the columns image_id, .*; it lacks bbox, source"):
+        read_items(write(tmp_path, "aa,64,48", header="image_id,width,height"))
+
+
+def test_an_empty_table_lacks_all_columns(tmp_path):
+    with pytest.raises(UsageError, match="it lacks image_id, width, height, bbox, source"):
+        read_items(write(tmp_path, header=""))
+
+
+def test_a_missing_table_is_named(tmp_path):
+    with pytest.raises(UsageError, match=r"train\.csv is not there: data_dir must hold train\.csv and"):
+        read_items(tmp_path)
+
+
+def test_a_missing_image_is_named_with_the_line_that_names_it(tmp_path):
+    with pytest.raises(UsageError, match=r"aa\.jpg is not there, which line 2 of .*train\.csv names"):
+        read_items(write(tmp_path, GOOD, images=("bb",)))
+
+
+def test_a_folder_without_images_is_named(tmp_path):
+    with pytest.raises(UsageError, match=r"train holds no \.jpg file"):
+        read_items(write(tmp_path, images=()))
+
+
+def test_an_image_of_another_size_than_the_table_says_is_named(tmp_path):
+    items = read_items(write(tmp_path, GOOD, size=(32, 48)))
+    images = Augmented(WheatImages(items), to_tensor([], 32), keys={n: n for n in ("image", "bboxes", "labels")})
+    with pytest.raises(BadImageError, match=r"image .*aa\.jpg' has 32 x 48 pixels, and train\.csv says 64 x 48"):
+        images[0]
+    assert images[1]["image"].shape == (3, 32, 32)  # the table says nothing of it
+
+
+def test_the_default_split_is_the_same_each_time_and_takes_about_one_image_of_five():
+    items = [{"sample_id": f"{number:09x}", "source": "s"} for number in range(1000)]
+    train, valid = split(items, [])
+    assert 150 < len(valid) < 250
+    assert {item["sample_id"] for item in valid}.isdisjoint(item["sample_id"] for item in train)
+    assert split(items[::-1], [])[1][::-1] == valid
+    assert [item["sample_id"] for item in valid[:3]] == ["000000006", "000000008", "000000010"]
+
+
+def test_whole_sources_can_be_held_out():
+    items = [{"sample_id": str(number), "source": ("a", "b", "")[number % 3]} for number in range(9)]
+    train, valid = split(items, ["b"])
+    assert {item["source"] for item in valid} == {"b"}
+    assert {item["source"] for item in train} == {"a", ""}
+
+
+def test_an_unknown_source_is_named():
+    with pytest.raises(UsageError, match="valid_sources must name sources of the data, a, b, got 'c'"):
+        split([{"sample_id": name, "source": name} for name in "ab"], ["c"])
+
+
+def test_a_split_without_validation_is_refused():
+    with pytest.raises(UsageError, match="1 images give 1 to train on, 0 to validate on"):
+        split([{"sample_id": "1", "source": "a"}], [])
+
+
+@pytest.mark.parametrize("size", [(64, 64), (100, 50), (48, 80)])
+def test_images_of_any_size_fit_and_their_boxes_lie_on_the_same_pixels(tmp_path, size):
+    width, height = size
+    image = np.zeros((height, width, 3), np.uint8)
+    image[10:30, 8:40] = 255
+    parts = to_tensor([], 64)(image=image, bboxes=np.float32([[8, 10, 40, 30]]), labels=np.array([1]))
+    assert parts["image"].shape == (3, 64, 64)
+    left, top, right, bottom = np.asarray(parts["bboxes"])[0]
+    rows, columns = np.nonzero(parts["image"][0].numpy() > 0.5)
+    seen = columns.min(), rows.min(), columns.max() + 1, rows.max() + 1
+    assert seen == pytest.approx((left, top, right, bottom), abs=1)
+
+
+@pytest.fixture(scope="module")
+def generated(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("generated")
+    make_data(folder, count=24, size=96)
+    return folder
+
+
+def batches(folder, epoch, workers=0, **fields):
+    loader = Wheat(data_dir=str(folder), image_size=96, workers=workers, **fields).get_loaders()["train"]
+    loader.dataset.set_epoch(epoch)
+    torch.manual_seed(epoch)  # of the order
+    return list(loader)
+
+
+def test_a_batch_holds_images_in_one_tensor_and_boxes_by_image(generated):
+    for batch in batches(generated, 1):
+        count = len(batch["sample_id"])
+        assert batch["image"].shape == (count, 3, 96, 96)
+        assert batch["image"].min() >= 0 and batch["image"].max() <= 1
+        assert len(batch["target"]) == count
+        for target in batch["target"]:
+            assert (target["boxes"].dtype, target["labels"].dtype) == (torch.float32, torch.int64)
+            assert target["boxes"].shape == (len(target["labels"]), 4)
+            assert (target["boxes"][:, 2:] > target["boxes"][:, :2]).all()
+
+
+def test_chance_follows_from_seed_epoch_and_sample_with_any_number_of_workers(generated):
+    plain, again, workers, later = (batches(generated, *of) for of in ((1,), (1,), (1, 2), (2,)))
+    by_id = [
+        {name: (image, target["boxes"]) for batch in of for name, image, target in zip(*parts(batch), strict=True)}
+        for of in (plain, again, workers, later)
+    ]
+    for name, (image, boxes) in by_id[0].items():
+        for other in by_id[1:3]:
+            assert torch.equal(other[name][0], image) and torch.equal(other[name][1], boxes)
+    assert any(not torch.equal(by_id[3][name][0], image) for name, (image, _) in by_id[0].items())
+
+
+def parts(batch):
+    return batch["sample_id"], batch["image"], batch["target"]
+
+
+def test_boxes_turn_with_their_image(generated):
+    plain = Wheat(data_dir=str(generated), image_size=96)._augmented(read_items(generated), [])
+    turned = Wheat(data_dir=str(generated), image_size=96).get_loaders()["train"].dataset
+    table = {row["sample_id"]: row for row in plain}
+    moved = 0
+    for item in turned:
+        before = table[item["sample_id"]]
+        assert len(item["bboxes"]) == len(before["bboxes"])
+        first, second = (np.asarray(of["bboxes"]) for of in (item, before))
+        sides = [np.sort(of[:, 2:] - of[:, :2], axis=1) for of in (first, second)]
+        assert sides[0] == pytest.approx(sides[1], abs=1e-3)
+        moved += not np.array_equal(item["bboxes"], before["bboxes"])
+    assert moved
+
+
+def test_a_stand_in_stays_one():
+    class StandIns(list):
+        pass
+
+    joined = []
+    item = {"image": torch.zeros(1), "bboxes": np.zeros((0, 4)), "labels": np.zeros(0), "sample_id": "a"}
+    collate_boxes(lambda items: joined.append(type(items)) or default_collate(items), StandIns([item]))
+    assert joined == [StandIns]
+    assert partial(collate_boxes, default_collate)([item])["target"][0]["boxes"].shape == (0, 4)
+
+
+def test_a_bad_image_is_left_out_where_that_is_asked_for(generated, tmp_path):
+    import shutil
+
+    folder = shutil.copytree(generated, tmp_path / "copy")
+    victim = read_items(folder)[1]["path"]
+    victim.write_bytes(victim.read_bytes()[:500])
+    fields = {"data_dir": str(folder), "image_size": 96, "on_bad_image": "skip"}
+    ids = [name for loader in Wheat(**fields).get_loaders().values() for batch in loader for name in batch["sample_id"]]
+    assert sorted(ids) == [item["sample_id"] for item in read_items(folder) if item["path"] != victim]
+
+
+def test_generated_data_is_in_the_true_layout_and_the_same_each_time(generated, tmp_path):
+    make_data(tmp_path, count=24, size=96)
+    names = sorted(path.name for path in (generated / "train").iterdir())
+    assert names == sorted(path.name for path in (tmp_path / "train").iterdir())
+    assert (generated / "train.csv").read_text() == (tmp_path / "train.csv").read_text()
+    assert all((generated / "train" / n).read_bytes() == (tmp_path / "train" / n).read_bytes() for n in names)
+    with open(generated / "train.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == HEADER.split(",")
+    assert all(len(ast.literal_eval(row["bbox"])) == 4 for row in rows)
+    bare = {name.removesuffix(".jpg") for name in names} - {row["image_id"] for row in rows}
+    assert bare  # images without boxes exist
+    assert len({row["source"] for row in rows}) == 4
+
+
+def test_generated_boxes_are_tight_around_what_is_seen_of_a_head():
+    from assay.experiments.wheat.generator import _boxes
+
+    owner = np.zeros((40, 40), dtype=np.int32)
+    owner[4:14, 6:20] = 1
+    owner[20:22, 0:9] = 2
+    assert _boxes(owner, [140, 30, 0]) == [[3.0, 2.0, 7.0, 5.0], [0.0, 10.0, 5.0, 1.0]]
+    assert _boxes(owner, [140, 60, 0]) == [[3.0, 2.0, 7.0, 5.0]]  # less than 40% of the second one is seen
