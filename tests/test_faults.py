@@ -17,7 +17,7 @@ from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from assay.callbacks import TimeMonitor
 from assay.callbacks.writer import Writer
-from assay.runner.checkpoints import load_checkpoint
+from assay.runner.checkpoint_files import load_checkpoint
 from assay.runner.cli import main
 from assay.runner.loggers import read_metrics
 

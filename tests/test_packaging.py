@@ -153,7 +153,8 @@ print("FILES", callbacks.__file__, runner.__file__, assay.callbacks.__file__, co
 
 def test_the_installed_command_lists_the_experiments(venv, checkout, tmp_path):
     names = {line.split()[0] for line in run(venv / "bin/assay", "list", cwd=tmp_path).splitlines()}
-    assert names == {path.stem for path in (checkout / "experiments").glob("[a-z]*.py")}
+    found = [*(checkout / "experiments").glob("[a-z]*.py"), *(checkout / "experiments").glob("[a-z]*/__init__.py")]
+    assert names == {path.stem if path.stem != "__init__" else path.parent.name for path in found}
 
 
 @pytest.mark.parametrize("module", ["assay.callbacks", "assay.runner", "assay.runner.cli"])

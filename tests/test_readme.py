@@ -1,6 +1,8 @@
 """What the README says is done here to the letter."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -36,13 +38,30 @@ class Net(nn.Module):
         return {"logits": self.layers(image)}
 
 
-def test_the_experiment_of_the_readme_trains_and_learns(tmp_path, monkeypatch, capsys):
+def test_the_experiment_of_the_readme_trains_and_learns_as_it_is_told_to(tmp_path):
+    (file, command), *others = re.findall(r"Save it as `([\w.]+)` and run `(make [^`]+)`", README.read_text())
+    assert not others
+    (tmp_path / file).write_text(block_with("class Blobs(Experiment)"))
+    there = [
+        "--file",
+        README.parent / "Makefile",
+        f"BIN={Path(sys.executable).parent}",
+        "--old-file",
+        ".venv/.installed",
+    ]
+    ran = subprocess.run([*command.split(), *there], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert ran.returncode == 0, ran.stderr
+    accuracy = float(re.search(r"best epoch: .* valid/accuracy ([\d.]+)", ran.stdout).group(1))
+    assert accuracy >= 0.9
+
+
+def test_the_fields_of_the_experiment_of_the_readme_are_flags(tmp_path, monkeypatch, capsys):
     (tmp_path / "blobs.py").write_text(block_with("class Blobs(Experiment)"))
     monkeypatch.chdir(tmp_path)
-    assert main(["train", "./blobs.py"]) == 0
-    accuracy = float(re.search(r"valid/accuracy ([\d.]+)", capsys.readouterr().out).group(1))
-    assert accuracy >= 0.9
     assert main(["train", "./blobs.py", "--samples", "64", "--epochs", "1"]) == 0
+    with pytest.raises(SystemExit):
+        main(["train", "./blobs.py", "--help"])
+    assert re.search(r"--samples INT +How many images to make", capsys.readouterr().out)
 
 
 @pytest.mark.parametrize("text", ["DictRunner(", "dl.SupervisedRunner("])
