@@ -29,13 +29,13 @@ help:  ## list the targets
 setup: $(SETUP)  ## make the virtual environment; the other targets do it by themselves
 
 # uv, because pip 24.1 and newer refuse Catalyst's metadata.
-$(SETUP): setup.cfg requirements.lock
+$(SETUP): setup.cfg requirements.lock overrides.txt
 	@echo "setting up $(VENV): about a minute, and 6 GB of disk"
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
 		|| { echo "assay needs Python 3.11 to 3.13; this is $$($(PYTHON) --version): pass PYTHON=python3.12"; exit 2; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements.lock
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --overrides overrides.txt -r requirements.lock
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@# Catalyst's code warns when it is compiled; where Python may not write bytecode, each process would compile all.
 	@$(BIN)/python -W ignore -m compileall -qq -j0 $(VENV)/lib/python*/site-packages || true

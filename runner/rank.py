@@ -19,7 +19,7 @@ from assay.callbacks.errors import UsageError
 SILENCE_S = 20
 """How long another machine may leave TCP without an answer before it counts as lost."""
 
-_PATIENCE_S = 3.0
+_PATIENCE_S = 10.0  # a rank that ends closes its connections first, and may take some seconds for the rest
 _SET_PARENT_DEATH_SIGNAL = 1  # of prctl(2)
 
 

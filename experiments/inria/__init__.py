@@ -127,5 +127,7 @@ class Inria(Experiment):
         diagnostics = segmentation_diagnostics(
             self.diagnostics, task="binary", class_names=CLASS_NAMES, ignore_index=IGNORED, mean=MEAN, std=STD
         )
+        if self.overfit_batches is not None:  # crops are validated on then, and no tile as a whole
+            return [*diagnostics, BestThreshold(IGNORED)]
         by_tile = TileIoU([tile.name for tile in valid], [tile.city for tile in valid], self.boundary)
         return [*diagnostics, by_tile, BestThreshold(IGNORED)]

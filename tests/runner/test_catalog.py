@@ -54,7 +54,8 @@ def write(tmp_path, monkeypatch):
 
 def test_every_file_of_the_folder_is_listed_with_the_first_line_of_its_docstring():
     (folder,) = assay.experiments.__path__
-    files = {path.stem: path for path in Path(folder).glob("*.py") if not path.stem.startswith("_")}
+    files = {path.stem: path for path in Path(folder).glob("[a-z]*.py")}
+    files |= {path.parent.name: path for path in Path(folder).glob("[a-z]*/__init__.py")}
     names = experiment_names()
     assert list(names) == sorted(files)
     for name, summary in names.items():
