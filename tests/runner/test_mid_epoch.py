@@ -190,6 +190,14 @@ def test_a_resumed_run_equals_the_straight_one_in_every_bit_and_point(tmp_path, 
     assert_equal_runs(straight(**fields), folder)
 
 
+def test_rows_that_came_behind_a_checkpoint_within_the_first_epoch_are_gone(tmp_path, straight):
+    folder = tmp_path / "run"
+    assert not run(folder, killed_at=(1, 14), save_every_steps=5)  # in validation, saved in training
+    assert "\n1,train," in (folder / "metrics.csv").read_text()
+    assert run(folder, resume=True)
+    assert_equal_runs(straight(), folder)
+
+
 def test_two_ranks_go_on_within_an_epoch(tmp_path, straight, processes):
     folder = tmp_path / "run"
     killed = {"killed_at": (2, 5), "save_every_steps": 1}
