@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -56,6 +57,8 @@ def run(make_net, make_items, train, tmp_path):
     """Train in a folder; ``broken`` is the epoch that the power goes out in."""
 
     def run(name="run", *, resume=None, broken=0, epochs=EPOCHS):
+        if resume is not None:
+            time.sleep(1)  # as a process takes to start: event files are read in the order of the seconds they began in
         items = [{**item, "image": item["image"].reshape(1, 2, 2)} for item in make_items(40)]
         return train(
             OfImages(make_net()),
