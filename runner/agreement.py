@@ -30,7 +30,7 @@ class Agreement:
         return before
 
     def settle(self, number: int) -> int:
-        """Tell a number, and wait for the largest of those that are told now. A collective."""
+        """Tell a number, and wait for the largest of those told now and the time before. A collective."""
         return max(self.exchange(number), self._read())
 
     def _read(self) -> int:

@@ -21,12 +21,11 @@ from .checkpoint_files import load_checkpoint, validated_weights
 from .dict_runner import DictRunner
 from .experiment import Experiment
 from .loggers import MetricsCsv, TensorBoardLogger
-from .model_options import prepare_model
 from .progress import Progress
 from .reopening import checkpoint_path, reopen
 from .resuming import decided_by_main_rank
 from .seeding import seed_everything
-from .training import get_loaders, prepare_machine
+from .training import get_loaders, get_model, prepare_machine
 
 _OF_TRAINING = (GradientStats, HParams, NonFiniteGuard, OptimizerMonitor)
 
@@ -82,14 +81,7 @@ def evaluate(
         runner.train(
             engine=engine,
             loaders={loader: loaders[loader]},
-            model=prepare_model(
-                experiment.get_model(),
-                engine.device,
-                int(engine.num_processes),
-                channels_last=experiment.channels_last,
-                sync_batchnorm=experiment.sync_batchnorm,
-                compile_model=experiment.compile,
-            ),
+            model=get_model(experiment, engine),
             criterion=experiment.get_criterion(),
             callbacks=_callbacks(experiment, temporary),
             loggers={

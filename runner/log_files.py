@@ -21,10 +21,10 @@ def cut_back(folder: Path, paths: Iterable[Path], sizes: Mapping[str, int]) -> N
     Args:
         folder: where the files are.
         paths: all files that may have grown since, or come since.
-        sizes: what ``file_sizes`` returned. Where none of its files is there, the folder holds another run, and
-            nothing is touched.
+        sizes: what ``file_sizes`` returned. Where it has files and none of them is there, the folder holds another run,
+            and nothing is touched.
     """
-    if not any((folder / name).is_file() for name in sizes):
+    if sizes and not any((folder / name).is_file() for name in sizes):
         return
     for path in list(paths):
         if (size := sizes.get(path.relative_to(folder).as_posix())) is None:

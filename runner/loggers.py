@@ -144,15 +144,13 @@ class MetricsCsv(ILogger):
             writer.writerows([CSV_COLUMNS, *rows] if is_new else rows)
 
     def state_dict(self) -> dict[str, int]:
-        """Return the size of the file, by its name; 0 where there is none."""
-        return file_sizes(self.path.parent, [self.path]) or {self.path.name: 0}
+        """Return the size of the file, by its name; nothing where there is none."""
+        return file_sizes(self.path.parent, [self.path])
 
     def load_state_dict(self, state: Mapping[str, int]) -> None:
         """Cut the file back to what it held."""
         if self.path.is_file():
             cut_back(self.path.parent, [self.path], state)
-            if not state.get(self.path.name):  # it came after a checkpoint within the first epoch
-                self.path.unlink()
 
 
 def read_metrics(path: str | os.PathLike[str]) -> dict[tuple[int, str, str], float]:

@@ -185,14 +185,7 @@ def _run(
         if monitor.loader not in loaders:
             raise UsageError(f"monitor {monitor.name!r}: there is no such loader; there is {listing(loaders)}.")
     seed_everything(experiment.seed)
-    model = prepare_model(
-        experiment.get_model(),
-        engine.device,
-        int(engine.num_processes),
-        channels_last=experiment.channels_last,
-        sync_batchnorm=experiment.sync_batchnorm,
-        compile_model=experiment.compile,
-    )
+    model = get_model(experiment, engine)
     optimizer = experiment.get_optimizer(model)
     if experiment.lr_batch_size is not None and engine.is_main_process:
         print(f"learning rate: {experiment.scaled_lr:g}, from {experiment.lr:g} for {experiment.lr_batch_size} samples")
@@ -255,6 +248,18 @@ def _drawing_options(callbacks: Iterable[Any]) -> dict[str, Any]:
         if isinstance(draw, partial) and draw.func is draw_samples:
             return {name: draw.keywords[name] for name in ("class_names", "mean", "std")}
     return {}
+
+
+def get_model(experiment: Experiment, engine: Engine) -> Any:
+    """Return the model of an experiment, or several by name, with its options applied."""
+    return prepare_model(
+        experiment.get_model(),
+        engine.device,
+        int(engine.num_processes),
+        channels_last=experiment.channels_last,
+        sync_batchnorm=experiment.sync_batchnorm,
+        compile_model=experiment.compile,
+    )
 
 
 def get_loaders(experiment: Experiment, engine: Engine) -> dict[str, DataLoader[Any]]:
