@@ -1,7 +1,7 @@
 """Where the network looks at the samples that it gets most wrong."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -106,6 +106,7 @@ class GradCAM(SampleRanking):
     def on_experiment_start(self, runner: dl.IRunner) -> None:
         self.inputs_ = [key for key in _input_keys(runner) if key != self.keys["image"]]
         self.warned_ = False
+        self.found_: dict[Any, nn.Module | None] = {}
         super().on_experiment_start(runner)
 
     def on_batch_start(self, runner: dl.IRunner) -> None:
@@ -139,7 +140,7 @@ class GradCAM(SampleRanking):
             groups.setdefault(np.shape(sample.parts["image"]), []).append(index)
         maps: dict[int, np.ndarray] = {}
         with use_plain_modules(runner) as models, undisturbed(list(models.values())):
-            layer = self._find(models, partial(self._forward, runner, samples[:1]))
+            layer = self._layer(models, runner, samples[0])
             if layer is None:
                 return None
             for indices in groups.values():
@@ -147,9 +148,16 @@ class GradCAM(SampleRanking):
                 maps.update(zip(indices, heat.cpu().numpy(), strict=True))
         return [maps[index] for index in range(len(samples))]
 
-    def _find(self, models: Mapping[str, nn.Module], forward: Callable[[], Tensor]) -> nn.Module | None:
-        if self.layer is None:
-            return find_layer(list(models.values()), forward)
+    def _layer(self, models: Mapping[str, nn.Module], runner: dl.IRunner, sample: Sample) -> nn.Module | None:
+        """Return the layer to explain by. It is searched for once for a size of images, by a pass with ``sample``."""
+        if self.layer is not None:
+            return self._named(models)
+        key = np.shape(sample.parts["image"]), tuple(id(model) for model in models.values())
+        if key not in self.found_:
+            self.found_[key] = find_layer(list(models.values()), partial(self._forward, runner, [sample]))
+        return self.found_[key]
+
+    def _named(self, models: Mapping[str, nn.Module]) -> nn.Module:
         named = {
             f"{name}.{part}" if name else part: module
             for name, model in models.items()

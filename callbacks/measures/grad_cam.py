@@ -31,16 +31,21 @@ def grad_cam(forward: Callable[[], Tensor], layer: nn.Module) -> Tensor:
     def keep(_module: nn.Module, _inputs: object, output: object) -> object:
         if not isinstance(output, Tensor) or output.ndim != 4:
             return None
+        if not kept:  # the graph begins here: nothing before the layer is kept for a backward pass
+            torch.set_grad_enabled(True)
+            output = output.detach().requires_grad_()
         kept.append(output)
         return output.clone()  # what follows may work in place
 
-    with torch.enable_grad(), _hooked([layer], keep):
+    with torch.no_grad(), _hooked([layer], keep):
         scores = forward()
         if not kept:
             raise UsageError(f"layer must be one whose output is [N, C, h, w]: {type(layer).__name__} gives none.")
+        if not scores.requires_grad:
+            raise UsageError(
+                f"layer must be one that the output depends on: of {type(layer).__name__} it does not, or is detached."
+            )
         kept = [activation for activation in kept if activation.requires_grad]
-        if not (scores.requires_grad and kept):
-            raise UsageError("no gradient flows to the layer: its output or that of the model is detached.")
         gradients = torch.autograd.grad(scores.sum(), kept, allow_unused=True)
     used = [pair for pair in zip(kept, gradients, strict=True) if pair[1] is not None]
     if not used:
