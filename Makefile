@@ -15,13 +15,14 @@ LOGDIR ?= runs
 RUN ?=
 INPUT ?=
 OUTPUT ?=
+DEVICE ?= cpu
 
 # Spinning OpenMP threads slow a shared machine down; importing albumentations asks the network for its version.
 export OMP_WAIT_POLICY ?= passive
 export NO_ALBUMENTATIONS_UPDATE ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup list train data evaluate predict tensorboard test lint lock clean
+.PHONY: help setup list train data evaluate predict tensorboard test lint bench lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -78,6 +79,15 @@ lint: $(SETUP)  ## check style and types
 	@$(BIN)/ruff format --check .
 	@mkdir -p build/types/assay && ln -sfn $(CURDIR)/callbacks $(CURDIR)/runner $(CURDIR)/experiments build/types/assay/
 	@MYPYPATH=build/types $(BIN)/mypy
+
+# The peers come beside what is locked, and change none of it.
+$(VENV)/.bench: $(SETUP)
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint requirements.lock --overrides overrides.txt \
+		--no-build-isolation --editable ".[bench]"
+	@touch $@
+
+bench: $(VENV)/.bench  ## measure what diagnostics cost, beside peers: DEVICE=cuda ARGS="overhead startup"
+	@$(BIN)/python -m benchmarks --device $(DEVICE) $(ARGS)
 
 lock: $(SETUP)  ## compile requirements.lock anew from setup.cfg
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --upgrade --extra catalyst --extra experiments \

@@ -28,11 +28,19 @@ def apart(function: str, /, *, timeout_s: float = 1800.0, **arguments: Any) -> A
     command = [sys.executable, "-m", "benchmarks.apart", function, json.dumps(arguments)]
     environment = {**os.environ, "OMP_WAIT_POLICY": "passive", "NO_ALBUMENTATIONS_UPDATE": "1"}
     done = subprocess.run(
-        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=timeout_s
+        command,
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=timeout_s,
     )
     *said, last = done.stdout.splitlines() or [""]
     if done.returncode != 0 or not last.startswith(_RESULT):
-        raise RuntimeError(f"{function} with {arguments} ended with {done.returncode}:\n" + "\n".join([*said, last][-30:]))
+        raise RuntimeError(
+            f"{function} with {arguments} ended with {done.returncode}:\n" + "\n".join([*said, last][-30:])
+        )
     return json.loads(last.removeprefix(_RESULT))
 
 

@@ -1,0 +1,33 @@
+"""All benchmarks, one after another: ``python -m benchmarks [NAME ...] [--device cpu|cuda]``."""
+
+import argparse
+import importlib
+from collections.abc import Sequence
+
+import torch
+
+# Each is a module with a ``main`` of its own options; those in the second group have nothing to do with a GPU.
+ON_ANY_DEVICE = ("overhead", "growth")
+ON_CPU = ("loaders", "startup", "counters")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the benchmarks that are named, by default all that the device has."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    names = (*ON_ANY_DEVICE, *ON_CPU)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(names)}; by default all")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    options = parser.parse_args(arguments)
+    for name in options.names:
+        if name not in names:
+            parser.error(f"there is no benchmark {name!r}; there are {', '.join(names)}")
+    if options.device == "cuda" and not torch.cuda.is_available():
+        parser.error("--device cuda needs a GPU that torch can use; this machine has none")
+    for name in options.names or (ON_ANY_DEVICE if options.device == "cuda" else names):
+        print(f"-- {name}", flush=True)
+        given = ["--device", options.device] if name in ON_ANY_DEVICE else []
+        importlib.import_module(f"benchmarks.{name}").main(given)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,121 @@
+"""What diagnostics cost: the time of whole runs over that of a bare loop, side by side with peers.
+
+Each row is trained in processes of its own, in turns with the others. In each process a run of a few steps comes first,
+which loads fonts and libraries; then the run that counts, from its first forward pass to the end of its last write:
+training, validation, pictures, logs and checkpoints. The bare loop does none of these. A ratio is that to the bare
+loop of the same turn; shown are medians over the turns.
+"""
+
+import argparse
+import importlib
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .apart import apart
+from .results import spread, write
+from .workload import Stopwatch, Workload
+
+WORKLOADS = {
+    "cpu": Workload(),
+    "cuda": Workload(
+        device="cuda", model="resnet50", side=224, batch_size=64, half=True, channels_last=True,
+        train_steps=400, valid_steps=200,
+    ),
+}  # fmt: skip
+ROWS: dict[str, tuple[str, dict[str, Any]]] = {
+    "bare loop": ("bare", {}),
+    "assay, off": ("dict_runner", {"level": "off"}),
+    "assay, light": ("dict_runner", {"level": "light"}),
+    "assay, full": ("dict_runner", {"level": "full"}),
+    "assay, full, gradients every step": ("dict_runner", {"level": "full", "every_n_steps": 1}),
+    "Catalyst": ("catalyst", {}),
+    "Catalyst with its metrics": ("catalyst", {"diagnostics": True}),
+    "Lightning": ("lightning", {}),
+    "Lightning with diagnostics": ("lightning", {"diagnostics": True}),
+    "Ignite": ("ignite", {}),
+    "Ignite with diagnostics": ("ignite", {"diagnostics": True}),
+}
+ALONE = (
+    "BestWorstBatches", "ConfusionMatrix", "ClassificationReport", "OptimizerMonitor", "TimeMonitor",
+    "BestWorstSamples", "GradCAM", "PredictionDistribution", "PRCurves", "GradientStats", "AugmentationPreview",
+)  # fmt: skip
+ROWS |= {f"{name} alone": ("dict_runner", {"alone": name}) for name in ALONE}
+
+
+def measure(subject: str, workload: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
+    """Train once and return seconds, seconds of the CPU, peak memory in MiB, and what the subject adds."""
+    train = importlib.import_module(f"benchmarks.subjects.{subject}").train
+    full = Workload(**workload)
+    with tempfile.TemporaryDirectory() as folder:
+        first = replace(full, train_steps=3, valid_steps=2, epochs=1)
+        train(first, Path(folder, "first"), first.get_model(), **options)
+        if full.device == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+        model = full.get_model()
+        with Stopwatch(full.device).running(model) as result:
+            more = train(full, Path(folder, "run"), model, **options)
+    return {**result, **(more or {})}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure the rows, print them, and write them to ``results/overhead-DEVICE.json``."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.overhead", description=__doc__)
+    parser.add_argument("--device", choices=WORKLOADS, default="cpu")
+    parser.add_argument("--repetitions", type=int, default=3, help="turns (%(default)s)")
+    parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS), metavar="ROW", help="only these rows")
+    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--dry", action="store_true", help="write no file")
+    options = parser.parse_args(arguments)
+    if options.device == "cuda" and not torch.cuda.is_available():
+        parser.error("--device cuda needs a GPU that torch can use; this machine has none")
+    workload = replace(WORKLOADS[options.device], epochs=options.epochs)
+    names = ["bare loop", *(name for name in options.rows if name != "bare loop")]
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
+    for turn in range(options.repetitions):
+        for name in names if turn % 2 == 0 else reversed(names):
+            subject, wanted = ROWS[name]
+            arguments_of = {"subject": subject, "workload": asdict(workload), "options": wanted}
+            found[name].append(apart("benchmarks.overhead:measure", **arguments_of))
+            latest = found[name][-1]
+            print(f"  {turn + 1}: {name}: {latest['seconds']:.2f} s, {latest['cpu_seconds']:.2f} s CPU", flush=True)
+    rows = summarize(found)
+    for name, row in rows.items():
+        print(_line(name, row))
+    if not options.dry:
+        write("overhead", options.device, {**asdict(workload), "repetitions": options.repetitions}, rows)
+
+
+def summarize(found: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
+    """Return, by row, the spread of each figure and of its ratio to the bare loop of the same turn."""
+    bare = found["bare loop"]
+    rows: dict[str, Any] = {}
+    for name, runs in found.items():
+        row = {key: spread([run[key] for run in runs]) for key in ("seconds", "cpu_seconds", "peak_mib")}
+        for kind in ("seconds", "cpu_seconds"):
+            ratios = [run[kind] / base[kind] for run, base in zip(runs, bare, strict=True)]
+            row["ratio" if kind == "seconds" else "cpu_ratio"] = spread(ratios)
+        for key in ("loader_end_ms", "epoch_end_ms"):
+            if key in runs[0]:
+                row[key] = spread([value for run in runs for value in run[key]])
+        rows[name] = row
+    return rows
+
+
+def _line(name: str, row: dict[str, Any]) -> str:
+    ratio, cpu = row["ratio"], row["cpu_ratio"]
+    end = row.get("loader_end_ms")
+    more = "" if end is None else f"  loader end {end['median']:.0f} ms, at most {end['high']:.0f}"
+    return (
+        f"{name:36} {ratio['median']:.3f} ({ratio['low']:.3f} to {ratio['high']:.3f})  CPU {cpu['median']:.3f}  "
+        f"{row['seconds']['median']:.1f} s{more}"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

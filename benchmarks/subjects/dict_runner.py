@@ -1,0 +1,75 @@
+"""assay: ``DictRunner`` with logs, checkpoints and as many diagnostics as are asked for."""
+
+import time
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from assay.callbacks import classification_diagnostics
+from assay.runner import DictRunner, Engine
+
+from ..workload import Workload
+
+
+class Named(nn.Module):
+    """Gives the network's output a name."""
+
+    def __init__(self, network: nn.Module):
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
+        return {"logits": self.network(image)}
+
+
+class Timed(DictRunner):
+    """Adds up what the loop's own thread does at the end of its loaders."""
+
+    def __init__(self, **options: Any):
+        super().__init__(**options)
+        self.event_ms: dict[str, list[float]] = defaultdict(list)
+
+    def _run_event(self, event: str) -> None:
+        began = time.perf_counter()
+        super()._run_event(event)
+        self.event_ms[event].append(1000 * (time.perf_counter() - began))
+
+
+def train(
+    workload: Workload,
+    folder: Path,
+    model: nn.Module,
+    *,
+    level: str = "off",
+    alone: str | None = None,
+    every_n_steps: int = 10,
+) -> dict[str, Any]:
+    """Train, log and save.
+
+    Args:
+        workload: what to train.
+        folder: of the run.
+        model: the network.
+        level: of the diagnostics.
+        alone: name of the one callback that is added to level ``off``; None: all of ``level``.
+        every_n_steps: of ``GradientStats``.
+    """
+    options: dict[str, Any] = {"num_classes": workload.classes, "gradients_every_n_steps": every_n_steps}
+    callbacks = classification_diagnostics(level, **options)
+    if alone is not None:
+        full = classification_diagnostics("full", **options)
+        callbacks += [callback for callback in full if type(callback).__name__ == alone]
+    runner = Timed(log_every_steps=10)
+    runner.train(
+        engine=Engine(workload.device, "bf16" if workload.half else "fp32"),
+        model=(named := Named(model)),
+        criterion=nn.CrossEntropyLoss(),
+        optimizer=workload.get_optimizer(named),
+        loaders=workload.get_loaders(dicts=True),
+        callbacks=callbacks,
+        num_epochs=workload.epochs,
+        logdir=str(folder),
+    )
+    return {"loader_end_ms": runner.event_ms["on_loader_end"], "epoch_end_ms": runner.event_ms["on_epoch_end"]}
