@@ -11,7 +11,7 @@ from torch.utils.hooks import RemovableHandle
 
 from .diagnostic import Diagnostic
 from .distributed import reduce_state
-from .errors import UsageError
+from .errors import UsageError, at_least_one
 from .measures.optimizer_steps import OptimizerSteps, total_norm
 from .param_groups import check_groups, group_settings
 from .unwrapped import raw_optimizers
@@ -30,9 +30,9 @@ class OptimizerMonitor(Diagnostic):
     ``optimizer/lr/GROUP``           1      learning rate of the epoch's last step
     ``optimizer/momentum/GROUP``     1      its momentum, or the first of its betas
     ``optimizer/weight_decay/GROUP`` 1      its weight decay
-    ``optimizer/grad_norm``          1      norm of all gradients together, mean over the steps: before clipping
-                                            by norm where the runner keeps that (``DictRunner``), otherwise as the
-                                            optimizer gets them; NaN where no step was made
+    ``optimizer/grad_norm``          1      norm of all gradients together, mean over the observed steps: before
+                                            clipping by norm where the runner keeps that (``DictRunner``),
+                                            otherwise as the optimizer gets them; NaN where no step was made
     ``optimizer/clipped_fraction``   0 to 1 share of the steps whose norm was above ``clip_grad_norm``; only where
                                             the runner clips and keeps the norm
     ``optimizer/loss_scale``         1      loss scale at the end of the epoch; only where the engine has a scaler
@@ -44,6 +44,8 @@ class OptimizerMonitor(Diagnostic):
     in no mean. Nothing is read from the device within a step.
 
     Args:
+        every_n_steps: take the norm at the first of so many steps of each optimizer, counted in each epoch; 1: at all
+            of them. Where the runner clips and keeps the norm, which costs nothing then, it is that of every step.
         order: when the callback runs within an event, above that of the callbacks that step the optimizer.
 
     Raises:
@@ -51,12 +53,14 @@ class OptimizerMonitor(Diagnostic):
             optimizer to train with, or two groups of one name.
     """
 
-    def __init__(self, *, order: int = dl.CallbackOrder.External):
+    def __init__(self, every_n_steps: int = 1, *, order: int = dl.CallbackOrder.External):
         if order <= dl.CallbackOrder.Optimizer:
             raise UsageError(
                 f"order must be above that of the optimizer, {int(dl.CallbackOrder.Optimizer)}, got {order}."
             )
         super().__init__(order=order)
+        self.every_n_steps = at_least_one("every_n_steps", every_n_steps)
+        self.counts_: dict[str, int] = {}
         self.hooks_: list[RemovableHandle] = []
         self.steps_: OptimizerSteps | None = None
         self.norms_: dict[str, Tensor] = {}
@@ -72,14 +76,14 @@ class OptimizerMonitor(Diagnostic):
         for name, optimizer in optimizers.items():
             self.hooks_.append(optimizer.register_step_pre_hook(partial(self._on_step, runner, name)))
 
-    observed = ("steps_", "settings_")
+    observed = ("steps_", "settings_", "counts_")
 
     def settle(self, runner: dl.IRunner) -> None:
         """Count the last step."""
         self._close_step()
 
     def begin(self, runner: dl.IRunner) -> None:
-        self.norms_, self.steps_, self.settings_ = {}, None, {}
+        self.norms_, self.steps_, self.settings_, self.counts_ = {}, None, {}, {}
         if not runner.is_train_loader:
             return
         max_norm = getattr(runner, "clip_grad_norm", None) if hasattr(runner, "grad_norm_") else None
@@ -117,10 +121,13 @@ class OptimizerMonitor(Diagnostic):
         if name in self.norms_:
             self._close_step()
         self.settings_.update(group_settings(name, optimizer))
+        self.counts_[name] = self.counts_.get(name, 0) + 1
+        # The runner's norm is that of all parameters, the same for each optimizer.
+        clipped = self.steps_.max_norm is not None
+        if not clipped and (self.counts_[name] - 1) % self.every_n_steps:
+            return
         gradients = _gradients(optimizer)
         if gradients:
-            # The runner's norm is that of all parameters, the same for each optimizer.
-            clipped = self.steps_.max_norm is not None
             self.norms_[name] = runner.grad_norm_ if clipped else _unscaled_norm(optimizer, gradients)
             self.skipped_ = getattr(optimizer, "found_inf", None)
 

@@ -125,6 +125,30 @@ def test_norm_and_settings_follow_a_plain_loop(tmp_path, read_events, items, run
     assert not optimizer._optimizer_step_pre_hooks
 
 
+@pytest.mark.parametrize("run", [ours, stock])
+@pytest.mark.parametrize("every", [2, 4])
+def test_norm_is_taken_at_the_first_of_every_n_steps(tmp_path, read_events, items, run, every):
+    model = Net("logits" if run is ours else None)
+    norms = plain_norms(copy_of(model), items, lr=0.5)[::every]
+    run(tmp_path, items, model, torch.optim.SGD(model.parameters(), lr=0.5), [OptimizerMonitor(every)])
+    seen = values(read_events, tmp_path / "tensorboard" if run is ours else tmp_path)
+    assert seen["grad_norm"][1] == pytest.approx(sum(norms) / len(norms), rel=1e-5)
+
+
+def test_the_runners_norm_is_that_of_every_step(tmp_path, read_events, items):
+    model = Net("logits")
+    norms = plain_norms(copy_of(model), items, lr=0.5, max_norm=0.1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+    ours(tmp_path, items, model, optimizer, [OptimizerMonitor(3)], runner=DictRunner(clip_grad_norm=0.1))
+    seen = values(read_events, tmp_path / "tensorboard")
+    assert seen["grad_norm"][1] == pytest.approx(sum(norms) / len(norms), rel=1e-4)
+
+
+def test_every_n_steps_is_at_least_1():
+    with pytest.raises(UsageError, match="every_n_steps must be an integer of at least 1, got 0"):
+        OptimizerMonitor(0)
+
+
 def test_norm_is_that_of_the_whole_accumulation(tmp_path, read_events, items):
     model = Net("logits")
     norms = plain_norms(copy_of(model), items, lr=0.5, group=2)
