@@ -1,17 +1,20 @@
 """Metrics of torchmetrics, exact over the epoch."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-import torchmetrics
 from catalyst import dl
 from torch import Tensor
 
+from .distributed import reduce_state
 from .errors import UsageError, unknown_name
 from .keys import OUTPUT_KEY, TARGET_KEY, pick
 from .loader_state import freeze, thaw
-from .measures.class_metric import CLASS_METRICS, ClassMetric
+from .measures.class_metric import CLASS_METRICS, ClassTotals, class_metric
+
+if TYPE_CHECKING:
+    import torchmetrics  # takes a second to import
 
 TASKS = ("binary", "multiclass", "multilabel")
 
@@ -33,7 +36,7 @@ class Metrics(dl.Callback):
         metrics: one or several names (accuracy, balanced_accuracy, f1, iou, precision, recall; all but accuracy are
             means over classes), or a mapping from the name to log to one of these or to a ``torchmetrics.Metric``. A
             metric by name sees decided classes, a ``torchmetrics.Metric`` of yours sees the output as it is. Which
-            classes a mean is over, see ``ClassMetric``; accuracy of ``multilabel`` is that of all labels.
+            classes a mean is over, see ``class_metric``; accuracy of ``multilabel`` is that of all labels.
         task: ``multiclass`` (output [N, C, ...], the largest wins), ``binary`` (output [N, ...], positive means
             yes) or ``multilabel`` (output [N, C, ...], positive means yes). For metrics by name.
         num_classes: C, for metrics by name; ``class_names`` may stand in for it.
@@ -48,7 +51,7 @@ class Metrics(dl.Callback):
 
     def __init__(
         self,
-        metrics: str | Sequence[str] | Mapping[str, str | torchmetrics.Metric] = ("accuracy",),
+        metrics: "str | Sequence[str] | Mapping[str, str | torchmetrics.Metric]" = ("accuracy",),
         *,
         task: str = "multiclass",
         num_classes: int | None = None,
@@ -70,11 +73,15 @@ class Metrics(dl.Callback):
         self.target_key = target_key
         names = [metrics] if isinstance(metrics, str) else metrics
         named = names if isinstance(names, Mapping) else {name: name for name in names}
-        self.by_name = {name: self._build(metric) for name, metric in named.items() if isinstance(metric, str)}
+        self.by_name = {name: self._check(metric) for name, metric in named.items() if isinstance(metric, str)}
         self.by_object = {name: metric for name, metric in named.items() if not isinstance(metric, str)}
+        self.totals_: ClassTotals | None = None
 
     def on_loader_start(self, runner: dl.IRunner) -> None:
-        for metric in self._all().values():
+        self.totals_ = None
+        if self.by_name:
+            self.totals_ = ClassTotals(self.task, self._classes(), self.ignore_index, runner.engine.device)
+        for metric in self.by_object.values():
             metric.to(runner.engine.device).reset()
 
     def on_batch_end(self, runner: dl.IRunner) -> None:
@@ -82,40 +89,44 @@ class Metrics(dl.Callback):
             return
         output = pick(runner.batch, self.output_key, "Metrics").detach()
         target = pick(runner.batch, self.target_key, "Metrics").detach()
-        if self.by_name:
-            decided = decide(output, self.task)
-            for name, metric in self.by_name.items():
-                runner.batch_metrics[name] = metric(decided, target)
+        if self.totals_ is not None:
+            totals = self.totals_.update(decide(output, self.task), target)
+            runner.batch_metrics.update(self._values(totals))
         for name, metric in self.by_object.items():
-            runner.batch_metrics[name] = metric(output, target)
-        for name in self._all():
-            if runner.batch_metrics[name].ndim:  # one value a class is for the epoch; a batch value is one number
-                del runner.batch_metrics[name]
+            value = metric(output, target)
+            if not value.ndim:  # one value a class is for the epoch; a batch value is one number
+                runner.batch_metrics[name] = value
 
     def on_loader_end(self, runner: dl.IRunner) -> None:
         if runner.is_infer_loader:
             return
-        for name, metric in self._all().items():
-            values = metric.compute().reshape(-1).tolist()
-            runner.loader_metrics.update(dict(zip(self._names(name, len(values)), values, strict=True)))
+        if self.totals_ is not None:
+            values = self._values(reduce_state(self.totals_.state, self.totals_.reductions)["totals"])
+            numbers = torch.stack(list(values.values())).tolist()
+            runner.loader_metrics.update(zip(values, numbers, strict=True))
+        for name, metric in self.by_object.items():
+            numbers = metric.compute().reshape(-1).tolist()
+            runner.loader_metrics.update(zip(self._names(name, len(numbers)), numbers, strict=True))
 
     def loader_state(self, runner: dl.IRunner) -> dict[str, Any]:
         """Return what was counted of the loader so far, in types that ``weights_only=True`` loads."""
-        return {
+        objects = {
             name: {"updates": metric._update_count, "values": freeze(metric.metric_state)}
-            for name, metric in self._all().items()
+            for name, metric in self.by_object.items()
         }
+        return {"totals": freeze(self.totals_), "objects": objects}
 
     def load_loader_state(self, runner: dl.IRunner, state: Mapping[str, Any]) -> None:
         """Continue from what ``loader_state`` returned."""
-        for name, metric in self._all().items():
-            metric._update_count = state[name]["updates"]
-            for part, values in thaw(state[name]["values"]).items():
+        self.totals_ = thaw(state["totals"], self.totals_)
+        for name, metric in self.by_object.items():
+            metric._update_count = state["objects"][name]["updates"]
+            for part, values in thaw(state["objects"][name]["values"]).items():
                 setattr(metric, part, values)
             metric.to(runner.engine.device)
 
-    def _all(self) -> dict[str, torchmetrics.Metric]:
-        return {**self.by_name, **self.by_object}
+    def _values(self, totals: Tensor) -> dict[str, Tensor]:
+        return {name: class_metric(metric, self.task, totals) for name, metric in self.by_name.items()}
 
     def _names(self, name: str, count: int) -> list[str]:
         if count == 1:
@@ -123,15 +134,17 @@ class Metrics(dl.Callback):
         classes = self.class_names if self.class_names and len(self.class_names) == count else range(count)
         return [f"{name}/{label}" for label in classes]
 
-    def _build(self, name: str) -> torchmetrics.Metric:
+    def _classes(self) -> int:
+        return 2 if self.task == "binary" else int(self.num_classes or 0)
+
+    def _check(self, name: str) -> str:
         if name not in CLASS_METRICS:
             raise unknown_name("metric", name, CLASS_METRICS, note=" (a torchmetrics.Metric may be given instead)")
-        num_classes = 2 if self.task == "binary" else self.num_classes
-        if num_classes is None:
+        if not self._classes():
             raise UsageError(f"Metrics(metrics={name!r}) needs num_classes or class_names for the task {self.task!r}.")
         if name == "balanced_accuracy" and self.task == "multilabel":
             raise UsageError("balanced_accuracy is for the tasks 'binary' and 'multiclass', got 'multilabel'.")
-        return ClassMetric(name, self.task, num_classes, self.ignore_index)
+        return name
 
 
 def decide(output: Tensor, task: str) -> Tensor:

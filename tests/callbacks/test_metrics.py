@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -161,8 +163,13 @@ def test_a_step_reads_nothing_from_the_device(task):
     callback = Metrics(names, task=task, num_classes=3)
     output = torch.zeros((8,) if task == "binary" else (8, 3), device="meta")
     target = torch.zeros((8, 3) if task == "multilabel" else (8,), dtype=torch.int64, device="meta")
-    for name, metric in callback.by_name.items():
-        assert metric.to("meta")(decide(output, task), target).device.type == "meta", name
+    runner = SimpleNamespace(
+        engine=SimpleNamespace(device=torch.device("meta")), is_infer_loader=False,
+        batch={"logits": output, "target": target}, batch_metrics={},
+    )  # fmt: skip
+    callback.on_loader_start(runner)
+    callback.on_batch_end(runner)
+    assert {name: value.device.type for name, value in runner.batch_metrics.items()} == dict.fromkeys(names, "meta")
 
 
 def test_decisions_are_those_of_a_plain_loop():
@@ -226,11 +233,13 @@ def epoch_over_ranks(rank, output, target, size):
     callback = Metrics(NAMES, num_classes=4)
     cut = [0, 9, len(output)] if size == 2 else [0, len(output)]
     mine = slice(cut[rank], cut[rank + 1])
-    found = {}
-    for name, metric in callback.by_name.items():
-        metric.update(decide(output[mine], "multiclass"), target[mine])
-        found[name] = metric.compute().item()
-    return found
+    runner = SimpleNamespace(
+        engine=SimpleNamespace(device=torch.device("cpu")), is_infer_loader=False,
+        batch={"logits": output[mine], "target": target[mine]}, batch_metrics={}, loader_metrics={},
+    )  # fmt: skip
+    for event in (callback.on_loader_start, callback.on_batch_end, callback.on_loader_end):
+        event(runner)
+    return runner.loader_metrics
 
 
 def test_the_value_over_ranks_is_that_of_all_samples_together(ranks):
@@ -242,7 +251,7 @@ def test_the_value_over_ranks_is_that_of_all_samples_together(ranks):
 
 
 def test_one_metric_may_be_given_as_its_name_alone():
-    assert list(Metrics("accuracy", num_classes=3)._all()) == ["accuracy"]
+    assert Metrics("accuracy", num_classes=3).by_name == {"accuracy": "accuracy"}
 
 
 def test_a_number_of_classes_that_is_not_that_of_the_names_is_refused():

@@ -3,7 +3,7 @@ import pytest
 import torch
 from sklearn import metrics as sk
 
-from assay.callbacks.measures.class_metric import CLASS_METRICS, ClassMetric
+from assay.callbacks.measures.class_metric import CLASS_METRICS, ClassTotals, class_metric
 
 REFERENCES = {"f1": sk.f1_score, "iou": sk.jaccard_score, "precision": sk.precision_score, "recall": sk.recall_score}
 
@@ -15,6 +15,19 @@ def reference(name, task, decided, target):
         return sk.balanced_accuracy_score(target, decided)
     average = "binary" if task == "binary" else "macro"
     return REFERENCES[name](target, decided, average=average, zero_division=0)
+
+
+class Metric:
+    """One metric by name, with its totals."""
+
+    def __init__(self, name, task, classes, ignored=None, device="cpu"):
+        self.name, self.totals = name, ClassTotals(task, classes, ignored, device)
+
+    def update(self, decided, target):
+        return class_metric(self.name, self.totals.task, self.totals.update(decided, target))
+
+    def compute(self):
+        return class_metric(self.name, self.totals.task, self.totals.state["totals"])
 
 
 def over_batches(metric, decided, target):
@@ -29,7 +42,7 @@ def over_batches(metric, decided, target):
 def test_multiclass_equals_scikit_learn_even_where_classes_are_missing(name, classes):
     decided, target = np.random.randint(0, classes, 50), np.random.randint(0, max(2, classes - 2), 50)
     target[::2] = decided[::2] % max(2, classes - 2)
-    found = over_batches(ClassMetric(name, "multiclass", classes), decided, target)
+    found = over_batches(Metric(name, "multiclass", classes), decided, target)
     assert found == pytest.approx(reference(name, "multiclass", decided, target), rel=1e-12)
 
 
@@ -37,21 +50,21 @@ def test_multiclass_equals_scikit_learn_even_where_classes_are_missing(name, cla
 @pytest.mark.parametrize("dtype", [np.int64, np.float32, np.bool_])
 def test_binary_equals_scikit_learn_for_targets_of_any_type(name, dtype):
     decided, target = np.random.randint(0, 2, 50), np.random.randint(0, 2, 50)
-    found = over_batches(ClassMetric(name, "binary", 2), decided, target.astype(dtype))
+    found = over_batches(Metric(name, "binary", 2), decided, target.astype(dtype))
     assert found == pytest.approx(reference(name, "binary", decided, target), rel=1e-12)
 
 
 @pytest.mark.parametrize("name", [name for name in CLASS_METRICS if name != "balanced_accuracy"])
 def test_multilabel_equals_scikit_learn(name):
     decided, target = np.random.randint(0, 2, (50, 4)), np.random.randint(0, 2, (50, 4))
-    found = over_batches(ClassMetric(name, "multilabel", 4), decided, target)
+    found = over_batches(Metric(name, "multilabel", 4), decided, target)
     assert found == pytest.approx(reference(name, "multilabel", decided, target), rel=1e-12)
 
 
 @pytest.mark.parametrize("name", CLASS_METRICS)
 def test_pixels_count_as_samples(name):
     decided, target = torch.randint(0, 3, (6, 4, 5)), torch.randint(0, 3, (6, 4, 5))
-    metric = ClassMetric(name, "multiclass", 3)
+    metric = Metric(name, "multiclass", 3)
     metric.update(decided, target)
     expected = reference(name, "multiclass", decided.flatten().numpy(), target.flatten().numpy())
     assert metric.compute().item() == pytest.approx(expected, rel=1e-12)
@@ -68,7 +81,7 @@ def test_targets_to_ignore_are_left_out(name, task, ignored):
     decided, target = np.random.randint(0, classes, (40, 3)), np.random.randint(0, classes, (40, 3))
     wanted = np.random.random((40, 3)) < 0.7
     found = over_batches(
-        ClassMetric(name, task, 2 if task == "binary" else 3, ignored), decided, np.where(wanted, target, ignored)
+        Metric(name, task, 2 if task == "binary" else 3, ignored), decided, np.where(wanted, target, ignored)
     )
     if task != "multilabel":
         expected = reference(name, task, decided[wanted], target[wanted])
@@ -82,27 +95,40 @@ def test_targets_to_ignore_are_left_out(name, task, ignored):
 
 def test_pixels_of_labels_count_as_samples():
     decided, target = torch.randint(0, 2, (6, 3, 4, 5)), torch.randint(0, 2, (6, 3, 4, 5))
-    metric = ClassMetric("iou", "multilabel", 3)
+    metric = Metric("iou", "multilabel", 3)
     metric.update(decided, target)
     rows = [part.permute(0, 2, 3, 1).reshape(-1, 3).numpy() for part in (decided, target)]
     assert metric.compute().item() == pytest.approx(reference("iou", "multilabel", *rows), rel=1e-12)
 
 
 def test_a_class_that_is_never_predicted_has_precision_zero():
-    metric = ClassMetric("precision", "multiclass", 4)
+    metric = Metric("precision", "multiclass", 4)
     metric.update(torch.tensor([0, 0, 0, 0]), torch.tensor([0, 0, 1, 1]))
     assert metric.compute().item() == 0.25
 
 
 def test_before_the_first_batch_the_mean_over_classes_is_nan():
-    metric = ClassMetric("f1", "multiclass", 3)
-    with pytest.warns(UserWarning, match="compute"):
-        assert metric.compute().isnan()
+    assert Metric("f1", "multiclass", 3).compute().isnan()
+
+
+@pytest.mark.parametrize("task", ["binary", "multiclass", "multilabel"])
+def test_the_totals_of_a_batch_are_its_own_and_those_of_all_are_their_sum(task):
+    totals, parts = ClassTotals(task, 2), []
+    for _ in range(3):
+        shape = (7, 2) if task == "multilabel" else (7,)
+        decided, target = torch.randint(0, 2, shape), torch.randint(0, 2, shape)
+        part = totals.update(decided, target)
+        parts.append(part.clone())
+        of_class_1 = (decided[:, 1], target[:, 1]) if task == "multilabel" else (decided, target)
+        found, true = (values.tolist() for values in of_class_1)
+        assert part[0, 1] == sum(a == b == 1 for a, b in zip(found, true, strict=True))
+        assert part[1, 1] == sum(found) and part[2, 1] == sum(true)
+    assert torch.equal(totals.state["totals"], sum(parts))
 
 
 @pytest.mark.parametrize("name", CLASS_METRICS)
 @pytest.mark.parametrize("task", ["binary", "multiclass"])
 def test_an_update_reads_nothing_from_the_device(name, task):
-    metric = ClassMetric(name, task, 2).to("meta")
+    metric = Metric(name, task, 2, device="meta")
     classes = torch.zeros(8, dtype=torch.int64, device="meta")
-    assert metric(classes, classes).device.type == "meta"
+    assert metric.update(classes, classes).device.type == "meta"
