@@ -2,10 +2,13 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
-from .host_copy import copy_tree, read_tree
+import numpy as np
+import torch
+from torch import Tensor
+
+from .host_copy import HostCopy, read_tree
 from .keys import OUTPUT_KEY, TARGET_KEY, pick
 from .measures.box_matching import match_boxes
 
@@ -34,11 +37,9 @@ class BoxF1:
 
     def __call__(self, batch: Mapping[str, Any]) -> Callable[[], list[float]]:
         """Start copying the boxes of a batch; what is returned gives the score of each sample."""
-        found, true = (copy_tree(pick(batch, key, "box_f1")) for key in (self.output_key, self.target_key))
-        return partial(self._scores, found, true)
-
-    def _scores(self, found: Sequence[Mapping[str, Any]], true: Sequence[Mapping[str, Any]]) -> list[float]:
-        return [self._score(read_tree(one), read_tree(other)) for one, other in zip(found, true, strict=True)]
+        found = _Packed(pick(batch, self.output_key, "box_f1"), ("boxes", "scores", "labels"))
+        true = _Packed(pick(batch, self.target_key, "box_f1"), ("boxes", "labels"))
+        return lambda: [self._score(one, other) for one, other in zip(found.read(), true.read(), strict=True)]
 
     def _score(self, found: Mapping[str, Any], true: Mapping[str, Any]) -> float:
         kept = found["scores"] >= self.min_score
@@ -46,3 +47,18 @@ class BoxF1:
         hits = match_boxes(boxes, scores, labels, true["boxes"], true["labels"], min_iou=self.min_iou).hit.sum()
         count = len(boxes) + len(true["boxes"])
         return float(2 * hits / count) if count else 1.0
+
+
+class _Packed:
+    """The boxes of N images on their way to the host, one copy a part of all of them."""
+
+    def __init__(self, images: Sequence[Mapping[str, Tensor]], names: Sequence[str]):
+        self.counts = [len(image["boxes"]) for image in images]
+        self.copies = {name: HostCopy(torch.cat([image[name] for image in images])) for name in names}
+
+    def read(self) -> list[dict[str, np.ndarray]]:
+        """Return the parts of each image."""
+        parts = {name: read_tree(copy) for name, copy in self.copies.items()}
+        ends = np.cumsum(self.counts)[:-1]
+        split = {name: np.split(part, ends) for name, part in parts.items()}
+        return [{name: of[index] for name, of in split.items()} for index in range(len(self.counts))]

@@ -102,9 +102,12 @@ class OptimizerMonitor(Diagnostic):
             return
         self.observe(runner)  # where the rank only stood in for its last batch, which has no end
         state = reduce_state(self.steps_.state, self.steps_.reductions)
-        values, device = self.settings_ | self.steps_.compute(state), runner.engine.device
-        packed = torch.stack([torch.as_tensor(value, dtype=torch.float64, device=device) for value in values.values()])
-        writer.scalars_later([f"optimizer/{name}" for name in values], packed, runner.epoch_step)
+        values = {f"optimizer/{name}": value for name, value in (self.settings_ | self.steps_.compute(state)).items()}
+        tensors = {tag: value for tag, value in values.items() if isinstance(value, Tensor)}
+        numbers = {tag: value for tag, value in values.items() if not isinstance(value, Tensor)}
+        writer.scalars(numbers, runner.epoch_step)
+        packed = torch.stack([value.to(runner.engine.device, torch.float64).reshape(()) for value in tensors.values()])
+        writer.scalars_later(list(tensors), packed, runner.epoch_step)
         self.steps_ = None
 
     def on_experiment_end(self, runner: dl.IRunner) -> None:

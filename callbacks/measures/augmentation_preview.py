@@ -47,21 +47,26 @@ class Range:
 
 def range_of(images: Sequence[np.ndarray], mean: np.ndarray, std: np.ndarray) -> Range | None:
     """Return the range of images, [C, H, W] or [H, W] each, of ``(x - mean) / std``; None where they are integers."""
-    units, raws = [], []
-    for image in images:
-        if np.issubdtype(image.dtype, np.floating):
-            raw = image.reshape(-1, *image.shape[-2:]).astype(np.float64)
-            units.append((raw * std.reshape(-1, 1, 1) + mean.reshape(-1, 1, 1)).reshape(-1))
-            raws.append(raw.reshape(-1))
-    if not units:
+    # Image by image: all of them in float64 would take several times the memory of those that are kept.
+    parts = [_range_of(image, mean, std) for image in images if np.issubdtype(image.dtype, np.floating)]
+    if not parts:
         return None
-    unit, raw = np.concatenate(units), np.concatenate(raws)
-    finite = np.isfinite(raw)
-    fits = (unit >= -_TOLERANCE) & (unit <= 1 + _TOLERANCE)
-    if not finite.any():
+    lows, highs, fits, raw_lows, raw_highs, sizes = (np.array(row) for row in zip(*parts, strict=True))
+    if lows.min() == math.inf:
         return Range(math.nan, math.nan, 1.0, (math.nan, math.nan))
-    unit, raw = unit[finite], raw[finite]
-    return Range(float(unit.min()), float(unit.max()), 1 - float(fits.mean()), (float(raw.min()), float(raw.max())))
+    outside = 1 - float(fits.sum() / sizes.sum())
+    return Range(float(lows.min()), float(highs.max()), outside, (float(raw_lows.min()), float(raw_highs.max())))
+
+
+def _range_of(image: np.ndarray, mean: np.ndarray, std: np.ndarray) -> tuple[float, ...]:
+    """Return lowest, highest and number of fitting values, lowest and highest raw value, and number of values."""
+    raw = image.reshape(-1, *image.shape[-2:]).astype(np.float64)
+    unit = raw * std.reshape(-1, 1, 1) + mean.reshape(-1, 1, 1)
+    finite = np.isfinite(raw)
+    fits = np.count_nonzero((unit >= -_TOLERANCE) & (unit <= 1 + _TOLERANCE))
+    low, raw_low = (values.min(where=finite, initial=math.inf) for values in (unit, raw))
+    high, raw_high = (values.max(where=finite, initial=-math.inf) for values in (unit, raw))
+    return low, high, fits, raw_low, raw_high, raw.size
 
 
 class LabelOrder:
