@@ -46,7 +46,7 @@ def draw(results: Mapping[str, Any], path: Path) -> None:
     left.set_title("time over that of a bare PyTorch loop", fontsize=10, loc="left")
     base = "assay, off"
     _bars(right, results["rows"], [base, *single], {name: name.removesuffix(" alone") for name in [base, *single]})
-    right.set_title("one diagnostic at a time, on top of ‘off’", fontsize=10, loc="left")
+    right.set_title("one diagnostic at a time, added to off", fontsize=10, loc="left")
     figure.supxlabel(
         f"{settings['model']}, {settings['side']} x {settings['side']}, batch {settings['batch_size']}, "
         f"{settings['train_steps']} training and {settings['valid_steps']} validation steps an epoch; "

@@ -63,9 +63,9 @@ def _range_of(image: np.ndarray, mean: np.ndarray, std: np.ndarray) -> tuple[flo
     raw = image.reshape(-1, *image.shape[-2:]).astype(np.float64)
     unit = raw * std.reshape(-1, 1, 1) + mean.reshape(-1, 1, 1)
     finite = np.isfinite(raw)
-    fits = np.count_nonzero((unit >= -_TOLERANCE) & (unit <= 1 + _TOLERANCE))
-    low, raw_low = (values.min(where=finite, initial=math.inf) for values in (unit, raw))
-    high, raw_high = (values.max(where=finite, initial=-math.inf) for values in (unit, raw))
+    fits = int(np.count_nonzero((unit >= -_TOLERANCE) & (unit <= 1 + _TOLERANCE)))
+    low, raw_low = (float(values.min(where=finite, initial=math.inf)) for values in (unit, raw))
+    high, raw_high = (float(values.max(where=finite, initial=-math.inf)) for values in (unit, raw))
     return low, high, fits, raw_low, raw_high, raw.size
 
 
