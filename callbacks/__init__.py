@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from .non_finite_guard import NonFiniteGuard
     from .non_finite_report import NonFiniteError
     from .optimizer_monitor import OptimizerMonitor
+    from .overhead_budget import OverheadBudget
     from .pr_curves import PRCurves
     from .prediction_distribution import PredictionDistribution
     from .recall_at_k import RecallAtK
@@ -51,6 +52,7 @@ _HOMES = {
     "NonFiniteError": "non_finite_report",
     "NonFiniteGuard": "non_finite_guard",
     "OptimizerMonitor": "optimizer_monitor",
+    "OverheadBudget": "overhead_budget",
     "PRCurves": "pr_curves",
     "PredictionDistribution": "prediction_distribution",
     "RecallAtK": "recall_at_k",
@@ -78,6 +80,7 @@ __all__ = [
     "NonFiniteError",
     "NonFiniteGuard",
     "OptimizerMonitor",
+    "OverheadBudget",
     "PRCurves",
     "PredictionDistribution",
     "RecallAtK",

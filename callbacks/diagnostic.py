@@ -1,11 +1,14 @@
 """What all diagnostics share: when to begin, where to write, and that nothing drawn is ever lost."""
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar
 
 from catalyst import dl
 
 from .loader_state import freeze, thaw
 from .lookup import find_writer
+from .measures.overhead_budget import FIXED
+from .overhead_meter import Meter, MeteredWriter
 from .writer import Writer
 
 
@@ -18,11 +21,15 @@ class Diagnostic(dl.Callback):
     A checkpoint within an epoch keeps the attributes that ``observed`` names: what ``begin`` makes and ``observe`` adds
     to, of tensors, plain values and objects of ``assay.callbacks``. What waits to be read is read by ``settle`` before.
 
+    An ``OverheadBudget`` in the run takes the time of these three, and of what else stands in ``timed``. It may leave
+    out an epoch's pictures: those that go to the writer by its ``image``, and what asks ``draws`` before it draws.
+
     Args:
         order: when the callback runs within an event; by default after those that compute metrics.
     """
 
     observed: ClassVar[tuple[str, ...]] = ("measure_",)
+    meter_: Meter | None = None  # of a budget, as long as the run goes on
 
     def __init__(self, order: int = dl.CallbackOrder.External):
         super().__init__(order=order)
@@ -43,6 +50,15 @@ class Diagnostic(dl.Callback):
     def settle(self, runner: dl.IRunner) -> None:
         """Read what the last step left to be read one step later."""
 
+    @property
+    def draws(self) -> bool:
+        """Whether pictures of this epoch are to be drawn; the same on every rank."""
+        return self.meter_ is None or self.meter_.draws
+
+    def timed(self, kind: str = FIXED, every: int = 1) -> AbstractContextManager[None]:
+        """Return a context whose time an ``OverheadBudget`` counts; see ``measures.overhead_budget.Label``."""
+        return nullcontext() if self.meter_ is None else self.meter_.time(kind, every)
+
     def loader_state(self, runner: dl.IRunner) -> Any:
         """Return what was observed of the loader so far, in types that ``weights_only=True`` loads."""
         self.settle(runner)
@@ -56,16 +72,22 @@ class Diagnostic(dl.Callback):
     def on_experiment_start(self, runner: dl.IRunner) -> None:
         self.writers_ = {}
         for loader_key in runner.loaders:
-            self.writers_[loader_key] = find_writer(runner, loader_key, asked_by=type(self).__name__)
+            writer = find_writer(runner, loader_key, asked_by=type(self).__name__)
+            self.writers_[loader_key] = (
+                writer if self.meter_ is None else MeteredWriter(writer, loader_key, self.meter_)
+            )
 
     def on_loader_start(self, runner: dl.IRunner) -> None:
-        self.begin(runner)
+        with self.timed():
+            self.begin(runner)
 
     def on_batch_end(self, runner: dl.IRunner) -> None:
-        self.observe(runner)
+        with self.timed():
+            self.observe(runner)
 
     def on_loader_end(self, runner: dl.IRunner) -> None:
-        self.report(runner, self.writers_[runner.loader_key])
+        with self.timed():
+            self.report(runner, self.writers_[runner.loader_key])
 
     def on_experiment_end(self, runner: dl.IRunner) -> None:
         for writer in self.writers_.values():

@@ -17,6 +17,7 @@ from .errors import UsageError, unknown_name
 from .keys import IMAGE_KEY, OUTPUT_KEY, SAMPLE_ID_KEY, TARGET_KEY, pick
 from .measures.best_worst_samples import Sample
 from .measures.grad_cam import explained_score, find_layer, grad_cam, undisturbed
+from .measures.overhead_budget import PICTURES
 from .sample_ranking import Ranking, SampleRanking, Score
 from .unwrapped import use_plain_modules
 from .writer import Writer
@@ -114,7 +115,10 @@ class GradCAM(SampleRanking):
         self.inputs_ = [key for key in self.inputs_ if key in runner.batch]
 
     def show(self, runner: dl.IRunner, writer: Writer, ranking: Ranking) -> None:
-        maps = self._maps(runner, ranking.worst)
+        if not self.draws:
+            return
+        with self.timed(PICTURES):
+            maps = self._maps(runner, ranking.worst)
         if maps is None:
             self._warn(writer)
             return

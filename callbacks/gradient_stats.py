@@ -16,6 +16,7 @@ from .drawings.gradient_stats import draw_flow, draw_map
 from .errors import UsageError, at_least_one
 from .gradient_troubles import TroubleLog
 from .gradient_watch import GradientWatches
+from .measures.overhead_budget import STEPS
 from .unwrapped import raw_optimizers
 from .writer import Writer
 
@@ -57,7 +58,8 @@ class GradientStats(Diagnostic):
     Nothing is read from the device within a step, except that a GPU waits where a sparse gradient is coalesced.
 
     Args:
-        every_n_steps: observe the first of so many optimizer steps, counted in each epoch; 1: all of them.
+        every_n_steps: observe the first of so many optimizer steps, counted in each epoch; 1: all of them. An
+            ``OverheadBudget`` in the run may observe fewer; the pictures say how many.
         per_parameter: whether to write scalars, seven or eight a parameter.
         update_ratio: whether to compare the weights before and behind each observed step, for which one copy of them
             is kept on the device. A step that was skipped has the ratio 0.
@@ -89,6 +91,7 @@ class GradientStats(Diagnostic):
         self._start_anew()
 
     def _start_anew(self) -> None:
+        self.every_n_steps_ = self.every_n_steps
         self.watches_: GradientWatches | None = None
         self.suspects_: set[str] = set()
         self.troubles_ = TroubleLog(**self.thresholds)
@@ -103,7 +106,19 @@ class GradientStats(Diagnostic):
     def begin(self, runner: dl.IRunner) -> None:
         self._release()
         if runner.is_train_loader:
-            self.watches_ = GradientWatches(runner, self.every_n_steps, self.suspects_, update_ratio=self.update_ratio)
+            self.watches_ = GradientWatches(
+                runner,
+                self.every_n_steps_,
+                self.suspects_,
+                update_ratio=self.update_ratio,
+                timed=partial(self.timed, STEPS),
+            )
+
+    def observe_every(self, n_steps: int) -> None:
+        """Observe the first of so many optimizer steps from now on, within a loader too; on every rank alike."""
+        self.every_n_steps_ = n_steps
+        if self.watches_ is not None:
+            self.watches_.observe_every(n_steps)
 
     def observe(self, runner: dl.IRunner) -> None:
         """Do nothing: gradients are observed when the optimizer steps."""

@@ -1,6 +1,9 @@
 """Taking the gradients and the movement of the parameters when their optimizers step."""
 
-from collections.abc import Mapping
+import math
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -24,6 +27,8 @@ class GradientWatch:
         every_n_steps: observe the first of so many steps.
         suspects: names of the parameters whose NaN and infinite values are counted; those found broken join them.
         update_ratio: whether to copy the weights before an observed step, for ``compare``.
+        steps: how many steps there are, as far as it is known.
+        timed: gives a context for what is done in an observed step, from the number of steps that it stands for.
     """
 
     def __init__(
@@ -33,11 +38,15 @@ class GradientWatch:
         suspects: set[str],
         *,
         update_ratio: bool = False,
+        steps: int = sys.maxsize,
+        timed: Callable[[int], AbstractContextManager[object]] = nullcontext,
     ):
         self.parameters = parameters
         self.every_n_steps = every_n_steps
         self.suspects = suspects
         self.update_ratio = update_ratio
+        self.steps = steps
+        self.timed = timed
         self.step = 0
         self.observing = False
         self.broken: HostCopy | None = None
@@ -48,8 +57,15 @@ class GradientWatch:
     def __call__(self, optimizer: Optimizer | None = None, *_: Any) -> None:
         self.step += 1
         self.observing = (self.step - 1) % self.every_n_steps == 0
-        if not self.observing:
-            return
+        if self.observing:
+            with self._timed():
+                self._observe(optimizer)
+
+    def _timed(self) -> AbstractContextManager[object]:
+        """Return a context for what is done in this step, which stands for those up to the next one or the end."""
+        return self.timed(max(1, min(self.every_n_steps, self.steps - self.step + 1)))
+
+    def _observe(self, optimizer: Optimizer | None) -> None:
         if self.broken is not None:  # of the observation before, so it has reached the host by now
             counts = self.broken.read().tolist()
             self.suspects.update(name for name, count in zip(self.parameters, counts, strict=True) if count)
@@ -76,7 +92,8 @@ class GradientWatch:
     def compare(self, *_: Any) -> None:
         """Measure how far the step moved the weights, behind an observed step."""
         if self.observing:
-            self.measure.update_ratio(self.before, [weight.detach() for weight in self.parameters.values()])
+            with self._timed():
+                self.measure.update_ratio(self.before, [weight.detach() for weight in self.parameters.values()])
             self.observing = False
 
     def _keep_weights(self) -> None:
@@ -120,9 +137,18 @@ class GradientWatches:
         every_n_steps: see ``GradientWatch``.
         suspects: likewise.
         update_ratio: likewise.
+        timed: likewise.
     """
 
-    def __init__(self, runner: dl.IRunner, every_n_steps: int, suspects: set[str], *, update_ratio: bool = False):
+    def __init__(
+        self,
+        runner: dl.IRunner,
+        every_n_steps: int,
+        suspects: set[str],
+        *,
+        update_ratio: bool = False,
+        timed: Callable[[int], AbstractContextManager[object]] = nullcontext,
+    ):
         self._parameters = trained_parameters(runner)
         self._watches: list[GradientWatch] = []
         self._clipped: ClippedNorm | None = None
@@ -130,7 +156,10 @@ class GradientWatches:
         for optimizer in raw_optimizers(runner.optimizer).values():
             own = held_by(optimizer, self._parameters)
             if own:
-                self._attach(runner, optimizer, GradientWatch(own, every_n_steps, suspects, update_ratio=update_ratio))
+                watch = GradientWatch(
+                    own, every_n_steps, suspects, update_ratio=update_ratio, steps=steps_of_loader(runner), timed=timed
+                )
+                self._attach(runner, optimizer, watch)
 
     def _attach(self, runner: dl.IRunner, optimizer: Optimizer, watch: GradientWatch) -> None:
         before_clipping = getattr(runner, "register_gradient_hook", None)
@@ -142,6 +171,11 @@ class GradientWatches:
         if watch.update_ratio:
             self._hooks.append(optimizer.register_step_post_hook(watch.compare))
         self._watches.append(watch)
+
+    def observe_every(self, n_steps: int) -> None:
+        """Observe the first of so many steps from now on, counted from the start of the loader."""
+        for watch in self._watches:
+            watch.every_n_steps = n_steps
 
     def remove(self) -> None:
         """Observe no further step."""
@@ -182,6 +216,12 @@ class GradientWatches:
         order = sorted(range(len(names)), key=lambda index: places[names[index]])
         summary = GradientStats.summarize(packed[:, order])
         return [names[index] for index in order], summary, (parts[-1][:2] / parts[-1][2]).tolist() if sums else []
+
+
+def steps_of_loader(runner: dl.IRunner) -> int:
+    """Return how many optimizer steps the train loader of this time makes, or more where batches are accumulated."""
+    batches: int = runner.loader_batch_len
+    return math.ceil(batches / getattr(runner, "accumulate_steps", 1))
 
 
 def _packed(measure: GradientStats) -> Tensor:

@@ -119,6 +119,10 @@ class OptimizerMonitor(Diagnostic):
         super().on_exception(runner)
 
     def _on_step(self, runner: dl.IRunner, name: str, optimizer: Optimizer, *_: Any) -> None:
+        with self.timed():
+            self._take_step(runner, name, optimizer)
+
+    def _take_step(self, runner: dl.IRunner, name: str, optimizer: Optimizer) -> None:
         if self.steps_ is None:
             return
         if name in self.norms_:

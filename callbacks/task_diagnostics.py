@@ -19,6 +19,7 @@ from .keys import IMAGE_KEY, OUTPUT_KEY, SAMPLE_ID_KEY, TARGET_KEY
 from .levels import LEVELS
 from .metrics import Metrics
 from .optimizer_monitor import OptimizerMonitor
+from .overhead_budget import OverheadBudget
 from .pr_curves import PRCurves
 from .prediction_distribution import PredictionDistribution
 from .time_monitor import TimeMonitor
@@ -40,6 +41,7 @@ def classification_diagnostics(
     std: Channels = 1.0,
     k_samples: int = 16,
     gradients_every_n_steps: int = 10,
+    max_overhead: float | None = None,
 ) -> list[dl.Callback]:
     """Return the diagnostics of a classifier.
 
@@ -67,7 +69,9 @@ def classification_diagnostics(
         mean: of the images' normalization ``(x - mean) / std``, one number or one a channel.
         std: likewise.
         k_samples: how many samples a picture shows.
-        gradients_every_n_steps: gradients are observed at the first of so many optimizer steps.
+        gradients_every_n_steps: gradients, and their norm, are observed at the first of so many optimizer steps.
+        max_overhead: the most time that all diagnostics of the run may take, as a share of the loop's; the costly ones
+            are thinned to stay under it (see ``OverheadBudget``). None: nothing is measured, and nothing thinned.
 
     Raises:
         UsageError: an argument is out of range.
@@ -80,7 +84,7 @@ def classification_diagnostics(
         BestWorstBatches(k_images=k_samples, **shown),
         ConfusionMatrix(**counted),
         ClassificationReport(**counted),
-        OptimizerMonitor(),
+        OptimizerMonitor(gradients_every_n_steps),
         TimeMonitor(),
     ]
     full = [
@@ -91,7 +95,7 @@ def classification_diagnostics(
         GradientStats(gradients_every_n_steps),
         AugmentationPreview(k_samples, task=task, **inputs),
     ]
-    return _of_level(level, [Metrics(metrics, **counted)], light, full)
+    return _of_level(level, [Metrics(metrics, **counted)], light, full, max_overhead)
 
 
 def segmentation_diagnostics(
@@ -126,6 +130,7 @@ def detection_diagnostics(
     min_score: float = 0.5,
     min_iou: float = 0.5,
     gradients_every_n_steps: int = 10,
+    max_overhead: float | None = None,
 ) -> list[dl.Callback]:
     """Return the diagnostics of a detector.
 
@@ -149,7 +154,9 @@ def detection_diagnostics(
         k_samples: how many samples a picture shows.
         min_score: predictions below it do not count.
         min_iou: overlap from which on a box is found.
-        gradients_every_n_steps: gradients are observed at the first of so many optimizer steps.
+        gradients_every_n_steps: gradients, and their norm, are observed at the first of so many optimizer steps.
+        max_overhead: the most time that all diagnostics of the run may take, as a share of the loop's; the costly ones
+            are thinned to stay under it (see ``OverheadBudget``). None: nothing is measured, and nothing thinned.
 
     Raises:
         UsageError: an argument is out of range.
@@ -162,12 +169,17 @@ def detection_diagnostics(
     boxes: dict[str, Any] = {"task": "detection", "output_key": output_key, "min_score": min_score, "min_iou": min_iou}
     samples = BestWorstSamples(score, minimize=False, k_samples=k_samples, **boxes, **shown)
     full = [GradientStats(gradients_every_n_steps), AugmentationPreview(k_samples, task="detection", **shown)]
-    return _of_level(level, [], [samples, OptimizerMonitor(), TimeMonitor()], full)
+    return _of_level(level, [], [samples, OptimizerMonitor(gradients_every_n_steps), TimeMonitor()], full, max_overhead)
 
 
 def _of_level(
-    level: str, off: list[dl.Callback], light: list[dl.Callback], full: list[dl.Callback]
+    level: str,
+    off: list[dl.Callback],
+    light: list[dl.Callback],
+    full: list[dl.Callback],
+    max_overhead: float | None,
 ) -> list[dl.Callback]:
     if level not in LEVELS:
         raise unknown_name("level", level, LEVELS)
-    return {"off": off, "light": [*off, *light], "full": [*off, *light, *full]}[level]
+    budget = [] if max_overhead is None else [OverheadBudget(max_overhead)]
+    return {"off": off, "light": [*off, *light, *budget], "full": [*off, *light, *full, *budget]}[level]

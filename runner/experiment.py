@@ -56,6 +56,7 @@ _RANGES: dict[str, tuple[float, bool]] = {
     "log_every_steps": (0, True),
     "save_every_steps": (1, True),
     "save_every_minutes": (0, False),
+    "max_overhead": (0, False),
 }
 
 
@@ -77,6 +78,8 @@ class Experiment(Training, Optimization, Schedule, Data, Machine, Saving, Diagno
             check_range(name, getattr(self, name), smallest, included=included)
         if self.ema_decay is not None and self.ema_decay >= 1:
             raise UsageError(f"ema_decay must be less than 1, got {self.ema_decay}.")
+        if self.max_overhead is not None and self.max_overhead > 1:
+            raise UsageError(f"max_overhead must be at most 1 (0.05 is 5%), got {self.max_overhead}.")
         if self.overfit_batches is not None and self.limit_batches is not None:
             raise UsageError("overfit_batches and limit_batches do not go together: give one of them.")
         if self.seed > _LARGEST_SEED:

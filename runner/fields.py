@@ -135,6 +135,8 @@ class Diagnosing:
 
     diagnostics: Literal["full", "light", "off"] = "full"
     """What TensorBoard shows of the model; off: metrics alone."""
+    max_overhead: float | None = None
+    """Most time that the diagnostics may take, as a share of the loop's, such as 0.05: the costly ones are thinned."""
 
 
 GROUPS = (Training, Optimization, Schedule, Data, Machine, Saving, Diagnosing)

@@ -20,6 +20,7 @@ from assay.callbacks.drawings.samples import draw_samples
 from assay.callbacks.errors import UsageError, listing
 from assay.callbacks.hparams import HParams
 from assay.callbacks.non_finite_guard import NonFiniteGuard
+from assay.callbacks.overhead_budget import OverheadBudget
 
 from .bad_images import BadImages
 from .catalog import label
@@ -190,29 +191,6 @@ def _run(
     if experiment.lr_batch_size is not None and engine.is_main_process:
         print(f"learning rate: {experiment.scaled_lr:g}, from {experiment.lr:g} for {experiment.lr_batch_size} samples")
     fields = dataclasses.asdict(experiment)
-    callbacks: dict[str, Any] = {str(i): callback for i, callback in enumerate(experiment.get_callbacks())}
-    extra = {"experiment": name, "config": fields}
-    callbacks["checkpoints"] = Checkpoints(
-        folder / "checkpoints",
-        monitors,
-        top_k=experiment.top_k,
-        extra=extra,
-        on_save_error=experiment.on_save_error,
-        every_n_steps=experiment.save_every_steps,
-        every_minutes=experiment.save_every_minutes,
-    )
-    callbacks["stop_on_signal"] = StopOnSignal(folder, name, callbacks["checkpoints"])
-    callbacks["monitors"] = KnownMonitors(monitors)
-    if experiment.on_bad_image == "skip":
-        callbacks["bad_images"] = BadImages(folder / "bad_images.txt")
-    callbacks["progress"] = Progress(metrics=[monitor.name for monitor in monitors])
-    given = any(isinstance(callback, NonFiniteGuard) for callback in callbacks.values())
-    if experiment.non_finite != "off" and not given:
-        callbacks["non_finite"] = NonFiniteGuard(experiment.non_finite, **_drawing_options(callbacks.values()))
-    if not any(isinstance(callback, HParams) for callback in callbacks.values()):
-        callbacks["hparams"] = HParams([it.name for it in monitors], [it.minimize for it in monitors])
-    if experiment.patience is not None:
-        callbacks["early_stopping"] = EarlyStopping(monitors[0], experiment.patience)
     runner = DictRunner(
         input_key=experiment.input_key,
         losses=experiment.get_losses(),
@@ -231,7 +209,7 @@ def _run(
         criterion=experiment.get_criterion(),
         optimizer=optimizer,
         scheduler=experiment.get_scheduler(optimizer, _steps_per_epoch(experiment, loaders, engine)),
-        callbacks=callbacks,
+        callbacks=_get_callbacks(experiment, monitors, folder, name),
         seed=experiment.seed,
         hparams=fields,
         num_epochs=experiment.epochs,
@@ -239,6 +217,39 @@ def _run(
         resume=None if checkpoint is None else str(checkpoint),
     )
     return runner
+
+
+def _get_callbacks(experiment: Experiment, monitors: list[Monitor], folder: Path, name: str) -> dict[str, Any]:
+    """Return the callbacks of an experiment, and those that every run has, where it does not bring them itself."""
+    callbacks: dict[str, Any] = {str(i): callback for i, callback in enumerate(experiment.get_callbacks())}
+    brought = list(callbacks.values())
+    callbacks["checkpoints"] = Checkpoints(
+        folder / "checkpoints",
+        monitors,
+        top_k=experiment.top_k,
+        extra={"experiment": name, "config": dataclasses.asdict(experiment)},
+        on_save_error=experiment.on_save_error,
+        every_n_steps=experiment.save_every_steps,
+        every_minutes=experiment.save_every_minutes,
+    )
+    callbacks["stop_on_signal"] = StopOnSignal(folder, name, callbacks["checkpoints"])
+    callbacks["monitors"] = KnownMonitors(monitors)
+    if experiment.on_bad_image == "skip":
+        callbacks["bad_images"] = BadImages(folder / "bad_images.txt")
+    callbacks["progress"] = Progress(metrics=[monitor.name for monitor in monitors])
+    if experiment.non_finite != "off" and not _holds(brought, NonFiniteGuard):
+        callbacks["non_finite"] = NonFiniteGuard(experiment.non_finite, **_drawing_options(callbacks.values()))
+    if not _holds(brought, HParams):
+        callbacks["hparams"] = HParams([it.name for it in monitors], [it.minimize for it in monitors])
+    if experiment.max_overhead is not None and experiment.diagnostics != "off" and not _holds(brought, OverheadBudget):
+        callbacks["overhead"] = OverheadBudget(experiment.max_overhead)
+    if experiment.patience is not None:
+        callbacks["early_stopping"] = EarlyStopping(monitors[0], experiment.patience)
+    return callbacks
+
+
+def _holds(callbacks: Iterable[Any], kind: type) -> bool:
+    return any(isinstance(callback, kind) for callback in callbacks)
 
 
 def _drawing_options(callbacks: Iterable[Any]) -> dict[str, Any]:

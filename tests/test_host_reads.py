@@ -16,6 +16,7 @@ from assay.callbacks import (
     HParams,
     NonFiniteGuard,
     OptimizerMonitor,
+    OverheadBudget,
     PRCurves,
     TimeMonitor,
     classification_diagnostics,
@@ -153,6 +154,7 @@ def everything_else(folder, **keys):
         GradientStats(every_n_steps=1, per_parameter=True, update_ratio=True),
         NonFiniteGuard(folder=folder, **keys),
         HParams(),
+        OverheadBudget(1.0),
         Progress(show_bar=True, refresh_s=0.0),
     ]
 

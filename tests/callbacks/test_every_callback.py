@@ -29,6 +29,7 @@ CONDITIONAL = {
     "OptimizerMonitor": {"optimizer/clipped_fraction", "optimizer/loss_scale", "optimizer/skipped_steps"},
     "GradientStats": {f"gradients/PARAMETER/{kind}" for kind in GRADIENT_KINDS},
     "NonFiniteGuard": {"non_finite/batch", "optimizer/non_finite_steps"},
+    "OverheadBudget": {"overhead/every_n_steps/NAME", "overhead/every_n_epochs/NAME"},
 }
 KINDS = ("image", "scalar", "text", "histogram", "pr_curve", "projector")
 ROW = re.compile(rf"^(?:tag )?``(?P<tag>[a-z][\w/]+)``,?\s+(?P<kind>{'|'.join(KINDS)}|)\b(?P<rest>.*)$", re.M)

@@ -1,6 +1,7 @@
 import logging
 import math
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import cv2
@@ -455,6 +456,37 @@ def test_a_step_reads_nothing_from_the_device(value):
             optimizer.step()
     assert on.seen == off.seen
     assert watch.step == 3
+
+
+@pytest.mark.parametrize(("every", "steps"), [(1, 5), (4, 10), (7, 20), (30, 20)])
+def test_what_is_done_in_an_observed_step_stands_for_all_steps_up_to_the_next(every, steps):
+    parameters = {"weight": nn.Parameter(torch.ones(4))}
+    optimizer, stands_for = torch.optim.SGD(parameters.values(), lr=0.1), []
+    parameters["weight"].grad = torch.ones(4)
+
+    def timed(number):
+        stands_for.append(number)
+        return nullcontext()
+
+    watch = GradientWatch(parameters, every, set(), update_ratio=True, steps=steps, timed=timed)
+    optimizer.register_step_pre_hook(watch)
+    optimizer.register_step_post_hook(watch.compare)
+    for _ in range(steps):
+        optimizer.step()
+    assert stands_for[::2] == stands_for[1::2]  # the gradient's and the weights'
+    assert sum(stands_for[::2]) == steps
+
+
+def test_how_often_steps_are_observed_may_change_within_a_loader(tmp_path):
+    class Thins(dl.Callback):
+        def on_batch_end(self, runner):
+            if runner.loader_batch_step == 3:
+                stats.observe_every(2)
+
+    stats = Summarizing()
+    run_ours(tmp_path, [stats, Thins(order=1000)])
+    assert stats.kept[1]["finite_steps"][0] == 3 + 2  # of 8: 1, 2 and 3, then 5 and 7
+    assert stats.every_n_steps_ == 2
 
 
 def test_gradients_that_a_fused_optimizer_unscales_itself_are_unscaled():

@@ -6,6 +6,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from assay.callbacks import (
+    OverheadBudget,
     UsageError,
     classification_diagnostics,
     detection_diagnostics,
@@ -42,6 +43,21 @@ def test_an_unknown_level_is_refused(build):
     options = {} if build is detection_diagnostics else {"num_classes": 3}
     with pytest.raises(UsageError, match="unknown level 'ful'; did you mean 'full'"):
         build("ful", **options)
+
+
+@pytest.mark.parametrize("build", [classification_diagnostics, segmentation_diagnostics, detection_diagnostics])
+def test_a_budget_is_set_for_the_diagnostics_where_there_are_some(build):
+    options = {} if build is detection_diagnostics else {"num_classes": 3}
+    for level in ("light", "full"):
+        *others, budget = build(level, max_overhead=0.1, **options)
+        assert kinds(others) == kinds(build(level, **options))
+        assert (type(budget), budget.max_overhead) == (OverheadBudget, 0.1)
+    assert kinds(build("off", max_overhead=0.1, **options)) == kinds(build("off", **options))
+
+
+def test_a_budget_out_of_range_is_refused():
+    with pytest.raises(UsageError, match=r"max_overhead must be greater than 0 and at most 1 \(0.05 is 5%\), got 5"):
+        classification_diagnostics(num_classes=3, max_overhead=5)
 
 
 def test_options_reach_the_callbacks_that_take_them():

@@ -1,6 +1,7 @@
 """Data sets of dicts, whose augmentation follows from seed, epoch and index alone."""
 
 import albumentations as A
+import cv2
 import numpy as np
 import pytest
 from catalyst import dl
@@ -9,7 +10,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from assay.runner import Augmented
-from assay.runner.data import Items
+from assay.runner.data import Items, one_thread
 from assay.runner.images import BadImageError, read_image
 
 
@@ -153,3 +154,17 @@ def test_an_image_that_the_data_set_itself_reads_is_named_with_its_index():
     dataset = Augmented(Items(3, lambda index: {"image": read_image("none.png")}), A.Compose([]))
     with pytest.raises(BadImageError, match=r"^item 2: image 'none.png' cannot be read: No such file or directory$"):
         dataset[2]
+
+
+@pytest.mark.parametrize(("init", "threads"), [(one_thread, 1), (None, 2)])
+def test_opencv_takes_one_thread_in_a_worker_and_as_many_as_before_elsewhere(init, threads):
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(2)
+    try:
+        loader = DataLoader(
+            Items(1, lambda index: {"threads": cv2.getNumThreads()}), num_workers=1, worker_init_fn=init
+        )
+        assert [batch["threads"].item() for batch in loader] == [threads]
+        assert cv2.getNumThreads() == 2
+    finally:
+        cv2.setNumThreads(before)

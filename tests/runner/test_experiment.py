@@ -50,6 +50,9 @@ def test_the_defaults_are_valid_and_describe_adamw_with_a_cosine_by_batch():
         ("top_k", 0, "at least 1"),
         ("log_every_steps", -1, "at least 0"),
         ("lr", float("nan"), "greater than 0"),
+        ("max_overhead", 0.0, "greater than 0"),
+        ("max_overhead", float("nan"), "greater than 0"),
+        ("max_overhead", 5.0, r"at most 1 \(0.05 is 5%\)"),
     ],
 )
 def test_a_number_out_of_range_is_refused_when_the_experiment_is_made(field, value, bound):
@@ -62,6 +65,7 @@ def test_a_number_out_of_range_is_refused_when_the_experiment_is_made(field, val
     [
         {"epochs": 1, "batch_size": 1, "patience": 1, "top_k": 1, "threads": 1},
         {"seed": 0, "weight_decay": 0.0, "momentum": 0.0, "workers": 0, "log_every_steps": 0, "lr_min": 0.0},
+        {"max_overhead": 1.0},
         {"clip_grad_norm": None, "clip_grad_value": None, "patience": None, "threads": None, "momentum": None},
     ],
 )

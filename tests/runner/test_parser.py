@@ -97,6 +97,12 @@ def test_options_of_the_run_are_no_fields():
         (["--patience", "soon"], "--patience must be int or null, got 'soon'."),
         (["--patience", "0"], "patience must be at least 1, got 0."),
         (["--seed", "-1"], "seed must be at least 0, got -1."),
+        (["--max-overhead", "0"], "max_overhead must be greater than 0, got 0"),
+        (["--max-overhead", "-0.1"], "max_overhead must be greater than 0, got -0.1."),
+        (["--max-overhead", "5"], "max_overhead must be at most 1 (0.05 is 5%), got 5"),
+        (["--max-overhead", "abc"], "--max-overhead must be float or null, got 'abc'."),
+        (["--max-overhead", "true"], "--max-overhead must be float or null, got 'true'."),
+        (["--max-overhead", "nan"], "--max-overhead must be float or null, got 'nan'."),
     ],
 )
 def test_a_wrong_argument_is_named_with_its_rule_and_value(arguments, message):

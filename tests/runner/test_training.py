@@ -10,9 +10,10 @@ import cv2
 import pytest
 import torch
 from catalyst import dl
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
-from assay.callbacks import AugmentationPreview, Metrics
+from assay.callbacks import AugmentationPreview, Metrics, OptimizerMonitor, OverheadBudget
 from assay.callbacks.non_finite_guard import NonFiniteGuard
 from assay.callbacks.non_finite_report import NonFiniteError
 from assay.runner import Experiment, Monitor, Progress, UsageError, load_checkpoint
@@ -300,3 +301,20 @@ def test_the_guard_of_an_experiment_draws_as_its_diagnostics_do(tmp_path, drawn)
     train(toy, name="toy", run_dir=tmp_path / "run")
     expected = (["a", "b", "c"], 0.5, [0.25]) if drawn else (None, 0.0, 1.0)
     assert tuple(toy.guarded.options[name] for name in ("class_names", "mean", "std")) == expected
+
+
+@pytest.mark.parametrize(
+    ("fields", "brought", "measured"),
+    [({}, [], False), ({"max_overhead": 1.0}, [], True), ({"max_overhead": 1.0}, [OverheadBudget(0.5)], True),
+     ({"max_overhead": 1.0, "diagnostics": "off"}, [], False)],
+)  # fmt: skip
+def test_max_overhead_reaches_the_diagnostics_of_any_experiment(tmp_path, fields, brought, measured):
+    class Diagnosed(Toy):
+        def get_callbacks(self):
+            return [*super().get_callbacks(), OptimizerMonitor(), *brought]
+
+    folder = train(Diagnosed(**fields), name="toy", run_dir=tmp_path / "run")
+    events = EventAccumulator(str(folder / "tensorboard" / "run")).Reload()
+    shares = [event.value for event in events.Scalars("overhead/share")] if measured else []
+    assert ("overhead/share" in events.Tags()["scalars"]) == measured
+    assert len(shares) == (2 if measured else 0) and all(0 < share < math.inf for share in shares)
