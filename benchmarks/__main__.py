@@ -6,8 +6,10 @@ from collections.abc import Sequence
 
 import torch
 
-# Each is a module with a ``main`` of its own options; those in the second group have nothing to do with a GPU.
-ON_ANY_DEVICE = ("overhead", "growth")
+from .overhead import SETS
+
+# Modules with a ``main`` of its own options, and the sets of ``overhead``; the second group is of the CPU alone.
+ON_ANY_DEVICE = ("overhead", "alone", "growth")
 ON_CPU = ("loaders", "startup", "counters")
 
 
@@ -26,7 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name in options.names or (ON_ANY_DEVICE if options.device == "cuda" else names):
         print(f"-- {name}", flush=True)
         given = ["--device", options.device] if name in ON_ANY_DEVICE else []
-        importlib.import_module(f"benchmarks.{name}").main(given)
+        given += ["--set", name] if name in SETS else []
+        importlib.import_module(f"benchmarks.{'overhead' if name in SETS else name}").main(given)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The picture of the README: what diagnostics cost, by framework and one by one.
 
-Run ``python -m benchmarks.chart``; it draws ``docs/overhead.png`` from ``benchmarks/results/overhead-DEVICE.json``.
+Run ``python -m benchmarks.chart``; it draws ``docs/overhead.png`` from ``overhead-DEVICE.json`` and
+``alone-DEVICE.json`` in ``benchmarks/results/``.
 """
 
 import argparse
@@ -12,7 +13,6 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from .overhead import ALONE, ROWS
 from .results import read
 
 PATH = Path(__file__).resolve().parent.parent / "docs" / "overhead.png"
@@ -24,50 +24,46 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.chart", description=__doc__)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     options = parser.parse_args(arguments)
-    draw(read("overhead", options.device), PATH)
+    draw(read("overhead", options.device), read("alone", options.device), PATH)
     print(f"written: {PATH}")
 
 
-def draw(results: Mapping[str, Any], path: Path) -> None:
-    """Draw the rows of ``overhead`` as bars, with the range over the turns.
+def draw(overhead: Mapping[str, Any], alone: Mapping[str, Any], path: Path) -> None:
+    """Draw the rows of both sets of ``benchmarks.overhead`` as bars, with the range over the turns.
 
     Args:
-        results: what ``results.read`` returns.
+        overhead: what ``results.read`` returns of the frameworks.
+        alone: likewise of single diagnostics.
         path: of the PNG.
     """
-    alone = {f"{name} alone" for name in ALONE}
-    frameworks = [name for name in ROWS if name in results["rows"] and name not in {"bare loop", *alone}]
-    single = [name for name in ROWS if name in results["rows"] and name in alone]
     figure = Figure(figsize=(11, 4.2), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
-    left, right = figure.subplots(1, 2)
-    settings = results["settings"]
-    _bars(left, results["rows"], frameworks, {name: name for name in frameworks})
-    left.set_title("time over that of a bare PyTorch loop", fontsize=10, loc="left")
-    base = "assay, off"
-    _bars(right, results["rows"], [base, *single], {name: name.removesuffix(" alone") for name in [base, *single]})
-    right.set_title("one diagnostic at a time, added to off", fontsize=10, loc="left")
+    titles = ("time over that of a bare PyTorch loop", "one diagnostic at a time, added to off")
+    for axes, title, results in zip(figure.subplots(1, 2), titles, (overhead, alone), strict=True):
+        _bars(axes, {name: row["ratio"] for name, row in results["rows"].items() if name != "bare loop"})
+        axes.set_title(title, fontsize=10, loc="left")
+    settings, machine = overhead["settings"], overhead["machine"]
     figure.supxlabel(
         f"{settings['model']}, {settings['side']} x {settings['side']}, batch {settings['batch_size']}, "
         f"{settings['train_steps']} training and {settings['valid_steps']} validation steps an epoch; "
-        f"{results['machine']['gpu'] or results['machine']['cpu']}, median of {settings['repetitions']}",
+        f"{machine['gpu'] or machine['cpu']}; medians and ranges of {settings['repetitions']} runs",
         fontsize=8,
     )
     figure.savefig(path)
 
 
-def _bars(axes: Axes, rows: Mapping[str, Any], names: Sequence[str], labels: Mapping[str, str]) -> None:
-    percent = [{part: 100 * (rows[name]["ratio"][part] - 1) for part in ("median", "low", "high")} for name in names]
-    places = range(len(names))[::-1]
-    for place, name, row in zip(places, names, percent, strict=True):
+def _bars(axes: Axes, ratios: Mapping[str, Mapping[str, float]]) -> None:
+    places = range(len(ratios))[::-1]
+    for place, (name, ratio) in zip(places, ratios.items(), strict=True):
+        median, low, high = (100 * (ratio[part] - 1) for part in ("median", "low", "high"))
         ours = name.startswith("assay") or name.endswith(" alone")
-        axes.barh(place, row["median"], color=_OURS if ours else _OTHERS, height=0.7)
-        axes.plot([row["low"], row["high"]], [place, place], color=_INK, linewidth=1)
+        axes.barh(place, median, color=_OURS if ours else _OTHERS, height=0.7)
+        axes.plot([low, high], [place, place], color=_INK, linewidth=1)
         axes.annotate(
-            f"{row['median']:+.1f}%", (max(row["high"], row["median"], 0), place), xytext=(4, 0),
+            f"{median:+.1f}%", (max(high, median, 0), place), xytext=(4, 0),
             textcoords="offset points", va="center", fontsize=8, color=_INK,
         )  # fmt: skip
-    axes.set_yticks(list(places), [labels[name] for name in names], fontsize=8)
+    axes.set_yticks(list(places), [name.removesuffix(" alone") for name in ratios], fontsize=8)
     axes.axvline(0, color=_INK, linewidth=0.8)
     axes.margins(x=0.12)
     axes.tick_params(axis="x", labelsize=8)

@@ -45,7 +45,12 @@ ALONE = (
     "BestWorstBatches", "ConfusionMatrix", "ClassificationReport", "OptimizerMonitor", "TimeMonitor",
     "BestWorstSamples", "GradCAM", "PredictionDistribution", "PRCurves", "GradientStats", "AugmentationPreview",
 )  # fmt: skip
-ROWS |= {f"{name} alone": ("dict_runner", {"alone": name}) for name in ALONE}
+# What is measured and written together: the frameworks, and each diagnostic added to assay without any.
+SETS = {
+    "overhead": ROWS,
+    "alone": {name: ROWS[name] for name in ("bare loop", "assay, off")}
+    | {f"{name} alone": ("dict_runner", {"alone": name}) for name in ALONE},
+}
 
 
 def measure(subject: str, workload: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
@@ -64,31 +69,34 @@ def measure(subject: str, workload: dict[str, Any], options: dict[str, Any]) -> 
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure the rows, print them, and write them to ``results/overhead-DEVICE.json``."""
+    """Measure the rows of a set, print them, and write them to ``results/SET-DEVICE.json``."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.overhead", description=__doc__)
     parser.add_argument("--device", choices=WORKLOADS, default="cpu")
+    parser.add_argument("--set", choices=SETS, default="overhead", help="rows to measure (%(default)s)")
+    parser.add_argument("--rows", nargs="+", metavar="ROW", help="only these of the set; nothing is written then")
     parser.add_argument("--repetitions", type=int, default=3, help="turns (%(default)s)")
-    parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS), metavar="ROW", help="only these rows")
-    parser.add_argument("--epochs", type=int, default=2)
-    parser.add_argument("--dry", action="store_true", help="write no file")
+    parser.add_argument("--epochs", type=int, default=1, help="epochs of a run (%(default)s)")
     options = parser.parse_args(arguments)
     if options.device == "cuda" and not torch.cuda.is_available():
         parser.error("--device cuda needs a GPU that torch can use; this machine has none")
     workload = replace(WORKLOADS[options.device], epochs=options.epochs)
-    names = ["bare loop", *(name for name in options.rows if name != "bare loop")]
+    rows = SETS[options.set]
+    if unknown := [name for name in options.rows or () if name not in rows]:
+        parser.error(f"--rows must be of {', '.join(map(repr, rows))}, got {unknown[0]!r}")
+    names = ["bare loop", *(name for name in options.rows or rows if name != "bare loop")]
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     for turn in range(options.repetitions):
         for name in names if turn % 2 == 0 else reversed(names):
-            subject, wanted = ROWS[name]
+            subject, wanted = rows[name]
             arguments_of = {"subject": subject, "workload": asdict(workload), "options": wanted}
             found[name].append(apart("benchmarks.overhead:measure", **arguments_of))
             latest = found[name][-1]
             print(f"  {turn + 1}: {name}: {latest['seconds']:.2f} s, {latest['cpu_seconds']:.2f} s CPU", flush=True)
-    rows = summarize(found)
-    for name, row in rows.items():
+    results = summarize(found)
+    for name, row in results.items():
         print(_line(name, row))
-    if not options.dry:
-        write("overhead", options.device, {**asdict(workload), "repetitions": options.repetitions}, rows)
+    if not options.rows:
+        write(options.set, options.device, {**asdict(workload), "repetitions": options.repetitions}, results)
 
 
 def summarize(found: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:

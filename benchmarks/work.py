@@ -41,9 +41,9 @@ class Work(HostReads):
     def __enter__(self) -> "Work":
         begin, counts, thread = HostCopy.__init__, self._counts, threading.get_ident()
 
-        def begin_counted(copy: HostCopy, tensor: Tensor) -> None:
+        def begin_counted(copy: HostCopy, tensor: Tensor, **options: Any) -> None:
             counts["host_copies"] += threading.get_ident() == thread
-            begin(copy, tensor)
+            begin(copy, tensor, **options)
 
         self._begin, HostCopy.__init__ = begin, begin_counted  # type: ignore[assignment,method-assign]
         super().__enter__()

@@ -216,4 +216,4 @@ def _with_losses(runner: dl.IRunner, batch: Mapping[str, Any], parts: dict[str, 
 
 
 def _to_host(candidate: measures.Candidate) -> measures.Candidate:
-    return replace(candidate, samples=copy_tree(candidate.samples))
+    return replace(candidate, samples=copy_tree(candidate.samples, own=True))

@@ -12,6 +12,8 @@ from .measures.classification_report import SCORES, Report, classification_repor
 from .tables import markdown_table, text_table
 from .writer import Writer
 
+_HEADER = ("", *SCORES)
+
 
 class ClassificationReport(ClassCounts):
     """Writes every epoch, for each loader, how well each class is recognized.
@@ -75,10 +77,9 @@ class ClassificationReport(ClassCounts):
         found = classification_report(counts, multilabel=self.task == "multilabel", binary=self.task == "binary")
         runner.loader_metrics["false_positive_rate"] = found.false_positive_rate
         runner.loader_metrics["false_negative_rate"] = found.false_negative_rate
-        header, rows = ("", *SCORES), self._rows(found)
-        writer.text("report", markdown_table(header, rows), runner.epoch_step)
+        writer.text("report", lambda: markdown_table(_HEADER, self._rows(found)), runner.epoch_step)
         title = f"{runner.loader_key} report, epoch {runner.epoch_step}"
-        self.last_[runner.loader_key] = f"{title}\n{text_table(header, rows)}"
+        self.last_[runner.loader_key] = f"{title}\n{text_table(_HEADER, self._rows(found))}"
 
     def on_experiment_end(self, runner: dl.IRunner) -> None:
         super().on_experiment_end(runner)

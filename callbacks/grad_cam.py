@@ -148,8 +148,9 @@ class GradCAM(SampleRanking):
             if layer is None:
                 return None
             for indices in groups.values():
-                heat = grad_cam(partial(self._score, runner, [samples[index] for index in indices]), layer)
-                maps.update(zip(indices, heat.cpu().numpy(), strict=True))
+                for some in _parts(indices, runner.loader_batch_size or len(indices)):
+                    heat = grad_cam(partial(self._score, runner, [samples[index] for index in some]), layer)
+                    maps.update(zip(some, heat.cpu().numpy(), strict=True))
         return [maps[index] for index in range(len(samples))]
 
     def _layer(self, models: Mapping[str, nn.Module], runner: dl.IRunner, sample: Sample) -> nn.Module | None:
@@ -188,6 +189,11 @@ class GradCAM(SampleRanking):
         outputs = runner.forward({self.keys["image"]: image, **others})
         output: Tensor = pick(outputs, self.keys["output"], type(self).__name__, source_name="output of the model")
         return output
+
+
+def _parts(indices: list[int], size: int) -> list[list[int]]:
+    """Return batches as large as those of the loader, for which there is memory."""
+    return [indices[first : first + size] for first in range(0, len(indices), size)]
 
 
 def _stack(parts: Sequence[Any], device: torch.device) -> Tensor:

@@ -16,13 +16,17 @@ class HostCopy:
 
     Args:
         tensor: of any shape, on any device.
+        own: whether nobody will change the tensor: on a CPU it then serves itself.
     """
 
-    def __init__(self, tensor: Tensor):
+    def __init__(self, tensor: Tensor, *, own: bool = False):
         tensor = tensor.detach()
+        self._arrived: torch.cuda.Event | None = None
+        if own and not tensor.is_cuda:
+            self._host = tensor
+            return
         self._host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=tensor.is_cuda)
         self._host.copy_(tensor, non_blocking=True)
-        self._arrived: torch.cuda.Event | None = None
         if tensor.is_cuda:
             self._arrived = torch.cuda.Event()
             self._arrived.record(torch.cuda.current_stream(tensor.device))
@@ -45,9 +49,9 @@ class HostCopy:
         return {"_host": self.read(), "_arrived": None}
 
 
-def copy_tree(part: Any) -> Any:
+def copy_tree(part: Any, *, own: bool = False) -> Any:
     """Start copying every tensor of a nested structure of dicts and lists; ``read_tree`` finishes it."""
-    return _map(lambda leaf: HostCopy(leaf) if isinstance(leaf, Tensor) else leaf, part)
+    return _map(lambda leaf: HostCopy(leaf, own=own) if isinstance(leaf, Tensor) else leaf, part)
 
 
 def read_tree(part: Any) -> Any:
@@ -56,6 +60,8 @@ def read_tree(part: Any) -> Any:
 
 
 def _map(function: Callable[[Any], Any], part: Any) -> Any:
+    if isinstance(part, str | int | Tensor | HostCopy):  # first, as asking for a mapping is slow
+        return function(part)
     if isinstance(part, Mapping):
         return {key: _map(function, value) for key, value in part.items()}
     if isinstance(part, list | tuple):

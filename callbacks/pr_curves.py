@@ -107,7 +107,7 @@ class PRCurves(ScoreCounts):
         title = f"{runner.loader_key} ROC, epoch {step}"
         writer.submit(partial(_add_curves, names=self.score_names, counts=counts, edges=self.edges, step=step))
         writer.image("roc", partial(_draw, counts, found, self.score_names, title), step)
-        writer.text("pr_table", markdown_table(_HEADER, self._rows(found)), step)
+        writer.text("pr_table", lambda: markdown_table(_HEADER, self._rows(found)), step)
 
     def _metrics(self, found: ScoreSummary) -> dict[str, float]:
         metrics = {name: mean_known(getattr(found, name)) for name in ("average_precision", "roc_auc")}

@@ -11,7 +11,7 @@ from torch import Tensor
 from .drawings.prediction_distribution import draw_distribution
 from .errors import UsageError
 from .keys import OUTPUT_KEY, TARGET_KEY
-from .measures.score_curves import shares_by_probability, summarize_scores
+from .measures.score_curves import best_thresholds, shares_by_probability
 from .score_counts import ScoreCounts
 from .writer import Sink, Writer
 
@@ -92,7 +92,7 @@ class PredictionDistribution(ScoreCounts):
         return draw_distribution(
             shares,
             counts.sum(dim=2).numpy(),
-            summarize_scores(counts, self.edges).threshold.numpy(),
+            best_thresholds(counts, self.edges).numpy(),
             undecided,
             self.class_names,
             title,
@@ -103,14 +103,16 @@ class PredictionDistribution(ScoreCounts):
         # Two classes have one score, of class 1: its distribution for both.
         rows = counts[0] if self.task == "binary" else counts[:, 1]
         edges = self.edges.sigmoid().numpy()
+        limits = np.linspace(0, 1, _HISTOGRAM_BINS + 1)
+        buckets = np.searchsorted(limits[1:-1], (edges[:-1] + edges[1:]) / 2, side="right")
         for name, row in zip(self.class_names, rows.numpy(), strict=True):
             if row.any():
-                _add_histogram(sink, f"predictions/{name}", row, edges, step)
+                _add_histogram(sink, f"predictions/{name}", row, edges, buckets, step)
 
 
-def _add_histogram(sink: Any, tag: str, counts: np.ndarray, edges: np.ndarray, step: int) -> None:
+def _add_histogram(sink: Any, tag: str, counts: np.ndarray, edges: np.ndarray, buckets: np.ndarray, step: int) -> None:
+    """Add counts [B] by bin; ``buckets`` [B] are the numbers of the bars that the middles of the bins are in."""
     middles, filled = (edges[:-1] + edges[1:]) / 2, np.flatnonzero(counts)
-    buckets, limits = np.histogram(middles, bins=_HISTOGRAM_BINS, range=(0, 1), weights=counts)
     sink.add_histogram_raw(
         tag,
         min=float(edges[filled[0]]),
@@ -118,7 +120,7 @@ def _add_histogram(sink: Any, tag: str, counts: np.ndarray, edges: np.ndarray, s
         num=int(counts.sum()),
         sum=float((counts * middles).sum()),
         sum_squares=float((counts * middles**2).sum()),
-        bucket_limits=limits[1:].tolist(),
-        bucket_counts=buckets.tolist(),
+        bucket_limits=np.linspace(0, 1, _HISTOGRAM_BINS + 1)[1:].tolist(),
+        bucket_counts=np.bincount(buckets, weights=counts, minlength=_HISTOGRAM_BINS).tolist(),
         global_step=step,
     )

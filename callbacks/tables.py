@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+_ESCAPES = str.maketrans({**{letter: f"\\{letter}" for letter in "\\|`*_[]"}, "&": "&amp;", "<": "&lt;"})
+
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return a Markdown table: what is not the first column stands to the right."""
@@ -22,5 +24,4 @@ def text_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def _escape(cell: str) -> str:
     """Keep a name from being read as Markdown or HTML."""
-    text = " ".join(cell.split()).replace("&", "&amp;").replace("<", "&lt;")
-    return "".join(f"\\{letter}" if letter in "\\|`*_[]" else letter for letter in text)
+    return " ".join(cell.split()).translate(_ESCAPES)

@@ -24,7 +24,6 @@ import albumentations as A
 import cv2
 import numpy as np
 import torchmetrics
-from sklearn.datasets import load_digits, load_sample_image
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
@@ -210,6 +209,8 @@ def _values(row: dict[str, str], targets: dict[str, Callable[[str], Any]], path:
 
 def make_scenes() -> Iterator[tuple[str, np.ndarray, list[Any]]]:
     """Yield name, picture [32, 32, 3] and the values of the columns behind ``image``; every fifth digit is held out."""
+    from sklearn.datasets import load_digits, load_sample_image  # slow to import
+
     photographs = [load_sample_image(name) for name in PHOTOGRAPHS]
     digits = load_digits()
     for index, (image, digit) in enumerate(zip((digits.images / 16).astype(np.float32), digits.target, strict=True)):

@@ -14,6 +14,7 @@ from assay.callbacks.errors import UsageError, listing, unknown_name
 
 from .catalog import experiment_names, find_experiment
 from .exit_codes import FAILED, INTERRUPTED, USAGE, StoppedError
+from .quick_imports import quick_imports
 from .use_commands import USE_COMMANDS, add_use_commands, run_use_command
 
 _DESCRIPTION = "Trains vision models, and shows in TensorBoard what they do."
@@ -108,7 +109,8 @@ def _list() -> int:
 
 def _make_data(name: str, data_dir: str | None) -> int:
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
-    experiment = find_experiment(name)()
+    with quick_imports():
+        experiment = find_experiment(name)()
     if not experiment.makes_data:
         raise UsageError(f"experiment {name!r} cannot make data; its docstring tells where its data is from.")
     from .generated_data import make_new
@@ -119,11 +121,12 @@ def _make_data(name: str, data_dir: str | None) -> int:
 
 def _train(name: str, arguments: list[str]) -> int:
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # its import asks the network for the newest version
-    experiment_class = find_experiment(name)
-    from .faults import quiet_event_threads
-    from .parser import parse_experiment
-    from .rank import end_with_launcher
-    from .training import train
+    with quick_imports():
+        experiment_class = find_experiment(name)
+        from .faults import quiet_event_threads
+        from .parser import parse_experiment
+        from .rank import end_with_launcher
+        from .training import train
 
     end_with_launcher()
     experiment, options = parse_experiment(experiment_class, name, arguments)

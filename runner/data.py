@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
+import cv2
 import torch
 from torch.utils.data import Dataset
 
@@ -102,3 +103,11 @@ class Items(Dataset[dict[str, Any]]):
         if not 0 <= index < self.count:
             raise IndexError(index)
         return self.make(index)
+
+
+def one_thread(worker: int) -> None:
+    """Let OpenCV work in one thread, as torch does in a loader's worker: for ``worker_init_fn``.
+
+    By itself it takes as many threads as there are cores, in each worker.
+    """
+    cv2.setNumThreads(0)

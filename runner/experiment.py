@@ -18,6 +18,7 @@ from assay.callbacks.levels import LEVELS
 
 from .bad_images import ON_BAD_IMAGE, WithoutBadImages, collate
 from .checkpoints import ON_SAVE_ERROR
+from .data import one_thread
 from .engine import DEVICES, PRECISIONS
 from .fields import NON_FINITE, Data, Diagnosing, Machine, Optimization, Saving, Schedule, Training
 from .generated_data import make_once
@@ -229,6 +230,7 @@ class Experiment(Training, Optimization, Schedule, Data, Machine, Saving, Diagno
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
             pin_memory=self.device != "cpu" and torch.cuda.is_available(),
+            worker_init_fn=one_thread,
         )
 
 

@@ -5,6 +5,7 @@ import os
 from typing import Any
 
 from .exit_codes import FAILED
+from .quick_imports import quick_imports
 
 USE_COMMANDS = ("evaluate", "predict")
 
@@ -60,9 +61,10 @@ def run_use_command(parsed: argparse.Namespace) -> tuple[list[str], int]:
 
 
 def _evaluate(parsed: argparse.Namespace) -> tuple[list[str], int]:
-    from .evaluation import evaluate
-    from .faults import quiet_event_threads
-    from .rank import end_with_launcher
+    with quick_imports():
+        from .evaluation import evaluate
+        from .faults import quiet_event_threads
+        from .rank import end_with_launcher
 
     end_with_launcher()
     options = {name: getattr(parsed, name) for name in ("loader", "checkpoint", "data_dir", "device")}
@@ -76,7 +78,8 @@ def _evaluate(parsed: argparse.Namespace) -> tuple[list[str], int]:
 
 
 def _predict(parsed: argparse.Namespace) -> tuple[list[str], int]:
-    from .predicting import PredictOptions, predict
+    with quick_imports():
+        from .predicting import PredictOptions, predict
 
     given = {name: value for name, value in vars(parsed).items() if value is not None}
     for name in ("command", "run", "debug"):

@@ -1,23 +1,31 @@
 """Images of any size, read and written by windows, so that memory does not grow with them."""
 
 import contextlib
+import math
 import os
+import threading
 import warnings
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
+import cv2
 import numpy as np
 import rasterio
 from rasterio._err import CPLE_BaseError
 from rasterio.enums import ColorInterp
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.io import DatasetReader
 from rasterio.windows import Window
 
 from .images import BadImageError, read_image
 
 CACHE_BYTES = 256 * 2**20
 """Decoded blocks that GDAL keeps, all open files together; its own bound is 5% of the machine's memory."""
+
+KEPT_OPEN, KEPT_BYTES = 256, 64 * 2**20
+"""TIFF files that ``keep_open`` keeps open at most, and their decoded blocks: of each worker of a loader."""
 
 _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _OPTIONS = {"GDAL_CACHEMAX": CACHE_BYTES, "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR", "GDAL_PAM_ENABLED": "NO"}
@@ -30,8 +38,11 @@ class OpenImage(Protocol):
 
     height: int
     width: int
-    georeference: Mapping[str, Any]
-    """Where the image lies on the earth, as ``write_mask`` takes it; empty where that is unknown."""
+
+    @property
+    def georeference(self) -> Mapping[str, Any]:
+        """Where the image lies on the earth, as ``write_mask`` takes it; empty where that is unknown."""
+        ...
 
     def read(self, top: int, left: int, height: int, width: int) -> np.ndarray:
         """Return a window that lies within the image, [height, width, 3] uint8 RGB."""
@@ -57,14 +68,47 @@ def open_image(path: str | os.PathLike[str]) -> Iterator[OpenImage]:
         yield _WholeImage(read_image(path))
         return
     with rasterio.Env(**_OPTIONS):
-        with _quietly(), _named_errors(path):
-            dataset = rasterio.open(os.fspath(path))
-        with dataset:
-            image = _Tiff(dataset, path)
-            if image.block_bytes <= CACHE_BYTES // 2:
-                yield image
-            else:  # it would be decoded anew for each window
-                yield _WholeImage(image.read(0, 0, image.height, image.width), image.georeference)
+        image = _open_tiff(path)
+        with image.dataset:
+            yield _whole_if_one_block(image)
+
+
+def keep_open(path: str | os.PathLike[str]) -> OpenImage:
+    """Return an image as ``open_image`` does, for a reader that comes back: opening costs more than a small window.
+
+    Of the TIFF files that it returned, each process and thread has its own, and the last ``KEPT_OPEN`` stay open. One
+    that has changed since is opened anew.
+
+    Args:
+        path: the file.
+
+    Raises:
+        BadImageError: it cannot be read; this may show at a ``read`` only.
+    """
+    if not _is_tiff(path):
+        return _WholeImage(read_image(path))
+    status = os.stat(path)
+    version = (status.st_mtime_ns, status.st_size, status.st_ino)
+    return _whole_if_one_block(_kept_tiff(os.fspath(path), version, os.getpid(), threading.get_ident()))
+
+
+@lru_cache(KEPT_OPEN)
+def _kept_tiff(path: str, version: tuple[int, ...], process: int, thread: int) -> "_Tiff":
+    with rasterio.Env(**_OPTIONS | {"GDAL_CACHEMAX": KEPT_BYTES}):  # the bound stays when the block is left
+        return _open_tiff(path)
+
+
+def _open_tiff(path: str | os.PathLike[str]) -> "_Tiff":
+    with _quietly(), _named_errors(path):
+        dataset = DatasetReader(os.fspath(path))  # rasterio.open would look for credentials first
+    return _Tiff(dataset, path)
+
+
+def _whole_if_one_block(image: "_Tiff") -> OpenImage:
+    """Decode an image whose blocks are too large to be kept, which would be decoded anew for each window."""
+    if image.block_bytes <= CACHE_BYTES // 2:
+        return image
+    return _WholeImage(image.read(0, 0, image.height, image.width), image.georeference)
 
 
 class _WholeImage:
@@ -83,16 +127,18 @@ class _Tiff:
         self.dataset = dataset
         self.path = path
         self.height, self.width = int(dataset.height), int(dataset.width)
-        self.georeference: Mapping[str, Any] = {}
-        if dataset.crs is not None or not dataset.transform.is_identity:
-            self.georeference = {"crs": dataset.crs, "transform": dataset.transform}
         if dataset.dtypes[0] not in ("uint8", "uint16"):
             raise _bad(path, f"its pixels are {dataset.dtypes[0]}, neither uint8 nor uint16")
-        self.block_bytes = int(np.prod(dataset.block_shapes[0])) * dataset.count * np.dtype(dataset.dtypes[0]).itemsize
+        self.block_bytes = math.prod(dataset.block_shapes[0]) * dataset.count * (1 + (dataset.dtypes[0] == "uint16"))
         has_palette = dataset.colorinterp[0] == ColorInterp.palette
         self.palette = _palette(dataset.colormap(1)) if has_palette else None
         self.is_bilevel = dataset.tags(1, ns="IMAGE_STRUCTURE").get("NBITS") == "1"
         self.bands = [1, 2, 3] if dataset.count >= 3 else [1]
+
+    @property
+    def georeference(self) -> Mapping[str, Any]:
+        crs, transform = self.dataset.crs, self.dataset.transform
+        return {} if crs is None and transform.is_identity else {"crs": crs, "transform": transform}
 
     def read(self, top: int, left: int, height: int, width: int) -> np.ndarray:
         _check_window(self, top, left, height, width)
@@ -105,7 +151,8 @@ class _Tiff:
             return colours
         if self.is_bilevel:
             bands = bands * np.uint8(255)
-        return np.ascontiguousarray(np.broadcast_to(bands, (3, height, width)).transpose(1, 2, 0))
+        image: np.ndarray = cv2.merge([*bands] if len(bands) == 3 else [*bands] * 3)
+        return image
 
 
 def _palette(colours: Mapping[int, tuple[int, ...]]) -> np.ndarray:

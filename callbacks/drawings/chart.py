@@ -7,8 +7,9 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw
 
-from .grid import Colour, _font, shorten
+from .grid import Colour, shorten
 from .matrix_sheet import GAP, INK, LINES, PAPER, TEXT_SIZE
+from .writing import text_length, write_text
 
 BLUE: Colour = (40, 90, 200)
 ORANGE: Colour = (225, 110, 15)
@@ -62,7 +63,7 @@ class Chart:
     def text(
         self, place: tuple[float, float], text: str, *, anchor: str = "la", fill: Colour = INK, size: int = TEXT_SIZE
     ) -> None:
-        self.ink.text(place, text, fill=fill, font=_font(size), anchor=anchor)
+        write_text(self.canvas, place, text, fill=fill, size=size, anchor=anchor)
 
     def axes(self, panel: Panel, x: Mapping[float, str], y: Mapping[float, str], *, size: int = TEXT_SIZE) -> None:
         """Draw the frame and the lines of the grid, with what stands at them, by place from 0 to 1."""
@@ -109,13 +110,11 @@ class Chart:
         """Draw curves, each of x and y, 0 to 1."""
         pixels = np.array(self.canvas)
         for (x, y), colour in zip(curves, colours, strict=True):
-            places = np.stack([panel.left + x * panel.width, panel.bottom - y * panel.height], axis=1)
+            right, down = _fine(panel.left + x * panel.width), _fine(panel.bottom - y * panel.height)
             # Of many points only those that are apart in the picture are drawn.
-            fine = np.round(places * 2**_FINER).astype(np.int32)
-            coarse = fine >> (_FINER - 1)
-            apart = np.concatenate([[True], (coarse[1:] != coarse[:-1]).any(axis=1)])
-            apart[-1] = True
-            cv2.polylines(pixels, [fine[apart]], False, colour, width, cv2.LINE_AA, _FINER)
+            apart = _changes(right) | _changes(down)
+            points = np.stack([right[apart], down[apart]], axis=1)
+            cv2.polylines(pixels, [points], False, colour, width, cv2.LINE_AA, _FINER)
         self.canvas = Image.fromarray(pixels)
         self.ink = ImageDraw.Draw(self.canvas)
 
@@ -125,4 +124,17 @@ class Chart:
         for text, colour in entries:
             self.ink.rectangle((left, top, left + 11, top + 11), fill=colour)
             self.text((left + 16, top - 2), text)
-            left += 16 + _font(TEXT_SIZE).getlength(text) + 14
+            left += 16 + text_length(text, TEXT_SIZE) + 14
+
+
+def _fine(pixels: np.ndarray) -> np.ndarray:
+    fine: np.ndarray = np.rint(pixels * 2**_FINER).astype(np.int32)
+    return fine
+
+
+def _changes(places: np.ndarray) -> np.ndarray:
+    """Return which places are half a pixel or more from those before; the first and the last are."""
+    changes = np.ones(len(places), dtype=bool)
+    coarse = places >> (_FINER - 1)
+    np.not_equal(coarse[1:-1], coarse[:-2], out=changes[1:-1])
+    return changes

@@ -116,9 +116,12 @@ def _entries(most: int | None) -> dict[float, str]:
 
 def _colours(shares: np.ndarray) -> np.ndarray:
     """Return the colour of each share, [..., 3]: by its square root, so that rare confusions are seen."""
-    levels = np.sqrt(np.nan_to_num(shares))[..., None]
-    colours = np.array(PAPER) + levels * (np.array(_FULL) - np.array(PAPER))
-    return np.where(np.isnan(shares)[..., None], _ABSENT, colours).round().astype(np.uint8)
+    colours = np.full((*shares.shape, 3), PAPER, dtype=np.uint8)
+    some = shares > 0  # of many classes few cells are
+    levels = np.sqrt(shares[some])[:, None]
+    colours[some] = (np.array(PAPER) + levels * (np.array(_FULL) - np.array(PAPER))).round()
+    colours[np.isnan(shares)] = _ABSENT
+    return colours
 
 
 def _percent(share: float) -> str:

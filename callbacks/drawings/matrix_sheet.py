@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 from PIL import Image, ImageDraw
 
-from .grid import Colour, _font, shorten
+from .grid import Colour, shorten
+from .writing import text_length, write_text
 
 INK: Colour = (30, 30, 30)
 PAPER: Colour = (255, 255, 255)
@@ -52,7 +53,7 @@ class MatrixSheet:
         self.left = GAP + _LINE + math.ceil(_longest(rows)) + 10
         self.top = 2 * GAP + (_TITLE_SIZE + 6) * len(title)
         self.right, self.bottom = self.left + len(columns) * self.cell[0], self.top + len(rows) * height
-        heading = max((_font(_TITLE_SIZE).getlength(line) for line in title), default=0)
+        heading = max((text_length(line, _TITLE_SIZE) for line in title), default=0)
         width = max(self.right + 2 * GAP + _SCALE_WIDTH, math.ceil(heading) + 2 * GAP)
         self.canvas = Image.new(
             "RGB", (width, max(self.bottom + 8 + below + _LINE, self.top + _LEAST_HEIGHT) + GAP), PAPER
@@ -68,13 +69,13 @@ class MatrixSheet:
     def text(
         self, place: tuple[float, float], text: str, *, anchor: str, fill: Colour = INK, size: int = TEXT_SIZE
     ) -> None:
-        self.ink.text(place, text, fill=fill, font=_font(size), anchor=anchor)
+        write_text(self.canvas, place, text, fill=fill, size=size, anchor=anchor)
 
     def upright(self, place: tuple[float, float], text: str, *, centred: bool = False) -> None:
         """Write a text that reads upwards; ``place`` is its upper end, or its middle."""
-        length = math.ceil(_font(TEXT_SIZE).getlength(text)) + 2
+        length = math.ceil(text_length(text, TEXT_SIZE)) + 2
         mask = Image.new("L", (length, _LINE), 0)
-        ImageDraw.Draw(mask).text((1, _LINE / 2), text, fill=255, font=_font(TEXT_SIZE), anchor="lm")
+        write_text(mask, (1, _LINE / 2), text, fill=255, size=TEXT_SIZE, anchor="lm")
         corner = (round(place[0] - _LINE / 2), round(place[1] - (length / 2 if centred else 0)))
         self.canvas.paste(INK, corner, mask.rotate(90, expand=True))
 
@@ -108,7 +109,7 @@ def _texts(names: Sequence[str], size: int) -> list[str]:
 
 
 def _longest(texts: Sequence[str]) -> float:
-    return max(_font(TEXT_SIZE).getlength(text) for text in texts)
+    return max(text_length(text, TEXT_SIZE) for text in texts)
 
 
 def _ticks(count: int, cell: int) -> range:

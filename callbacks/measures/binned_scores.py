@@ -1,12 +1,13 @@
 """How scores are distributed over the truth: counts by class, truth and bin, without reading the device."""
 
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
 _OUTERMOST = 1000.0
-_MOST_AT_ONCE = 2**20
+_MOST_AT_ONCE = 2**19
 _LARGEST = 1e30
 
 
@@ -63,22 +64,14 @@ class BinnedScores:
         """
         classes = len(self.state["nan"])
         if self.task == "binary":
-            output = output.reshape(-1, 1)
-        scores = output.float().flatten(2) if output.ndim > 2 else output.float().unsqueeze(2)
-        if self.task == "multiclass":
-            scores = one_against_rest(scores)
+            output = output.reshape(1, 1, -1)
+        scores = output.flatten(2) if output.ndim > 2 else output.unsqueeze(2)
         channels = 1 if self.task == "multiclass" else classes
         truth = target.to(torch.int64).reshape(scores.shape[0], channels, scores.shape[2])
         wanted = self._wanted(truth, classes if self.task == "multiclass" else 2)
-        # Masks of many classes go in parts, so that what is computed on the way stays small.
-        step = max(1, _MOST_AT_ONCE // max(1, scores.shape[0] * scores.shape[2]))
-        for first in range(0, classes, step):
-            part = slice(first, min(first + step, classes))
-            if self.task == "multiclass":
-                label = torch.arange(part.start, part.stop, device=scores.device).reshape(1, -1, 1)
-                self._count(part, scores[:, part], truth == label, wanted)
-            else:
-                self._count(part, scores[:, part], truth[:, part] == 1, wanted[:, part])
+        count = self._count_classes if self.task == "multiclass" else self._count_labels
+        for part in _parts(scores):
+            count(scores[part].float(), truth[part], wanted[part])
 
     def _wanted(self, truth: Tensor, classes: int) -> Tensor:
         inside = (truth >= 0) & (truth < classes)
@@ -89,19 +82,45 @@ class BinnedScores:
         self.state["outside"] += (kept & ~inside).sum()
         return inside & kept
 
-    def _count(self, part: slice, scores: Tensor, positive: Tensor, wanted: Tensor) -> None:
-        """Add the scores of some classes, [N, c, P]; ``positive`` and ``wanted`` broadcast against them."""
-        counts = self.state["counts"]
-        bins = counts.shape[2]
+    def _count_labels(self, scores: Tensor, truth: Tensor, wanted: Tensor) -> None:
+        """Add scores, [n, C, p], of truths of that shape."""
         unknown = scores.isnan()
-        self.state["nan"][part].add_((unknown & wanted).sum(dim=(0, 2)))
-        place = _asinh(scores - self.centre).mul_(_bins_a_unit(bins)).add_(bins // 2)
-        place = place.nan_to_num_(0.0).clamp_(0, bins - 1).to(torch.int64)
-        row = torch.arange(2 * part.start, 2 * part.stop, 2, device=scores.device).reshape(1, -1, 1)
-        place += (row + positive) * bins
+        self.state["nan"] += (unknown & wanted).sum(dim=(0, 2))
+        place = self._place(scores).add_(truth == 1, alpha=self.state["counts"].shape[2])
+        self._add(place, (wanted & ~unknown).to(torch.int64))
+
+    def _count_classes(self, logits: Tensor, truth: Tensor, wanted: Tensor) -> None:
+        """Add logits, [n, C, p], of true classes, [n, 1, p]."""
+        scores = one_against_rest(logits)
+        unknown = scores[:, :1].isnan()  # of one class as of all
+        self.state["nan"] += (unknown & wanted).sum()
         # What is left out is counted as nothing: an index by mask would make the step wait.
-        counted = (wanted & ~unknown).to(torch.int64)
-        counts.view(-1).scatter_add_(0, place.reshape(-1), counted.reshape(-1))
+        place, weights = self._place(scores), (wanted & ~unknown).to(torch.int64)
+        self._add(place, weights)
+        # That was as if no class were true; now the one that is moves over.
+        own = place.gather(1, truth.clamp(0, scores.shape[1] - 1))
+        moved = torch.cat([own, own + self.state["counts"].shape[2]], dim=1)
+        self._add(moved, torch.cat([-weights, weights], dim=1))
+
+    def _place(self, scores: Tensor) -> Tensor:
+        """Return where scores, [n, C, p], count in the flat counts, were the truth no; any place for NaN."""
+        classes, _, bins = self.state["counts"].shape
+        place = _asinh(scores - self.centre).mul_(_bins_a_unit(bins)).add_(bins // 2)
+        label = torch.arange(0, 2 * bins * classes, 2 * bins, device=scores.device).reshape(1, -1, 1)
+        return place.nan_to_num_(0.0).clamp_(0, bins - 1).to(torch.int64).add_(label)
+
+    def _add(self, place: Tensor, weights: Tensor) -> None:
+        self.state["counts"].view(-1).scatter_add_(0, place.reshape(-1), weights.expand(place.shape).reshape(-1))
+
+
+def _parts(scores: Tensor) -> Iterator[tuple[slice, slice, slice]]:
+    """Cut scores, [N, C, P], by samples or by pixels into parts, so that what is computed on the way stays small."""
+    count, classes, pixels = scores.shape
+    most = max(1, _MOST_AT_ONCE // max(1, classes))
+    samples, width = max(1, most // max(1, pixels)), min(most, max(1, pixels))
+    for first in range(0, count, samples):
+        for left in range(0, pixels, width):
+            yield slice(first, first + samples), slice(None), slice(left, left + width)
 
 
 def one_against_rest(logits: Tensor) -> Tensor:
@@ -112,12 +131,13 @@ def one_against_rest(logits: Tensor) -> Tensor:
     """
     logits = logits.clamp(-_LARGEST, _LARGEST)
     largest, winner = logits.max(dim=1, keepdim=True)
-    powers = (logits - largest).exp_()
-    others = powers.scatter(1, winner, 0.0).sum(dim=1, keepdim=True)
+    rivals = logits.scatter(1, winner, -math.inf)
+    second = rivals.amax(dim=1, keepdim=True)
+    powers = rivals.sub_(second).exp_()
+    total = powers.sum(dim=1, keepdim=True)
     # Every class but the largest has the largest among its rivals: their sum is at least 1, so nothing cancels.
-    scores = (logits - largest) - torch.log1p((others - powers).clamp_(min=0))
-    best = largest - logits.scatter(1, winner, -math.inf).logsumexp(dim=1, keepdim=True)
-    return scores.scatter_(1, winner, best)
+    others = powers.neg_().add_(total).mul_((second - largest).exp_()).log1p_()
+    return logits.sub_(largest).sub_(others).scatter_(1, winner, largest - second - total.log())
 
 
 def chance_logit(task: str, classes: int) -> float:

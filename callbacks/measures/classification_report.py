@@ -80,9 +80,9 @@ def _mean_rate(above: Tensor, below: Tensor) -> float:
 
 
 def _rows(scores: dict[str, Tensor], support: Tensor) -> list[dict[str, float]]:
-    return [
-        _row({name: values[index] for name, values in scores.items()}, support[index]) for index in range(len(support))
-    ]
+    columns = [*(values.tolist() for values in scores.values()), support.tolist()]
+    names = (*scores, "support")
+    return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
 def _row(scores: dict[str, Tensor], support: Tensor) -> dict[str, float]:

@@ -43,6 +43,8 @@ class GradientStats:
         self._zero = torch.zeros((), device=device)
         self._one = torch.ones((), device=device)
         self._large = [index for index, size in enumerate(sizes) if size > _SMALL]
+        # Space to count zeros in, kept from step to step: fresh memory costs more than the counting.
+        self._marks = torch.empty(0 if self.sizes.is_cuda else min(_BLOCK, max(sizes, default=0)), device=device)
         self._groups: dict[int, list[int]] = {}
         for index, size in enumerate(sizes):
             if size <= _SMALL:
@@ -128,7 +130,7 @@ class GradientStats:
             rows = rows.to(_wide(rows))
             norms = torch.linalg.vector_norm(rows, dim=1)
             columns.append((*rows.aminmax(dim=1), rows.sum(dim=1), norms, rows.count_nonzero(dim=1)))
-        large = (_numbers(_values(gradients[index], self._zero)) for index in self._large)
+        large = (_numbers(_values(gradients[index], self._zero), self._marks) for index in self._large)
         columns += [tuple(number.reshape(1) for number in numbers) for numbers in large]
         rows_of = (torch.cat(row).to(torch.float64) for row in zip(*columns, strict=True))
         return tuple(torch.stack(list(rows_of)).index_select(1, self._places).unbind())
@@ -189,10 +191,9 @@ def _values(gradient: Tensor | None, zero: Tensor) -> Tensor:
     return torch.cat([values, implied])
 
 
-def _numbers(value: Tensor) -> tuple[Tensor, ...]:
-    """Return minimum, maximum, sum, norm and number of non-zeros."""
+def _numbers(value: Tensor, marks: Tensor) -> tuple[Tensor, ...]:
+    """Return minimum, maximum, sum, norm and number of non-zeros; ``marks`` is space for a block on a CPU."""
     wide, pieces = _wide(value), _pieces(_in_memory_order(value), _BLOCK)
-    marks = None if value.is_cuda else torch.empty_like(pieces[0], dtype=torch.float32)
     rows = []
     for piece in pieces:
         total, norm = piece.sum(dtype=wide), torch.linalg.vector_norm(piece, dtype=wide)
@@ -210,9 +211,9 @@ def _in_memory_order(value: Tensor) -> Tensor:
     return value.reshape(-1)
 
 
-def _count_nonzero(value: Tensor, marks: Tensor | None) -> Tensor:
-    """Return the number of values other than 0; ``marks`` is space for as many, for a CPU, whose own count is slow."""
-    if marks is None:
+def _count_nonzero(value: Tensor, marks: Tensor) -> Tensor:
+    """Return the number of values other than 0. A CPU marks many of them first: torch's own count takes longer."""
+    if value.is_cuda or len(value) <= _PIECE // 2:
         return torch.count_nonzero(value)
     return torch.ne(value, 0, out=marks[: len(value)]).sum()
 

@@ -1,10 +1,13 @@
 """What follows from binned scores: curves, the areas below them, the best threshold, and how far each may be off."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
+
+_CELLS_AT_ONCE = 2**16
 
 
 @dataclass(frozen=True)
@@ -45,25 +48,58 @@ def summarize_scores(counts: Tensor, edges: Tensor) -> ScoreSummary:
         counts: [C, 2, B], int64, on the host; see ``measures.binned_scores``.
         edges: [B + 1], logits.
     """
-    negatives, positives = counts.sum(dim=2).unbind(dim=1)
-    auc, auc_bound = roc_auc(counts)
-    precision, precision_bound = average_precision(counts)
-    f1, f1_bound, place = best_f1(counts)
+    columns = zip(*(_summarize(some, edges) for some in _groups(counts)), strict=True)
+    return ScoreSummary(*(torch.cat(values) for values in columns))
+
+
+def best_thresholds(counts: Tensor, edges: Tensor) -> Tensor:
+    """Return ``threshold`` of ``summarize_scores`` alone."""
+    found = []
+    for some in _groups(counts):
+        _, _, place = best_f1(some)
+        known = (some.sum(dim=2) > 0).all(dim=1)
+        found.append(torch.where(known, edges[place].sigmoid(), torch.nan))
+    return torch.cat(found)
+
+
+def _groups(counts: Tensor) -> Sequence[Tensor]:
+    """Return a few classes at a time, whose numbers stay in the cache and small: a thousand are three times as fast."""
+    groups: Sequence[Tensor] = counts.split(max(1, _CELLS_AT_ONCE // counts[0].numel()))
+    return groups
+
+
+def _summarize(counts: Tensor, edges: Tensor) -> tuple[Tensor, ...]:
+    tally = _Tally(counts)
+    f1, f1_bound, place = _best_f1(tally)
     logit = edges[place]
-    values = (auc, auc_bound, precision, precision_bound, f1, f1_bound, logit, logit.sigmoid())
+    values = (*_roc_auc(tally), *_average_precision(tally), f1, f1_bound, logit, logit.sigmoid())
+    negatives, positives = tally.reached[:, :, 0].unbind(dim=1)
     known = (positives > 0) & (negatives > 0)
-    return ScoreSummary(positives, negatives, *(torch.where(known, value, torch.nan) for value in values))
+    return positives, negatives, *(torch.where(known, value, torch.nan) for value in values)
+
+
+class _Tally:
+    """Counts [C, 2, B] in the forms that all numbers begin with: in float64, of each bin and from each edge on."""
+
+    def __init__(self, counts: Tensor):
+        self.negatives, self.positives = counts.double().unbind(dim=1)
+        self.reached = at_least(counts)
+        self.false, self.true = self.reached.double().unbind(dim=1)
+        self.all = self.false + self.true
+        self.total_negatives, self.total_positives = self.false[:, :1], self.true[:, :1]
 
 
 def at_least(counts: Tensor) -> Tensor:
     """Return how many scores each edge has at or above it, [C, 2, B + 1], int64: all at the first, none at the last."""
-    above = counts.flip(2).cumsum(dim=2).flip(2)
-    return torch.cat([above, torch.zeros_like(above[:, :, :1])], dim=2)
+    below = counts.new_zeros((*counts.shape[:2], counts.shape[2] + 1))
+    torch.cumsum(counts, dim=2, out=below[:, :, 1:])
+    total = below[:, :, -1:].clone()
+    return below.neg_().add_(total)
 
 
 def roc_points(counts: Tensor) -> tuple[Tensor, Tensor]:
     """Return false and true positive rate at each edge, [C, B + 1] in float64, 1 down to 0; NaN where undefined."""
-    rates = at_least(counts).double() / counts.sum(dim=2, keepdim=True)
+    rates = torch.cat([at_least(some).double().div_(some.sum(dim=2, keepdim=True)) for some in _groups(counts)])
     return rates[:, 0], rates[:, 1]
 
 
@@ -74,55 +110,49 @@ def pr_points(counts: Tensor) -> tuple[Tensor, Tensor]:
     return precision, true / counts[:, 1].sum(dim=1, keepdim=True)
 
 
-def roc_auc(counts: Tensor) -> tuple[Tensor, Tensor]:
+def best_f1(counts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the best F1 of all edges, its bound, and the number of the edge."""
+    return _best_f1(_Tally(counts))
+
+
+def _roc_auc(tally: _Tally) -> tuple[Tensor, Tensor]:
     """Return the area under the ROC curve, pairs within a bin counting half, and its bound."""
-    negatives, positives = counts.double().unbind(dim=1)
-    below = negatives.cumsum(dim=1) - negatives
-    pairs = positives.sum(dim=1) * negatives.sum(dim=1)
-    within = (positives * negatives).sum(dim=1) / 2
-    return ((positives * below).sum(dim=1) + within) / pairs, within / pairs
+    below = tally.total_negatives - tally.false[:, :-1]
+    pairs = (tally.total_positives * tally.total_negatives)[:, 0]
+    within = (tally.positives * tally.negatives).sum(dim=1) / 2
+    return ((tally.positives * below).sum(dim=1) + within) / pairs, within / pairs
 
 
-def average_precision(counts: Tensor) -> tuple[Tensor, Tensor]:
+def _average_precision(tally: _Tally) -> tuple[Tensor, Tensor]:
     """Return the sum over bins of precision times gain in recall, and its bound.
 
     The value takes the scores of a bin as equal. The best that a bin can be is its positives first, all of one score;
     the worst is its negatives first, then its p positives one by one, with precisions (T + j) / (T + j + F) of T true
     and F false ones before. Their sum is at least the integral from 1/2 to p + 1/2, because they are concave in j.
     """
-    negatives, positives = counts.double().unbind(dim=1)
-    false, true = at_least(counts)[:, :, :-1].double().unbind(dim=1)
-    total = positives.sum(dim=1)
-    value = _over_bins(positives * true, true + false) / total
-    best = _over_bins(positives * true, true + false - negatives) / total
-    before = true - positives + false
-    worst = (positives - false * torch.log1p(positives / (before + 0.5))).clamp(min=0).sum(dim=1) / total
+    false, reached = tally.false[:, :-1], tally.all[:, :-1]
+    total = tally.total_positives[:, 0]
+    gain = tally.positives * tally.true[:, :-1]
+    value = (gain / reached.clamp(min=1)).sum(dim=1) / total
+    best = (gain / (reached - tally.negatives).clamp(min=1)).sum(dim=1) / total
+    share = tally.positives / (reached - tally.positives + 0.5)
+    worst = (tally.positives - false * share.log1p_()).clamp(min=0).sum(dim=1) / total
     return value, torch.maximum(best - value, value - worst).clamp(min=0)
 
 
-def best_f1(counts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the best F1 of all edges, its bound, and the number of the edge."""
-    negatives, positives = counts.double().unbind(dim=1)
-    reached = at_least(counts)
-    false, true = reached.double().unbind(dim=1)
-    total = positives.sum(dim=1, keepdim=True)
-    f1 = 2 * true / (true + false + total).clamp(min=1)
-    value, first = f1.max(dim=1)
-    inside = (2 * true[:, :-1] / (true[:, :-1] + false[:, :-1] - negatives + total).clamp(min=1)).amax(dim=1)
+def _best_f1(tally: _Tally) -> tuple[Tensor, Tensor, Tensor]:
+    doubled, decided = 2 * tally.true, tally.all + tally.total_positives
+    value, first = (doubled / decided.clamp(min=1)).max(dim=1)
+    inside = (doubled[:, :-1] / (decided[:, :-1] - tally.negatives).clamp(min=1)).amax(dim=1)
     # Edges with no score between them decide alike: the middle one keeps the most distance from both sides.
-    all_predicted = reached.sum(dim=1)
-    chosen = all_predicted.gather(1, first.unsqueeze(1))
-    before, until = (all_predicted > chosen).sum(dim=1), (all_predicted >= chosen).sum(dim=1)
+    chosen = tally.all.gather(1, first.unsqueeze(1))
+    before, until = (tally.all > chosen).sum(dim=1), (tally.all >= chosen).sum(dim=1)
     return value, (inside - value).clamp(min=0), (before + until - 1) // 2
 
 
 def mean_known(values: Tensor) -> float:
     """Return the mean of what is not NaN; NaN where nothing is."""
     return float(values.nanmean())
-
-
-def _over_bins(above: Tensor, below: Tensor) -> Tensor:
-    return (above / below.clamp(min=1)).sum(dim=1)
 
 
 def shares_by_probability(counts: Tensor, edges: Tensor, grid: np.ndarray) -> np.ndarray:
@@ -137,10 +167,11 @@ def shares_by_probability(counts: Tensor, edges: Tensor, grid: np.ndarray) -> np
         [C, 2, G] in float64; NaN where a truth has no score.
     """
     places = edges.sigmoid().numpy()
-    below = np.pad(counts.numpy().cumsum(axis=2), ((0, 0), (0, 0), (1, 0)))
-    rows = [np.interp(grid, places, row) for row in below.reshape(-1, below.shape[2])]
-    total = below[:, :, -1:]
-    inner = np.reshape(rows, (*below.shape[:2], -1))[:, :, 1:-1]
-    found = np.diff(np.concatenate([np.zeros_like(inner[:, :, :1], shape=total.shape), inner, total], axis=2))
+    cut = np.searchsorted(places, grid[1:-1], side="right") - 1
+    part = (grid[1:-1] - places[cut]) / (places[cut + 1] - places[cut])
+    until = counts.cumsum(dim=2).numpy()
+    total, inside = until[:, :, -1:], counts.numpy()[:, :, cut]
+    inner = until[:, :, cut] - inside + inside * part
+    found = np.diff(np.concatenate([np.zeros_like(inner, shape=total.shape), inner, total], axis=2))
     shares: np.ndarray = np.divide(found, total, out=np.full_like(found, np.nan), where=total > 0)
     return shares

@@ -78,6 +78,7 @@ class Alaska2(Experiment):
             num_workers=plain.num_workers,
             persistent_workers=plain.persistent_workers,
             pin_memory=plain.pin_memory,
+            worker_init_fn=plain.worker_init_fn,
         )
 
     def get_model(self) -> nn.Module:

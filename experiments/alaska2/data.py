@@ -10,7 +10,7 @@ from torch.utils.data import Dataset, Sampler
 
 from assay.callbacks import UsageError
 
-from .jpeg import QUALITIES, bad, read_header, read_rgb
+from .jpeg import QUALITIES, Header, bad, read_header, read_jpeg
 
 CLASS_NAMES = ["Cover", "JMiPOD", "JUNIWARD", "UERD"]
 VERSIONS = len(CLASS_NAMES)
@@ -46,7 +46,7 @@ def is_valid(name: str) -> bool:
 class Versions(Dataset[dict[str, Any]]):
     """All versions of some covers: version v of cover c is item ``4 * c + v``.
 
-    An item has ``image`` [H, W, 3] float32 (see ``read_rgb``), ``target`` (a class number), ``is_stego`` (0 or 1),
+    An item has ``image`` [H, W, 3] float32 (see ``read_jpeg``), ``target`` (a class number), ``is_stego`` (0 or 1),
     ``quality`` (index in ``QUALITIES``) and ``sample_id`` (the path below the root).
 
     Args:
@@ -55,7 +55,7 @@ class Versions(Dataset[dict[str, Any]]):
 
     Raises:
         BadImageError: the first cover's header cannot be read; when an item is asked for: its file cannot be read (see
-            ``read_rgb``), its quality is not that of its cover, or its size is not that of the first cover.
+            ``read_jpeg``), its quality is not that of its cover, or its size is not that of the first cover.
     """
 
     def __init__(self, root: Path, names: Sequence[str]):
@@ -64,6 +64,7 @@ class Versions(Dataset[dict[str, Any]]):
         self.first = root / CLASS_NAMES[0] / self.names[0]
         header = read_header(self.first)
         self.size = (header.width, header.height)
+        self._qualities: dict[str, int] = {}  # of the covers, as they are asked for
 
     def __len__(self) -> int:
         return VERSIONS * len(self.names)
@@ -71,24 +72,28 @@ class Versions(Dataset[dict[str, Any]]):
     def __getitem__(self, index: int) -> dict[str, Any]:
         name, version = self.names[index // VERSIONS], index % VERSIONS
         place = f"{CLASS_NAMES[version]}/{name}"
+        header, image = read_jpeg(self.root / place)
+        self._check(header, place, name)
         return {
-            "quality": QUALITIES.index(self._check(self.root / place, self.root / CLASS_NAMES[0] / name)),
-            "image": read_rgb(self.root / place),
+            "quality": QUALITIES.index(header.quality),
+            "image": image,
             "target": version,
             "is_stego": int(version > 0),
             "sample_id": place,
         }
 
-    def _check(self, path: Path, cover: Path) -> int:
-        """Return the quality of a file that fits its cover and the first of all."""
-        header = read_header(path)
+    def _check(self, header: Header, place: str, name: str) -> None:
+        """Complain about a file that does not fit its cover or the first of all."""
         size = (header.width, header.height)
         if size != self.size:
-            raise bad(path, f"it is {_text(size)} pixels, {self.first} is {_text(self.size)}: all must be of one size")
-        quality = header.quality if path == cover else read_header(cover).quality
-        if header.quality != quality:
-            raise bad(path, f"its quality is {header.quality}, that of its cover {cover} is {quality}")
-        return header.quality
+            wrong = f"it is {_text(size)} pixels, {self.first} is {_text(self.size)}: all must be of one size"
+            raise bad(self.root / place, wrong)
+        cover = self.root / CLASS_NAMES[0] / name
+        if name not in self._qualities:
+            self._qualities[name] = read_header(cover).quality
+        if header.quality != self._qualities[name]:
+            wrong = f"its quality is {header.quality}, that of its cover {cover} is {self._qualities[name]}"
+            raise bad(self.root / place, wrong)
 
 
 class WholeCovers(Sampler[list[int]]):

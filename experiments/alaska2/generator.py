@@ -20,7 +20,6 @@ import cv2
 import jpeglib
 import numpy as np
 from PIL import Image
-from sklearn.datasets import load_sample_images
 
 from .data import CLASS_NAMES, is_valid
 from .jpeg import BLOCK, QUALITIES, coefficients, decode
@@ -44,6 +43,8 @@ def make_data(folder: Path, covers: int = _COVERS, side: int = _SIDE, seed: int 
         side: of the square images, a multiple of 8.
         seed: all chance follows from it.
     """
+    from sklearn.datasets import load_sample_images  # slow to import
+
     photos = [Image.fromarray(photo) for photo in load_sample_images().images]
     for name in CLASS_NAMES:
         (folder / name).mkdir()

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+import cv2
 import jpeglib
 import numpy as np
 from PIL import Image
@@ -16,7 +17,9 @@ QUALITIES = (75, 90, 95)
 BLOCK = 8
 
 # The inverse of the conversion in the JFIF specification, version 1.02, page 3; rows are R, G, B of Y, Cb, Cr.
-_TO_RGB = np.array([[1, 0, 1.402], [1, -0.344136, -0.714136], [1, 1.772, 0]], dtype=np.float32)
+_RGB = np.array([[1, 0, 1.402], [1, -0.344136, -0.714136], [1, 1.772, 0]]) / 255
+_TO_RGB = np.column_stack([_RGB, -_RGB @ [0, 128, 128]])
+_END = b"\xff\xd9"
 
 
 @dataclass(frozen=True)
@@ -49,29 +52,33 @@ def read_header(path: Path) -> Header:
 
 
 def read_rgb(path: Path) -> np.ndarray:
+    """Return the pixels of ``read_jpeg``."""
+    return read_jpeg(path)[1]
+
+
+def read_jpeg(path: Path) -> tuple[Header, np.ndarray]:
     """Decode a file without rounding, which would lose part of what was embedded.
 
     jpeglib is not made for threads: it ends the process where two of them read at once.
 
     Returns:
-        [H, W, 3], float32, RGB from 0 to 1.
+        What ``read_header`` does, and the pixels: [H, W, 3], float32, RGB from 0 to 1.
 
     Raises:
         BadImageError: as ``read_header``; the file is cut short or broken.
     """
     try:
         with Image.open(path) as image:
-            _header(path, image)
-            image.load()  # libjpeg, which jpeglib calls, fills up what is missing
-        jpeg = jpeglib.read_dct(str(path))
-        height, width = jpeg.height, jpeg.width
+            header = _header(path, image)
+            jpeg = jpeglib.read_dct(str(path))
+            if _END not in jpeg.content[-16:]:
+                image.load()  # libjpeg, which jpeglib calls, fills up what is missing
         planes = [decode(part, table) for part, table in coefficients(jpeg)]
     except OSError as error:
         raise bad(path, error) from error
-    full = [_enlarge(plane, planes[0].shape)[:height, :width] for plane in planes]
-    ycbcr = np.stack(full, axis=-1) - np.array([0, 128, 128], dtype=np.float32)
-    rgb: np.ndarray = (ycbcr @ (_TO_RGB.T / 255)).clip(0, 1)
-    return rgb
+    full = [_enlarge(plane, planes[0].shape)[: header.height, : header.width] for plane in planes]
+    rgb: np.ndarray = cv2.transform(cv2.merge(full), _TO_RGB)
+    return header, np.clip(rgb, 0, 1, out=rgb)
 
 
 def coefficients(jpeg: jpeglib.DCTJPEG) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -82,9 +89,12 @@ def coefficients(jpeg: jpeglib.DCTJPEG) -> list[tuple[np.ndarray, np.ndarray]]:
 def decode(quantized: np.ndarray, table: np.ndarray) -> np.ndarray:
     """Return the samples of one component, [8 h, 8 w] float32, about 0 to 255; see ``coefficients``."""
     basis = dct_basis()
-    blocks = basis.T @ (quantized * table.astype(np.float32)) @ basis
-    high, wide = BLOCK * quantized.shape[0], BLOCK * quantized.shape[1]
-    samples: np.ndarray = blocks.transpose(0, 2, 1, 3).reshape(high, wide) + np.float32(128)
+    high, wide = quantized.shape[:2]
+    # A product for each row of blocks: one for each block takes longer, and with one for all BLAS would start threads.
+    rows = np.ascontiguousarray(quantized.transpose(0, 2, 1, 3)) * table.astype(np.float32)[:, None]
+    rows = rows.reshape(high, BLOCK * wide, BLOCK) @ basis
+    samples: np.ndarray = (basis.T @ rows.reshape(high, BLOCK, wide * BLOCK)).reshape(high * BLOCK, wide * BLOCK)
+    samples += 128
     return samples
 
 
@@ -130,5 +140,7 @@ def _tables() -> dict[tuple[int, ...], int]:
 
 def _enlarge(plane: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """Repeat samples of a component that has fewer of them than luminance."""
+    if plane.shape == shape:
+        return plane
     factors = [-(-side // own) for side, own in zip(shape, plane.shape, strict=True)]
     return plane.repeat(factors[0], axis=0).repeat(factors[1], axis=1)

@@ -97,7 +97,8 @@ class Windows(Augmented):
 def with_labels(item: dict[str, Any]) -> dict[str, Any]:
     """Add ``labels``: the target, and ``UNLABELLED`` for a picture without any truth."""
     target = item["target"]
-    return item | {"labels": torch.full_like(target, UNLABELLED) if (target == IGNORED).all() else target}
+    has_truth = target.numpy().min() < IGNORED
+    return item | {"labels": target if has_truth else torch.full_like(target, UNLABELLED)}
 
 
 def _grid(tile: Tile, size: int) -> list[tuple[int, int]]:

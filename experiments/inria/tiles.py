@@ -1,7 +1,6 @@
 """The tiles of the Inria data set: finding them, and reading a part of one.
 
-A file is opened anew for each window, and of an uncompressed TIFF only the rows or parts that the window touches are
-read.
+Files stay open for the next window, and of an uncompressed TIFF only the rows or parts that a window touches are read.
 """
 
 import re
@@ -14,7 +13,7 @@ import numpy as np
 
 from assay.callbacks import UsageError
 from assay.runner import BadImageError
-from assay.runner.windows import open_image
+from assay.runner.windows import keep_open, open_image
 
 IGNORED = 255
 """Target of pixels that do not count: outside of the tile, or without a truth."""
@@ -134,21 +133,20 @@ def read_window(tile: Tile, top: int, left: int, height: int, width: int) -> dic
     inside = (top + above, left + before, min(top + height, tile.height), min(left + width, tile.width))
     rows, columns = inside[2] - inside[0], inside[3] - inside[1]
     around = (above, height - above - rows, before, width - before - columns)
-    with open_image(tile.image) as file:
-        image = file.read(*inside[:2], rows, columns)
+    image = keep_open(tile.image).read(*inside[:2], rows, columns)
     target = np.full((rows, columns), IGNORED, np.uint8)
     if tile.mask is not None:
-        with open_image(tile.mask) as file:
-            target = _decided(file.read(*inside[:2], rows, columns)[..., 0], tile.mask)
-    return {
-        "image": cv2.copyMakeBorder(image, *around, cv2.BORDER_REFLECT),
-        "target": cv2.copyMakeBorder(target, *around, cv2.BORDER_CONSTANT, value=(IGNORED,)),
-    }
+        truth = keep_open(tile.mask).read(*inside[:2], rows, columns)
+        target = _decided(cv2.extractChannel(truth, 0), tile.mask)
+    if any(around):
+        image = cv2.copyMakeBorder(image, *around, cv2.BORDER_REFLECT)
+        target = cv2.copyMakeBorder(target, *around, cv2.BORDER_CONSTANT, value=(IGNORED,))
+    return {"image": image, "target": target}
 
 
 def _decided(mask: np.ndarray, path: Path) -> np.ndarray:
-    found = np.flatnonzero(np.bincount(mask.reshape(-1), minlength=256))
-    if not np.isin(found, (0, 255)).all():
-        raise BadImageError(f"mask {str(path)!r} must hold 0 and 255 alone, got {', '.join(map(str, found[:8]))}")
-    decided: np.ndarray = (mask == 255).astype(np.uint8)
+    decided: np.ndarray = cv2.compare(mask, 255, cv2.CMP_EQ) & 1
+    if cv2.countNonZero(decided) != cv2.countNonZero(mask):
+        found = ", ".join(map(str, np.unique(mask)[:8]))
+        raise BadImageError(f"mask {str(path)!r} must hold 0 and 255 alone, got {found}")
     return decided

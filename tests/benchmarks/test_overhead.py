@@ -10,7 +10,7 @@ from torch import nn
 
 from benchmarks import chart, overhead, results
 from benchmarks.apart import apart
-from benchmarks.overhead import ALONE, ROWS, summarize
+from benchmarks.overhead import ALONE, ROWS, SETS, summarize
 from benchmarks.workload import Stopwatch, Workload
 
 SMALL = Workload(side=32, batch_size=4, train_steps=3, valid_steps=2, epochs=1)
@@ -71,17 +71,21 @@ def test_results_name_the_machine_and_are_drawn(tmp_path, monkeypatch):
     monkeypatch.setattr(results, "FOLDER", tmp_path / "benchmarks" / "results")
     (tmp_path / "benchmarks").mkdir()
     runs = [{"seconds": 1.0 + turn / 10, "cpu_seconds": 1.0, "peak_mib": 1.0} for turn in range(2)]
-    rows = summarize(dict.fromkeys(ROWS, runs))
-    path = results.write("overhead", "cpu", {**asdict(replace(SMALL)), "repetitions": 2}, rows)
+    for name, rows in SETS.items():
+        of_set = summarize(dict.fromkeys(rows, runs))
+        path = results.write(name, "cpu", {**asdict(replace(SMALL)), "repetitions": 2}, of_set)
     machine = json.loads(path.read_text())["machine"]
     assert machine["cores"] >= 1 and machine["gpu"] is None and machine["packages"]["torch"]
-    chart.draw(results.read("overhead", "cpu"), tmp_path / "chart.png")
+    chart.draw(results.read("overhead", "cpu"), results.read("alone", "cpu"), tmp_path / "chart.png")
     assert cv2.imread(str(tmp_path / "chart.png")).std() > 10
 
 
 def test_wrong_options_are_named(capsys):
     from benchmarks.__main__ import main
 
+    with pytest.raises(SystemExit):
+        overhead.main(["--rows", "assay, none"])
+    assert "--rows must be of 'bare loop', 'assay, off'" in capsys.readouterr().err
     for wrong, words in ((["speed"], "there is no benchmark 'speed'"), (["--device", "tpu"], "invalid choice")):
         with pytest.raises(SystemExit) as ended:
             main(wrong)

@@ -3,7 +3,7 @@ import pickle
 import pytest
 import torch
 
-from assay.callbacks.host_copy import HostCopy
+from assay.callbacks.host_copy import HostCopy, copy_tree, read_tree
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.int64, torch.bool])
@@ -49,3 +49,12 @@ def test_a_copy_from_a_gpu_is_pinned_waits_when_read_and_travels():
     assert copy.read().is_pinned()
     assert torch.equal(copy.read(), torch.arange(1000))
     assert torch.equal(pickle.loads(pickle.dumps(HostCopy(tensor))).read(), torch.arange(1000))
+
+
+def test_a_tensor_of_ones_own_is_not_copied_on_a_cpu():
+    tensor = torch.rand(3)
+    assert HostCopy(tensor, own=True).read().data_ptr() == tensor.data_ptr()
+    assert HostCopy(tensor).read().data_ptr() != tensor.data_ptr()
+    kept = copy_tree({"image": tensor, "ids": ["a", "b"], "none": None}, own=True)
+    assert read_tree(kept)["image"].tolist() == tensor.tolist()
+    assert read_tree(kept)["ids"] == ["a", "b"]

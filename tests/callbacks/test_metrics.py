@@ -257,3 +257,11 @@ def test_one_metric_may_be_given_as_its_name_alone():
 def test_a_number_of_classes_that_is_not_that_of_the_names_is_refused():
     with pytest.raises(UsageError, match="num_classes must be that of class_names, 2, got 3"):
         Metrics("accuracy", num_classes=3, class_names=["cat", "dog"])
+
+
+@pytest.mark.parametrize("shape", [(3, 5, 7, 9), (2, 300, 4, 4), (2, 255, 3, 3), (4, 2, 3), (0, 3, 2, 2)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_pixels_are_decided_as_argmax_does(shape, dtype):
+    output = torch.randint(-3, 4, shape).to(dtype)  # with many equal ones
+    output[torch.rand(shape) < 0.05], output[torch.rand(shape) < 0.05] = float("nan"), float("inf")
+    assert torch.equal(decide(output, "multiclass"), output.argmax(dim=1))

@@ -243,7 +243,7 @@ class Collect:
         self.written = {}
 
     def text(self, tag, markdown, step):
-        self.written[tag] = markdown
+        self.written[tag] = markdown() if callable(markdown) else markdown
 
     def image(self, tag, draw, step):
         self.written[tag] = draw()

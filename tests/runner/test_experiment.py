@@ -8,6 +8,7 @@ from torch import nn
 from torch.utils.data import RandomSampler, SequentialSampler
 
 from assay.runner import Experiment, UsageError
+from assay.runner.data import one_thread
 from assay.runner.experiment import check_range
 
 
@@ -167,6 +168,7 @@ def test_a_loader_has_the_experiments_batch_size_and_workers(make_items):
     loader = Toy(batch_size=5, workers=1, device="cpu").make_loader(make_items(), shuffle=True)
     assert (loader.batch_size, loader.num_workers, loader.persistent_workers, loader.pin_memory) == (5, 1, True, False)
     assert isinstance(loader.sampler, RandomSampler)
+    assert loader.worker_init_fn is one_thread
     alone = Toy().make_loader(make_items())
     assert (alone.num_workers, alone.persistent_workers) == (0, False)
     assert isinstance(alone.sampler, SequentialSampler)

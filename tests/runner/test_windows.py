@@ -1,19 +1,24 @@
 """Windows of images on the disk hold the pixels that the whole image holds, and masks are written in bands."""
 
+import os
 import resource
 import subprocess
 import sys
 import warnings
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from functools import lru_cache
 
 import numpy as np
 import pytest
 import rasterio
 from PIL import Image
 from rasterio.errors import NotGeoreferencedWarning
+from torch.utils.data import DataLoader
 
 from assay.runner import windows
 from assay.runner.images import BadImageError, read_image
-from assay.runner.windows import open_image, write_mask
+from assay.runner.windows import keep_open, open_image, write_mask
 
 TILED = {"tiled": True, "blockxsize": 64, "blockysize": 64}
 LAYOUTS = [
@@ -49,6 +54,73 @@ def test_a_window_of_a_tiff_holds_the_pixels_of_the_image(tmp_path, picture, lay
             window = image.read(top, left, height, width)
             assert window.dtype == np.uint8
             np.testing.assert_array_equal(window, picture[top : top + height, left : left + width])
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_tiff_that_stays_open_holds_the_same_pixels(tmp_path, picture, layout):
+    save_tiff(tmp_path / "a.tif", picture, **layout)
+    for top, left, height, width in [(0, 0, 150, 217), (63, 10, 30, 200), (149, 216, 1, 1)]:
+        window = keep_open(tmp_path / "a.tif").read(top, left, height, width)
+        np.testing.assert_array_equal(window, picture[top : top + height, left : left + width])
+    assert keep_open(tmp_path / "a.tif") is keep_open(str(tmp_path / "a.tif"))
+
+
+def test_of_files_that_stay_open_the_oldest_are_closed(tmp_path, picture, monkeypatch):
+    monkeypatch.setattr(windows, "_kept_tiff", lru_cache(2)(windows._kept_tiff.__wrapped__))
+    for name in "abcd":
+        save_tiff(tmp_path / f"{name}.tif", picture)
+        keep_open(tmp_path / f"{name}.tif").read(0, 0, 5, 5)
+    links = (os.path.realpath(f"/proc/self/fd/{number}") for number in os.listdir("/proc/self/fd"))
+    assert {os.path.basename(link) for link in links if str(tmp_path) in link} == {"c.tif", "d.tif"}
+
+
+def test_a_file_that_changed_is_opened_anew(tmp_path, picture):
+    save_tiff(tmp_path / "a.tif", picture)
+    before = keep_open(tmp_path / "a.tif").read(0, 0, 150, 217)
+    save_tiff(tmp_path / "b.tif", 255 - picture)
+    os.replace(tmp_path / "b.tif", tmp_path / "a.tif")
+    np.testing.assert_array_equal(keep_open(tmp_path / "a.tif").read(0, 0, 150, 217), 255 - before)
+
+
+def test_each_process_and_thread_has_its_own_open_file(tmp_path, picture):
+    save_tiff(tmp_path / "a.tif", picture, compress="lzw", **TILED)
+    mine = keep_open(tmp_path / "a.tif")
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(keep_open, tmp_path / "a.tif").result() is not mine
+    loader = DataLoader([str(tmp_path / "a.tif")] * 40, collate_fn=_sum_of_strips, num_workers=2)
+    assert {*loader} == {int(picture.sum())}
+
+
+def _sum_of_strips(paths):
+    return sum(int(keep_open(paths[0]).read(top, 0, 10, 217).sum()) for top in range(0, 150, 10))
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P"])
+def test_other_pixels_and_formats_stay_what_they_are(tmp_path, picture, mode):
+    for name in ("a.tif", "a.png"):
+        Image.fromarray(picture).convert(mode).save(tmp_path / name)
+        np.testing.assert_array_equal(
+            keep_open(tmp_path / name).read(5, 6, 70, 80), read_image(tmp_path / name)[5:75, 6:86]
+        )
+
+
+@pytest.mark.parametrize(("content", "reason"), [(None, "No such file"), (b"II*\0\x08", "TIFF"), (b"", "it is empty")])
+def test_a_file_that_cannot_be_kept_open_is_named(tmp_path, content, reason):
+    path = tmp_path / "bad.tif"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(BadImageError, match=f"bad.tif' cannot be read: .*{reason}"):
+        keep_open(path)
+
+
+def test_a_kept_tiff_that_is_cut_off_fails_where_it_ends(tmp_path, picture, capfd):
+    path = tmp_path / "cut.tif"
+    save_tiff(path, picture)
+    path.write_bytes(path.read_bytes()[: picture.size // 2])
+    keep_open(path).read(0, 0, 20, 217)
+    with pytest.raises(BadImageError, match=r"cut.tif' cannot be read: "):
+        keep_open(path).read(100, 0, 50, 217)
+    assert capfd.readouterr().err == ""
 
 
 def test_a_tiff_in_one_large_block_is_decoded_once(tmp_path, picture, monkeypatch):
@@ -184,12 +256,14 @@ def test_a_full_disk_is_an_os_error(tmp_path, bands):
     assert "m.tif' cannot be written: " in done.stdout
 
 
-def test_memory_is_bounded_by_the_cache_however_large_the_image(tmp_path, monkeypatch):
+@pytest.mark.parametrize("opened", [open_image, lambda path: nullcontext(keep_open(path))])
+def test_memory_is_bounded_by_the_cache_however_large_the_image(tmp_path, monkeypatch, opened):
     monkeypatch.setitem(windows._OPTIONS, "GDAL_CACHEMAX", 4 * 2**20)
+    monkeypatch.setattr(windows, "KEPT_BYTES", 4 * 2**20)
     size, path = 5000, tmp_path / "large.tif"
     save_tiff(path, np.zeros((size, size, 3), dtype=np.uint8), compress="lzw", tiled=True)  # 75 MB
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with open_image(path) as image:
+    with opened(path) as image:
         for top in range(0, size, 500):
             for left in range(0, size, 500):
                 image.read(top, left, 500, 500)

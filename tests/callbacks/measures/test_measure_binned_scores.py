@@ -73,7 +73,7 @@ def softmax_logits(output):
 @pytest.mark.parametrize("shape", [(40, 2), (40, 7), (5, 3, 4, 6), (4, 3, 2, 2, 3)])
 @pytest.mark.parametrize("ignore_index", [None, 255])
 def test_counts_of_classes_equal_a_slow_loop(shape, ignore_index, monkeypatch):
-    monkeypatch.setattr("assay.callbacks.measures.binned_scores._MOST_AT_ONCE", 30)  # so that classes go in parts
+    monkeypatch.setattr("assay.callbacks.measures.binned_scores._MOST_AT_ONCE", 30)  # so that pixels go in parts
     output = (np.random.randn(*shape) * 5).astype(np.float32)
     target = np.random.randint(0, shape[1], (shape[0], *shape[2:]))
     if ignore_index is not None:
@@ -82,6 +82,32 @@ def test_counts_of_classes_equal_a_slow_loop(shape, ignore_index, monkeypatch):
     rows, flat = np.moveaxis(output, 1, -1).reshape(-1, shape[1]), target.reshape(-1)
     truth = np.where(flat[:, None] == 255, -1, flat[:, None] == np.arange(shape[1]))
     assert almost_equal(state["counts"].numpy(), slow_counts("multiclass", shape[1], 256, softmax_logits(rows), truth))
+
+
+def test_classes_with_equal_logits_have_equal_scores():
+    output = np.random.randint(-1, 2, (300, 4)).astype(np.float32)
+    found = one_against_rest(torch.as_tensor(output)).double().numpy()
+    assert np.abs(found - softmax_logits(output)).max() <= 1e-6
+    measure = BinnedScores("multiclass", 4, 64)
+    measure.update(torch.zeros(8, 4, 3), torch.randint(0, 4, (8, 3)))  # as of a model that starts with zeros
+    assert measure.state["counts"].sum(dim=1)[:, 32].tolist() == [24] * 4
+
+
+@pytest.mark.parametrize("most", [1, 50, 10**9])
+@pytest.mark.parametrize("task", ["binary", "multilabel", "multiclass"])
+def test_a_batch_that_goes_in_parts_counts_as_a_whole_one_does(task, most, monkeypatch):
+    channels = 1 if task == "binary" else 3
+    output = torch.randn(4, channels, 5, 7) * 5
+    target = torch.randint(0, 2, output.shape) if task == "multilabel" else torch.randint(0, 2, (4, 5, 7))
+    output[1, 0, 2, 3], target[3, 0] = math.nan, 9
+    whole = BinnedScores(task, channels, 256)
+    whole.update(output, target)
+    monkeypatch.setattr("assay.callbacks.measures.binned_scores._MOST_AT_ONCE", most)
+    found = BinnedScores(task, channels, 256)
+    found.update(output, target)
+    assert all(torch.equal(found.state[name], whole.state[name]) for name in ("outside", "nan"))
+    assert almost_equal(found.state["counts"].numpy(), whole.state["counts"].numpy())
+    assert whole.state["nan"].sum() == (3 if task == "multiclass" else 1)
 
 
 @pytest.mark.parametrize("scale", [0.01, 1, 10, 90, 1000])

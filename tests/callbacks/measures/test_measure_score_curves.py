@@ -8,6 +8,7 @@ from sklearn import metrics as sk
 from assay.callbacks.measures.binned_scores import BinnedScores, default_bins, one_against_rest, score_edges
 from assay.callbacks.measures.score_curves import (
     at_least,
+    best_thresholds,
     mean_known,
     pr_points,
     roc_points,
@@ -208,3 +209,19 @@ def test_shares_of_no_sample_are_unknown_and_extremes_are_kept():
     found = shares_by_probability(counts, score_edges("binary", 1, 64), np.linspace(0, 1, 5))
     assert found[0, 0] == pytest.approx([2 / 3, 0, 0, 1 / 3])
     assert np.isnan(found[0, 1]).all()
+
+
+@pytest.mark.parametrize("cells", [1, 600, 10**9])
+def test_classes_that_are_summarized_in_groups_are_summarized_alike(cells, monkeypatch):
+    logits, target = torch.randn(300, 7) * 3, torch.randint(0, 5, (300,))  # of two classes there is no sample
+    measure, edges = BinnedScores("multiclass", 7, 128), score_edges("multiclass", 7, 128)
+    measure.update(logits, target)
+    whole = summarize_scores(measure.state["counts"], edges)
+    monkeypatch.setattr("assay.callbacks.measures.score_curves._CELLS_AT_ONCE", cells)
+    found = summarize_scores(measure.state["counts"], edges)
+    for name, values in vars(whole).items():
+        assert values.shape == (7,)
+        assert torch.allclose(getattr(found, name), values, rtol=1e-12, equal_nan=True)
+    assert torch.equal(best_thresholds(measure.state["counts"], edges).isnan(), whole.threshold.isnan())
+    assert torch.equal(best_thresholds(measure.state["counts"], edges)[:5], whole.threshold[:5])
+    assert whole.threshold.isnan().tolist() == [False] * 5 + [True] * 2

@@ -1,0 +1,43 @@
+"""Text on charts: rendered once, as most of it stands in the picture of every epoch and costs more than all else."""
+
+import math
+from functools import lru_cache
+
+from PIL import Image
+
+from .grid import Colour, _font
+
+
+def write_text(
+    canvas: Image.Image, place: tuple[float, float], text: str, *, fill: Colour | int, size: int, anchor: str
+) -> None:
+    """Write one line; the pixels are those of Pillow's ``ImageDraw.text``.
+
+    Args:
+        canvas: RGB or grey.
+        place: of the anchor, in pixels, which may be fractions.
+        text: without line breaks.
+        fill: colour of the letters, or their grey.
+        size: of the font in pixels.
+        anchor: two letters as Pillow has them, for example ``la`` (left, top of the letters).
+    """
+    whole = int(place[0]), int(place[1])
+    mask, offset = _render(text, size, anchor, (math.modf(place[0])[0], math.modf(place[1])[0]))
+    if mask is not None:
+        canvas.paste(fill, (whole[0] + offset[0], whole[1] + offset[1]), mask)
+
+
+@lru_cache(maxsize=8192)
+def text_length(text: str, size: int) -> float:
+    """Return the width of a line in pixels."""
+    return _font(size).getlength(text)
+
+
+@lru_cache(maxsize=4096)
+def _render(
+    text: str, size: int, anchor: str, start: tuple[float, float]
+) -> tuple[Image.Image | None, tuple[int, int]]:
+    mask, offset = _font(size).getmask2(text, "L", anchor=anchor, start=start)
+    if 0 in mask.size:
+        return None, (0, 0)
+    return Image.frombytes("L", mask.size, bytes(mask)), (int(offset[0]), int(offset[1]))
