@@ -16,6 +16,8 @@ from matplotlib.figure import Figure
 from .results import read
 
 PATH = Path(__file__).resolve().parent.parent / "docs" / "overhead.png"
+_PARTS = ("median", "low", "high")
+_PEERS = ("Catalyst", "Lightning", "Ignite")
 _OURS, _OTHERS, _INK = "#1f6feb", "#9aa4b0", "#24292f"
 
 
@@ -38,10 +40,12 @@ def draw(overhead: Mapping[str, Any], alone: Mapping[str, Any], path: Path) -> N
     """
     figure = Figure(figsize=(11, 4.2), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
-    titles = ("time over that of a bare PyTorch loop", "one diagnostic at a time, added to off")
-    for axes, title, results in zip(figure.subplots(1, 2), titles, (overhead, alone), strict=True):
-        _bars(axes, {name: row["ratio"] for name, row in results["rows"].items() if name != "bare loop"})
-        axes.set_title(title, fontsize=10, loc="left")
+    left, right = figure.subplots(1, 2)
+    left.set_title("time over that of a bare PyTorch loop", fontsize=10, loc="left")
+    ratios = {name: row["ratio"] for name, row in overhead["rows"].items() if name != "bare loop"}
+    _bars(left, {name: {part: ratio[part] - 1 for part in _PARTS} for name, ratio in ratios.items()}, "{:+.1f}%")
+    right.set_title("time of one diagnostic, over that of the loop", fontsize=10, loc="left")
+    _bars(right, {name: row["share"] for name, row in alone["rows"].items()}, "{:.2f}%")
     settings, machine = overhead["settings"], overhead["machine"]
     figure.supxlabel(
         f"{settings['model']}, {settings['side']} x {settings['side']}, batch {settings['batch_size']}, "
@@ -52,18 +56,17 @@ def draw(overhead: Mapping[str, Any], alone: Mapping[str, Any], path: Path) -> N
     figure.savefig(path)
 
 
-def _bars(axes: Axes, ratios: Mapping[str, Mapping[str, float]]) -> None:
-    places = range(len(ratios))[::-1]
-    for place, (name, ratio) in zip(places, ratios.items(), strict=True):
-        median, low, high = (100 * (ratio[part] - 1) for part in ("median", "low", "high"))
-        ours = name.startswith("assay") or name.endswith(" alone")
-        axes.barh(place, median, color=_OURS if ours else _OTHERS, height=0.7)
+def _bars(axes: Axes, shares: Mapping[str, Mapping[str, float]], text: str) -> None:
+    places = range(len(shares))[::-1]
+    for place, (name, share) in zip(places, shares.items(), strict=True):
+        median, low, high = (100 * share[part] for part in _PARTS)
+        axes.barh(place, median, color=_OTHERS if name.startswith(_PEERS) else _OURS, height=0.7)
         axes.plot([low, high], [place, place], color=_INK, linewidth=1)
         axes.annotate(
-            f"{median:+.1f}%", (max(high, median, 0), place), xytext=(4, 0),
+            text.format(median), (max(high, median, 0), place), xytext=(4, 0),
             textcoords="offset points", va="center", fontsize=8, color=_INK,
         )  # fmt: skip
-    axes.set_yticks(list(places), [name.removesuffix(" alone") for name in ratios], fontsize=8)
+    axes.set_yticks(list(places), list(shares), fontsize=8)
     axes.axvline(0, color=_INK, linewidth=0.8)
     axes.margins(x=0.12)
     axes.tick_params(axis="x", labelsize=8)

@@ -4,6 +4,9 @@ Each row is trained in processes of its own, in turns with the others. In each p
 which loads fonts and libraries; then the run that counts, from its first forward pass to the end of its last write:
 training, validation, pictures, logs and checkpoints. The bare loop does none of these. A ratio is that to the bare
 loop of the same turn; shown are medians over the turns.
+
+What one diagnostic takes is less than two runs differ by. So the rows of the set ``alone`` add one to assay without
+any, and ``OverheadBudget`` meters it: the time of its events, and on a CPU that of its drawing, over that of the loop.
 """
 
 import argparse
@@ -45,12 +48,8 @@ ALONE = (
     "BestWorstBatches", "ConfusionMatrix", "ClassificationReport", "OptimizerMonitor", "TimeMonitor",
     "BestWorstSamples", "GradCAM", "PredictionDistribution", "PRCurves", "GradientStats", "AugmentationPreview",
 )  # fmt: skip
-# What is measured and written together: the frameworks, and each diagnostic added to assay without any.
-SETS = {
-    "overhead": ROWS,
-    "alone": {name: ROWS[name] for name in ("bare loop", "assay, off")}
-    | {f"{name} alone": ("dict_runner", {"alone": name}) for name in ALONE},
-}
+# What is measured and written together.
+SETS = {"overhead": ROWS, "alone": {name: ("dict_runner", {"alone": name}) for name in ALONE}}
 
 
 def measure(subject: str, workload: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
@@ -75,15 +74,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--set", choices=SETS, default="overhead", help="rows to measure (%(default)s)")
     parser.add_argument("--rows", nargs="+", metavar="ROW", help="only these of the set; nothing is written then")
     parser.add_argument("--repetitions", type=int, default=3, help="turns (%(default)s)")
-    parser.add_argument("--epochs", type=int, default=1, help="epochs of a run (%(default)s)")
+    parser.add_argument(
+        "--epochs", type=int, help="of a run; by default 1, of the set alone 2, the last of which counts"
+    )
     options = parser.parse_args(arguments)
     if options.device == "cuda" and not torch.cuda.is_available():
         parser.error("--device cuda needs a GPU that torch can use; this machine has none")
-    workload = replace(WORKLOADS[options.device], epochs=options.epochs)
+    workload = replace(WORKLOADS[options.device], epochs=options.epochs or {"overhead": 1, "alone": 2}[options.set])
     rows = SETS[options.set]
     if unknown := [name for name in options.rows or () if name not in rows]:
         parser.error(f"--rows must be of {', '.join(map(repr, rows))}, got {unknown[0]!r}")
-    names = ["bare loop", *(name for name in options.rows or rows if name != "bare loop")]
+    names = list(options.rows or rows)
+    if options.set == "overhead" and "bare loop" not in names:
+        names.insert(0, "bare loop")
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     for turn in range(options.repetitions):
         for name in names if turn % 2 == 0 else reversed(names):
@@ -101,27 +104,31 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def summarize(found: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
     """Return, by row, the spread of each figure and of its ratio to the bare loop of the same turn."""
-    bare = found["bare loop"]
     rows: dict[str, Any] = {}
     for name, runs in found.items():
-        row = {key: spread([run[key] for run in runs]) for key in ("seconds", "cpu_seconds", "peak_mib")}
-        for kind in ("seconds", "cpu_seconds"):
-            ratios = [run[kind] / base[kind] for run, base in zip(runs, bare, strict=True)]
-            row["ratio" if kind == "seconds" else "cpu_ratio"] = spread(ratios)
-        for key in ("loader_end_ms", "epoch_end_ms"):
-            if key in runs[0]:
-                row[key] = spread([value for run in runs for value in run[key]])
+        row = {key: spread([run[key] for run in runs]) for key in runs[0] if not isinstance(runs[0][key], list)}
+        row |= {
+            key: spread([value for run in runs for value in run[key]])
+            for key in runs[0]
+            if isinstance(runs[0][key], list)
+        }
+        for kind, ratio in (("seconds", "ratio"), ("cpu_seconds", "cpu_ratio")):
+            bare = found.get("bare loop", [])
+            if bare:
+                row[ratio] = spread([run[kind] / base[kind] for run, base in zip(runs, bare, strict=True)])
         rows[name] = row
     return rows
 
 
 def _line(name: str, row: dict[str, Any]) -> str:
-    ratio, cpu = row["ratio"], row["cpu_ratio"]
-    end = row.get("loader_end_ms")
-    more = "" if end is None else f"  loader end {end['median']:.0f} ms, at most {end['high']:.0f}"
+    if "share" in row:
+        share = row["share"]
+        return f"{name:24} {share['median']:6.2%} ({share['low']:.2%} to {share['high']:.2%}) of the loop's time"
+    ratio, end = row["ratio"], row.get("loader_end_ms")
+    more = "" if end is None else f"; end of a loader {end['median']:.0f} ms, at most {end['high']:.0f}"
     return (
-        f"{name:36} {ratio['median']:.3f} ({ratio['low']:.3f} to {ratio['high']:.3f})  CPU {cpu['median']:.3f}  "
-        f"{row['seconds']['median']:.1f} s{more}"
+        f"{name:36} {ratio['median']:.3f} ({ratio['low']:.3f} to {ratio['high']:.3f}), of the processor "
+        f"{row['cpu_ratio']['median']:.3f}; {row['seconds']['median']:.1f} s{more}"
     )
 
 

@@ -37,6 +37,7 @@ from .checkpoints import Checkpoints
 from .ema import MovingAverage
 from .engine import Engine
 from .faults import explain, note_place
+from .host_memory import keep_freed_memory
 from .loggers import MetricsCsv, TensorBoardLogger
 from .losses import LossTerm, check_terms
 from .mid_epoch import begin_unfinished, go_on_within_loader, own_part, unfinished_epoch
@@ -274,6 +275,8 @@ class DictRunner(dl.Runner):
 
     def on_experiment_start(self, runner: dl.IRunner) -> None:
         self.history, self._trained_model, self.ema_, self._unfinished = {}, None, None, None
+        if self.engine.device.type == "cpu":
+            keep_freed_memory()
         self._check_loaders()  # first, on all ranks: the set-up lets the main one go ahead, and the others wait for it
         super().on_experiment_start(runner)
         if self.ema_decay is not None:

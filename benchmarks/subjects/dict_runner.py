@@ -5,9 +5,10 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
 
-from assay.callbacks import classification_diagnostics
+from assay.callbacks import OverheadBudget, classification_diagnostics
 from assay.runner import DictRunner, Engine
 
 from ..workload import Workload
@@ -53,14 +54,15 @@ def train(
         folder: of the run.
         model: the network.
         level: of the diagnostics.
-        alone: name of the one callback that is added to level ``off``; None: all of ``level``.
+        alone: name of the one callback that is added to level ``off``, with a meter of what it takes of the loop's
+            time; None: all of ``level``, without a meter.
         every_n_steps: of ``GradientStats``.
     """
     options: dict[str, Any] = {"num_classes": workload.classes, "gradients_every_n_steps": every_n_steps}
     callbacks = classification_diagnostics(level, **options)
     if alone is not None:
         full = classification_diagnostics("full", **options)
-        callbacks += [callback for callback in full if type(callback).__name__ == alone]
+        callbacks += [callback for callback in full if type(callback).__name__ == alone] + [OverheadBudget(1.0)]
     runner = Timed(log_every_steps=10)
     runner.train(
         engine=Engine(workload.device, "bf16" if workload.half else "fp32"),
@@ -72,4 +74,8 @@ def train(
         num_epochs=workload.epochs,
         logdir=str(folder),
     )
-    return {"loader_end_ms": runner.event_ms["on_loader_end"], "epoch_end_ms": runner.event_ms["on_epoch_end"]}
+    found: dict[str, Any] = {f"{name}_ms": runner.event_ms[f"on_{name}"] for name in ("loader_end", "epoch_end")}
+    if alone is not None:
+        events = EventAccumulator(str(folder / "tensorboard" / "run")).Reload()
+        found["share"] = events.Scalars("overhead/share")[-1].value
+    return found

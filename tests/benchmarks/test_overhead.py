@@ -35,6 +35,11 @@ def test_the_bare_loop_and_assay_are_measured_from_the_first_step_to_the_last_wr
     assert len(full["loader_end_ms"]) == 2 and len(full["epoch_end_ms"]) == 1
 
 
+def test_one_diagnostic_is_metered():
+    subject, options = SETS["alone"]["ConfusionMatrix"]
+    assert 0 < overhead.measure(subject, asdict(replace(SMALL, epochs=2)), options)["share"] < 100
+
+
 def test_each_row_of_one_diagnostic_adds_just_that_one():
     from assay.callbacks import classification_diagnostics
 
@@ -70,7 +75,7 @@ def test_ratios_are_those_to_the_bare_loop_of_the_same_turn():
 def test_results_name_the_machine_and_are_drawn(tmp_path, monkeypatch):
     monkeypatch.setattr(results, "FOLDER", tmp_path / "benchmarks" / "results")
     (tmp_path / "benchmarks").mkdir()
-    runs = [{"seconds": 1.0 + turn / 10, "cpu_seconds": 1.0, "peak_mib": 1.0} for turn in range(2)]
+    runs = [{"seconds": 1.0 + turn / 10, "cpu_seconds": 1.0, "peak_mib": 1.0, "share": 0.01} for turn in range(2)]
     for name, rows in SETS.items():
         of_set = summarize(dict.fromkeys(rows, runs))
         path = results.write(name, "cpu", {**asdict(replace(SMALL)), "repetitions": 2}, of_set)
