@@ -77,6 +77,7 @@ def peak_mib(device: str, **point: Any) -> float:
     logging.getLogger("assay").setLevel(logging.ERROR)
     set_option = getattr(ctypes.CDLL(None), "mallopt", None)  # glibc's
     if set_option is not None:
+        os.environ["MALLOC_MMAP_THRESHOLD_"] = str(2**16)  # the runner leaves malloc as it is then
         set_option(_MMAP_THRESHOLD, 2**16)
     without = _train(device, "off", 2, **point).epochs[1]["peak"]
     return float(_train(device, "full", 2, **point).epochs[1]["peak"] - without)
