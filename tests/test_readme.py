@@ -95,7 +95,7 @@ def test_every_make_target_of_the_readme_exists():
 
 def test_every_picture_of_the_readme_is_there_and_small():
     pictures = re.findall(r"!\[[^]]*\]\((\S+)\)", README.read_text())
-    assert len(pictures) == 5
+    assert len(pictures) == 6
     for picture in pictures:
         assert 0 < (README.parent / picture).stat().st_size < 300_000
 
