@@ -70,7 +70,7 @@ def _bars(axes: Axes, shares: Mapping[str, Mapping[str, float]], text: str) -> N
     axes.axvline(0, color=_INK, linewidth=0.8)
     axes.margins(x=0.12)
     axes.tick_params(axis="x", labelsize=8)
-    axes.xaxis.set_major_formatter("{x:.0f}%")
+    axes.xaxis.set_major_formatter("{x:g}%")
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
 
