@@ -4,8 +4,7 @@ import argparse
 import importlib
 from collections.abc import Sequence
 
-import torch
-
+from .devices import DEVICES, require_device
 from .overhead import SETS
 
 # Modules with a ``main`` of its own options, and the sets of ``overhead``; the second group is of the CPU alone.
@@ -18,13 +17,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     names = (*ON_ANY_DEVICE, *ON_CPU)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(names)}; by default all")
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--device", choices=DEVICES, default="cpu")
     options = parser.parse_args(arguments)
     for name in options.names:
         if name not in names:
             parser.error(f"there is no benchmark {name!r}; there are {', '.join(names)}")
-    if options.device == "cuda" and not torch.cuda.is_available():
-        parser.error("--device cuda needs a GPU that torch can use; this machine has none")
+    require_device(parser, options.device)
     for name in options.names or (ON_ANY_DEVICE if options.device == "cuda" else names):
         print(f"-- {name}", flush=True)
         given = ["--device", options.device] if name in ON_ANY_DEVICE else []

@@ -25,6 +25,7 @@ from typing import Any
 import torch
 
 from .apart import apart
+from .devices import DEVICES, require_device
 from .growth_point import POINT
 from .results import spread, write
 
@@ -45,7 +46,7 @@ _HEAD = f"{'':18}{'':>8}{'step':>12}{'of the loop':>13}{'loader end':>13}{'write
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure the points that are asked for, print them, and write them to ``results/growth-DEVICE.json``."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.growth", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--device", choices=DEVICES, default="cpu")
     parser.add_argument("--only", default=",".join(AXES), help="names separated by commas, by default %(default)s")
     parser.add_argument("--repetitions", type=int, default=3, help="epochs to measure of each point (%(default)s)")
     options = parser.parse_args(arguments)
@@ -54,8 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.exit(2, f"--only must be some of {','.join(AXES)}, got {','.join(unknown)}\n")
     if options.repetitions < 1:
         parser.exit(2, f"--repetitions must be at least 1, got {options.repetitions}\n")
-    if options.device == "cuda" and not torch.cuda.is_available():
-        parser.exit(2, "--device cuda needs a GPU that torch can use; this machine has none\n")
+    require_device(parser, options.device)
     rows: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     print(_HEAD, flush=True)
     for name in names:

@@ -18,9 +18,11 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from .apart import apart
+from .devices import require_device
 from .results import spread, write
 from .workload import Stopwatch, Workload
 
@@ -78,8 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--epochs", type=int, help="of a run; by default 1, of the set alone 2, the last of which counts"
     )
     options = parser.parse_args(arguments)
-    if options.device == "cuda" and not torch.cuda.is_available():
-        parser.error("--device cuda needs a GPU that torch can use; this machine has none")
+    require_device(parser, options.device)
     workload = replace(WORKLOADS[options.device], epochs=options.epochs or {"overhead": 1, "alone": 2}[options.set])
     rows = SETS[options.set]
     if unknown := [name for name in options.rows or () if name not in rows]:
@@ -106,12 +107,7 @@ def summarize(found: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
     """Return, by row, the spread of each figure and of its ratio to the bare loop of the same turn."""
     rows: dict[str, Any] = {}
     for name, runs in found.items():
-        row = {key: spread([run[key] for run in runs]) for key in runs[0] if not isinstance(runs[0][key], list)}
-        row |= {
-            key: spread([value for run in runs for value in run[key]])
-            for key in runs[0]
-            if isinstance(runs[0][key], list)
-        }
+        row = {key: spread([value for run in runs for value in np.atleast_1d(run[key]).tolist()]) for key in runs[0]}
         for kind, ratio in (("seconds", "ratio"), ("cpu_seconds", "cpu_ratio")):
             bare = found.get("bare loop", [])
             if bare:

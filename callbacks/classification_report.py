@@ -77,9 +77,10 @@ class ClassificationReport(ClassCounts):
         found = classification_report(counts, multilabel=self.task == "multilabel", binary=self.task == "binary")
         runner.loader_metrics["false_positive_rate"] = found.false_positive_rate
         runner.loader_metrics["false_negative_rate"] = found.false_negative_rate
-        writer.text("report", lambda: markdown_table(_HEADER, self._rows(found)), runner.epoch_step)
+        rows = self._rows(found)
+        writer.text("report", lambda: markdown_table(_HEADER, rows), runner.epoch_step)
         title = f"{runner.loader_key} report, epoch {runner.epoch_step}"
-        self.last_[runner.loader_key] = f"{title}\n{text_table(_HEADER, self._rows(found))}"
+        self.last_[runner.loader_key] = f"{title}\n{text_table(_HEADER, rows)}"
 
     def on_experiment_end(self, runner: dl.IRunner) -> None:
         super().on_experiment_end(runner)

@@ -50,6 +50,9 @@ class Diagnostic(dl.Callback):
     def settle(self, runner: dl.IRunner) -> None:
         """Read what the last step left to be read one step later."""
 
+    def release(self, runner: dl.IRunner) -> None:
+        """Take back what was attached to the run, such as hooks; called when it ends, also by an error."""
+
     @property
     def draws(self) -> bool:
         """Whether pictures of this epoch are to be drawn; the same on every rank."""
@@ -90,11 +93,13 @@ class Diagnostic(dl.Callback):
             self.report(runner, self.writers_[runner.loader_key])
 
     def on_experiment_end(self, runner: dl.IRunner) -> None:
+        self.release(runner)
         for writer in self.writers_.values():
             writer.drain()
 
     def on_exception(self, runner: dl.IRunner) -> None:
         """Flush what was drawn. The run's own error is on its way: what fails here is only added to it as a note."""
+        self.release(runner)
         for writer in self.writers_.values():
             try:
                 writer.drain()

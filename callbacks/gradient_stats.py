@@ -135,13 +135,8 @@ class GradientStats(Diagnostic):
             writer.scalars(_scalars(names, summary), runner.epoch_step)
         self.troubles_.say(writer, names, summary, f"{runner.loader_key} epoch {runner.epoch_step}")
 
-    def on_experiment_end(self, runner: dl.IRunner) -> None:
+    def release(self, runner: dl.IRunner) -> None:
         self._release()
-        super().on_experiment_end(runner)
-
-    def on_exception(self, runner: dl.IRunner) -> None:
-        self._release()
-        super().on_exception(runner)
 
     def loader_state(self, runner: dl.IRunner) -> dict[str, Any] | None:
         """Return what was observed of a train loader so far."""

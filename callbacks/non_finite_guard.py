@@ -166,15 +166,7 @@ class NonFiniteGuard(Diagnostic):
             writer.scalars({"optimizer/non_finite_steps": self.skipped_}, runner.epoch_step)
         self._start_loader()
 
-    def on_experiment_end(self, runner: dl.IRunner) -> None:
-        self._release()
-        super().on_experiment_end(runner)
-
-    def on_exception(self, runner: dl.IRunner) -> None:
-        self._release()
-        super().on_exception(runner)
-
-    def _release(self) -> None:
+    def release(self, runner: dl.IRunner) -> None:
         for handle in self.handles_:
             handle.remove()
         self.handles_ = []

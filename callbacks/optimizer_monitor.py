@@ -110,14 +110,6 @@ class OptimizerMonitor(Diagnostic):
         writer.scalars_later(list(tensors), packed, runner.epoch_step)
         self.steps_ = None
 
-    def on_experiment_end(self, runner: dl.IRunner) -> None:
-        self._remove_hooks()
-        super().on_experiment_end(runner)
-
-    def on_exception(self, runner: dl.IRunner) -> None:
-        self._remove_hooks()
-        super().on_exception(runner)
-
     def _on_step(self, runner: dl.IRunner, name: str, optimizer: Optimizer, *_: Any) -> None:
         with self.timed():
             self._take_step(runner, name, optimizer)
@@ -148,7 +140,7 @@ class OptimizerMonitor(Diagnostic):
         self.steps_.update(total, self.skipped_)
         self.norms_, self.skipped_ = {}, None
 
-    def _remove_hooks(self) -> None:
+    def release(self, runner: dl.IRunner) -> None:
         for hook in self.hooks_:
             hook.remove()
         self.hooks_ = []

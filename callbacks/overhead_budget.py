@@ -145,15 +145,7 @@ class OverheadBudget(Diagnostic):
         if runner.epoch_step > self.first_epoch_:
             self.plan_.adapt(shares, self.writers_[_FOLDER], f"epoch {runner.epoch_step}")
 
-    def on_experiment_end(self, runner: dl.IRunner) -> None:
-        self._release()
-        super().on_experiment_end(runner)
-
-    def on_exception(self, runner: dl.IRunner) -> None:
-        self._release()
-        super().on_exception(runner)
-
-    def _release(self) -> None:
+    def release(self, runner: dl.IRunner) -> None:
         if self.hook_ is not None:
             self.hook_.remove()
         for one in self.diagnostics_.values():

@@ -100,14 +100,6 @@ class TimeMonitor(Diagnostic):
         writer.scalars(values | {"memory/peak_mib": state["peak"].item()}, runner.epoch_step)
         self.times_ = None
 
-    def on_experiment_end(self, runner: dl.IRunner) -> None:
-        self._remove(runner)
-        super().on_experiment_end(runner)
-
-    def on_exception(self, runner: dl.IRunner) -> None:
-        self._remove(runner)
-        super().on_exception(runner)
-
     def _begin_phase(self, phase: str, *_: Any) -> None:
         if self.times_ is not None:
             self.times_.begin(phase)
@@ -132,7 +124,7 @@ class TimeMonitor(Diagnostic):
         (_, *others) = marks = list(self.marks_.items())
         runner.callbacks = dict([marks[0], *items[:behind_step], others[0], *items[behind_step:], others[1]])
 
-    def _remove(self, runner: dl.IRunner) -> None:
+    def release(self, runner: dl.IRunner) -> None:
         for hook in self.hooks_:
             hook.remove()
         runner.callbacks = {name: part for name, part in runner.callbacks.items() if name not in self.marks_}

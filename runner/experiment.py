@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 from catalyst import dl
 from torch import nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from assay.callbacks.distributed import world_size
 from assay.callbacks.errors import UsageError, unknown_name
@@ -216,17 +216,20 @@ class Experiment(Training, Optimization, Schedule, Data, Machine, Saving, Diagno
         """
         raise UsageError(f"{type(self).__name__} does not say how to predict: give it a method get_prediction.")
 
-    def make_loader(self, dataset: Dataset[Any], *, shuffle: bool = False) -> DataLoader[Any]:
+    def make_loader(
+        self, dataset: Dataset[Any], *, shuffle: bool = False, batch_sampler: Sampler[list[int]] | None = None
+    ) -> DataLoader[Any]:
         """Return a loader with this experiment's batch size and workers, set up to be fast.
 
+        A ``batch_sampler`` decides on batches and their order in place of ``batch_size`` and ``shuffle``.
         With ``on_bad_image="skip"`` it leaves out the samples for which the data set raises ``BadImageError``.
         """
         skips = self.on_bad_image == "skip"
+        batches: dict[str, Any] = {"batch_size": self.batch_size, "shuffle": shuffle}
         return DataLoader(
             WithoutBadImages(dataset) if skips else dataset,
             collate_fn=collate if skips else None,
-            batch_size=self.batch_size,
-            shuffle=shuffle,
+            **(batches if batch_sampler is None else {"batch_sampler": batch_sampler}),
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
             pin_memory=self.device != "cpu" and torch.cuda.is_available(),

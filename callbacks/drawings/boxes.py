@@ -8,9 +8,10 @@ import cv2
 import numpy as np
 
 from ..measures.box_matching import Matching, match_boxes
-from .grid import Colour, _font, shorten, write
+from .grid import Colour, shorten, write
 from .palette import FALSE, HIT, MISSED, class_colours
 from .verdict import Verdict, name_of
+from .writing import text_length
 
 TILE_SIZE = 320
 
@@ -140,7 +141,7 @@ class _Boxes:
     def _place_text(self, left: int, top: int, right: int, bottom: int, text: str, colour: Colour) -> None:
         height, width = self.canvas.shape[:2]
         text = shorten(text, min(_LONGEST, width - 4), _TEXT_SIZE)
-        length = math.ceil(_font(_TEXT_SIZE).getlength(text)) + 4
+        length = math.ceil(text_length(text, _TEXT_SIZE)) + 4
         if (self.many and length > right - left + 8) or length > width or height < _CHIP:
             return
         start = min(left, width - length)

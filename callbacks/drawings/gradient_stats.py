@@ -7,7 +7,8 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw
 
-from .grid import RED, Colour, _font, shorten
+from .grid import RED, Colour, shorten
+from .writing import text_length, write_text
 
 MISSING: Colour = (205, 205, 205)
 ZERO: Colour = (0, 0, 0)
@@ -108,7 +109,7 @@ class _Sheet:
     def __init__(self, names: Sequence[str], title: Sequence[str], widths: Sequence[int]):
         self.row = 18 if len(names) <= 40 else 9 if len(names) <= 100 else 7
         self.top = _GAP + (_TITLE_SIZE + 6) * len(title) + _LINE
-        longest = max(_font(_TEXT_SIZE).getlength(name) for name in names)
+        longest = max(text_length(name, _TEXT_SIZE) for name in names)
         self.label = _GAP + min(max(math.ceil(longest) + 30, _LABEL_WIDTHS[0]), _LABEL_WIDTHS[1])
         self.bottom = self.top + max(self.row * len(names), 110)
         starts = np.cumsum([self.label + 20, *(width + 30 for width in widths)])
@@ -118,11 +119,12 @@ class _Sheet:
         self.ink = ImageDraw.Draw(self.canvas)
         for index, line in enumerate(title):
             place = (_GAP, _GAP + index * (_TITLE_SIZE + 6))
-            self.ink.text(place, shorten(line, size[0] - 2 * _GAP, _TITLE_SIZE), fill=_INK, font=_font(_TITLE_SIZE))
+            text = shorten(line, size[0] - 2 * _GAP, _TITLE_SIZE)
+            write_text(self.canvas, place, text, fill=_INK, size=_TITLE_SIZE, anchor="la")
         self._label(names)
 
     def text(self, place: tuple[float, float], text: str, anchor: str = "la") -> None:
-        self.ink.text(place, text, fill=_INK, font=_font(_TEXT_SIZE), anchor=anchor)
+        write_text(self.canvas, place, text, fill=_INK, size=_TEXT_SIZE, anchor=anchor)
 
     def bar(self, index: int | np.integer, start: float, end: float, colour: Colour) -> None:
         top = self.top + int(index) * self.row
@@ -138,7 +140,7 @@ class _Sheet:
         for text, colour in entries:
             self.ink.rectangle((left, top, left + 11, top + 11), fill=colour)
             self.text((left + 16, top - 1), text)
-            left += 16 + _font(_TEXT_SIZE).getlength(text) + 14
+            left += 16 + text_length(text, _TEXT_SIZE) + 14
 
     def _label(self, names: Sequence[str]) -> None:
         """Name the rows; of thin ones only some, each with its number, so that the others can be counted."""

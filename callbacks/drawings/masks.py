@@ -111,27 +111,23 @@ def levels(mask: np.ndarray) -> np.ndarray:
 
 def _true_and_counted(target: np.ndarray, ignore_index: int | None) -> tuple[np.ndarray, np.ndarray]:
     counts = np.ones(target.shape, dtype=bool) if ignore_index is None else target != ignore_index
-    true = target == 1
-    return true if ignore_index is None else true & counts, counts
+    return (target == 1) & counts, counts
 
 
 def _predicted(logits: np.ndarray, true: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return what is predicted, in the size of the truth and its contrary for NaN, and where there is one."""
     predicted, is_nan = (resize_nearest(mask, true.shape[-2:]) for mask in (logits > 0, np.isnan(logits)))
-    return np.where(is_nan, ~true, predicted) if is_nan.any() else predicted, is_nan
+    return np.where(is_nan, ~true, predicted), is_nan
 
 
 def _outcomes(predicted: np.ndarray, true: np.ndarray, counts: np.ndarray) -> list[np.ndarray]:
     """Return the masks of hits, of what is missed, and of false alarms."""
-    outcomes = [predicted & true, true & ~predicted, predicted & ~true]
-    return outcomes if counts.all() else [mask & counts for mask in outcomes]
+    return [mask & counts for mask in (predicted & true, true & ~predicted, predicted & ~true)]
 
 
 def _layers(outcomes: Sequence[np.ndarray], is_nan: np.ndarray, counts: np.ndarray) -> list[tuple[np.ndarray, Colour]]:
-    layers = list(zip(outcomes, (HIT, MISSED, FALSE), strict=True))
-    if is_nan.any():
-        layers = [*((mask & ~is_nan, colour) for mask, colour in layers), (is_nan & counts, NAN)]
-    return layers if counts.all() else [*layers, (~counts, IGNORED)]
+    masks = [*(mask & ~is_nan for mask in outcomes), is_nan & counts, ~counts]
+    return list(zip(masks, (HIT, MISSED, FALSE, NAN, IGNORED), strict=True))
 
 
 def _outcome_legend(ignore_index: int | None, is_nan: np.ndarray) -> list[tuple[str, Colour, float]]:
@@ -142,8 +138,6 @@ def _outcome_legend(ignore_index: int | None, is_nan: np.ndarray) -> list[tuple[
 
 def say_nan(is_nan: np.ndarray, counts: np.ndarray) -> list[str]:
     """Return a line on the share of the values that count, bool, which are NaN; none where none is."""
-    if not is_nan.any():
-        return []
     share = int(np.count_nonzero(is_nan & counts)) / max(1, int(np.count_nonzero(counts)))
     return [] if not share else [f"{share:.0%} are NaN" if share >= 0.01 else "<1% are NaN"]
 

@@ -70,15 +70,9 @@ class Alaska2(Experiment):
         }
 
     def _loader(self, items: Versions, transforms: list[Any], *, shuffle: bool) -> DataLoader[Any]:
-        plain = self.make_loader(Augmented(items, A.Compose([*transforms, A.ToTensorV2()]), seed=self.seed))
-        return DataLoader(
-            plain.dataset,
-            batch_sampler=WholeCovers(len(items.names), self.batch_size, shuffle=shuffle),
-            collate_fn=plain.collate_fn,
-            num_workers=plain.num_workers,
-            persistent_workers=plain.persistent_workers,
-            pin_memory=plain.pin_memory,
-            worker_init_fn=plain.worker_init_fn,
+        augmented = Augmented(items, A.Compose([*transforms, A.ToTensorV2()]), seed=self.seed)
+        return self.make_loader(
+            augmented, batch_sampler=WholeCovers(len(items.names), self.batch_size, shuffle=shuffle)
         )
 
     def get_model(self) -> nn.Module:

@@ -86,8 +86,8 @@ class Wheat(Experiment):
         keys = {name: name for name in ("image", "bboxes", "labels")}
         return Augmented(WheatImages(items), to_tensor(transforms, self.image_size), seed=self.seed, keys=keys)
 
-    def make_loader(self, dataset: Dataset[Any], *, shuffle: bool = False) -> DataLoader[Any]:
-        loader = super().make_loader(dataset, shuffle=shuffle)
+    def make_loader(self, dataset: Dataset[Any], **options: Any) -> DataLoader[Any]:
+        loader = super().make_loader(dataset, **options)
         loader.collate_fn = partial(collate_boxes, loader.collate_fn or default_collate)
         return loader
 

@@ -174,6 +174,13 @@ def test_a_loader_has_the_experiments_batch_size_and_workers(make_items):
     assert isinstance(alone.sampler, SequentialSampler)
 
 
+def test_a_loader_takes_a_batch_sampler_in_place_of_a_batch_size(make_items):
+    batches = [[3, 0], [1], [2, 4, 5]]
+    loader = Toy(batch_size=5, workers=0, device="cpu").make_loader(make_items(), batch_sampler=batches)
+    assert (loader.batch_sampler, loader.batch_size, loader.worker_init_fn) == (batches, None, one_thread)
+    assert [len(batch["image"]) for batch in loader] == [2, 1, 3]
+
+
 @pytest.mark.parametrize("field", ["optimizer_options", "scheduler_options"])
 def test_options_that_have_a_field_of_their_own_are_refused(field):
     with pytest.raises(UsageError, match=f"{field} must not hold 'lr': that is a field of its own"):

@@ -1,0 +1,13 @@
+"""What a benchmark may run on."""
+
+import argparse
+
+import torch
+
+DEVICES = ("cpu", "cuda")
+
+
+def require_device(parser: argparse.ArgumentParser, device: str) -> None:
+    """End the command with one line where the device is not to be had."""
+    if device == "cuda" and not torch.cuda.is_available():
+        parser.exit(2, "--device cuda needs a GPU that torch can use; this machine has none\n")
