@@ -1,6 +1,5 @@
 """One batch with all that is known about it while its checks are on their way, and the file that is made of it."""
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from .host_copy import HostCopy
 from .measures.non_finite import flag_samples
+from .replacing import replacing
 from .rng import RngState
 
 FORMAT = "assay non-finite batch 1"
@@ -134,12 +134,8 @@ def save_record(path: Path, record: Record, message: str, module: str | None, pa
         "rng": record.rng.portable(),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with replacing(path) as temporary:
         torch.save(content, temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def portable(part: Any) -> Any:

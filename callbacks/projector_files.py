@@ -1,6 +1,5 @@
 """The files that TensorBoard's projector reads: they lie beside the event file, for any kind of ``SummaryWriter``."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,6 +7,8 @@ import numpy as np
 from google.protobuf import text_format
 from PIL import Image
 from tensorboard.plugins.projector.projector_config_pb2 import EmbeddingInfo, ProjectorConfig
+
+from .replacing import replacing
 
 _CONFIG = "projector_config.pbtxt"
 
@@ -52,7 +53,5 @@ def _add(path: Path, info: EmbeddingInfo) -> None:
     others = [other for other in config.embeddings if other.tensor_name != info.tensor_name]
     del config.embeddings[:]
     config.embeddings.extend([*others, info])
-    # A server that reads meanwhile never finds half a file.
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(text_format.MessageToString(config), encoding="utf-8")
-    os.replace(temporary, path)
+    with replacing(path) as temporary:  # a server that reads meanwhile never finds half a file
+        temporary.write_text(text_format.MessageToString(config), encoding="utf-8")

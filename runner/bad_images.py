@@ -11,6 +11,7 @@ from torch.utils.data import Dataset, default_collate
 from assay.callbacks.distributed import gather_objects
 
 from .images import BadImageError
+from .whole_files import save_text
 
 ON_BAD_IMAGE = ("raise", "skip")
 _SHOWN = 5
@@ -111,7 +112,7 @@ class BadImages(dl.Callback):
             if isinstance(loader.dataset, WithoutBadImages):
                 self._gather(key, loader.dataset)
         if self.count() > before and runner.engine.is_main_process:
-            self.path.write_text("".join(f"{line}\n" for line in self.lines()))
+            save_text(self.path, "".join(f"{line}\n" for line in self.lines()))
 
     def state_dict(self) -> dict[str, dict[int, str]]:
         """Return what was found, for a run that is resumed."""

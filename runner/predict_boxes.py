@@ -11,6 +11,7 @@ import numpy as np
 from assay.callbacks.drawings.predicted_boxes import predicted_boxes
 from assay.callbacks.drawings.verdict import name_of
 from assay.callbacks.errors import UsageError
+from assay.callbacks.replacing import replacing
 
 from .box_fusion import fuse_boxes
 from .images import read_image
@@ -19,7 +20,7 @@ from .predict_inputs import Input
 from .predict_model import Models
 from .predict_outcome import Outcome
 from .prediction import BoxPrediction
-from .whole_files import replacing, save_whole
+from .whole_files import save_whole
 
 TABLE, DRAWN = "predictions.csv", "drawn"
 _HEADER = ("image", "class", "score", "left", "top", "right", "bottom")

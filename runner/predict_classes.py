@@ -6,12 +6,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from assay.callbacks.replacing import replacing
+
 from .predict_batches import read_batches
 from .predict_inputs import Input
 from .predict_model import Models
 from .predict_outcome import Outcome
 from .prediction import ClassPrediction
-from .whole_files import replacing
 
 TABLE = "predictions.csv"
 

@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from assay.callbacks.drawings.palette import class_colours
 from assay.callbacks.errors import UsageError
+from assay.callbacks.replacing import replacing
 
 from .images import BadImageError
 from .predict_inputs import Input
@@ -21,7 +22,6 @@ from .predict_model import Models
 from .predict_outcome import Outcome
 from .predict_tiles import BandMerger, Tile, TileGrid
 from .prediction import MaskPrediction
-from .whole_files import replacing
 from .windows import OpenImage, open_image, write_mask
 
 _TIFF = (".tif", ".tiff")

@@ -7,7 +7,7 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from importlib import metadata
 from pathlib import Path
@@ -17,6 +17,8 @@ import torch
 import yaml
 
 from assay.callbacks.errors import UsageError
+
+from .whole_files import save_text
 
 CONFIG = "config.yaml"
 ENVIRONMENT = "environment.json"
@@ -66,14 +68,21 @@ class RunFolder:
         path.mkdir(parents=True, exist_ok=True)
         return cls(path, created=created)
 
+    @classmethod
+    def reopen(cls, path: Path) -> "RunFolder":
+        """Take the folder of a run that goes on, without the half-written files of a process that was killed."""
+        for left_by_a_kill in path.glob(".*.tmp"):
+            left_by_a_kill.unlink()
+        return cls(path)
+
     def write_config(self, fields: Mapping[str, Any]) -> None:
         """Write every field of the experiment; ``--config`` takes the file back."""
-        (self.path / CONFIG).write_text(yaml.safe_dump(dict(fields), sort_keys=False))
+        save_text(self.path / CONFIG, yaml.safe_dump(dict(fields), sort_keys=False))
 
     def write_environment(self, experiment: str, device: torch.device, *, generated: bool) -> None:
         """Write what the run was made with: versions, commit, command line, host and devices."""
         environment = describe_environment(device) | {"experiment": experiment, "generated": generated}
-        (self.path / ENVIRONMENT).write_text(json.dumps(environment, indent=2) + "\n")
+        save_text(self.path / ENVIRONMENT, json.dumps(environment, indent=2) + "\n")
 
     def discard(self) -> None:
         """Remove what the run left, when it ended by wrong use before its first checkpoint."""
@@ -91,18 +100,22 @@ def _missing(path: Path) -> list[Path]:
 
 def read_config(run: Path) -> dict[str, Any]:
     """Return the fields of a run."""
-    path = run / CONFIG
-    if not path.is_file():
-        raise UsageError(f"{run} is no run folder: it holds no {CONFIG}.")
-    return dict(yaml.safe_load(path.read_text()))
+    return _read(run, CONFIG, yaml.safe_load)
 
 
 def read_environment(run: Path) -> dict[str, Any]:
     """Return what a run was made with."""
-    path = run / ENVIRONMENT
+    return _read(run, ENVIRONMENT, json.loads)
+
+
+def _read(run: Path, name: str, parse: Callable[[str], Any]) -> dict[str, Any]:
+    path = run / name
     if not path.is_file():
-        raise UsageError(f"{run} is no run folder: it holds no {ENVIRONMENT}.")
-    return dict(json.loads(path.read_text()))
+        raise UsageError(f"{run} is no run folder: it holds no {name}.")
+    try:
+        return dict(parse(path.read_text()))
+    except (ValueError, TypeError, yaml.YAMLError) as error:
+        raise UsageError(f"{path} is damaged: put a copy in its place, or start a new run.") from error
 
 
 def describe_environment(device: torch.device) -> dict[str, Any]:

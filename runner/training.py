@@ -154,7 +154,7 @@ def _open_folder(
         return folder, None, None
     previous = read_config(Path(resume))
     held.enter_context(locked(Path(resume)))
-    return RunFolder(Path(resume)), previous, newest_checkpoint(resume)
+    return RunFolder.reopen(Path(resume)), previous, newest_checkpoint(resume)
 
 
 def _undo(folder: RunFolder, previous: dict[str, Any] | None) -> None:

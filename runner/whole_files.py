@@ -1,11 +1,12 @@
 """Files that are written whole or not at all."""
 
-import contextlib
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from assay.callbacks.replacing import replacing
 
 
 def save_whole(path: Path, write: Callable[[Any], Any]) -> None:
@@ -22,6 +23,11 @@ def save_whole(path: Path, write: Callable[[Any], Any]) -> None:
     except OSError as error:
         error.filename = str(path)
         raise
+
+
+def save_text(path: Path, text: str) -> None:
+    """Write a text file whole or not at all, as ``save_whole`` does."""
+    save_whole(path, lambda file: file.write(text.encode()))
 
 
 class _Guarded:
@@ -60,17 +66,6 @@ def link_whole(source: Path, path: Path) -> None:
             os.link(source, temporary)
         except OSError:
             temporary.write_bytes(source.read_bytes())
-
-
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Give the name of a temporary file beside ``path`` that takes its place, or is gone after an error."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def digest(path: Path) -> str:

@@ -11,7 +11,7 @@ import torch
 
 from assay.runner import UsageError
 from assay.runner import run_folder as module
-from assay.runner.run_folder import RunFolder, describe_environment, read_config, read_environment
+from assay.runner.run_folder import CONFIG, ENVIRONMENT, RunFolder, describe_environment, read_config, read_environment
 
 
 @pytest.fixture
@@ -105,6 +105,38 @@ def test_the_fields_of_a_run_are_read_back_as_they_were_in_their_order(tmp_path)
     folder.write_config(fields)
     assert read_config(folder.path) == fields
     assert list(read_config(folder.path)) == list(fields)
+
+
+def test_writing_again_replaces_a_file_and_never_cuts_it_short(tmp_path):
+    """A process that is killed within the writing leaves the file of before."""
+    folder = RunFolder.create(tmp_path / "run", "digits")
+    folder.write_config({"lr": 0.1})
+    folder.write_environment("digits", torch.device("cpu"), generated=True)
+    with open(folder.path / CONFIG) as config, open(folder.path / ENVIRONMENT) as environment:
+        folder.write_config({"lr": 0.2})
+        folder.write_environment("wheat", torch.device("cpu"), generated=False)
+        assert config.read() == "lr: 0.1\n"
+        assert json.load(environment)["experiment"] == "digits"
+    assert read_config(folder.path) == {"lr": 0.2}
+    assert read_environment(folder.path)["experiment"] == "wheat"
+    assert sorted(path.name for path in folder.path.iterdir()) == [CONFIG, ENVIRONMENT]
+
+
+def test_a_run_that_goes_on_has_no_half_written_files_of_a_process_that_was_killed(tmp_path):
+    folder = RunFolder.create(tmp_path / "run", "digits")
+    folder.write_config({"lr": 0.1})
+    (folder.path / f".{CONFIG}.4711.tmp").write_text("lr: ")
+    again = RunFolder.reopen(folder.path)
+    assert [path.name for path in again.path.iterdir()] == [CONFIG]
+    assert again.created == []
+
+
+@pytest.mark.parametrize("text", ["", "3", "[1, 2", "a: b: c"])
+def test_a_file_that_holds_no_fields_is_damaged(tmp_path, text):
+    for name, read in ((CONFIG, read_config), (ENVIRONMENT, read_environment)):
+        (tmp_path / name).write_text(text)
+        with pytest.raises(UsageError, match=rf"{name} is damaged: put a copy in its place, or start a new run"):
+            read(tmp_path)
 
 
 def test_the_environment_says_what_the_run_was_made_with(tmp_path, monkeypatch):
