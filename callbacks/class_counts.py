@@ -16,6 +16,8 @@ from .metrics import TASKS, decide
 from .sharing import first_alike
 from .writer import Writer
 
+_AT_ONCE = 1 << 14  # values of an output: to count less takes dozens of operations as well
+
 
 class ClassCounts(Diagnostic):
     """Base of the diagnostics that are drawn from counts over classes; a subclass fills in ``write``.
@@ -61,6 +63,7 @@ class ClassCounts(Diagnostic):
         self.source_: ClassCounts = self
         self.measure_: Any = None
         self.counts_: Tensor | None = None
+        self.waiting_: list[tuple[Tensor, ...]] = []  # small batches, which are counted together
 
     def write(self, runner: dl.IRunner, writer: Writer, counts: Tensor) -> None:
         """Show the counts of the loader over all ranks, int64 on the host."""
@@ -71,9 +74,16 @@ class ClassCounts(Diagnostic):
         groups, classes = (self.num_classes, 2) if self.task == "multilabel" else (1, self.num_classes)
         return ConfusionMatrix(groups, classes, self.ignore_index, device=device)
 
-    def count(self, output: Tensor, target: Tensor) -> None:
-        """Hand one batch to the measure."""
-        self.measure_.update(decide(output, self.task), target)
+    def take(self, runner: dl.IRunner) -> tuple[Tensor, ...]:
+        """Return what counts of a batch: output, target, and what else ``count`` needs, of [N, ...] each."""
+        output = pick(runner.batch, self.output_key, type(self).__name__).detach()
+        target = pick(runner.batch, self.target_key, type(self).__name__).detach()
+        self._check_shapes(output.shape, target.shape)
+        return output, target
+
+    def count(self, output: Tensor, *others: Tensor) -> None:
+        """Hand to the measure what ``take`` returned of a batch, or of several that follow one another as of one."""
+        self.measure_.update(decide(output, self.task), *others)
 
     def check(self, runner: dl.IRunner, writer: Writer, state: Mapping[str, Tensor]) -> None:
         """Raise or say what is wrong with the state of a loader, over all ranks."""
@@ -89,20 +99,33 @@ class ClassCounts(Diagnostic):
         self.source_ = first_alike(runner, self, ClassCounts)
 
     def begin(self, runner: dl.IRunner) -> None:
-        self.measure_, self.counts_ = None, None
+        self.measure_, self.counts_, self.waiting_ = None, None, []
         if self.source_ is self and not runner.is_infer_loader:
             self.measure_ = self.make_measure(runner.engine.device)
 
     def observe(self, runner: dl.IRunner) -> None:
         if self.measure_ is None:
             return
-        output = pick(runner.batch, self.output_key, type(self).__name__).detach()
-        target = pick(runner.batch, self.target_key, type(self).__name__).detach()
-        self._check_shapes(output.shape, target.shape)
-        self.count(output, target)
+        parts = self.take(runner)
+        size = parts[0].numel()
+        if size > _AT_ONCE // 4 or not all(part.ndim for part in parts):
+            self.count(*parts)
+            return
+        if self.waiting_ and not _can_join(self.waiting_[-1], parts):
+            self.settle(runner)
+        # Copies, as a compiled model may write its next output over this one.
+        self.waiting_.append(tuple(part.clone() for part in parts))
+        if len(self.waiting_) * size > _AT_ONCE:
+            self.settle(runner)
+
+    def settle(self, runner: dl.IRunner) -> None:
+        if self.waiting_:
+            parts, self.waiting_ = zip(*self.waiting_, strict=True), []
+            self.count(*map(torch.cat, parts))
 
     def report(self, runner: dl.IRunner, writer: Writer) -> None:
         if self.measure_ is not None:
+            self.settle(runner)
             state = reduce_state(self.measure_.state, self.measure_.reductions)
             self.measure_ = None
             self.check(runner, writer, state)
@@ -131,6 +154,11 @@ class ClassCounts(Diagnostic):
                 f"{type(self).__name__} needs targets from 0 to {last}, or ignore_index={self.ignore_index}, "
                 f"got {outside} others in {self.target_key!r}."
             )
+
+
+def _can_join(one: Sequence[Tensor], other: Sequence[Tensor]) -> bool:
+    """Whether a batch and another one can be made one, in all of their parts."""
+    return all(a.shape[1:] == b.shape[1:] and a.dtype == b.dtype for a, b in zip(one, other, strict=True))
 
 
 def _is_integer(value: object) -> bool:

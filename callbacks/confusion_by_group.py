@@ -13,7 +13,6 @@ from .drawings.confusion_by_group import draw_confusion_by_group
 from .errors import UsageError
 from .keys import OUTPUT_KEY, TARGET_KEY, pick
 from .measures.confusion_by_group import ConfusionByGroup as Counts
-from .metrics import decide
 from .writer import Writer
 
 
@@ -65,7 +64,6 @@ class ConfusionByGroup(ClassCounts):
             raise UsageError("group_names must name at least one group, got none.")
         self.group_key = group_key
         self.group_names = [str(name) for name in group_names]
-        self.groups_: Tensor | None = None
 
     @property
     def choice(self) -> tuple[Any, ...]:
@@ -76,20 +74,16 @@ class ConfusionByGroup(ClassCounts):
         """Return a measure whose state holds ``counts``, [G, C, C], ``outside`` and ``ungrouped``."""
         return Counts(len(self.group_names), self.num_classes, self.ignore_index, device)
 
-    def observe(self, runner: dl.IRunner) -> None:
-        if self.measure_ is not None:
-            self.groups_ = pick(runner.batch, self.group_key, type(self).__name__)
-        super().observe(runner)
-        self.groups_ = None
-
-    def count(self, output: Tensor, target: Tensor) -> None:
-        """Hand one batch to the measure."""
-        if self.groups_ is None or self.groups_.shape != target.shape[:1]:
-            got = None if self.groups_ is None else tuple(self.groups_.shape)
+    def take(self, runner: dl.IRunner) -> tuple[Tensor, ...]:
+        """Return output, target and group of a batch."""
+        output, target = super().take(runner)
+        groups = pick(runner.batch, self.group_key, type(self).__name__)
+        if groups.shape != target.shape[:1]:
             raise UsageError(
-                f"{type(self).__name__} needs one number a sample in {self.group_key!r}, [{len(target)}], got {got}."
+                f"{type(self).__name__} needs one number a sample in {self.group_key!r}, [{len(target)}], "
+                f"got {tuple(groups.shape)}."
             )
-        self.measure_.update(decide(output, self.task), target, self.groups_)
+        return output, target, groups
 
     def check(self, runner: dl.IRunner, writer: Writer, state: Mapping[str, Tensor]) -> None:
         """Raise where a target was no class or a sample in no group, over all ranks."""

@@ -95,6 +95,7 @@ class GradCAM(SampleRanking):
             output_key=output_key,
             sample_id_key=sample_id_key,
         )
+        self.order = dl.CallbackOrder.External - 1  # its pass is made before the others draw in threads beside it
         if task == "detection":
             raise UsageError("task must be one of logits or masks: Grad-CAM of detected boxes is not to be had.")
         self.layer = layer

@@ -43,8 +43,6 @@ class GradientStats:
         self._zero = torch.zeros((), device=device)
         self._one = torch.ones((), device=device)
         self._large = [index for index, size in enumerate(sizes) if size > _SMALL]
-        # Space to count zeros in, kept from step to step: fresh memory costs more than the counting.
-        self._marks = torch.empty(0 if self.sizes.is_cuda else min(_BLOCK, max(sizes, default=0)), device=device)
         self._groups: dict[int, list[int]] = {}
         for index, size in enumerate(sizes):
             if size <= _SMALL:
@@ -130,7 +128,7 @@ class GradientStats:
             rows = rows.to(_wide(rows))
             norms = torch.linalg.vector_norm(rows, dim=1)
             columns.append((*rows.aminmax(dim=1), rows.sum(dim=1), norms, rows.count_nonzero(dim=1)))
-        large = (_numbers(_values(gradients[index], self._zero), self._marks) for index in self._large)
+        large = (_numbers(_values(gradients[index], self._zero)) for index in self._large)
         columns += [tuple(number.reshape(1) for number in numbers) for numbers in large]
         rows_of = (torch.cat(row).to(torch.float64) for row in zip(*columns, strict=True))
         return tuple(torch.stack(list(rows_of)).index_select(1, self._places).unbind())
@@ -191,13 +189,13 @@ def _values(gradient: Tensor | None, zero: Tensor) -> Tensor:
     return torch.cat([values, implied])
 
 
-def _numbers(value: Tensor, marks: Tensor) -> tuple[Tensor, ...]:
-    """Return minimum, maximum, sum, norm and number of non-zeros; ``marks`` is space for a block on a CPU."""
+def _numbers(value: Tensor) -> tuple[Tensor, ...]:
+    """Return minimum, maximum, sum, norm and number of non-zeros."""
     wide, pieces = _wide(value), _pieces(_in_memory_order(value), _BLOCK)
     rows = []
     for piece in pieces:
         total, norm = piece.sum(dtype=wide), torch.linalg.vector_norm(piece, dtype=wide)
-        rows.append((*torch.aminmax(piece), total, norm, _count_nonzero(piece, marks)))
+        rows.append((*torch.aminmax(piece), total, norm, torch.count_nonzero(piece)))
     if len(rows) == 1:
         return rows[0]
     lows, highs, totals, norms, counts = (torch.stack(numbers).to(torch.float64) for numbers in zip(*rows, strict=True))
@@ -209,13 +207,6 @@ def _in_memory_order(value: Tensor) -> Tensor:
     if value.ndim == 4 and value.is_contiguous(memory_format=torch.channels_last):
         value = value.permute(0, 2, 3, 1)
     return value.reshape(-1)
-
-
-def _count_nonzero(value: Tensor, marks: Tensor) -> Tensor:
-    """Return the number of values other than 0. A CPU marks many of them first: torch's own count takes longer."""
-    if value.is_cuda or len(value) <= _PIECE // 2:
-        return torch.count_nonzero(value)
-    return torch.ne(value, 0, out=marks[: len(value)]).sum()
 
 
 def _wide(value: Tensor) -> torch.dtype:
