@@ -16,6 +16,7 @@ RUN ?=
 INPUT ?=
 OUTPUT ?=
 DEVICE ?= cpu
+JOBS ?= 2
 
 # Spinning OpenMP threads slow a shared machine down; importing albumentations asks the network for its version.
 export OMP_WAIT_POLICY ?= passive
@@ -71,8 +72,8 @@ predict: $(SETUP)  ## use a run on images: RUN=runs/digits/... INPUT="a.png fold
 tensorboard: $(SETUP)  ## look at the runs: LOGDIR=runs
 	@$(BIN)/tensorboard --logdir $(LOGDIR) --samples_per_plugin images=200
 
-test: $(SETUP)  ## run the tests: ARGS="-k grid"
-	@$(BIN)/python -m pytest $(ARGS)
+test: $(SETUP)  ## run the tests: ARGS="-k grid" JOBS=2
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 lint: $(SETUP)  ## check style and types
 	@$(BIN)/ruff check .

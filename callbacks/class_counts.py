@@ -16,7 +16,8 @@ from .metrics import TASKS, decide
 from .sharing import first_alike
 from .writer import Writer
 
-_AT_ONCE = 1 << 14  # values of an output: to count less takes dozens of operations as well
+_SMALL = 1 << 12  # values of an output: to count less takes dozens of operations as well
+_TOGETHER = 8  # so many small batches are counted as one
 
 
 class ClassCounts(Diagnostic):
@@ -107,15 +108,14 @@ class ClassCounts(Diagnostic):
         if self.measure_ is None:
             return
         parts = self.take(runner)
-        size = parts[0].numel()
-        if size > _AT_ONCE // 4 or not all(part.ndim for part in parts):
+        if parts[0].numel() > _SMALL or not all(part.ndim for part in parts):
             self.count(*parts)
             return
         if self.waiting_ and not _can_join(self.waiting_[-1], parts):
             self.settle(runner)
         # Copies, as a compiled model may write its next output over this one.
         self.waiting_.append(tuple(part.clone() for part in parts))
-        if len(self.waiting_) * size > _AT_ONCE:
+        if len(self.waiting_) == _TOGETHER:
             self.settle(runner)
 
     def settle(self, runner: dl.IRunner) -> None:
