@@ -44,7 +44,7 @@ def get(run, tmp_path_factory):
 
         def fetch(path, **query):
             url = f"{address}data/plugin/{path}?{urllib.parse.urlencode(query)}"
-            with opener.open(url, timeout=30) as answer:
+            with opener.open(url, timeout=120) as answer:
                 return answer.read()
 
         def everything_is_read():
@@ -63,7 +63,7 @@ def get(run, tmp_path_factory):
         server.wait()
 
 
-def wait_for(condition, server, log, timeout_s=60):
+def wait_for(condition, server, log, timeout_s=180):
     deadline = time.monotonic() + timeout_s
     while not (found := condition()):
         assert server.poll() is None, log.read_text()

@@ -17,7 +17,7 @@ class Server:
         self.opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
     def get(self, path, **query):
-        with self.opener.open(f"{self.address}data/{path}?{urllib.parse.urlencode(query)}", timeout=30) as answer:
+        with self.opener.open(f"{self.address}data/{path}?{urllib.parse.urlencode(query)}", timeout=120) as answer:
             return answer.read()
 
     def json(self, path, **query):
@@ -26,14 +26,14 @@ class Server:
     def post(self, path, request):
         headers = {"Content-Type": "application/json"}
         made = urllib.request.Request(f"{self.address}data/{path}", json.dumps(request).encode(), headers)
-        with self.opener.open(made, timeout=30) as answer:
+        with self.opener.open(made, timeout=120) as answer:
             return json.loads(answer.read())
 
     def wait(self, condition):
         return wait_for(lambda: condition(self), self.process, self.log)
 
 
-def wait_for(condition, process, log, timeout_s=60):
+def wait_for(condition, process, log, timeout_s=180):
     deadline = time.monotonic() + timeout_s
     while True:
         with contextlib.suppress(urllib.error.URLError):

@@ -721,7 +721,7 @@ def test_ctrl_c_ends_a_run_with_130_and_one_line(mine, tmp_path):
         try:
             wait_for(lambda: (tmp_path / "one/checkpoints/last.pt").exists(), process)
             process.send_signal(signal.SIGINT)
-            _, errors = process.communicate(timeout=60)
+            _, errors = process.communicate(timeout=180)
         finally:
             process.kill()
     assert process.returncode == 130

@@ -252,7 +252,7 @@ def test_a_full_disk_is_an_os_error(tmp_path, bands):
                     file.write(noise)
         except OSError as error:
             print(error)"""
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=180, check=True)
     assert "m.tif' cannot be written: " in done.stdout
 
 
