@@ -43,9 +43,8 @@ def draw(overhead: Mapping[str, Any], alone: Mapping[str, Any], path: Path) -> N
     left, right = figure.subplots(1, 2)
     left.set_title("time over that of a bare PyTorch loop", fontsize=10, loc="left")
     ratios = {name: row["ratio"] for name, row in overhead["rows"].items() if name != "bare loop"}
-    _bars(
-        left, {name: {part: ratio[part] - 1 for part in _PARTS} for name, ratio in ratios.items()}, "{:+z.1f}%"
-    )  # z: never -0.0
+    over = {name: {part: ratio[part] - 1 for part in _PARTS} for name, ratio in ratios.items()}
+    _bars(left, over, "{:+z.1f}%")  # z: never -0.0
     right.set_title("time of one diagnostic, over that of the loop", fontsize=10, loc="left")
     _bars(right, {name: row["share"] for name, row in alone["rows"].items()}, "{:.2f}%")
     settings, machine = overhead["settings"], overhead["machine"]
