@@ -1,5 +1,6 @@
 """What a run may not be started with."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,13 @@ def check_options(options: Mapping[str, Any]) -> None:
         return
     if options.get("load_best_on_end") and not (options.get("valid_loader") and options.get("valid_metric")):
         raise UsageError("load_best_on_end=True needs valid_loader and valid_metric, which tell what is best.")
-    if options.get("resume") is None and any((Path(logdir) / name).exists() for name in ("metrics.csv", "checkpoints")):
+    holds_run = any((Path(logdir) / name).exists() for name in ("metrics.csv", "checkpoints"))
+    if holds_run and not _is_within(options.get("resume"), Path(logdir)):
         raise UsageError(f"logdir {str(logdir)!r} holds a run already: choose another, or pass resume={str(logdir)!r}.")
+
+
+def _is_within(path: str | os.PathLike[str] | None, folder: Path) -> bool:
+    return path is not None and Path(path).resolve().is_relative_to(folder.resolve())
 
 
 def check_loader(key: str, loader: Any) -> None:

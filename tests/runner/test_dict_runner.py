@@ -14,7 +14,7 @@ from torch.optim import SGD, AdamW
 from torch.utils.data import DataLoader, TensorDataset
 
 from assay.callbacks import Metrics
-from assay.runner import Checkpoints, DictRunner, Engine, LossTerm, Monitor, Progress, UsageError
+from assay.runner import Checkpoints, DictRunner, Engine, LossTerm, Monitor, Progress, UsageError, load_checkpoint
 from assay.runner.loggers import read_metrics
 from assay.runner.schedulers import make_scheduler
 
@@ -781,6 +781,19 @@ def test_a_logdir_that_holds_a_run_is_refused_and_left_as_it_is(make_net, make_l
     with pytest.raises(UsageError, match="holds a run already: choose another, or pass resume="):
         train(make_net(), {"train": make_loader(4)}, logdir=str(tmp_path))
     assert (tmp_path / "metrics.csv").read_bytes() == before
+
+
+def test_a_logdir_that_holds_another_run_than_the_one_resumed_is_refused(make_net, make_loader, train, tmp_path):
+    loaders = {"train": make_loader(4)}
+    for name in ("a", "b"):
+        train(make_net(), loaders, logdir=str(tmp_path / name))
+    before = (tmp_path / "a" / "metrics.csv").read_bytes()
+    with pytest.raises(UsageError, match="a' holds a run already: choose another, or pass resume="):
+        train(make_net(), loaders, logdir=str(tmp_path / "a"), resume=str(tmp_path / "b"), epochs=3)
+    assert (tmp_path / "a" / "metrics.csv").read_bytes() == before
+    for logdir, resume in (("a", "a/checkpoints/last.pt"), ("c", "b"), ("b", "b")):
+        train(make_net(), loaders, logdir=str(tmp_path / logdir), resume=str(tmp_path / resume), epochs=3)
+        assert load_checkpoint(tmp_path / logdir)["epoch"] == 3
 
 
 def test_load_best_on_end_without_a_logdir_or_a_metric_is_refused(make_net, make_loader, train, tmp_path):
