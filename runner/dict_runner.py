@@ -47,7 +47,7 @@ from .resuming import decided_by_main_rank, newest_checkpoint
 from .run_checks import LOADER_KINDS, check_loader, check_options
 from .schedulers import WarmUp
 from .seeding import rng_state, seed_everything, set_rng_state
-from .sharding import Turn, count_rounds, shard_loader
+from .sharding import Turn, count_rounds, end_workers, shard_loader
 
 
 class DictRunner(dl.Runner):
@@ -139,6 +139,7 @@ class DictRunner(dl.Runner):
         self._callback_states_to_load: dict[str, list[Any]] = {}
         self.epoch_rounds = 0  # of the epoch so far, over its loaders: batches of each rank
         self._unfinished: dict[str, Any] | None = None  # the epoch that a resumed run goes on within
+        self._batches: Iterator[Any] | None = None  # of the loader that is being run
 
     def train(self, *, engine: Engine | None = None, cpu: bool = False, fp16: bool = False, **options: Any) -> None:
         """Train; the arguments are those of Catalyst's ``Runner.train``.
@@ -266,6 +267,8 @@ class DictRunner(dl.Runner):
             for close in [*(callback.on_exception for callback in self.callbacks.values()), self._close_log]:
                 _run_noting(close, self, error)
             raise
+        finally:
+            end_workers((self.loaders or {}).values(), self._batches)
         return self
 
     def log_hparams(self, *args: Any, **kwargs: Any) -> None:
@@ -348,14 +351,14 @@ class DictRunner(dl.Runner):
     def _run_loader(self) -> None:
         unfinished, self._unfinished = self._unfinished, None
         first = 0 if unfinished is None else go_on_within_loader(self, unfinished)
-        turns, batches = iter(self.turns[first:]), iter(self.loader)
+        turns, self._batches = iter(self.turns[first:]), iter(self.loader)
         # A loader draws when it makes its workers, and those may be there already: nothing else is to depend on it.
         if unfinished is None:
             seed_everything(self.seed, self.epoch_step, self.engine.process_index)
         else:
             set_rng_state(unfinished["rng"])
         with torch.set_grad_enabled(self.is_train_loader):
-            for batch, turn in zip(batches, turns, strict=False):  # asks the loader first
+            for batch, turn in zip(self._batches, turns, strict=False):  # asks the loader first
                 if self.need_early_stop:
                     self._leave_loader()
                     break
@@ -372,7 +375,7 @@ class DictRunner(dl.Runner):
                 for turn in turns:  # that other ranks have and this one has not
                     self._count(turn)
                     self._end_round()
-        self.batch = None  # nothing of the last step outlives it
+        self.batch = self._batches = None  # nothing of the last step outlives it
         if self.is_train_loader:
             # Only a step's forward pass makes them equal, and what is validated and saved is behind the last step.
             copy_from_main_rank(buffer for model in by_name(self.model).values() for buffer in model.buffers())

@@ -19,7 +19,7 @@ from assay.callbacks.errors import UsageError
 SILENCE_S = 20
 """How long another machine may leave TCP without an answer before it counts as lost."""
 
-_PATIENCE = 100  # tenths of a second: a rank that ends closes its connections first, and takes some time for the rest
+_PATIENCE_S = 10.0  # a rank that ends closes its connections first, and may take some seconds for the rest
 _SET_PARENT_DEATH_SIGNAL = 1  # of prctl(2)
 
 
@@ -82,8 +82,7 @@ def wait_for_turn(error: BaseException) -> None:
     said_by_first = isinstance(error, UsageError) and os.environ.get("LOCAL_RANK", "0") != "0"
     if said_by_first or lost_another_rank(error):
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        for _ in range(_PATIENCE):  # in many steps: where the machine was halted meanwhile, little of it is used up
-            time.sleep(0.1)
+        time.sleep(_PATIENCE_S)
     get_error_handler().record_exception(error)  # for torchrun's summary
 
 

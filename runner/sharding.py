@@ -1,7 +1,7 @@
 """Which rank takes which samples of a loader: shards of one order that every rank knows."""
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, pairwise
 from typing import Any
@@ -156,6 +156,25 @@ def shard_loader(
     sharded.__dict__.update(batch_sampler=Shard(loader, rank, ranks, trains=trains), _iterator=None)
     sharded.pin_memory = loader.pin_memory or pin_memory
     return sharded
+
+
+def end_workers(loaders: Iterable[DataLoader[Any]], batches: Iterator[Any] | None = None) -> None:
+    """End the workers of loaders that are done with, of which some live from epoch to epoch.
+
+    They would end with the loaders. But where those fall to the garbage collector, as after an error, it takes the
+    workers' queues first: then each is told in vain, and waited for for 5 s.
+
+    Args:
+        loaders: made by ``shard_loader``.
+        batches: what ``iter`` returned for one of them, where it was left before its end.
+    """
+    iterators: list[Any] = [batches]
+    for loader in loaders:
+        iterators.append(loader._iterator)
+        loader._iterator = None
+    for iterator in iterators:
+        if hasattr(iterator, "_shutdown_workers"):
+            iterator._shutdown_workers()
 
 
 def count_rounds(loader: DataLoader[Any], ranks: int) -> int:

@@ -3,6 +3,7 @@
 import copy
 import math
 import weakref
+from multiprocessing import active_children
 
 import numpy as np
 import pytest
@@ -794,6 +795,33 @@ def test_a_logdir_that_holds_another_run_than_the_one_resumed_is_refused(make_ne
     for logdir, resume in (("a", "a/checkpoints/last.pt"), ("c", "b"), ("b", "b")):
         train(make_net(), loaders, logdir=str(tmp_path / logdir), resume=str(tmp_path / resume), epochs=3)
         assert load_checkpoint(tmp_path / logdir)["epoch"] == 3
+
+
+class FailsIn(dl.Callback):
+    def __init__(self, epoch):
+        super().__init__(order=dl.CallbackOrder.External)
+        self.epoch = epoch
+
+    def on_batch_end(self, runner):
+        if runner.epoch_step == self.epoch:
+            raise RuntimeError("in the middle")
+
+
+@pytest.mark.parametrize("persistent", [False, True])
+def test_no_worker_outlives_a_run_that_ends_or_fails(make_net, make_loader, train, persistent):
+    loaders = {
+        key: make_loader(8, num_workers=1, persistent_workers=persistent, multiprocessing_context="fork")
+        for key in ("train", "valid")
+    }
+    runner = train(make_net(), loaders, epochs=2)
+    assert active_children() == []
+    assert runner.epoch_step == 2
+    with pytest.raises(RuntimeError, match="in the middle") as error:
+        train(make_net(), loaders, epochs=2, runner=runner, callbacks=[FailsIn(2)])
+    assert active_children() == []  # though the error holds the loop that was left
+    assert error.tb is not None
+    train(make_net(), loaders, epochs=2, runner=runner)
+    assert active_children() == []
 
 
 def test_load_best_on_end_without_a_logdir_or_a_metric_is_refused(make_net, make_loader, train, tmp_path):
