@@ -1,6 +1,5 @@
 """What a run may not be started with."""
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,13 +23,19 @@ def check_options(options: Mapping[str, Any]) -> None:
         return
     if options.get("load_best_on_end") and not (options.get("valid_loader") and options.get("valid_metric")):
         raise UsageError("load_best_on_end=True needs valid_loader and valid_metric, which tell what is best.")
-    holds_run = any((Path(logdir) / name).exists() for name in ("metrics.csv", "checkpoints"))
-    if holds_run and not _is_within(options.get("resume"), Path(logdir)):
+    resume = options.get("resume")
+    resumed = None if resume is None else _run_of(Path(resume).resolve())
+    if _holds_run(Path(logdir)) and (resume is None or resumed not in (None, Path(logdir).resolve())):
         raise UsageError(f"logdir {str(logdir)!r} holds a run already: choose another, or pass resume={str(logdir)!r}.")
 
 
-def _is_within(path: str | os.PathLike[str] | None, folder: Path) -> bool:
-    return path is not None and Path(path).resolve().is_relative_to(folder.resolve())
+def _holds_run(folder: Path) -> bool:
+    return any((folder / name).exists() for name in ("metrics.csv", "checkpoints"))
+
+
+def _run_of(path: Path) -> Path | None:
+    """Return the folder of the run that a run folder, its checkpoints or a checkpoint belongs to; of a copy None."""
+    return next(filter(_holds_run, (path, path.parent, path.parent.parent)), None)
 
 
 def check_loader(key: str, loader: Any) -> None:

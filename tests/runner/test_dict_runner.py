@@ -813,15 +813,16 @@ def test_no_worker_outlives_a_run_that_ends_or_fails(make_net, make_loader, trai
         key: make_loader(8, num_workers=1, persistent_workers=persistent, multiprocessing_context="fork")
         for key in ("train", "valid")
     }
+    others = set(active_children())
     runner = train(make_net(), loaders, epochs=2)
-    assert active_children() == []
+    assert set(active_children()) <= others
     assert runner.epoch_step == 2
     with pytest.raises(RuntimeError, match="in the middle") as error:
         train(make_net(), loaders, epochs=2, runner=runner, callbacks=[FailsIn(2)])
-    assert active_children() == []  # though the error holds the loop that was left
+    assert set(active_children()) <= others  # though the error holds the loop that was left
     assert error.tb is not None
     train(make_net(), loaders, epochs=2, runner=runner)
-    assert active_children() == []
+    assert set(active_children()) <= others
 
 
 def test_load_best_on_end_without_a_logdir_or_a_metric_is_refused(make_net, make_loader, train, tmp_path):
