@@ -106,11 +106,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def summarize(found: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
     """Return, by row, the spread of each figure and of its ratio to the bare loop of the same turn."""
     rows: dict[str, Any] = {}
+    bare = found.get("bare loop")  # the set ``alone`` has none
     for name, runs in found.items():
         row = {key: spread([value for run in runs for value in np.atleast_1d(run[key]).tolist()]) for key in runs[0]}
         for kind, ratio in (("seconds", "ratio"), ("cpu_seconds", "cpu_ratio")):
-            bare = found.get("bare loop", [])
-            if bare:
+            if bare is not None:
                 row[ratio] = spread([run[kind] / base[kind] for run, base in zip(runs, bare, strict=True)])
         rows[name] = row
     return rows

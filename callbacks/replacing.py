@@ -15,3 +15,8 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def half_written(folder: Path) -> Iterator[Path]:
+    """Return the temporary files of ``replacing`` that a process left in a folder when it was killed."""
+    return folder.glob(".*.tmp")

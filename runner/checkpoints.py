@@ -15,12 +15,13 @@ from catalyst.core.callback import ICheckpointCallback
 
 from assay.callbacks.distributed import from_main_rank
 from assay.callbacks.errors import UsageError, at_least_one, listing, unknown_name
+from assay.callbacks.replacing import half_written
 
 from .agreement import Agreement
 from .checkpoint_files import FORMAT, INDEX, checkpoint_file, epoch_file, load_checkpoint, read_index, validated_weights
 from .mid_epoch import forgetful
 from .monitor import History, Monitor
-from .whole_files import digest, link_whole, save_whole
+from .whole_files import digest, link_whole, save_text, save_whole
 
 ON_SAVE_ERROR = ("stop", "warn")
 
@@ -179,13 +180,12 @@ class Checkpoints(ICheckpointCallback):
                 entries.append(entry)
         signed = [{**entry, "sha256": digests[checkpoint_file(entry)]} for entry in entries]
         index = json.dumps({"checkpoints": signed}, indent=2) + "\n"
-        save_whole(self.folder / INDEX, lambda file: file.write(index.encode()))
+        save_text(self.folder / INDEX, index)
         for entry in entries:
             if entry["file"] != checkpoint_file(entry):
                 link_whole(self.folder / checkpoint_file(entry), self.folder / entry["file"])
         kept = {entry["file"] for entry in entries}
-        left_by_a_kill = self.folder.glob(".*.tmp")
-        for path in [*self.folder.glob("epoch-*.pt"), *left_by_a_kill]:
+        for path in [*self.folder.glob("epoch-*.pt"), *half_written(self.folder)]:
             if path.name not in kept:
                 path.unlink()
 

@@ -17,6 +17,7 @@ import torch
 import yaml
 
 from assay.callbacks.errors import UsageError
+from assay.callbacks.replacing import half_written
 
 from .whole_files import save_text
 
@@ -71,7 +72,7 @@ class RunFolder:
     @classmethod
     def reopen(cls, path: Path) -> "RunFolder":
         """Take the folder of a run that goes on, without the half-written files of a process that was killed."""
-        for left_by_a_kill in path.glob(".*.tmp"):
+        for left_by_a_kill in half_written(path):
             left_by_a_kill.unlink()
         return cls(path)
 
