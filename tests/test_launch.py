@@ -153,8 +153,9 @@ def test_a_signal_to_the_launcher_ends_all_and_leaves_no_orphan(number, code, tm
 
 
 def fake_cluster(folder):
-    """Write Slurm's commands: one machine, on which srun runs what it is given."""
-    for name, script in (("srun", 'shift; echo "srun: $*"; exec "$@"'), ("scontrol", "echo localhost; echo other")):
+    """Write Slurm's commands: srun runs on this machine what it is given; the hosts are more than a pipe holds."""
+    hosts = "echo localhost; seq -f node-%05.0f 20000"
+    for name, script in (("srun", 'shift; echo "srun: $*"; exec "$@"'), ("scontrol", hosts)):
         (folder / name).write_text(f"#!/bin/bash\n{script}\n")
         (folder / name).chmod(0o755)
     python = Path(sys.executable).parent
@@ -177,8 +178,17 @@ def test_the_slurm_script_trains(tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "--nnodes 1 --nproc-per-node 2" in done.stdout
+    assert re.search(r"--rdzv-endpoint localhost:\d+ ", done.stdout)
     assert "[rank 0] epoch 1/1" in done.stdout
     assert len(list(tmp_path.glob("runs/small_experiment/*/checkpoints/last.pt"))) == 1
+
+
+def test_the_slurm_script_ends_where_the_hosts_cannot_be_listed(tmp_path):
+    environment = fake_cluster(tmp_path)
+    (tmp_path / "scontrol").write_text("#!/bin/bash\necho slurmctld is down >&2; exit 3\n")
+    command = ["bash", ROOT / "scripts/train.sbatch", "digits"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (3, "", "slurmctld is down\n")
 
 
 def test_the_slurm_script_without_an_experiment_says_so(tmp_path):
