@@ -1,6 +1,5 @@
 """Leaving a run by a signal: between two steps, on all ranks at once, with the last checkpoint whole."""
 
-import shlex
 import signal
 import threading
 import time
@@ -15,6 +14,7 @@ from assay.callbacks.distributed import world_size
 from .agreement import Agreement
 from .checkpoints import Checkpoints
 from .exit_codes import StoppedError
+from .shell import command
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 _SAME_S = 1.0  # a terminal and torchrun both hand on one Ctrl-C
@@ -78,10 +78,10 @@ class StopOnSignal(dl.Callback):
             self.signal_, self.came_ = number, time.monotonic()
 
     def _stopped(self, number: int, where: str, *, saved: bool) -> StoppedError:
-        command = shlex.join(["assay", "train", self.name, "--resume", str(self.folder)])
+        again = command("assay", "train", self.name, "--resume", self.folder)
         outcome = "it is saved and goes on" if saved else "it was not saved, and goes on from the checkpoint before"
         name = signal.Signals(number).name
-        return StoppedError(f"stopped by {name} {where}; {outcome} by: {command}", number)
+        return StoppedError(f"stopped by {name} {where}; {outcome} by: {again}", number)
 
     def _restore(self) -> None:
         for number, handler in self.before_.items():

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from torch.distributed import run
 from torch.distributed.elastic.multiprocessing.api import SignalException
-from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure, record
 from torch.distributed.elastic.rendezvous import RendezvousError
 
 from .exit_codes import FAILED, INTERRUPTED, PREEMPTED
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         logging.disable(logging.ERROR)  # what torchrun does, and the list of failures: the ranks speak for themselves
     threading.Thread(target=_watch, daemon=True).start()
     try:
-        run.main(None if arguments is None else list(arguments))
+        _torchrun(None if arguments is None else list(arguments))
     except ChildFailedError as error:
         return _report(*error.get_first_failure())
     except SignalException as error:
@@ -50,6 +50,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"assay: error: the machines did not find each other, or lost each other: {error}\n")
         return FAILED
     return 0
+
+
+@record
+def _torchrun(arguments: list[str] | None) -> None:
+    """Do what ``torchrun`` does, without flags cut short: it takes ``--n`` of an experiment for one of its own."""
+    parser = run.get_args_parser()
+    parser.allow_abbrev = False
+    run.run(parser.parse_args(arguments))
 
 
 def _watch() -> None:

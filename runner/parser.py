@@ -18,6 +18,7 @@ from assay.callbacks.errors import UsageError, unknown_name
 
 from .catalog import label
 from .experiment import Experiment
+from .field_names import check_field_names
 from .fields import GROUPS
 from .run_folder import read_config, read_environment
 
@@ -42,7 +43,12 @@ class _Parser(jsonargparse.ArgumentParser):
 
 
 def experiment_parser(experiment: type[Experiment], name: str) -> _Parser:
-    """Return the parser of ``assay train NAME``."""
+    """Return the parser of ``assay train NAME``.
+
+    Raises:
+        UsageError: a field has a name that means something else.
+    """
+    check_field_names((field.name for field in dataclasses.fields(experiment) if field.init), Experiment)
     parser = _Parser(
         prog=f"assay train {name}",
         usage=f"assay train {name} [--config FILE] [--FIELD VALUE ...] [--run-dir DIR] [--resume RUN]",
@@ -84,10 +90,10 @@ def parse_experiment(
         _check_config(config, parser.hints)
     for run in _values_of("--resume", arguments):
         fields = read_config(Path(run))
-        given = vars(parser.parse_args(arguments, defaults=False))
+        given = parser.parse_args(arguments, defaults=False).as_dict()
         _check_resume(run, name, fields, _with_lists(given, parser.hints))
         parser.set_defaults({key: value for key, value in fields.items() if key in parser.hints})
-    values = _with_lists(vars(parser.parse_args(arguments, with_meta=False)), parser.hints)
+    values = _with_lists(parser.parse_args(arguments, with_meta=False).as_dict(), parser.hints)
     options = {option: values.pop(option) for option in ("run_dir", "resume", "debug")}
     values.pop("config", None)
     return experiment(**values), options

@@ -39,6 +39,7 @@ from .resuming import decided_by_main_rank, join_after_restart, newest_checkpoin
 from .run_folder import RunFolder, read_config
 from .run_lock import locked
 from .seeding import seed_everything
+from .shell import command
 from .sharding import count_rounds
 
 
@@ -133,7 +134,7 @@ def summary(runner: DictRunner, monitors: list[Monitor], folder: Path) -> str:
     if "bad_images" in runner.callbacks:
         lines += runner.callbacks["bad_images"].summary()
     lines.append(f"run folder: {folder}")
-    lines.append(f"look at it: {_tensorboard()} --logdir {folder} --samples_per_plugin images=200")
+    lines.append(f"look at it: {_tensorboard(folder)}")
     return "\n".join(lines)
 
 
@@ -165,12 +166,13 @@ def _undo(folder: RunFolder, previous: dict[str, Any] | None) -> None:
         folder.discard()
 
 
-def _tensorboard() -> str:
+def _tensorboard(folder: Path) -> str:
     """Return the command as the user can type it: the one beside this Python, where PATH has none."""
     beside = Path(sys.executable).with_name("tensorboard")
+    program = str(beside.relative_to(Path.cwd()) if beside.is_relative_to(Path.cwd()) else beside)
     if shutil.which("tensorboard") is not None or not beside.exists():
-        return "tensorboard"
-    return str(beside.relative_to(Path.cwd()) if beside.is_relative_to(Path.cwd()) else beside)
+        program = "tensorboard"
+    return command(program, "--logdir", folder, "--samples_per_plugin", "images=200")
 
 
 def _run(

@@ -57,6 +57,8 @@ class Fail(dl.Callback):
 @dataclass(kw_only=True)
 class Failing(Small):
     how: str = "raise"
+    n: int = 0
+    h: int = 0
 
     def get_callbacks(self):
         return [*super().get_callbacks(), Fail(self.how)]
@@ -121,7 +123,7 @@ def assert_no_orphans(folder, within=60):
 )
 def test_an_error_on_one_rank_ends_all_with_its_reason(how, code, why, tmp_path):
     (tmp_path / "failing.py").write_text(FAILING)
-    process = start([*LAUNCH, "./failing.py", "--how", how, *SMALL], tmp_path, TESTS=str(Path(__file__).parent))
+    process = start([*LAUNCH, "./failing.py", "--how", how, "--n", "3", "--h=4", *SMALL], tmp_path, TESTS=str(Path(__file__).parent))
     before = read_until(process, "failing")
     returned, said = finish(process)
     assert returned == code

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shlex
 import shutil
 import sys
 from dataclasses import dataclass
@@ -214,6 +215,8 @@ def test_the_summary_names_the_best_epoch_by_the_first_monitor_with_all_its_metr
     program, *flags = command.removeprefix("look at it: ").split()
     assert shutil.which(program) is not None  # it can be typed as it stands
     assert flags == ["--logdir", str(tmp_path), "--samples_per_plugin", "images=200"]
+    odd = tmp_path / "it's a run (2) $HOME"
+    assert shlex.split(summary(Done(), monitors, odd).splitlines()[-1])[-3] == str(odd)
 
 
 def test_several_monitors_keep_their_own_best_epochs(tmp_path):

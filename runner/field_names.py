@@ -1,0 +1,25 @@
+"""Names that a field of an experiment cannot have: they stand for something else on the command line or in the class."""
+
+from collections.abc import Iterable
+
+from assay.callbacks.errors import UsageError
+
+_FLAGS = ("config", "debug", "help", "resume", "run_dir")
+
+
+def check_field_names(names: Iterable[str], base: type) -> None:
+    """Raise where a field cannot be reached by its flag, or hides a method of the class that all experiments have.
+
+    Args:
+        names: of the fields.
+        base: ``Experiment``.
+    """
+    for name in names:
+        if name in _FLAGS:
+            flag = f"--{name.replace('_', '-')}"
+            raise UsageError(f"the field {name!r} must have another name: {flag} is a flag of every experiment.")
+        if name.startswith("_"):
+            raise UsageError(f"the field {name!r} must have a name that begins with a letter, to be a flag.")
+        hidden = getattr(base, name, None)
+        if callable(hidden) or isinstance(hidden, property):
+            raise UsageError(f"the field {name!r} must have another name: every experiment has {name!r} as its own.")
