@@ -1,4 +1,4 @@
-"""Names that a field of an experiment cannot have: they stand for something else on the command line or in the class."""
+"""Names that a field cannot have: they stand for something else on the command line or in the class."""
 
 from collections.abc import Iterable
 

@@ -39,8 +39,8 @@ from .resuming import decided_by_main_rank, join_after_restart, newest_checkpoin
 from .run_folder import RunFolder, read_config
 from .run_lock import locked
 from .seeding import seed_everything
-from .shell import command
 from .sharding import count_rounds
+from .shell import command
 
 
 def train(

@@ -123,7 +123,8 @@ def assert_no_orphans(folder, within=60):
 )
 def test_an_error_on_one_rank_ends_all_with_its_reason(how, code, why, tmp_path):
     (tmp_path / "failing.py").write_text(FAILING)
-    process = start([*LAUNCH, "./failing.py", "--how", how, "--n", "3", "--h=4", *SMALL], tmp_path, TESTS=str(Path(__file__).parent))
+    fields = ["--how", how, "--n", "3", "--h=4"]
+    process = start([*LAUNCH, "./failing.py", *fields, *SMALL], tmp_path, TESTS=str(Path(__file__).parent))
     before = read_until(process, "failing")
     returned, said = finish(process)
     assert returned == code
