@@ -11,6 +11,7 @@ from catalyst import dl
 from torch import Tensor
 from torch.utils.data import SequentialSampler
 
+from .batch_size import batch_size
 from .diagnostic import Diagnostic
 from .drawings.pictures import Channels
 from .drawings.samples import draw_samples
@@ -115,7 +116,7 @@ class AugmentationPreview(Diagnostic):
                 self._show(runner, self.writers_[runner.loader_key])
         if self.order_ is not None:
             self._settle(runner)
-            self._watch(runner.batch.get(self.target_key), runner.batch_size)
+            self._watch(runner.batch.get(self.target_key), batch_size(runner))
 
     def observe(self, runner: dl.IRunner) -> None:
         """Do nothing: a batch is looked at before the model gets it."""

@@ -9,6 +9,7 @@ import numpy as np
 from catalyst import dl
 from torch import Tensor
 
+from .batch_size import batch_size
 from .diagnostic import Diagnostic
 from .distributed import winner_over_ranks
 from .drawings.pictures import Channels
@@ -139,7 +140,7 @@ class BestWorstBatches(Diagnostic):
         place = place_in_loader(runner)
         batch = detached(runner.batch)  # it is kept for a step, and its graph must not be
         parts = {name: pick(batch, key, type(self).__name__) for name, key in self.keys.items()}
-        positions = range(place.first_sample, place.first_sample + runner.batch_size)
+        positions = range(place.first_sample, place.first_sample + batch_size(runner))
         parts["sample_id"] = batch.get(self.sample_id_key, positions)
         check_images(self.keys["image"], parts["image"], **self.normalization)
         self.settle(runner)

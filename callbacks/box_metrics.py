@@ -10,6 +10,7 @@ from catalyst import dl
 from torch import Tensor
 from torchmetrics.detection import MeanAveragePrecision
 
+from .batch_size import batch_size
 from .distributed import gather_objects, reduce_state
 from .errors import UsageError
 from .host_copy import HostCopy
@@ -99,7 +100,7 @@ class BoxMetrics(dl.Callback):
             return
         precision = self.score(runner.batch).mean()
         runner.batch_metrics["map"] = precision
-        self.mean_.update(precision.reshape(1), runner.batch_size)
+        self.mean_.update(precision.reshape(1), batch_size(runner))
         packed = [HostCopy(pack(runner.batch[key])) for key in (self.score.output_key, self.score.target_key)]
         self.batches_.append((place_in_loader(runner).first_sample, packed[0], packed[1]))
 

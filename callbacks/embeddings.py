@@ -13,6 +13,7 @@ import torch
 from catalyst import dl
 from torch import Tensor
 
+from .batch_size import batch_size
 from .diagnostic import Diagnostic
 from .distributed import winners_over_ranks
 from .drawings.embeddings import THUMBNAIL, draw_sheet
@@ -132,7 +133,7 @@ class Embeddings(Diagnostic):
         if self.choice_ is None:
             return
         first = place_in_loader(runner).first_sample
-        positions = range(first, first + runner.batch_size)
+        positions = range(first, first + batch_size(runner))
         rows = self.choice_.choose(positions)
         parts = copy_tree(self._parts(runner, positions, rows)) if rows else None
         self.settle(runner)
@@ -191,7 +192,7 @@ class Embeddings(Diagnostic):
 
     def _parts(self, runner: dl.IRunner, positions: Sequence[int], rows: list[int]) -> dict[str, Any]:
         """Return what is kept of the chosen samples of a batch, on the device and small."""
-        batch, size, name = runner.batch, runner.batch_size, type(self).__name__
+        batch, size, name = runner.batch, batch_size(runner), type(self).__name__
         vectors = _check_vectors(self.embedding_key, pick(batch, self.embedding_key, name))
         images = check_images(self.image_key, pick(batch, self.image_key, name), **self.normalization)
         parts: dict[str, Any] = {"vector": pool(take(vectors, rows)), "image": shrink(take(images, rows), THUMBNAIL)}

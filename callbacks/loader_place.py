@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 from catalyst import dl
 
+from .batch_size import counts_samples
+
 
 @dataclass(frozen=True)
 class Place:
@@ -28,8 +30,11 @@ def place_in_loader(runner: dl.IRunner) -> Place:
     if place is not None:
         return place
     ranks, rank = runner.engine.num_processes, runner.engine.process_index
-    before = runner.loader_sample_step - ranks * runner.batch_size
-    return Place(runner.loader_batch_step - ranks + rank + 1, before + rank * runner.loader_batch_size)
+    batches = runner.loader_batch_step - ranks
+    before = batches * runner.loader_batch_size
+    if counts_samples(runner):
+        before = runner.loader_sample_step - ranks * runner.batch_size
+    return Place(batches + rank + 1, before + rank * runner.loader_batch_size)
 
 
 def batches_in_loader(runner: dl.IRunner) -> int:

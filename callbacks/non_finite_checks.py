@@ -7,6 +7,7 @@ import torch
 from catalyst import dl
 from torch import Tensor
 
+from .batch_size import batch_size
 from .host_copy import HostCopy
 from .loader_place import place_in_loader
 from .measures.non_finite import flag_values
@@ -84,4 +85,4 @@ def _sample_ids(runner: dl.IRunner, inputs: Any, key: str) -> Any:
     if isinstance(inputs, Mapping) and key in inputs:
         return inputs[key]
     first = place_in_loader(runner).first_sample
-    return range(first, first + runner.batch_size)
+    return range(first, first + batch_size(runner))

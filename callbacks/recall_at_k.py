@@ -11,6 +11,7 @@ import torch
 from catalyst import dl
 from torch import Tensor
 
+from .batch_size import batch_size
 from .distributed import winners_over_ranks
 from .errors import UsageError, at_least_one, unknown_name
 from .host_copy import copy_tree, read_tree
@@ -91,7 +92,7 @@ class RecallAtK(dl.Callback):
         if self.choice_ is None:
             return
         first = place_in_loader(runner).first_sample
-        positions = range(first, first + runner.batch_size)
+        positions = range(first, first + batch_size(runner))
         rows = self.choice_.choose(positions)
         parts = copy_tree(self._parts(runner.batch, positions, rows)) if rows else None
         self._settle()

@@ -8,6 +8,7 @@ from typing import Any
 from catalyst import dl
 from torch import Tensor
 
+from .batch_size import batch_size
 from .box_score import BoxF1
 from .diagnostic import Diagnostic
 from .distributed import gather_objects, winners_over_ranks
@@ -110,7 +111,7 @@ class SampleRanking(Diagnostic):
         check_images(self.keys["image"], parts["image"])
         scores = self._scores(runner, parts)
         first = place_in_loader(runner).first_sample
-        positions = range(first, first + runner.batch_size)
+        positions = range(first, first + batch_size(runner))
         ids = copy_tree(runner.batch.get(self.sample_id_key, positions))
         self.settle(runner)
         self.pending_ = partial(self._compare, self.measure_, scores, positions, ids, parts)
@@ -126,7 +127,7 @@ class SampleRanking(Diagnostic):
 
     def _scores(self, runner: dl.IRunner, parts: Mapping[str, Any]) -> Callable[[], list[float]]:
         """Start copying the scores of a batch; what is returned reads them."""
-        name, size = f"{type(self).__name__}(score={self.score_name!r})", runner.batch_size
+        name, size = f"{type(self).__name__}(score={self.score_name!r})", batch_size(runner)
         values: Any
         if callable(self.score):
             values = self.score(runner.batch)
@@ -159,7 +160,7 @@ class SampleRanking(Diagnostic):
     ) -> None:
         names = read_tree(ids)
         names = names.reshape(-1).tolist() if hasattr(names, "tolist") else list(names)
-        measure.update(scores(), positions, names, lambda index: copy_tree(_at(parts, index)))
+        measure.update(scores(), positions, names, lambda index: copy_tree(_at(parts, index, len(positions))))
 
 
 def _read_scores(values: Any, size: int, name: str) -> list[float]:
@@ -171,10 +172,12 @@ def _read_scores(values: Any, size: int, name: str) -> list[float]:
     return scores
 
 
-def _at(part: Any, index: int) -> Any:
-    """Return one sample's share of a batch, or of a nested part of it."""
+def _at(part: Any, index: int, size: int) -> Any:
+    """Return one sample's share of a batch of that size, or of a nested part of it."""
     if isinstance(part, Mapping):
-        return {name: _at(inner, index) for name, inner in part.items()}
+        return {name: _at(inner, index, size) for name, inner in part.items()}
+    if isinstance(part, list | tuple) and len(part) != size:  # views, or the parts of a tuple, of all samples each
+        return [_at(inner, index, size) for inner in part]
     return part[index]
 
 

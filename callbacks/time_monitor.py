@@ -12,6 +12,7 @@ from catalyst import dl
 from catalyst.core.callback import IBackwardCallback, ICriterionCallback, IOptimizerCallback, ISchedulerCallback
 from torch.utils.hooks import RemovableHandle
 
+from .batch_size import batch_size
 from .diagnostic import Diagnostic
 from .distributed import reduce_state
 from .errors import UsageError
@@ -86,7 +87,7 @@ class TimeMonitor(Diagnostic):
 
     def observe(self, runner: dl.IRunner) -> None:
         if self.times_ is not None:
-            self.times_.add_step(runner.batch_size)
+            self.times_.add_step(batch_size(runner))
 
     def report(self, runner: dl.IRunner, writer: Writer) -> None:
         if self.times_ is None:

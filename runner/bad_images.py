@@ -10,6 +10,7 @@ from torch.utils.data import Dataset, default_collate
 
 from assay.callbacks.distributed import gather_objects
 
+from .batch_size import SizedBatch
 from .images import BadImageError
 from .whole_files import save_text
 
@@ -86,9 +87,11 @@ class _StandIns(list[Any]):
 
 
 def collate(items: list[Any]) -> Any:
-    """Return the batch of the items, as a ``StandIn`` where they stand in for others."""
+    """Return the batch of the items, as a ``StandIn`` where they stand in for others; a dict knows how many it holds."""
     batch = default_collate(items)
-    return StandIn(batch) if isinstance(items, _StandIns) else batch
+    if not isinstance(batch, dict):
+        return batch
+    return StandIn(batch) if isinstance(items, _StandIns) else SizedBatch(batch, samples=len(items))
 
 
 class BadImages(dl.Callback):

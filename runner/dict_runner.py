@@ -32,6 +32,7 @@ from assay.callbacks.unwrapped import (
 )
 
 from .bad_images import StandIn
+from .batch_size import batch_size
 from .checkpoint_files import load_checkpoint, validated_weights
 from .checkpoints import Checkpoints
 from .ema import MovingAverage
@@ -326,9 +327,6 @@ class DictRunner(dl.Runner):
                 f"loader {self.loader_key!r} must give dicts, got a {kind}: let the data set return a dict an item, "
                 "for example {'image': ..., 'target': ..., 'sample_id': ...}."
             )
-        # Catalyst takes the length of the first part as the batch size; of a nested dict that is its number of keys.
-        self.batch = dict(sorted(self.batch.items(), key=lambda item: isinstance(item[1], Mapping)))
-        self.batch_size = len(next(iter(self.batch.values())))
         self.batch_metrics: dict[str, Any] = {}
 
     def on_loader_end(self, runner: dl.IRunner) -> None:
@@ -365,6 +363,7 @@ class DictRunner(dl.Runner):
                 self._count(turn)
                 self.batch = send_to_device(batch, self.engine.device, non_blocking=True)
                 if turn.samples and not isinstance(batch, StandIn):
+                    self.batch_size = batch_size(batch, turn.samples)
                     self._run_event("on_batch_start")
                     self.handle_batch(batch=self.batch)
                     self._run_event("on_batch_end")
