@@ -1,0 +1,123 @@
+"""CUDA tensors on a machine without a GPU: torch's fake tensors know device, type and shape, and hold no values.
+
+An operation on two devices and a value that the host reads are errors on them, as they are errors or waits on a GPU.
+"""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
+from unittest import mock
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
+
+from assay.callbacks import host_copy
+from assay.callbacks.host_copy import HostCopy
+from assay.runner import DictRunner, Engine
+
+CUDA = torch.device("cuda", 0)
+
+
+class HostEvent:
+    """An event of a stream that does everything at once."""
+
+    def __init__(self, enable_timing: bool = False):
+        self.enable_timing = enable_timing
+
+    def record(self, stream: object = None) -> None: ...
+
+    def synchronize(self) -> None: ...
+
+    def query(self) -> bool:
+        return True
+
+    def elapsed_time(self, end: "HostEvent") -> float:
+        return 0.0
+
+
+def _begin(copy: HostCopy, tensor: Tensor, *, own: bool = False) -> None:
+    copy._arrived = None
+    copy._host = tensor.detach().to("cpu", non_blocking=True)
+
+
+def _read(copy: HostCopy) -> Tensor:
+    """Return zeros in place of values that there are not."""
+    with unset_fake_temporarily():
+        return torch.zeros(copy._host.shape, dtype=copy._host.dtype)
+
+
+def _to_numpy(tensor: Tensor) -> np.ndarray:
+    with unset_fake_temporarily():
+        return tensor.float().numpy() if tensor.is_floating_point() else tensor.numpy()
+
+
+@contextmanager
+def fake_cuda() -> Iterator[FakeTensorMode]:
+    """Return the mode in which ``device="cuda"`` makes fake tensors; streams, events and copies are stood in for."""
+    with ExitStack() as stack:
+        for owner, name, stand_in in (
+            (torch.cuda, "Event", HostEvent),
+            (torch.cuda, "current_stream", lambda device=None: None),
+            (torch.cuda, "get_rng_state", lambda device=None: torch.zeros(16, dtype=torch.uint8)),
+            (torch.cuda, "reset_peak_memory_stats", lambda device=None: None),
+            (torch.cuda, "max_memory_allocated", lambda device=None: 0),
+            (HostCopy, "__init__", _begin),
+            (HostCopy, "read", _read),
+            (host_copy, "_to_numpy", _to_numpy),
+        ):
+            stack.enter_context(mock.patch.object(owner, name, stand_in))
+        yield FakeTensorMode(allow_non_fake_inputs=True)
+
+
+class FakeEngine(Engine):
+    """An engine whose device is a GPU that is not there."""
+
+    def __init__(self) -> None:
+        super().__init__("cpu", device_placement=False)
+
+    @property
+    def device(self) -> torch.device:
+        return CUDA
+
+
+class StepsAreDoneError(Exception):
+    """Ends a run before what was observed is read."""
+
+
+class FakeRunner(DictRunner):
+    """Makes every step of a loader on fake tensors, and ends the run before the loader's end.
+
+    What the loader delivers is real. There is no backward pass on fake tensors: gradients are made in its place.
+    """
+
+    def __init__(self, mode: FakeTensorMode, **options):
+        super().__init__(**options)
+        self.mode = mode
+        self.step = ExitStack()
+        self.observed = 0
+
+    def _shard(self, loader, *, trains):
+        sharded = super()._shard(loader, trains=trains)
+        sharded.pin_memory = False
+        return sharded
+
+    def _run_event(self, event):
+        with self.mode if event in ("on_experiment_start", "on_loader_start") else nullcontext():
+            super()._run_event(event)
+
+    def _count(self, turn):
+        super()._count(turn)
+        self.step.enter_context(self.mode)
+
+    def _end_round(self):
+        super()._end_round()
+        self.step.close()
+        self.observed += 1
+        if self.loader_rounds == len(self.turns):
+            raise StepsAreDoneError
+
+    def _backward(self, loss):
+        assert loss.device == CUDA
+        for parameter in self._parameters():
+            parameter.grad = torch.zeros_like(parameter)
