@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .dict_runner import DictRunner
     from .early_stopping import EarlyStopping
     from .engine import Engine
+    from .engines import CPUEngine, DataParallelEngine, DistributedDataParallelEngine, GPUEngine
     from .experiment import Experiment
     from .images import BadImageError, read_image
     from .loggers import MetricsCsv, TensorBoardLogger
@@ -29,12 +30,16 @@ _HOMES = {
     "Augmented": "data",
     "BadImageError": "images",
     "BoxPrediction": "prediction",
+    "CPUEngine": "engines",
     "Checkpoints": "checkpoints",
     "ClassPrediction": "prediction",
+    "DataParallelEngine": "engines",
     "DictRunner": "dict_runner",
+    "DistributedDataParallelEngine": "engines",
     "EarlyStopping": "early_stopping",
     "Engine": "engine",
     "Experiment": "experiment",
+    "GPUEngine": "engines",
     "LossTerm": "losses",
     "MaskPrediction": "prediction",
     "MetricsCsv": "loggers",
@@ -54,12 +59,16 @@ __all__ = [
     "Augmented",
     "BadImageError",
     "BoxPrediction",
+    "CPUEngine",
     "Checkpoints",
     "ClassPrediction",
+    "DataParallelEngine",
     "DictRunner",
+    "DistributedDataParallelEngine",
     "EarlyStopping",
     "Engine",
     "Experiment",
+    "GPUEngine",
     "LossTerm",
     "MaskPrediction",
     "MetricsCsv",

@@ -37,6 +37,7 @@ from .checkpoint_files import load_checkpoint, validated_weights
 from .checkpoints import Checkpoints
 from .ema import MovingAverage
 from .engine import Engine
+from .engines import DistributedDataParallelEngine
 from .faults import explain, note_place
 from .host_memory import keep_freed_memory
 from .loggers import MetricsCsv, TensorBoardLogger
@@ -45,7 +46,7 @@ from .mid_epoch import begin_unfinished, go_on_within_loader, own_part, unfinish
 from .monitor import Monitor
 from .progress import Progress
 from .resuming import decided_by_main_rank, newest_checkpoint
-from .run_checks import LOADER_KINDS, check_loader, check_options
+from .run_checks import LOADER_KINDS, check_engine, check_loader, check_options
 from .schedulers import WarmUp
 from .seeding import rng_state, seed_everything, set_rng_state
 from .sharding import Turn, count_rounds, end_workers, shard_loader
@@ -142,13 +143,22 @@ class DictRunner(dl.Runner):
         self._unfinished: dict[str, Any] | None = None  # the epoch that a resumed run goes on within
         self._batches: Iterator[Any] | None = None  # of the loader that is being run
 
-    def train(self, *, engine: Engine | None = None, cpu: bool = False, fp16: bool = False, **options: Any) -> None:
+    def train(
+        self,
+        *,
+        engine: Engine | None = None,
+        cpu: bool = False,
+        fp16: bool = False,
+        ddp: bool = False,
+        **options: Any,
+    ) -> None:
         """Train; the arguments are those of Catalyst's ``Runner.train``.
 
         Args:
             engine: by default the runner's own, or one made from ``cpu`` and ``fp16``.
             cpu: run on the CPU even where there is a GPU.
             fp16: run the forward pass in half precision.
+            ddp: whether there are several processes, which ``torchrun`` has started.
             options: ``loaders``, ``model``, ``criterion``, ``optimizer``, ``scheduler``, ``callbacks``,
                 ``loggers``, ``seed``, ``hparams``, ``num_epochs``, ``logdir``, ``resume`` (a run folder or a
                 checkpoint), ``valid_loader``, ``valid_metric``, ``minimize_valid_metric``, ``verbose``,
@@ -162,7 +172,9 @@ class DictRunner(dl.Runner):
         model = options.pop("model", None)
         if model is not None:  # Catalyst asks a model for its truth value, which a compiled one has not
             self.model = model
-        super().train(engine=engine or self.engine or _make_engine(cpu, fp16), **options)
+        engine = engine or self.engine or (DistributedDataParallelEngine if ddp else Engine)(cpu=cpu, fp16=fp16)
+        check_engine(engine)
+        super().train(engine=engine, **options)
 
     def predict_loader(
         self,
@@ -186,7 +198,8 @@ class DictRunner(dl.Runner):
             cpu: see ``train``.
             fp16: see ``train``.
         """
-        self.engine = engine or self.engine or _make_engine(cpu, fp16)
+        self.engine = engine or self.engine or Engine(cpu=cpu, fp16=fp16)
+        check_engine(self.engine)
         if model is not None:
             self.model = model
         if resume is not None:
@@ -674,10 +687,6 @@ class DictRunner(dl.Runner):
             except RuntimeError as error:
                 reason = " ".join(str(error).split())
                 raise UsageError(f"the checkpoint does not fit this model: {reason}") from error
-
-
-def _make_engine(cpu: bool, fp16: bool) -> Engine:
-    return Engine("cpu" if cpu else "auto", "fp16" if fp16 else "fp32")
 
 
 def _state(part: Any) -> dict[str, Any]:

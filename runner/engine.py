@@ -6,16 +6,16 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from accelerate import DataLoaderConfiguration
 from accelerate.state import AcceleratorState, is_initialized
 from catalyst.core.engine import Engine as CatalystEngine
 from torch.optim import Optimizer
 
 from assay.callbacks.distributed import mean_over_ranks
-from assay.callbacks.errors import UsageError, unknown_name
+from assay.callbacks.errors import UsageError
 
-DEVICES = ("auto", "cpu", "cuda")
-PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
+from .engine_arguments import DEVICES, PRECISIONS, accelerator_options, chosen_device, chosen_precision
+
+__all__ = ["DEVICES", "PRECISIONS", "Engine"]
 
 
 class Engine(CatalystEngine):
@@ -26,29 +26,37 @@ class Engine(CatalystEngine):
     Args:
         device: ``auto`` (a GPU where there is one), ``cpu`` or ``cuda``.
         precision: ``fp32``; ``tf32`` (fp32 with faster matrix products on GPUs that have them); ``bf16`` or
-            ``fp16`` (the forward pass in half precision, ``fp16`` with loss scaling, on a GPU only).
-        options: any other argument of ``accelerate.Accelerator``.
+            ``fp16`` (the forward pass in half precision, ``fp16`` with loss scaling, on a GPU only). None: what
+            ``accelerate launch`` was told, else ``fp32``.
+        cpu: Catalyst's word for ``device="cpu"``.
+        fp16: Catalyst's word for ``precision="fp16"``.
+        mixed_precision: accelerate's word for it: ``no``, ``bf16`` or ``fp16``.
+        options: any other argument of ``accelerate.Accelerator``, of today or of Catalyst's time.
 
     Raises:
-        UsageError: the device or precision is unknown or not to be had on this machine, or another engine of this
-            process already decided otherwise.
+        UsageError: the device or precision is unknown or not to be had on this machine, two arguments contradict each
+            other, one is unknown, or another engine of this process already decided otherwise.
     """
 
-    def __init__(self, device: str = "auto", precision: str = "fp32", **options: Any):
-        if device not in DEVICES:
-            raise unknown_name("device", device, DEVICES)
-        if precision not in PRECISIONS:
-            raise unknown_name("precision", precision, PRECISIONS)
-        if device == "cuda" and not torch.cuda.is_available():
-            raise UsageError("device must be 'cpu' or 'auto' on this machine: 'cuda' needs a GPU that torch can use.")
-        on_cpu = device == "cpu" or not torch.cuda.is_available()
+    def __init__(
+        self,
+        device: str = "auto",
+        precision: str | None = None,
+        *,
+        cpu: bool = False,
+        fp16: bool | None = None,
+        mixed_precision: Any = None,
+        **options: Any,
+    ):
+        on_cpu = chosen_device(device, cpu) == "cpu" or not torch.cuda.is_available()
+        precision = chosen_precision(precision, mixed_precision, fp16)
         if on_cpu and precision == "fp16":
             raise UsageError("precision 'fp16' needs a GPU; on a CPU choose 'bf16' or 'fp32'.")
-        mixed_precision = precision if precision in ("bf16", "fp16") else "no"
-        _check_process_state(on_cpu, mixed_precision)
+        mixed = precision if precision in ("bf16", "fp16") else "no"
+        options = accelerator_options(options)
+        _check_process_state(on_cpu, mixed)
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
-        options.setdefault("dataloader_config", DataLoaderConfiguration(non_blocking=True))
-        super().__init__(cpu=on_cpu, mixed_precision=mixed_precision, **options)
+        super().__init__(cpu=on_cpu, mixed_precision=mixed, **options)
         if self.num_processes > 1 and self.device.type == "cpu":
             atexit.register(_leave_group)
 

@@ -8,6 +8,8 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from assay.callbacks.errors import UsageError, listing
 
+from .engine import Engine
+
 LOADER_KINDS = ("train", "valid", "infer")
 
 
@@ -27,6 +29,26 @@ def check_options(options: Mapping[str, Any]) -> None:
     resumed = None if resume is None else _run_of(Path(resume).resolve())
     if _holds_run(Path(logdir)) and (resume is None or resumed not in (None, Path(logdir).resolve())):
         raise UsageError(f"logdir {str(logdir)!r} holds a run already: choose another, or pass resume={str(logdir)!r}.")
+
+
+def check_engine(engine: Any) -> None:
+    """Raise where an engine is not one of ours, or would change the steps behind the runner's back."""
+    if not isinstance(engine, Engine):
+        name = type(engine).__name__
+        raise UsageError(
+            f"engine must be one of assay's, got a {type(engine).__module__}.{name}: the engines of assay.runner have "
+            "the names and arguments of Catalyst's, as in 'from assay.runner import CPUEngine'."
+        )
+    if engine.gradient_accumulation_steps != 1:
+        raise UsageError(
+            f"gradient_accumulation_steps of the engine must be 1, got {engine.gradient_accumulation_steps}: give "
+            "DictRunner accumulate_steps instead."
+        )
+    if engine.split_batches and engine.num_processes > 1:
+        raise UsageError(
+            f"split_batches=True is not to be had with DictRunner: batch_size is that of one process; leave it out, "
+            f"and divide batch_size by the {engine.num_processes} processes."
+        )
 
 
 def _holds_run(folder: Path) -> bool:
