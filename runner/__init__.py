@@ -10,6 +10,7 @@ from assay.callbacks.errors import UsageError
 from assay.callbacks.keys import IMAGE_KEY, OUTPUT_KEY, SAMPLE_ID_KEY, TARGET_KEY
 
 if TYPE_CHECKING:
+    from .chance import current_epoch
     from .checkpoint_files import load_checkpoint
     from .checkpoints import Checkpoints
     from .data import Augmented
@@ -46,6 +47,7 @@ _HOMES = {
     "Monitor": "monitor",
     "Progress": "progress",
     "TensorBoardLogger": "loggers",
+    "current_epoch": "chance",
     "load_checkpoint": "checkpoint_files",
     "read_image": "images",
     "train": "training",
@@ -76,6 +78,7 @@ __all__ = [
     "Progress",
     "TensorBoardLogger",
     "UsageError",
+    "current_epoch",
     "load_checkpoint",
     "read_image",
     "train",

@@ -11,6 +11,7 @@ from torch.utils.data import Dataset, default_collate
 from assay.callbacks.distributed import gather_objects
 
 from .batch_size import SizedBatch
+from .chance import read_item
 from .images import BadImageError
 from .whole_files import save_text
 
@@ -63,7 +64,7 @@ class WithoutBadImages(Dataset[Any]):
 
     def _read(self, index: int) -> Any:
         try:
-            return self.items[index]
+            return read_item(self.items, index)
         except BadImageError:
             self.is_bad[index] = True
             return None

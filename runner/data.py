@@ -10,6 +10,7 @@ from torch.utils.data import Dataset
 
 from assay.callbacks.keys import SAMPLE_ID_KEY
 
+from .chance import as_number, current_epoch, seed_here
 from .images import BadImageError, read_image
 from .seeding import mix
 
@@ -27,8 +28,10 @@ class Augmented(Dataset[dict[str, Any]]):
     """Applies an albumentations transform to the items of a data set of dicts.
 
     What is drawn for a sample follows from (seed, epoch, index) alone: the same with any number of workers,
-    persistent or not, and in a run that was interrupted. albumentations ignores the global seeds, and with a seed
-    of its own repeats one sequence in every worker and every epoch.
+    persistent or not, and in a run that was interrupted, however deep this data set stands in others. The index is the
+    one in this data set. Two of one seed draw alike for one index, as an image and its mask need it, except in
+    different parts of a ``ConcatDataset``. albumentations ignores the global seeds, and with a seed of its own repeats
+    one sequence in every worker and every epoch.
 
     A part that is a path is read by ``read_image``, in grey where albumentations knows it as a mask.
 
@@ -57,15 +60,25 @@ class Augmented(Dataset[dict[str, Any]]):
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # persistent workers see it change
 
     def set_epoch(self, epoch: int) -> None:
-        """Set the epoch that the next pass belongs to; the runner does it."""
+        """Set the epoch of the next pass, for a loader that no runner reads: a runner's fetch brings the epoch."""
         self._epoch.fill_(epoch)
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that the items are read for."""
+        epoch = current_epoch()
+        return int(self._epoch) if epoch is None else epoch
+
+    def seed_of(self, index: int, *numbers: int) -> int:
+        """Return a seed that follows from seed, epoch and index, and from further numbers."""
+        return mix(seed_here(self.seed), self.epoch, as_number(index), *numbers)
 
     def __len__(self) -> int:
         return len(self.items)  # type: ignore[arg-type]
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         item = self._read(index)
-        self.transform.set_random_seed(mix(self.seed, self._epoch.tolist(), index))
+        self.transform.set_random_seed(self.seed_of(index))
         parts = self.transform(**{name: item[key] for name, key in self.keys.items()})
         item.update({key: parts[name] for name, key in self.keys.items()})
         return item

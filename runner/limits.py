@@ -140,13 +140,14 @@ def _frozen(loader: DataLoader[Any], count: int, transform: Transform | None) ->
     if isinstance(dataset, Augmented) and transform is not None:
         dataset = copy.copy(dataset)
         dataset.transform = transform
-    few: Dataset[Any] = Subset(dataset, [index for batch in batches for index in batch])  # nobody tells it the epoch
+    few: Dataset[Any] = Subset(dataset, [index for batch in batches for index in batch])
     places = iter(range(sum(map(len, batches))))
     return _with(
         loader,
         dataset=WithoutBadImages(few) if skips else few,
         sampler=SequentialSampler(few),  # type: ignore[arg-type]
         batch_sampler=[list(islice(places, len(batch))) for batch in batches],
+        fixed_epoch=0,  # what is drawn by the epoch is drawn once and for all
     )
 
 

@@ -1,5 +1,6 @@
 """Chance as a function: what is drawn follows from a seed, an epoch and an index, and from nothing else."""
 
+import random
 from collections.abc import Mapping
 from typing import Any
 
@@ -7,9 +8,12 @@ import numpy as np
 import torch
 from accelerate.data_loader import get_sampler
 from catalyst.utils.misc import set_global_seed
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from assay.callbacks.rng import RngState
+
+_GENERATORS = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
+_MOST_INSIDE = 1000  # longer lists hold samples, not data sets
 
 
 def mix(*numbers: int) -> int:
@@ -24,19 +28,54 @@ def seed_everything(*numbers: int) -> None:
 
 
 def seed_order(loader: DataLoader[Any], seed: int, epoch: int) -> None:
-    """Make the order of a loader's next pass, and its augmentation, a function of seed and epoch.
+    """Make the order of a loader's next pass a function of seed and epoch.
 
-    Samplers with a torch ``generator`` (those of torch that draw at random) are seeded; samplers and data sets with
-    ``set_epoch`` are told the epoch.
+    Samplers with a torch ``generator`` (those of torch that draw at random) are seeded, and whatever generators a
+    sampler has in its attributes; samplers and data sets with ``set_epoch`` are told the epoch.
     """
     sampler = get_sampler(loader)
     if isinstance(getattr(sampler, "generator", 0), torch.Generator | None):
-        generator = sampler.generator = sampler.generator or torch.Generator()
-        generator.manual_seed(mix(seed, epoch))
-    parts: tuple[Any, ...] = (loader.batch_sampler, sampler, loader.dataset)
-    for part in parts:
+        sampler.generator = sampler.generator or torch.Generator()
+    samplers: tuple[Any, ...] = (loader.batch_sampler, getattr(loader.batch_sampler, "batch_sampler", None), sampler)
+    for part in samplers:
+        for generator in own_generators(part):
+            seed_generator(generator, mix(seed, epoch))
         if hasattr(part, "set_epoch"):
             part.set_epoch(epoch)
+    tell_epoch(loader.dataset, epoch)
+
+
+def tell_epoch(dataset: Any, epoch: int) -> None:
+    """Call ``set_epoch`` of a data set and of those inside it, where they have it."""
+    for part in data_sets(dataset):
+        if hasattr(part, "set_epoch"):
+            part.set_epoch(epoch)
+
+
+def data_sets(dataset: Any) -> list[Any]:
+    """Return a data set, and those that it holds in its attributes, also in lists and dicts, at any depth."""
+    found = {id(dataset): dataset}
+    waiting = [dataset]
+    while waiting:
+        inside = {id(part): part for part in _inside(waiting.pop())}
+        waiting += [part for key, part in inside.items() if key not in found]
+        found |= inside
+    return list(found.values())
+
+
+def own_generators(part: Any) -> list[Any]:
+    """Return the generators of Python, NumPy and torch that an object has in its attributes."""
+    return [value for value in getattr(part, "__dict__", {}).values() if isinstance(value, _GENERATORS)]
+
+
+def seed_generator(generator: Any, seed: int) -> None:
+    """Seed one of ``own_generators``."""
+    if isinstance(generator, torch.Generator):
+        generator.manual_seed(seed)
+    elif isinstance(generator, np.random.Generator):
+        generator.bit_generator.state = type(generator.bit_generator)(seed).state
+    else:
+        generator.seed(seed)
 
 
 def rng_state() -> dict[str, Any]:
@@ -47,6 +86,16 @@ def rng_state() -> dict[str, Any]:
 def set_rng_state(state: Mapping[str, Any]) -> None:
     """Restore what ``rng_state`` returned."""
     RngState.from_portable(state, _device()).restore()
+
+
+def _inside(dataset: Any) -> list[Any]:
+    found: list[Any] = []
+    for value in getattr(dataset, "__dict__", {}).values():
+        values = value.values() if isinstance(value, dict) else value
+        if not isinstance(value, list | tuple | dict) or len(value) > _MOST_INSIDE:
+            values = [value]
+        found += [one for one in values if isinstance(one, Dataset) or hasattr(type(one), "set_epoch")]
+    return found
 
 
 def _device() -> torch.device:

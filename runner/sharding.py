@@ -19,6 +19,7 @@ from torch.utils.data import (
 from assay.callbacks.distributed import from_main_rank
 from assay.callbacks.loader_place import Place
 
+from .fetching import Batch, fetch_by_chance
 from .seeding import seed_everything, seed_order
 
 # What these draw follows from the seeds alone, so that each rank can draw it for itself.
@@ -65,6 +66,7 @@ class Shard(Sampler[list[int]]):
         self.batch_sampler: Any = loader.batch_sampler
         self.is_plain = type(self.batch_sampler) is BatchSampler  # another may put into a batch what belongs together
         self.turns: list[Turn] = []
+        self.seed = self.epoch = 0  # that the turns are drawn for
         self.first = 0  # turn to begin with: those before were done before the run was interrupted
         self.batches = 0  # of all ranks, as are the samples
         self.samples = 0
@@ -74,13 +76,17 @@ class Shard(Sampler[list[int]]):
         return self._count_rounds(batches) if self.trains else len(range(self.rank, batches, self.ranks))
 
     def __iter__(self) -> Iterator[list[int]]:
-        return (turn.indices for turn in self.turns[self.first :] if turn.indices)
+        turns = self.turns[self.first :]
+        return (Batch(turn.indices, self.seed, self.epoch) for turn in turns if turn.indices)
 
     def draw(self, seed: int, epoch: int) -> None:
         """Draw the order of an epoch and take this rank's part of it.
 
-        All generators are seeded for that. A collective where the sampler is not one of torch's.
+        All generators are seeded for that. A loader with a ``fixed_epoch`` repeats what that one draws. A collective
+        where the sampler is not one of torch's.
         """
+        epoch = self.loader.__dict__.get("fixed_epoch", epoch)
+        self.seed, self.epoch = seed, epoch
         seed_everything(seed, epoch)
         seed_order(self.loader, seed, epoch)
         order = [list(batch) for batch in self.batch_sampler]
@@ -155,6 +161,7 @@ def shard_loader(
     # A loader that is made refuses another sampler, and a new one would lose what a subclass does.
     sharded.__dict__.update(batch_sampler=Shard(loader, rank, ranks, trains=trains), _iterator=None)
     sharded.pin_memory = loader.pin_memory or pin_memory
+    fetch_by_chance(sharded)
     return sharded
 
 

@@ -8,7 +8,6 @@ import torch
 
 from assay.runner import Augmented
 from assay.runner.data import Items, Transform
-from assay.runner.seeding import mix
 
 from .tiles import IGNORED, Tile, read_window
 
@@ -56,10 +55,10 @@ class Crops(Augmented):
         return with_labels(super().__getitem__(index))
 
     def _cut(self, index: int) -> dict[str, Any]:
-        epoch, place = int(self._epoch), index - len(self.labelled)
-        is_labelled = place < 0 or epoch < self.start_epoch
+        place = index - len(self.labelled)
+        is_labelled = place < 0 or self.epoch < self.start_epoch
         tile = self.labelled[index % len(self.labelled)] if is_labelled else self.unlabelled[place]
-        rng = np.random.default_rng(mix(self.seed, epoch, index, 1))
+        rng = np.random.default_rng(self.seed_of(index, 1))
         top, left = (_start(side, self.size, rng) for side in (tile.height, tile.width))
         return {"sample_id": f"{tile.name} {top} {left}", **read_window(tile, top, left, self.size, self.size)}
 
