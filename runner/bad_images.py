@@ -88,7 +88,7 @@ class _StandIns(list[Any]):
 
 
 def collate(items: list[Any]) -> Any:
-    """Return the batch of the items, as a ``StandIn`` where they stand in for others; a dict knows how many it holds."""
+    """Return the batch of the items, as a ``StandIn`` where they stand in for others; a dict knows their number."""
     batch = default_collate(items)
     if not isinstance(batch, dict):
         return batch
