@@ -74,14 +74,22 @@ def eager_name(name: str) -> str:
 
 
 def trained_parameters(runner: dl.IRunner) -> dict[str, nn.Parameter]:
-    """Return the parameters by name, in the order of the model: each once, without frozen and empty ones."""
+    """Return the parameters by name, in the order of the model: each once, without frozen and empty ones.
+
+    Those of a criterion follow, as ``criterion.NAME``.
+    """
     found: dict[int, tuple[str, nn.Parameter]] = {}
-    for key, model in plain_modules(runner).items():
+    for key, model in (*plain_modules(runner).items(), *_criteria(runner)):
         for name, parameter in model.named_parameters():
             if parameter.requires_grad and parameter.numel():
                 full = f"{key}.{name}" if key else name
                 found.setdefault(id(parameter), (eager_name(full), parameter))
     return dict(found.values())
+
+
+def _criteria(runner: dl.IRunner) -> list[tuple[str, nn.Module]]:
+    named = by_name(getattr(runner, "criterion", None)).items()
+    return [(f"criterion.{key}".rstrip("."), part) for key, part in named if isinstance(part, nn.Module)]
 
 
 def held_by(optimizer: Optimizer, parameters: Mapping[str, nn.Parameter]) -> dict[str, nn.Parameter]:

@@ -1,5 +1,6 @@
 """A Catalyst runner for data sets and models that speak in dicts."""
 
+import logging
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -35,6 +36,15 @@ from .bad_images import StandIn
 from .batch_size import batch_size
 from .checkpoint_files import load_checkpoint, validated_weights
 from .checkpoints import Checkpoints
+from .criteria import (
+    average_gradients,
+    criterion_modules,
+    criterion_state,
+    load_criterion_state,
+    not_optimized,
+    own_parameters,
+    own_tensors,
+)
 from .ema import MovingAverage
 from .engine import Engine
 from .engines import DistributedDataParallelEngine
@@ -50,6 +60,8 @@ from .run_checks import LOADER_KINDS, check_engine, check_loader, check_options
 from .schedulers import WarmUp
 from .seeding import rng_state, seed_everything, set_rng_state
 from .sharding import Turn, count_rounds, end_workers, shard_loader
+
+_log = logging.getLogger("assay")
 
 
 class DictRunner(dl.Runner):
@@ -296,6 +308,8 @@ class DictRunner(dl.Runner):
             keep_freed_memory()
         self._check_loaders()  # first, on all ranks: the set-up lets the main one go ahead, and the others wait for it
         super().on_experiment_start(runner)
+        copy_from_main_rank(own_tensors(self.criterion))  # as DDP does with a model
+        self._warn_of_criterion()
         if self.ema_decay is not None:
             plain = {name: plain_module(self.engine, model) for name, model in by_name(self.model).items()}
             self.ema_ = MovingAverage(plain, self.ema_decay)
@@ -303,6 +317,15 @@ class DictRunner(dl.Runner):
                 self.ema_.models[name] = self.engine.prepare_model(average, evaluation_mode=True)
         if self._resume is not None:
             self.load_state_dict(load_checkpoint(decided_by_main_rank(lambda: newest_checkpoint(self._resume))))
+
+    def _warn_of_criterion(self) -> None:
+        if self.optimizer is not None and self.engine.is_main_process:
+            count = sum(parameter.requires_grad for parameter in not_optimized(self.optimizer, self.criterion))
+            if count:
+                _log.warning(
+                    "%d of the criterion's own parameters stay as they are: no optimizer has them; give it "
+                    "[*model.parameters(), *criterion.parameters()]", count,
+                )  # fmt: skip
 
     # The next three leave Catalyst's own out: those refuse a rank without a batch, seed with seed + rank + epoch, so
     # that rank 1 repeats in one epoch what rank 0 draws in the next, and count what a rank has once for all ranks.
@@ -328,8 +351,8 @@ class DictRunner(dl.Runner):
         self.loader_batch_step = self.loader_sample_step = 0
         self.loader_metrics: dict[str, float] = {}
         self._choose_model()
-        for model in by_name(self.model).values():
-            model.train(self.is_train_loader)
+        for module in (*by_name(self.model).values(), *criterion_modules(self.criterion).values()):
+            module.train(self.is_train_loader)
         names = ["loss"] + [term.label for term in self.losses if len(self.losses) > 1]
         self.loader_means = WeightedMean(names, self.engine.device)
 
@@ -390,7 +413,8 @@ class DictRunner(dl.Runner):
         self.batch = self._batches = None  # nothing of the last step outlives it
         if self.is_train_loader:
             # Only a step's forward pass makes them equal, and what is validated and saved is behind the last step.
-            copy_from_main_rank(buffer for model in by_name(self.model).values() for buffer in model.buffers())
+            modules = (*by_name(self.model).values(), *criterion_modules(self.criterion).values())
+            copy_from_main_rank(buffer for module in modules for buffer in module.buffers())
         if self._computes_loss:
             state = reduce_state(self.loader_means.state, self.loader_means.reductions)
             self.loader_metrics.update(self.loader_means.compute(state))
@@ -559,6 +583,7 @@ class DictRunner(dl.Runner):
 
     def _step(self) -> None:
         optimizers = list(raw_optimizers(self.optimizer).values())
+        average_gradients(own_parameters(self.criterion))
         clips = self.clip_grad_value is not None or self.clip_grad_norm is not None
         if clips or self._gradient_hooks:
             self.engine.unscale_optimizers(optimizers)
@@ -586,7 +611,8 @@ class DictRunner(dl.Runner):
                 scheduler.step()
 
     def _parameters(self) -> list[nn.Parameter]:
-        return [parameter for model in by_name(self.model).values() for parameter in model.parameters()]
+        of_models = [parameter for model in by_name(self.model).values() for parameter in model.parameters()]
+        return [*of_models, *own_parameters(self.criterion)]
 
     def register_gradient_hook(self, hook: Callable[[], None]) -> RemovableHandle:
         """Have a function called before each optimizer step, when the gradients are whole and not yet clipped.
@@ -624,6 +650,7 @@ class DictRunner(dl.Runner):
         trained = self.model if self._trained_model is None else self._trained_model
         return {
             "model": {name: weights_of(plain_module(self.engine, model)) for name, model in by_name(trained).items()},
+            "criterion": criterion_state(self.criterion),
             "optimizer": {name: _state(optimizer) for name, optimizer in by_name(self.optimizer).items()},
             "scheduler": {name: _state(scheduler) for name, scheduler in by_name(self.scheduler).items()},
             "scaler": None if scaler is None else scaler.state_dict(),
@@ -641,6 +668,7 @@ class DictRunner(dl.Runner):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from what ``state_dict`` returned."""
         self.load_model_state(state["model"])
+        load_criterion_state(self.criterion, state.get("criterion", {}))
         for kind in ("optimizer", "scheduler"):
             parts = by_name(getattr(self, kind))
             _check_names(kind, parts, state[kind])

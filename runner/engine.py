@@ -1,18 +1,21 @@
 """Catalyst's engine on today's accelerate: it picks device and precision, and knows the ranks."""
 
 import atexit
-from collections.abc import Collection
+import weakref
+from collections.abc import Callable, Collection
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from accelerate.state import AcceleratorState, is_initialized
 from catalyst.core.engine import Engine as CatalystEngine
+from torch import nn
 from torch.optim import Optimizer
 
 from assay.callbacks.distributed import mean_over_ranks
 from assay.callbacks.errors import UsageError
 
+from .criteria import own_parameters, to_device
 from .engine_arguments import DEVICES, PRECISIONS, accelerator_options, chosen_device, chosen_precision
 
 __all__ = ["DEVICES", "PRECISIONS", "Engine"]
@@ -56,9 +59,38 @@ class Engine(CatalystEngine):
         options = accelerator_options(options)
         _check_process_state(on_cpu, mixed)
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
+        self._runner: Any = None
         super().__init__(cpu=on_cpu, mixed_precision=mixed, **options)
         if self.num_processes > 1 and self.device.type == "cpu":
             atexit.register(_leave_group)
+
+    def spawn(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Call a runner's ``fn``, as Catalyst does, and remember whose it is: its criterion goes to the device."""
+        runner = getattr(fn, "__self__", None)
+        self._runner = None if runner is None else weakref.ref(runner)
+        return super().spawn(fn, *args, **kwargs)
+
+    def prepare(self, *parts: Any, **options: Any) -> Any:
+        """Prepare models, optimizers and loaders, as accelerate does, and then the criterion of the runner too.
+
+        Neither Catalyst nor accelerate moves that one. Catalyst makes it before it prepares the model.
+        """
+        prepared = super().prepare(*parts, **options)
+        if any(isinstance(part, nn.Module) for part in parts):
+            self._place_criterion()
+        return prepared
+
+    def _place_criterion(self) -> None:
+        runner = None if self._runner is None else self._runner()
+        if runner is None or runner.criterion is None:
+            return
+        runner.criterion = to_device(runner.criterion, self.device)
+        trained = any(parameter.requires_grad for parameter in own_parameters(runner.criterion))
+        if trained and self.num_processes > 1 and not hasattr(runner, "place"):
+            raise UsageError(
+                f"the criterion has parameters of its own, and on several processes a {type(runner).__name__} trains "
+                "them apart: use a DictRunner, or make them a part of the model."
+            )
 
     @property
     def use_fp16(self) -> bool:

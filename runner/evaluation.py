@@ -18,6 +18,7 @@ from assay.callbacks.unwrapped import by_name
 
 from .bad_images import BadImages
 from .checkpoint_files import load_checkpoint, validated_weights
+from .criteria import load_criterion_state
 from .dict_runner import DictRunner
 from .experiment import Experiment
 from .loggers import MetricsCsv, TensorBoardLogger
@@ -74,7 +75,7 @@ def evaluate(
         raise unknown_name("loader", loader, loaders)
     state = load_checkpoint(path)
     seed_everything(experiment.seed)
-    runner = _Evaluation(experiment, max(1, state["epoch"]), validated_weights(state))
+    runner = _Evaluation(experiment, max(1, state["epoch"]), validated_weights(state), state.get("criterion", {}))
     folder = run / "evaluate" / f"{loader}-{Path(checkpoint).stem}"
     temporary = decided_by_main_rank(lambda: _temporary(folder))
     try:
@@ -106,16 +107,21 @@ class _Evaluation(DictRunner):
         experiment: what the run is of.
         epoch: the one that chance is drawn for.
         weights: of the model.
+        of_criterion: state of the criterion.
     """
 
-    def __init__(self, experiment: Experiment, epoch: int, weights: dict[str, Any]):
+    def __init__(
+        self, experiment: Experiment, epoch: int, weights: dict[str, Any], of_criterion: dict[str, dict[str, Any]]
+    ):
         super().__init__(input_key=experiment.input_key, losses=experiment.get_losses())
         self.epoch = epoch
         self.weights = weights
+        self.of_criterion = of_criterion
 
     def on_experiment_start(self, runner: dl.IRunner) -> None:
         super().on_experiment_start(runner)
         self.load_model_state(self.weights)
+        load_criterion_state(self.criterion, self.of_criterion)
         self.epoch_step = self.epoch - 1
 
     def on_loader_start(self, runner: dl.IRunner) -> None:

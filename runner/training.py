@@ -25,6 +25,7 @@ from assay.callbacks.overhead_budget import OverheadBudget
 from .bad_images import BadImages
 from .catalog import label
 from .checkpoints import Checkpoints
+from .criteria import train_too
 from .dict_runner import DictRunner
 from .early_stopping import EarlyStopping
 from .engine import Engine
@@ -189,7 +190,9 @@ def _run(
             raise UsageError(f"monitor {monitor.name!r}: there is no such loader; there is {listing(loaders)}.")
     seed_everything(experiment.seed)
     model = get_model(experiment, engine)
+    criterion = experiment.get_criterion()
     optimizer = experiment.get_optimizer(model)
+    train_too(optimizer, criterion)
     if experiment.lr_batch_size is not None and engine.is_main_process:
         print(f"learning rate: {experiment.scaled_lr:g}, from {experiment.lr:g} for {experiment.lr_batch_size} samples")
     fields = dataclasses.asdict(experiment)
@@ -208,7 +211,7 @@ def _run(
         engine=engine,
         loaders=loaders,
         model=model,
-        criterion=experiment.get_criterion(),
+        criterion=criterion,
         optimizer=optimizer,
         scheduler=experiment.get_scheduler(optimizer, _steps_per_epoch(experiment, loaders, engine)),
         callbacks=_get_callbacks(experiment, monitors, folder, name),

@@ -1,0 +1,131 @@
+"""A criterion as a module, with tensors and parameters of its own, which are placed, trained and saved."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from accelerate.utils import send_to_device
+from torch import Tensor, nn
+
+from assay.callbacks.distributed import world_size
+from assay.callbacks.errors import UsageError, listing
+from assay.callbacks.unwrapped import by_name, load_weights, raw_optimizers, weights_of
+
+_log = logging.getLogger("assay")
+
+
+def criterion_modules(criterion: Any) -> dict[str, nn.Module]:
+    """Return those of one or several criteria that are modules, by name, ``""`` for the only one."""
+    return {name: part for name, part in by_name(criterion).items() if isinstance(part, nn.Module)}
+
+
+def to_device(criterion: Any, device: torch.device) -> Any:
+    """Return one criterion or several by name with their tensors on a device: modules, and arguments of a ``partial``.
+
+    Modules are moved in place, so that an optimizer keeps their parameters.
+    """
+    if isinstance(criterion, Mapping):
+        return {name: to_device(part, device) for name, part in criterion.items()}
+    if isinstance(criterion, partial):
+        arguments, options = send_to_device((criterion.args, criterion.keywords), device)
+        return partial(criterion.func, *arguments, **options)
+    return criterion.to(device) if isinstance(criterion, nn.Module) else criterion
+
+
+def own_parameters(criterion: Any) -> list[nn.Parameter]:
+    """Return the parameters of one criterion or of several, each once, frozen ones included."""
+    modules = criterion_modules(criterion).values()
+    return list(dict.fromkeys(parameter for module in modules for parameter in module.parameters()))
+
+
+def own_tensors(criterion: Any) -> list[Tensor]:
+    """Return parameters and buffers of one criterion or of several."""
+    buffers = (buffer for module in criterion_modules(criterion).values() for buffer in module.buffers())
+    return [*own_parameters(criterion), *buffers]
+
+
+@torch.no_grad()
+def average_gradients(parameters: Sequence[nn.Parameter]) -> None:
+    """Average gradients over ranks, as DDP does for those of a model. A collective with one message.
+
+    Args:
+        parameters: the same on every rank; a rank without a gradient counts as one whose gradient is zero.
+    """
+    trained = [parameter for parameter in parameters if parameter.requires_grad]
+    if not trained or world_size() == 1:
+        return
+    for parameter in trained:
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+    gradients = [parameter.grad for parameter in trained if parameter.grad is not None]
+    packed = torch.cat([gradient.reshape(-1) for gradient in gradients])
+    dist.all_reduce(packed)
+    packed /= world_size()
+    for gradient, mean in zip(gradients, packed.split([gradient.numel() for gradient in gradients]), strict=True):
+        gradient.copy_(mean.reshape(gradient.shape))
+
+
+def train_too(optimizer: Any, criterion: Any) -> None:
+    """Add a criterion's parameters that no optimizer has to the optimizer, as a group with its default settings.
+
+    Raises:
+        UsageError: there are several optimizers, so that it is not known which one is meant.
+    """
+    missing = not_optimized(optimizer, criterion)
+    if not missing:
+        return
+    if isinstance(optimizer, Mapping):
+        raise UsageError(
+            f"the criterion has parameters of its own that none of the optimizers {list(optimizer)} has: give them to "
+            "one in get_optimizer."
+        )
+    optimizer.add_param_group({"params": missing})
+
+
+def not_optimized(optimizer: Any, criterion: Any) -> list[nn.Parameter]:
+    """Return the parameters of a criterion that are in none of the optimizers."""
+    groups = [group for part in raw_optimizers(optimizer).values() for group in part.param_groups]
+    held = {id(parameter) for group in groups for parameter in group["params"]}
+    return [parameter for parameter in own_parameters(criterion) if id(parameter) not in held]
+
+
+def criterion_state(criterion: Any) -> dict[str, dict[str, Any]]:
+    """Return the weights and buffers of one criterion or of several, by name; those that have none are left out."""
+    states = {name: weights_of(module) for name, module in criterion_modules(criterion).items()}
+    return {name: state for name, state in states.items() if state}
+
+
+def load_criterion_state(criterion: Any, state: Mapping[str, Any]) -> None:
+    """Load what ``criterion_state`` returned. What has no state there, as in an older checkpoint, stays as it is.
+
+    Where constants of torch's losses, such as class weights, are others than those given now, a warning says so.
+
+    Raises:
+        UsageError: a state does not fit its criterion.
+    """
+    for name, module in criterion_modules(criterion).items():
+        if name in state and module.state_dict():
+            given = {key: constant.clone() for key, constant in _constants(module).items()}
+            try:
+                load_weights(module, state[name])
+            except RuntimeError as error:
+                reason = " ".join(str(error).split())
+                raise UsageError(f"the checkpoint does not fit this criterion: {reason}") from error
+            changed = [key for key, constant in _constants(module).items() if not torch.equal(constant, given[key])]
+            if changed:
+                _log.warning(
+                    "the criterion goes on with %s of the checkpoint, not with what it was given now", listing(changed)
+                )
+
+
+def _constants(module: nn.Module) -> dict[str, Tensor]:
+    """Return the buffers of torch's own losses in a module, which are given to them and never change."""
+    return {
+        f"{path}.{name}".lstrip("."): buffer
+        for path, part in module.named_modules()
+        if type(part).__module__ == "torch.nn.modules.loss"
+        for name, buffer in part.named_buffers(recurse=False)
+    }
