@@ -68,12 +68,12 @@ def run(folder, key, make_model, batches, criterion, given, **options):
     return runner
 
 
-def classify(folder, key, given, weight=None):
+def classify(folder, key, given):
     losses = [
         LossTerm("logits", "target", criterion="class"),
         LossTerm("size", "true_size", criterion="size", weight=0.5),
     ]
-    criterion = {"class": nn.CrossEntropyLoss(weight), "size": nn.MSELoss()}
+    criterion = {"class": nn.CrossEntropyLoss(), "size": nn.MSELoss()}
     options = {"losses": losses, "clip_grad_norm": 1.0, "accumulate_steps": 2}
     return run(folder, key, Classifier, loaders(classes), criterion, given, **options)
 
