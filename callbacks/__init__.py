@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .augmentation_preview import AugmentationPreview
     from .best_worst_batches import BestWorstBatches
     from .best_worst_samples import BestWorstSamples
+    from .box_metrics import BoxMetrics
     from .classification_report import ClassificationReport
     from .confusion_matrix import ConfusionMatrix
     from .embeddings import Embeddings
@@ -42,6 +43,7 @@ _HOMES = {
     "AugmentationPreview": "augmentation_preview",
     "BestWorstBatches": "best_worst_batches",
     "BestWorstSamples": "best_worst_samples",
+    "BoxMetrics": "box_metrics",
     "ClassificationReport": "classification_report",
     "ConfusionMatrix": "confusion_matrix",
     "Embeddings": "embeddings",
@@ -70,6 +72,7 @@ __all__ = [
     "AugmentationPreview",
     "BestWorstBatches",
     "BestWorstSamples",
+    "BoxMetrics",
     "ClassificationReport",
     "ConfusionMatrix",
     "Embeddings",

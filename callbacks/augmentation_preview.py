@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import SequentialSampler
 
 from .batch_size import batch_size
+from .detections import without_masks
 from .diagnostic import Diagnostic
 from .drawings.pictures import Channels
 from .drawings.samples import draw_samples
@@ -138,7 +139,7 @@ class AugmentationPreview(Diagnostic):
         parts = {"image": images, "sample_id": batch.get(self.sample_id_key, range(first, first + len(images)))}
         targets = batch.get(self.target_key)
         if isinstance(targets, Tensor | list | tuple) and len(targets) == len(images):
-            parts["target"] = targets
+            parts["target"] = without_masks(targets)
         return {name: part[:count] for name, part in parts.items()}
 
     def _show(self, runner: dl.IRunner, writer: Writer) -> None:

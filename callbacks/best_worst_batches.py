@@ -10,6 +10,7 @@ from catalyst import dl
 from torch import Tensor
 
 from .batch_size import batch_size
+from .detections import Detections, without_masks
 from .diagnostic import Diagnostic
 from .distributed import winner_over_ranks
 from .drawings.pictures import Channels
@@ -29,7 +30,8 @@ from .writer import Writer
 class BestWorstBatches(Diagnostic):
     """Shows the best and the worst batch of every epoch, for each loader and each of one or several metrics.
 
-    Loaders for inference are left out: they have no metric.
+    Loaders for inference are left out: they have no metric. So are, with the task ``detection``, loaders for training
+    whose batches hold no detections: torchvision's detectors give losses alone while they train.
 
     Of the worst batch the samples of the largest loss are shown, of the best those of the smallest, each with its id,
     its loss and what its task has to show:
@@ -112,6 +114,7 @@ class BestWorstBatches(Diagnostic):
         self.k_images = at_least_one("k_images", k_images)
         self.keys = {"image": image_key, "target": target_key, "output": output_key}
         self.sample_id_key = sample_id_key
+        self.detections_ = Detections(output_key, type(self).__name__) if task == "detection" else None
         self.normalization: dict[str, Channels] = {"mean": mean, "std": std}
         self.draw = partial(
             draw_samples,
@@ -134,12 +137,12 @@ class BestWorstBatches(Diagnostic):
         }
 
     def observe(self, runner: dl.IRunner) -> None:
-        if runner.is_infer_loader:
+        if runner.is_infer_loader or (self.detections_ is not None and self.detections_.are_missing(runner)):
             return
         scores = {metric: self._score(runner, metric) for metric in self.measures_}
         place = place_in_loader(runner)
         batch = detached(runner.batch)  # it is kept for a step, and its graph must not be
-        parts = {name: pick(batch, key, type(self).__name__) for name, key in self.keys.items()}
+        parts = {name: without_masks(pick(batch, key, type(self).__name__)) for name, key in self.keys.items()}
         positions = range(place.first_sample, place.first_sample + batch_size(runner))
         parts["sample_id"] = batch.get(self.sample_id_key, positions)
         check_images(self.keys["image"], parts["image"], **self.normalization)

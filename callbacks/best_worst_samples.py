@@ -6,6 +6,7 @@ from functools import partial
 import numpy as np
 from catalyst import dl
 
+from .detections import Detections
 from .drawings.pictures import Channels
 from .drawings.samples import draw_samples, format_score
 from .keys import IMAGE_KEY, OUTPUT_KEY, SAMPLE_ID_KEY, TARGET_KEY
@@ -20,7 +21,8 @@ class BestWorstSamples(SampleRanking):
 
     Each sample is shown with its id, its rank among all samples of the epoch and its score, with its truth and
     prediction (see ``task``). A score that is NaN or infinite is the worst, marked so, and never the best; of equals
-    the first in the loader comes first, on any number of ranks. Loaders for inference are left out.
+    the first in the loader comes first, on any number of ranks. Loaders for inference are left out, and for a detection
+    loaders for training whose batches hold none: torchvision's detectors give losses alone while they train.
 
     ============================ ======= ===================================================================
     tag, in the loader's folder  kind    step and content
@@ -85,6 +87,8 @@ class BestWorstSamples(SampleRanking):
             output_key=output_key,
             sample_id_key=sample_id_key,
         )
+        if task == "detection":
+            self.detections_ = Detections(output_key, type(self).__name__)
         self.draw = partial(
             draw_samples,
             task=task,

@@ -1,5 +1,6 @@
 """Metrics of detected boxes, exact over the epoch."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -8,40 +9,53 @@ from typing import Any
 import torch
 from catalyst import dl
 from torch import Tensor
-from torchmetrics.detection import MeanAveragePrecision
 
-from .batch_size import batch_size
 from .distributed import gather_objects, reduce_state
-from .errors import UsageError
+from .drawings.verdict import name_of
+from .errors import UsageError, unknown_name
 from .host_copy import HostCopy
 from .keys import OUTPUT_KEY, TARGET_KEY, pick
 from .loader_place import place_in_loader
 from .loader_state import freeze, thaw
-from .measures.box_precision import Boxes, box_precision
+from .measures.box_precision import box_precision
+from .measures.coco_precision import CocoPrecision, coco_precision, pack
 from .measures.weighted_mean import WeightedMean
+
+RULES = ("coco", "competition")
+
+_COMPETITION = "competition_map"
+_COCO_OF_BEFORE = "coco_map"
+
+_log = logging.getLogger("assay")
 
 
 @dataclass(frozen=True)
 class BoxPrecision:
-    """The score of each sample's detected boxes, 0 to 1, by the rule of ``box_precision``.
+    """The score of each sample's detected boxes, 0 to 1, by the rule of ``box_precision``; 1 where there is no box.
 
     Args:
         output_key: of the batch; N dicts of ``boxes`` [P, 4], ``scores`` [P] and ``labels`` [P].
         target_key: of the batch; N dicts of ``boxes`` [M, 4] and ``labels`` [M].
         min_score: predictions below it do not count.
+        name: what the score is shown as.
     """
 
     output_key: str = OUTPUT_KEY
     target_key: str = TARGET_KEY
     min_score: float = 0.5
+    name: str = _COMPETITION
 
     @property
     def __name__(self) -> str:
-        return "map"
+        return self.name
 
     def __call__(self, batch: Mapping[str, Any]) -> Tensor:
         """Return the score of each sample, [N], float64, on the device."""
-        found, true = (pick(batch, key, "map") for key in (self.output_key, self.target_key))
+        return self.precision(batch).nan_to_num(1.0)
+
+    def precision(self, batch: Mapping[str, Any]) -> Tensor:
+        """Return the same, but NaN for a sample without boxes, true or predicted."""
+        found, true = (pick(batch, key, self.name) for key in (self.output_key, self.target_key))
         return box_precision(found, true, min_score=self.min_score)
 
 
@@ -49,41 +63,71 @@ class BoxMetrics(dl.Callback):
     """Computes the metrics of a detector over each epoch as a whole, and one of them over each batch.
 
     =========================== =========================================================================
-    written to                  content
+    written to                  content, 0 to 1
     =========================== =========================================================================
-    ``runner.batch_metrics``    ``map``: the mean over the batch's images, a tensor on the device
-    ``runner.loader_metrics``   ``map``: the mean over all images of ``box_precision``, 0 to 1
-    ``runner.loader_metrics``   ``ap50``: COCO's average precision at an IoU of 0.5, 0 to 1
-    ``runner.loader_metrics``   ``coco_map``: COCO's, the mean over IoUs of 0.5 to 0.95, 0 to 1
+    ``runner.loader_metrics``   ``map``: COCO's average precision, the mean over IoUs of 0.5 to 0.95 and
+                                over all classes that have a true box
+    ``runner.loader_metrics``   ``ap50``: the same at an IoU of 0.5
+    ``runner.loader_metrics``   ``map/CLASS``: the same as ``map`` of one class that has a true box
+    ``runner.loader_metrics``   ``competition_map``: the mean over all images of ``box_precision``
+    ``runner.batch_metrics``    ``competition_map``: of the batch, a tensor on the device
     =========================== =========================================================================
 
-    COCO's two rank the predictions of all images by score, whatever ``min_score`` is, and count at most 100 of an
-    image; they are NaN where there is no true box. ``torchmetrics.detection.MeanAveragePrecision`` computes them.
+    COCO's rank the predictions of all images by score, whatever ``min_score`` is, and count at most 100 of an image
+    and class (see ``coco_precision``). They are NaN where there is no true box. Predictions that are not finite are
+    left out, with a warning (logger ``assay``). ``competition_map`` leaves out images without boxes, true or predicted:
+    it is NaN for a loader without others, and 1 for such a batch.
 
     All values are of the samples of all ranks. Nothing is read from the device within a step. Memory: COCO's rule needs
-    all boxes of a loader on the host, 48 bytes each: it is bounded by the number of samples alone.
+    all boxes of a loader on the host, 56 bytes each: it is bounded by the number of samples alone.
 
     Loaders for inference are left out, and loaders for training too where their batches hold no detections:
     torchvision's detectors give none while they train.
 
     Args:
+        class_names: one a label, from label 0 on; without, labels are shown by number.
         output_key: of the batch; N dicts of ``boxes`` [P, 4] (left, top, right, bottom), ``scores`` and ``labels`` [P].
-        target_key: of the batch; N dicts of ``boxes`` [M, 4] and ``labels`` [M].
-        min_score: predictions below it do not count for ``map``.
+        target_key: of the batch; N dicts of ``boxes`` [M, 4], ``labels`` [M] and, where there are crowds, ``iscrowd``
+            [M], 0 or 1.
+        min_score: predictions below it do not count for ``competition_map``.
+        map_is: whose figure is called ``map``: ``coco``, or as once ``competition``, where COCO's is ``coco_map``.
+            A resumed run that began with those names keeps them, and says so.
 
     Raises:
-        UsageError: pycocotools is not installed; at the first batch, when a key is missing.
+        UsageError: an argument is out of range; pycocotools is not installed; at the first batch, when a key is
+            missing; at the end of a loader, when a true box has no area or is not finite.
     """
 
-    def __init__(self, *, output_key: str = OUTPUT_KEY, target_key: str = TARGET_KEY, min_score: float = 0.5):
+    def __init__(
+        self,
+        *,
+        class_names: Sequence[str] | None = None,
+        output_key: str = OUTPUT_KEY,
+        target_key: str = TARGET_KEY,
+        min_score: float = 0.5,
+        map_is: str = "coco",
+    ):
         super().__init__(order=dl.CallbackOrder.Metric)
         if find_spec("pycocotools") is None:
             raise UsageError("BoxMetrics needs the package pycocotools: pip install 'catalyst-assay[experiments]'.")
+        if map_is not in RULES:
+            raise unknown_name("map_is", map_is, RULES)
+        self.class_names = None if class_names is None else [str(name) for name in class_names]
+        self.target_key = target_key
         self.score = BoxPrecision(output_key, target_key, min_score)
+        self.map_is = map_is
+        self.batches_: list[tuple[int, HostCopy, HostCopy]] = []
+
+    def on_experiment_start(self, runner: dl.IRunner) -> None:
+        history = getattr(runner, "history", {})
+        if any(_COCO_OF_BEFORE in of for by_loader in history.values() for of in by_loader.values()):
+            self.map_is = "competition"
+        if self.map_is == "competition" and runner.engine.is_main_process:
+            self._say_names()
 
     def on_loader_start(self, runner: dl.IRunner) -> None:
-        self.mean_ = WeightedMean(["map"], runner.engine.device)
-        self.batches_: list[tuple[int, HostCopy, HostCopy]] = []
+        self.mean_ = WeightedMean([_COMPETITION], runner.engine.device)
+        self.batches_ = []
 
     def loader_state(self, runner: dl.IRunner) -> Any:
         """Return what was seen of the loader so far, in types that ``weights_only=True`` loads."""
@@ -93,15 +137,20 @@ class BoxMetrics(dl.Callback):
         """Continue from what ``loader_state`` returned."""
         mean, batches = state
         self.mean_, self.batches_ = thaw(mean, self.mean_), thaw(batches)
+        if self.mean_.names != [_COMPETITION]:  # it was saved when this was called map
+            self.mean_.names, self.map_is = [_COMPETITION], "competition"
+            self._say_names()
 
     def on_batch_end(self, runner: dl.IRunner) -> None:
         detects = not runner.is_train_loader or self.score.output_key in runner.batch
         if runner.is_infer_loader or not detects:
             return
-        precision = self.score(runner.batch).mean()
-        runner.batch_metrics["map"] = precision
-        self.mean_.update(precision.reshape(1), batch_size(runner))
-        packed = [HostCopy(pack(runner.batch[key])) for key in (self.score.output_key, self.score.target_key)]
+        precision = self.score.precision(runner.batch)
+        counted = precision.isfinite().sum()
+        mean = torch.where(counted > 0, precision.nansum() / counted.clamp(min=1), 1.0)
+        runner.batch_metrics["map" if self.map_is == "competition" else _COMPETITION] = mean
+        self.mean_.update(mean.reshape(1), counted)
+        packed = [HostCopy(pack(runner.batch[key])) for key in (self.score.output_key, self.target_key)]
         self.batches_.append((place_in_loader(runner).first_sample, packed[0], packed[1]))
 
     def on_loader_end(self, runner: dl.IRunner) -> None:
@@ -109,52 +158,37 @@ class BoxMetrics(dl.Callback):
         batches = sorted((batch for of_rank in of_ranks for batch in of_rank), key=lambda batch: batch[0])
         state = reduce_state(self.mean_.state, self.mean_.reductions)
         self.batches_ = []
-        if batches:
-            runner.loader_metrics.update(self.mean_.compute(state))
-            runner.loader_metrics.update(coco_precision(batches))
+        if not batches:
+            return
+        self._check_truth(runner, batches)
+        coco = coco_precision([(found, true) for _, found, true in batches])
+        runner.loader_metrics.update(self._named(coco, self.mean_.compute(state)[_COMPETITION]))
+        if coco.left_out and runner.engine.is_main_process:
+            place = f"{runner.loader_key} epoch {runner.epoch_step}"
+            _log.warning("BoxMetrics, %s: %d predictions are not finite and left out.", place, coco.left_out)
 
+    def _named(self, coco: CocoPrecision, competition: float) -> dict[str, float]:
+        is_coco = self.map_is == "coco"
+        name, other = ("map", _COMPETITION) if is_coco else (_COCO_OF_BEFORE, "map")
+        by_class = {f"{name}/{name_of(label, self.class_names)}": value for label, value in coco.by_label.items()}
+        return {name: coco.map, "ap50": coco.ap50, **by_class, other: competition}
 
-def pack(images: Boxes) -> Tensor:
-    """Return the boxes of N images in one tensor, [sum of boxes + N, 7], float64; ``unpack`` takes it apart.
+    def _check_truth(self, runner: dl.IRunner, batches: Sequence[tuple[int, Tensor, Tensor]]) -> None:
+        for first, _, true in batches:
+            boxes = true[:, 1:5]
+            wrong = ~true[:, 5].isnan() & ~((boxes[:, 2:] > boxes[:, :2]).all(dim=1) & boxes.isfinite().all(dim=1))
+            if wrong.any():
+                row = true[wrong][0]
+                raise UsageError(
+                    f"BoxMetrics needs true boxes as left, top, right, bottom, with right > left and bottom > top, got "
+                    f"{row[1:5].tolist()} in {self.target_key!r} of sample {first + int(row[0])} of loader "
+                    f"{runner.loader_key!r}."
+                )
 
-    Each image has a row of its number alone, so that one without boxes is not lost, and then its boxes in the columns
-    number, left, top, right, bottom, label and score; NaN where there is none.
-    """
-    return torch.cat([_rows(number, image) for number, image in enumerate(images)])
-
-
-def unpack(packed: Tensor) -> list[dict[str, Tensor]]:
-    """Return the boxes of each image as dicts again, ``boxes``, ``labels`` and ``scores``, on the host."""
-    parts = packed.split(torch.unique_consecutive(packed[:, 0], return_counts=True)[1].tolist())
-    return [
-        {"boxes": part[1:, 1:5].float(), "labels": part[1:, 5].long(), "scores": part[1:, 6].float()} for part in parts
-    ]
-
-
-def _rows(number: int, image: Mapping[str, Tensor]) -> Tensor:
-    boxes = image["boxes"].double().reshape(-1, 4)
-    rows = boxes.new_full((len(boxes) + 1, 7), torch.nan)
-    rows[:, 0] = number
-    rows[1:, 1:5] = boxes
-    rows[1:, 5] = image["labels"].double()
-    if "scores" in image:
-        rows[1:, 6] = image["scores"].double()
-    return rows
-
-
-def coco_precision(batches: Sequence[tuple[int, Tensor, Tensor]]) -> dict[str, float]:
-    """Return COCO's metrics of batches as (position, packed predictions, packed truth), by the name they are logged as.
-
-    NaN where there is no true box.
-    """
-    metric = MeanAveragePrecision()
-    metric.warn_on_many_detections = False
-    for _, found, true in batches:
-        metric.update(unpack(found), unpack(true))
-    metric.sync_on_compute = False  # every rank has all batches
-    values = metric.compute()
-    return {name: _or_nan(values[key].item()) for name, key in (("ap50", "map_50"), ("coco_map", "map"))}
-
-
-def _or_nan(value: float) -> float:
-    return torch.nan if value < 0 else value
+    def _say_names(self) -> None:
+        _log.warning(
+            "BoxMetrics: as in older runs, map is the competition's figure in this one, and %s is COCO's; in new ones "
+            "map is COCO's, and the competition's is %s.",
+            _COCO_OF_BEFORE,
+            _COMPETITION,
+        )

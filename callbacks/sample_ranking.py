@@ -10,6 +10,7 @@ from torch import Tensor
 
 from .batch_size import batch_size
 from .box_score import BoxF1
+from .detections import Detections, without_masks
 from .diagnostic import Diagnostic
 from .distributed import gather_objects, winners_over_ranks
 from .errors import UsageError, at_least_one
@@ -77,6 +78,7 @@ class SampleRanking(Diagnostic):
         self.k_samples = at_least_one("k_samples", k_samples)
         self.keys = {"image": image_key, "target": target_key, "output": output_key}
         self.sample_id_key = sample_id_key
+        self.detections_ = Detections(output_key, type(self).__name__) if isinstance(self.score, BoxF1) else None
         self.inputs_: list[str] = []  # keys of further inputs of the model, kept too by who runs it again
         self.source_: SampleRanking = self
         self.measure_: BestWorstSamples | None = None
@@ -103,9 +105,10 @@ class SampleRanking(Diagnostic):
             self.measure_ = BestWorstSamples(self.k_samples, minimize=self.minimize)
 
     def observe(self, runner: dl.IRunner) -> None:
-        if self.measure_ is None:
+        if self.measure_ is None or (self.detections_ is not None and self.detections_.are_missing(runner)):
             return
-        parts = {name: detached(pick(runner.batch, key, type(self).__name__)) for name, key in self.keys.items()}
+        found = {name: pick(runner.batch, key, type(self).__name__) for name, key in self.keys.items()}
+        parts: dict[str, Any] = {name: detached(without_masks(part)) for name, part in found.items()}
         if self.inputs_:
             parts["inputs"] = {key: runner.batch[key] for key in self.inputs_}
         check_images(self.keys["image"], parts["image"])

@@ -8,6 +8,7 @@ from catalyst import dl
 from .augmentation_preview import AugmentationPreview
 from .best_worst_batches import BestWorstBatches
 from .best_worst_samples import BestWorstSamples
+from .box_metrics import BoxMetrics
 from .box_score import BoxF1
 from .classification_report import ClassificationReport
 from .confusion_matrix import ConfusionMatrix
@@ -137,8 +138,8 @@ def detection_diagnostics(
     ========= ================================================================================================
     level     what is in the list
     ========= ================================================================================================
-    ``off``   nothing
-    ``light`` ``BestWorstSamples`` by F1 of the boxes, ``OptimizerMonitor``, ``TimeMonitor``
+    ``off``   ``BoxMetrics``, which checkpoints are chosen by: mean average precision, and that of each class
+    ``light`` these, ``BestWorstSamples`` by F1 of the boxes, ``OptimizerMonitor``, ``TimeMonitor``
     ``full``  these, ``GradientStats``, ``AugmentationPreview``
     ========= ================================================================================================
 
@@ -166,10 +167,12 @@ def detection_diagnostics(
         "image_key": image_key, "target_key": target_key, "sample_id_key": sample_id_key,
     }  # fmt: skip
     score = BoxF1(output_key, target_key, min_score, min_iou)
+    counted: dict[str, Any] = {"class_names": class_names, "target_key": target_key, "output_key": output_key}
     boxes: dict[str, Any] = {"task": "detection", "output_key": output_key, "min_score": min_score, "min_iou": min_iou}
     samples = BestWorstSamples(score, minimize=False, k_samples=k_samples, **boxes, **shown)
     full = [GradientStats(gradients_every_n_steps), AugmentationPreview(k_samples, task="detection", **shown)]
-    return _of_level(level, [], [samples, OptimizerMonitor(gradients_every_n_steps), TimeMonitor()], full, max_overhead)
+    light = [samples, OptimizerMonitor(gradients_every_n_steps), TimeMonitor()]
+    return _of_level(level, [BoxMetrics(min_score=min_score, **counted)], light, full, max_overhead)
 
 
 def _of_level(

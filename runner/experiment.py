@@ -1,7 +1,7 @@
 """What is run: data, model, loss and the numbers that decide how it is trained."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -111,6 +111,15 @@ class Experiment(Training, Optimization, Schedule, Data, Machine, Saving, Diagno
         An experiment that fills this in is trained without a ``data_dir`` too: ``data_folder`` has the data made then.
         """
         raise NotImplementedError
+
+    @classmethod
+    def missing_fields(cls, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the fields that a config of an older version lacks, where their defaults would change its meaning.
+
+        Args:
+            fields: those that the config holds.
+        """
+        return {}
 
     @property
     def makes_data(self) -> bool:

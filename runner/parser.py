@@ -87,12 +87,13 @@ def parse_experiment(
     known = [option for action in parser._actions for option in action.option_strings]
     arguments = _with_true([_normalized(argument, known) for argument in arguments], parser.hints)
     for config in _values_of("--config", arguments):
-        _check_config(config, parser.hints)
+        parser.set_defaults(experiment.missing_fields(_check_config(config, parser.hints)))
     for run in _values_of("--resume", arguments):
         fields = read_config(Path(run))
         given = parser.parse_args(arguments, defaults=False).as_dict()
         _check_resume(run, name, fields, _with_lists(given, parser.hints))
         parser.set_defaults({key: value for key, value in fields.items() if key in parser.hints})
+        parser.set_defaults(experiment.missing_fields(fields))
     values = _with_lists(parser.parse_args(arguments, with_meta=False).as_dict(), parser.hints)
     options = {option: values.pop(option) for option in ("run_dir", "resume", "debug")}
     values.pop("config", None)
@@ -118,8 +119,8 @@ def usage_error(message: str, hints: dict[str, Any]) -> UsageError:
     return UsageError(message)
 
 
-def _check_config(path: str, known: Collection[str]) -> None:
-    """Complain about what is not a YAML file of fields."""
+def _check_config(path: str, known: Collection[str]) -> dict[str, Any]:
+    """Return the fields of a YAML file; complain about what is none."""
     try:
         fields = yaml.safe_load(Path(path).read_text())
     except OSError as error:
@@ -131,6 +132,7 @@ def _check_config(path: str, known: Collection[str]) -> None:
     for name in fields:
         if name not in known:
             raise _unknown(f"field in {path}:", str(name), known)
+    return fields
 
 
 def _check_resume(run: str, name: str, fields: dict[str, Any], given: dict[str, Any]) -> None:

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from assay.callbacks import (
     AugmentationPreview,
     BestWorstBatches,
+    BoxMetrics,
     Embeddings,
     GradientStats,
     HParams,
@@ -143,7 +144,8 @@ def everything(task, folder):
     """Return all diagnostics that fit a task."""
     options = {"class_names": CLASSES, "k_samples": K, "gradients_every_n_steps": 1}
     build = {"images": classification_diagnostics, "pixels": segmentation_diagnostics, "boxes": detection_diagnostics}
-    callbacks = [*build[task](**options), NonFiniteGuard(folder=folder), HParams(), Progress(show_bar=False)]
+    bounded = [one for one in build[task](**options) if not isinstance(one, BoxMetrics)]  # that one keeps every box
+    callbacks = [*bounded, NonFiniteGuard(folder=folder), HParams(), Progress(show_bar=False)]
     if task == "images":
         callbacks += [
             GradientStats(per_parameter=True, update_ratio=True),

@@ -16,8 +16,8 @@ def box_precision(found: Boxes, true: Boxes, *, min_score: float = 0.0, min_ious
 
     For each overlap, predictions choose in the order of their scores (the first of equals first): each takes the true
     box of its label that is still free and overlaps it most (the first of equals), and is a hit if their IoU is greater
-    than that overlap. An image without true boxes has 0 as soon as anything is predicted; the competition leaves open
-    what it has where nothing is, which is 1 here.
+    than that overlap. An image without true boxes has 0 as soon as anything is predicted; one in which nothing is
+    predicted either has no precision, NaN.
 
     Source of the rule: the page "Evaluation" of https://www.kaggle.com/c/global-wheat-detection.
 
@@ -28,7 +28,7 @@ def box_precision(found: Boxes, true: Boxes, *, min_score: float = 0.0, min_ious
         min_ious: the overlaps, 0 to 1.
 
     Returns:
-        [N], float64, 0 to 1, on the device of the boxes; the host reads nothing.
+        [N], float64, 0 to 1 or NaN, on the device of the boxes; the host reads nothing.
     """
     scores = _pad([one["scores"].double() for one in found], -torch.inf)
     kept = scores >= min_score
@@ -46,7 +46,7 @@ def box_precision(found: Boxes, true: Boxes, *, min_score: float = 0.0, min_ious
     hits = _count_hits(overlaps, free, min_ious)
     either = kept.sum(dim=1) + free.sum(dim=1)
     precision = hits / (either[:, None] - hits).clamp(min=1)
-    return torch.where(either == 0, 1.0, precision.mean(dim=1))
+    return torch.where(either == 0, torch.nan, precision.mean(dim=1))
 
 
 def _count_hits(overlaps: Tensor, free: Tensor, min_ious: Sequence[float]) -> Tensor:

@@ -24,12 +24,12 @@ class WeightedMean:
             "weight": torch.zeros((), dtype=torch.float64, device=device),
         }
 
-    def update(self, values: Tensor, samples: int) -> None:
+    def update(self, values: Tensor, samples: int | Tensor) -> None:
         """Add one batch.
 
         Args:
             values: [len(names)], the means over the batch.
-            samples: number of samples in the batch.
+            samples: number of samples in the batch, or of those that count; [] on the device where it is known there.
         """
         self.state["total"] += values.detach().to(torch.float64) * samples
         self.state["weight"] += samples

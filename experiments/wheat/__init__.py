@@ -11,19 +11,19 @@ which tells more of how well new fields would be read. Without ``--data-dir`` a 
 made up; see ``generator``.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from inspect import get_annotations
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import albumentations as A
-from catalyst import dl
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, default_collate
 
-from assay.callbacks import BestWorstBatches, BestWorstSamples, UsageError, detection_diagnostics
-from assay.callbacks.box_metrics import BoxMetrics, BoxPrecision
+from assay.callbacks import BestWorstBatches, BestWorstSamples, BoxMetrics, UsageError, detection_diagnostics
+from assay.callbacks.box_metrics import BoxPrecision
 from assay.callbacks.errors import unknown_name
 from assay.runner import Augmented, Experiment, LossTerm
 from assay.runner.experiment import check_range
@@ -52,9 +52,12 @@ class Wheat(Experiment):
     image_size: int = generator.SIZE
     """Side in pixels that images are scaled to; 512 and more for the real ones."""
     min_score: float = 0.5
-    """Predictions below it do not count for map, and are not drawn."""
+    """Predictions below it do not count for the competition's figure, and are not drawn."""
     valid_sources: list[str] = field(default_factory=list)
     """Sources to validate on; by default one image of five, of all sources."""
+
+    map_is: Literal["coco", "competition"] = "coco"
+    """Whose figure is called map: coco, or competition as in older runs, where COCO's is coco_map."""
 
     input_key: ClassVar[Any] = ("image", "target")
 
@@ -66,6 +69,15 @@ class Wheat(Experiment):
         check_range("min_score", self.min_score, 0)
         if self.channels < 1 or self.channels % 32:
             raise UsageError(f"channels must be a multiple of 32, got {self.channels}.")
+
+    @classmethod
+    def missing_fields(cls, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """Let map be the competition's figure in a config without ``map_is``: one of a run, or one that watches map."""
+        monitors = fields.get("monitor")
+        watched = [monitors] if isinstance(monitors, str) else monitors or []
+        is_of_run = (get_annotations(cls).keys() - {"map_is", "input_key"}) <= fields.keys()
+        of_before = "map_is" not in fields and (is_of_run or any("/map:" in str(one) for one in watched))
+        return {"map_is": "competition"} if of_before else {}
 
     def get_losses(self) -> Sequence[LossTerm]:
         """The losses that the detector computes by itself."""
@@ -108,11 +120,12 @@ class Wheat(Experiment):
     def get_callbacks(self) -> list[Any]:
         scored: dict[str, Any] = {"output_key": DETECTIONS, "min_score": self.min_score}
         shown: dict[str, Any] = {"class_names": CLASS_NAMES, **scored}
-        callbacks: list[Any] = [BoxMetrics(**scored)]
+        callbacks: list[Any] = [BoxMetrics(map_is=self.map_is, **shown)]
         if self.diagnostics != "off":
-            worst = BestWorstSamples(BoxPrecision(**scored), minimize=False, task="detection", **shown)
-            batches = BestWorstBatches("map", minimize=False, task="detection", **shown)
-            # While it trains, a detector gives losses alone.
-            callbacks += [dl.ControlFlowCallbackWrapper(one, loaders="valid") for one in (batches, worst)]
+            figure = "map" if self.map_is == "competition" else "competition_map"
+            callbacks += [
+                BestWorstBatches(figure, minimize=False, task="detection", **shown),
+                BestWorstSamples(BoxPrecision(**scored, name=figure), minimize=False, task="detection", **shown),
+            ]
         others = detection_diagnostics(self.diagnostics, **shown)
-        return callbacks + [one for one in others if not isinstance(one, BestWorstSamples)]
+        return callbacks + [one for one in others if not isinstance(one, BoxMetrics | BestWorstSamples)]

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 from torchmetrics.detection import MeanAveragePrecision
 
 from assay.callbacks import UsageError, box_metrics
-from assay.callbacks.box_metrics import BoxMetrics, BoxPrecision, pack, unpack
+from assay.callbacks.box_metrics import BoxMetrics, BoxPrecision
 from assay.callbacks.loader_place import Place
 from assay.callbacks.measures.box_precision import box_precision
 from assay.runner import DictRunner, Engine, LossTerm
@@ -90,47 +90,126 @@ def run(callback, data, batch_size=4):
 
 
 def reference(data):
-    metric = MeanAveragePrecision()
+    metric = MeanAveragePrecision(class_metrics=True)
     metric.update([found for found, _ in data], [true for _, true in data])
     values = metric.compute()
-    return {"ap50": values["map_50"].item(), "coco_map": values["map"].item()}
+    by_class = zip(values["classes"].tolist(), values["map_per_class"].tolist(), strict=True)
+    return {
+        "ap50": values["map_50"].item(),
+        "map": values["map"].item(),
+        **{f"map/{label}": value for label, value in by_class},
+    }
 
 
 def test_epoch_values_are_those_of_torchmetrics_and_of_the_rule_over_uneven_batches():
     data = images(14)
     spy = run(BoxMetrics(output_key="detections", min_score=0.3), {"valid": data})
     precision = box_precision(*zip(*data, strict=True), min_score=0.3)
-    assert spy.loaders["valid"] == pytest.approx({**reference(data), "map": precision.mean().item()}, abs=1e-6)
-    assert [batch["map"].item() for batch in spy.batches] == pytest.approx(
-        [part.mean().item() for part in precision.split(4)]
+    expected = {**reference(data), "competition_map": precision.nanmean().item()}
+    assert spy.loaders["valid"] == pytest.approx(expected, abs=1e-6)
+    assert [batch["competition_map"].item() for batch in spy.batches] == pytest.approx(
+        [part.nanmean().item() for part in precision.split(4)]
     )
 
 
 def test_a_training_loader_without_detections_and_an_inference_loader_are_left_out():
     spy = run(BoxMetrics(output_key="detections"), {"train": images(6), "valid": images(6), "infer": images(6)})
     assert spy.loaders["train"] == spy.loaders["infer"] == {}
-    assert spy.loaders["valid"].keys() == {"map", "ap50", "coco_map"}
+    assert spy.loaders["valid"].keys() == {"map", "map/1", "map/2", "ap50", "competition_map"}
 
 
 def test_cocos_metrics_are_nan_where_there_is_no_true_box():
     empty = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}
     spy = run(BoxMetrics(output_key="detections", min_score=0.0), {"valid": [(found, empty) for found, _ in images(5)]})
     assert math.isnan(spy.loaders["valid"]["ap50"])
-    assert math.isnan(spy.loaders["valid"]["coco_map"])
+    assert math.isnan(spy.loaders["valid"]["map"])
+    assert spy.loaders["valid"].keys() == {"map", "ap50", "competition_map"}
 
 
-def test_boxes_are_the_same_when_they_are_packed_and_unpacked():
-    found = [found for found, _ in images(6)]
-    for before, after in zip(found, unpack(pack(found)), strict=True):
-        assert before.keys() == after.keys()
-        for name, part in before.items():
-            assert torch.equal(part, after[name])
+def test_classes_have_their_names_and_one_without_truth_is_left_out():
+    data = images(14)
+    spy = run(BoxMetrics(output_key="detections", class_names=["ground", "cat", "dog", "owl"]), {"valid": data})
+    expected, found = reference(data), spy.loaders["valid"]
+    assert [found["map/cat"], found["map/dog"]] == pytest.approx([expected["map/1"], expected["map/2"]])
+    assert "map/owl" not in found
 
 
-def test_packing_reads_nothing_from_the_device():
-    empty, some = ({"boxes": torch.zeros(n, 4), "labels": torch.zeros(n, dtype=torch.int64)} for n in (0, 3))
-    on_meta = [{name: part.to("meta") for name, part in image.items()} for image in (empty, some)]
-    assert pack(on_meta).shape == (5, 7)
+def empty_image():
+    none = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}
+    return {**none, "scores": torch.zeros(0)}, none
+
+
+def test_an_image_without_boxes_true_or_found_does_not_count():
+    data = images(6)
+    alone = run(BoxMetrics(output_key="detections"), {"valid": data}).loaders["valid"]
+    spy = run(BoxMetrics(output_key="detections"), {"valid": [*data, *[empty_image() for _ in range(6)]]})
+    assert spy.loaders["valid"] == pytest.approx(alone)
+    assert spy.batches[-1]["competition_map"].item() == 1.0  # a batch in which nothing is wrong
+    nothing = run(BoxMetrics(output_key="detections"), {"valid": [empty_image()] * 4}).loaders["valid"]
+    assert all(math.isnan(value) for value in nothing.values())
+
+
+def test_predictions_that_are_not_finite_are_left_out_and_said(caplog):
+    data = images(8)
+    clean = run(BoxMetrics(output_key="detections"), {"valid": data}).loaders["valid"]
+    broken = [({name: torch.cat([part, part[:1]]) for name, part in found.items()}, true) for found, true in data]
+    count = 0
+    for found, _ in broken[::2]:
+        if len(found["scores"]):
+            found["scores"][-1], count = torch.nan, count + 1
+    for found, _ in broken[1::2]:
+        if len(found["boxes"]):
+            found["boxes"][-1, 2], count = torch.inf, count + 1
+    spy = run(BoxMetrics(output_key="detections"), {"valid": broken})
+    assert {name: spy.loaders["valid"][name] for name in ("map", "ap50")} == {n: clean[n] for n in ("map", "ap50")}
+    assert f"BoxMetrics, valid epoch 1: {count} predictions are not finite and left out" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "box", [[9.0, 2.0, 3.0, 8.0], [2.0, 2.0, 2.0, 9.0], [1.0, float("nan"), 5.0, 6.0]], ids=["swapped", "flat", "nan"]
+)
+def test_a_true_box_without_an_area_is_named(box):
+    data = images(6)
+    found, true = data[4]
+    data[4] = (
+        found,
+        {"boxes": torch.cat([true["boxes"], torch.tensor([box])]), "labels": torch.ones(len(true["boxes"]) + 1).long()},
+    )
+    with pytest.raises(
+        UsageError, match=r"right > left and bottom > top, got .* in 'target' of sample 4 of loader 'valid'"
+    ):
+        run(BoxMetrics(output_key="detections"), {"valid": data})
+
+
+def history_of_before(runner):
+    runner.history = {1: {"train": {"loss": 1.0}, "valid": {"map": 0.4, "ap50": 0.5, "coco_map": 0.3}}}
+
+
+def test_a_run_that_began_with_the_names_of_before_keeps_them_and_says_so(caplog):
+    data = images(10)
+    new = run(BoxMetrics(output_key="detections"), {"valid": data}).loaders["valid"]
+    runner = SimpleNamespace(engine=SimpleNamespace(is_main_process=True))
+    history_of_before(runner)
+    callback = BoxMetrics(output_key="detections")
+    callback.on_experiment_start(runner)
+    old = run(callback, {"valid": data}).loaders["valid"]
+    assert (old["map"], old["coco_map"], old["ap50"]) == (new["competition_map"], new["map"], new["ap50"])
+    assert "map is the competition's figure in this one, and coco_map is COCO's" in caplog.text
+
+
+def test_a_run_that_was_saved_within_its_first_epoch_keeps_the_names_of_before():
+    runner = SimpleNamespace(engine=SimpleNamespace(device="cpu"))
+    callback = BoxMetrics()
+    callback.on_loader_start(runner)
+    mean, batches = callback.loader_state(runner)
+    mean["state"]["names"] = ["map"]
+    callback.load_loader_state(runner, [mean, batches])
+    assert callback.map_is == "competition"
+
+
+def test_an_unknown_rule_is_named():
+    with pytest.raises(UsageError, match="unknown map_is 'coko'; did you mean 'coco'"):
+        BoxMetrics(map_is="coko")
 
 
 def loader_over_ranks(rank, data, size, idle):
@@ -153,10 +232,11 @@ def loader_over_ranks(rank, data, size, idle):
 def test_the_metrics_are_the_same_on_any_number_of_ranks(ranks, idle):
     data = images(14, seed=3)
     alone = loader_over_ranks(0, data, 1, False)
-    assert alone.keys() == {"map", "ap50", "coco_map"}
+    precision = alone.pop("competition_map")
+    assert alone.keys() == {"map", "map/1", "map/2", "ap50"}
     for metrics in ranks.run(loader_over_ranks, data, len(ranks.processes), idle):
-        assert {name: metrics[name] for name in ("ap50", "coco_map")} == {n: alone[n] for n in ("ap50", "coco_map")}
-        assert metrics["map"] == pytest.approx(alone["map"], rel=1e-12)
+        assert metrics.pop("competition_map") == pytest.approx(precision, rel=1e-12)
+        assert metrics == alone
 
 
 def test_what_was_seen_of_a_loader_goes_into_a_checkpoint_and_back(tmp_path):
@@ -188,12 +268,13 @@ def test_the_score_of_each_sample_is_its_precision():
     data = images(5)
     found, true = zip(*data, strict=True)
     score = BoxPrecision("detections", "target", min_score=0.4)
-    assert score.__name__ == "map"
-    assert torch.equal(score({"detections": found, "target": true}), box_precision(found, true, min_score=0.4))
+    assert score.__name__ == "competition_map"
+    expected = box_precision(found, true, min_score=0.4).nan_to_num(1.0)
+    assert torch.equal(score({"detections": found, "target": true}), expected)
 
 
 def test_a_missing_key_is_named():
-    with pytest.raises(UsageError, match="map asks for key 'boxes'"):
+    with pytest.raises(UsageError, match="competition_map asks for key 'boxes'"):
         run(BoxMetrics(output_key="boxes"), {"valid": images(4)})
 
 

@@ -32,8 +32,8 @@ def test_each_level_adds_to_the_one_before(build):
 
 
 def test_a_detector_has_its_own_list():
-    light = ["BestWorstSamples", "OptimizerMonitor", "TimeMonitor"]
-    assert detection_diagnostics("off") == []
+    light = ["BoxMetrics", "BestWorstSamples", "OptimizerMonitor", "TimeMonitor"]
+    assert kinds(detection_diagnostics("off")) == ["BoxMetrics"]
     assert kinds(detection_diagnostics("light")) == light
     assert kinds(detection_diagnostics()) == [*light, "GradientStats", "AugmentationPreview"]
 

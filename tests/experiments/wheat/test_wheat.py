@@ -1,15 +1,17 @@
 """The wheat experiment as it is trained, on images small and few enough for a few seconds."""
 
+import dataclasses
 import json
 
 import pytest
 import torch
+import yaml
 from accelerate.state import AcceleratorState
 from tensorboard.backend.event_processing.event_accumulator import IMAGES, SCALARS, EventAccumulator
 
 from assay.callbacks import UsageError
-from assay.callbacks.box_metrics import coco_precision, pack
 from assay.callbacks.measures.box_precision import box_precision
+from assay.callbacks.measures.coco_precision import coco_precision, pack
 from assay.experiments.wheat import Wheat
 from assay.experiments.wheat.generator import make_data
 from assay.experiments.wheat.models import LOSSES
@@ -17,6 +19,7 @@ from assay.runner import load_checkpoint
 from assay.runner.cli import main
 from assay.runner.experiment import Experiment
 from assay.runner.loggers import read_metrics
+from assay.runner.parser import parse_experiment
 
 FIELDS = {"image_size": 64, "channels": 32, "batch_size": 3}
 EPOCHS = 2
@@ -55,7 +58,7 @@ def test_training_logs_each_loss_of_the_detector_and_their_sum(table):
 
 def test_validation_has_the_metrics_of_boxes_and_no_loss(table):
     names = {name for epoch, loader, name in table if (epoch, loader) == (EPOCHS, "valid")}
-    assert names == {"ap50", "map", "coco_map"}
+    assert names == {"ap50", "map", "map/head", "competition_map"}
 
 
 def test_the_metrics_are_those_that_a_plain_loop_finds(wheat, data, table):
@@ -68,15 +71,16 @@ def test_the_metrics_are_those_that_a_plain_loop_finds(wheat, data, table):
         with torch.no_grad():
             found += model(batch["image"])["detections"]
         true += batch["target"]
-    expected = {"map": box_precision(found, true, min_score=0.05).mean().item()}
-    expected |= coco_precision([(0, pack(found), pack(true))])
+    coco = coco_precision([(pack(found), pack(true))])
+    expected = {"map": coco.map, "map/head": coco.by_label[1], "ap50": coco.ap50}
+    expected["competition_map"] = box_precision(found, true, min_score=0.05).nanmean().item()
     for name, value in expected.items():
         assert table[EPOCHS, "valid", name] == pytest.approx(value, rel=1e-5, abs=1e-7), name
 
 
 def test_every_epoch_shows_the_best_and_the_worst_batches_and_images_by_their_precision(wheat):
     events = EventAccumulator(str(wheat / "tensorboard" / "valid"), {IMAGES: 0, SCALARS: 0}).Reload()
-    tags = {f"{what}/{kind}/map" for what in ("batches", "samples") for kind in ("best", "worst")}
+    tags = {f"{what}/{kind}/competition_map" for what in ("batches", "samples") for kind in ("best", "worst")}
     assert set(events.Tags()["images"]) == tags
     for tag in tags:
         assert [picture.step for picture in events.Images(tag)] == [1, 2], tag
@@ -113,6 +117,54 @@ def test_every_detector_is_trained_by_its_own_losses():
         assert len(experiment.get_losses()) == len(losses)
         assert experiment.get_criterion() is None
         assert isinstance(experiment, Experiment)
+
+
+def of_a_run():
+    """The fields of a run of before, which watched another figure."""
+    fields = dataclasses.asdict(Wheat(monitor=["valid/ap50:max"]))
+    del fields["map_is"]
+    return fields
+
+
+@pytest.mark.parametrize(
+    ("fields", "map_is"),
+    [
+        ({"monitor": ["valid/ap50:max", "valid/map:max"]}, "competition"),
+        (of_a_run(), "competition"),
+        ({"monitor": ["valid/map:max"], "map_is": "coco"}, "coco"),
+        ({"monitor": ["valid/ap50:max"]}, "coco"),
+        ({"epochs": 3}, "coco"),
+    ],
+    ids=["watches map", "of a run", "says it", "does not watch map", "of one field"],
+)
+def test_a_config_of_before_keeps_what_map_is(tmp_path, fields, map_is):
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(fields))
+    experiment, _ = parse_experiment(Wheat, "wheat", ["--config", str(tmp_path / "config.yaml")])
+    assert experiment.map_is == map_is
+    flag = ["--map-is", "coco"]
+    assert parse_experiment(Wheat, "wheat", ["--config", str(tmp_path / "config.yaml"), *flag])[0].map_is == "coco"
+
+
+def test_a_run_of_before_goes_on_with_its_names_and_says_so(data, tmp_path, caplog):
+    flags = [f"--{name}={value}" for name, value in FIELDS.items()]
+    command = ["train", "wheat", f"--data-dir={data}", "--device=cpu", "--diagnostics=light", "--scheduler=none"]
+    AcceleratorState._reset_state(True)
+    folder = tmp_path / "run"
+    assert (
+        main([*command, f"--run-dir={folder}", *flags, "--epochs=1", "--limit-batches=2", "--map-is=competition"]) == 0
+    )
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    assert config.pop("map_is") == "competition"
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    caplog.clear()
+    AcceleratorState._reset_state(True)
+    assert main(["train", "wheat", f"--resume={folder}", "--epochs=2"]) == 0
+    AcceleratorState._reset_state(True)
+    table = read_metrics(folder / "metrics.csv")
+    for epoch in (1, 2):
+        names = {name for of, loader, name in table if (of, loader) == (epoch, "valid")}
+        assert names == {"ap50", "map", "coco_map", "coco_map/head"}
+    assert "map is the competition's figure in this one" in caplog.text
 
 
 def test_an_unknown_detector_is_named():

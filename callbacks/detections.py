@@ -1,0 +1,48 @@
+"""What detectors give: boxes in evaluation, and while they train none."""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from catalyst import dl
+
+_DRAWN = ("boxes", "labels", "scores")
+
+_log = logging.getLogger("assay")
+
+
+class Detections:
+    """Tells which batches hold detections: torchvision's detectors give losses alone while they train.
+
+    Args:
+        output_key: of the batch.
+        asked_by: who asks; it opens the warning.
+    """
+
+    def __init__(self, output_key: str, asked_by: str):
+        self.output_key = output_key
+        self.asked_by = asked_by
+        self.has_said = False
+
+    def are_missing(self, runner: dl.IRunner) -> bool:
+        """Return whether a batch in training has none; say so once (logger ``assay``) where no other loader follows."""
+        if not runner.is_train_loader or self.output_key in runner.batch:
+            return False
+        follows = any(not key.startswith("train") for key in runner.loaders)
+        if not follows and not self.has_said and runner.engine.is_main_process:
+            self.has_said = True
+            _log.warning(
+                "%s shows nothing: the batches of loader %r hold no %r, which detectors give in evaluation alone, and "
+                "there is no loader for validation.",
+                self.asked_by,
+                runner.loader_key,
+                self.output_key,
+            )
+        return True
+
+
+def without_masks(part: Any) -> Any:
+    """Return boxes, labels and scores of each image of a detection, which are all that is drawn; others as they are."""
+    if not isinstance(part, list | tuple) or not all(isinstance(one, Mapping) and "boxes" in one for one in part):
+        return part
+    return [{name: one[name] for name in _DRAWN if name in one} for one in part]

@@ -1,0 +1,99 @@
+"""The precision of detected boxes over all images, as COCO defines it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .box_precision import Boxes
+
+COLUMNS = 7  # of packed boxes
+
+
+@dataclass(frozen=True)
+class CocoPrecision:
+    """Average precision, 0 to 1.
+
+    Attributes:
+        map: the mean over classes and over IoUs from 0.5 to 0.95; NaN where there is no true box.
+        ap50: the mean over classes at an IoU of 0.5; likewise.
+        by_label: the mean over IoUs from 0.5 to 0.95 of each label that has a true box, by label.
+        left_out: predictions whose box or score was not finite, and which do not count.
+    """
+
+    map: float
+    ap50: float
+    by_label: Mapping[int, float]
+    left_out: int
+
+
+def coco_precision(batches: Sequence[tuple[Tensor, Tensor]]) -> CocoPrecision:
+    """Return COCO's figures for batches of packed predictions and packed truth, in the order of their images.
+
+    Predictions of all images are ranked by score, equal ones in the order of the images. The first 100 of each image
+    and label count. A true box that is a crowd need not be found, and what is found within it is not false.
+
+    ``torchmetrics.detection.MeanAveragePrecision`` computes it, by pycocotools.
+    """
+    from torchmetrics.detection import MeanAveragePrecision  # takes a second to import
+
+    metric = MeanAveragePrecision(class_metrics=True)
+    metric.warn_on_many_detections = False
+    metric.sync_on_compute = False  # every rank has all batches
+    left_out = 0
+    for found, true in batches:
+        kept = _finite(found)
+        left_out += len(found) - len(kept)
+        metric.update(unpack(kept), unpack(true))
+    values = metric.compute()
+    labels, precisions = (values[name].reshape(-1).tolist() for name in ("classes", "map_per_class"))
+    known = {label: value for label, value in zip(labels, precisions, strict=True) if value >= 0}
+    return CocoPrecision(_or_nan(values["map"]), _or_nan(values["map_50"]), known, left_out)
+
+
+def pack(images: Boxes) -> Tensor:
+    """Return the boxes of N images in one tensor, [sum of boxes + N, 7], float64; ``unpack`` takes it apart.
+
+    Each image has a row of its number alone, so that one without boxes is not lost, and then its boxes in the columns
+    number, left, top, right, bottom, label and score, which of a true box says whether it is a crowd; NaN where there
+    is none. The host reads nothing.
+    """
+    return torch.cat([_rows(number, image) for number, image in enumerate(images)])
+
+
+def unpack(packed: Tensor) -> list[dict[str, Tensor]]:
+    """Return the boxes of each image as dicts again, on the host: ``boxes``, ``labels``, ``scores`` and ``iscrowd``."""
+    parts = packed.split(torch.unique_consecutive(packed[:, 0], return_counts=True)[1].tolist())
+    return [
+        {
+            "boxes": part[1:, 1:5].float(),
+            "labels": part[1:, 5].long(),
+            "scores": part[1:, 6].float(),
+            "iscrowd": part[1:, 6].nan_to_num(0.0).long(),
+        }
+        for part in parts
+    ]
+
+
+def _rows(number: int, image: Mapping[str, Tensor]) -> Tensor:
+    boxes = image["boxes"].double().reshape(-1, 4)
+    rows = boxes.new_full((len(boxes) + 1, COLUMNS), torch.nan)
+    rows[:, 0] = number
+    rows[1:, 1:5] = boxes
+    rows[1:, 5] = image["labels"].double()
+    last = image.get("scores", image.get("iscrowd"))
+    if last is not None:
+        rows[1:, 6] = last.double()
+    return rows
+
+
+def _finite(found: Tensor) -> Tensor:
+    """Return packed predictions without those that are not finite; the row of each image stays."""
+    opens = torch.cat([torch.ones(1, dtype=torch.bool), found[1:, 0] != found[:-1, 0]])
+    return found[opens | found.isfinite().all(dim=1)]
+
+
+def _or_nan(value: Tensor) -> float:
+    number = float(value)
+    return torch.nan if number < 0 else number
