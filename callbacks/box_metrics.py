@@ -10,11 +10,12 @@ import torch
 from catalyst import dl
 from torch import Tensor
 
+from .detections import FOUND, TRUE, pick_boxes
 from .distributed import gather_objects, reduce_state
 from .drawings.verdict import name_of
 from .errors import UsageError, unknown_name
 from .host_copy import HostCopy
-from .keys import OUTPUT_KEY, TARGET_KEY, pick
+from .keys import OUTPUT_KEY, TARGET_KEY
 from .loader_place import place_in_loader
 from .loader_state import freeze, thaw
 from .measures.box_precision import box_precision
@@ -55,7 +56,8 @@ class BoxPrecision:
 
     def precision(self, batch: Mapping[str, Any]) -> Tensor:
         """Return the same, but NaN for a sample without boxes, true or predicted."""
-        found, true = (pick(batch, key, self.name) for key in (self.output_key, self.target_key))
+        found = pick_boxes(batch, self.output_key, self.name, FOUND)
+        true = pick_boxes(batch, self.target_key, self.name, TRUE)
         return box_precision(found, true, min_score=self.min_score)
 
 
@@ -95,7 +97,7 @@ class BoxMetrics(dl.Callback):
 
     Raises:
         UsageError: an argument is out of range; pycocotools is not installed; at the first batch, when a key is
-            missing; at the end of a loader, when a true box has no area or is not finite.
+            missing or holds no boxes; at the end of a loader, when a true box has no area or is not finite.
     """
 
     def __init__(

@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .detections import FOUND, TRUE, pick_boxes
 from .host_copy import HostCopy, read_tree
-from .keys import OUTPUT_KEY, TARGET_KEY, pick
+from .keys import OUTPUT_KEY, TARGET_KEY
 from .measures.box_matching import match_boxes
 
 
@@ -37,8 +38,8 @@ class BoxF1:
 
     def __call__(self, batch: Mapping[str, Any]) -> Callable[[], list[float]]:
         """Start copying the boxes of a batch; what is returned gives the score of each sample."""
-        found = _Packed(pick(batch, self.output_key, "box_f1"), ("boxes", "scores", "labels"))
-        true = _Packed(pick(batch, self.target_key, "box_f1"), ("boxes", "labels"))
+        found = _Packed(pick_boxes(batch, self.output_key, "box_f1", FOUND), FOUND)
+        true = _Packed(pick_boxes(batch, self.target_key, "box_f1", TRUE), TRUE)
         return lambda: [self._score(one, other) for one, other in zip(found.read(), true.read(), strict=True)]
 
     def _score(self, found: Mapping[str, Any], true: Mapping[str, Any]) -> float:

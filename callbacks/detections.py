@@ -1,10 +1,17 @@
 """What detectors give: boxes in evaluation, and while they train none."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from catalyst import dl
+from torch import Tensor
+
+from .errors import UsageError, listing
+from .keys import pick
+
+FOUND = ("boxes", "scores", "labels")
+TRUE = ("boxes", "labels")
 
 _DRAWN = ("boxes", "labels", "scores")
 
@@ -39,6 +46,32 @@ class Detections:
                 self.output_key,
             )
         return True
+
+
+def pick_boxes(
+    batch: Mapping[str, Any], key: str, asked_by: str, names: Sequence[str]
+) -> Sequence[Mapping[str, Tensor]]:
+    """Return what a batch holds under a key: N dicts, one an image.
+
+    Args:
+        batch: of a detection.
+        key: of the batch.
+        asked_by: who asks; it opens the error.
+        names: that each dict must have.
+
+    Raises:
+        UsageError: the key is missing, or what it holds has another form.
+    """
+    images = pick(batch, key, asked_by)
+    if not isinstance(images, list | tuple):
+        raise UsageError(f"{asked_by} needs a list in {key!r}, of a dict an image, got a {type(images).__name__}.")
+    for number, image in enumerate(images):
+        if not isinstance(image, Mapping) or not all(name in image for name in names):
+            got = listing(image) if isinstance(image, Mapping) else f"a {type(image).__name__}"
+            raise UsageError(
+                f"{asked_by} needs {listing(names)} of each image in {key!r}, got {got} of image {number}."
+            )
+    return images
 
 
 def without_masks(part: Any) -> Any:

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 MIN_IOUS = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75)
 
@@ -66,8 +66,8 @@ def _count_hits(overlaps: Tensor, free: Tensor, min_ious: Sequence[float]) -> Te
 
 
 def _pad(parts: Sequence[Tensor], value: float = 0.0) -> Tensor:
-    padded: Tensor = pad_sequence(list(parts), batch_first=True, padding_value=value)
-    return padded
+    most = max(len(part) for part in parts)
+    return torch.stack([F.pad(part, (0, 0) * (part.ndim - 1) + (0, most - len(part)), value=value) for part in parts])
 
 
 def _one_more(part: Tensor) -> Tensor:

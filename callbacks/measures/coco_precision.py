@@ -78,14 +78,11 @@ def unpack(packed: Tensor) -> list[dict[str, Tensor]]:
 
 def _rows(number: int, image: Mapping[str, Tensor]) -> Tensor:
     boxes = image["boxes"].double().reshape(-1, 4)
-    rows = boxes.new_full((len(boxes) + 1, COLUMNS), torch.nan)
-    rows[:, 0] = number
-    rows[1:, 1:5] = boxes
-    rows[1:, 5] = image["labels"].double()
+    of_image = torch.cat([boxes.new_full((1, 1), number), boxes.new_full((1, COLUMNS - 1), torch.nan)], dim=1)
     last = image.get("scores", image.get("iscrowd"))
-    if last is not None:
-        rows[1:, 6] = last.double()
-    return rows
+    last = boxes.new_full((len(boxes),), torch.nan) if last is None else last.double()
+    columns = (boxes.new_full((len(boxes),), number), *boxes.unbind(dim=1), image["labels"].double(), last)
+    return torch.cat([of_image, torch.stack(columns, dim=1)])
 
 
 def _finite(found: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator, DefaultBo
 from torchvision.ops import MultiScaleRoIAlign
 
 from assay.callbacks import BestWorstSamples, UsageError, detection_diagnostics
-from assay.callbacks.detections import without_masks
+from assay.callbacks.detections import TRUE, pick_boxes, without_masks
 from assay.runner import DictRunner, Engine, LossTerm
 from assay.runner.loggers import TensorBoardLogger
 
@@ -116,3 +116,17 @@ def test_of_a_detection_only_what_is_drawn_is_kept():
     assert without_masks(found) == [{"boxes": 1, "labels": 2, "scores": 3}]
     assert without_masks([{"masks": 4}]) == [{"masks": 4}]
     assert without_masks("logits") == "logits"
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        (torch.zeros(2, 3), "box_f1 needs a list in 'target', of a dict an image, got a Tensor"),
+        ([{"boxes": torch.zeros(0, 4)}], "needs 'boxes', 'labels' of each image in 'target', got 'boxes' of image 0"),
+        ([torch.zeros(3, 4)], "needs 'boxes', 'labels' of each image in 'target', got a Tensor of image 0"),
+    ],
+    ids=["tensor", "without labels", "boxes alone"],
+)
+def test_what_holds_no_boxes_is_named(target, message):
+    with pytest.raises(UsageError, match=message):
+        pick_boxes({"target": target}, "target", "box_f1", TRUE)
