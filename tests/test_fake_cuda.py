@@ -35,6 +35,7 @@ EXPORTED = sorted(
     name
     for name in callbacks.__all__
     if inspect.isclass(getattr(callbacks, name)) and issubclass(getattr(callbacks, name), dl.Callback)
+    if name != "BoxMetrics"  # among the diagnostics of boxes
 )
 OPTIONS = {"GradientStats": {"every_n_steps": 1, "per_parameter": True, "update_ratio": True}}
 
