@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .images import BadImageError, read_image
     from .loggers import MetricsCsv, TensorBoardLogger
     from .losses import LossTerm
+    from .mask_files import read_mask
     from .monitor import Monitor
     from .prediction import BoxPrediction, ClassPrediction, MaskPrediction
     from .progress import Progress
@@ -50,6 +51,7 @@ _HOMES = {
     "current_epoch": "chance",
     "load_checkpoint": "checkpoint_files",
     "read_image": "images",
+    "read_mask": "mask_files",
     "train": "training",
 }
 
@@ -81,6 +83,7 @@ __all__ = [
     "current_epoch",
     "load_checkpoint",
     "read_image",
+    "read_mask",
     "train",
 ]
 

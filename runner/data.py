@@ -11,7 +11,8 @@ from torch.utils.data import Dataset
 from assay.callbacks.keys import SAMPLE_ID_KEY
 
 from .chance import as_number, current_epoch, seed_here
-from .images import BadImageError, read_image
+from .images import BadImageError, check_max_value, read_image
+from .mask_files import Colours, check_colours, read_mask
 from .seeding import mix
 
 Item = Mapping[str, Any]
@@ -33,16 +34,20 @@ class Augmented(Dataset[dict[str, Any]]):
     different parts of a ``ConcatDataset``. albumentations ignores the global seeds, and with a seed of its own repeats
     one sequence in every worker and every epoch.
 
-    A part that is a path is read by ``read_image``, in grey where albumentations knows it as a mask.
+    A part that is a path is read: by ``read_image``, or by ``read_mask`` to [H, W, 1] where albumentations knows it as
+    a mask; of ``masks``, a list of paths, each is.
 
     Args:
         items: the data set; ``items[i]`` is a dict.
         transform: usually ``albumentations.Compose``.
         seed: any non-negative integer.
         keys: what albumentations calls a part, and its key in the item.
+        colours: for masks that show classes by colours: ``{class: (red, green, blue)}``, see ``read_mask``.
+        max_value: the value that is white in images of more than 8 bits, see ``read_image``.
 
     Raises:
         BadImageError: when an item is asked for, its image cannot be read; the sample is named, by id or else by index.
+        UsageError: ``colours`` or ``max_value`` is wrong.
     """
 
     def __init__(
@@ -52,11 +57,18 @@ class Augmented(Dataset[dict[str, Any]]):
         *,
         seed: int = 0,
         keys: Mapping[str, str] | None = None,
+        colours: Colours | None = None,
+        max_value: float | None = None,
     ):
+        if colours is not None:
+            check_colours(colours)
+        check_max_value(max_value)
         self.items = items
         self.transform = transform
         self.seed = seed
         self.keys = dict(keys or {"image": "image"})
+        self.colours = colours
+        self.max_value = max_value
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # persistent workers see it change
 
     def set_epoch(self, epoch: int) -> None:
@@ -90,11 +102,21 @@ class Augmented(Dataset[dict[str, Any]]):
             if SAMPLE_ID_KEY in item:
                 sample = f"{SAMPLE_ID_KEY} {item[SAMPLE_ID_KEY]!r}"
             for name, key in self.keys.items():
-                if isinstance(item[key], str | os.PathLike):
-                    item[key] = read_image(item[key], grey=name.startswith("mask"))
+                item[key] = self._read_part(name, item[key])
         except BadImageError as error:
             raise BadImageError(f"{sample}: {error}") from error
         return item
+
+    def _read_part(self, name: str, part: Any) -> Any:
+        """Return a part of an item, read where it is a path."""
+        if name == "masks" and isinstance(part, list | tuple):
+            return [self._read_part("mask", one) for one in part]
+        if not isinstance(part, str | os.PathLike):
+            return part
+        of_albumentations = getattr(self.transform, "additional_targets", None) or {}
+        if of_albumentations.get(name, name).startswith("mask"):
+            return read_mask(part, colours=self.colours)[..., None]
+        return read_image(part, max_value=self.max_value)
 
 
 class Items(Dataset[dict[str, Any]]):

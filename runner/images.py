@@ -1,13 +1,28 @@
 """Reading image files, and the error for one that cannot be read."""
 
-import io
+import contextlib
+import mmap
 import os
+import sys
+from collections.abc import Iterator
 
 import cv2
 import numpy as np
-from PIL import Image
+from tqdm import tqdm
 
-_JPEG_START, _JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
+from assay.callbacks.errors import UsageError
+
+from .image_headers import TIFF_STARTS
+from .pixels import Pixels, to_bytes, to_channels, upright
+from .whole_images import decode
+
+SUFFIXES = (
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".tif", ".tiff", ".bmp", ".dib", ".webp", ".gif", ".heic",
+    ".heif", ".avif", ".jp2", ".j2k", ".jpx", ".jxl", ".ppm", ".pgm", ".pbm", ".pnm", ".tga",
+)  # fmt: skip
+"""What the names of images end in: each is read, or named as one that cannot be read."""
+
+_said = mmap.mmap(-1, 1)  # shared with the workers of a loader that are forked
 
 
 class BadImageError(RuntimeError):
@@ -24,50 +39,89 @@ class BadImageError(RuntimeError):
             self.add_note(message)
 
 
-def read_image(path: str | os.PathLike[str], *, grey: bool = False) -> np.ndarray:
-    """Read an image file of any kind that OpenCV knows.
+def read_image(path: str | os.PathLike[str], *, grey: bool = False, max_value: float | None = None) -> np.ndarray:
+    """Read an image file as a viewer shows it; ``open_image`` reads windows of the same pixels.
 
-    It is turned as its EXIF orientation says, so that it stands as a viewer shows it. Of 16 bits the upper 8 are kept;
-    transparency is dropped. A changed byte inside a JPEG goes unnoticed, as the format has no checksum.
+    It is turned as its orientation (EXIF, TIFF) says, and transparent pixels are shown on white. Bands beyond RGB, such
+    as near infrared, are dropped; of an animation the first picture is kept. Pixels of more than 8 bits are scaled from
+    the depth that the file declares (``sBIT`` of a PNG, bits or MaxSampleValue of a TIFF), else from ``max_value``,
+    else from all 16 bits, which is said once. Colour profiles are not applied. A changed byte inside a JPEG goes
+    unnoticed, as the format has no checksum.
 
     Args:
-        path: the file.
+        path: the file, of a kind that OpenCV, Pillow or, for TIFF, GDAL knows; for HEIC install ``pillow-heif``.
         grey: whether one channel is wanted instead of RGB.
+        max_value: the value that is white in pixels of more than 8 bits, such as 4095 of 12 bits, or 1.0 of floats.
 
     Returns:
         [H, W, 3], or [H, W, 1] if ``grey``; uint8.
 
     Raises:
-        BadImageError: the file is missing, empty, cut short, or no image.
+        BadImageError: the file is missing, empty, cut short, too large to be decoded whole (Pillow's
+            ``MAX_IMAGE_PIXELS``), or no image; its pixels are neither uint8 nor uint16, and there is no ``max_value``.
+        UsageError: ``max_value`` is not greater than 0.
     """
+    check_max_value(max_value)
+    data = read_file(path)
+    if data[:4] in TIFF_STARTS:
+        from .windows import read_tiff  # GDAL is slow to import
+
+        return to_channels(read_tiff(path, max_value), 1 if grey else 3)
+    with bad_image_errors(path):
+        pixels, orientation = decode(data, grey=grey)
+        say_assumed_depth(path, pixels, max_value)
+        return upright(to_channels(to_bytes(pixels, max_value), 1 if grey else 3), orientation)
+
+
+def check_max_value(max_value: float | None) -> None:
+    """Raise a UsageError where ``max_value`` is not greater than 0."""
+    if max_value is not None and not max_value > 0:
+        raise UsageError(f"max_value must be greater than 0, got {max_value}.")
+
+
+def read_file(path: str | os.PathLike[str]) -> bytes:
+    """Return what a file holds; of a TIFF its start.
+
+    Raises:
+        BadImageError: it cannot be read, or is empty.
+    """
+    with bad_image_errors(path), open(path, "rb") as file:
+        start = file.read(4)
+        if not start:
+            raise ValueError("it is empty")
+        return start if start in TIFF_STARTS else start + file.read()
+
+
+def say_assumed_depth(path: str | os.PathLike[str], pixels: Pixels, max_value: float | None) -> None:
+    """Say, once in a run, that 16 bits are taken to hold 16, as the file does not say how many it uses."""
+    is_assumed = pixels.values.dtype == np.uint16 and pixels.lacks_white and max_value is None
+    if is_assumed and not _said[0] and os.environ.get("RANK", "0") == "0":
+        _said[0] = 1
+        tqdm.write(
+            f"assay: image {os.fspath(path)!r} has 16 bits per sample and does not declare how many it uses: 65535 is "
+            "taken as white. If white is less, such as 4095 of 12 bits, give max_value=.",
+            file=sys.stderr,
+        )
+
+
+@contextlib.contextmanager
+def bad_image_errors(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Name the file in whatever its decoder raises, which may be anything on broken bytes."""
     try:
-        with open(path, "rb") as file:
-            data = file.read()
-    except OSError as error:
-        raise _bad(path, error.strerror or str(error)) from error
-    if not data:
-        raise _bad(path, "it is empty")
-    if data.startswith(_JPEG_START) and _JPEG_END not in data[-16:]:
-        _check_whole(path, data)
-    try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE if grey else cv2.IMREAD_COLOR)
+        yield
+    except (BadImageError, UsageError):
+        raise
     except cv2.error as error:
-        raise _bad(path, error.err) from error
-    if image is None:
-        raise _bad(path, f"its {len(data)} bytes are no whole image of a kind that OpenCV knows")
-    decoded: np.ndarray = image[..., None] if grey else cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
-    return decoded
-
-
-def _check_whole(path: str | os.PathLike[str], data: bytes) -> None:
-    """Raise where a JPEG is cut short: OpenCV before 5 fills it up with grey and says nothing."""
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            image.load()
+        raise bad_image(path, error.err) from error
     except OSError as error:
-        raise _bad(path, f"{error}; it has {len(data)} bytes") from error
+        raise bad_image(path, error.strerror or str(error)) from error
+    except ValueError as error:
+        raise bad_image(path, str(error)) from error
+    except Exception as error:
+        raise bad_image(path, f"{type(error).__name__}: {error}") from error
 
 
-def _bad(path: str | os.PathLike[str], reason: str) -> BadImageError:
+def bad_image(path: str | os.PathLike[str], reason: str) -> BadImageError:
+    """Return the error for a file, in one line."""
     line = f"image {os.fspath(path)!r} cannot be read: {reason}"
     return BadImageError(" ".join(line.split()))

@@ -1,25 +1,23 @@
 """Images of any size, read and written by windows, so that memory does not grow with them."""
 
 import contextlib
-import math
 import os
 import threading
-import warnings
+import zlib
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
-import cv2
 import numpy as np
 import rasterio
-from rasterio._err import CPLE_BaseError
-from rasterio.enums import ColorInterp
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
-from rasterio.io import DatasetReader
 from rasterio.windows import Window
 
-from .images import BadImageError, read_image
+from .image_headers import TIFF_STARTS
+from .images import bad_image_errors, check_max_value, read_image
+from .mask_files import read_mask, tiff_numbers
+from .tiffs import FAULTS, Tiff, check_window, is_utf8, quietly, reason_of
+from .whole_images import check_size
 
 CACHE_BYTES = 256 * 2**20
 """Decoded blocks that GDAL keeps, all open files together; its own bound is 5% of the machine's memory."""
@@ -27,10 +25,7 @@ CACHE_BYTES = 256 * 2**20
 KEPT_OPEN, KEPT_BYTES = 256, 64 * 2**20
 """TIFF files that ``keep_open`` keeps open at most, and their decoded blocks: of each worker of a loader."""
 
-_TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _OPTIONS = {"GDAL_CACHEMAX": CACHE_BYTES, "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR", "GDAL_PAM_ENABLED": "NO"}
-_HIGH_BYTE = 256
-_FAULTS = (RasterioError, CPLE_BaseError)  # GDAL's own errors come through here and there
 
 
 class OpenImage(Protocol):
@@ -45,35 +40,44 @@ class OpenImage(Protocol):
         ...
 
     def read(self, top: int, left: int, height: int, width: int) -> np.ndarray:
-        """Return a window that lies within the image, [height, width, 3] uint8 RGB."""
+        """Return a window that lies within the image, [height, width, 3] uint8 RGB; of a mask [height, width]."""
         ...
 
 
 @contextlib.contextmanager
-def open_image(path: str | os.PathLike[str]) -> Iterator[OpenImage]:
-    """Open an image to read windows of it.
+def open_image(path: str | os.PathLike[str], *, max_value: float | None = None) -> Iterator[OpenImage]:
+    """Open an image to read windows of it: of the pixels that ``read_image`` returns.
 
     A TIFF, tiled or striped, of any compression that GDAL knows, is decoded where it is read: the blocks that a window
     touches, of which ``CACHE_BYTES`` are kept; where a single block takes half of that, the image is decoded whole. So
-    is any other format, by ``read_image``. Of 16 bits the upper 8 are kept, grey and palettes become RGB, transparency
-    and further bands are dropped.
+    is any other format.
 
     Args:
         path: the file.
+        max_value: see ``read_image``.
 
     Raises:
         BadImageError: it cannot be read; this may show at a ``read`` only.
+        UsageError: ``max_value`` is not greater than 0.
     """
     if not _is_tiff(path):
-        yield _WholeImage(read_image(path))
+        yield _WholeImage(read_image(path, max_value=max_value))
         return
     with rasterio.Env(**_OPTIONS):
-        image = _open_tiff(path)
+        image = _open_tiff(path, max_value)
         with image.dataset:
             yield _whole_if_one_block(image)
 
 
-def keep_open(path: str | os.PathLike[str]) -> OpenImage:
+def read_tiff(path: str | os.PathLike[str], max_value: float | None) -> np.ndarray:
+    """Return a whole TIFF, [H, W, 3] uint8 RGB; see ``read_image``."""
+    with open_image(path, max_value=max_value) as image:
+        with bad_image_errors(path):
+            check_size(image.height, image.width)
+        return image.read(0, 0, image.height, image.width)
+
+
+def keep_open(path: str | os.PathLike[str], *, max_value: float | None = None) -> OpenImage:
     """Return an image as ``open_image`` does, for a reader that comes back: opening costs more than a small window.
 
     Of the TIFF files that it returned, each process and thread has its own, and the last ``KEPT_OPEN`` stay open. One
@@ -81,30 +85,51 @@ def keep_open(path: str | os.PathLike[str]) -> OpenImage:
 
     Args:
         path: the file.
+        max_value: see ``read_image``.
 
     Raises:
         BadImageError: it cannot be read; this may show at a ``read`` only.
+        UsageError: ``max_value`` is not greater than 0.
     """
     if not _is_tiff(path):
-        return _WholeImage(read_image(path))
+        return _WholeImage(read_image(path, max_value=max_value))
+    check_max_value(max_value)
+    image = _kept(path, max_value)
+    image.check_pixels()
+    return _whole_if_one_block(image)
+
+
+def keep_mask_open(path: str | os.PathLike[str]) -> OpenImage:
+    """Return a mask, as ``keep_open`` does an image: its windows are those of what ``read_mask`` returns.
+
+    Raises:
+        BadImageError: it cannot be read, or does not hold class numbers; this may show at a ``read`` only.
+    """
+    if not _is_tiff(path):
+        return _WholeImage(read_mask(path))
+    return _MaskWindows(_kept(path))
+
+
+def _kept(path: str | os.PathLike[str], max_value: float | None = None) -> Tiff:
     status = os.stat(path)
     version = (status.st_mtime_ns, status.st_size, status.st_ino)
-    return _whole_if_one_block(_kept_tiff(os.fspath(path), version, os.getpid(), threading.get_ident()))
+    return _kept_tiff(os.fspath(path), max_value, version, os.getpid(), threading.get_ident())
 
 
 @lru_cache(KEPT_OPEN)
-def _kept_tiff(path: str, version: tuple[int, ...], process: int, thread: int) -> "_Tiff":
+def _kept_tiff(path: str, max_value: float | None, version: tuple[int, ...], process: int, thread: int) -> Tiff:
     with rasterio.Env(**_OPTIONS | {"GDAL_CACHEMAX": KEPT_BYTES}):  # the bound stays when the block is left
-        return _open_tiff(path)
+        return Tiff(path, max_value)
 
 
-def _open_tiff(path: str | os.PathLike[str]) -> "_Tiff":
-    with _quietly(), _named_errors(path):
-        dataset = DatasetReader(os.fspath(path))  # rasterio.open would look for credentials first
-    return _Tiff(dataset, path)
+def _open_tiff(path: str | os.PathLike[str], max_value: float | None) -> Tiff:
+    check_max_value(max_value)
+    image = Tiff(path, max_value)
+    image.check_pixels()
+    return image
 
 
-def _whole_if_one_block(image: "_Tiff") -> OpenImage:
+def _whole_if_one_block(image: Tiff) -> OpenImage:
     """Decode an image whose blocks are too large to be kept, which would be decoded anew for each window."""
     if image.block_bytes <= CACHE_BYTES // 2:
         return image
@@ -118,48 +143,18 @@ class _WholeImage:
         self.georeference: Mapping[str, Any] = georeference or {}
 
     def read(self, top: int, left: int, height: int, width: int) -> np.ndarray:
-        _check_window(self, top, left, height, width)
+        check_window(self.image.shape, top, left, height, width)
         return self.image[top : top + height, left : left + width]
 
 
-class _Tiff:
-    def __init__(self, dataset: Any, path: str | os.PathLike[str]):
-        self.dataset = dataset
-        self.path = path
-        self.height, self.width = int(dataset.height), int(dataset.width)
-        if dataset.dtypes[0] not in ("uint8", "uint16"):
-            raise _bad(path, f"its pixels are {dataset.dtypes[0]}, neither uint8 nor uint16")
-        self.block_bytes = math.prod(dataset.block_shapes[0]) * dataset.count * (1 + (dataset.dtypes[0] == "uint16"))
-        has_palette = dataset.colorinterp[0] == ColorInterp.palette
-        self.palette = _palette(dataset.colormap(1)) if has_palette else None
-        self.is_bilevel = dataset.tags(1, ns="IMAGE_STRUCTURE").get("NBITS") == "1"
-        self.bands = [1, 2, 3] if dataset.count >= 3 else [1]
-
-    @property
-    def georeference(self) -> Mapping[str, Any]:
-        crs, transform = self.dataset.crs, self.dataset.transform
-        return {} if crs is None and transform.is_identity else {"crs": crs, "transform": transform}
+class _MaskWindows:
+    def __init__(self, image: Tiff):
+        self.image = image
+        self.height, self.width = image.height, image.width
+        self.georeference = image.georeference
 
     def read(self, top: int, left: int, height: int, width: int) -> np.ndarray:
-        _check_window(self, top, left, height, width)
-        with _named_errors(self.path):
-            bands: np.ndarray = self.dataset.read(self.bands, window=Window(left, top, width, height))
-        if bands.dtype == np.uint16 and self.palette is None:
-            bands = (bands // _HIGH_BYTE).astype(np.uint8)
-        if self.palette is not None:
-            colours: np.ndarray = self.palette[bands[0]]
-            return colours
-        if self.is_bilevel:
-            bands = bands * np.uint8(255)
-        image: np.ndarray = cv2.merge([*bands] if len(bands) == 3 else [*bands] * 3)
-        return image
-
-
-def _palette(colours: Mapping[int, tuple[int, ...]]) -> np.ndarray:
-    table = np.zeros((max(256, *colours) + 1, 3), dtype=np.uint8)
-    for value, colour in colours.items():
-        table[value] = colour[:3]
-    return table
+        return tiff_numbers(self.image, (top, left, height, width))
 
 
 @contextlib.contextmanager
@@ -186,14 +181,14 @@ def write_mask(
     options = {"driver": "GTiff", "compress": "deflate", "tiled": True, "blockxsize": 256, "blockysize": 256}
     shape = {"height": height, "width": width, "count": 1, "dtype": "uint8", "bigtiff": "if_safer"}
     Path(path).unlink(missing_ok=True)  # GDAL would open it first
-    with rasterio.Env(**_OPTIONS):
-        with _quietly(), _write_errors(path):
-            dataset = rasterio.open(os.fspath(path), "w", **options, **shape, **(georeference or {}))
+    with rasterio.Env(**_OPTIONS), _named_for_gdal(path) as name:
+        with quietly(), _write_errors(path):
+            dataset = rasterio.open(name, "w", **options, **shape, **(georeference or {}))
         with dataset:
             if palette is not None:
                 dataset.write_colormap(1, {value: (*colour, 255) for value, colour in enumerate(palette.tolist())})
             yield MaskWriter(dataset, path)
-        _check_written(path)
+        _check_written(path, name)
 
 
 class MaskWriter:
@@ -212,56 +207,39 @@ class MaskWriter:
         self._next_row += rows.shape[0]
 
 
-def _check_written(path: str | os.PathLike[str]) -> None:
+def _check_written(path: str | os.PathLike[str], name: str) -> None:
     """Read all blocks: GDAL keeps it to itself when the disk is full as it writes the last ones."""
-    with _quietly(), _write_errors(path), rasterio.open(os.fspath(path)) as dataset:
+    with quietly(), _write_errors(path), rasterio.open(name) as dataset:
         for _, window in dataset.block_windows(1):
             dataset.read(1, window=window)
 
 
+@contextlib.contextmanager
+def _named_for_gdal(path: str | os.PathLike[str]) -> Iterator[str]:
+    """Give a name for a file to GDAL, which takes none that is not UTF-8: through the open folder it lies in."""
+    if is_utf8(os.fspath(path)):
+        yield os.fspath(path)
+        return
+    folder, name = os.path.split(os.path.abspath(path))
+    safe = f".{zlib.crc32(os.fsencode(name)):08x}.{os.getpid()}.gdal.tmp"
+    place = os.open(folder, os.O_RDONLY)
+    try:
+        yield f"/proc/self/fd/{place}/{safe}"
+        os.replace(safe, name, src_dir_fd=place, dst_dir_fd=place)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(safe, dir_fd=place)
+        os.close(place)
+
+
 def _is_tiff(path: str | os.PathLike[str]) -> bool:
-    try:
-        with open(path, "rb") as file:
-            return file.read(4) in _TIFF_STARTS
-    except OSError as error:
-        raise _bad(path, error.strerror or str(error)) from error
-
-
-def _check_window(image: OpenImage, top: int, left: int, height: int, width: int) -> None:
-    inside = 0 <= top <= top + height <= image.height and 0 <= left <= left + width <= image.width
-    if not inside or min(height, width) < 1:
-        window = f"top {top}, left {left}, {height} x {width}"
-        raise ValueError(f"a window must lie within the image of {image.height} x {image.width}, got {window}.")
-
-
-@contextlib.contextmanager
-def _quietly() -> Iterator[None]:
-    """Leave out the warning that an image does not lie on the earth, and GDAL's remarks on odd tags."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        yield
-
-
-@contextlib.contextmanager
-def _named_errors(path: str | os.PathLike[str]) -> Iterator[None]:
-    try:
-        yield
-    except _FAULTS as error:
-        raise _bad(path, _reason(error)) from error
+    with bad_image_errors(path), open(path, "rb") as file:
+        return file.read(4) in TIFF_STARTS
 
 
 @contextlib.contextmanager
 def _write_errors(path: str | os.PathLike[str]) -> Iterator[None]:
     try:
         yield
-    except _FAULTS as error:
-        raise OSError(f"mask {os.fspath(path)!r} cannot be written: {_reason(error)}") from error
-
-
-def _reason(error: Exception) -> str:
-    return str(error.__cause__ or error)
-
-
-def _bad(path: str | os.PathLike[str], reason: str) -> BadImageError:
-    line = f"image {os.fspath(path)!r} cannot be read: {reason}"
-    return BadImageError(" ".join(line.split()))
+    except FAULTS as error:
+        raise OSError(f"mask {os.fspath(path)!r} cannot be written: {reason_of(error)}") from error

@@ -13,7 +13,7 @@ import numpy as np
 
 from assay.callbacks import UsageError
 from assay.runner import BadImageError
-from assay.runner.windows import keep_open, open_image
+from assay.runner.windows import keep_mask_open, keep_open, open_image
 
 IGNORED = 255
 """Target of pixels that do not count: outside of the tile, or without a truth."""
@@ -127,7 +127,7 @@ def read_window(tile: Tile, top: int, left: int, height: int, width: int) -> dic
         latter; uint8.
 
     Raises:
-        BadImageError: a file cannot be read, or the mask holds other values than 0 and 255.
+        BadImageError: a file cannot be read, or the mask holds other values than 0 and 255, or 0 and 1.
     """
     above, before = max(0, -top), max(0, -left)
     inside = (top + above, left + before, min(top + height, tile.height), min(left + width, tile.width))
@@ -136,8 +136,7 @@ def read_window(tile: Tile, top: int, left: int, height: int, width: int) -> dic
     image = keep_open(tile.image).read(*inside[:2], rows, columns)
     target = np.full((rows, columns), IGNORED, np.uint8)
     if tile.mask is not None:
-        truth = keep_open(tile.mask).read(*inside[:2], rows, columns)
-        target = _decided(cv2.extractChannel(truth, 0), tile.mask)
+        target = _decided(keep_mask_open(tile.mask).read(*inside[:2], rows, columns), tile.mask)
     if any(around):
         image = cv2.copyMakeBorder(image, *around, cv2.BORDER_REFLECT)
         target = cv2.copyMakeBorder(target, *around, cv2.BORDER_CONSTANT, value=(IGNORED,))
@@ -145,7 +144,8 @@ def read_window(tile: Tile, top: int, left: int, height: int, width: int) -> dic
 
 
 def _decided(mask: np.ndarray, path: Path) -> np.ndarray:
-    decided: np.ndarray = cv2.compare(mask, 255, cv2.CMP_EQ) & 1
+    house = 1 if mask.max() == 1 else 255  # of one bit, and of a palette of two colours
+    decided: np.ndarray = cv2.compare(mask, house, cv2.CMP_EQ) & 1
     if cv2.countNonZero(decided) != cv2.countNonZero(mask):
         found = ", ".join(map(str, np.unique(mask)[:8]))
         raise BadImageError(f"mask {str(path)!r} must hold 0 and 255 alone, got {found}")

@@ -43,12 +43,6 @@ def test_a_grey_file_is_read_as_rgb_and_back(tmp_path, picture):
     np.testing.assert_array_equal(read_image(path, grey=True), picture[..., 1:2])
 
 
-def test_transparency_is_dropped(tmp_path, picture):
-    path = tmp_path / "a.png"
-    Image.fromarray(np.dstack([picture, picture[..., 0]])).save(path)
-    np.testing.assert_array_equal(read_image(path), picture)
-
-
 @pytest.mark.parametrize("kind", [".png", ".tif"])
 def test_of_16_bits_the_upper_8_are_kept(tmp_path, kind):
     deep = (np.arange(1024, dtype=np.uint16) * 64).reshape(32, 32)

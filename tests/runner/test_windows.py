@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader
 
 from assay.runner import windows
 from assay.runner.images import BadImageError, read_image
+from assay.runner.tiffs import Tiff
 from assay.runner.windows import keep_open, open_image, write_mask
 
 TILED = {"tiled": True, "blockxsize": 64, "blockysize": 64}
@@ -133,7 +134,7 @@ def test_a_tiff_in_one_large_block_is_decoded_once(tmp_path, picture, monkeypatc
         assert isinstance(image, windows._WholeImage)
     monkeypatch.setattr(windows, "CACHE_BYTES", 2 * picture.nbytes)
     with open_image(tmp_path / "a.tif") as image:
-        assert isinstance(image, windows._Tiff)
+        assert isinstance(image, Tiff)
 
 
 def test_an_error_of_another_file_is_not_blamed_on_the_image(tmp_path, picture):

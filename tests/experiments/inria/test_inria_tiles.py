@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import rasterio
 from inria_set import HEIGHT, WIDTH
+from PIL import Image
 
 from assay.callbacks import UsageError
 from assay.experiments.inria.generator import write_tiff
@@ -114,3 +115,15 @@ def test_wrong_mask_values_are_named_with_their_file(root):
     assert read_window(tile, 10, 10, 20, 20)["target"].max() == 0
     with pytest.raises(BadImageError, match=r"gt/aix6.tif' must hold 0 and 255 alone, got 0, 1, 128"):
         read_window(tile, 0, 0, 20, 20)
+
+
+@pytest.mark.parametrize("mode", ["1", "P"])
+def test_the_numbers_of_a_mask_count_and_not_its_colours(root, mode):
+    truth = np.random.default_rng(0).integers(0, 2, (HEIGHT, WIDTH)).astype(np.uint8)
+    mask = Image.fromarray(truth)
+    if mode == "P":
+        mask.putpalette([255, 0, 0, 0, 0, 255])  # ground red, houses blue
+    else:
+        mask = Image.fromarray(truth * 255).convert("1")
+    mask.save(root / "train/gt/aix6.tif")
+    np.testing.assert_array_equal(read_window(find_tiles(root)[0][0], 0, 0, HEIGHT, WIDTH)["target"], truth)

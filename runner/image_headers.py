@@ -1,0 +1,110 @@
+"""What the header of an image file says of it: its size, how it stands, and which samples it has."""
+
+import struct
+from collections.abc import Callable, Collection
+from typing import NamedTuple
+
+ORIENTATION, MAX_SAMPLE, EXTRA_SAMPLES = 274, 281, 338
+"""Tags of a TIFF, and of EXIF, which is one."""
+
+TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+JPEG_START, PNG_START = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
+
+_NUMBERS = {1: "B", 3: "H", 4: "I", 16: "Q"}  # types of a tag's values, as struct names them
+_MOST_TAGS = 4096
+_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # markers of a JPEG that begin a frame
+_ALONE = {0x01, *range(0xD0, 0xD9)}  # markers without a length
+_LAST = (0xD9, 0xDA)  # the end, and the pixels
+
+Read = Callable[[int, int], bytes]  # from an offset, so many bytes
+
+
+class JpegHeader(NamedTuple):
+    """What a JPEG says of itself; ``orientation`` is that of EXIF, 1 to 8."""
+
+    height: int
+    width: int
+    components: int
+    orientation: int
+
+
+def jpeg_header(data: bytes) -> JpegHeader | None:
+    """Return the header of a JPEG; None where it has none."""
+    at, orientation = 2, 1
+    while at + 10 <= len(data):
+        marker = data[at + 1]
+        if data[at] != 0xFF or marker == 0xFF:
+            at += 1
+        elif marker in _ALONE:
+            at += 2
+        elif marker in _LAST:
+            break
+        elif marker in _FRAMES:
+            height, width, components = struct.unpack_from(">HHB", data, at + 5)
+            return JpegHeader(height, width, components, orientation)
+        else:
+            end = at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+            if marker == 0xE1 and data[at + 4 : at + 10] == b"Exif\0\0":
+                orientation = exif_orientation(data[at + 4 : end])
+            at = end
+    return None
+
+
+def png_chunks(data: bytes) -> dict[bytes, bytes] | None:
+    """Return the first chunk of each kind in a PNG, without the pixels; None where it is not whole."""
+    found: dict[bytes, bytes] = {}
+    at = len(PNG_START)
+    while at + 12 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, at)
+        if kind != b"IDAT":
+            found.setdefault(kind, data[at + 8 : at + 8 + length])
+        if kind == b"IEND":
+            return found if len(found.get(b"IHDR", b"")) == 13 else None
+        at += 12 + length
+    return None
+
+
+def exif_orientation(data: bytes) -> int:
+    """Return the orientation that EXIF says, 1 to 8: 1, as it is, where it says none or is broken."""
+    data = data.removeprefix(b"Exif\0\0")
+    return orientation_of(tiff_tags(lambda at, size: data[at : at + size], {ORIENTATION}))
+
+
+def orientation_of(tags: dict[int, int]) -> int:
+    """Return the orientation of a file with these tags, 1 to 8."""
+    orientation = tags.get(ORIENTATION, 1)
+    return orientation if 1 <= orientation <= 8 else 1
+
+
+def tiff_tags(read: Read, wanted: Collection[int]) -> dict[int, int]:
+    """Return the first number of each wanted tag of the first image in a TIFF; none where it is broken.
+
+    Args:
+        read: returns bytes of the file.
+        wanted: tags.
+    """
+    try:
+        return _tags(read, wanted)
+    except struct.error:
+        return {}
+
+
+def _tags(read: Read, wanted: Collection[int]) -> dict[int, int]:
+    start = read(0, 16)
+    if start[:4] not in TIFF_STARTS:
+        return {}
+    order, is_big = "<" if start[:2] == b"II" else ">", b"+" in start[:4]
+    (at,) = struct.unpack_from(order + ("Q" if is_big else "I"), start, 8 if is_big else 4)
+    head, size, inline = (8, 20, 8) if is_big else (2, 12, 4)
+    (count,) = struct.unpack(order + ("Q" if is_big else "H"), read(at, head))
+    entries = read(at + head, min(count, _MOST_TAGS) * size)
+    found = {}
+    for place in range(0, len(entries) - size + 1, size):
+        tag, kind, length = struct.unpack_from(order + ("HHQ" if is_big else "HHI"), entries, place)
+        if tag in wanted and kind in _NUMBERS:
+            form = order + _NUMBERS[kind]
+            value = entries[place + size - inline : place + size]
+            if length * struct.calcsize(form) > inline:  # then an offset stands in its place
+                value = read(struct.unpack(order + ("Q" if is_big else "I"), value)[0], struct.calcsize(form))
+            (found[tag],) = struct.unpack_from(form, value)
+    return found

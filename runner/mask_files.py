@@ -1,0 +1,183 @@
+"""Reading masks: class numbers as a file stores them, whatever its kind, or colours that stand for classes."""
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from assay.callbacks.errors import UsageError
+
+from .image_headers import JPEG_START, PNG_START, TIFF_STARTS, exif_orientation, png_chunks
+from .images import bad_image_errors, read_file
+from .pixels import upright
+from .whole_images import loaded_by_pillow
+
+if TYPE_CHECKING:
+    from .tiffs import Tiff
+
+Colours = Mapping[int, Sequence[int]]
+
+_LARGEST = 2**31 - 1
+_SHOWN = 5
+_LOSSY = "it is compressed with loss, which changes class numbers: save masks as PNG or TIFF"
+
+
+def read_mask(path: str | os.PathLike[str], *, colours: Colours | None = None) -> np.ndarray:
+    """Read the class numbers of a mask as they are stored.
+
+    Of a palette the indices count and not its colours, of 1, 2, 4 and 16 bits the numbers and not the brightness. Like
+    an image, a mask is turned as its orientation says.
+
+    Args:
+        path: PNG, TIFF, GIF, BMP or another format without loss.
+        colours: for masks that show classes by colours: the colour of each class, ``{class: (red, green, blue)}``. What
+            the file shows is looked up then, also in a palette or in grey.
+
+    Returns:
+        [H, W]; uint8 of up to 8 bits, int32 of more and of classes above 255.
+
+    Raises:
+        BadImageError: the file cannot be read; it is compressed with loss, has transparent pixels, fractions, colours
+            without ``colours``, or some that are not among them.
+        UsageError: see ``check_colours``.
+    """
+    if colours is not None:
+        check_colours(colours)
+    data = read_file(path)
+    with bad_image_errors(path):
+        if data[:4] not in TIFF_STARTS:
+            return _whole(data, colours)
+        import rasterio  # slow
+
+        from .tiffs import Tiff
+
+        with rasterio.Env():
+            image = Tiff(path)
+            with image.dataset:
+                return tiff_numbers(image, (0, 0, image.height, image.width), colours)
+
+
+def check_colours(colours: Colours) -> None:
+    """Check the colours of classes.
+
+    Raises:
+        UsageError: there are none, a class is no whole number from 0 on, a colour is not three numbers from 0 to 255,
+            or two classes have one colour.
+    """
+    if not colours:
+        raise UsageError("colours must name the colour of each class, {class: (red, green, blue)}, got none.")
+    known: dict[tuple[int, ...], int] = {}
+    for number, colour in colours.items():
+        if not _is_number(number, _LARGEST):
+            raise UsageError(f"colours must be given by class numbers, 0 to {_LARGEST}, got {number!r}.")
+        if isinstance(colour, str) or len(colour) != 3 or not all(_is_number(part, 255) for part in colour):
+            raise UsageError(f"colours of class {number} must be three whole numbers from 0 to 255, got {colour!r}.")
+        one = tuple(int(part) for part in colour)
+        if one in known:
+            raise UsageError(f"colours must differ: classes {known[one]} and {number} both have {one}.")
+        known[one] = number
+
+
+def _is_number(value: object, largest: int) -> bool:
+    is_whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    return is_whole and 0 <= value <= largest  # type: ignore[operator]
+
+
+def tiff_numbers(image: "Tiff", window: tuple[int, int, int, int], colours: Colours | None = None) -> np.ndarray:
+    """Return a window of a mask that is a TIFF: top, left, height and width; see ``read_mask``."""
+    with bad_image_errors(image.path):
+        if image.is_lossy:
+            raise ValueError(_LOSSY)
+        if image.alpha:
+            _check_opaque(image.read_band(image.alpha[0], *window))
+        if colours is not None:
+            return _classes(image.read(*window), colours)
+        if len(image.dataset.dtypes) - len(image.alpha) > 1:
+            raise ValueError(_in_colour(image.dataset.count))
+        return _as_stored(image.read_band(1, *window))
+
+
+def _whole(data: bytes, colours: Colours | None) -> np.ndarray:
+    if data.startswith(JPEG_START) or _is_lossy_webp(data):
+        raise ValueError(_LOSSY)
+    with loaded_by_pillow(data) as image:
+        if image.format in ("AVIF", "HEIF"):
+            raise ValueError(_LOSSY)
+        chunks = (png_chunks(data) or {}) if data.startswith(PNG_START) else {}
+        orientation = exif_orientation(chunks.get(b"eXIf") or image.info.get("exif") or b"")
+        if image.mode in ("LA", "PA", "RGBA"):
+            _check_opaque(np.asarray(image.getchannel("A")))
+        found = _numbers(image, chunks) if colours is None else _shown(image, chunks, colours)
+        return upright(found, orientation)
+
+
+def _numbers(image: Image.Image, chunks: Mapping[bytes, bytes]) -> np.ndarray:
+    if image.mode not in ("1", "L", "P", "LA", "PA", "I", "F") and not image.mode.startswith("I;16"):
+        raise ValueError(_in_colour(3))
+    bands = np.asarray(image)
+    values = bands[..., 0] if bands.ndim == 3 else bands
+    return _as_stored(values // _step(image.mode, chunks))
+
+
+def _shown(image: Image.Image, chunks: Mapping[bytes, bytes], colours: Colours) -> np.ndarray:
+    if image.mode in ("I", "F") or image.mode.startswith("I;16") or chunks.get(b"IHDR", b"")[8:9] == b"\x10":
+        raise ValueError("it has more than 8 bits a sample, and colours are of 8 bits")
+    return _classes(np.asarray(image.convert("RGB")), colours)
+
+
+def _step(mode: str, chunks: Mapping[bytes, bytes]) -> int:
+    """Return what Pillow has multiplied the grey of 2 or 4 bits in a PNG by."""
+    depth = chunks[b"IHDR"][8] if mode == "L" and b"IHDR" in chunks else 8
+    return int(255 // (2**depth - 1))
+
+
+def _as_stored(values: np.ndarray) -> np.ndarray:
+    if values.dtype in (np.uint8, np.bool_):
+        return values.astype(np.uint8)
+    if values.dtype.kind == "f" and not (np.isfinite(values).all() and (values == values.round()).all()):
+        raise ValueError(f"its pixels are {values.dtype} with fractions or NaN, no class numbers")
+    if values.max() > _LARGEST or values.min() < -_LARGEST:
+        raise ValueError(f"its pixels reach from {values.min()} to {values.max()}, no class numbers")
+    return values.astype(np.int32)
+
+
+def _check_opaque(alpha: np.ndarray) -> None:
+    count = np.count_nonzero(alpha < np.iinfo(alpha.dtype).max)
+    if count:
+        raise ValueError(f"{count} of its pixels are transparent, and have no class: save the mask without alpha")
+
+
+def _in_colour(bands: int) -> str:
+    kind = "colours (RGB)" if bands == 3 else f"{bands} bands"
+    return f"a mask must hold one class number a pixel, and it holds {kind}: give colours={{class: (r, g, b)}}"
+
+
+def _classes(picture: np.ndarray, colours: Colours) -> np.ndarray:
+    """Return the classes, [H, W], of colours [H, W, 3] uint8."""
+    codes = picture.astype(np.int32) @ np.array([65536, 256, 1], dtype=np.int32)
+    numbers = np.array(list(colours), dtype=np.uint8 if max(colours) < 256 else np.int32)
+    known = np.array(list(colours.values()), dtype=np.int32) @ np.array([65536, 256, 1], dtype=np.int32)
+    order = np.argsort(known)
+    place = np.searchsorted(known[order], codes).clip(max=len(known) - 1)
+    is_known = known[order][place] == codes
+    if not is_known.all():
+        raise ValueError(_unknown(codes[~is_known]))
+    found: np.ndarray = numbers[order][place]
+    return found
+
+
+def _unknown(codes: np.ndarray) -> str:
+    values, counts = np.unique(codes, return_counts=True)
+    most = np.argsort(-counts, kind="stable")[:_SHOWN]
+    shown = [
+        f"{(code >> 16, code >> 8 & 255, code & 255)} in {count} pixel{'s' * (count > 1)}"
+        for code, count in zip(values[most].tolist(), counts[most].tolist(), strict=True)
+    ]
+    rest = f" and {len(values) - len(most)} more" if len(values) > len(most) else ""
+    return f"{len(values)} of its colours are not in colours=: {', '.join(shown)}{rest}"
+
+
+def _is_lossy_webp(data: bytes) -> bool:
+    return data[:4] == b"RIFF" and data[8:12] == b"WEBP" and data[12:16] != b"VP8L" and b"VP8L" not in data
