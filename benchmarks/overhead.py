@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from .apart import apart
-from .devices import require_device
+from .devices import DEVICES, require_device
 from .results import spread, write
 from .workload import Stopwatch, Workload
 
@@ -30,7 +30,12 @@ WORKLOADS = {
     "cpu": Workload(),
     "cuda": Workload(
         device="cuda", model="resnet50", side=224, batch_size=64, half=True, channels_last=True,
-        train_steps=400, valid_steps=200,
+        train_steps=200, valid_steps=100,
+    ),
+    "cpu-masks": Workload(model="unet", masks=True, batch_size=4, train_steps=20, valid_steps=10),
+    "cuda-masks": Workload(
+        device="cuda", model="unet", masks=True, side=512, batch_size=8, half=True, channels_last=True,
+        train_steps=200, valid_steps=100,
     ),
 }  # fmt: skip
 ROWS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -72,16 +77,19 @@ def measure(subject: str, workload: dict[str, Any], options: dict[str, Any]) -> 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure the rows of a set, print them, and write them to ``results/SET-DEVICE.json``."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.overhead", description=__doc__)
-    parser.add_argument("--device", choices=WORKLOADS, default="cpu")
+    parser.add_argument("--device", choices=DEVICES, default="cpu")
+    parser.add_argument("--masks", action="store_true", help="train a U-Net on masks in place of a classifier")
     parser.add_argument("--set", choices=SETS, default="overhead", help="rows to measure (%(default)s)")
-    parser.add_argument("--rows", nargs="+", metavar="ROW", help="only these of the set; nothing is written then")
+    parser.add_argument("--rows", nargs="+", metavar="ROW", help="only these of the set; written with --write alone")
+    parser.add_argument("--write", action="store_true", help="write the results, also where --rows leaves some out")
     parser.add_argument("--repetitions", type=int, default=3, help="turns (%(default)s)")
     parser.add_argument(
         "--epochs", type=int, help="of a run; by default 1, of the set alone 2, the last of which counts"
     )
     options = parser.parse_args(arguments)
     require_device(parser, options.device)
-    workload = replace(WORKLOADS[options.device], epochs=options.epochs or {"overhead": 1, "alone": 2}[options.set])
+    kind = f"{options.device}-masks" if options.masks else options.device
+    workload = replace(WORKLOADS[kind], epochs=options.epochs or {"overhead": 1, "alone": 2}[options.set])
     rows = SETS[options.set]
     if unknown := [name for name in options.rows or () if name not in rows]:
         parser.error(f"--rows must be of {', '.join(map(repr, rows))}, got {unknown[0]!r}")
@@ -99,8 +107,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     results = summarize(found)
     for name, row in results.items():
         print(_line(name, row))
-    if not options.rows:
-        write(options.set, options.device, {**asdict(workload), "repetitions": options.repetitions}, results)
+    if options.write or not options.rows:
+        name = f"{options.set}-masks" if options.masks else options.set
+        write(name, options.device, {**asdict(workload), "repetitions": options.repetitions}, results)
 
 
 def summarize(found: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:

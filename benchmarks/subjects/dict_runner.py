@@ -8,7 +8,7 @@ from typing import Any
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
 
-from assay.callbacks import OverheadBudget, classification_diagnostics
+from assay.callbacks import OverheadBudget, classification_diagnostics, segmentation_diagnostics
 from assay.runner import DictRunner, Engine
 
 from ..workload import Workload
@@ -59,9 +59,10 @@ def train(
         every_n_steps: of ``GradientStats``.
     """
     options: dict[str, Any] = {"num_classes": workload.classes, "gradients_every_n_steps": every_n_steps}
-    callbacks = classification_diagnostics(level, **options)
+    diagnostics = segmentation_diagnostics if workload.masks else classification_diagnostics
+    callbacks = diagnostics(level, **options)
     if alone is not None:
-        full = classification_diagnostics("full", **options)
+        full = diagnostics("full", **options)
         callbacks += [callback for callback in full if type(callback).__name__ == alone] + [OverheadBudget(1.0)]
     runner = Timed(log_every_steps=10)
     runner.train(

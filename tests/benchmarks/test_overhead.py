@@ -40,6 +40,14 @@ def test_one_diagnostic_is_metered():
     assert 0 < overhead.measure(subject, asdict(replace(SMALL, epochs=2)), options)["share"] < 100
 
 
+def test_the_workload_of_masks_has_a_class_for_each_pixel():
+    masks = replace(SMALL, model="unet", masks=True)
+    images, targets = next(iter(masks.get_loaders()["valid"]))
+    assert targets.shape == (4, 32, 32)
+    assert set(targets.unique().tolist()) == set(range(masks.classes))
+    assert masks.get_model()(images).shape == (4, masks.classes, 32, 32)
+
+
 def test_each_row_of_one_diagnostic_adds_just_that_one():
     from assay.callbacks import classification_diagnostics
 
