@@ -11,13 +11,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy._core import multiarray
 
 from assay.callbacks.errors import UsageError, listing
 
+from .checkpoint_state import FORMAT, check_state
+from .plain_values import restored
 from .whole_files import digest
 
-FORMAT = "assay checkpoint 1"
+__all__ = ["FORMAT", "INDEX"]
+
 INDEX = "index.json"
 
 # What torch.load raises for bytes that are no checkpoint, or one that was cut off or changed.
@@ -25,6 +30,14 @@ _UNREADABLE = (
     AttributeError, EOFError, LookupError, OSError, RuntimeError, TypeError, ValueError,
     pickle.UnpicklingError, struct.error, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
+
+# What NumPy makes its scalars and arrays by, which checkpoints of older versions may hold.
+_KINDS = "?SUmM" + np.typecodes["AllFloat"] + np.typecodes["AllInteger"]
+_OF_NUMPY: list[Any] = [np.dtype, np.ndarray, *{type(np.dtype(kind)) for kind in _KINDS}] + [
+    (getattr(multiarray, function), f"{package}.multiarray.{function}")
+    for package in ("numpy.core", "numpy._core")
+    for function in ("scalar", "_reconstruct")
+]
 
 
 def epoch_file(epoch: int) -> str:
@@ -44,18 +57,26 @@ def read_index(folder: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     try:
-        entries = json.loads(path.read_text())["checkpoints"]
-        return [_index_entry(entry) for entry in entries]
-    except (ValueError, KeyError, TypeError) as error:
-        reason = (
-            f"{path} is not an index of checkpoints: {error}. Without the file, checkpoints are found by their names"
-        )
-        raise UsageError(f"{reason}.") from error
+        return [_index_entry(entry) for entry in json.loads(path.read_text())["checkpoints"]]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        reason = str(error) if not isinstance(error, KeyError) else f"it has no {error}"
+        hint = "Without the file, checkpoints are found by their names."
+        raise UsageError(f"{path} is not an index of checkpoints: {reason}. {hint}") from error
 
 
-def _index_entry(entry: Mapping[str, Any]) -> dict[str, Any]:
-    numbers = {name: int(entry[name]) for name in ("epoch", "batch") if name == "epoch" or name in entry}
-    return {"file": entry["file"], "sha256": entry["sha256"], **numbers}
+def _index_entry(entry: Any) -> dict[str, Any]:
+    if not isinstance(entry, dict):
+        raise TypeError(f"an entry must be a dict, got {entry!r:.80}")
+    file, sha256 = entry["file"], entry["sha256"]
+    if not isinstance(file, str) or Path(file).name != file:
+        raise ValueError(f"'file' must be the name of a file in the folder, got {file!r:.80}")
+    if not isinstance(sha256, str):
+        raise TypeError(f"'sha256' must be a string, got {sha256!r:.80}")
+    numbers = {name: entry[name] for name in ("epoch", "batch") if name == "epoch" or name in entry}
+    for name, number in numbers.items():
+        if type(number) is not int or number < 0:
+            raise ValueError(f"{name!r} must be a number from 0 on, got {number!r:.80}")
+    return {"file": file, "sha256": sha256, **numbers}
 
 
 def find_checkpoint(run: str | os.PathLike[str], which: str = "last") -> Path:
@@ -90,23 +111,44 @@ def load_checkpoint(run: str | os.PathLike[str], which: str = "last") -> dict[st
         which: likewise.
 
     Raises:
-        UsageError: the file is missing, truncated, changed since it was written, or not one of ours.
+        UsageError: the file is missing, truncated, changed since it was written, not one of ours, or has a part that no
+            run can take.
     """
     path = find_checkpoint(run, which)
     digests = {entry["sha256"] for entry in read_index(path.parent) if entry["file"] == path.name}
     if digests and digests != {digest(path)}:
         raise UsageError(f"checkpoint {path} was changed or cut off: its sha256 is not the one in {INDEX}.")
+    return check_state(path, _read(path, is_whole=bool(digests)))
+
+
+def _read(path: Path, *, is_whole: bool) -> Any:
     try:
-        if not digests:
+        if not is_whole:
             _check_sums(path)
-        with warnings.catch_warnings(action="ignore"):  # what torch remarks on foreign bytes; the error says it all
-            state = torch.load(path, map_location="cpu", weights_only=True)
+        # What torch remarks on foreign bytes is left out; the error says it all.
+        with warnings.catch_warnings(action="ignore"), torch.serialization.safe_globals(_OF_NUMPY):
+            return restored(torch.load(path, map_location="cpu", weights_only=True))
     except _UNREADABLE as error:
+        if refused := _refused_types(path):
+            raise UsageError(
+                f"checkpoint {path} is not one of assay's as it is now: it holds {refused}, which could run code, and "
+                "is not loaded. Load it where that is defined, and save its weights alone: model.state_dict()."
+            ) from error
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        if "weights_only" in reason or "Weights only" in reason:  # torch's advice to load it all the same
+            reason = "its content is no plain data"
         raise UsageError(f"checkpoint {path} cannot be read; it is cut off or not one of assay's: {reason}") from error
-    if not isinstance(state, dict) or state.get("format") != FORMAT:
-        raise UsageError(f"checkpoint {path} is not one of assay's: it has no entry format={FORMAT!r}.")
-    return state
+
+
+def _refused_types(path: Path) -> str:
+    """Return the types in a file that are not loaded, as text; nothing where it is damaged, or no such file."""
+    try:
+        _check_sums(path)
+        with torch.serialization.safe_globals(_OF_NUMPY):
+            names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+    except _UNREADABLE:
+        return ""
+    return listing(names)[:200] if names else ""
 
 
 def validated_weights(state: Mapping[str, Any]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from .agreement import Agreement
 from .checkpoint_files import FORMAT, INDEX, checkpoint_file, epoch_file, load_checkpoint, read_index, validated_weights
 from .mid_epoch import forgetful
 from .monitor import History, Monitor
+from .plain_values import plain_state
 from .whole_files import digest, link_whole, save_text, save_whole
 
 ON_SAVE_ERROR = ("stop", "warn")
@@ -53,7 +54,7 @@ class Checkpoints(ICheckpointCallback):
         folder: where to write.
         monitors: metrics to choose by, each with its own best epochs; the first decides ``best.pt``.
         top_k: how many best epochs to keep by each monitor.
-        extra: more entries for each checkpoint, in types that ``weights_only=True`` loads.
+        extra: more entries for each checkpoint, of plain values (see ``plain_state``).
         load_best_on_end: whether the model has the best epoch's weights when the run has ended.
         on_save_error: what a write that fails does: ``stop`` the run, or ``warn`` and go on without this checkpoint.
         every_n_steps: save after so many optimizer steps since the last checkpoint too; None: not by steps.
@@ -62,8 +63,9 @@ class Checkpoints(ICheckpointCallback):
         clock: returns seconds.
 
     Raises:
-        UsageError: an argument is out of range; at the end of the first epoch, when a monitor names no metric of the
-            run.
+        UsageError: an argument is out of range; a part of the run has a state that a checkpoint cannot hold, at the
+            start of the run or at the first checkpoint, before anything is written; at the end of the first epoch, when
+            a monitor names no metric of the run.
         OSError: on every rank, when a checkpoint cannot be written; it names the file.
     """
 
@@ -89,7 +91,7 @@ class Checkpoints(ICheckpointCallback):
         self.folder = Path(folder)
         self.monitors = list(monitors)
         self.top_k = top_k
-        self.extra = extra or {}
+        self.extra = plain_state(extra or {})
         self.load_best_on_end = load_best_on_end
         self.on_save_error = on_save_error
         self.every_n_steps = None if every_n_steps is None else at_least_one("every_n_steps", every_n_steps)
@@ -101,6 +103,7 @@ class Checkpoints(ICheckpointCallback):
     def on_experiment_start(self, runner: dl.IRunner) -> None:
         self.agreement_ = Agreement(runner.engine.device)
         self.forgetful_ = forgetful(runner)
+        plain_state(runner.state_of_parts())  # what cannot be saved is not to be found after an epoch
         self._wait_anew()
         if self.every_n_steps is not None or self.every_minutes is not None:
             runner.register_round_hook(lambda: self._after_round(runner))
@@ -146,7 +149,7 @@ class Checkpoints(ICheckpointCallback):
         batch = runner.epoch_rounds if within_epoch else None
         error = from_main_rank(self._save(state, runner, batch) if runner.engine.is_main_process else None)
         self._wait_anew()
-        if error is not None and self.on_save_error == "stop":
+        if isinstance(error, UsageError) or (error is not None and self.on_save_error == "stop"):
             raise error
         return error is None
 
@@ -158,13 +161,16 @@ class Checkpoints(ICheckpointCallback):
                 "report of that epoch what came after", listing(names),
             )  # fmt: skip
 
-    def _save(self, state: dict[str, Any], runner: dl.IRunner, batch: int | None) -> OSError | None:
+    def _save(self, state: dict[str, Any], runner: dl.IRunner, batch: int | None) -> OSError | UsageError | None:
         newest = {"epoch": runner.epoch_step} | ({} if batch is None else {"batch": batch})
         path = self.folder / checkpoint_file(newest)
         try:
+            plain = plain_state(state)
             self.folder.mkdir(parents=True, exist_ok=True)
-            save_whole(path, lambda file: torch.save(state, file))
+            save_whole(path, lambda file: torch.save(plain, file))
             self._update_index(newest, runner.history)
+        except UsageError as error:
+            return error
         except OSError as error:
             if self.on_save_error == "warn":
                 _log.warning("%s was not saved: %s cannot be written: %s.", path, error.filename, error.strerror)

@@ -639,7 +639,7 @@ class DictRunner(dl.Runner):
     # -- state ----------------------------------------------------------------------------------------------------
 
     def state_dict(self, *, within_epoch: bool = False) -> dict[str, Any]:
-        """Return all that the next step depends on, in types that ``weights_only=True`` loads.
+        """Return all that the next step depends on.
 
         A collective: on several ranks each must call it.
 
@@ -647,12 +647,8 @@ class DictRunner(dl.Runner):
             within_epoch: whether the epoch goes on; else it is at its end.
         """
         scaler = self.engine.scaler
-        trained = self.model if self._trained_model is None else self._trained_model
         return {
-            "model": {name: weights_of(plain_module(self.engine, model)) for name, model in by_name(trained).items()},
-            "criterion": criterion_state(self.criterion),
-            "optimizer": {name: _state(optimizer) for name, optimizer in by_name(self.optimizer).items()},
-            "scheduler": {name: _state(scheduler) for name, scheduler in by_name(self.scheduler).items()},
+            **self.state_of_parts(),
             "scaler": None if scaler is None else scaler.state_dict(),
             "ema": None if self.ema_ is None else self.ema_.state_dict(),
             "epoch": self.epoch_step - within_epoch,
@@ -663,6 +659,16 @@ class DictRunner(dl.Runner):
             "rng": gather_objects(rng_state()),
             "callbacks": self._callback_states(),
             "loggers": {name: _state(logger) for name, logger in self.loggers.items() if hasattr(logger, "state_dict")},
+        }
+
+    def state_of_parts(self) -> dict[str, Any]:
+        """Return the states of models, criteria, optimizers and schedulers, which there are from the start on."""
+        trained = self.model if self._trained_model is None else self._trained_model
+        return {
+            "model": {name: weights_of(plain_module(self.engine, model)) for name, model in by_name(trained).items()},
+            "criterion": criterion_state(self.criterion),
+            "optimizer": {name: _state(optimizer) for name, optimizer in by_name(self.optimizer).items()},
+            "scheduler": {name: _state(scheduler) for name, scheduler in by_name(self.scheduler).items()},
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

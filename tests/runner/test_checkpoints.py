@@ -338,6 +338,17 @@ def test_a_file_that_was_replaced_after_the_index_was_written_is_refused(folder)
         '{"checkpoints": 3}',
         '{"checkpoints": ["best.pt"]}',
         '{"checkpoints": [{"file": "best.pt"}]}',
+        '{"checkpoints": {"best.pt": 1}}',
+        '{"checkpoints": [{"file": 5, "sha256": "", "epoch": 1}]}',
+        '{"checkpoints": [{"file": "../best.pt", "sha256": "", "epoch": 1}]}',
+        '{"checkpoints": [{"file": "/etc/passwd", "sha256": "", "epoch": 1}]}',
+        '{"checkpoints": [{"file": "best.pt", "sha256": 5, "epoch": 1}]}',
+        '{"checkpoints": [{"file": "best.pt", "sha256": "", "epoch": "one"}]}',
+        '{"checkpoints": [{"file": "best.pt", "sha256": "", "epoch": 1e999}]}',
+        '{"checkpoints": [{"file": "best.pt", "sha256": "", "epoch": -1}]}',
+        '{"checkpoints": [{"file": "best.pt", "sha256": "", "epoch": true}]}',
+        '{"checkpoints": [{"file": "best.pt", "sha256": "", "epoch": 1, "batch": []}]}',
+        "[" * 100_000,
     ],
 )
 def test_a_broken_index_is_refused_by_its_name(folder, text):
@@ -369,11 +380,22 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_temporary(tmp_path, 
     assert files_of(tmp_path) == ["last.pt"]
 
 
-def test_a_state_that_cannot_be_saved_leaves_the_checkpoints_of_before(folder, make_net, make_loader, train):
+class Unsaveable(dl.Callback):
+    def __init__(self):
+        super().__init__(order=dl.CallbackOrder.Metric)
+
+    def state_dict(self):
+        return {"best": lambda: "functions have no plain form"}
+
+
+@pytest.mark.parametrize("on_save_error", ["stop", "warn"])
+def test_a_state_that_cannot_be_saved_leaves_the_checkpoints_of_before(
+    folder, make_net, make_loader, train, on_save_error
+):
     before = {name: (folder / name).read_bytes() for name in files_of(folder)}
-    unsaveable = Checkpoints(folder, extra={"note": lambda: "functions cannot be pickled"})
-    with pytest.raises((AttributeError, pickle.PicklingError)):
-        train(make_net(), {"train": make_loader(4)}, callbacks=[unsaveable])
+    checkpoints = Checkpoints(folder, on_save_error=on_save_error)
+    with pytest.raises(UsageError, match=r"callbacks\.Unsaveable\[0\]\.best is a function"):
+        train(make_net(), {"train": make_loader(4)}, callbacks=[Unsaveable(), checkpoints])
     assert {name: (folder / name).read_bytes() for name in files_of(folder)} == before
 
 

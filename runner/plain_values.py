@@ -1,0 +1,191 @@
+"""What a checkpoint may hold: values that are loaded without running code, each as it was, and nothing else."""
+
+from collections import Counter, OrderedDict, defaultdict, deque, namedtuple
+from collections.abc import Callable, Mapping
+from datetime import date, datetime, time, timedelta
+from pathlib import Path, PurePath
+from types import MappingProxyType, NoneType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from assay.callbacks.errors import UsageError
+
+_KIND, _VALUE = "assay kind", "value"  # the keys of a dict that stands for what torch does not load
+
+_AS_THEY_ARE = (
+    NoneType, bool, int, float, complex, str, bytes, bytearray, torch.Size, torch.device, torch.dtype,
+)  # fmt: skip
+_KEYS = (NoneType, bool, int, float, str, bytes)
+_DICTS = (dict, OrderedDict, Counter)
+_FACTORIES = {"None": None} | {kind.__name__: kind for kind in (bool, int, float, str, list, dict, set)}
+_NUMBERS = "?biufcSUmM"  # kinds of NumPy types that hold values and no objects
+_SAME_IN_PYTHON = (np.float64, np.int64, np.bool_, np.complex128, np.str_, np.bytes_)
+
+
+def plain_state(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a state in types that ``torch.load(weights_only=True)`` takes; ``restored`` gives back what it was.
+
+    Tensors, numbers, strings, lists, tuples and dicts stay as they are, and so does what holds nothing else. NumPy's
+    scalars that Python has too become Python's. Arrays, other scalars, sets, ``deque``, ``defaultdict``, named tuples,
+    paths, dates and times become dicts that say what they were; a named tuple comes back as one of the same fields.
+
+    Raises:
+        UsageError: it holds a value of another type; the message names its place.
+    """
+    try:
+        return {key: _plain(value, key) for key, value in state.items()}
+    except RecursionError as error:
+        raise UsageError("a checkpoint cannot hold what refers to itself, or is nested a thousand deep.") from error
+
+
+def restored(value: Any) -> Any:
+    """Return what ``plain_state`` was given.
+
+    Raises:
+        ValueError: it stands for something that this version does not know.
+    """
+    kind = type(value)
+    if kind is dict and value.keys() == {_KIND, _VALUE}:
+        if value[_KIND] not in _RESTORERS:
+            raise ValueError(f"it holds a {value[_KIND]!r}, which this version of assay does not know")
+        return _RESTORERS[value[_KIND]](restored(value[_VALUE]))
+    if kind in _DICTS:
+        return _rebuilt(value, {key: restored(of) for key, of in value.items()})
+    if kind in (list, tuple):
+        return _rebuilt(value, kind(restored(of) for of in value))
+    return value
+
+
+def _plain(value: Any, place: str) -> Any:
+    kind = type(value)
+    if kind in _AS_THEY_ARE:
+        return value if value != b"" else {_KIND: "bytes", _VALUE: []}  # pickled by the name of its class
+    if isinstance(value, Tensor):
+        return _plain_tensor(value)
+    if kind in _DICTS:
+        return _plain_dict(value, place)
+    if kind in (list, tuple):
+        return _rebuilt(value, kind(_plain(of, f"{place}[{index}]") for index, of in enumerate(value)))
+    if isinstance(value, _SAME_IN_PYTHON):
+        return value.item()
+    return _described(value, place)
+
+
+def _plain_tensor(tensor: Tensor) -> Tensor:
+    """Return a tensor of torch's own type; one with attributes, which may be anything, goes without them."""
+    if type(tensor) not in (Tensor, nn.Parameter):
+        tensor = tensor.as_subclass(Tensor)
+    return tensor.detach() if getattr(tensor, "__dict__", None) else tensor
+
+
+def _plain_dict(value: Any, place: str) -> Any:
+    if any(isinstance(key, _SAME_IN_PYTHON) for key in value):
+        value = type(value)({_plain(key, place): of for key, of in value.items()})
+    if all(_is_key(key) for key in value) and _KIND not in value:
+        items = {key: _plain(of, _within(place, key)) for key, of in value.items()}
+        return _rebuilt(value, items)
+    pairs = [[_plain(key, f"a key of {place}"), _plain(of, _within(place, key))] for key, of in value.items()]
+    return {_KIND: type(value).__name__, _VALUE: pairs}
+
+
+def _is_key(key: Any) -> bool:
+    return (type(key) in _KEYS and key != b"") or (type(key) is tuple and all(_is_key(part) for part in key))
+
+
+def _rebuilt(old: Any, new: Any) -> Any:
+    """Return a container with new items; the old one where they are the same, with all that is attached to it."""
+    before = list(old.values()) if isinstance(old, dict) else old
+    after = list(new.values()) if isinstance(new, dict) else new
+    if all(one is another for one, another in zip(before, after, strict=True)):
+        return old
+    rebuilt = type(old)(new)
+    if hasattr(old, "__dict__"):
+        rebuilt.__dict__.update(vars(old))  # of a module's state, the version of each part
+    return rebuilt
+
+
+def _within(place: str, key: Any) -> str:
+    if isinstance(key, str):
+        return f"{place}.{key}" if key else place  # the only model of a run is called ""
+    return f"{place}[{key!r}]"
+
+
+def _described(value: Any, place: str) -> dict[str, Any]:
+    """Return a dict that says what a value was; raise where it has no plain form."""
+    for kind, (name, describe) in _DESCRIBERS.items():
+        if type(value) is kind or (kind in (np.generic, PurePath) and isinstance(value, kind)):
+            return {_KIND: name, _VALUE: _plain(describe(value, place), place)}
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return {_KIND: "namedtuple", _VALUE: _plain([type(value).__name__, list(value._fields), list(value)], place)}
+    raise _refused(value, place)
+
+
+def _refused(value: Any, place: str, note: str = "") -> UsageError:
+    kind = type(value)
+    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    return UsageError(
+        f"{place} is a {name}{note}, which a checkpoint cannot hold: keep it as numbers, strings, tensors or arrays, "
+        "and lists or dicts of them."
+    )
+
+
+def _describe_array(array: Any, place: str) -> list[Any]:
+    array = np.asarray(array)
+    if array.dtype.kind not in _NUMBERS or array.dtype.itemsize == 0:
+        raise _refused(array, place, f" of {array.dtype}")
+    content = np.ascontiguousarray(array).reshape(-1).view(np.uint8).copy()
+    return [array.dtype.str, list(array.shape), torch.from_numpy(content)]
+
+
+def _describe_defaultdict(value: Any, place: str) -> list[Any]:
+    names = [name for name, factory in _FACTORIES.items() if factory is value.default_factory]
+    if not names:
+        raise _refused(value, place, f" with the factory {value.default_factory!r}")
+    return [names[0], dict(value)]
+
+
+_DESCRIBERS: dict[type, tuple[str, Callable[[Any, str], Any]]] = {
+    np.ndarray: ("array", _describe_array),
+    np.memmap: ("array", _describe_array),
+    np.generic: ("scalar", _describe_array),
+    set: ("set", lambda value, place: list(value)),
+    frozenset: ("frozenset", lambda value, place: list(value)),
+    deque: ("deque", lambda value, place: [list(value), value.maxlen]),
+    defaultdict: ("defaultdict", _describe_defaultdict),
+    MappingProxyType: ("dict", lambda value, place: [list(pair) for pair in value.items()]),
+    PurePath: ("path", lambda value, place: str(value)),
+    datetime: ("datetime", lambda value, place: value.isoformat()),
+    date: ("date", lambda value, place: value.isoformat()),
+    time: ("time", lambda value, place: value.isoformat()),
+    timedelta: ("timedelta", lambda value, place: [value.days, value.seconds, value.microseconds]),
+}
+
+
+def _array(described: list[Any]) -> Any:
+    name, shape, content = described
+    if (dtype := np.dtype(name)).kind not in _NUMBERS:
+        raise ValueError(f"it holds an array of {dtype}")
+    return np.frombuffer(content.numpy().tobytes(), np.uint8).view(dtype).reshape(shape).copy()
+
+
+_RESTORERS: dict[str, Callable[[Any], Any]] = {
+    "bytes": bytes,
+    "array": _array,
+    "scalar": lambda described: _array(described)[()],
+    "set": set,
+    "frozenset": frozenset,
+    "deque": lambda described: deque(*described),
+    "defaultdict": lambda described: defaultdict(_FACTORIES[described[0]], described[1]),
+    "dict": dict,
+    "OrderedDict": OrderedDict,
+    "Counter": lambda pairs: Counter(dict(pairs)),
+    "namedtuple": lambda described: namedtuple(described[0], described[1])(*described[2]),
+    "path": Path,
+    "datetime": datetime.fromisoformat,
+    "date": date.fromisoformat,
+    "time": time.fromisoformat,
+    "timedelta": lambda described: timedelta(*described),
+}
