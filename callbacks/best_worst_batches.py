@@ -17,7 +17,7 @@ from .drawings.pictures import Channels
 from .drawings.samples import draw_samples, format_score
 from .drawings.tasks import TASKS
 from .errors import UsageError, at_least_one, unknown_name
-from .host_copy import HostCopy, copy_tree
+from .host_copy import HostCopy, copy_tree, is_read_at_once, kept_from_loader
 from .image_checks import check_images
 from .keys import IMAGE_KEY, OUTPUT_KEY, SAMPLE_ID_KEY, TARGET_KEY, pick
 from .loader_place import batches_in_loader, place_in_loader
@@ -147,7 +147,12 @@ class BestWorstBatches(Diagnostic):
         parts["sample_id"] = batch.get(self.sample_id_key, positions)
         check_images(self.keys["image"], parts["image"], **self.normalization)
         self.settle(runner)
+        at_once = is_read_at_once(runner)
+        if not at_once:
+            batch, parts = kept_from_loader(batch), kept_from_loader(parts)
         self.pending_ = partial(self._compare, scores, place.batch, partial(_with_losses, runner, batch, parts))
+        if at_once:
+            self.settle(runner)
 
     def report(self, runner: dl.IRunner, writer: Writer) -> None:
         self.settle(runner)

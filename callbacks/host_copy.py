@@ -1,10 +1,12 @@
 """Device tensors on their way to the host, read later without making the step wait."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
+from catalyst import dl
 from torch import Tensor
 
 
@@ -50,13 +52,43 @@ class HostCopy:
 
 
 def copy_tree(part: Any, *, own: bool = False) -> Any:
-    """Start copying every tensor of a nested structure of dicts and lists; ``read_tree`` finishes it."""
-    return _map(lambda leaf: HostCopy(leaf, own=own) if isinstance(leaf, Tensor) else leaf, part)
+    """Start copying every tensor and array of a nested structure of dicts and lists; ``read_tree`` finishes it."""
+    return _map(partial(_start_copy, own=own), part)
 
 
 def read_tree(part: Any) -> Any:
     """Return a structure of ``copy_tree`` with NumPy arrays for its tensors; half precision becomes float32."""
     return _map(lambda leaf: _to_numpy(leaf.read()) if isinstance(leaf, HostCopy) else leaf, part)
+
+
+def is_read_at_once(runner: dl.IRunner) -> bool:
+    """Whether what a step computes is on the host as soon as it is there, so that nothing is gained by waiting.
+
+    What a batch holds is best looked at before the next one is fetched: a loader may use its memory again.
+    """
+    return bool(runner.engine.device.type == "cpu")
+
+
+def kept_from_loader(part: Any) -> Any:
+    """Return a nested structure with copies of what lies on the host, where a loader may use its memory again.
+
+    What is on a device has been copied there, and is not copied once more.
+    """
+    if isinstance(part, Tensor):
+        return part.clone() if part.device.type == "cpu" else part
+    if isinstance(part, np.ndarray):
+        return np.array(part)
+    if isinstance(part, Mapping):
+        return {key: kept_from_loader(value) for key, value in part.items()}
+    if type(part) in (list, tuple):
+        return type(part)(kept_from_loader(value) for value in part)
+    return part
+
+
+def _start_copy(leaf: Any, *, own: bool) -> Any:
+    if isinstance(leaf, Tensor):
+        return HostCopy(leaf, own=own)
+    return np.array(leaf) if isinstance(leaf, np.ndarray) and not own else leaf
 
 
 def _map(function: Callable[[Any], Any], part: Any) -> Any:

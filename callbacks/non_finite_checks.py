@@ -8,7 +8,7 @@ from catalyst import dl
 from torch import Tensor
 
 from .batch_size import batch_size
-from .host_copy import HostCopy
+from .host_copy import HostCopy, is_read_at_once, kept_from_loader
 from .loader_place import place_in_loader
 from .measures.non_finite import flag_values
 from .non_finite_record import Place, Record, float_tensors
@@ -20,7 +20,8 @@ def start_record(runner: dl.IRunner) -> Record:
     """Return the record of the batch that the loader has just given."""
     ranks, rank = runner.engine.num_processes, runner.engine.process_index
     place = Place(runner.loader_key, runner.epoch_step, runner.loader_batch_step // ranks, rank, ranks)
-    return Record(place, runner.batch, RngState.take(runner.engine.device))
+    inputs = runner.batch if is_read_at_once(runner) else kept_from_loader(runner.batch)
+    return Record(place, inputs, RngState.take(runner.engine.device))
 
 
 def stand_in_record(runner: dl.IRunner) -> Record:

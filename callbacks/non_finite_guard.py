@@ -17,6 +17,7 @@ from .distributed import gather_objects
 from .drawings.pictures import Channels
 from .drawings.samples import draw_samples
 from .errors import at_least_one, unknown_name
+from .host_copy import is_read_at_once
 from .keys import IMAGE_KEY, OUTPUT_KEY, SAMPLE_ID_KEY, TARGET_KEY
 from .non_finite_checks import check_batch, gradients_count, stand_in_record, start_record
 from .non_finite_record import Record
@@ -145,7 +146,7 @@ class NonFiniteGuard(Diagnostic):
         if self.current_ is not None:
             self._check(runner, self.current_)
             self._settle(runner)
-            self._end_batch(self.current_)
+            self._end_batch(runner, self.current_)
 
     def settle(self, runner: dl.IRunner) -> None:
         """Say what was wrong with the batches so far, so that no checkpoint comes behind one unseen. A collective."""
@@ -171,7 +172,9 @@ class NonFiniteGuard(Diagnostic):
             handle.remove()
         self.handles_ = []
 
-    def _end_batch(self, record: Record) -> None:
+    def _end_batch(self, runner: dl.IRunner, record: Record) -> None:
+        if is_read_at_once(runner) and (record.broken() or record.held_back()[0]):
+            record.keep()
         self.pending_, self.current_, self.decided_ = record, None, None
         self.step_.end_batch()
 
@@ -186,7 +189,7 @@ class NonFiniteGuard(Diagnostic):
         self.current_ = self.current_ or stand_in
         decided = self._decide(runner, self.step_.parameters)
         if stand_in is not None:  # its batch has no end
-            self._end_batch(stand_in)
+            self._end_batch(runner, stand_in)
         self.decided_ = decided
 
     def _answer(self, runner: dl.IRunner, optimizer: Optimizer) -> Tensor:

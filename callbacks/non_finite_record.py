@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .host_copy import HostCopy
+from .host_copy import HostCopy, kept_from_loader
 from .measures.non_finite import flag_samples
 from .replacing import replacing
 from .rng import RngState
@@ -92,6 +92,11 @@ class Record:
         broken = [name for names, row in rows for name, flag in zip(names, row[1:], strict=True) if flag]
         return any(row[0] for _, row in rows), broken
 
+    def keep(self) -> None:
+        """Copy what the loader may use the memory of again."""
+        self.inputs, self.outputs = kept_from_loader(self.inputs), kept_from_loader(self.outputs)
+        self.sample_ids = kept_from_loader(self.sample_ids)
+
     def ids(self) -> list[Any]:
         """Return the ids of the samples as host values."""
         return self.sample_ids.tolist() if isinstance(self.sample_ids, Tensor) else list(self.sample_ids)
@@ -143,7 +148,7 @@ def portable(part: Any) -> Any:
     if isinstance(part, Tensor):
         return part.detach().cpu().clone()
     if isinstance(part, np.ndarray | np.generic) and part.dtype.kind in "biufc":
-        return torch.as_tensor(part) if isinstance(part, np.ndarray) else part.item()
+        return torch.tensor(part) if isinstance(part, np.ndarray) else part.item()
     if isinstance(part, Mapping):
         return {str(key): portable(value) for key, value in part.items()}
     if isinstance(part, list | tuple):

@@ -14,7 +14,7 @@ from .detections import Detections, without_masks
 from .diagnostic import Diagnostic
 from .distributed import gather_objects, winners_over_ranks
 from .errors import UsageError, at_least_one
-from .host_copy import HostCopy, copy_tree, read_tree
+from .host_copy import HostCopy, copy_tree, is_read_at_once, kept_from_loader, read_tree
 from .image_checks import check_images
 from .keys import IMAGE_KEY, OUTPUT_KEY, SAMPLE_ID_KEY, TARGET_KEY, pick
 from .loader_place import place_in_loader
@@ -45,8 +45,8 @@ class Ranking:
 class SampleRanking(Diagnostic):
     """Base of the diagnostics that show single samples; a subclass fills in ``show``.
 
-    Scores are copied without blocking and read one step later; only samples that lead are cloned. Several of these
-    in one run that ask for the same choice share it. Loaders for inference are left out.
+    Scores are copied without blocking and read one step later, on a CPU at once; only samples that lead are cloned.
+    Several of these in one run that ask for the same choice share it. Loaders for inference are left out.
 
     Args:
         score: see ``BestWorstSamples``.
@@ -117,7 +117,11 @@ class SampleRanking(Diagnostic):
         positions = range(first, first + batch_size(runner))
         ids = copy_tree(runner.batch.get(self.sample_id_key, positions))
         self.settle(runner)
+        at_once = is_read_at_once(runner)
+        parts = parts if at_once else kept_from_loader(parts)
         self.pending_ = partial(self._compare, self.measure_, scores, positions, ids, parts)
+        if at_once:
+            self.settle(runner)
 
     def report(self, runner: dl.IRunner, writer: Writer) -> None:
         if self.measure_ is not None:

@@ -131,6 +131,8 @@ def _select(part: Any, order: Tensor) -> Any:
 def _cloned(part: Any) -> Any:
     if isinstance(part, Tensor):
         return part.clone()
+    if isinstance(part, np.ndarray):
+        return [np.array(value) for value in part] if part.ndim else np.array(part)
     if isinstance(part, Mapping):
         return {name: _cloned(value) for name, value in part.items()}
     return [_cloned(value) for value in part] if isinstance(part, list | tuple) else part
