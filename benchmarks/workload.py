@@ -98,7 +98,7 @@ class Noise(Dataset[Any]):
 
 
 class ReadyBatches(Noise):
-    """Whole batches in pinned memory: of loading, the copy to the GPU alone is left, so that the GPU is what is full."""
+    """Whole batches in pinned memory, so that of loading only the copy to the GPU is left, and the GPU is busy."""
 
     def __init__(self, workload: Workload, count: int, *, dicts: bool):
         super().__init__(workload, count, dicts=dicts)

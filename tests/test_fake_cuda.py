@@ -69,12 +69,12 @@ def run(folder, key, make_model, batches, criterion, given, **options):
     return runner
 
 
-def classify(folder, key, given):
+def classify(folder, key, given, weight=None):
     losses = [
         LossTerm("logits", "target", criterion="class"),
         LossTerm("size", "true_size", criterion="size", weight=0.5),
     ]
-    criterion = {"class": nn.CrossEntropyLoss(), "size": nn.MSELoss()}
+    criterion = {"class": nn.CrossEntropyLoss(weight), "size": nn.MSELoss()}
     options = {"losses": losses, "clip_grad_norm": 1.0, "accumulate_steps": 2}
     return run(folder, key, Classifier, loaders(classes), criterion, given, **options)
 
@@ -109,6 +109,10 @@ def test_diagnostics_of_masks_observe_a_gpu(tmp_path, task, key):
 def test_diagnostics_of_boxes_observe_a_gpu(tmp_path, key):
     given = detection_diagnostics("full", class_names=["none", "cat"], gradients_every_n_steps=1)
     run(tmp_path, key, Detector, loaders(boxes, collate_fn=stack_but_boxes), box_loss, given)
+
+
+def test_class_weights_made_on_the_host_meet_targets_on_the_gpu(tmp_path):
+    classify(tmp_path, "train", [], weight=torch.tensor([1.0, 2.0, 3.0]))
 
 
 def probe(work):
