@@ -2,19 +2,31 @@
 
 import contextlib
 import os
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
+
+_LONGEST_NAME = 255  # bytes
 
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Give the name of a temporary file beside ``path`` that takes its place, or is gone after an error."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(_temporary(path.name))
     try:
         yield temporary
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _temporary(name: str) -> str:
+    """Return another name, one by a checksum where it would be too long or is not UTF-8, which GDAL refuses."""
+    temporary = f".{name}.{os.getpid()}.tmp"
+    is_plain = os.fsencode(name).decode(errors="replace") == name
+    if is_plain and len(os.fsencode(temporary)) <= _LONGEST_NAME:
+        return temporary
+    return f".{zlib.crc32(os.fsencode(name)):08x}.{os.getpid()}.tmp"
 
 
 def half_written(folder: Path) -> Iterator[Path]:

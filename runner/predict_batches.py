@@ -3,13 +3,14 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from .images import BadImageError
+from .images import BadImageError, bad_image, bad_image_errors
 from .predict_inputs import Input
 from .predict_outcome import Outcome
 from .prediction import Transform
@@ -43,10 +44,11 @@ def read_batches(
 
     def prepare(one: Input) -> Ready | BadImageError:
         try:
-            picture = read(one.path)
+            with bad_image_errors(one.path):
+                picture = read(one.path)
+            return Ready(one, picture, _transformed(transform, picture, one.path))
         except BadImageError as error:
             return error
-        return Ready(one, picture, torch.as_tensor(transform(image=picture)["image"]))
 
     batch: list[Ready] = []
     for ready in _ahead(prepare, inputs, 2 * batch_size):
@@ -59,6 +61,15 @@ def read_batches(
         batch.append(ready)
     if batch:
         yield batch, torch.stack([of.image for of in batch])
+
+
+def _transformed(transform: Transform, picture: np.ndarray, path: Path) -> Tensor:
+    try:
+        return torch.as_tensor(transform(image=picture)["image"])
+    except Exception as error:
+        height, width = picture.shape[:2]
+        reason = f"its {width} x {height} pixels do not go through the transform: {type(error).__name__}: {error}"
+        raise bad_image(path, reason) from error
 
 
 def _ahead(

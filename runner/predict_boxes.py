@@ -1,6 +1,5 @@
 """A table of boxes, and the images with the boxes drawn."""
 
-import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,6 @@ import numpy as np
 from assay.callbacks.drawings.predicted_boxes import predicted_boxes
 from assay.callbacks.drawings.verdict import name_of
 from assay.callbacks.errors import UsageError
-from assay.callbacks.replacing import replacing
 
 from .box_fusion import fuse_boxes
 from .images import read_image
@@ -19,10 +17,11 @@ from .predict_batches import Ready, read_batches
 from .predict_inputs import Input
 from .predict_model import Models
 from .predict_outcome import Outcome
+from .predict_table import TABLE, write_table
 from .prediction import BoxPrediction
 from .whole_files import save_whole
 
-TABLE, DRAWN = "predictions.csv", "drawn"
+DRAWN = "drawn"
 _HEADER = ("image", "class", "score", "left", "top", "right", "bottom")
 _LONGEST_SIDE = (800, 1600)  # of a drawn picture: smaller ones are enlarged, so that texts have room
 
@@ -48,16 +47,19 @@ def predict_boxes(
         batch_size: images at a time.
         outcome: is told of each image.
     """
-    with replacing(output / TABLE) as temporary, open(temporary, "w", newline="") as file:
-        table = csv.writer(file, lineterminator="\n")
-        table.writerow(_HEADER)
+    with write_table(output / TABLE, _HEADER) as table:
         batches = read_batches(inputs, read_image, prediction.transform, batch_size=batch_size, outcome=outcome)
         for batch, images in batches:
-            for ready, found in zip(batch, _by_image(models.outputs(images), models, images.shape), strict=True):
-                boxes = _final(found, ready, prediction)
-                table.writerows(_rows(ready.input.name, boxes, prediction.class_names))
-                _draw(ready, boxes, prediction.class_names, output)
-                outcome.add()
+            found: list[list[Boxes]] = []
+            with outcome.naming(ready.input.path for ready in batch):
+                found = _by_image(models.outputs(images), models, images.shape)
+            for ready, of_image in zip(batch, found, strict=False):  # none is found where the batch has failed
+                with outcome.naming([ready.input.path]):
+                    boxes = _final(of_image, ready, prediction)
+                    _draw(ready, boxes, prediction.class_names, output)
+                    for row in _rows(ready.input.name, boxes, prediction.class_names):
+                        table.add(row)
+                    outcome.add()
 
 
 def _by_image(outputs: list[list[Any]], models: Models, shape: Sequence[int]) -> list[list[Boxes]]:

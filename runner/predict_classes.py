@@ -1,20 +1,16 @@
 """A table of classes with their probabilities."""
 
-import csv
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from assay.callbacks.replacing import replacing
-
 from .predict_batches import read_batches
 from .predict_inputs import Input
 from .predict_model import Models
 from .predict_outcome import Outcome
+from .predict_table import TABLE, write_table
 from .prediction import ClassPrediction
-
-TABLE = "predictions.csv"
 
 
 def predict_classes(
@@ -40,15 +36,14 @@ def predict_classes(
         outcome: is told of each image.
     """
     header = ["image", "prediction", *(f"probability/{name}" for name in prediction.class_names)]
-    with replacing(output / TABLE) as temporary, open(temporary, "w", newline="") as file:
-        table = csv.writer(file, lineterminator="\n")
-        table.writerow(header)
+    with write_table(output / TABLE, header) as table:
         batches = read_batches(inputs, prediction.read, prediction.transform, batch_size=batch_size, outcome=outcome)
         for batch, images in batches:
-            rows = _probabilities(models, prediction, images).tolist()
-            for ready, row in zip(batch, rows, strict=True):
-                table.writerow([ready.input.name, _decided(row, prediction), *(f"{value:.6f}" for value in row)])
-            outcome.add(len(batch))
+            with outcome.naming(ready.input.path for ready in batch):
+                rows = _probabilities(models, prediction, images).tolist()
+                for ready, row in zip(batch, rows, strict=True):
+                    table.add([ready.input.name, _decided(row, prediction), *(f"{value:.6f}" for value in row)])
+                outcome.add(len(batch))
 
 
 def _probabilities(models: Models, prediction: ClassPrediction, images: Tensor) -> Tensor:

@@ -4,12 +4,15 @@ import glob
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from assay.callbacks.errors import UsageError
+from assay.callbacks.printable import printable
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".jp2", ".ppm", ".pgm")
+from .images import SUFFIXES
+
+_HIDDEN, _LINK, _FOLDER, _SPECIAL, _NO_SUFFIX = "hidden", "links to folders", "folders", "no files", "without suffix"
 
 
 @dataclass(frozen=True)
@@ -28,24 +31,52 @@ class Input:
     stem: str
 
 
-def find_inputs(patterns: Sequence[str], output: Path) -> list[Input]:
+@dataclass
+class LeftOut:
+    """What was found in folders and by patterns, and is no image.
+
+    Attributes:
+        kinds: how many of each kind: a suffix, or why else.
+        errors: folders that cannot be read, each with the reason.
+        output: a folder of which nothing is counted.
+    """
+
+    output: Path
+    kinds: Counter[str] = field(default_factory=Counter)
+    errors: list[str] = field(default_factory=list)
+
+    def line(self) -> str:
+        """Return one line that says what was left out; empty where nothing was."""
+        if not self.kinds:
+            return ""
+        kinds = ", ".join(f"{count} {printable(kind)}" for kind, count in self.kinds.most_common())
+        return f"left out of --input, as no images: {kinds}"
+
+    def fail(self, error: OSError) -> None:
+        """Take the error of a folder."""
+        self.errors.append(f"folder {os.fspath(error.filename)!r} cannot be read: {error.strerror or error}")
+
+
+def find_inputs(patterns: Sequence[str], output: Path, left_out: LeftOut | None = None) -> list[Input]:
     """Return the images of files, folders and patterns, each once.
 
     Args:
         patterns: a file is taken whatever its suffix; of a folder, all images below it, sorted by path; otherwise a
             pattern with ``*``, ``**``, ``?`` or ``[...]``, its matches sorted likewise. Files that begin with a dot are
-            left out of folders.
+            left out of folders, and links to folders are not followed.
         output: where predictions go: what lies there is left out of folders and patterns.
+        left_out: takes what is left out beside that.
 
     Raises:
         UsageError: a path does not exist, or a folder or a pattern holds no image.
     """
+    left_out = left_out or LeftOut(output)
     found: dict[Path, Path] = {}
     bases = []
     for pattern in patterns:
-        base, paths = _expand(pattern)
+        base, paths = _expand(pattern, left_out)
         if not paths:
-            raise UsageError(f"--input {pattern} holds no image: none ends in {', '.join(SUFFIXES)}.")
+            raise UsageError(_no_image(pattern, left_out))
         paths = [path for path in paths if path == Path(pattern) or not _lies_in(path, output)]
         if not paths:
             raise UsageError(f"--output {output} must be another folder than that of the images.")
@@ -54,37 +85,80 @@ def find_inputs(patterns: Sequence[str], output: Path) -> list[Input]:
             found.setdefault(Path(os.path.abspath(path)), path)
     root = os.path.commonpath(bases)
     names = {path: Path(os.path.relpath(absolute, root)) for absolute, path in found.items()}
-    stems = Counter(name.with_suffix("") for name in names.values())
-    return [
-        Input(path, name.as_posix(), (name if stems[name.with_suffix("")] > 1 else name.with_suffix("")).as_posix())
-        for path, name in names.items()
-    ]
+    stems = _stems(list(names.values()))
+    return [Input(path, name.as_posix(), stem) for (path, name), stem in zip(names.items(), stems, strict=True)]
 
 
-def _expand(pattern: str) -> tuple[str, list[Path]]:
+def _no_image(pattern: str, left_out: LeftOut) -> str:
+    if left_out.errors:
+        return f"--input {printable(pattern)} holds no image: {left_out.errors[0]}."
+    return f"--input {printable(pattern)} holds no image: none ends in {', '.join(SUFFIXES)}."
+
+
+def _stems(names: Sequence[Path]) -> list[str]:
+    """Return what outputs are called: the name without its suffix, but as a whole where two would be the same.
+
+    Nor may an output be where the folder of another is.
+    """
+    before: list[str] = []
+    stems = [name.with_suffix("").as_posix() for name in names]
+    while stems != before:
+        before, clashes = stems, _clashes(stems)
+        stems = [name.as_posix() if stem in clashes else stem for stem, name in zip(stems, names, strict=True)]
+    return stems
+
+
+def _clashes(stems: Sequence[str]) -> set[str]:
+    folders = {parent.as_posix() for stem in stems for parent in Path(stem).parents}
+    twice = {stem for stem, count in Counter(stems).items() if count > 1}
+    return twice | {stem for stem in stems if any(stem + suffix in folders for suffix in _OUTPUTS)}
+
+
+_OUTPUTS = (".png", ".tif", ".jpg")  # of masks, and of pictures with boxes
+
+
+def _expand(pattern: str, left_out: LeftOut) -> tuple[str, list[Path]]:
     """Return the folder that names are relative to, absolute, and the images."""
     path = Path(pattern)
     if path.is_dir():
-        return os.path.abspath(path), sorted(_images_below(path))
+        return os.path.abspath(path), sorted(_images_below(path, left_out))
     if path.exists():
         return os.path.dirname(os.path.abspath(path)), [path]
     if not glob.has_magic(pattern):
-        raise UsageError(f"--input {pattern} does not exist.")
+        raise UsageError(f"--input {printable(pattern)} does not exist.")
     fixed = path
     while glob.has_magic(str(fixed)):
         fixed = fixed.parent
     matches = [Path(match) for match in glob.glob(pattern, recursive=True)]
-    return os.path.abspath(fixed), sorted(match for match in matches if _is_image(match))
+    if "**" in pattern:
+        matches = [match for match in matches if not match.is_dir()]
+    return os.path.abspath(fixed), sorted(match for match in matches if _is_image(match, left_out))
 
 
-def _images_below(folder: Path) -> Iterator[Path]:
-    for parent, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        yield from (path for name in files if _is_image(path := Path(parent) / name))
+def _images_below(folder: Path, left_out: LeftOut) -> Iterator[Path]:
+    for parent, folders, files in os.walk(folder, onerror=left_out.fail):
+        links = [name for name in folders if os.path.islink(os.path.join(parent, name))]
+        hidden = [name for name in folders if name.startswith(".")]
+        for kind, names in ((_LINK, links), (_HIDDEN, hidden)):
+            left_out.kinds.update([kind] * len(names))
+        folders[:] = [name for name in folders if name not in hidden]
+        yield from (path for name in files if _is_image(path := Path(parent) / name, left_out))
 
 
-def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+def _is_image(path: Path, left_out: LeftOut) -> bool:
+    """Whether a file is to be read as an image; a link that leads nowhere is, and will be named."""
+    kind = ""
+    if path.name.startswith("."):
+        kind = _HIDDEN
+    elif path.is_dir():
+        kind = _FOLDER
+    elif path.suffix.lower() not in SUFFIXES:
+        kind = path.suffix.lower() or _NO_SUFFIX
+    elif not path.is_file() and path.exists():
+        kind = _SPECIAL
+    if kind and not _lies_in(path, left_out.output):
+        left_out.kinds[kind] += 1
+    return not kind
 
 
 def _lies_in(path: Path, folder: Path) -> bool:

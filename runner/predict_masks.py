@@ -16,7 +16,6 @@ from assay.callbacks.drawings.palette import class_colours
 from assay.callbacks.errors import UsageError
 from assay.callbacks.replacing import replacing
 
-from .images import BadImageError
 from .predict_inputs import Input
 from .predict_model import Models
 from .predict_outcome import Outcome
@@ -58,16 +57,13 @@ def predict_masks(
     """
     for one in inputs:
         path = mask_path(one, output)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
+        with outcome.naming([one.path]):
+            path.parent.mkdir(parents=True, exist_ok=True)
             with open_image(one.path) as image, replacing(path) as temporary:
                 grid = TileGrid(image.height, image.width, tile, overlap, prediction.divisor)
                 with _bar(one.name, len(grid)) as bar:
                     bands = merged_bands(models, prediction, image, grid, batch_size, bar)
                     _write(bands, prediction, image, path, temporary)
-        except BadImageError as error:
-            outcome.fail(error)
-        else:
             outcome.add()
 
 

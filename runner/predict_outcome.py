@@ -1,12 +1,24 @@
 """What has become of each image, while they are predicted."""
 
+import contextlib
+import errno
+import os
 import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import torch
 from tqdm import tqdm
 
+from assay.callbacks.errors import UsageError
+from assay.callbacks.printable import printable
+
 from .images import BadImageError
+
+_OF_ONE_NAME = (errno.ENAMETOOLONG, errno.EEXIST, errno.ENOTDIR, errno.EISDIR)
+_NAMED_AT_THE_END = 20
 
 
 class Outcome:
@@ -22,21 +34,60 @@ class Outcome:
         self.unreadable: list[str] = []
         self._bar = tqdm(desc="predict", total=total, unit="image", dynamic_ncols=True, disable=None)
 
+    def note(self, line: str) -> None:
+        """Say a line, where there is one."""
+        if line:
+            tqdm.write(f"assay: {line}", file=sys.stderr)
+
     def add(self, count: int = 1) -> None:
         """Count images that were predicted."""
         self.done += count
         self._bar.update(count)
 
     def fail(self, error: BadImageError) -> None:
-        """Report an image that cannot be read."""
+        """Report an image that cannot be read, or predicted."""
         self.unreadable.append(str(error))
         tqdm.write(f"assay: {error}", file=sys.stderr)
         self._bar.update()
 
+    @contextlib.contextmanager
+    def naming(self, paths: Iterable[Path]) -> Iterator[None]:
+        """Report images whose prediction fails, so that the others are predicted; they have to be left out then.
+
+        What is no image's fault ends the run: wrong use, a lack of memory for several images at once, a full disk.
+        """
+        paths = list(paths)
+        try:
+            yield
+        except UsageError:
+            raise
+        except BadImageError as error:
+            self.fail(error)
+        except torch.OutOfMemoryError as error:
+            if len(paths) > 1:
+                raise
+            self._fail_all(paths, error)
+        except OSError as error:
+            if error.errno not in _OF_ONE_NAME:
+                raise
+            self._fail_all(paths, error)
+        except RuntimeError as error:
+            self._fail_all(paths, error)
+
+    def _fail_all(self, paths: Iterable[Path], error: Exception) -> None:
+        reason = " ".join(str(error).split())
+        for path in paths:
+            self.fail(BadImageError(f"image {os.fspath(path)!r} cannot be predicted: {reason}"))
+
     def summary(self, output: object) -> str:
-        """Return the last line: how many images were predicted, and how many could not be read."""
-        line = f"predicted {self.done} of {self.total} images; see {output}"
-        return line if not self.unreadable else f"{line}; {len(self.unreadable)} could not be read"
+        """Return how many images were predicted, and which could not be read."""
+        line = f"predicted {self.done} of {self.total} images; see {printable(str(output))}"
+        if not self.unreadable:
+            return line
+        named = [f"  {error}" for error in self.unreadable[:_NAMED_AT_THE_END]]
+        more = len(self.unreadable) - len(named)
+        rest = [f"  ... and {more} more"] if more else []
+        return "\n".join([f"{line}; {len(self.unreadable)} could not be read", *named, *rest])
 
     def __enter__(self) -> Self:
         return self

@@ -11,7 +11,8 @@ from assay.callbacks.errors import UsageError, unknown_name
 
 from .checkpoint_files import load_checkpoint, validated_weights
 from .engine import DEVICES, PRECISIONS, Engine
-from .predict_inputs import Input, find_inputs
+from .images import BadImageError
+from .predict_inputs import Input, LeftOut, find_inputs
 from .predict_model import Models, average_weights
 from .predict_outcome import Outcome
 from .predict_views import TTA, Views
@@ -84,7 +85,8 @@ def predict(run: str | os.PathLike[str], options: PredictOptions) -> Outcome:
     output = Path(options.output)
     with _extras_named():
         work, views = _work(prediction, options), Views(options.tta)
-    inputs = find_inputs(options.input, output)
+    left_out = LeftOut(output)
+    inputs = find_inputs(options.input, output, left_out)
     if isinstance(prediction, MaskPrediction):
         _spare_inputs(inputs, output)
     paths = [checkpoint_path(Path(run), which) for which in options.checkpoint]
@@ -94,7 +96,10 @@ def predict(run: str | os.PathLike[str], options: PredictOptions) -> Outcome:
         weights = [average_weights(weights)]
     models = Models(experiment, prediction, weights, engine, views)
     output.mkdir(parents=True, exist_ok=True)
-    with Outcome(len(inputs)) as outcome:
+    with Outcome(len(inputs) + len(left_out.errors)) as outcome:
+        outcome.note(left_out.line())
+        for error in left_out.errors:
+            outcome.fail(BadImageError(error))
         work(
             models,
             prediction,
