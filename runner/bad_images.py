@@ -1,6 +1,6 @@
 """What becomes of samples whose image cannot be read: left out of their batch, counted and listed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +10,8 @@ from torch.utils.data import Dataset, default_collate
 
 from assay.callbacks.distributed import gather_objects
 
-from .batch_size import SizedBatch
-from .chance import read_item
+from .batch_size import SizedBatch, batch_size
+from .chance import fetching, read_item
 from .images import BadImageError
 from .whole_files import save_text
 
@@ -28,7 +28,7 @@ class WithoutBadImages(Dataset[Any]):
 
     Where no sample of a batch is left, the next samples of the data set that can be read stand in for it, in a batch of
     the type ``StandIn``: the runner counts nothing of that. In the gradient of an optimizer step of several batches or
-    ranks each batch weighs as if none of its samples were left out. A loader needs ``collate`` as its ``collate_fn``.
+    ranks each batch weighs as if none of its samples were left out. A loader needs ``Collate`` as its ``collate_fn``.
 
     Args:
         items: the data set.
@@ -57,7 +57,7 @@ class WithoutBadImages(Dataset[Any]):
     def why(self, index: int) -> str:
         """Return what is wrong with a sample, by reading it once more."""
         try:
-            self.items[index]
+            read_item(self.items, index)
         except BadImageError as error:
             return str(error)
         return f"item {index} could not be read at first, and now it can"
@@ -87,12 +87,25 @@ class _StandIns(list[Any]):
     """The items of a ``StandIn``."""
 
 
-def collate(items: list[Any]) -> Any:
-    """Return the batch of the items, as a ``StandIn`` where they stand in for others; a dict knows their number."""
-    batch = default_collate(items)
-    if not isinstance(batch, dict):
-        return batch
-    return StandIn(batch) if isinstance(items, _StandIns) else SizedBatch(batch, samples=len(items))
+class Collate:
+    """Makes the batch of what ``WithoutBadImages`` returns, as a ``StandIn`` where its items stand in for others.
+
+    Args:
+        join: makes a batch of items; by default torch's ``default_collate``.
+    """
+
+    def __init__(self, join: Callable[[Any], Any] | None = None):
+        self.join = default_collate if join is None else join
+
+    def __call__(self, items: list[Any]) -> Any:
+        """Return the batch; a dict that may hold fewer samples than were asked for knows their number."""
+        batch = self.join(items)
+        if not isinstance(batch, dict):
+            return batch
+        return StandIn(batch) if isinstance(items, _StandIns) else SizedBatch(batch, batch_size(batch, len(items)))
+
+
+collate = Collate()
 
 
 class BadImages(dl.Callback):
@@ -112,14 +125,24 @@ class BadImages(dl.Callback):
 
     def on_epoch_end(self, runner: dl.IRunner) -> None:
         before = self.count()
-        for key, loader in runner.loaders.items():
-            if isinstance(loader.dataset, WithoutBadImages):
-                self._gather(key, loader.dataset)
+        for key, dataset in _skipping(runner).items():
+            shard = runner.loaders[key].batch_sampler
+            with fetching(shard.seed, shard.epoch):  # a transform may fail by what it draws
+                self._gather(key, dataset)
         if self.count() > before and runner.engine.is_main_process:
             save_text(self.path, "".join(f"{line}\n" for line in self.lines()))
 
+    def loader_state(self, runner: dl.IRunner) -> dict[str, list[int]]:
+        """Return which samples this rank has left out so far, for a run that goes on within the epoch."""
+        return {key: of.is_bad.nonzero().flatten().tolist() for key, of in _skipping(runner).items()}
+
+    def load_loader_state(self, runner: dl.IRunner, state: Mapping[str, Sequence[int]]) -> None:
+        """Take back what ``loader_state`` returned."""
+        for key, dataset in _skipping(runner).items():
+            dataset.is_bad[list(state.get(key, ()))] = True
+
     def state_dict(self) -> dict[str, dict[int, str]]:
-        """Return what was found, for a run that is resumed."""
+        """Return what was found in the epochs before, for a run that is resumed."""
         return {key: dict(of) for key, of in self.found_.items()}
 
     def load_state_dict(self, state: Mapping[str, Mapping[int, str]]) -> None:
@@ -149,3 +172,9 @@ class BadImages(dl.Callback):
         new = {index for of_rank in gather_objects(mine) for index in of_rank} - known.keys()
         if new:
             self.found_[key] = known | {index: dataset.why(index) for index in new}
+
+
+def _skipping(runner: dl.IRunner) -> dict[str, WithoutBadImages]:
+    """Return the data sets, by loader, that leave bad images out."""
+    datasets = {key: loader.dataset for key, loader in runner.loaders.items()}
+    return {key: dataset for key, dataset in datasets.items() if isinstance(dataset, WithoutBadImages)}

@@ -46,7 +46,8 @@ class Augmented(Dataset[dict[str, Any]]):
         max_value: the value that is white in images of more than 8 bits, see ``read_image``.
 
     Raises:
-        BadImageError: when an item is asked for, its image cannot be read; the sample is named, by id or else by index.
+        BadImageError: when an item is asked for, its image cannot be read, or the transform raises an error; the sample
+            is named, by id or else by index.
         UsageError: ``colours`` or ``max_value`` is wrong.
     """
 
@@ -89,23 +90,26 @@ class Augmented(Dataset[dict[str, Any]]):
         return len(self.items)  # type: ignore[arg-type]
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        item = self._read(index)
-        self.transform.set_random_seed(self.seed_of(index))
-        parts = self.transform(**{name: item[key] for name, key in self.keys.items()})
-        item.update({key: parts[name] for name, key in self.keys.items()})
-        return item
-
-    def _read(self, index: int) -> dict[str, Any]:
-        sample = f"item {index}"
+        item: dict[str, Any] = {}
         try:
-            item = dict(self.items[index])
-            if SAMPLE_ID_KEY in item:
-                sample = f"{SAMPLE_ID_KEY} {item[SAMPLE_ID_KEY]!r}"
+            item.update(self.items[index])
             for name, key in self.keys.items():
                 item[key] = self._read_part(name, item[key])
+            item.update(self._transformed(item, self.seed_of(index)))
         except BadImageError as error:
+            sample = f"{SAMPLE_ID_KEY} {item[SAMPLE_ID_KEY]!r}" if SAMPLE_ID_KEY in item else f"item {index}"
             raise BadImageError(f"{sample}: {error}") from error
         return item
+
+    def _transformed(self, item: Item, seed: int) -> dict[str, Any]:
+        parts = {name: item[key] for name, key in self.keys.items()}
+        try:
+            self.transform.set_random_seed(seed)
+            parts = self.transform(**parts)
+            return {key: parts[name] for name, key in self.keys.items()}
+        except Exception as error:  # whatever a transform of the user's raises
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            raise BadImageError(f"the transform cannot take it: {reason}") from error
 
     def _read_part(self, name: str, part: Any) -> Any:
         """Return a part of an item, read where it is a path."""

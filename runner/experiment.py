@@ -1,7 +1,7 @@
 """What is run: data, model, loss and the numbers that decide how it is trained."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,11 +12,11 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from assay.callbacks.distributed import world_size
-from assay.callbacks.errors import UsageError, unknown_name
+from assay.callbacks.errors import UsageError, listing, unknown_name
 from assay.callbacks.keys import IMAGE_KEY
 from assay.callbacks.levels import LEVELS
 
-from .bad_images import ON_BAD_IMAGE, WithoutBadImages, collate
+from .bad_images import ON_BAD_IMAGE, Collate, WithoutBadImages
 from .checkpoints import ON_SAVE_ERROR
 from .data import one_thread
 from .engine import DEVICES, PRECISIONS
@@ -226,24 +226,65 @@ class Experiment(Training, Optimization, Schedule, Data, Machine, Saving, Diagno
         raise UsageError(f"{type(self).__name__} does not say how to predict: give it a method get_prediction.")
 
     def make_loader(
-        self, dataset: Dataset[Any], *, shuffle: bool = False, batch_sampler: Sampler[list[int]] | None = None
+        self,
+        dataset: Dataset[Any],
+        *,
+        shuffle: bool = False,
+        sampler: Sampler[Any] | Iterable[Any] | None = None,
+        batch_sampler: Sampler[list[Any]] | Iterable[list[Any]] | None = None,
+        collate_fn: Callable[[list[Any]], Any] | None = None,
+        drop_last: bool = False,
     ) -> DataLoader[Any]:
         """Return a loader with this experiment's batch size and workers, set up to be fast.
 
-        A ``batch_sampler`` decides on batches and their order in place of ``batch_size`` and ``shuffle``.
         With ``on_bad_image="skip"`` it leaves out the samples for which the data set raises ``BadImageError``.
+
+        Args:
+            dataset: the data set.
+            shuffle: whether the order is drawn anew in each epoch.
+            sampler: decides on the order in place of ``shuffle``.
+            batch_sampler: decides on batches and their order in place of all the others and of ``batch_size``.
+            collate_fn: makes a batch of a list of items; by default torch's ``default_collate``.
+            drop_last: whether to leave out the last batch where it is not full.
+
+        Raises:
+            UsageError: arguments do not go together, or are not what they are to be; the data set is empty.
         """
+        batching = _batching(
+            dataset, shuffle=shuffle, sampler=sampler, batch_sampler=batch_sampler, drop_last=drop_last
+        )
+        if collate_fn is not None and not callable(collate_fn):
+            raise UsageError(f"make_loader: collate_fn must be a function of a list of items, got {collate_fn!r}.")
         skips = self.on_bad_image == "skip"
-        batches: dict[str, Any] = {"batch_size": self.batch_size, "shuffle": shuffle}
         return DataLoader(
             WithoutBadImages(dataset) if skips else dataset,
-            collate_fn=collate if skips else None,
-            **(batches if batch_sampler is None else {"batch_sampler": batch_sampler}),
+            collate_fn=Collate(collate_fn) if skips else collate_fn,
+            **({} if "batch_sampler" in batching else {"batch_size": self.batch_size}),
+            **batching,
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
             pin_memory=self.device != "cpu" and torch.cuda.is_available(),
             worker_init_fn=one_thread,
         )
+
+
+def _batching(dataset: Any, **given: Any) -> dict[str, Any]:
+    """Return those arguments of a loader that decide on its batches, where they go together."""
+    if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
+        kind = type(dataset).__name__
+        raise UsageError(f"make_loader: dataset must have a length and items by number, got one of {kind}.")
+    if len(dataset) == 0:
+        raise UsageError("make_loader: dataset is empty.")
+    for one, others in (("batch_sampler", ("sampler", "shuffle", "drop_last")), ("sampler", ("shuffle",))):
+        if given[one] is None:
+            continue
+        if isinstance(given[one], type) or not hasattr(given[one], "__iter__"):
+            raise UsageError(f"make_loader: {one} must be a sampler or a list, got {given[one]!r}.")
+        if clash := [name for name in others if given[name] not in (None, False)]:
+            raise UsageError(f"make_loader: {one} decides on the batches alone; leave out {listing(clash)}.")
+    if given["batch_sampler"] is not None:
+        return {"batch_sampler": given["batch_sampler"]}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def check_range(name: str, value: float | None, smallest: float, *, included: bool = True) -> None:

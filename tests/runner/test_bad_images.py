@@ -7,10 +7,12 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from assay.runner import DictRunner, Engine
-from assay.runner.bad_images import BadImages, StandIn, WithoutBadImages, collate
+from assay.runner.bad_images import BadImages, Collate, StandIn, WithoutBadImages, collate
+from assay.runner.checkpoints import Checkpoints
 from assay.runner.data import Augmented, Items
 from assay.runner.images import BadImageError
 from assay.runner.loggers import read_metrics
+from assay.runner.seeding import mix
 
 
 class Values:
@@ -149,3 +151,78 @@ def test_the_epoch_is_told_to_the_data_set():
     dataset.set_epoch(2)
     assert dataset[0]["image"] != first
     WithoutBadImages([1, 2]).set_epoch(3)  # nobody asks for it
+
+
+class Picky:
+    """A transform that fails by what it draws."""
+
+    def set_random_seed(self, seed):
+        self.fails = seed % 4 == 0
+
+    def __call__(self, image):
+        if self.fails:
+            raise ValueError("not this time")
+        return {"image": image}
+
+
+def test_a_sample_that_the_transform_fails_on_is_left_out_and_its_own_reason_is_listed(tmp_path):
+    dataset = WithoutBadImages(Augmented(Items(30, Values()), Picky(), seed=3))
+    _, record = train({"train": DataLoader(dataset, 30, collate_fn=collate)}, tmp_path)
+    bad = [index for index in range(30) if mix(3, 1, index) % 4 == 0]
+    assert bad
+    assert record.seen == [("train", [index for index in range(30) if index not in bad])]
+    assert (tmp_path / "bad_images.txt").read_text().splitlines() == [
+        f"train: sample_id {index}: the transform cannot take it: ValueError: not this time" for index in bad
+    ]
+
+
+class Killed(Exception):
+    pass
+
+
+class Kill(dl.Callback):
+    def __init__(self, place):
+        super().__init__(order=0)
+        self.place = place
+
+    def on_batch_end(self, runner):
+        if (runner.epoch_step, runner.epoch_rounds) == self.place:
+            raise Killed
+
+
+def run_with_bad_images(folder, workers, killed_at=None):
+    options = {"num_workers": workers, "persistent_workers": workers > 0}
+    loaders = {
+        "train": make_loader(24, 1, 2, 13, 22, **options),
+        "valid": make_loader(12, 0, 5, 11, **options),
+    }
+    model = Net()
+    resumes = folder.exists()
+    DictRunner().train(
+        engine=Engine("cpu"), model=model, criterion=nn.MSELoss(), loaders=loaders, num_epochs=2, logdir=str(folder),
+        optimizer=torch.optim.SGD(model.parameters(), lr=0.001), resume=str(folder) if resumes else None,
+        callbacks=[
+            BadImages(folder / "bad_images.txt"), Checkpoints(folder / "checkpoints", every_n_steps=1),
+            *([Kill(killed_at)] if killed_at else []),
+        ],
+    )  # fmt: skip
+    return (folder / "bad_images.txt").read_text()
+
+
+@pytest.mark.parametrize(("workers", "killed_at"), [(0, (1, 5)), (0, (1, 8)), (2, (1, 6)), (0, (2, 3))])
+def test_a_resumed_run_lists_the_bad_images_of_the_whole_epoch(tmp_path, workers, killed_at):
+    quiet = run_with_bad_images(tmp_path / "quiet", 0)
+    assert len(quiet.splitlines()) == 7
+    with pytest.raises(Killed):
+        run_with_bad_images(tmp_path / "run", workers, killed_at)
+    assert run_with_bad_images(tmp_path / "run", workers) == quiet
+
+
+def test_a_collate_function_of_the_users_makes_the_batches_and_the_stand_ins():
+    def join(items):
+        return {"sample_id": [item["sample_id"] for item in items]}
+
+    loader = DataLoader(WithoutBadImages(Items(6, Values(2, 4, 5))), 2, collate_fn=Collate(join))
+    batches = list(loader)
+    assert [batch["sample_id"] for batch in batches] == [[0, 1], [3], [0, 0]]
+    assert [isinstance(batch, StandIn) for batch in batches] == [False, False, True]

@@ -156,6 +156,30 @@ def test_an_image_that_the_data_set_itself_reads_is_named_with_its_index():
         dataset[2]
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_error_of_the_transform_names_the_sample(items, workers):
+    items[3]["boxes"] = [[0.2, 0.2, 0.1, 0.9]]  # its left edge is right of its right one
+    for item in items:
+        item.setdefault("boxes", [[0.1, 0.1, 0.5, 0.5]])
+    transform = A.Compose([A.HorizontalFlip()], bbox_params=A.BboxParams("albumentations", label_fields=[]))
+    dataset = Augmented(items, transform, keys={"image": "image", "bboxes": "boxes"})
+    with pytest.raises(BadImageError) as caught:
+        for _ in DataLoader(dataset, num_workers=workers):
+            pass
+    message = str(caught.value)
+    assert message.startswith("sample_id 'sample-3': the transform cannot take it: ValueError: ")
+    assert "x_max" in message
+    assert "\n" not in message
+    del items[3]["sample_id"]
+    with pytest.raises(BadImageError, match="^item 3: the transform"):
+        dataset[3]
+
+
+def test_a_key_that_no_item_has_is_no_bad_image(items, chance):
+    with pytest.raises(KeyError, match="picture"):
+        Augmented(items, chance, keys={"image": "picture"})[0]
+
+
 @pytest.mark.parametrize(("init", "threads"), [(one_thread, 1), (None, 2)])
 def test_opencv_takes_one_thread_in_a_worker_and_as_many_as_before_elsewhere(init, threads):
     before = cv2.getNumThreads()

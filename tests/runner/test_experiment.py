@@ -181,6 +181,39 @@ def test_a_loader_takes_a_batch_sampler_in_place_of_a_batch_size(make_items):
     assert [len(batch["image"]) for batch in loader] == [2, 1, 3]
 
 
+@pytest.mark.parametrize("on_bad_image", ["raise", "skip"])
+def test_a_loader_takes_a_sampler_a_collate_function_and_drop_last(make_items, on_bad_image):
+    def join(items):
+        return {"ids": [item["sample_id"] for item in items]}
+
+    toy = Toy(batch_size=4, device="cpu", on_bad_image=on_bad_image)
+    loader = toy.make_loader(make_items(), sampler=[5, 3, 8, 0, 2, 1], collate_fn=join, drop_last=True)
+    assert [batch["ids"] for batch in loader] == [[f"sample-{i}" for i in (5, 3, 8, 0)]]
+    assert loader.drop_last
+    assert len(toy.make_loader(make_items(), drop_last=True)) == 5  # of 21
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"batch_sampler": [[0]], "shuffle": True}, "batch_sampler decides on the batches alone; leave out 'shuffle'"),
+        (
+            {"batch_sampler": [[0]], "sampler": [0], "drop_last": True},
+            "batch_sampler decides on the batches alone; leave out 'drop_last', 'sampler'",
+        ),
+        ({"sampler": [0], "shuffle": True}, "sampler decides on the batches alone; leave out 'shuffle'"),
+        ({"sampler": RandomSampler}, "sampler must be a sampler or a list, got <class"),
+        ({"batch_sampler": 4}, "batch_sampler must be a sampler or a list, got 4"),
+        ({"collate_fn": "pad"}, "collate_fn must be a function of a list of items, got 'pad'"),
+        ({"dataset": []}, "dataset is empty"),
+        ({"dataset": iter([1])}, "dataset must have a length and items by number, got one of list_iterator"),
+    ],
+)
+def test_arguments_of_a_loader_that_do_not_go_together_are_refused(options, message):
+    with pytest.raises(UsageError, match=f"^make_loader: {message}"):
+        Toy().make_loader(**{"dataset": [1, 2], **options})
+
+
 @pytest.mark.parametrize("field", ["optimizer_options", "scheduler_options"])
 def test_options_that_have_a_field_of_their_own_are_refused(field):
     with pytest.raises(UsageError, match=f"{field} must not hold 'lr': that is a field of its own"):
