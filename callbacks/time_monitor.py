@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from catalyst import dl
 from catalyst.core.callback import IBackwardCallback, ICriterionCallback, IOptimizerCallback, ISchedulerCallback
-from torch.utils.hooks import RemovableHandle
 
 from .batch_size import batch_size
+from .call_hooks import Handle, around_calls
 from .diagnostic import Diagnostic
 from .distributed import reduce_state
 from .errors import UsageError
@@ -66,14 +66,14 @@ class TimeMonitor(Diagnostic):
         super().__init__()
         self.clock = clock
         self.times_: PhaseTimes | None = None
-        self.hooks_: list[RemovableHandle] = []
+        self.hooks_: list[Handle] = []
         self.marks_: dict[str, _Mark] = {}
 
     def on_experiment_start(self, runner: dl.IRunner) -> None:
         super().on_experiment_start(runner)
         for model in by_name(runner.model).values():
-            self.hooks_.append(model.register_forward_pre_hook(partial(self._within_step, "forward")))
-            self.hooks_.append(model.register_forward_hook(partial(self._within_step, "backward")))
+            forward, backward = (partial(self._within_step, phase) for phase in ("forward", "backward"))
+            self.hooks_ += around_calls(model, forward, backward)
         for optimizer in raw_optimizers(runner.optimizer).values():
             self.hooks_.append(optimizer.register_step_pre_hook(partial(self._within_step, "optimizer")))
             self.hooks_.append(optimizer.register_step_post_hook(partial(self._within_step, "other")))

@@ -6,6 +6,7 @@
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -66,14 +67,14 @@ def fresh_process():
     torch.use_deterministic_algorithms(False)
 
 
-def train(folder, device, model, batches, criterion, given, *, precision="fp32", lr=0.0, engine=None, **options):
+def train(folder, device, model, batches, criterion, given, *, precision="fp32", lr=0.0, make_engine=Engine, **options):
     """Train for two epochs; without a learning rate, rounding does not add up from step to step."""
     AcceleratorState._reset_state(True)
     torch.manual_seed(0)
     net = model()
     runner = DictRunner(**options)
     runner.train(
-        engine=engine or Engine(device, precision),
+        engine=make_engine(device, precision),
         model=net,
         criterion=criterion,
         optimizer=torch.optim.SGD(net.parameters(), lr=lr, momentum=0.9),
@@ -188,10 +189,19 @@ def test_all_diagnostics_run_in_every_precision_and_layout(tmp_path, precision, 
 
 @cuda_only
 def test_fp16_skips_the_steps_that_overflow_and_lowers_its_scale(tmp_path):
-    engine = Engine("cuda", "fp16", kwargs_handlers=[GradScalerKwargs(init_scale=2.0**60)])
+    make_engine = partial(Engine, kwargs_handlers=[GradScalerKwargs(init_scale=2.0**60)])
     given = [OptimizerMonitor(), NonFiniteGuard("stop")]
     runner = train(
-        tmp_path, "cuda", Classifier, loaders(classes), CRITERION, given, engine=engine, lr=0.01, losses=LOSSES
+        tmp_path,
+        "cuda",
+        Classifier,
+        loaders(classes),
+        CRITERION,
+        given,
+        make_engine=make_engine,
+        precision="fp16",
+        lr=0.01,
+        losses=LOSSES,
     )
     assert runner.engine.scaler.get_scale() < 2.0**60
     assert all(torch.isfinite(value).all() for value in runner.engine.unwrap_model(runner.model).state_dict().values())
@@ -338,7 +348,8 @@ class Net(nn.Module):
 @dataclass(kw_only=True)
 class Greedy(Experiment):
     def get_loaders(self):
-        return {"train": self.make_loader([{"image": torch.ones(4), "target": i % 2} for i in range(64)])}
+        items = [{"image": torch.ones(4), "target": i % 2} for i in range(64)]
+        return {"train": self.make_loader(items), "valid": self.make_loader(items)}
 
     def get_model(self):
         return Net()

@@ -313,3 +313,35 @@ def test_peak_on_a_cpu_is_that_of_the_process_in_mib():
 def test_peak_on_a_gpu_is_what_was_allocated(monkeypatch):
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 3 * 2**20)
     assert _peak_mib(torch.device("cuda")) == 3.0
+
+
+@pytest.mark.parametrize("wrapped", [False, True], ids=["in place", "wrapped"])
+def test_a_compiled_model_is_timed_from_outside_what_was_compiled(tmp_path, wrapped):
+    """What is compiled reads no clock, and makes no event on a GPU."""
+    compiling = []
+
+    def clock():
+        compiling.append(torch.compiler.is_compiling())
+        return 0.001 * len(compiling)
+
+    torch._dynamo.reset()
+    net = nn.Sequential(nn.Flatten(), nn.Linear(5, 3))
+    model = torch.compile(net, backend="eager") if wrapped else net
+    if not wrapped:
+        net.compile(backend="eager")
+    items = [(torch.randn(5), i % 3) for i in range(8)]
+    monitor = TimeMonitor(clock=clock)
+    dl.SupervisedRunner().train(
+        engine=Engine("cpu"),
+        model=model,
+        criterion=nn.CrossEntropyLoss(),
+        optimizer=torch.optim.SGD(net.parameters(), lr=0.1),
+        loaders={"train": DataLoader(items, 4)},
+        callbacks=[monitor],
+        loggers={"tensorboard": dl.TensorboardLogger(str(tmp_path))},
+        num_epochs=2,
+    )
+    assert not any(compiling)
+    assert len(compiling) >= 2 * 2 * len(("other", "forward", "backward", "optimizer", "diagnostics", "data"))
+    assert monitor.hooks_ == []
+    assert not hasattr(net._compiled_call_impl, "before")
