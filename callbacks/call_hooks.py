@@ -17,8 +17,8 @@ class _Around:
 
     def __init__(self, model: nn.Module, before: Callable[[], None], after: Callable[[], None]):
         self.model, self.before, self.after = model, before, after
-        self.call = model._compiled_call_impl
-        model._compiled_call_impl = self
+        self.call: Any = model._compiled_call_impl
+        model._compiled_call_impl = self  # type: ignore[assignment]
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         self.before()

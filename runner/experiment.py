@@ -253,13 +253,14 @@ class Experiment(Training, Optimization, Schedule, Data, Machine, Saving, Diagno
         batching = _batching(
             dataset, shuffle=shuffle, sampler=sampler, batch_sampler=batch_sampler, drop_last=drop_last
         )
+        if batch_sampler is None:
+            batching["batch_size"] = self.batch_size
         if collate_fn is not None and not callable(collate_fn):
             raise UsageError(f"make_loader: collate_fn must be a function of a list of items, got {collate_fn!r}.")
         skips = self.on_bad_image == "skip"
         return DataLoader(
             WithoutBadImages(dataset) if skips else dataset,
             collate_fn=Collate(collate_fn) if skips else collate_fn,
-            **({} if "batch_sampler" in batching else {"batch_size": self.batch_size}),
             **batching,
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
