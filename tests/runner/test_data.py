@@ -171,7 +171,7 @@ def test_an_error_of_the_transform_names_the_sample(items, workers):
     assert "x_max" in message
     assert "\n" not in message
     del items[3]["sample_id"]
-    with pytest.raises(BadImageError, match="^item 3: the transform"):
+    with pytest.raises(BadImageError, match=r"^item 3: the transform"):
         dataset[3]
 
 
