@@ -12,7 +12,6 @@ from typing import Any, Literal, NoReturn, Union, get_args, get_origin, get_type
 
 import docstring_parser
 import jsonargparse
-import yaml
 
 from assay.callbacks.errors import UsageError, unknown_name
 
@@ -20,7 +19,8 @@ from .catalog import label
 from .experiment import Experiment
 from .field_names import check_field_names
 from .fields import GROUPS
-from .run_folder import read_config, read_environment
+from .run_folder import CONFIG, read_config, read_environment
+from .yaml_files import read_fields
 
 # What may change when a run goes on: its length, and where it runs. All else would make it another run.
 _RESUMABLE = (
@@ -87,14 +87,15 @@ def parse_experiment(
     known = [option for action in parser._actions for option in action.option_strings]
     arguments = _with_true([_normalized(argument, known) for argument in arguments], parser.hints)
     for config in _values_of("--config", arguments):
-        parser.set_defaults(experiment.missing_fields(_check_config(config, parser.hints)))
+        _check_config(config, parser.hints)
     for run in _values_of("--resume", arguments):
-        fields = read_config(Path(run))
-        given = parser.parse_args(arguments, defaults=False).as_dict()
-        _check_resume(run, name, fields, _with_lists(given, parser.hints))
-        parser.set_defaults({key: value for key, value in fields.items() if key in parser.hints})
-        parser.set_defaults(experiment.missing_fields(fields))
-    values = _with_lists(parser.parse_args(arguments, with_meta=False).as_dict(), parser.hints)
+        config = str(Path(run) / CONFIG)
+        read_config(Path(run))
+        _check_config(config, parser.hints)
+        before = _fields(parser, ["--config", config])
+        _check_resume(run, name, before, _fields(parser, arguments, defaults=False))
+        arguments = ["--config", config, *arguments]
+    values = _fields(parser, arguments, with_meta=False)
     options = {option: values.pop(option) for option in ("run_dir", "resume", "debug")}
     values.pop("config", None)
     return experiment(**values), options
@@ -119,16 +120,13 @@ def usage_error(message: str, hints: dict[str, Any]) -> UsageError:
     return UsageError(message)
 
 
+def _fields(parser: _Parser, arguments: Sequence[str], **options: Any) -> dict[str, Any]:
+    return _with_lists(parser.parse_args(list(arguments), **options).as_dict(), parser.hints)
+
+
 def _check_config(path: str, known: Collection[str]) -> dict[str, Any]:
     """Return the fields of a YAML file; complain about what is none."""
-    try:
-        fields = yaml.safe_load(Path(path).read_text())
-    except OSError as error:
-        raise UsageError(f"--config {path} cannot be read: {error.strerror}.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"--config {path} must be a YAML file: {error}.") from error
-    if not isinstance(fields, dict):
-        raise UsageError(f"--config {path} must hold fields with their values, such as 'epochs: 3', got {fields!r}.")
+    fields = read_fields(Path(path), what=f"--config {path}")
     for name in fields:
         if name not in known:
             raise _unknown(f"field in {path}:", str(name), known)
@@ -137,7 +135,7 @@ def _check_config(path: str, known: Collection[str]) -> dict[str, Any]:
 
 def _check_resume(run: str, name: str, fields: dict[str, Any], given: dict[str, Any]) -> None:
     """Complain about a run of another experiment, and about fields that would make it another run."""
-    of = str(read_environment(Path(run)).get("experiment"))
+    of = read_environment(Path(run))["experiment"]
     if label(of) != label(name):
         raise UsageError(f"--resume {run} is a run of {of!r}, not of {name!r}.")
     if given.get("run_dir") is not None:

@@ -27,7 +27,7 @@ def reopen(run: Path, **changed: Any) -> Experiment:
     if not run.is_dir():
         raise UsageError(f"{run} is no run folder: there is no such folder.")
     read_config(run)
-    name = str(read_environment(run).get("experiment"))
+    name = read_environment(run)["experiment"]
     flags = [f"--{field.replace('_', '-')}={value}" for field, value in changed.items() if value is not None]
     experiment, _ = parse_experiment(find_experiment(name), name, ["--config", str(run / CONFIG), *flags])
     if getattr(experiment, "pretrained", False) is True:

@@ -68,10 +68,10 @@ def restarted_run(run_dir: str | os.PathLike[str] | None, runs: Path) -> Path | 
 def _launched(folder: Path) -> str | None:
     """Return what ``launch_id`` was when a run began; None where it did not come so far."""
     try:
-        launched: str | None = json.loads((folder / ENVIRONMENT).read_text()).get("launch")
-    except (OSError, ValueError):
+        environment = json.loads((folder / ENVIRONMENT).read_text())
+    except (OSError, ValueError, RecursionError):
         return None
-    return launched
+    return environment.get("launch") if isinstance(environment, dict) else None
 
 
 def newest_checkpoint(run: str | os.PathLike[str]) -> Path:

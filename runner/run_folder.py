@@ -7,7 +7,7 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from importlib import metadata
 from pathlib import Path
@@ -20,6 +20,7 @@ from assay.callbacks.errors import UsageError
 from assay.callbacks.replacing import half_written
 
 from .whole_files import save_text
+from .yaml_files import read_fields
 
 CONFIG = "config.yaml"
 ENVIRONMENT = "environment.json"
@@ -101,22 +102,33 @@ def _missing(path: Path) -> list[Path]:
 
 def read_config(run: Path) -> dict[str, Any]:
     """Return the fields of a run."""
-    return _read(run, CONFIG, yaml.safe_load)
+    path = _part(run, CONFIG)
+    try:
+        return read_fields(path, what="it")
+    except UsageError as error:
+        raise _damaged(path, str(error)) from error
 
 
 def read_environment(run: Path) -> dict[str, Any]:
-    """Return what a run was made with."""
-    return _read(run, ENVIRONMENT, json.loads)
-
-
-def _read(run: Path, name: str, parse: Callable[[str], Any]) -> dict[str, Any]:
-    path = run / name
-    if not path.is_file():
-        raise UsageError(f"{run} is no run folder: it holds no {name}.")
+    """Return what a run was made with; its ``experiment`` is there."""
+    path = _part(run, ENVIRONMENT)
     try:
-        return dict(parse(path.read_text()))
-    except (ValueError, TypeError, yaml.YAMLError) as error:
-        raise UsageError(f"{path} is damaged: put a copy in its place, or start a new run.") from error
+        environment = json.loads(path.read_text())
+    except (OSError, ValueError, RecursionError) as error:
+        raise _damaged(path, f"it must be JSON: {' '.join(str(error).split())}.") from error
+    if not isinstance(environment, dict) or not isinstance(environment.get("experiment"), str):
+        raise _damaged(path, "it must name the experiment.")
+    return environment
+
+
+def _part(run: Path, name: str) -> Path:
+    if not (run / name).is_file():
+        raise UsageError(f"{run} is no run folder: it holds no {name}.")
+    return run / name
+
+
+def _damaged(path: Path, reason: str) -> UsageError:
+    return UsageError(f"{path} is damaged: put a copy in its place, or start a new run; {reason}")
 
 
 def describe_environment(device: torch.device) -> dict[str, Any]:

@@ -1,0 +1,85 @@
+"""YAML files of fields, read in bounds: a file of a kilobyte can stand for gigabytes."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from assay.callbacks.errors import UsageError
+
+_MOST_BYTES = 1_000_000
+_MOST_VALUES = 10_000  # an alias counts as often as it is used
+_DEEPEST = 50
+
+
+def read_fields(path: Path, *, what: str) -> dict[str, Any]:
+    """Return the fields of a YAML file.
+
+    Args:
+        path: the file.
+        what: how it is called in an error.
+
+    Raises:
+        UsageError: it cannot be read; is no mapping from names to values; names a field twice; is too large or nested
+            too deeply, with its aliases.
+    """
+    try:
+        if path.stat().st_size > _MOST_BYTES:
+            raise UsageError(f"{what} must be at most a megabyte, and has {path.stat().st_size} bytes.")
+        root = yaml.compose(path.read_text(), yaml.SafeLoader)
+        _check_size(root, what)
+        fields = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise UsageError(f"{what} cannot be read: {error.strerror}.") from error
+    except RecursionError as error:
+        raise _too_deep(what) from error
+    except (yaml.YAMLError, ValueError) as error:
+        if isinstance(error, UsageError):
+            raise
+        raise UsageError(f"{what} must be a YAML file: {' '.join(str(error).split())}.") from error
+    if not isinstance(fields, dict):
+        raise UsageError(f"{what} must hold fields with their values, such as 'epochs: 3', got {fields!r:.80}.")
+    _check_names(root, what)
+    return fields
+
+
+def _check_size(root: Any, what: str) -> None:
+    """Raise where the values under a node, each alias counted anew, are too many or nested too deeply."""
+    sizes: dict[int, tuple[int, int]] = {}  # by node: values, depth
+    if root is not None:
+        values, depth = _measure(root, sizes)
+        if values > _MOST_VALUES:
+            raise UsageError(f"{what} must hold at most {_MOST_VALUES} values, and holds {_short(values)}.")
+        if depth > _DEEPEST:
+            raise _too_deep(what)
+
+
+def _measure(node: Any, sizes: dict[int, tuple[int, int]]) -> tuple[int, int]:
+    if id(node) not in sizes:
+        sizes[id(node)] = (0, sys.maxsize)  # until it is known: a node within itself has no depth
+        inner = [_measure(child, sizes) for child in _children(node)]
+        depth = 1 + max((one[1] for one in inner), default=0)
+        sizes[id(node)] = (1 + sum(one[0] for one in inner), depth)
+    return sizes[id(node)]
+
+
+def _children(node: Any) -> list[Any]:
+    if isinstance(node, yaml.MappingNode):
+        return [part for pair in node.value for part in pair]
+    return list(node.value) if isinstance(node, yaml.SequenceNode) else []
+
+
+def _check_names(root: Any, what: str) -> None:
+    names = [key.value for key, _ in root.value if isinstance(key, yaml.ScalarNode)]
+    for name in names:
+        if names.count(name) > 1:
+            raise UsageError(f"{what} must name a field once, and names {name!r} {names.count(name)} times.")
+
+
+def _too_deep(what: str) -> UsageError:
+    return UsageError(f"{what} must be nested at most {_DEEPEST} deep.")
+
+
+def _short(number: int) -> str:
+    return str(number) if number < 10**9 else f"{number:.0e}" if number < 10**300 else "far more"
