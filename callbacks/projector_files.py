@@ -8,6 +8,7 @@ from google.protobuf import text_format
 from PIL import Image
 from tensorboard.plugins.projector.projector_config_pb2 import EmbeddingInfo, ProjectorConfig
 
+from .printable import printable
 from .replacing import replacing
 
 _CONFIG = "projector_config.pbtxt"
@@ -38,7 +39,7 @@ def write_embedding(
     np.savetxt(folder / own / "tensors.tsv", vectors, fmt="%.7g", delimiter="\t")
     lines = ([header] if len(header) > 1 else []) + list(rows)
     text = "".join("\t".join(" ".join(cell.split()) for cell in line) + "\n" for line in lines)
-    (folder / own / "metadata.tsv").write_text(text, encoding="utf-8")
+    (folder / own / "metadata.tsv").write_text(printable(text), encoding="utf-8")
     Image.fromarray(sheet).save(folder / own / "sprite.png")
     info = EmbeddingInfo(tensor_name=name, tensor_path=f"{own}/tensors.tsv", metadata_path=f"{own}/metadata.tsv")
     info.sprite.image_path = f"{own}/sprite.png"

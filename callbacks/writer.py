@@ -10,6 +10,7 @@ from torch import Tensor
 
 from .errors import UsageError
 from .host_copy import HostCopy
+from .printable import printable
 from .summaries import add_summary, image_summary
 
 
@@ -79,7 +80,7 @@ class Writer:
             markdown: the text, or what returns it, called in the thread.
             step: the step to write it at.
         """
-        self.submit(lambda sink: sink.add_text(tag, markdown() if callable(markdown) else markdown, step))
+        self.submit(lambda sink: sink.add_text(tag, printable(markdown() if callable(markdown) else markdown), step))
 
     def submit(self, work: Callable[[Sink], Any]) -> None:
         """Queue any work on the sink, for kinds of values that have no method here."""

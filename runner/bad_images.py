@@ -9,6 +9,7 @@ from catalyst import dl
 from torch.utils.data import Dataset, default_collate
 
 from assay.callbacks.distributed import gather_objects
+from assay.callbacks.printable import printable
 
 from .batch_size import SizedBatch, batch_size
 from .chance import fetching, read_item
@@ -130,7 +131,7 @@ class BadImages(dl.Callback):
             with fetching(shard.seed, shard.epoch):  # a transform may fail by what it draws
                 self._gather(key, dataset)
         if self.count() > before and runner.engine.is_main_process:
-            save_text(self.path, "".join(f"{line}\n" for line in self.lines()))
+            save_text(self.path, printable("".join(f"{line}\n" for line in self.lines())))
 
     def loader_state(self, runner: dl.IRunner) -> dict[str, list[int]]:
         """Return which samples this rank has left out so far, for a run that goes on within the epoch."""

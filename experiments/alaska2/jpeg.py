@@ -1,7 +1,9 @@
 """JPEG files as steganalysis reads them: pixels before they are rounded, and the quality from the tables."""
 
+import contextlib
 import io
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -12,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from assay.runner import BadImageError
+from assay.runner.images import bad_image_errors
 
 QUALITIES = (75, 90, 95)
 BLOCK = 8
@@ -44,11 +47,8 @@ def read_header(path: Path) -> Header:
         BadImageError: the file is missing, no JPEG or not in colour, its sides are no multiples of 8, or its quality is
             none of ``QUALITIES``.
     """
-    try:
-        with Image.open(path) as image:
-            return _header(path, image)
-    except OSError as error:
-        raise bad(path, error) from error
+    with bad_image_errors(path), _usable(path), Image.open(path) as image:
+        return _header(path, image)
 
 
 def read_rgb(path: Path) -> np.ndarray:
@@ -67,15 +67,13 @@ def read_jpeg(path: Path) -> tuple[Header, np.ndarray]:
     Raises:
         BadImageError: as ``read_header``; the file is cut short or broken.
     """
-    try:
+    with bad_image_errors(path), _usable(path):
         with Image.open(path) as image:
             header = _header(path, image)
             jpeg = jpeglib.read_dct(str(path))
             if _END not in jpeg.content[-16:]:
                 image.load()  # libjpeg, which jpeglib calls, fills up what is missing
         planes = [decode(part, table) for part, table in coefficients(jpeg)]
-    except OSError as error:
-        raise bad(path, error) from error
     full = [_enlarge(plane, planes[0].shape)[: header.height, : header.width] for plane in planes]
     rgb: np.ndarray = cv2.transform(cv2.merge(full), _TO_RGB)
     return header, np.clip(rgb, 0, 1, out=rgb)
@@ -111,6 +109,14 @@ def dct_basis() -> np.ndarray:
 def bad(path: str | os.PathLike[str], reason: object) -> BadImageError:
     """Return the error for a file, in one line."""
     return BadImageError(" ".join(f"image {os.fspath(path)!r} cannot be used: {reason}".split()))
+
+
+@contextlib.contextmanager
+def _usable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, Image.DecompressionBombError) as error:
+        raise bad(path, error) from error
 
 
 def _header(path: Path, image: Image.Image) -> Header:

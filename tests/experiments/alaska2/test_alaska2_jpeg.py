@@ -104,3 +104,11 @@ def test_a_file_that_is_none_of_the_data_set_is_named_in_one_line(kind, tmp_path
 def test_a_header_of_no_image_is_named_too(tmp_path):
     with pytest.raises(BadImageError, match=r"00009.jpg' cannot be used: .*No such file"):
         read_header(tmp_path / "00009.jpg")
+
+
+def test_a_header_beyond_the_limit_of_pillow_is_named_too(tmp_path, monkeypatch):
+    Image.new("RGB", (64, 64)).save(tmp_path / "a.jpg", quality=75)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    for read in (read_header, read_rgb):
+        with pytest.raises(BadImageError, match=r"a.jpg' cannot be used: Image size \(4096 pixels\) exceeds limit"):
+            read(tmp_path / "a.jpg")
