@@ -17,6 +17,7 @@ from assay.callbacks.host_copy import HostCopy
 from assay.runner import DictRunner, Engine
 
 CUDA = torch.device("cuda", 0)
+STEPS = 4  # of a run, of its first loader
 
 
 class HostEvent:
@@ -82,11 +83,11 @@ class FakeEngine(Engine):
 
 
 class StepsAreDoneError(Exception):
-    """Ends a run before what was observed is read."""
+    """Ends a run before anything that was observed is read."""
 
 
 class FakeRunner(DictRunner):
-    """Makes every step of a loader on fake tensors, and ends the run before the loader's end.
+    """Makes the first steps of a loader on fake tensors, and ends the run before the loader's end.
 
     What the loader delivers is real. There is no backward pass on fake tensors: gradients are made in its place.
     """
@@ -114,7 +115,7 @@ class FakeRunner(DictRunner):
         super()._end_round()
         self.step.close()
         self.observed += 1
-        if self.loader_rounds == len(self.turns):
+        if self.observed == STEPS:
             raise StepsAreDoneError
 
     def _backward(self, loss):

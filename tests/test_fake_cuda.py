@@ -10,7 +10,7 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 from catalyst import dl
-from fake_cuda import CUDA, FakeEngine, FakeRunner, StepsAreDoneError, fake_cuda
+from fake_cuda import CUDA, STEPS, FakeEngine, FakeRunner, StepsAreDoneError, fake_cuda
 from test_host_reads import (
     CLASSES,
     Classifier,
@@ -30,7 +30,6 @@ from assay import callbacks
 from assay.callbacks import detection_diagnostics, segmentation_diagnostics
 from assay.runner import LossTerm
 
-BATCHES = 10
 EXPORTED = sorted(
     name
     for name in callbacks.__all__
@@ -48,7 +47,7 @@ def fresh_accelerate():
 
 
 def run(folder, key, make_model, batches, criterion, given, **options):
-    """Make all steps of one loader on a GPU that is not there, and return the runner."""
+    """Make the first steps of one loader on a GPU that is not there, and return the runner."""
     with fake_cuda() as mode:
         with mode, torch.device("cuda"):
             model = make_model()
@@ -65,7 +64,7 @@ def run(folder, key, make_model, batches, criterion, given, **options):
                 hparams={"lr": 0.1},
                 logdir=str(folder),
             )
-    assert runner.observed == BATCHES
+    assert runner.observed == STEPS
     return runner
 
 
