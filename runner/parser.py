@@ -92,7 +92,7 @@ def parse_experiment(
         config = str(Path(run) / CONFIG)
         read_config(Path(run))
         _check_config(config, parser.hints)
-        before = _fields(parser, ["--config", config])
+        before = {key: of for key, of in _fields(parser, ["--config", config]).items() if key in parser.hints}
         _check_resume(run, name, before, _fields(parser, arguments, defaults=False))
         arguments = ["--config", config, *arguments]
     values = _fields(parser, arguments, with_meta=False)
