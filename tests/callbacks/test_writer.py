@@ -241,7 +241,8 @@ def test_a_queue_without_room_is_refused():
 @pytest.mark.parametrize("as_function", [False, True])
 def test_names_that_are_not_utf_8_are_written_as_text(tmp_path, as_function):
     text = "caf\udce9.png"  # as Python has the bytes of a name in Latin-1
-    with Writer(SummaryWriter(tmp_path)) as writer:
-        writer.text("ids", (lambda: text) if as_function else text, 1)
+    writer = Writer(SummaryWriter(tmp_path))
+    writer.text("ids", (lambda: text) if as_function else text, 1)
+    writer.close()
     (file,) = tmp_path.iterdir()
     assert b"caf\\xe9.png" in file.read_bytes()
