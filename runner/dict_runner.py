@@ -51,6 +51,7 @@ from .engines import DistributedDataParallelEngine
 from .faults import explain, note_place
 from .host_memory import keep_freed_memory
 from .loggers import MetricsCsv, TensorBoardLogger
+from .lone_samples import lone_sample_foreseen
 from .losses import LossTerm, check_terms
 from .mid_epoch import begin_unfinished, go_on_within_loader, own_part, unfinished_epoch
 from .monitor import Monitor
@@ -59,7 +60,7 @@ from .resuming import decided_by_main_rank, newest_checkpoint
 from .run_checks import LOADER_KINDS, check_engine, check_loader, check_options
 from .schedulers import WarmUp
 from .seeding import rng_state, seed_everything, set_rng_state
-from .sharding import Turn, count_rounds, end_workers, shard_loader
+from .sharding import SAMPLES_OF_STAND_IN, Turn, count_rounds, end_workers, shard_loader
 
 _log = logging.getLogger("assay")
 
@@ -480,7 +481,8 @@ class DictRunner(dl.Runner):
     def handle_batch(self, batch: Mapping[str, Any]) -> None:
         """Run the model on one batch and, on a training loader, take the step."""
         with self._gradient_sync():
-            outputs = self.forward(batch)
+            with lone_sample_foreseen(self, self.batch_size):
+                outputs = self.forward(batch)
             # Before the step: its hooks look at outputs and losses too.
             self.batch = {**batch, **{name: detached(output) for name, output in outputs.items()}}
             if self._computes_loss:
@@ -497,7 +499,9 @@ class DictRunner(dl.Runner):
         Other ranks may have one, or there is none because all images of the batch are bad.
         """
         with self._gradient_sync():
-            loss, _ = self._loss({**batch, **self.forward(batch)})
+            with lone_sample_foreseen(self, SAMPLES_OF_STAND_IN):
+                outputs = self.forward(batch)
+            loss, _ = self._loss({**batch, **outputs})
             self._backward(0.0 * loss)
         if self._closes_group:
             self._step()

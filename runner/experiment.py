@@ -269,7 +269,7 @@ class Experiment(Training, Optimization, Schedule, Data, Machine, Saving, Diagno
         )
 
 
-def _batching(dataset: Any, **given: Any) -> dict[str, Any]:
+def _batching(dataset: Any, batch_size: int, given: Mapping[str, Any]) -> dict[str, Any]:
     """Return those arguments of a loader that decide on its batches, where they go together."""
     if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
         kind = type(dataset).__name__
@@ -285,7 +285,7 @@ def _batching(dataset: Any, **given: Any) -> dict[str, Any]:
             raise UsageError(f"make_loader: {one} decides on the batches alone; leave out {listing(clash)}.")
     if given["batch_sampler"] is not None:
         return {"batch_sampler": given["batch_sampler"]}
-    return {name: value for name, value in given.items() if value is not None}
+    return {"batch_size": batch_size, **given}
 
 
 def check_range(name: str, value: float | None, smallest: float, *, included: bool = True) -> None:

@@ -22,6 +22,7 @@ from assay.callbacks.loader_place import Place
 from .fetching import Batch, fetch_by_chance
 from .seeding import seed_everything, seed_order
 
+SAMPLES_OF_STAND_IN = 2
 # What these draw follows from the seeds alone, so that each rank can draw it for itself.
 _SEEDED_SAMPLERS = (RandomSampler, SequentialSampler, SubsetRandomSampler, WeightedRandomSampler)
 
@@ -70,6 +71,8 @@ class Shard(Sampler[list[int]]):
         self.first = 0  # turn to begin with: those before were done before the run was interrupted
         self.batches = 0  # of all ranks, as are the samples
         self.samples = 0
+        self.lone_samples = 0  # batches of one sample, of all ranks
+        self.foreseen = False  # whether what comes of a batch of one has been looked at
 
     def __len__(self) -> int:
         batches = len(self.batch_sampler)
@@ -93,14 +96,17 @@ class Shard(Sampler[list[int]]):
         if not (self.is_plain and type(self.batch_sampler.sampler) in _SEEDED_SAMPLERS):
             order = from_main_rank(order)
         self.turns, self.batches, self.samples, self.first = [], 0, 0, 0
-        for pieces in self._rounds(order):
+        rounds = self._rounds(order)
+        self.lone_samples = sum(len(piece) == 1 for pieces in rounds for piece in pieces)
+        self.foreseen = False
+        for pieces in rounds:
             self._take(pieces)
 
     def _take(self, pieces: Sequence[list[int]]) -> None:
         before, mine = pieces[: self.rank], pieces[self.rank]
         place = Place(self.batches + sum(map(bool, before)) + 1, self.samples + sum(map(len, before)))
         # Two, for the same reason that ``split`` has.
-        indices = mine or ([pieces[0][0]] * 2 if self.trains else [])
+        indices = mine or ([pieces[0][0]] * SAMPLES_OF_STAND_IN if self.trains else [])
         in_round = sum(map(len, pieces))
         self.turns.append(Turn(indices, len(mine), place, in_round))
         self.batches += sum(map(bool, pieces))
