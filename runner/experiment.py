@@ -250,11 +250,8 @@ class Experiment(Training, Optimization, Schedule, Data, Machine, Saving, Diagno
         Raises:
             UsageError: arguments do not go together, or are not what they are to be; the data set is empty.
         """
-        batching = _batching(
-            dataset, shuffle=shuffle, sampler=sampler, batch_sampler=batch_sampler, drop_last=drop_last
-        )
-        if batch_sampler is None:
-            batching["batch_size"] = self.batch_size
+        order = {"shuffle": shuffle, "sampler": sampler, "batch_sampler": batch_sampler, "drop_last": drop_last}
+        batching = _batching(dataset, self.batch_size, order)
         if collate_fn is not None and not callable(collate_fn):
             raise UsageError(f"make_loader: collate_fn must be a function of a list of items, got {collate_fn!r}.")
         skips = self.on_bad_image == "skip"
