@@ -11,13 +11,30 @@ _LONGEST_NAME = 255  # bytes
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give the name of a temporary file beside ``path`` that takes its place, or is gone after an error."""
+    """Give the name of a temporary file beside ``path`` that takes its place, or is gone after an error.
+
+    Raises:
+        OSError: one of the block, which names ``path``.
+    """
     temporary = path.with_name(_temporary(path.name))
     try:
-        yield temporary
-        os.replace(temporary, path)
+        with naming(path, temporary):
+            yield temporary
+            os.replace(temporary, path)
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the folder is gone: that error is the one to tell
+            temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def naming(path: Path, *others: Path) -> Iterator[None]:
+    """Have an OSError of the system name the file, where it names none, as that of a write, or another of its names."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and (error.filename is None or Path(os.fsdecode(error.filename)) in others):
+            error.filename, error.filename2 = str(path), None
+        raise
 
 
 def _temporary(name: str) -> str:

@@ -13,7 +13,8 @@ from typing import NoReturn
 from assay.callbacks.errors import UsageError, listing, unknown_name
 
 from .catalog import experiment_names, find_experiment
-from .exit_codes import FAILED, INTERRUPTED, USAGE, StoppedError
+from .early_stop import StoppedEarly, stops_early
+from .exit_codes import FAILED, INTERRUPTED, PREEMPTED, USAGE, StoppedError
 from .quick_imports import quick_imports
 from .use_commands import USE_COMMANDS, add_use_commands, run_use_command
 
@@ -31,16 +32,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code: 0, or one of ``exit_codes``."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        return _dispatch(arguments)
+        with stops_early():
+            return _dispatch(arguments)
     except UsageError as error:
         _wait_for_turn(error)
         if "--debug" in arguments:
             traceback.print_exc()
         return _complain(str(error), USAGE)
     except StoppedError as stopped:
-        if os.environ.get("RANK", "0") == "0":
-            print(f"assay: {stopped.message}", file=sys.stderr)
-        return stopped.exit_code
+        return _stop(stopped.message, stopped.exit_code)
+    except StoppedEarly as stopped:
+        return _stop(f"stopped by {stopped.signal_name} before anything was saved; start it again", PREEMPTED)
     except KeyboardInterrupt:
         return _complain("interrupted", INTERRUPTED)
     except Exception as error:
@@ -140,6 +142,12 @@ def _train(name: str, arguments: list[str]) -> int:
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise UsageError(message)
+
+
+def _stop(message: str, code: int) -> int:
+    if os.environ.get("RANK", "0") == "0":
+        print(f"assay: {message}", file=sys.stderr)
+    return code
 
 
 def _complain(message: str, code: int) -> int:

@@ -45,6 +45,7 @@ from .criteria import (
     own_parameters,
     own_tensors,
 )
+from .early_stop import StoppedEarly
 from .ema import MovingAverage
 from .engine import Engine
 from .engines import DistributedDataParallelEngine
@@ -287,7 +288,7 @@ class DictRunner(dl.Runner):
         """Run the experiment. An error ends it after callbacks and loggers have saved what they hold."""
         try:
             self._run()
-        except (Exception, KeyboardInterrupt) as error:
+        except (Exception, KeyboardInterrupt, StoppedEarly) as error:
             self.exception = error
             if explain(error) is not None:
                 note_place(error, self._place_in_run())

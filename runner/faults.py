@@ -14,6 +14,7 @@ from .images import BadImageError
 from .lone_samples import explain_lone_sample
 
 _NO_ROOM_TO_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
+_SAVED = "The run has a checkpoint."
 _WORKER = re.compile(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\)(?: is killed by signal: ([\w ]+))?")
 
 
@@ -42,7 +43,8 @@ def explain(error: BaseException) -> str | None:
         )
     if isinstance(error, OSError) and _is_failed_write(error):
         path = os.fsdecode(error.filename)
-        return f"{path} cannot be written{_place(error)}: {error.strerror}. --resume goes on with the run."
+        advice = "--resume goes on with the run" if _SAVED in _notes(error) else "nothing is saved that could go on"
+        return f"{path} cannot be written{_place(error)}: {error.strerror}. {advice}."
     return None
 
 
@@ -56,8 +58,18 @@ def note_place(error: BaseException, place: str) -> None:
     error.add_note(f"Raised in {place}.")
 
 
+def note_checkpoint(error: BaseException, is_there: bool) -> None:
+    """Note on an error that its run has a checkpoint, where there is one."""
+    if is_there:
+        error.add_note(_SAVED)
+
+
+def _notes(error: BaseException) -> list[str]:
+    return list(getattr(error, "__notes__", []))
+
+
 def _place(error: BaseException) -> str:
-    notes = [note for note in getattr(error, "__notes__", []) if note.startswith("Raised in ")]
+    notes = [note for note in _notes(error) if note.startswith("Raised in ")]
     return f" in {notes[0].removeprefix('Raised in ').removesuffix('.')}" if notes else ""
 
 

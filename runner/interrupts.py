@@ -13,6 +13,7 @@ from assay.callbacks.distributed import world_size
 
 from .agreement import Agreement
 from .checkpoints import Checkpoints
+from .early_stop import leave_if_told
 from .exit_codes import StoppedError
 from .shell import command
 
@@ -46,6 +47,7 @@ class StopOnSignal(dl.Callback):
         self.before_: dict[int, Any] = {}
 
     def on_experiment_start(self, runner: dl.IRunner) -> None:
+        leave_if_told()
         self.signal_ = 0
         self.agreement_ = Agreement(runner.engine.device)
         if threading.current_thread() is threading.main_thread():  # Python handles signals there alone

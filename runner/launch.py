@@ -1,5 +1,6 @@
 """``torchrun`` as ``make train`` calls it: it marks the lines of each rank, and ends as the one that failed first."""
 
+# ruff: noqa: E402 - signals have a meaning before torch is imported, which takes seconds
 import logging
 import os
 import signal
@@ -8,12 +9,24 @@ import threading
 import time
 from collections.abc import Sequence
 
+from .exit_codes import FAILED, INTERRUPTED, PREEMPTED
+
+
+def _leave(number: int, frame: object) -> None:
+    """End this process, which has started no other yet."""
+    os.write(2, f"assay: stopped by {signal.Signals(number).name} before anything was saved; start it again\n".encode())
+    os._exit(PREEMPTED)
+
+
+if __name__ == "__main__":  # torchrun has handlers of its own from its first process on
+    for _number in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(_number, _leave)
+
 from torch.distributed import run
 from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure, record
 from torch.distributed.elastic.rendezvous import RendezvousError
 
-from .exit_codes import FAILED, INTERRUPTED, PREEMPTED
 from .rank import watch_connections
 
 # What torchrun takes for flags that are not given. SIGUSR1 would end it at once, and with it the ranks.

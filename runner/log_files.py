@@ -5,6 +5,8 @@ import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from assay.callbacks.replacing import naming
+
 _log = logging.getLogger("assay")
 
 
@@ -36,6 +38,6 @@ def cut_back(folder: Path, paths: Iterable[Path], sizes: Mapping[str, int]) -> N
 
 
 def _synced_size(path: Path) -> int:
-    with open(path, "rb") as file:
+    with naming(path), open(path, "rb") as file:
         os.fsync(file.fileno())
         return os.fstat(file.fileno()).st_size

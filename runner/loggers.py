@@ -14,6 +14,7 @@ from torch import Tensor
 
 from assay.callbacks.errors import UsageError
 from assay.callbacks.hparams_summaries import flatten, session_start
+from assay.callbacks.replacing import naming
 from assay.callbacks.summaries import add_summary
 from assay.callbacks.writer import Writer
 
@@ -139,7 +140,7 @@ class MetricsCsv(ILogger):
         rows = [(runner.epoch_step, runner.loader_key, name, float(value)) for name, value in metrics.items()]
         is_new = not self.path.exists()
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with open(self.path, "a", newline="") as file:
+        with naming(self.path), open(self.path, "a", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerows([CSV_COLUMNS, *rows] if is_new else rows)
 

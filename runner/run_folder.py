@@ -100,6 +100,11 @@ def _missing(path: Path) -> list[Path]:
     return [folder for folder in (path, *path.parents) if not folder.exists()]
 
 
+def has_checkpoint(run: Path) -> bool:
+    """Whether there is something in a run folder that the run can go on from."""
+    return any((run / "checkpoints").glob("*.pt"))
+
+
 def read_config(run: Path) -> dict[str, Any]:
     """Return the fields of a run."""
     path = _part(run, CONFIG)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO
 
 from assay.callbacks.errors import UsageError
+from assay.callbacks.replacing import naming
 
 LOCK = ".lock"
 _log = logging.getLogger("assay")
@@ -29,9 +30,10 @@ def locked(folder: Path) -> Iterator[None]:
     path = folder / LOCK
     file = _open_locked(folder, path)
     try:
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {platform.node()}")
-        file.flush()
+        with naming(path):
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {platform.node()}")
+            file.flush()
         yield
     finally:
         path.unlink(missing_ok=True)

@@ -27,9 +27,12 @@ from .catalog import label
 from .checkpoints import Checkpoints
 from .criteria import train_too
 from .dict_runner import DictRunner
+from .early_stop import StoppedEarly, held_signals, leave_if_told
 from .early_stopping import EarlyStopping
 from .engine import Engine
+from .exit_codes import StoppedError
 from .experiment import Experiment
+from .faults import note_checkpoint
 from .interrupts import StopOnSignal
 from .limits import limit_batches, overfit_batches, overfit_verdict
 from .model_options import prepare_model
@@ -37,7 +40,7 @@ from .monitor import KnownMonitors, Monitor, parse_monitors
 from .progress import Progress
 from .rank import notice_lost_machines
 from .resuming import decided_by_main_rank, join_after_restart, newest_checkpoint, restarted_run
-from .run_folder import RunFolder, read_config
+from .run_folder import RunFolder, has_checkpoint, read_config
 from .run_lock import locked
 from .seeding import seed_everything
 from .sharding import count_rounds
@@ -70,7 +73,8 @@ def train(
     monitors = parse_monitors(experiment.monitor)
     engine = prepare_machine(experiment)
     with ExitStack() as held:
-        opened = decided_by_main_rank(lambda: _open_folder(run_dir, label(name), resume, held))
+        with held_signals():  # of a folder that is made it has to be known that it is to be removed
+            opened = decided_by_main_rank(lambda: _open_folder(run_dir, label(name), resume, held))
         return _train_in(opened, experiment, engine, monitors, name)
 
 
@@ -83,6 +87,7 @@ def _train_in(
 ) -> Path:
     folder, previous, checkpoint = opened
     try:
+        leave_if_told()
         if engine.is_main_process:
             folder.write_config(dataclasses.asdict(experiment))
             if previous is None:
@@ -95,6 +100,13 @@ def _train_in(
     except UsageError:
         if engine.is_main_process:
             _undo(folder, previous)
+        raise
+    except StoppedEarly as stopped:
+        if engine.is_main_process:
+            _undo(folder, previous)
+        raise _stopped(stopped, folder.path, name) from stopped
+    except OSError as error:
+        note_checkpoint(error, has_checkpoint(folder.path))
         raise
     if engine.is_main_process:
         if experiment.overfit_batches is not None:
@@ -145,7 +157,7 @@ def _open_folder(
     """Return the run folder, held for this process, and of a run to go on with its config and its checkpoint."""
     if resume is None:
         path = restarted_run(run_dir, Path("runs") / runs_name)
-        if path is not None and any((path / "checkpoints").glob("*.pt")):
+        if path is not None and has_checkpoint(path):
             resume = path
         elif path is not None:
             RunFolder(path).discard()
@@ -159,11 +171,19 @@ def _open_folder(
     return RunFolder.reopen(Path(resume)), previous, newest_checkpoint(resume)
 
 
+def _stopped(stopped: StoppedEarly, folder: Path, name: str) -> StoppedEarly | StoppedError:
+    """Return how to go on from the last checkpoint; where there is none, the signal itself: all begins anew."""
+    if not has_checkpoint(folder):
+        return stopped
+    again = command("assay", "train", name, "--resume", folder)
+    return StoppedError(f"stopped by {stopped.signal_name} between its steps; it goes on by: {again}", stopped.number)
+
+
 def _undo(folder: RunFolder, previous: dict[str, Any] | None) -> None:
     """After wrong use, put a resumed run's config back, and remove a new run that has no checkpoint yet."""
     if previous is not None:
         folder.write_config(previous)
-    elif not (folder.path / "checkpoints" / "last.pt").exists():
+    elif not has_checkpoint(folder.path):
         folder.discard()
 
 

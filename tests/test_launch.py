@@ -155,6 +155,25 @@ def test_a_signal_to_the_launcher_ends_all_and_leaves_no_orphan(number, code, tm
     assert_no_orphans(tmp_path)
 
 
+def test_a_signal_while_the_launcher_starts_ends_it_with_75(tmp_path):
+    process = start([*LAUNCH, EXPERIMENT, *SMALL], tmp_path)
+    while b"assay.runner" not in Path(f"/proc/{process.pid}/cmdline").read_bytes():
+        time.sleep(0.01)
+    while not handles(process.pid, signal.SIGTERM):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    returned, said = finish(process)
+    assert returned == 75
+    assert said == "assay: stopped by SIGTERM before anything was saved; start it again\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def handles(pid, number):
+    """Whether a process has a handler for a signal."""
+    caught = re.search(r"SigCgt:\s+(\w+)", Path(f"/proc/{pid}/status").read_text())[1]
+    return bool(int(caught, 16) >> (number - 1) & 1)
+
+
 def fake_cluster(folder):
     """Write Slurm's commands: srun runs on this machine what it is given; the hosts are more than a pipe holds."""
     hosts = "echo localhost; seq -f node-%05.0f 20000"
