@@ -23,7 +23,7 @@ export OMP_WAIT_POLICY ?= passive
 export NO_ALBUMENTATIONS_UPDATE ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup list train data evaluate predict tensorboard test lint bench lock clean
+.PHONY: help setup list train data evaluate predict tensorboard test lint bench gpu lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -89,6 +89,11 @@ $(VENV)/.bench: $(SETUP)
 
 bench: $(VENV)/.bench  ## measure what diagnostics cost, beside peers: DEVICE=cuda ARGS="overhead startup"
 	@$(BIN)/python -m benchmarks --device $(DEVICE) $(ARGS)
+
+# What a GPU alone can show: DEVICE=cpu runs it in small, to see whether the command works.
+gpu: DEVICE = cuda
+gpu: $(VENV)/.bench  ## run on a GPU what only a GPU can show: tests, experiments, cost; ARGS="tests"
+	@$(BIN)/python -m benchmarks.gpu --device $(DEVICE) $(ARGS)
 
 lock: $(SETUP)  ## compile requirements.lock anew from setup.cfg
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --upgrade --extra catalyst --extra experiments \
