@@ -22,7 +22,7 @@ from .image_checks import check_images
 from .keys import IMAGE_KEY, OUTPUT_KEY, SAMPLE_ID_KEY, TARGET_KEY, pick
 from .loader_place import batches_in_loader, place_in_loader
 from .measures import best_worst_batches as measures
-from .sample_losses import losses_of_batch
+from .sample_losses import NO_SCORE, losses_of_batch
 from .unwrapped import detached
 from .writer import Writer
 
@@ -44,7 +44,8 @@ class BestWorstBatches(Diagnostic):
     - detection: hits with score and IoU in green, misses dashed in red, false boxes with their score in yellow;
     - anything else: the image alone.
 
-    A batch whose metric is NaN or infinite is the worst, marked so, and never the best; the first of equals wins.
+    A batch whose metric is NaN or infinite is the worst, marked so, and never the best; the first of equals wins. One
+    of which nothing counts in the loss, as all its targets are ignored, is neither.
 
     ========================= ======= =====================================
     tag, in the loader's folder kind  step and content
@@ -173,7 +174,8 @@ class BestWorstBatches(Diagnostic):
             return float(value)
         if value.numel() != 1:
             raise UsageError(f"{asked_by} needs one number a batch, got a tensor of shape {tuple(value.shape)}.")
-        return HostCopy(value.reshape(()))
+        count = getattr(runner, "loss_counts_", {}).get(metric)
+        return HostCopy(value.reshape(()) if count is None else value.reshape(()).masked_fill(count == 0, NO_SCORE))
 
     def settle(self, runner: dl.IRunner) -> None:
         """Compare the batch of the step before: its scores have reached the host by now."""
@@ -188,7 +190,8 @@ class BestWorstBatches(Diagnostic):
             score: Any = scores[metric]
             if isinstance(score, HostCopy):
                 score = score.read().tolist()
-            measure.update(score, position, samples)
+            if score != NO_SCORE:
+                measure.update(score, position, samples)
 
     def _title(self, runner: dl.IRunner, kind: str, metric: str, candidate: measures.Candidate) -> list[str]:
         mark = "" if np.isfinite(candidate.score) else "  NOT FINITE"

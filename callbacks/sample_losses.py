@@ -1,29 +1,36 @@
 """The loss of each sample of a batch, from the criterion that gives the loss of the whole batch."""
 
 import copy
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from catalyst import dl
-from torch import Tensor
+from torch import Tensor, nn
 
 from .errors import UsageError
+from .target_mean import TargetMean, target_mean
 
 Criterion = Callable[[Tensor, Tensor], Tensor]
 
+NO_SCORE = -math.inf
+"""What stands for the score of a sample, or of a batch, of which nothing counts: it is neither good nor bad."""
+
 
 @torch.no_grad()
-def sample_losses(criterion: Criterion, output: Tensor, target: Tensor) -> Tensor:
-    """Return the loss of each sample.
+def sample_losses(criterion: Criterion, output: Tensor, target: Tensor, *, uncounted: float = math.nan) -> Tensor:
+    """Return the loss of each sample: what the criterion gives for it alone.
 
-    A criterion with a ``reduction`` (those of ``torch.nn``) is evaluated once, unreduced, and averaged over all
-    axes but the first. Any other, and one that sums up all the same, is called sample by sample, on batches of one.
+    A loss of torch is evaluated once, unreduced, and then reduced over all axes but the first: to the sum, or to the
+    mean over the targets that count, by which class weights cancel where a sample has one. Any other criterion is
+    called sample by sample, on batches of one, unless it has a method ``sample_losses``, which is asked.
 
     Args:
         criterion: maps ``(output, target)`` to a loss.
         output: [N, ...].
         target: [N, ...].
+        uncounted: what a sample has of which no target counts, as all are ``ignore_index``.
 
     Returns:
         [N], on the device of ``output``, without a graph.
@@ -31,13 +38,35 @@ def sample_losses(criterion: Criterion, output: Tensor, target: Tensor) -> Tenso
     Raises:
         UsageError: what the criterion gives for one sample is not one number.
     """
-    if hasattr(criterion, "reduction"):
-        unreduced = copy.copy(criterion)
+    if hasattr(criterion, "sample_losses"):
+        own: Tensor = criterion.sample_losses(output, target)
+        return own
+    mean = target_mean(criterion)
+    if mean is not None and output.ndim > 1 and len(output):
+        return _over_targets(mean, output, target, uncounted)
+    if _is_torchs_own(criterion):
+        unreduced: Any = copy.copy(criterion)
         unreduced.reduction = "none"
         losses = unreduced(output, target)
         if isinstance(losses, Tensor) and losses.ndim and len(losses) == len(output):
-            return losses.reshape(len(output), -1).mean(dim=1)
+            rows = losses.reshape(len(output), -1)
+            return rows.mean(dim=1) if getattr(criterion, "reduction", "") == "mean" else rows.sum(dim=1)
     return _one_by_one(criterion, output, target)
+
+
+def _over_targets(mean: TargetMean, output: Tensor, target: Tensor, uncounted: float) -> Tensor:
+    losses = mean.each(output, target)
+    if losses.ndim == 1 and mean.weight is None:
+        return losses if target.is_floating_point() else losses.masked_fill(target == mean.ignore_index, uncounted)
+    sums, counts = losses.reshape(len(losses), -1).sum(dim=1), mean.counts(target)
+    return (sums if mean.adds_up else sums / counts).masked_fill(counts == 0, uncounted)
+
+
+def _is_torchs_own(criterion: Any) -> bool:
+    """Whether a criterion is a loss of ``torch.nn``, of which all that is unreduced stands for itself."""
+    if not isinstance(criterion, nn.Module) or not hasattr(criterion, "reduction"):
+        return False
+    return bool(type(criterion).forward.__module__ == "torch.nn.modules.loss")
 
 
 def _one_by_one(criterion: Criterion, output: Tensor, target: Tensor) -> Tensor:
@@ -54,6 +83,8 @@ def _one_by_one(criterion: Criterion, output: Tensor, target: Tensor) -> Tensor:
 def losses_of_batch(runner: dl.IRunner, batch: Mapping[str, Any], output: Any, target: Any) -> Tensor | None:
     """Return the loss of each sample of a batch, [N]: by the runner's own rule, or by its criterion.
 
+    A sample of which nothing counts has ``NO_SCORE``.
+
     Args:
         runner: any Catalyst runner.
         batch: with the outputs in it, for a runner with ``sample_losses``.
@@ -68,4 +99,6 @@ def losses_of_batch(runner: dl.IRunner, batch: Mapping[str, Any], output: Any, t
     if hasattr(runner, "sample_losses"):
         losses: Tensor = runner.sample_losses(batch)
         return losses
-    return sample_losses(runner.criterion, output, target) if callable(runner.criterion) else None
+    if not callable(runner.criterion):
+        return None
+    return sample_losses(runner.criterion, output, target, uncounted=NO_SCORE)

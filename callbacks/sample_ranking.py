@@ -19,7 +19,7 @@ from .image_checks import check_images
 from .keys import IMAGE_KEY, OUTPUT_KEY, SAMPLE_ID_KEY, TARGET_KEY, pick
 from .loader_place import place_in_loader
 from .measures.best_worst_samples import BestWorstSamples, Sample
-from .sample_losses import losses_of_batch
+from .sample_losses import NO_SCORE, losses_of_batch
 from .sharing import first_alike
 from .unwrapped import detached
 from .writer import Writer
@@ -132,14 +132,15 @@ class SampleRanking(Diagnostic):
         if ranking is not None and ranking.count:
             self.show(runner, writer, ranking)
 
-    def _scores(self, runner: dl.IRunner, parts: Mapping[str, Any]) -> Callable[[], list[float]]:
-        """Start copying the scores of a batch; what is returned reads them."""
+    def _scores(self, runner: dl.IRunner, parts: Mapping[str, Any]) -> Callable[[], list[float | None]]:
+        """Start copying the scores of a batch; what is returned reads them, None where nothing of a sample counts."""
         name, size = f"{type(self).__name__}(score={self.score_name!r})", batch_size(runner)
         values: Any
+        no_score: float | None = None
         if callable(self.score):
             values = self.score(runner.batch)
         elif self.score == "loss" and "loss" not in runner.batch:
-            values = losses_of_batch(runner, runner.batch, parts["output"], parts["target"])
+            values, no_score = losses_of_batch(runner, runner.batch, parts["output"], parts["target"]), NO_SCORE
             if values is None:
                 raise UsageError(
                     f"{name} needs a runner with one criterion, and an output that is a tensor: name another score, a "
@@ -149,7 +150,7 @@ class SampleRanking(Diagnostic):
             values = pick(runner.batch, self.score, name)
         if isinstance(values, Tensor):
             values = HostCopy(values.detach().reshape(-1))
-        return lambda: _read_scores(values, size, name)
+        return lambda: [None if score == no_score else score for score in _read_scores(values, size, name)]
 
     def settle(self, runner: dl.IRunner) -> None:
         """Compare the batch of the step before: its scores have reached the host by now."""
@@ -160,14 +161,21 @@ class SampleRanking(Diagnostic):
     @staticmethod
     def _compare(
         measure: BestWorstSamples,
-        scores: Callable[[], list[float]],
+        scores: Callable[[], list[float | None]],
         positions: Sequence[int],
         ids: Any,
         parts: Mapping[str, Any],
     ) -> None:
         names = read_tree(ids)
         names = names.reshape(-1).tolist() if hasattr(names, "tolist") else list(names)
-        measure.update(scores(), positions, names, lambda index: copy_tree(_at(parts, index, len(positions))))
+        values = scores()
+        chosen = [index for index, value in enumerate(values) if value is not None]
+        measure.update(
+            [value for value in values if value is not None],
+            [positions[index] for index in chosen],
+            [names[index] for index in chosen],
+            lambda index: copy_tree(_at(parts, chosen[index], len(positions))),
+        )
 
 
 def _read_scores(values: Any, size: int, name: str) -> list[float]:

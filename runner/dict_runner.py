@@ -4,6 +4,7 @@ import logging
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,7 @@ from assay.callbacks.distributed import copy_from_main_rank, from_main_rank, gat
 from assay.callbacks.errors import UsageError, listing
 from assay.callbacks.keys import IMAGE_KEY, pick
 from assay.callbacks.loader_place import Place
-from assay.callbacks.measures.weighted_mean import WeightedMean
-from assay.callbacks.sample_losses import sample_losses
+from assay.callbacks.sample_losses import NO_SCORE
 from assay.callbacks.unwrapped import (
     by_name,
     detached,
@@ -53,10 +53,13 @@ from .faults import explain, note_place
 from .host_memory import keep_freed_memory
 from .loggers import MetricsCsv, TensorBoardLogger
 from .lone_samples import lone_sample_foreseen
+from .loss_counts import Counted, Number, check_ahead, count_group, counted_terms, warn_of_unknown
+from .loss_means import LossMeans
 from .losses import LossTerm, check_terms
 from .mid_epoch import begin_unfinished, go_on_within_loader, own_part, unfinished_epoch
 from .monitor import Monitor
 from .progress import Progress
+from .read_ahead import counts, kept
 from .resuming import decided_by_main_rank, newest_checkpoint
 from .run_checks import LOADER_KINDS, check_engine, check_loader, check_options
 from .schedulers import WarmUp
@@ -312,6 +315,8 @@ class DictRunner(dl.Runner):
         super().on_experiment_start(runner)
         copy_from_main_rank(own_tensors(self.criterion))  # as DDP does with a model
         self._warn_of_criterion()
+        if self.criterion is not None and self.engine.is_main_process:
+            warn_of_unknown(counted_terms(self.losses, self.criterion))
         if self.ema_decay is not None:
             plain = {name: plain_module(self.engine, model) for name, model in by_name(self.model).items()}
             self.ema_ = MovingAverage(plain, self.ema_decay)
@@ -355,8 +360,8 @@ class DictRunner(dl.Runner):
         self._choose_model()
         for module in (*by_name(self.model).values(), *criterion_modules(self.criterion).values()):
             module.train(self.is_train_loader)
-        names = ["loss"] + [term.label for term in self.losses if len(self.losses) > 1]
-        self.loader_means = WeightedMean(names, self.engine.device)
+        self._terms: list[Counted] = [] if self.is_infer_loader else counted_terms(self.losses, self.criterion)
+        self.loader_means = LossMeans(self._terms, self.engine.device)
 
     def on_batch_start(self, runner: dl.IRunner) -> None:
         if not isinstance(self.batch, Mapping):
@@ -366,6 +371,7 @@ class DictRunner(dl.Runner):
                 "for example {'image': ..., 'target': ..., 'sample_id': ...}."
             )
         self.batch_metrics: dict[str, Any] = {}
+        self.loss_counts_: dict[str, Tensor] = {}
 
     def on_loader_end(self, runner: dl.IRunner) -> None:
         super().on_loader_end(runner)
@@ -394,7 +400,8 @@ class DictRunner(dl.Runner):
         else:
             set_rng_state(unfinished["rng"])
         with torch.set_grad_enabled(self.is_train_loader):
-            for batch, turn in zip(self._batches, turns, strict=False):  # asks the loader first
+            batches = self._ahead(first) if self._reads_ahead else self._batches
+            for batch, turn in zip(batches, turns, strict=False):  # asks the loader first
                 if self.need_early_stop:
                     self._leave_loader()
                     break
@@ -420,6 +427,28 @@ class DictRunner(dl.Runner):
         if self._computes_loss:
             state = reduce_state(self.loader_means.state, self.loader_means.reductions)
             self.loader_metrics.update(self.loader_means.compute(state))
+
+    @property
+    def _reads_ahead(self) -> bool:
+        """Whether a step needs what all its batches count, before the first of them goes through the model."""
+        return self.is_train_loader and self._is_shared and any(counted.varies for counted in self._terms)
+
+    @property
+    def _is_shared(self) -> bool:
+        """Whether several batches, of this rank or of others, make up an optimizer step."""
+        return self.accumulate_steps > 1 or bool(self.engine.num_processes > 1)
+
+    def _ahead(self, first: int) -> Iterator[Any]:
+        """Yield the loader's batches from that round on, those of an optimizer step when all of them are there."""
+        check_ahead(self._terms)
+        batches, size = self._batches or iter(()), self.accumulate_steps
+        while turns := self.turns[first : (first // size + 1) * size]:
+            group = [kept(batch, self.loader) for batch in islice(batches, len(turns))]
+            counting = [batch if counts(batch, turn) else None for batch, turn in zip(group, turns, strict=False)]
+            self._group_counts = count_group(self._terms, counting, self.engine.device)
+            first += len(turns)
+            while group:
+                yield group.pop(0)
 
     def _count(self, turn: Turn) -> None:
         """Count a round: its batches once a rank, as Catalyst does, and its samples as they are."""
@@ -487,10 +516,10 @@ class DictRunner(dl.Runner):
             # Before the step: its hooks look at outputs and losses too.
             self.batch = {**batch, **{name: detached(output) for name, output in outputs.items()}}
             if self._computes_loss:
-                loss, terms = self._loss({**batch, **outputs})
-                self._keep(loss.detach(), terms.detach())
+                loss, values, counts = self._loss({**batch, **outputs}, self.batch_size)
+                self._keep(loss.detach(), torch.stack(values).detach(), counts)
                 if self.is_train_loader:
-                    self._backward(loss)
+                    self._backward(loss, values, counts)
         if self.is_train_loader and self._closes_group:
             self._step()
 
@@ -502,16 +531,19 @@ class DictRunner(dl.Runner):
         with self._gradient_sync():
             with lone_sample_foreseen(self, SAMPLES_OF_STAND_IN):
                 outputs = self.forward(batch)
-            loss, _ = self._loss({**batch, **outputs})
-            self._backward(0.0 * loss)
+            loss, _, _ = self._loss({**batch, **outputs}, samples=0)
+            self.engine.backward(0.0 * loss)
         if self._closes_group:
             self._step()
 
-    def _loss(self, parts: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
-        """Return the loss, [], and its terms, not weighted, of a batch with its outputs."""
-        values = [term.compute(self.criterion, parts).reshape(()) for term in self.losses]
-        loss = torch.stack([term.weight * value for term, value in zip(self.losses, values, strict=True)]).sum()
-        return loss, torch.stack(values)
+    def _loss(self, parts: Mapping[str, Any], samples: int) -> tuple[Tensor, list[Tensor], list[Number]]:
+        """Return the loss, [], and its terms, not weighted, with what each counts, of a batch with its outputs."""
+        pairs = [counted.value(parts, samples) for counted in self._terms]
+        values, counts = [value for value, _ in pairs], [count for _, count in pairs]
+        return self._weighted(values), values, counts
+
+    def _weighted(self, values: Sequence[Tensor]) -> Tensor:
+        return torch.stack([term.weight * value for term, value in zip(self.losses, values, strict=True)]).sum()
 
     @property
     def _computes_loss(self) -> bool:
@@ -536,12 +568,19 @@ class DictRunner(dl.Runner):
         return self.forward(batch)
 
     def sample_losses(self, parts: Mapping[str, Any]) -> Tensor:
-        """Return the loss of each sample, [N]: the weighted sum of all terms, of a batch with its outputs."""
-        losses = []
-        for term in self.losses:
-            output, target = pick(parts, term.output, str(term)), pick(parts, term.target, str(term))
-            losses.append(term.weight * sample_losses(term.pick_criterion(self.criterion), output, target))
-        return torch.stack(losses).sum(dim=0)
+        """Return the loss of each sample, [N]: the weighted sum of all terms, of a batch with its outputs.
+
+        A term adds nothing where nothing of it counts; a sample of which nothing counts in any has ``NO_SCORE``.
+        """
+        each = [counted.sample_losses(parts, NO_SCORE) for counted in self._terms]
+        weights = [term.weight for term in self.losses]
+        if len(each) == 1 and weights[0] > 0:
+            return each[0] if weights[0] == 1 else weights[0] * each[0]
+        missing = [losses == NO_SCORE for losses in each]
+        weighed = [
+            weight * losses.masked_fill(none, 0) for weight, losses, none in zip(weights, each, missing, strict=True)
+        ]
+        return torch.stack(weighed).sum(dim=0).masked_fill(torch.stack(missing).all(dim=0), NO_SCORE)
 
     def _call(self, model: nn.Module, keys: str | Sequence[str], batch: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(keys, str):
@@ -557,10 +596,17 @@ class DictRunner(dl.Runner):
             raise UsageError(f"the model returns {listing(shared)}, which the batch holds too: rename one of them.")
         return dict(outputs)
 
-    def _keep(self, loss: Tensor, terms: Tensor) -> None:
-        values = torch.cat([loss.reshape(1), terms]) if len(terms) > 1 else loss.reshape(1)
-        self.loader_means.update(values, self.batch_size)
-        self.batch_metrics.update(zip(self.loader_means.names, values.unbind(), strict=True))
+    def _keep(self, loss: Tensor, values: Tensor, counts: Sequence[Number]) -> None:
+        self.loader_means.update(values, counts, self.batch_size)
+        labels = self.loader_means.labels
+        self.batch_metrics["loss"] = loss
+        if len(labels) > 1:
+            self.batch_metrics.update(zip(labels, values.unbind(), strict=True))
+        # Of a batch of which nothing counts the loss is 0, and that is no score: callbacks see here what counted.
+        named = zip(labels, counts, strict=True)
+        self.loss_counts_ = {label: count for label, count in named if isinstance(count, Tensor)}
+        if len(self.loss_counts_) == len(labels):
+            self.loss_counts_["loss"] = torch.stack(list(self.loss_counts_.values())).amax()
 
     @property
     def _group(self) -> list[Turn]:
@@ -581,10 +627,23 @@ class DictRunner(dl.Runner):
                     stack.enter_context(self.engine.no_sync(model))
             yield
 
-    def _backward(self, loss: Tensor) -> None:
-        # The group's gradient is that of the mean over its samples on all ranks; the ranks' gradients are averaged.
-        in_group = sum(turn.round_samples for turn in self._group)
-        self.engine.backward(loss * (self._turn.samples * self.engine.num_processes / in_group))
+    def _backward(self, loss: Tensor, values: Sequence[Tensor], counts: Sequence[Number]) -> None:
+        # The group's gradient is that of the criteria over all of it on all ranks; the ranks' gradients are averaged.
+        ranks, in_group = self.engine.num_processes, sum(turn.round_samples for turn in self._group)
+        share = self._turn.samples * ranks / in_group
+        if self._is_shared and any(counted.varies or counted.adds_up for counted in self._terms):
+            shares = [self._share(counted, count, share) for counted, count in zip(self._terms, counts, strict=True)]
+            self.engine.backward(self._weighted([_scaled(value, by) for value, by in zip(values, shares, strict=True)]))
+        else:
+            self.engine.backward(loss * share)
+
+    def _share(self, counted: Counted, count: Number, of_samples: float) -> Number:
+        """Return the weight of the batch in its term, of 1 for all batches of the step, times the ranks."""
+        if isinstance(count, Tensor):
+            total = self._group_counts[counted.term.label]
+            ranks: int = self.engine.num_processes
+            return count * ranks / total.masked_fill(total == 0, 1)
+        return float(self.engine.num_processes) if counted.adds_up else of_samples
 
     def _step(self) -> None:
         optimizers = list(raw_optimizers(self.optimizer).values())
@@ -726,6 +785,10 @@ class DictRunner(dl.Runner):
             except RuntimeError as error:
                 reason = " ".join(str(error).split())
                 raise UsageError(f"the checkpoint does not fit this model: {reason}") from error
+
+
+def _scaled(value: Tensor, share: Number) -> Tensor:
+    return value * (share.to(value.dtype) if isinstance(share, Tensor) else share)
 
 
 def _state(part: Any) -> dict[str, Any]:

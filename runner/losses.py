@@ -1,6 +1,6 @@
 """The terms that a loss is the weighted sum of."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,10 +9,19 @@ from torch import Tensor
 from assay.callbacks.errors import UsageError, listing
 from assay.callbacks.keys import OUTPUT_KEY, TARGET_KEY, pick
 
+Count = str | Callable[..., Any]
+
 
 @dataclass(frozen=True)
 class LossTerm:
     """One term: ``weight * criterion(batch[output], batch[target])``.
+
+    A criterion is a mean, and a mean is over something: what it divides by on a batch is the batch's weight in an
+    optimizer step of several batches or ranks, and in the loss of an epoch. So both are what the criterion gives for
+    all samples at once. It is known for ``nn.CrossEntropyLoss`` and ``nn.NLLLoss`` (the sum of the class weights of
+    the targets that are not ``ignore_index``), as modules, functions of ``nn.functional`` and ``partial`` of these.
+    With ``reduction="sum"`` batches add up. **Any other criterion is taken for a mean over samples**, as torch's are
+    where samples are of one size; for one that leaves pixels or samples out, give ``count``.
 
     Attributes:
         output: name of the model's output.
@@ -20,6 +29,11 @@ class LossTerm:
         criterion: which criterion, where there are several by name; None where there is one.
         weight: factor of the term.
         name: what the term is logged as; by default ``loss_`` and the criterion's name, or the output's.
+        count: what the criterion divides by on a batch: a function of the target, or of output and target, that
+            returns one number (a tensor on the device, so that nothing waits), or a key of the batch, whose values are
+            summed up, as of a mask. One that asks for the output is not known before the batches of a step have gone
+            through: it is for training on one process, without accumulation. ``count=len`` counts samples. A batch of
+            which nothing counts, so that it is 0, adds nothing.
     """
 
     output: str = OUTPUT_KEY
@@ -27,6 +41,7 @@ class LossTerm:
     criterion: str | None = None
     weight: float = 1.0
     name: str | None = None
+    count: Count | None = None
 
     def __str__(self) -> str:
         return f"LossTerm({self.output!r}, {self.target!r})"
@@ -57,11 +72,14 @@ class LossTerm:
 
 
 def check_terms(terms: Sequence[LossTerm]) -> tuple[LossTerm, ...]:
-    """Return the terms; raise where there is none or two share a name."""
+    """Return the terms; raise where there is none, two share a name, or a count is of no use."""
     labels = [term.label for term in terms]
     if not labels:
         raise UsageError("losses must hold at least one LossTerm, got none.")
     for label in labels:
         if labels.count(label) > 1 or (label == "loss" and len(labels) > 1):
             raise UsageError(f"losses must have different names, none of them 'loss', got {labels}: pass name=...")
+    for term in terms:
+        if not (term.count is None or isinstance(term.count, str) or callable(term.count)):
+            raise UsageError(f"{term} needs a count that is a key of the batch or a function, got {term.count!r}.")
     return tuple(terms)

@@ -54,7 +54,7 @@ def go_on_within_loader(runner: "DictRunner", unfinished: Mapping[str, Any]) -> 
     shard.first = rounds
     runner.loader_batch_step = rounds * runner.engine.num_processes
     runner.loader_sample_step = sum(turn.round_samples for turn in runner.turns[:rounds])
-    runner.loader_means.state = thaw(unfinished["means"], runner.loader_means.state)
+    runner.loader_means.load(thaw(unfinished["means"]))
     states = {kind: list(of) for kind, of in unfinished["callbacks"].items()}
     for callback in _with_loader_state(runner):
         if mine := states.get(type(callback).__name__):

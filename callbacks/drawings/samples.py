@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import unknown_name
+from ..sample_losses import NO_SCORE
 from . import boxes, class_maps, labels, masks
 from .grid import GREEN, GREY, RED, TILE_SIZE, Card, Colour, card_width, draw_grid
 from .pictures import Channels, heat_over, thumbnail
@@ -156,8 +157,8 @@ def _card(samples: Mapping[str, Any], index: int, picture: np.ndarray, verdict: 
     colour: Colour = GREY if verdict.right is None else GREEN if verdict.right else RED
     if samples.get("loss") is not None:
         loss = float(samples["loss"][index])
-        lines.append(f"loss: {format_score(loss)}")
-        if not math.isfinite(loss):
+        lines.append("loss: nothing counts" if loss == NO_SCORE else f"loss: {format_score(loss)}")
+        if not math.isfinite(loss) and loss != NO_SCORE:
             colour, marked = RED, [*marked, len(lines) - 1]
     panels = list(verdict.panels or [picture])
     if samples.get("heat") is not None:

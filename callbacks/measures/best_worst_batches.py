@@ -101,7 +101,8 @@ def select_samples(samples: Mapping[str, Any], count: int, *, largest_loss: bool
         order = torch.arange(min(count, size), device=first.device)
         samples = {name: _first(part, count) for name, part in samples.items()}
     else:
-        finite = torch.nan_to_num(loss, nan=math.inf, posinf=math.inf, neginf=math.inf)
+        # A sample of which nothing counts, of -inf, comes last at either end.
+        finite = torch.nan_to_num(loss, nan=math.inf, posinf=math.inf, neginf=-math.inf if largest_loss else math.inf)
         order = torch.argsort(finite, descending=largest_loss, stable=True)[:count]
     return {**{name: _select(part, order) for name, part in samples.items()}, "order": order}
 

@@ -106,7 +106,7 @@ def make_criterion(name: str, confidence: float) -> nn.Module:
 
 
 class PixelLoss(nn.Module):
-    """The mean of a loss over the pixels that count, weighted; with ``reduction="none"`` that of each sample, [N].
+    """The mean of a loss over the pixels that count, weighted.
 
     Args:
         per_pixel: maps logits and truth [N, 1, H, W] to losses [N, 1, H, W].
@@ -117,15 +117,20 @@ class PixelLoss(nn.Module):
     def __init__(self, per_pixel: nn.Module, confidence: float, edge_weight: float = 1.0):
         super().__init__()
         self.per_pixel, self.confidence, self.edge_weight = per_pixel, confidence, edge_weight
-        self.reduction = "mean"
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return self._mean(logits, labels, (0, 1, 2, 3))
+
+    def sample_losses(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return the mean of each sample, [N]."""
+        return self._mean(logits, labels, (1, 2, 3))
+
+    def _mean(self, logits: Tensor, labels: Tensor, axes: tuple[int, ...]) -> Tensor:
         logits = logits.float()
         truth, counted = settle(logits, labels, self.confidence)
         weights = counted.float()
         if self.edge_weight != 1:
             weights = weights * (1 + (self.edge_weight - 1) * near_edges(truth, counted, EDGE_REACH))
-        axes = (1, 2, 3) if self.reduction == "none" else (0, 1, 2, 3)
         total: Tensor = (self.per_pixel(logits, truth) * weights).sum(dim=axes)
         return total / weights.sum(dim=axes).clamp(min=1)
 

@@ -1,3 +1,7 @@
+import math
+import warnings
+from functools import partial
+
 import pytest
 import torch
 from torch import nn
@@ -20,6 +24,24 @@ class DiceWithAReduction(DiceOfTheBatch):
     reduction = "mean"
 
 
+class OfABatch(nn.Module):
+    """Heeds ``reduction``, and divides by what the whole batch holds."""
+
+    reduction = "mean"
+
+    def forward(self, output, target):
+        losses = (output - target) ** 2 / target.sum()
+        return losses if self.reduction == "none" else losses.mean()
+
+
+class OwnForward(nn.CrossEntropyLoss):
+    """A subclass of torch's loss with a mean of its own."""
+
+    def forward(self, output, target):
+        losses = nn.functional.cross_entropy(output, target.clamp(min=0), self.weight, reduction="none")
+        return losses if self.reduction == "none" else losses.mean() + 1
+
+
 CASES = {
     "cross_entropy": (nn.CrossEntropyLoss(), torch.Size([5, 3]), "classes", ()),
     "cross_entropy_smoothed": (nn.CrossEntropyLoss(label_smoothing=0.1), torch.Size([5, 3]), "classes", ()),
@@ -30,6 +52,7 @@ CASES = {
     "regression": (nn.MSELoss(), torch.Size([5, 2, 3]), "numbers", None),
     "without_reduction": (DiceOfTheBatch(), torch.Size([5, 1, 4, 4]), "numbers", None),
     "reduction_without_effect": (DiceWithAReduction(), torch.Size([5, 1, 4, 4]), "numbers", None),
+    "of_a_batch": (OfABatch(), torch.Size([5, 3]), "numbers", None),
     "plain_function": (lambda output, target: (output - target).abs().sum(), torch.Size([5, 2]), "numbers", None),
 }
 
@@ -51,11 +74,58 @@ def test_the_mean_of_sample_losses_is_the_loss_of_the_batch():
     assert sample_losses(criterion, output, target).mean().item() == pytest.approx(criterion(output, target).item())
 
 
-def test_class_weights_scale_the_loss_of_a_sample():
-    output, target, weight = torch.randn(6, 3), torch.tensor([0, 1, 2, 0, 1, 2]), torch.tensor([1.0, 2.0, 5.0])
-    expected = weight[target] * -output.log_softmax(dim=1)[torch.arange(6), target]
-    losses = sample_losses(nn.CrossEntropyLoss(weight=weight), output, target)
-    assert losses.tolist() == pytest.approx(expected.tolist(), rel=1e-6)
+WEIGHTS = torch.tensor([0.1, 1.0, 10.0])
+OVER_TARGETS = {
+    "weights": nn.CrossEntropyLoss(WEIGHTS),
+    "ignored": nn.CrossEntropyLoss(ignore_index=1),
+    "both": nn.CrossEntropyLoss(WEIGHTS, ignore_index=1),
+    "smoothed": nn.CrossEntropyLoss(WEIGHTS, ignore_index=1, label_smoothing=0.3),
+    "nll": nn.NLLLoss(WEIGHTS, ignore_index=1),
+    "summed": nn.CrossEntropyLoss(WEIGHTS, ignore_index=1, reduction="sum"),
+    "partial": partial(nn.functional.cross_entropy, weight=WEIGHTS, ignore_index=1),
+    "own": OwnForward(WEIGHTS, ignore_index=1),
+}
+
+
+@pytest.mark.parametrize("pixels", [(), (3, 2)], ids=["labels", "pixels"])
+@pytest.mark.parametrize("name", OVER_TARGETS)
+def test_it_is_over_the_targets_of_the_sample_that_count(name, pixels):
+    criterion = OVER_TARGETS[name]
+    output, target = torch.randn(7, 3, *pixels), torch.randint(0, 3, (7, *pixels))
+    target[0] = 1  # where 1 is ignored, of the first nothing counts
+    expected = [criterion(output[i : i + 1], target[i : i + 1]).item() for i in range(7)]
+    found = sample_losses(criterion, output, target).tolist()
+    if name == "summed":
+        assert math.isnan(found[0])  # where a sum of nothing is 0, there still is no score
+        found = [0.0 if math.isnan(loss) else loss for loss in found]
+    assert found == pytest.approx(expected, rel=1e-5, nan_ok=True)
+    if name not in ("weights", "own"):
+        assert sample_losses(criterion, output, target, uncounted=-5.0)[0].item() == -5.0
+
+
+@pytest.mark.parametrize("pixels", [(), (3, 2)], ids=["labels", "pixels"])
+def test_of_probabilities_all_count_alike_whatever_the_weights(pixels):
+    criterion = nn.CrossEntropyLoss(WEIGHTS, label_smoothing=0.1)
+    output, target = torch.randn(5, 3, *pixels), torch.rand(5, 3, *pixels).softmax(dim=1)
+    expected = [criterion(output[i : i + 1], target[i : i + 1]).item() for i in range(5)]
+    assert sample_losses(criterion, output, target).tolist() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("reduction", ["sum", "batchmean", "mean"])
+def test_a_reduction_is_kept(reduction):
+    criterion = nn.KLDivLoss(reduction=reduction)
+    output, target = torch.randn(4, 6).log_softmax(1), torch.rand(4, 6)
+    with warnings.catch_warnings(action="ignore"):  # torch advises against its own default
+        expected = [criterion(output[i : i + 1], target[i : i + 1]).item() for i in range(4)]
+        assert sample_losses(criterion, output, target).tolist() == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_criterion_may_say_it_itself():
+    class Own(nn.Module):
+        def sample_losses(self, output, target):
+            return output[:, 0] + target
+
+    assert sample_losses(Own(), torch.ones(3, 2), torch.arange(3.0)).tolist() == [1.0, 2.0, 3.0]
 
 
 def test_the_criterion_itself_stays_as_it_was():

@@ -1,0 +1,70 @@
+"""The loss of an epoch: what the criteria give for all samples of a loader at once."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from .loss_counts import Counted, Number
+
+
+class LossMeans:
+    """The mean of each term of the loss over a loader, each over what its criterion counts, and their weighted sum.
+
+    The state lives on the device of the values, in float64, so that an epoch of any length loses nothing; it is valid
+    before the first update.
+
+    Args:
+        terms: of the loss.
+        device: where their values are.
+    """
+
+    reductions = {"total": "sum", "count": "sum"}
+
+    def __init__(self, terms: Sequence[Counted], device: torch.device | str = "cpu"):
+        self.labels = [counted.term.label for counted in terms]
+        self.weights = [counted.term.weight for counted in terms]
+        self.add_up = [counted.adds_up for counted in terms]
+        self.by_samples = False  # as an epoch goes on that an older version began
+        zeros = torch.zeros(len(terms), dtype=torch.float64, device=device)
+        self.state = {"total": zeros, "count": zeros.clone()}
+
+    def update(self, values: Tensor, counts: Sequence[Number], samples: int) -> None:
+        """Add one batch.
+
+        Args:
+            values: [terms], of the batch.
+            counts: of each term, what its value is a mean over.
+            samples: number of samples in the batch.
+        """
+        weights: Number = samples
+        if not self.by_samples and any(count is not samples for count in counts):
+            weights = torch.stack([self._on_device(count) for count in counts])
+        self.state["total"] += values.detach().to(torch.float64) * weights
+        self.state["count"] += weights
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Continue from a state; one of older versions weighs all terms by samples, and the epoch goes on so."""
+        device, total = self.state["total"].device, state["total"]
+        count = state.get("count")
+        if count is None:
+            self.by_samples, self.add_up = True, [False] * len(self.labels)
+            total, count = total[-len(self.labels) :], state["weight"].expand(len(self.labels)).clone()
+        self.state = {"total": total.to(device), "count": count.to(device)}
+
+    def compute(self, state: Mapping[str, Tensor] | None = None) -> dict[str, float]:
+        """Return ``loss`` and, of several, each term, of the reduced ``state`` where one is given. Reads the host once.
+
+        A term of which nothing counted is NaN and adds nothing to ``loss``, unless none counted.
+        """
+        state = state or self.state
+        totals, counts = torch.stack([state["total"], state["count"]]).tolist()
+        sums = zip(totals, counts, self.add_up, strict=True)
+        means = [total if adds_up else total / count if count else math.nan for total, count, adds_up in sums]
+        counted = [weight * mean for weight, mean, count in zip(self.weights, means, counts, strict=True) if count]
+        terms = dict(zip(self.labels, means, strict=True)) if len(means) > 1 else {}
+        return {"loss": sum(counted) if counted else math.nan, **terms}
+
+    def _on_device(self, count: Number) -> Tensor:
+        return torch.as_tensor(count, dtype=torch.float64, device=self.state["total"].device)
