@@ -3,16 +3,16 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from .images import BadImageError, bad_image, bad_image_errors
+from .images import BadImageError, bad_image_errors
 from .predict_inputs import Input
 from .predict_outcome import Outcome
+from .predict_transform import Place, Placing, transformed
 from .prediction import Transform
 
 
@@ -22,6 +22,7 @@ class Ready(NamedTuple):
     input: Input
     picture: np.ndarray  # [H, W, C] uint8, as it is in the file
     image: Tensor  # [C, h, w]
+    place: Place | None  # of the picture in it, where that was asked for
 
 
 def read_batches(
@@ -31,6 +32,7 @@ def read_batches(
     *,
     batch_size: int,
     outcome: Outcome,
+    placing: Placing | None = None,
 ) -> Iterator[tuple[list[Ready], Tensor]]:
     """Yield images and their batch, [N, C, h, w]: at most ``batch_size`` that follow each other and have one shape.
 
@@ -40,13 +42,15 @@ def read_batches(
         transform: makes a tensor of it.
         batch_size: the most in a batch.
         outcome: is told of an image that cannot be read, which is left out.
+        placing: finds where an image lies after ``transform``.
     """
 
     def prepare(one: Input) -> Ready | BadImageError:
         try:
             with bad_image_errors(one.path):
                 picture = read(one.path)
-            return Ready(one, picture, _transformed(transform, picture, one.path))
+            image = transformed(transform, picture, one.path)
+            return Ready(one, picture, image, None if placing is None else placing(picture, image))
         except BadImageError as error:
             return error
 
@@ -61,15 +65,6 @@ def read_batches(
         batch.append(ready)
     if batch:
         yield batch, torch.stack([of.image for of in batch])
-
-
-def _transformed(transform: Transform, picture: np.ndarray, path: Path) -> Tensor:
-    try:
-        return torch.as_tensor(transform(image=picture)["image"])
-    except Exception as error:
-        height, width = picture.shape[:2]
-        reason = f"its {width} x {height} pixels do not go through the transform: {type(error).__name__}: {error}"
-        raise bad_image(path, reason) from error
 
 
 def _ahead(

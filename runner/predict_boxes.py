@@ -12,12 +12,12 @@ from assay.callbacks.drawings.verdict import name_of
 from assay.callbacks.errors import UsageError
 
 from .box_fusion import fuse_boxes
-from .images import read_image
 from .predict_batches import Ready, read_batches
 from .predict_inputs import Input
 from .predict_model import Models
 from .predict_outcome import Outcome
 from .predict_table import TABLE, write_table
+from .predict_transform import Place, Placing
 from .prediction import BoxPrediction
 from .whole_files import save_whole
 
@@ -48,7 +48,10 @@ def predict_boxes(
         outcome: is told of each image.
     """
     with write_table(output / TABLE, _HEADER) as table:
-        batches = read_batches(inputs, read_image, prediction.transform, batch_size=batch_size, outcome=outcome)
+        transform, placing = prediction.transform, Placing(prediction.transform)
+        batches = read_batches(
+            inputs, prediction.read, transform, batch_size=batch_size, outcome=outcome, placing=placing
+        )
         for batch, images in batches:
             found: list[list[Boxes]] = []
             with outcome.naming(ready.input.path for ready in batch):
@@ -86,10 +89,13 @@ def _final(found: Sequence[Boxes], ready: Ready, prediction: BoxPrediction) -> B
     """Return the boxes of an image that count, in its own pixels, the highest scores first."""
     boxes = fuse_boxes(found) if len(found) > 1 else found[0]
     order = np.argsort(-boxes["scores"], kind="stable")
-    order = order[boxes["scores"][order] >= prediction.min_score][: prediction.max_boxes]
-    (height, width), (h, w) = ready.picture.shape[:2], ready.image.shape[-2:]
-    zoom = np.array([width / w, height / h] * 2)
-    sides = (boxes["boxes"].reshape(-1, 4)[order] * zoom).clip(0, [width, height, width, height])
+    order = order[boxes["scores"][order] >= prediction.min_score]
+    (height, width), place = ready.picture.shape[:2], ready.place or Place(0, 0, *ready.image.shape[-2:])
+    corner, zoom = np.array([place.left, place.top] * 2), np.array([width / place.width, height / place.height] * 2)
+    sides = (boxes["boxes"].reshape(-1, 4)[order] - corner) * zoom
+    inside = (sides[:, 2:] >= 0).all(axis=1) & (sides[:, :2] < [width, height]).all(axis=1)  # not in what was added
+    order = order[inside][: prediction.max_boxes]
+    sides = sides[inside][: prediction.max_boxes].clip(0, [width, height, width, height])
     return {"boxes": sides, "scores": boxes["scores"][order], "labels": boxes["labels"][order].astype(np.int64)}
 
 

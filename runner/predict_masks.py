@@ -16,11 +16,15 @@ from assay.callbacks.drawings.palette import class_colours
 from assay.callbacks.errors import UsageError
 from assay.callbacks.replacing import replacing
 
+from .images import bad_image_errors
 from .predict_inputs import Input
 from .predict_model import Models
 from .predict_outcome import Outcome
+from .predict_scale import ArrayImage, ScaledImage, restored
 from .predict_tiles import BandMerger, Tile, TileGrid
+from .predict_transform import Place, Placing, transformed
 from .prediction import MaskPrediction
+from .whole_images import check_size
 from .windows import OpenImage, open_image, write_mask
 
 _TIFF = (".tif", ".tiff")
@@ -38,7 +42,7 @@ def predict_masks(
     inputs: list[Input],
     output: Path,
     *,
-    tile: int,
+    tile: int | None,
     overlap: int,
     batch_size: int,
     outcome: Outcome,
@@ -50,21 +54,45 @@ def predict_masks(
         prediction: how.
         inputs: the images.
         output: the folder.
-        tile: side of a tile.
+        tile: side of a tile; None: images are not cut.
         overlap: of tiles.
         batch_size: tiles at a time.
         outcome: is told of each image.
     """
+    placing = None if prediction.transform is None else Placing(prediction.transform)
     for one in inputs:
         path = mask_path(one, output)
         with outcome.naming([one.path]):
             path.parent.mkdir(parents=True, exist_ok=True)
-            with open_image(one.path) as image, replacing(path) as temporary:
-                grid = TileGrid(image.height, image.width, tile, overlap, prediction.divisor)
+            with open_image(one.path, max_value=prediction.max_value) as image, replacing(path) as temporary:
+                given, place = _as_trained(image, prediction, one.path, placing)
+                grid = _grid(given, prediction, tile, overlap, is_square=models.views.kind == "d4")
                 with _bar(one.name, len(grid)) as bar:
-                    bands = merged_bands(models, prediction, image, grid, batch_size, bar)
-                    _write(bands, prediction, image, path, temporary)
+                    bands = merged_bands(models, prediction, given, grid, batch_size, bar)
+                    whole = restored(bands, place, (image.height, image.width))
+                    _write(whole, prediction, image, path, temporary)
             outcome.add()
+
+
+def _as_trained(
+    image: OpenImage, prediction: MaskPrediction, path: Path, placing: Placing | None
+) -> tuple[OpenImage, Place]:
+    """Return an image as the model was trained on, and where the image lies in it."""
+    if placing is None:
+        given = image if prediction.scale == 1 else ScaledImage(image, prediction.scale)
+        return given, Place(0, 0, given.height, given.width)
+    with bad_image_errors(path):
+        check_size(image.height, image.width)
+    picture = image.read(0, 0, image.height, image.width)
+    tensor = transformed(placing.transform, picture, path)
+    return ArrayImage(tensor), placing(picture, tensor)
+
+
+def _grid(image: OpenImage, prediction: MaskPrediction, tile: int | None, overlap: int, *, is_square: bool) -> TileGrid:
+    size = image.height, image.width
+    is_whole = prediction.transform is not None and (tile is None or tile >= max(size))
+    divisor = 1 if is_whole else prediction.divisor
+    return TileGrid(*size, tile or max(size), overlap, divisor, is_square=is_square)
 
 
 def merged_bands(

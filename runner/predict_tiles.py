@@ -44,12 +44,15 @@ class TileGrid:
         width: likewise.
         tile: side of a tile; the sides of an image that is smaller.
         overlap: of neighbours, less than ``tile``; at the image's borders it may be more.
-        divisor: what the side of a tile that the model is given is a multiple of.
+        divisor: what the sides of a tile that the model is given are multiples of.
+        is_square: whether a tile has to be square, also of an image that is smaller.
     """
 
-    def __init__(self, height: int, width: int, tile: int, overlap: int, divisor: int):
+    def __init__(self, height: int, width: int, tile: int, overlap: int, divisor: int, *, is_square: bool = True):
         self.shape = min(tile, height), min(tile, width)
-        self.side = -(-min(tile, max(height, width)) // divisor) * divisor
+        self.sides = tuple(-(-side // divisor) * divisor for side in self.shape)
+        if is_square:
+            self.sides = (max(self.sides),) * 2
         step = tuple(max(1, side - overlap) for side in self.shape)
         slicer = ImageSlicer((height, width), self.shape, step)
         lefts, tops = slicer.bbox_crops[:, 0], slicer.bbox_crops[:, 1]
@@ -70,15 +73,14 @@ class TileGrid:
         return slice(self.trim if start != starts[0] else 0, length - self.trim if start != starts[-1] else length)
 
     def read(self, image: OpenImage, tile: Tile) -> np.ndarray:
-        """Return what the model is given of a tile, [side, side, 3] uint8."""
+        """Return what the model is given of a tile, [*sides, C], as the image has its pixels."""
         height, width = self.shape
         window = image.read(tile.top, tile.left, height, width)
-        if window.shape[:2] == (self.side, self.side):
+        if window.shape[:2] == self.sides:
             return window
-        filled: np.ndarray = cv2.copyMakeBorder(
-            window, 0, self.side - height, 0, self.side - width, cv2.BORDER_REFLECT_101
-        )
-        return filled
+        below, right = self.sides[0] - height, self.sides[1] - width
+        filled: np.ndarray = cv2.copyMakeBorder(window, 0, below, 0, right, cv2.BORDER_REFLECT_101)
+        return filled.reshape(*self.sides, -1)  # of a single channel OpenCV drops the axis
 
 
 def _inside(starts: np.ndarray, last: int) -> list[int]:

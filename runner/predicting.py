@@ -20,6 +20,7 @@ from .prediction import BoxPrediction, ClassPrediction, MaskPrediction, Predicti
 from .reopening import checkpoint_path, reopen
 
 ENSEMBLES = ("outputs", "weights")
+_TILE = 512  # where neither the user nor the experiment says
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,11 +117,7 @@ def _work(prediction: Prediction, options: PredictOptions) -> Callable[..., None
     if isinstance(prediction, MaskPrediction):
         from .predict_masks import predict_masks
 
-        tile = options.tile or prediction.tile
-        given = tile // 4 if options.tile is not None else prediction.overlap
-        overlap = given if options.overlap is None else options.overlap
-        if overlap >= tile:
-            raise UsageError(f"--overlap must be less than --tile, {tile}, got {overlap}.")
+        tile, overlap = _tiles(prediction, options)
         return partial(predict_masks, tile=tile, overlap=overlap)
     for name in ("tile", "overlap"):
         if getattr(options, name) is not None:
@@ -135,6 +132,20 @@ def _work(prediction: Prediction, options: PredictOptions) -> Callable[..., None
         return predict_boxes
     kind = type(prediction).__name__
     raise UsageError(f"get_prediction must return a ClassPrediction, MaskPrediction or BoxPrediction, got a {kind}.")
+
+
+def _tiles(prediction: MaskPrediction, options: PredictOptions) -> tuple[int | None, int]:
+    """Return side and overlap of tiles; no side where what a transform returns is not cut."""
+    tile = options.tile or prediction.tile or (_TILE if prediction.transform is None else None)
+    if tile is None:
+        if options.overlap is not None:
+            raise UsageError("--overlap needs --tile here: this run's transform gives the model images as a whole.")
+        return None, 0
+    given = None if options.tile is not None else prediction.overlap
+    overlap = options.overlap if options.overlap is not None else tile // 4 if given is None else given
+    if overlap >= tile:
+        raise UsageError(f"--overlap must be less than --tile, {tile}, got {overlap}.")
+    return tile, overlap
 
 
 @contextmanager
