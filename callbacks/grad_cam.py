@@ -1,7 +1,8 @@
 """Where the network looks at the samples that it gets most wrong."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -16,14 +17,23 @@ from .drawings.samples import draw_samples
 from .errors import UsageError, unknown_name
 from .keys import IMAGE_KEY, OUTPUT_KEY, SAMPLE_ID_KEY, TARGET_KEY, pick
 from .measures.best_worst_samples import Sample
-from .measures.grad_cam import explained_score, find_layer, grad_cam, undisturbed
+from .measures.explained_layer import FOLLOWS, Layer, find_layer, read_module
+from .measures.explained_score import explained_score
+from .measures.grad_cam import REASONS, heat_maps, undisturbed
+from .measures.image_layouts import FORMS, KINDS, Function
 from .measures.overhead_budget import PICTURES
 from .sample_ranking import Ranking, SampleRanking, Score
 from .unwrapped import use_plain_modules
 from .writer import Writer
 
 _EXPLAIN = ("predicted", "true")
-_NO_LAYER = "GradCAM draws nothing: no layer of the model gives a map [N, C, h, w] that the output depends on."
+_NO_LAYER = (
+    "GradCAM draws nothing: no layer of the model gives a map of the image that the output depends on; "
+    "name one by layer, and how it is read by reshape."
+)
+
+_ANY_FORM = "a map of more than one place, [N, C, h, w], [N, h, w, C] or tokens [N, L, C]"
+_PLACES = {"nchw": "places", "nhwc": "places", "tokens": "tokens", "windows": "tokens", "function": "places"}
 
 _log = logging.getLogger("assay")
 
@@ -36,22 +46,33 @@ class GradCAM(SampleRanking):
     so a sample may be predicted otherwise than it was in the epoch. They leave no trace: weights, ``.grad``, buffers,
     random numbers, modes and hooks are bit by bit what they were. Loaders for inference are left out.
 
+    Which layer explains is found out once a size of images, by changing a quarter of an image at a time: it is the
+    last one of which each place changes most with its own part of the image, and that the output depends on in more
+    than one place. It may be a map, [N, C, h, w] or, as in Swin, [N, h, w, C], or tokens [N, L, C] with any number of
+    others (CLS, registers) before those of the image, as in ViT. Of masks it is the last one before the classes. The
+    title of the picture names it. Where nothing speaks for what is explained, or where there is no gradient, the map
+    is 0: the image then stands without colours, and its card says why.
+
     ============================ ======= ===================================================================
     tag, in the loader's folder  kind    step and content
     ============================ ======= ===================================================================
     ``gradcam/worst/SCORE``      image   epoch; one grid, [H, W, 3] uint8 RGB, the worst first: each image,
-                                         and its map laid over it, from 0 to the sample's largest value
+                                         and its map laid over it, from 0 to the sample's largest value; the
+                                         title names the layer
     ============================ ======= ===================================================================
 
     Args:
         score: see ``BestWorstSamples``.
         minimize: whether a smaller score is better.
         k_samples: how many samples to show, at least 1.
-        layer: name of the layer, as in ``model.named_modules()`` (with several models ``MODEL.LAYER``), whose output
-            is [N, C, h, w]; None: the last of the layers with the smallest map that has more than one place. Where
-            there is none, as in an MLP, nothing is drawn, and it is logged once (logger ``assay``).
+        layer: name of the layer, as in ``model.named_modules()`` (with several models ``MODEL.LAYER``); None: see
+            above. Where there is none, as in an MLP, nothing is drawn, and it is logged once (logger ``assay``).
+        reshape: how the output of the layer is read: ``nchw`` ([N, C, h, w]), ``nhwc`` ([N, h, w, C]), ``tokens``
+            ([N, L, C]), or, with ``layer``, a function that makes it [N, C, h, w]; None: found out, see above.
         explain: ``predicted``: what speaks for the prediction; ``true``: for the truth; a number: for that class. Of
-            masks, the sum over pixels.
+            masks the class is that of the most pixels, class 0 (the background by custom) only where there is no
+            other, and what speaks for it in its pixels is summed; of binary ones class 1, over all pixels where it
+            has none.
         task: see ``BestWorstSamples``; not ``detection``.
         image_key: of the batch; floating point, [N, C, H, W], or N images of several sizes.
         target_key: of the batch.
@@ -64,8 +85,8 @@ class GradCAM(SampleRanking):
 
     Raises:
         UsageError: an argument is out of range; at the first batch, when a key is missing; at the end of a loader,
-            when there is no layer of the name given, or no gradient reaches it; at the start of the run, when the
-            runner has no TensorBoard logger.
+            when there is no layer of the name given, its output does not follow the image, or no gradient reaches it;
+            at the start of the run, when the runner has no TensorBoard logger.
     """
 
     def __init__(
@@ -75,6 +96,7 @@ class GradCAM(SampleRanking):
         k_samples: int = 16,
         *,
         layer: str | None = None,
+        reshape: str | Callable[[Tensor], Tensor] | None = None,
         explain: str | int = "predicted",
         task: str | None = None,
         image_key: str = IMAGE_KEY,
@@ -98,7 +120,9 @@ class GradCAM(SampleRanking):
         self.order = dl.CallbackOrder.External - 1  # its pass is made before the others draw in threads beside it
         if task == "detection":
             raise UsageError("task must be one of logits or masks: Grad-CAM of detected boxes is not to be had.")
+        self.task = task
         self.layer = layer
+        self.reshape = _check_reshape(reshape, layer)
         self.explain = _check_explain(explain)
         self.ignore_index = ignore_index
         self.draw = partial(
@@ -108,7 +132,9 @@ class GradCAM(SampleRanking):
     def on_experiment_start(self, runner: dl.IRunner) -> None:
         self.inputs_ = [key for key in _input_keys(runner) if key != self.keys["image"]]
         self.warned_ = False
-        self.found_: dict[Any, nn.Module | None] = {}
+        self.found_: dict[Any, Layer | None] = {}
+        self.notes_: list[str] = []  # why maps of the last loader are 0, by sample
+        self.shown_ = ""  # the layer that they are of
         super().on_experiment_start(runner)
 
     def on_batch_start(self, runner: dl.IRunner) -> None:
@@ -125,10 +151,10 @@ class GradCAM(SampleRanking):
             return
         title = ranking_title("worst", self.score_name, runner, ranking.worst, ranking.count)
         samples = [
-            Sample(sample.score, sample.position, sample.sample_id, {**sample.parts, "heat": heat})
-            for sample, heat in zip(ranking.worst, maps, strict=True)
+            replace(sample, parts={**sample.parts, "heat": heat, "heat_note": note})
+            for sample, heat, note in zip(ranking.worst, maps, self.notes_, strict=True)
         ]
-        title[0] = f"Grad-CAM ({self.explain}) of the {title[0]}"
+        title = [f"Grad-CAM ({self.explain}) of the {title[0]}", *title[1:], self.shown_]
         draw = partial(draw_ranking, self.draw, self.score_name, samples, ranking.count, title)
         writer.image(f"gradcam/worst/{self.score_name}", draw, runner.epoch_step)
 
@@ -144,24 +170,46 @@ class GradCAM(SampleRanking):
         for index, sample in enumerate(samples):
             groups.setdefault(np.shape(sample.parts["image"]), []).append(index)
         maps: dict[int, np.ndarray] = {}
+        notes: dict[int, str] = {}
         with use_plain_modules(runner) as models, undisturbed(list(models.values())):
             layer = self._layer(models, runner, samples[0])
             if layer is None:
                 return None
-            for indices in groups.values():
+            for shape, indices in groups.items():
+                sized = replace(layer, image_shape=(shape[-2], shape[-1]))
                 for some in _parts(indices, runner.loader_batch_size or len(indices)):
-                    heat = grad_cam(partial(self._score, runner, [samples[index] for index in some]), layer)
-                    maps.update(zip(some, heat.cpu().numpy(), strict=True))
+                    heat = heat_maps(partial(self._score, runner, [samples[index] for index in some]), sized)
+                    maps.update(zip(some, heat.maps.cpu().numpy(), strict=True))
+                    notes.update(zip(some, [REASONS[reason] for reason in heat.reasons.tolist()], strict=True))
+            self.shown_ = _describe(layer, models, maps[0])
+        self.notes_ = [notes[index] for index in range(len(samples))]
         return [maps[index] for index in range(len(samples))]
 
-    def _layer(self, models: Mapping[str, nn.Module], runner: dl.IRunner, sample: Sample) -> nn.Module | None:
-        """Return the layer to explain by. It is searched for once for a size of images, by a pass with ``sample``."""
-        if self.layer is not None:
-            return self._named(models)
+    def _layer(self, models: Mapping[str, nn.Module], runner: dl.IRunner, sample: Sample) -> Layer | None:
+        """Return the layer to explain by. It is searched for once for a size of images, by passes with ``sample``."""
         key = np.shape(sample.parts["image"]), tuple(id(model) for model in models.values())
         if key not in self.found_:
-            self.found_[key] = find_layer(list(models.values()), partial(self._forward, runner, [sample]))
+            forward = partial(self._forward, runner, [sample])
+            self.found_[key] = self._find(models, forward)
         return self.found_[key]
+
+    def _find(self, models: Mapping[str, nn.Module], forward: Callable[[], Tensor]) -> Layer | None:
+        kind = self.reshape if isinstance(self.reshape, str) else None
+        if self.layer is None:
+            return find_layer(list(models.values()), forward, kind)
+        module = self._named(models)
+        if callable(self.reshape):
+            return Layer(module, Function(self.reshape))
+        reading = read_module(list(models.values()), forward, module, kind)
+        if reading is None:
+            forms = FORMS[kind] if kind else _ANY_FORM
+            raise UsageError(f"layer must be one whose output is {forms}: {type(module).__name__} gives none.")
+        if not reading.follows and kind is None:
+            raise UsageError(
+                f"layer must be one whose output follows the image: in that of {self.layer!r} {reading.share:.0%} of "
+                f"the places do, {FOLLOWS:.0%} have to; name another layer, or how this one is read by reshape."
+            )
+        return reading.layer
 
     def _named(self, models: Mapping[str, nn.Module]) -> nn.Module:
         named = {
@@ -175,17 +223,17 @@ class GradCAM(SampleRanking):
         return found
 
     def _score(self, runner: dl.IRunner, samples: Sequence[Sample]) -> Tensor:
-        output, target = self._forward(runner, samples), None
-        if self.explain == "true":
-            target = _stack([sample.parts["target"] for sample in samples], output.device)
-        return explained_score(output, target, self.explain, self.ignore_index)
+        output = self._forward(runner, samples)
+        targets = [sample.parts["target"] for sample in samples]
+        of_labels = output.ndim == 4 and output.shape[1] > 1 and np.shape(targets[0]) == output.shape[1:]
+        multilabel = self.task == "multilabel" or (self.task is None and of_labels)
+        target = _stack(targets, output.device) if self.explain == "true" else None
+        return explained_score(output, target, self.explain, self.ignore_index, multilabel=multilabel)
 
     def _forward(self, runner: dl.IRunner, samples: Sequence[Sample]) -> Tensor:
         """Run the models on samples of one size, and return the logits, [N, ...]."""
         device = runner.engine.device
         image = _stack([sample.parts["image"] for sample in samples], device)
-        if image.is_floating_point():
-            image.requires_grad_()  # so that there is a gradient behind frozen layers too
         others = {key: _stack([sample.parts["inputs"][key] for sample in samples], device) for key in self.inputs_}
         outputs = runner.forward({self.keys["image"]: image, **others})
         output: Tensor = pick(outputs, self.keys["output"], type(self).__name__, source_name="output of the model")
@@ -199,6 +247,30 @@ def _parts(indices: list[int], size: int) -> list[list[int]]:
 
 def _stack(parts: Sequence[Any], device: torch.device) -> Tensor:
     return torch.as_tensor(np.stack(parts), device=device)
+
+
+def _describe(layer: Layer, models: Mapping[str, nn.Module], heat: np.ndarray) -> str:
+    """Return which layer is shown, and the size of its map."""
+    names = (
+        ".".join(filter(None, (name, part)))
+        for name, model in models.items()
+        for part, module in model.named_modules()
+        if module is layer.module
+    )
+    name = next(names, "") or "the model"
+    return (
+        f"layer {name} ({type(layer.module).__name__}), {heat.shape[0]} x {heat.shape[1]} {_PLACES[layer.layout.kind]}"
+    )
+
+
+def _check_reshape(reshape: Any, layer: str | None) -> Any:
+    if isinstance(reshape, str) and reshape not in KINDS:
+        raise unknown_name("reshape", reshape, KINDS, note=" (a function may be given instead)")
+    if reshape is not None and not isinstance(reshape, str) and not callable(reshape):
+        raise UsageError(f"reshape must be one of {', '.join(KINDS)}, a function or None, got {reshape!r}.")
+    if callable(reshape) and layer is None:
+        raise UsageError("reshape as a function needs layer, the name of the layer whose output it is for; got None.")
+    return reshape
 
 
 def _check_explain(explain: str | int) -> str | int:

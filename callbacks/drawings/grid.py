@@ -11,7 +11,7 @@ import matplotlib
 import numpy as np
 from PIL import ImageFont
 
-from .pictures import fit
+from .pictures import fit, heat_colours
 
 Colour = tuple[int, int, int]
 
@@ -28,6 +28,7 @@ _TITLE_SIZE = 17
 _CAPTION_SIZE = 13
 _LINE = 18
 _LEGEND_ROWS = 3
+_BAR = 96
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,7 @@ def draw_grid(
     tile_size: int = TILE_SIZE,
     legend: Sequence[tuple[str, Colour]] = (),
     note: str = "",
+    scale: tuple[str, str] | None = None,
 ) -> np.ndarray:
     """Draw cards in rows, as near to a square as they go.
 
@@ -73,6 +75,7 @@ def draw_grid(
         tile_size: side in pixels that each picture is scaled to.
         legend: names and colours below the title, the most important first; what finds no room is counted.
         note: a small line between them.
+        scale: what the ends of the colours of heat maps mean; None: no bar of them is drawn.
 
     Returns:
         [H, W, 3], uint8, RGB. H and W depend on the number of cards, of pictures a card, of lines and on the length
@@ -91,12 +94,16 @@ def draw_grid(
     above = _GAP + (_TITLE_SIZE + 6) * len(title)
     if note:
         above += _LINE
+    if scale is not None:
+        above += _LINE
     heading = above + _LINE * (1 + max((row for _, _, row, _ in entries), default=-1))
     canvas = np.full((heading + rows * cell[1] + _GAP, width, 3), PAPER[0], dtype=np.uint8)
     for index, line in enumerate(title):
         write(canvas, (_GAP, _GAP + index * (_TITLE_SIZE + 6)), line, size=_TITLE_SIZE)
     if note:
-        write(canvas, (_GAP, above - _LINE), shorten(note, width - 2 * _GAP))
+        write(canvas, (_GAP, _GAP + (_TITLE_SIZE + 6) * len(title)), shorten(note, width - 2 * _GAP))
+    if scale is not None:
+        _draw_bar(canvas, (_GAP, above - _LINE), scale)
     for text, colour, row, left in entries:
         top = above + row * _LINE
         if colour is not None:
@@ -119,6 +126,16 @@ def _draw_card(canvas: np.ndarray, card: Card, corner: tuple[int, int], size: in
         colour = card.colour if index in card.marked else INK
         text = shorten(line, card_width(panels, size))
         write(canvas, (left, top + height + 1 + index * _LINE), text, colour)
+
+
+def _draw_bar(canvas: np.ndarray, corner: tuple[int, int], ends: tuple[str, str]) -> None:
+    """Draw the colours of heat maps from 0 to 1, with what their ends mean at both sides."""
+    (left, top), ramp = corner, heat_colours(np.linspace(0, 1, _BAR, dtype=np.float32)[None].repeat(11, axis=0))
+    write(canvas, corner, ends[0])
+    left += math.ceil(_font(_CAPTION_SIZE).getlength(ends[0])) + 6
+    room = canvas[top + 3 : top + 14, left : left + _BAR]
+    room[:] = ramp[:, : room.shape[1]]
+    write(canvas, (left + _BAR + 6, top), ends[1])
 
 
 def _place_legend(legend: Sequence[tuple[str, Colour]], width: int) -> list[tuple[str, Colour | None, int, int]]:

@@ -152,7 +152,7 @@ def fit(picture: np.ndarray, size: int, background: Sequence[int]) -> np.ndarray
 
 
 def heat_over(picture: np.ndarray, heat: np.ndarray, *, opacity: float = 0.55) -> np.ndarray:
-    """Lay a heat map over a picture in grey: black is 0, yellow is 1.
+    """Lay a heat map over a picture in grey: black is 0, yellow is 1. A map that is 0 everywhere leaves it as it is.
 
     Args:
         picture: [H, W, 3], uint8, RGB.
@@ -163,9 +163,16 @@ def heat_over(picture: np.ndarray, heat: np.ndarray, *, opacity: float = 0.55) -
         [H, W, 3], uint8, RGB.
     """
     heat = np.nan_to_num(np.asarray(heat, dtype=np.float32)).clip(0.0, 1.0)
+    grey: np.ndarray = cv2.merge([cv2.cvtColor(np.ascontiguousarray(picture), cv2.COLOR_RGB2GRAY)] * 3)
+    if not heat.any():
+        return grey
     smooth = cv2.resize(heat, picture.shape[1::-1], interpolation=cv2.INTER_LINEAR)
-    inferno = cv2.applyColorMap((smooth * 255.0 + 0.5).astype(np.uint8), cv2.COLORMAP_INFERNO)
-    coloured = cv2.cvtColor(inferno, cv2.COLOR_BGR2RGB)
-    grey = cv2.cvtColor(np.ascontiguousarray(picture), cv2.COLOR_RGB2GRAY)
-    drawn: np.ndarray = cv2.addWeighted(coloured, opacity, cv2.merge([grey] * 3), 1.0 - opacity, 0.0)
+    drawn: np.ndarray = cv2.addWeighted(heat_colours(smooth), opacity, grey, 1.0 - opacity, 0.0)
     return drawn
+
+
+def heat_colours(heat: np.ndarray) -> np.ndarray:
+    """Return the colours of a heat map, [h, w], 0 to 1, float32: black is 0, yellow is 1."""
+    inferno = cv2.applyColorMap((heat * 255.0 + 0.5).astype(np.uint8), cv2.COLORMAP_INFERNO)
+    colours: np.ndarray = cv2.cvtColor(inferno, cv2.COLOR_BGR2RGB)
+    return colours

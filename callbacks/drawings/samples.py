@@ -16,6 +16,8 @@ from .tasks import TASKS, find_task, has_masks
 from .truth import show_truth
 from .verdict import Verdict
 
+HEAT_SCALE = ("map: 0", "largest of the sample")
+
 Judge = Callable[[int, np.ndarray, Sequence[int]], Verdict]
 
 
@@ -57,7 +59,8 @@ def draw_samples(
         samples: lists or arrays of N each. ``image`` [C, H, W] or [H, W], of one size or of different ones, and
             ``sample_id``; where they are known ``target`` and ``output`` (logits; for a detection dicts of ``boxes``
             [M, 4] in pixels of the image (left, top, right, bottom), ``labels`` [M] and, in the output, ``scores``
-            [M]), ``loss``, ``caption`` (a string below the id) and ``heat`` ([h, w], 0 to 1, drawn over the image).
+            [M]), ``loss``, ``caption`` (a string below the id), ``heat`` ([h, w], 0 to 1, drawn over the image) and
+            ``heat_note`` (a string on the map, or an empty one).
         title: lines above the grid.
         task: multiclass, binary, multilabel or detection; None: found by ``find_task``. What does not fit a task
             that is named is shown as an image alone.
@@ -97,7 +100,8 @@ def draw_samples(
         cards.append(_card(samples, index, picture, verdict))
         panels = panels or verdict.panel_names
     entries = sorted(legend, key=legend.__getitem__, reverse=True)
-    return draw_grid(cards, title, tile_size=size, legend=entries, note=panels)
+    scale = None if samples.get("heat") is None else HEAT_SCALE
+    return draw_grid(cards, title, tile_size=size, legend=entries, note=panels, scale=scale)
 
 
 def _size(has_boxes: bool, has_labels: bool) -> int:
@@ -163,6 +167,7 @@ def _card(samples: Mapping[str, Any], index: int, picture: np.ndarray, verdict: 
     panels = list(verdict.panels or [picture])
     if samples.get("heat") is not None:
         panels.append(heat_over(picture, samples["heat"][index]))
+        lines += str(samples["heat_note"][index]).splitlines() if samples.get("heat_note") is not None else []
     return Card(panels, lines, colour, marked)
 
 

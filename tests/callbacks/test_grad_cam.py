@@ -165,7 +165,7 @@ class Mask(nn.Module):
 
 
 @pytest.mark.parametrize("explain", ["predicted", "true", 1])
-def test_masks_are_explained_by_their_narrowest_layer(explain, tmp_path, read_events):
+def test_masks_are_explained_by_the_last_layer_before_the_classes(explain, tmp_path, read_events):
     items = [{**item, "target": (item["image"] > 0).float()} for item in make_items()]
     spied = Spied(k_samples=3, explain=explain)
     _, folder = run(
@@ -182,6 +182,9 @@ def test_masks_are_explained_by_their_narrowest_layer(explain, tmp_path, read_ev
         ({"explain": -1}, "explain must be 'predicted', 'true' or a class number, got -1"),
         ({"explain": True}, "explain must be .*got True"),
         ({"task": "detection"}, "detected boxes is not to be had"),
+        ({"reshape": "nhcw"}, "unknown reshape 'nhcw' .*did you mean 'nhwc'"),
+        ({"reshape": 4, "layer": "a"}, "reshape must be one of nchw, nhwc, tokens, a function or None, got 4"),
+        ({"reshape": lambda out: out}, "reshape as a function needs layer"),
     ],
 )
 def test_arguments_out_of_range_are_refused(arguments, message):
@@ -206,7 +209,8 @@ def test_a_model_without_maps_is_trained_on_and_warned_of_once(kit, tmp_path, re
     model = Flat() if kit == "stock" else Flat("logits")
     _, folder = run(kit, tmp_path, [GradCAM(k_samples=2, **keys)], model=model)
     said = [record.getMessage() for record in caplog.records if record.name == "assay"]
-    assert said == ["GradCAM draws nothing: no layer of the model gives a map [N, C, h, w] that the output depends on."]
+    assert len(said) == 1
+    assert said[0].startswith("GradCAM draws nothing: no layer of the model gives a map of the image")
     assert "gradcam/worst/loss" not in read_events(folder / "train").Tags()["images"]
 
 
@@ -214,7 +218,12 @@ def test_a_model_without_maps_is_trained_on_and_warned_of_once(kit, tmp_path, re
     ("arguments", "message"),
     [
         ({"layer": "body.9"}, "unknown layer 'body.9'; did you mean 'body.*There is: 'body', 'body.0'"),
-        ({"layer": "head.2"}, r"layer must be one whose output is \[N, C, h, w\]: Linear gives none"),
+        ({"layer": "head.2"}, r"layer must be one whose output is a map of .*\[N, C, h, w\].*: Linear gives none"),
+        ({"layer": "body.0", "reshape": "tokens"}, r"whose output is \[N, tokens, C\]: Conv2d gives none"),
+        (
+            {"layer": "body.0", "reshape": lambda out: out[0]},
+            r"reshape must return \[N, C, h, w\], N = 2, got \(4, 6, 6\)",
+        ),
         ({"explain": 3}, "explain must be a class from 0 to 2, got 3"),
     ],
 )

@@ -57,6 +57,16 @@ def test_a_grid_without_title_is_drawn():
     assert draw_grid(cards(1), []).shape[0] == MARGIN + 152 + 36 + 10 + MARGIN
 
 
+def test_the_bar_of_a_scale_runs_from_black_to_yellow_below_the_title():
+    plain, picture = draw_grid(cards(2), ["t"]), draw_grid(cards(2), ["t"], scale=("0", "largest"))
+    assert picture.shape[0] == plain.shape[0] + 18
+    row = picture[heading(["t"]) + 8].astype(int)
+    dark, bright = int(row.sum(axis=1).argmin()), int((row[:, 0] - row[:, 2]).argmax())
+    assert MARGIN < dark < bright < picture.shape[1] - MARGIN
+    assert row[dark].max() < 10
+    assert 85 <= bright - dark <= 96 or row[dark + 95, 0] > 240
+
+
 def test_a_long_caption_stays_within_its_card():
     lines = ["/a/very/long/path/" * 20, "WWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWW", "ok"]
     picture = draw_grid(cards(2, lines=lines), [])

@@ -1,5 +1,6 @@
 import math
 
+import cv2
 import numpy as np
 import pytest
 
@@ -7,7 +8,7 @@ from assay.callbacks.drawings import boxes, class_maps, labels, masks
 from assay.callbacks.drawings.grid import GREEN, GREY, RED, Card, draw_grid
 from assay.callbacks.drawings.palette import FALSE, HIT, IGNORED, MISSED, NAN, class_colours
 from assay.callbacks.drawings.pictures import heat_over, thumbnail, to_rgb
-from assay.callbacks.drawings.samples import draw_samples, format_score
+from assay.callbacks.drawings.samples import HEAT_SCALE, draw_samples, format_score
 from assay.callbacks.errors import UsageError
 
 TITLE = ["worst valid batch by loss: 2", "epoch 1, batch 1 of 1"]
@@ -149,7 +150,19 @@ def test_a_heat_map_stands_beside_the_image():
     samples = batch(1, heat=[np.array([[0.0, 1.0]], dtype=np.float32)])
     picture = thumbnail(samples["image"][0], 144)
     expected = [Card([picture, heat_over(picture, samples["heat"][0])], ["s0"])]
-    assert np.array_equal(draw_samples(samples, TITLE), draw_grid(expected, TITLE))
+    assert np.array_equal(draw_samples(samples, TITLE), draw_grid(expected, TITLE, scale=HEAT_SCALE))
+
+
+def test_a_heat_map_that_is_zero_leaves_the_image_grey_and_says_why():
+    samples = batch(2, heat=[np.zeros((3, 3), dtype=np.float32), np.eye(2, dtype=np.float32)], heat_note=["why", ""])
+    pictures = [thumbnail(image, 144) for image in samples["image"]]
+    grey = cv2.merge([cv2.cvtColor(pictures[0], cv2.COLOR_RGB2GRAY)] * 3)
+    assert np.array_equal(heat_over(pictures[0], samples["heat"][0]), grey)
+    expected = [
+        Card([pictures[0], grey], ["s0", "why"]),
+        Card([pictures[1], heat_over(pictures[1], samples["heat"][1])], ["s1"]),
+    ]
+    assert np.array_equal(draw_samples(samples, TITLE), draw_grid(expected, TITLE, scale=HEAT_SCALE))
 
 
 GREY_IMAGE = np.full((1, 8, 8), 0.5, dtype=np.float32)

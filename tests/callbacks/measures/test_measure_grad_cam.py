@@ -3,7 +3,10 @@ import torch
 from torch import nn
 
 from assay.callbacks import UsageError
-from assay.callbacks.measures.grad_cam import explained_score, find_layer, grad_cam, undisturbed
+from assay.callbacks.measures.explained_layer import Layer, find_layer
+from assay.callbacks.measures.explained_score import explained_score
+from assay.callbacks.measures.grad_cam import REASONS, grad_cam, heat_maps, undisturbed
+from assay.callbacks.measures.image_layouts import Tokens
 
 
 class Net(nn.Module):
@@ -64,15 +67,37 @@ def test_a_layer_that_works_in_place_is_explained_by_its_own_output(net):
     torch.testing.assert_close(grad_cam(lambda: net(data.clone())[:, 0], net.act), expected.float(), rtol=0, atol=1e-6)
 
 
-def test_a_map_without_support_is_zero():
+@pytest.mark.parametrize(
+    ("factor", "reason"),
+    [(-1.0, "nothing speaks for it"), (0.0, "no gradient"), (float("nan"), "NaN or infinite"), (1.0, "")],
+)
+def test_a_map_without_support_is_zero_and_says_why(factor, reason):
     layer = nn.Conv2d(1, 2, 1)
-    assert not grad_cam(lambda: -layer(torch.rand(2, 1, 3, 3)).abs().sum(dim=(1, 2, 3)) * 0, layer).any()
+    heat = heat_maps(lambda: layer(torch.rand(2, 1, 3, 3)).square().sum(dim=(1, 2, 3)) * factor, layer)
+    assert bool(heat.maps.any()) == (not reason)
+    assert all(reason in REASONS[number] and bool(number) == bool(reason) for number in heat.reasons.tolist())
 
 
-def test_the_layer_found_is_the_last_with_the_smallest_map(net):
-    assert find_layer([net], lambda: net(images())) is net.act
+def test_tokens_are_weighted_by_place_and_read_row_by_row():
+    torch.manual_seed(0)
+    body, values = nn.Linear(2, 5), torch.randn(5)
+    tokens = torch.randn(2, 1 + 6, 2)
+    attention = torch.randn(2, 7, 1).softmax(dim=1)
+
+    def forward():
+        return (attention * body(tokens)).sum(dim=1) @ values
+
+    found = grad_cam(forward, Layer(body, Tokens(prefix=1), image_shape=(20, 30)))
+    by_hand = [[float(attention[n, p] * (body(tokens)[n, p] @ values)) for p in range(1, 7)] for n in range(2)]
+    expected = torch.tensor(by_hand).clamp(min=0).reshape(2, 2, 3)
+    largest = expected.amax(dim=(1, 2), keepdim=True).clamp(min=1e-30)
+    torch.testing.assert_close(found, expected / largest, rtol=0, atol=1e-5)
+
+
+def test_the_layer_found_is_the_last_map(net):
+    assert find_layer([net], lambda: net(images())).module is net.act
     pooled = nn.Sequential(nn.Conv2d(2, 3, 3), nn.MaxPool2d(2), nn.Upsample(scale_factor=2), nn.AdaptiveAvgPool2d(1))
-    assert find_layer([pooled], lambda: pooled(images().float())) is pooled[1]
+    assert find_layer([pooled], lambda: pooled(images().float())).module is pooled[2]
 
 
 class SideBranch(nn.Module):
@@ -93,7 +118,7 @@ def test_a_branch_that_the_output_does_not_depend_on_explains_nothing():
     plain.load_state_dict(net.state_dict())
     plain.side = nn.Identity()
     layer = find_layer([net], lambda: net(data))
-    assert layer is net.body
+    assert (layer.module, layer.call) == (net.body, 0)
     found = grad_cam(lambda: net(data)[:, 0], layer)
     once = grad_cam(lambda: plain.head(plain.body(data).mean(dim=(2, 3)))[:, 0], plain.body)
     torch.testing.assert_close(found, once, rtol=0, atol=0)
@@ -186,16 +211,45 @@ def test_of_a_binary_mask_the_predicted_pixels_are_explained(shape):
     assert explained_score(output, target, "true", 255).tolist() == [-3.0, -10.0]
 
 
-def test_of_a_mask_of_classes_the_winning_logits_are_explained():
+def scores_by_hand(output, classes, ignored=()):
+    """Sum the logits of the class of most pixels, class 0 only where it is alone, pixel by pixel."""
+    found = []
+    for logits, numbers in zip(output.double(), classes, strict=True):
+        counts = {c: int((numbers == c).sum()) for c in range(len(logits)) if (numbers == c).any()}
+        chosen = max((c for c in counts if c or len(counts) == 1), key=lambda c: (counts[c], -c))
+        places = [(i, j) for i, row in enumerate(numbers.tolist()) for j, c in enumerate(row) if c == chosen]
+        found.append(sum(float(logits[chosen, i, j]) for i, j in places))
+    return found
+
+
+def test_of_a_mask_of_classes_the_pixels_of_one_are_explained():
     torch.manual_seed(0)
-    output, target = torch.randn(2, 3, 4, 5), torch.randint(0, 3, (2, 4, 5))
-    target[0, 0] = -1
-    expected = [[float(output[n].max(dim=0).values.sum())] for n in range(2)]
-    assert explained_score(output, None, "predicted", None).reshape(2, 1).tolist() == [
-        [pytest.approx(value[0], rel=1e-5)] for value in expected
+    output, target = torch.randn(3, 3, 4, 5), torch.randint(0, 3, (3, 4, 5))
+    target[0, 0], target[2] = -1, 0
+    predicted = explained_score(output, None, "predicted", None)
+    assert predicted.tolist() == pytest.approx(scores_by_hand(output, output.argmax(dim=1)), rel=1e-5)
+    assert explained_score(output, target, "true", -1).tolist() == pytest.approx(
+        scores_by_hand(output, target), rel=1e-5
+    )
+    output[1, 2] = -9.0  # predicted nowhere: all pixels of the class
+    by_hand = [float(output[n, 2][output[n].argmax(dim=0) == 2].sum()) for n in range(3)]
+    by_hand[1] = -9.0 * 20
+    assert explained_score(output, None, 2, None).tolist() == pytest.approx(by_hand, rel=1e-5)
+
+
+def test_of_overlapping_masks_those_are_explained_that_are_predicted():
+    output = torch.tensor([[[[-1.0, -2.0]], [[3.0, 2.0]], [[4.0, -1.0]]]])
+    assert explained_score(output, None, "predicted", multilabel=True).tolist() == [5.0]  # two pixels of label 1
+
+
+def test_soft_targets_are_decided_at_a_half_and_distributions_by_their_largest():
+    output = torch.tensor([[1.0, 2.0, 4.0]])
+    assert explained_score(output, torch.tensor([[0.3, 0.4, 0.3]]), "true").tolist() == [2.0]
+    assert explained_score(output, torch.tensor([[0.95, 0.05, 0.95]]), "true").tolist() == [5.0]
+    assert explained_score(torch.tensor([[1.5], [-2.5]]), torch.tensor([[0.05], [0.95]]), "true").tolist() == [
+        -1.5,
+        -2.5,
     ]
-    by_hand = sum(float(output[0, target[0, i, j], i, j]) for i in range(1, 4) for j in range(5))
-    assert explained_score(output, target, "true", -1)[0].item() == pytest.approx(by_hand, rel=1e-5)
 
 
 def test_a_class_or_target_that_does_not_fit_is_refused():

@@ -1,0 +1,85 @@
+"""What of a model's output is explained: one number a sample."""
+
+import torch
+from torch import Tensor
+
+from ..errors import UsageError
+
+
+def explained_score(
+    output: Tensor,
+    target: Tensor | None,
+    explain: str | int,
+    ignore_index: int | None = None,
+    *,
+    multilabel: bool = False,
+) -> Tensor:
+    """Return the score of each sample that is to be explained, [N], float32.
+
+    Of masks it is a sum over pixels: over those of the class that is explained, or over all where it has none. The
+    class is, of the predicted or the true ones of a sample, that of the most pixels; class 0, the background by custom,
+    only where there is no other. Of masks of one class it is that one, predicted where the logit is positive.
+
+    Args:
+        output: logits, [N, C, ...] with C >= 2, or [N], [N, 1, ...] or [N, H, W] of one class.
+        target: class numbers [N, ...], or labels or probabilities in the output's shape; needed for ``true``.
+        explain: ``predicted``: the logit of the class that wins; where there is one class, the logit or its negative.
+            ``true``: likewise of the true class, or classes. A number: the logit of that class.
+        ignore_index: target value that is left out, for ``true``.
+        multilabel: whether each class of a mask is predicted where its logit is positive.
+
+    Raises:
+        UsageError: there is no such class, or the target does not fit.
+    """
+    single = output.ndim in (1, 3) or output.shape[1] == 1
+    logits = output.float().reshape(len(output), 1 if single else output.shape[1], -1)
+    if single:
+        logits = torch.cat([-logits, logits], dim=1)
+    classes, places = logits.shape[1:]
+    if isinstance(explain, int) and explain >= classes:
+        raise UsageError(f"explain must be a class from 0 to {classes - 1}, got {explain}.")
+    if explain == "true":
+        has_labels = target is not None and target.shape == output.shape and not single
+        chosen = _true_classes(logits, target, ignore_index, labels=has_labels)
+    else:
+        chosen = logits > 0 if multilabel and places > 1 else logits == logits.amax(dim=1, keepdim=True)
+    if places > 1:
+        chosen = _of_one_class(chosen, 1 if single and not isinstance(explain, int) else explain)
+    elif isinstance(explain, int):
+        chosen = _is_class(logits, explain)
+    return (logits * chosen).sum(dim=(1, 2))
+
+
+def _of_one_class(chosen: Tensor, explain: str | int) -> Tensor:
+    """Return which pixels, of those chosen [N, C, P], are of the class that is explained; where none is, all of it."""
+    if isinstance(explain, int):
+        wanted = _is_class(chosen, explain)
+    else:
+        counts = chosen.sum(dim=2, dtype=torch.float64)
+        counts[:, 0] = (counts[:, 0] > 0) * 0.5  # less than any other that has a pixel
+        wanted = torch.zeros_like(chosen).scatter_(1, counts.argmax(dim=1).reshape(-1, 1, 1).expand_as(chosen), True)
+    found = chosen & wanted
+    return torch.where(found.any(dim=2).any(dim=1)[:, None, None], found, wanted)
+
+
+def _is_class(like: Tensor, number: int) -> Tensor:
+    wanted = torch.zeros_like(like, dtype=torch.bool)
+    wanted[:, number] = True
+    return wanted
+
+
+def _true_classes(logits: Tensor, target: Tensor | None, ignore_index: int | None, *, labels: bool) -> Tensor:
+    """Return which logits [N, C, P] are those of true classes; ``labels``: each class has a target of its own."""
+    classes, places = logits.shape[1:]
+    if target is None or target.numel() not in (len(logits) * places, logits.numel()):
+        got = "none" if target is None else tuple(target.shape)
+        raise UsageError(f"explain='true' needs a target for each of {places} places of a sample, got {got}.")
+    if labels and target.numel() == logits.numel():
+        shares = target.reshape(logits.shape).double()
+        is_distribution = (shares.sum(dim=1, keepdim=True) - 1).abs() < 1e-3
+        return torch.where(is_distribution, shares == shares.amax(dim=1, keepdim=True), shares > 0.5)
+    numbers = target.reshape(len(logits), 1, places)
+    if numbers.is_floating_point():  # of one class it may be a probability
+        numbers = torch.where((numbers > 0) & (numbers < 1), (numbers > 0.5).to(numbers.dtype), numbers)
+    chosen = numbers == torch.arange(classes, device=logits.device)[:, None]
+    return chosen if ignore_index is None else chosen & (numbers != ignore_index)

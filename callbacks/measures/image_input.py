@@ -1,0 +1,91 @@
+"""The images that a model is given: seen as they come in, and changed in a part of them."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves, tree_map
+
+from .image_layouts import Images
+
+Region = tuple[slice, slice]
+
+
+class ImageInput:
+    """Sees what models are given in a forward pass, and can change a part of it.
+
+    The images are the largest tensors [N, C, H, W] that the first module of the pass is given, else its [N, H, W];
+    whichever module is given them again, is given the changed ones.
+
+    Args:
+        models: those that the forward pass runs, or parts of them.
+
+    Attributes:
+        images: those of the last pass; None where none were seen.
+    """
+
+    def __init__(self, models: Sequence[nn.Module]):
+        self.modules = list(dict.fromkeys(module for model in models for module in model.modules()))
+        self.images: Images | None = None
+        self._changed: dict[int, Tensor] | None = None
+        self._quarter: int | None = None
+
+    @contextmanager
+    def watched(self, quarter: int | None = None) -> Iterator[None]:
+        """Watch the one forward pass that is made within.
+
+        Args:
+            quarter: of the images to change: upper left (0), upper right, lower left or lower right (3).
+        """
+        self.images, self._changed, self._quarter = None, None, quarter
+        with ExitStack() as stack:
+            for module in self.modules:
+                stack.callback(module.register_forward_pre_hook(self._hook, with_kwargs=True).remove)
+            yield
+            self._changed = None
+
+    def _hook(self, _: nn.Module, args: Any, kwargs: Mapping[str, Any]) -> Any:
+        if self._changed is None:
+            self._changed = self._find(args, kwargs)
+        if self._quarter is None or not self._changed:
+            return None
+        return tree_map(self._exchange, (tuple(args), dict(kwargs)))
+
+    def _find(self, args: Any, kwargs: Mapping[str, Any]) -> dict[int, Tensor]:
+        """Note the images, and return the changed ones by the address of those that they replace."""
+        tensors = [leaf for leaf in tree_leaves((args, dict(kwargs))) if isinstance(leaf, Tensor) and leaf.numel()]
+        images = [one for one in tensors if one.ndim == 4] or [one for one in tensors if one.ndim == 3]
+        images = [one for one in images if one.shape[-1] * one.shape[-2] > 1]
+        if not images:
+            return {}
+        sides = max((one.shape[-2:] for one in images), key=lambda shape: shape[0] * shape[1])
+        self.images = Images(len(images[0]), *sides)
+        if self._quarter is None:
+            return {one.data_ptr(): one for one in images}
+        return {one.data_ptr(): change_quarter(one, self._quarter) for one in images if one.shape[-2:] == sides}
+
+    def _exchange(self, leaf: Any) -> Any:
+        if not isinstance(leaf, Tensor) or self._changed is None or leaf.data_ptr() not in self._changed:
+            return leaf
+        changed = self._changed[leaf.data_ptr()]
+        return changed if changed.shape == leaf.shape else leaf
+
+
+def change_quarter(images: Tensor, quarter: int) -> Tensor:
+    """Return a copy of images, [N, ..., H, W], a quarter of which is not what it was.
+
+    Noise as strong as the image is added where numbers are fractions; of others the order is turned round.
+    """
+    changed = images.detach().clone()
+    rows, columns = (side // 2 for side in images.shape[-2:])
+    part = changed[..., slice(rows, None) if quarter > 1 else slice(rows), :]
+    part = part[..., slice(columns, None) if quarter % 2 else slice(columns)]
+    if changed.is_floating_point():
+        chance = torch.Generator().manual_seed(quarter)
+        noise = torch.randn(part.shape, generator=chance).to(part.device, part.dtype)
+        part.add_(noise * changed.float().std().clamp(min=1e-2).to(part.dtype))
+    else:
+        part.copy_(images.amax().long() + images.amin().long() - part.long())
+    return changed
