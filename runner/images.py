@@ -5,6 +5,7 @@ import mmap
 import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -71,6 +72,20 @@ def read_image(path: str | os.PathLike[str], *, grey: bool = False, max_value: f
         pixels, orientation = decode(data, grey=grey)
         say_assumed_depth(path, pixels, max_value)
         return upright(to_channels(to_bytes(pixels, max_value), 1 if grey else 3), orientation)
+
+
+def images_in(folder: Path, *suffixes: str) -> list[Path]:
+    """Return the files of a folder that end in suffixes, by name; none where there is no folder.
+
+    Raises:
+        UsageError: an image ends otherwise, which would be left out.
+    """
+    paths = sorted(folder.iterdir()) if folder.is_dir() else []
+    for path in paths:
+        is_image = path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+        if is_image and path.suffix not in suffixes:
+            raise UsageError(f"{path} would be left out: the images of {folder} must end in {' or '.join(suffixes)}.")
+    return [path for path in paths if path.suffix in suffixes]
 
 
 def check_max_value(max_value: float | None) -> None:

@@ -33,7 +33,8 @@ def read_mask(path: str | os.PathLike[str], *, colours: Colours | None = None) -
     Args:
         path: PNG, TIFF, GIF, BMP or another format without loss.
         colours: for masks that show classes by colours: the colour of each class, ``{class: (red, green, blue)}``. What
-            the file shows is looked up then, also in a palette or in grey.
+            the file shows is looked up then, also in a palette or in grey: ``{0: (0, 0, 0), 1: (255, 255, 255)}`` is
+            for masks of black and white, such as ``assay predict`` writes of a single output.
 
     Returns:
         [H, W]; uint8 of up to 8 bits, int32 of more and of classes above 255.

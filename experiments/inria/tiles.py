@@ -13,6 +13,7 @@ import numpy as np
 
 from assay.callbacks import UsageError
 from assay.runner import BadImageError
+from assay.runner.images import images_in
 from assay.runner.windows import keep_mask_open, keep_open, open_image
 
 IGNORED = 255
@@ -83,11 +84,11 @@ def list_tiffs(folder: Path) -> list[Path]:
     """Return the TIFF files of a folder, by name.
 
     Raises:
-        UsageError: there is no such folder, or none in it.
+        UsageError: there is no such folder, none in it, or an image of another kind.
     """
     if not folder.is_dir():
         raise UsageError(f"{folder} is not there: data_dir must hold train/images, train/gt and test/images.")
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in (".tif", ".tiff"))
+    paths = images_in(folder, ".tif", ".tiff", ".TIF", ".TIFF")
     if not paths:
         raise UsageError(f"{folder} holds no .tif file.")
     return paths

@@ -17,6 +17,7 @@ from torch.utils.data import Dataset
 
 from assay.callbacks import UsageError
 from assay.runner import BadImageError, read_image
+from assay.runner.images import images_in
 
 TABLE, IMAGES = "train.csv", "train"
 COLUMNS = ("image_id", "width", "height", "bbox", "source")
@@ -112,10 +113,11 @@ def read_items(folder: Path) -> list[Item]:
     it is None, and ``source`` is empty, where the table does not name the image.
 
     Raises:
-        UsageError: see ``read_table``; a row names an image that is not there; there is no image at all.
+        UsageError: see ``read_table``; a row names an image that is not there; there is no image at all, or one of
+            another kind.
     """
     table = read_table(folder / TABLE)
-    paths = {path.stem: path for path in sorted((folder / IMAGES).glob("*.jpg"))}
+    paths = {path.stem: path for path in images_in(folder / IMAGES, ".jpg")}
     for image_id, rows in table.items():
         if image_id not in paths:
             missing = folder / IMAGES / f"{image_id}.jpg"

@@ -9,8 +9,9 @@ import pytest
 from PIL import Image
 from torch.utils.data import DataLoader
 
+from assay.runner import UsageError
 from assay.runner.data import Items
-from assay.runner.images import BadImageError, read_image
+from assay.runner.images import BadImageError, images_in, read_image
 
 
 @pytest.fixture
@@ -136,3 +137,15 @@ def test_the_error_can_be_sent_to_another_process():
     assert str(pickle.loads(pickle.dumps(BadImageError("image 'a' cannot be read: b")))) == (
         "image 'a' cannot be read: b"
     )
+
+
+def test_an_image_of_another_kind_is_not_left_out_of_a_folder_in_silence(tmp_path):
+    assert images_in(tmp_path / "none", ".jpg") == []
+    for name in ("b.jpg", "a.jpg", "notes.txt", ".c.png"):
+        (tmp_path / name).touch()
+    assert [path.name for path in images_in(tmp_path, ".jpg")] == ["a.jpg", "b.jpg"]
+    for name in ("c.JPG", "d.heic"):
+        (tmp_path / name).touch()
+        with pytest.raises(UsageError, match=f"{name} would be left out: the images of .* must end in .jpg"):
+            images_in(tmp_path, ".jpg")
+        (tmp_path / name).unlink()
