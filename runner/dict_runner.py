@@ -50,6 +50,7 @@ from .ema import MovingAverage
 from .engine import Engine
 from .engines import DistributedDataParallelEngine
 from .faults import explain, note_place
+from .finite_weights import check_finite_weights
 from .host_memory import keep_freed_memory
 from .loggers import MetricsCsv, TensorBoardLogger
 from .lone_samples import lone_sample_foreseen
@@ -214,6 +215,9 @@ class DictRunner(dl.Runner):
             resume: a run folder or a checkpoint to load the weights from.
             cpu: see ``train``.
             fp16: see ``train``.
+
+        Raises:
+            BrokenWeightsError: weights are not finite.
         """
         self.engine = engine or self.engine or Engine(cpu=cpu, fp16=fp16)
         check_engine(self.engine)
@@ -223,6 +227,7 @@ class DictRunner(dl.Runner):
             self.load_model_state(validated_weights(load_checkpoint(resume)))
         parts = {name: self._prepare_to_predict(part) for name, part in by_name(self.model).items()}
         self.model = parts if isinstance(self.model, Mapping) else parts[""]
+        check_finite_weights(by_name(self.model), "the model" if resume is None else f"checkpoint {resume}")
         sharded = self._shard(loader, trains=False)
         shard: Any = sharded.batch_sampler
         shard.draw(seed, 0)

@@ -14,13 +14,14 @@ from assay.callbacks.gradient_stats import GradientStats
 from assay.callbacks.hparams import HParams
 from assay.callbacks.non_finite_guard import NonFiniteGuard
 from assay.callbacks.optimizer_monitor import OptimizerMonitor
-from assay.callbacks.unwrapped import by_name
+from assay.callbacks.unwrapped import by_name, plain_modules
 
 from .bad_images import BadImages
 from .checkpoint_files import load_checkpoint, validated_weights
 from .criteria import load_criterion_state
 from .dict_runner import DictRunner
 from .experiment import Experiment
+from .finite_weights import check_finite_weights
 from .loggers import MetricsCsv, TensorBoardLogger
 from .progress import Progress
 from .reopening import checkpoint_path, reopen
@@ -65,6 +66,7 @@ def evaluate(
 
     Raises:
         UsageError: it is no run folder, the loader or the checkpoint does not exist, or does not fit.
+        BrokenWeightsError: the weights are not finite.
     """
     run = Path(run)
     experiment = _adapted(run, data_dir, device)
@@ -75,7 +77,7 @@ def evaluate(
         raise unknown_name("loader", loader, loaders)
     state = load_checkpoint(path)
     seed_everything(experiment.seed)
-    runner = _Evaluation(experiment, max(1, state["epoch"]), validated_weights(state), state.get("criterion", {}))
+    runner = _Evaluation(experiment, max(1, state["epoch"]), path, state)
     folder = run / "evaluate" / f"{loader}-{Path(checkpoint).stem}"
     temporary = decided_by_main_rank(lambda: _temporary(folder))
     try:
@@ -106,22 +108,21 @@ class _Evaluation(DictRunner):
     Args:
         experiment: what the run is of.
         epoch: the one that chance is drawn for.
-        weights: of the model.
-        of_criterion: state of the criterion.
+        path: of the checkpoint.
+        state: what it holds.
     """
 
-    def __init__(
-        self, experiment: Experiment, epoch: int, weights: dict[str, Any], of_criterion: dict[str, dict[str, Any]]
-    ):
+    def __init__(self, experiment: Experiment, epoch: int, path: Path, state: dict[str, Any]):
         super().__init__(input_key=experiment.input_key, losses=experiment.get_losses())
         self.epoch = epoch
-        self.weights = weights
-        self.of_criterion = of_criterion
+        self.path = path
+        self.state = state
 
     def on_experiment_start(self, runner: dl.IRunner) -> None:
         super().on_experiment_start(runner)
-        self.load_model_state(self.weights)
-        load_criterion_state(self.criterion, self.of_criterion)
+        self.load_model_state(validated_weights(self.state))
+        check_finite_weights(plain_modules(self), f"checkpoint {self.path}")
+        load_criterion_state(self.criterion, self.state.get("criterion", {}))
         self.epoch_step = self.epoch - 1
 
     def on_loader_start(self, runner: dl.IRunner) -> None:

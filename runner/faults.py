@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import torch
 
 from .bad_images import NoGoodImageError
+from .finite_weights import BrokenWeightsError
 from .images import BadImageError
 from .lone_samples import explain_lone_sample
 
@@ -21,12 +22,14 @@ _WORKER = re.compile(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\)(?: is kille
 def explain(error: BaseException) -> str | None:
     """Return what a failed run's error means to its user; None where it is not one of these.
 
-    They are an image that cannot be read, a batch of one sample that cannot be normalized, a loader worker that was
-    killed, a GPU whose memory ran out, and a disk that is full or takes no more writes.
+    They are an image that cannot be read, weights that are not finite, a batch of one sample that cannot be normalized,
+    a loader worker that was killed, a GPU whose memory ran out, and a disk that is full or takes no more writes.
     """
     if isinstance(error, BadImageError):
         hint = "" if isinstance(error, NoGoodImageError) else " --on-bad-image skip leaves such samples out."
         return f"{error}.{hint}"
+    if isinstance(error, BrokenWeightsError):
+        return str(error)
     if (meaning := explain_lone_sample(error, _place(error))) is not None:
         return meaning
     if isinstance(error, torch.OutOfMemoryError):

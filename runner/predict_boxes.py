@@ -15,7 +15,7 @@ from .box_fusion import fuse_boxes
 from .predict_batches import Ready, read_batches
 from .predict_inputs import Input
 from .predict_model import Models
-from .predict_outcome import Outcome
+from .predict_outcome import Outcome, not_finite
 from .predict_table import TABLE, write_table
 from .predict_transform import Place, Placing
 from .prediction import BoxPrediction
@@ -58,6 +58,8 @@ def predict_boxes(
                 found = _by_image(models.outputs(images), models, images.shape)
             for ready, of_image in zip(batch, found, strict=False):  # none is found where the batch has failed
                 with outcome.naming([ready.input.path]):
+                    if not all(np.isfinite(boxes[name]).all() for boxes in of_image for name in ("boxes", "scores")):
+                        raise not_finite(ready.input.path)
                     boxes = _final(of_image, ready, prediction)
                     _draw(ready, boxes, prediction.class_names, output)
                     for row in _rows(ready.input.name, boxes, prediction.class_names):

@@ -1,5 +1,6 @@
 """A table of classes with their probabilities."""
 
+import math
 from pathlib import Path
 
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor
 from .predict_batches import read_batches
 from .predict_inputs import Input
 from .predict_model import Models
-from .predict_outcome import Outcome
+from .predict_outcome import Outcome, not_finite
 from .predict_table import TABLE, write_table
 from .prediction import ClassPrediction
 
@@ -42,8 +43,11 @@ def predict_classes(
             with outcome.naming(ready.input.path for ready in batch):
                 rows = _probabilities(models, prediction, images).tolist()
                 for ready, row in zip(batch, rows, strict=True):
+                    if not all(map(math.isfinite, row)):
+                        outcome.fail(not_finite(ready.input.path))
+                        continue
                     table.add([ready.input.name, _decided(row, prediction), *(f"{value:.6f}" for value in row)])
-                outcome.add(len(batch))
+                    outcome.add()
 
 
 def _probabilities(models: Models, prediction: ClassPrediction, images: Tensor) -> Tensor:

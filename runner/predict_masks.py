@@ -19,7 +19,7 @@ from assay.callbacks.replacing import replacing
 from .images import bad_image_errors
 from .predict_inputs import Input
 from .predict_model import Models
-from .predict_outcome import Outcome
+from .predict_outcome import Outcome, not_finite
 from .predict_scale import ArrayImage, ScaledImage, restored
 from .predict_tiles import BandMerger, Tile, TileGrid
 from .predict_transform import Place, Placing, transformed
@@ -69,7 +69,7 @@ def predict_masks(
                 grid = _grid(given, prediction, tile, overlap, is_square=models.views.kind == "d4")
                 with _bar(one.name, len(grid)) as bar:
                     bands = merged_bands(models, prediction, given, grid, batch_size, bar)
-                    whole = restored(bands, place, (image.height, image.width))
+                    whole = restored(_finite(bands, one.path), place, (image.height, image.width))
                     _write(whole, prediction, image, path, temporary)
             outcome.add()
 
@@ -93,6 +93,13 @@ def _grid(image: OpenImage, prediction: MaskPrediction, tile: int | None, overla
     is_whole = prediction.transform is not None and (tile is None or tile >= max(size))
     divisor = 1 if is_whole else prediction.divisor
     return TileGrid(*size, tile or max(size), overlap, divisor, is_square=is_square)
+
+
+def _finite(bands: Iterator[Tensor], path: Path) -> Iterator[Tensor]:
+    for band in bands:
+        if not band.isfinite().all():
+            raise not_finite(path)
+        yield band
 
 
 def merged_bands(

@@ -13,6 +13,7 @@ from assay.callbacks.unwrapped import by_name
 from .dict_runner import DictRunner
 from .engine import Engine
 from .experiment import Experiment
+from .finite_weights import check_finite_weights
 from .model_options import prepare_model
 from .predict_views import Views
 from .prediction import Prediction
@@ -55,6 +56,11 @@ class Models:
         """
         views = self.views.augment(images.to(self.device, non_blocking=True)).split(len(images))
         return [[self._output(runner, view) for view in views] for runner in self._runners]
+
+    def check_finite(self, sources: Sequence[str]) -> None:
+        """Raise ``BrokenWeightsError`` where weights are not finite; ``sources`` says where those of each are from."""
+        for runner, source in zip(self._runners, sources, strict=True):
+            check_finite_weights(by_name(runner.model), source)
 
     def _output(self, runner: DictRunner, images: Tensor) -> Any:
         outputs = runner.predict_batch({self.prediction.input_key: images})

@@ -21,6 +21,11 @@ _OF_ONE_NAME = (errno.ENAMETOOLONG, errno.EEXIST, errno.ENOTDIR, errno.EISDIR)
 _NAMED_AT_THE_END = 20
 
 
+def not_finite(path: Path) -> BadImageError:
+    """Return the error for an image for which the model gives NaN or infinite values."""
+    return BadImageError(f"image {os.fspath(path)!r} cannot be predicted: the model's output for it is NaN or infinite")
+
+
 class Outcome:
     """Counts the images, shows a bar where stderr is a terminal, and names those that cannot be read.
 

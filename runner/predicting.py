@@ -80,6 +80,7 @@ def predict(run: str | os.PathLike[str], options: PredictOptions) -> Outcome:
 
     Raises:
         UsageError: wrong use, which is noticed before a model is loaded; a checkpoint that does not fit.
+        BrokenWeightsError: weights are not finite.
     """
     experiment = reopen(Path(run))
     prediction = experiment.get_prediction()
@@ -96,6 +97,8 @@ def predict(run: str | os.PathLike[str], options: PredictOptions) -> Outcome:
     if options.ensemble == "weights":
         weights = [average_weights(weights)]
     models = Models(experiment, prediction, weights, engine, views)
+    names = [f"checkpoint {path}" for path in paths]
+    models.check_finite(names if len(weights) == len(names) else [f"the mean of {', '.join(names)}"])
     output.mkdir(parents=True, exist_ok=True)
     with Outcome(len(inputs) + len(left_out.errors)) as outcome:
         outcome.note(left_out.line())
