@@ -48,13 +48,13 @@ class TargetMean:
         return weights.reshape(len(weights), -1).sum(dim=1)
 
     def _weights(self, target: Tensor) -> Tensor:
-        if target.is_floating_point():  # probabilities [N, C, ...], of which each place counts once, whatever weighs
+        if target.is_floating_point() and target.ndim > 1:  # probabilities [N, C, ...], of which each place counts once, whatever weighs
             return torch.ones_like(target[:, 0])
         counts = target != self.ignore_index
         if self.weight is None:
             return counts
         # What is no class is the criterion's own error to raise.
-        weights = self.weight.detach()[target.clamp(0, len(self.weight) - 1)]
+        weights = self.weight.detach()[target.long().clamp(0, len(self.weight) - 1)]
         return weights.masked_fill(~counts, 0)
 
 

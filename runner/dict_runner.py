@@ -66,6 +66,7 @@ from .run_checks import LOADER_KINDS, check_engine, check_loader, check_options
 from .schedulers import WarmUp
 from .seeding import rng_state, seed_everything, set_rng_state
 from .sharding import SAMPLES_OF_STAND_IN, Turn, count_rounds, end_workers, shard_loader
+from .target_checks import TargetChecks
 
 _log = logging.getLogger("assay")
 
@@ -160,6 +161,7 @@ class DictRunner(dl.Runner):
         self.epoch_rounds = 0  # of the epoch so far, over its loaders: batches of each rank
         self._unfinished: dict[str, Any] | None = None  # the epoch that a resumed run goes on within
         self._batches: Iterator[Any] | None = None  # of the loader that is being run
+        self._targets = TargetChecks()
 
     def train(
         self,
@@ -410,8 +412,10 @@ class DictRunner(dl.Runner):
                 if self.need_early_stop:
                     self._leave_loader()
                     break
+                self._targets.take(self.losses, batch, self.loader_key)
                 self._count(turn)
                 self.batch = send_to_device(batch, self.engine.device, non_blocking=True)
+                self._targets.sent = self.batch
                 if turn.samples and not isinstance(batch, StandIn):
                     self.batch_size = batch_size(batch, turn.samples)
                     self._run_event("on_batch_start")
@@ -425,6 +429,7 @@ class DictRunner(dl.Runner):
                     self._count(turn)
                     self._end_round()
         self.batch = self._batches = None  # nothing of the last step outlives it
+        self._targets.drop()
         if self.is_train_loader:
             # Only a step's forward pass makes them equal, and what is validated and saved is behind the last step.
             modules = (*by_name(self.model).values(), *criterion_modules(self.criterion).values())
@@ -515,6 +520,7 @@ class DictRunner(dl.Runner):
 
     def handle_batch(self, batch: Mapping[str, Any]) -> None:
         """Run the model on one batch and, on a training loader, take the step."""
+        self._targets.check_boxes(self.model)
         with self._gradient_sync():
             with lone_sample_foreseen(self, self.batch_size):
                 outputs = self.forward(batch)
@@ -543,6 +549,7 @@ class DictRunner(dl.Runner):
 
     def _loss(self, parts: Mapping[str, Any], samples: int) -> tuple[Tensor, list[Tensor], list[Number]]:
         """Return the loss, [], and its terms, not weighted, with what each counts, of a batch with its outputs."""
+        self._targets.check(self.losses, self.criterion, parts)
         pairs = [counted.value(parts, samples) for counted in self._terms]
         values, counts = [value for value, _ in pairs], [count for _, count in pairs]
         return self._weighted(values), values, counts

@@ -1,0 +1,200 @@
+"""Wrong targets are named with loader, sample, value and range before a criterion sees them; right ones pass."""
+
+import copy
+from functools import partial
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.utils.data import DataLoader
+
+from assay.callbacks import UsageError
+from assay.runner import DictRunner, Engine, LossTerm
+from assay.runner.criterion_rules import Rule, find_rule
+from assay.runner.target_checks import TargetChecks, find_outside
+
+CE, BCE, MSE = nn.CrossEntropyLoss(), nn.BCEWithLogitsLoss(), nn.MSELoss()
+LABELS, LOGITS = torch.tensor([0, 2, 1, 2]), torch.zeros(4, 3)
+MASK, MAPS = torch.zeros(4, 8, 8, dtype=torch.int64), torch.zeros(4, 3, 8, 8)
+
+
+def check(criterion, output, target, ids=("a", "b", "c", "d")):
+    checks = TargetChecks()
+    batch = {"target": target, "sample_id": list(ids)}
+    checks.take([LossTerm()], batch, "valid")
+    checks.sent = batch
+    checks.check([LossTerm()], criterion, {"logits": output, "target": target})
+
+
+def put(target, value, index=2):
+    target = target.clone()
+    target[index].reshape(-1)[-1] = value
+    return target
+
+
+@pytest.mark.parametrize(
+    ("criterion", "output", "target", "message"),
+    [
+        (CE, LOGITS, put(LABELS, 3), "holds 3, and CrossEntropyLoss takes class numbers from 0 to 2 .*count from 0"),
+        (CE, LOGITS, put(LABELS, -1), "holds -1, .* or ignore_index=-100 .*: pass ignore_index=-1"),
+        (nn.CrossEntropyLoss(ignore_index=255), MAPS, put(MASK, -100), "holds -100, .*: pass ignore_index=-100"),
+        (CE, MAPS, put(MASK, 255), r"holds 255, .* for 'logits' \[4, 3, 8, 8\]: pass ignore_index=255"),
+        (nn.CrossEntropyLoss(ignore_index=255), MAPS, put(put(MASK, 255), 7), "holds 7, "),
+        (nn.CrossEntropyLoss(ignore_index=255), MAPS, put(put(MASK, 255, 0), 254), "holds 254, "),
+        (nn.NLLLoss(), LOGITS, put(LABELS, 9), "holds 9, and NLLLoss takes class numbers"),
+        (F.cross_entropy, LOGITS, put(LABELS, 3), "holds 3, and cross_entropy takes"),
+        (partial(F.cross_entropy, ignore_index=0), LOGITS, put(LABELS, 3), "holds 3, .* or ignore_index=0"),
+        (nn.MultiMarginLoss(), LOGITS, put(LABELS, -1), "holds -1, and MultiMarginLoss takes class numbers"),
+        (BCE, torch.zeros(4, 1, 8, 8), put(torch.zeros(4, 1, 8, 8), 255), "holds 255, .*from 0 to 1.*: divide"),
+        (nn.BCELoss(), torch.zeros(4), put(torch.zeros(4, 1), -1)[:, 0], "holds -1, and BCELoss takes numbers from 0"),
+        (CE, LOGITS, put(torch.zeros(4, 3), 1.5), "holds 1.5, and CrossEntropyLoss takes probabilities from 0 to 1"),
+        (nn.SoftMarginLoss(), torch.zeros(4), torch.tensor([1.0, 1.0, 0.0, 1.0]), "holds 0, and .* takes -1 and 1"),
+        (nn.KLDivLoss(), LOGITS, put(torch.zeros(4, 3), -2.0), "holds -2, and KLDivLoss takes probabilities"),
+        (nn.PoissonNLLLoss(), torch.zeros(4), torch.tensor([0.0, 1.0, -3.0, 0.0]), "holds -3, and .* counts of"),
+    ],
+)  # fmt: skip
+def test_a_value_that_is_not_taken_is_named_with_its_sample(criterion, output, target, message):
+    with pytest.raises(UsageError, match=f"loader 'valid', sample_id 'c': 'target' {message}"):
+        check(criterion, output, target)
+
+
+@pytest.mark.parametrize(
+    ("criterion", "output", "target", "message"),
+    [
+        (CE, MAPS, MASK[..., None], r"is \[4, 8, 8, 1\], and .* takes \[4, 8, 8\] .*: .squeeze\(-1\) takes"),
+        (CE, MAPS, MASK[:, None], r"is \[4, 1, 8, 8\], .*: .squeeze\(1\) takes the axis out"),
+        (CE, MAPS, MASK[:, ::2, ::2], "resize the masks, or the output"),
+        (CE, LOGITS, F.one_hot(LABELS), r".argmax\(1\) makes class numbers of one-hot targets"),
+        (MSE, torch.zeros(4, 1), torch.zeros(4), r"is \[4\], and MSELoss takes \[4, 1\] .*: .reshape\(4, 1\)"),
+        (nn.L1Loss(), torch.zeros(4), torch.zeros(4, 1), r"is \[4, 1\], .*: .squeeze\(-1\)"),
+        (F.smooth_l1_loss, torch.zeros(4, 2), torch.zeros(4), r"is \[4\], and smooth_l1_loss takes \[4, 2\]"),
+        (BCE, torch.zeros(4, 1), torch.zeros(4), r"is \[4\], and BCEWithLogitsLoss takes \[4, 1\]"),
+        (CE, LOGITS, LABELS.float(), r"is torch.float32, and CrossEntropyLoss takes torch.int64: .long\(\)"),
+        (CE, MAPS, MASK.to(torch.uint8), r"is torch.uint8, and .*: .long\(\)"),
+        (CE, LOGITS, LABELS.int(), r"is torch.int32, and .*: .long\(\)"),
+        (BCE, torch.zeros(4), torch.zeros(4).long(), r"is torch.int64, and .* takes torch.float32: .float\(\)"),
+        (nn.HuberLoss(), torch.zeros(4), LABELS, r"is torch.int64, and HuberLoss takes torch.float32"),
+    ],
+)  # fmt: skip
+def test_a_form_that_is_not_taken_is_named_with_what_mends_it(criterion, output, target, message):
+    with pytest.raises(UsageError, match=f"loader 'valid': 'target' .*{message}"):
+        check(criterion, output, target)
+
+
+RIGHT = [
+    (CE, LOGITS, LABELS),
+    (CE, LOGITS, put(LABELS, -100)),
+    (CE, LOGITS, LABELS.to(torch.uint8)),
+    (CE, LOGITS, torch.full((4, 3), 1 / 3)),
+    (CE, MAPS, MASK),
+    (nn.CrossEntropyLoss(ignore_index=255), MAPS, put(MASK, 255)),
+    (nn.CrossEntropyLoss(ignore_index=-1), MAPS, put(put(MASK, 2), -1)),
+    (nn.CrossEntropyLoss(label_smoothing=0.1), LOGITS, LABELS),
+    (partial(F.cross_entropy, ignore_index=7), LOGITS, put(LABELS, 7)),
+    (nn.NLLLoss(), MAPS, MASK),
+    (BCE, torch.zeros(4), torch.tensor([0.0, 1.0, 0.05, 1.0])),
+    (nn.BCELoss(), torch.full((4, 3), 0.5), torch.zeros(4, 3)),
+    (MSE, torch.zeros(4), torch.tensor([-7.0, 0.0, 300.0, 1.0])),
+    (nn.L1Loss(), torch.zeros(4), LABELS),
+    (nn.SmoothL1Loss(), torch.zeros(4, 2), torch.ones(4, 2)),
+    (nn.HuberLoss(), torch.zeros(4, 2), torch.ones(4, 2)),
+    (nn.SoftMarginLoss(), torch.zeros(4), torch.tensor([1.0, -1.0, -1.0, 1.0])),
+    (nn.HingeEmbeddingLoss(), torch.zeros(4), torch.ones(4)),
+    (nn.MultiMarginLoss(), LOGITS, LABELS),
+    (nn.MultiLabelSoftMarginLoss(), LOGITS, torch.ones(4, 3)),
+    (nn.KLDivLoss(reduction="batchmean"), LOGITS, torch.full((4, 3), 1 / 3)),
+    (nn.KLDivLoss(reduction="batchmean", log_target=True), LOGITS, torch.full((4, 3), -2.0)),
+    (nn.PoissonNLLLoss(), torch.zeros(4), torch.tensor([0.0, 3.0, 9.0, 1.0])),
+]
+
+
+@pytest.mark.parametrize(("criterion", "output", "target"), RIGHT)
+def test_what_torch_takes_passes(criterion, output, target):
+    assert criterion(output, target).isfinite()
+    assert find_rule(criterion, output, target) is not None
+    check(criterion, output, target)
+
+
+class Focal(nn.CrossEntropyLoss):
+    def forward(self, output, target):
+        return super().forward(output, target.clamp(0, 2))
+
+
+@pytest.mark.parametrize("criterion", [Focal(), lambda output, target: output.mean(), nn.CTCLoss()])
+def test_of_a_criterion_that_is_not_known_nothing_is_said(criterion):
+    check(criterion, LOGITS, put(LABELS, 255))
+
+
+def test_a_subclass_that_takes_torchs_forward_is_known():
+    class Named(nn.CrossEntropyLoss):
+        pass
+
+    with pytest.raises(UsageError, match="Named takes class numbers"):
+        check(Named(), LOGITS, put(LABELS, 5))
+
+
+@pytest.mark.parametrize("ignored", [255, 200, -1, -100, 20, None])
+@pytest.mark.parametrize("seed", range(3))
+def test_the_sample_is_the_one_that_a_plain_loop_finds(seed, ignored):
+    chance = torch.Generator().manual_seed(seed)
+    values = torch.tensor([*range(20), *([] if ignored is None else [ignored])])
+    masks = values[torch.randint(0, len(values), (5, 16, 16), generator=chance)]
+    rule = Rule("", (torch.int64,), (), 0, 19, ignored)
+    assert find_outside(masks.numpy(), rule) is None
+    for wrong in (-7, 21, 150, 254, 256, 1000):
+        broken = masks.clone()
+        broken[3, 5, 5] = wrong
+        assert find_outside(broken.numpy(), rule) == (3, wrong)
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Conv2d(3, 3, 1)
+
+    def forward(self, image):
+        return {"logits": self.layer(image)}
+
+
+def train(data, criterion=CE, callbacks=(), **loaders):
+    model = Net()
+    DictRunner().train(
+        engine=Engine("cpu"), model=model, criterion=criterion, optimizer=torch.optim.SGD(model.parameters(), 0.1),
+        loaders={key: DataLoader(data, 4, **options) for key, options in loaders.items()}, callbacks=list(callbacks),
+    )  # fmt: skip
+
+
+def images(count=8):
+    return [
+        {"image": torch.rand(3, 4, 4), "target": torch.zeros(4, 4, dtype=torch.int64), "sample_id": f"leaf-{i}"}
+        for i in range(count)
+    ]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_run_ends_with_the_sample_that_is_wrong(workers):
+    data = images()
+    data[6]["target"][1, 2] = 255
+    with pytest.raises(
+        UsageError, match="loader 'train', sample_id 'leaf-6': 'target' holds 255, and CrossEntropyLoss"
+    ):
+        train(data, train={"num_workers": workers})
+
+
+def test_the_loader_for_validation_is_looked_at_too():
+    bad = copy.deepcopy(images())
+    bad[1]["target"][0, 0] = -1
+    model = Net()
+    with pytest.raises(UsageError, match="loader 'valid', sample_id 'leaf-1'"):
+        DictRunner().train(
+            engine=Engine("cpu"), model=model, criterion=CE, optimizer=torch.optim.SGD(model.parameters(), 0.1),
+            loaders={"train": DataLoader(images(), 4), "valid": DataLoader(bad, 4)},
+        )  # fmt: skip
+
+
+def test_samples_without_ids_are_named_by_their_place():
+    data = [{key: item[key] for key in ("image", "target")} for item in images()]
+    data[5]["target"][0, 0] = 3
+    with pytest.raises(UsageError, match="loader 'train', sample 1 of the batch: 'target' holds 3"):
+        train(data, train={})
