@@ -48,7 +48,8 @@ class TargetMean:
         return weights.reshape(len(weights), -1).sum(dim=1)
 
     def _weights(self, target: Tensor) -> Tensor:
-        if target.is_floating_point() and target.ndim > 1:  # probabilities [N, C, ...], of which each place counts once, whatever weighs
+        # Probabilities [N, C, ...], of which each place counts once, whatever weighs.
+        if target.is_floating_point() and target.ndim > 1:
             return torch.ones_like(target[:, 0])
         counts = target != self.ignore_index
         if self.weight is None:
