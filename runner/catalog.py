@@ -5,6 +5,7 @@ import importlib
 import importlib.util
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from .experiment import Experiment
 
 _PACKAGE = "assay.experiments"
+_imported: dict[str, Path] = {}  # by the module's name
 
 
 def experiment_names() -> dict[str, str]:
@@ -36,7 +38,7 @@ def find_experiment(name: str) -> type["Experiment"]:
             that it needs is not installed.
     """
     if name.endswith(".py") or "/" in name:
-        return _only_experiment(_import_file(Path(name)), name)
+        return _only_experiment(_import_file(Path(name), f"assay_user_{label(name)}"), name)
     known = experiment_names()
     if name not in known:
         raise unknown_name("experiment", name, known, note=" (a path to a file of yours ends in .py)")
@@ -61,11 +63,22 @@ def _folders() -> list[Path]:
     return [Path(folder) for folder in (spec.submodule_search_locations or [])] if spec else []
 
 
-def _import_file(path: Path) -> object:
+def imported_files() -> dict[str, Path]:
+    """Return the files of experiments that this process has imported, by the name of the module."""
+    return dict(_imported)
+
+
+def import_files(files: Mapping[str, Path]) -> None:
+    """Import what ``imported_files`` returned in another process, where this one has not yet."""
+    for name, path in files.items():
+        if _imported.get(name) != path:
+            _import_file(path, name)
+
+
+def _import_file(path: Path, name: str) -> object:
     source = path / "__init__.py" if path.is_dir() else path
     if not source.is_file():
         raise UsageError(f"the experiment {str(path)!r} does not exist: there is no file {source}.")
-    name = f"assay_user_{label(str(path))}"
     spec = importlib.util.spec_from_file_location(name, source)
     if spec is None or spec.loader is None:
         raise UsageError(f"the experiment {str(path)!r} must be a Python file.")
@@ -73,6 +86,7 @@ def _import_file(path: Path) -> object:
     sys.modules[name] = module  # where dataclasses and worker processes look for it
     sys.path.insert(0, str(source.resolve().parent))  # so that it may import its neighbours
     spec.loader.exec_module(module)
+    _imported[name] = path.absolute()
     return module
 
 

@@ -13,10 +13,14 @@ from .bad_images import NoGoodImageError
 from .finite_weights import BrokenWeightsError
 from .images import BadImageError
 from .lone_samples import explain_lone_sample
+from .worker_start import WorkerStartError
 
 _NO_ROOM_TO_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 _SAVED = "The run has a checkpoint."
-_WORKER = re.compile(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\)(?: is killed by signal: ([\w ]+))?")
+_WORKER = re.compile(
+    r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\)"
+    r"(?: is killed by signal: ([\w ]+)| exited unexpectedly with exit code (\d+))?"
+)
 
 
 def explain(error: BaseException) -> str | None:
@@ -30,6 +34,8 @@ def explain(error: BaseException) -> str | None:
         return f"{error}.{hint}"
     if isinstance(error, BrokenWeightsError):
         return str(error)
+    if isinstance(error, WorkerStartError):
+        return f"{error}."
     if (meaning := explain_lone_sample(error, _place(error))) is not None:
         return meaning
     if isinstance(error, torch.OutOfMemoryError):
@@ -39,7 +45,12 @@ def explain(error: BaseException) -> str | None:
         )
     # torch puts an error without the signal on top of the one that has it.
     if isinstance(error, RuntimeError) and (worker := _WORKER.match(str(error.__cause__)) or _WORKER.match(str(error))):
-        pid, signal = worker.groups()
+        pid, signal, code = worker.groups()
+        if code is not None:
+            return (
+                f"loader worker {pid} ended with exit code {code}{_place(error)}: what it printed says why. "
+                "--workers 0 reads the data in the run's own process, and shows the error there."
+            )
         return (
             f"loader worker {pid} was killed{f' ({signal})' if signal else ''}{_place(error)}. Mostly memory ran out, "
             "the machine's or that of /dev/shm, by which workers hand over batches: lower --workers or --batch-size."

@@ -2,13 +2,15 @@
 
 import copy
 import weakref
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from torch.utils.data import DataLoader, Dataset, StackDataset, Subset, get_worker_info
 
 from .chance import fetching, read_item, seed_batch
 from .seeding import data_sets, own_generators, tell_epoch
+from .worker_start import NotStarted, pack, unpack
 
 
 class Batch(list[Any]):
@@ -41,6 +43,9 @@ class Fetched(Dataset[Any]):
         self.items, self.collate, self.worker_init = items, collate, worker_init
         self._epoch: int | None = None
         self._generators: list[Any] = []
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _made_in_worker, pack((self.items, self.collate, self.worker_init))
 
     def __getitems__(self, batch: Batch) -> Any:
         """Return the batch itself, not its items."""
@@ -92,10 +97,17 @@ def _as_it_is(batch: Any) -> Any:
     return batch
 
 
+def _made_in_worker(files: Mapping[str, Path], packed: bytes) -> Fetched | NotStarted:
+    parts = unpack(files, packed)
+    return NotStarted(parts) if isinstance(parts, Exception) else Fetched(*parts)
+
+
 def _begin_worker(number: int) -> None:
     """Show the user's code in a worker the user's data set, and call its ``worker_init_fn``."""
     info: Any = get_worker_info()
     fetched = info.dataset
+    if isinstance(fetched, NotStarted):
+        return
     object.__setattr__(info, "dataset", fetched.items)  # it is frozen
     if fetched.worker_init is not None:
         fetched.worker_init(number)
