@@ -7,11 +7,13 @@ import torch
 from catalyst import dl
 from torch import Tensor
 
+from .class_shapes import check_shapes, outside_error
 from .diagnostic import Diagnostic
 from .distributed import reduce_state
 from .errors import UsageError, unknown_name
 from .keys import OUTPUT_KEY, TARGET_KEY, pick
 from .measures.confusion_matrix import ConfusionMatrix
+from .measures.targets import decide_targets
 from .metrics import TASKS, decide
 from .sharing import first_alike
 from .writer import Writer
@@ -79,16 +81,20 @@ class ClassCounts(Diagnostic):
         """Return what counts of a batch: output, target, and what else ``count`` needs, of [N, ...] each."""
         output = pick(runner.batch, self.output_key, type(self).__name__).detach()
         target = pick(runner.batch, self.target_key, type(self).__name__).detach()
-        self._check_shapes(output.shape, target.shape)
+        keys = self.output_key, self.target_key
+        check_shapes(type(self).__name__, self.task, self.num_classes, (keys[0], output.shape), (keys[1], target.shape))
         return output, target
 
-    def count(self, output: Tensor, *others: Tensor) -> None:
+    def count(self, output: Tensor, target: Tensor, *others: Tensor) -> None:
         """Hand to the measure what ``take`` returned of a batch, or of several that follow one another as of one."""
-        self.measure_.update(decide(output, self.task), *others)
+        target = decide_targets(target, output.shape, self.task, self.ignore_index)
+        self.measure_.update(decide(output, self.task), target, *others)
 
     def check(self, runner: dl.IRunner, writer: Writer, state: Mapping[str, Tensor]) -> None:
         """Raise or say what is wrong with the state of a loader, over all ranks."""
-        self._check_targets(int(state["outside"]))
+        if outside := int(state["outside"]):
+            choice = self.task, self.num_classes, self.ignore_index, self.target_key
+            raise outside_error(type(self).__name__, *choice, outside)
 
     @property
     def choice(self) -> tuple[Any, ...]:
@@ -132,28 +138,6 @@ class ClassCounts(Diagnostic):
             self.counts_ = state["counts"].cpu()
         if self.source_.counts_ is not None:
             self.write(runner, writer, self.source_.counts_)
-
-    def _check_shapes(self, output: torch.Size, target: torch.Size) -> None:
-        name, got = type(self).__name__, f"got {self.output_key} {tuple(output)} and {self.target_key} {tuple(target)}"
-        if self.task == "binary":
-            if [side for side in output if side != 1] != [side for side in target if side != 1]:
-                raise UsageError(f"{name}(task='binary') needs one logit a target, {got}.")
-            return
-        if len(output) < 2 or output[1] != self.num_classes:
-            raise UsageError(
-                f"{name}(num_classes={self.num_classes}) needs an output [N, {self.num_classes}, ...], {got}."
-            )
-        expected = output if self.task == "multilabel" else output[:1] + output[2:]
-        if target != expected:
-            raise UsageError(f"{name}(task={self.task!r}) needs a target of shape {tuple(expected)}, {got}.")
-
-    def _check_targets(self, outside: int) -> None:
-        last = self.num_classes - 1 if self.task == "multiclass" else 1
-        if outside:
-            raise UsageError(
-                f"{type(self).__name__} needs targets from 0 to {last}, or ignore_index={self.ignore_index}, "
-                f"got {outside} others in {self.target_key!r}."
-            )
 
 
 def _can_join(one: Sequence[Tensor], other: Sequence[Tensor]) -> bool:

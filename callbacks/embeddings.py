@@ -24,6 +24,7 @@ from .image_checks import check_images
 from .keys import IMAGE_KEY, OUTPUT_KEY, SAMPLE_ID_KEY, TARGET_KEY, pick
 from .loader_place import place_in_loader
 from .measures.embeddings import SampleChoice, pool, position_hash, shrink, take
+from .measures.targets import NO_CLASS, class_of_distribution, decide_targets
 from .projector_files import write_embedding
 from .writer import Writer
 
@@ -62,7 +63,8 @@ class Embeddings(Diagnostic):
         loader: the loader to show; None: every loader for validation.
         embedding_key: of the batch; [N, D, ...], floating point. What comes after D is averaged. None: ``output_key``.
         output_key: of the batch; logits [N, C], [N] or [N, 1], for the predicted class. It may be missing.
-        target_key: of the batch; class numbers [N], for the true class. It may be missing.
+        target_key: of the batch; class numbers [N], or distributions [N, C] that add up to 1, of which the largest
+            share counts, for the true class. It may be missing.
         image_key: of the batch; [N, C, H, W] or [N, H, W], of any number of channels: normalized floats, or
             integers (see ``drawings.pictures.to_rgb``).
         sample_id_key: of the batch; without it in the batch, the position in the loader serves.
@@ -215,14 +217,28 @@ def _put(choice: SampleChoice, positions: Sequence[int], parts: Mapping[str, Any
     host = read_tree(parts)
     columns = {name: host[name] for name in ("vector", "image", "id")}
     target, output = host.get("target"), host.get("output")
-    if target is not None and target.size == len(positions):
-        columns["label"] = target.reshape(-1).astype(np.int64)
+    labels = None if target is None else _classes(target)
+    if labels is not None:
+        columns["label"] = labels
     if output is not None and (target is None or "label" in columns):  # several labels a sample decide no class
         columns["prediction"] = _decide(output)
     if "label" in columns and "prediction" in columns:
         columns["correct"] = np.where(columns["label"] == columns["prediction"], "yes", "no")
     for index, position in enumerate(positions):
         choice.put(position, {name: _alone(values[index]) for name, values in columns.items()})
+
+
+def _classes(target: np.ndarray) -> np.ndarray | None:
+    """Return the true classes of targets [n] or [n, C], int64; None where one of them is none, or several labels."""
+    values = torch.as_tensor(target)
+    if target.size != len(target):
+        classes = class_of_distribution(values)
+    else:
+        # A fraction from 0 to 1 is a soft yes or no; what is whole is a class number.
+        values = values.reshape(-1)
+        classes, soft = (decide_targets(values, values.shape, task) for task in ("multiclass", "binary"))
+        classes = torch.where(classes == NO_CLASS, soft, classes)
+    return None if bool((classes == NO_CLASS).any()) else np.asarray(classes)
 
 
 def _decide(output: np.ndarray) -> np.ndarray:

@@ -1,29 +1,48 @@
-"""Metrics of torchmetrics, exact over the epoch."""
+"""Metrics by name and of torchmetrics, exact over the epoch."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 from catalyst import dl
 from torch import Tensor
 
+from .class_shapes import check_shapes, outside_error
 from .distributed import reduce_state
 from .errors import UsageError, unknown_name
 from .keys import OUTPUT_KEY, TARGET_KEY, pick
 from .loader_state import freeze, thaw
-from .measures.class_metric import CLASS_METRICS, ClassTotals, class_metric
+from .measures.class_metric import CLASS_METRICS, ClassTotals, class_metric, count_outside
+from .measures.regression import REGRESSION_METRICS, RegressionTotals, regression_metric
+from .measures.targets import decide_targets, is_paired
+from .metric_values import (
+    add_leaves,
+    call_metric,
+    check_metric,
+    compute_metric,
+    extremes,
+    freeze_metric,
+    plain_attributes,
+    set_extremes,
+    thaw_metric,
+)
+from .unwrapped import detached
 
 if TYPE_CHECKING:
-    import torchmetrics  # takes a second to import
+    from .metric_values import AnyMetric
+
+    Given = str | AnyMetric
 
 TASKS = ("binary", "multiclass", "multilabel")
+METRIC_TASKS = (*TASKS, "regression")
 
 
 class Metrics(dl.Callback):
     """Computes metrics over each epoch as a whole, and over each batch, for every loader.
 
     The epoch's value is that of all samples together, not a mean of batch values, and over all ranks. Nothing is
-    read from the device within a step. A metric that gives one value a class is logged as ``NAME/CLASS``.
+    read from the device within a step.
 
     =========================== ==============================================================
     written to                  content
@@ -32,119 +51,208 @@ class Metrics(dl.Callback):
     ``runner.loader_metrics``   ``NAME``: all samples of the loader, a number
     =========================== ==============================================================
 
+    A ``torchmetrics.Metric`` may give one number, one a class (logged as ``NAME/CLASS``, for the epoch only), or a
+    list or dict of these, nested or not (``NAME/KEY``), as ``ClasswiseWrapper``, ``MinMaxMetric``, ``BootStrapper`` and
+    ``MetricCollection`` do. A curve or a matrix is no number: a ``ROC`` is refused at the first batch. Each loader
+    starts anew; ``max`` and ``min`` of a ``MinMaxMetric`` are those of the epochs of a loader until now. It and
+    ``BootStrapper`` have no value of a batch.
+
+    Targets may be soft, smoothed or one-hot, see ``decide_targets``: of one class (``multiclass``) the largest share
+    counts, of yes and no (``binary``, ``multilabel``) what is above 0.5. So do those that the classification metrics
+    of torchmetrics are given.
+
     Args:
-        metrics: one or several names (accuracy, balanced_accuracy, f1, iou, precision, recall; all but accuracy are
-            means over classes), or a mapping from the name to log to one of these or to a ``torchmetrics.Metric``. A
-            metric by name sees decided classes, a ``torchmetrics.Metric`` of yours sees the output as it is. Which
-            classes a mean is over, see ``class_metric``; accuracy of ``multilabel`` is that of all labels.
+        metrics: a name, a ``torchmetrics.Metric``, several of these, or a mapping to them from the name to log. Names
+            of classes are accuracy, balanced_accuracy, f1, iou, precision and recall (all but accuracy are means over
+            classes, see ``class_metric`` for which), of ``regression`` mae, mse and r2 (see ``regression_metric``). A
+            metric by name sees decided classes, a ``torchmetrics.Metric`` sees the output as it is; without a name to
+            log it has that of its class. A ``MetricCollection`` logs by its own keys, with prefix and postfix. None:
+            accuracy, or of ``regression`` mae, mse and r2.
         task: ``multiclass`` (output [N, C, ...], the largest wins), ``binary`` (output [N, ...], positive means
-            yes) or ``multilabel`` (output [N, C, ...], positive means yes). For metrics by name.
+            yes), ``multilabel`` (output [N, C, ...], positive means yes) or ``regression`` (output [N], [N, D],
+            [N, H, W] or [N, D, H, W], the mean over its D numbers counts). For metrics by name.
         num_classes: C, for metrics by name; ``class_names`` may stand in for it.
         class_names: one a class, for the names of values by class.
-        ignore_index: target value that is left out, for metrics by name.
+        ignore_index: target value that is left out, for metrics by name; of ``regression`` any number, or NaN.
         output_key: of the batch.
-        target_key: of the batch; class numbers [N, ...], or 0 and 1 in the output's shape.
+        target_key: of the batch; class numbers [N, ...] or shares [N, C, ...], 0 and 1 (or soft) in the output's shape,
+            or numbers in the output's shape.
 
     Raises:
-        UsageError: a name or task is unknown, the number of classes is missing, or, at the first batch, a key is.
+        UsageError: a name or task is unknown, the number of classes is missing, or, at the first batch, a key is, a
+            shape does not fit, or what a metric gives is no number; at the end of a loader, when a target was no class,
+            or for ``regression`` NaN or infinite.
     """
 
     def __init__(
         self,
-        metrics: "str | Sequence[str] | Mapping[str, str | torchmetrics.Metric]" = ("accuracy",),
+        metrics: "Given | Sequence[Given] | Mapping[str, Given] | None" = None,
         *,
         task: str = "multiclass",
         num_classes: int | None = None,
         class_names: Sequence[str] | None = None,
-        ignore_index: int | None = None,
+        ignore_index: float | None = None,
         output_key: str = OUTPUT_KEY,
         target_key: str = TARGET_KEY,
     ):
         super().__init__(order=dl.CallbackOrder.Metric)
-        if task not in TASKS:
-            raise unknown_name("task", task, TASKS)
+        if task not in METRIC_TASKS:
+            raise unknown_name("task", task, METRIC_TASKS)
         if class_names is not None and num_classes not in (None, len(class_names)):
             raise UsageError(f"num_classes must be that of class_names, {len(class_names)}, got {num_classes}.")
         self.task = task
         self.class_names = class_names
         self.num_classes = num_classes if class_names is None else len(class_names)
-        self.ignore_index = ignore_index
+        self.ignore_index: Any = ignore_index
         self.output_key = output_key
         self.target_key = target_key
-        names = [metrics] if isinstance(metrics, str) else metrics
-        named = names if isinstance(names, Mapping) else {name: name for name in names}
+        named = _by_name(_default(task) if metrics is None else metrics)
         self.by_name = {name: self._check(metric) for name, metric in named.items() if isinstance(metric, str)}
-        self.by_object = {name: metric for name, metric in named.items() if not isinstance(metric, str)}
-        self.totals_: ClassTotals | None = None
+        objects = {name: metric for name, metric in named.items() if not isinstance(metric, str)}
+        self.by_object = {name: check_metric(name, metric) for name, metric in objects.items()}
+        self.beside = {name: plain_attributes(metric) for name, metric in self.by_object.items()}
+        self.totals_: ClassTotals | RegressionTotals | None = None
+        self.extremes_: dict[str, dict[str, Any]] = {}  # of the epochs until now, by loader
+
+    def on_experiment_start(self, runner: dl.IRunner) -> None:
+        self.extremes_ = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what goes on over epochs: the extremes of each ``MinMaxMetric``, by loader."""
+        return {"extremes": freeze(self.extremes_)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take back what ``state_dict`` returned."""
+        self.extremes_ = thaw(state.get("extremes", {}))
 
     def on_loader_start(self, runner: dl.IRunner) -> None:
-        self.totals_ = None
-        if self.by_name:
-            self.totals_ = ClassTotals(self.task, self._classes(), self.ignore_index, runner.engine.device)
-        for metric in self.by_object.values():
-            metric.to(runner.engine.device).reset()
+        self.totals_ = self._make_totals(runner.engine.device) if self.by_name else None
+        for name, metric in self.by_object.items():
+            metric.reset()
+            for part, attributes in self.beside[name]:
+                vars(part).update(attributes)
+            set_extremes(metric, self.extremes_.get(runner.loader_key, {}).get(name, {}))
+            metric.to(runner.engine.device)
 
     def on_batch_end(self, runner: dl.IRunner) -> None:
         if runner.is_infer_loader:
             return
-        output = pick(runner.batch, self.output_key, "Metrics").detach()
-        target = pick(runner.batch, self.target_key, "Metrics").detach()
-        if self.totals_ is not None:
-            totals = self.totals_.update(decide(output, self.task), target)
-            runner.batch_metrics.update(self._values(totals))
+        output = detached(pick(runner.batch, self.output_key, "Metrics"))
+        target = detached(pick(runner.batch, self.target_key, "Metrics"))
+        values = {} if self.totals_ is None else self._update(self.totals_, output, target)
         for name, metric in self.by_object.items():
-            value = metric(output, target)
-            if not value.ndim:  # one value a class is for the epoch; a batch value is one number
-                runner.batch_metrics[name] = value
+            add_leaves(values, call_metric(name, metric, output, target))
+        # One value a class is for the epoch; a batch value is one number.
+        runner.batch_metrics.update({name: value for name, value in values.items() if not value.ndim})
 
     def on_loader_end(self, runner: dl.IRunner) -> None:
         if runner.is_infer_loader:
             return
         if self.totals_ is not None:
-            values = self._values(reduce_state(self.totals_.state, self.totals_.reductions)["totals"])
-            numbers = torch.stack(list(values.values())).tolist()
+            values, outside = self._over_ranks(self.totals_)
+            *numbers, lost = torch.stack([*values.values(), outside]).tolist()
+            if lost:
+                raise self._outside_error(int(lost))
             runner.loader_metrics.update(zip(values, numbers, strict=True))
         for name, metric in self.by_object.items():
-            numbers = metric.compute().reshape(-1).tolist()
-            runner.loader_metrics.update(zip(self._names(name, len(numbers)), numbers, strict=True))
+            runner.loader_metrics.update(compute_metric(name, metric, self.class_names))
+            self.extremes_.setdefault(runner.loader_key, {})[name] = extremes(metric)
 
     def loader_state(self, runner: dl.IRunner) -> dict[str, Any]:
         """Return what was counted of the loader so far, in types that ``weights_only=True`` loads."""
-        objects = {
-            name: {"updates": metric._update_count, "values": freeze(metric.metric_state)}
-            for name, metric in self.by_object.items()
-        }
+        objects = {name: freeze_metric(metric) for name, metric in self.by_object.items()}
         return {"totals": freeze(self.totals_), "objects": objects}
 
     def load_loader_state(self, runner: dl.IRunner, state: Mapping[str, Any]) -> None:
         """Continue from what ``loader_state`` returned."""
+        fresh = {} if self.totals_ is None else self.totals_.state
         self.totals_ = thaw(state["totals"], self.totals_)
+        if self.totals_ is not None:
+            self.totals_.state = {**fresh, **self.totals_.state}  # which may be of before a part was added to it
         for name, metric in self.by_object.items():
-            metric._update_count = state["objects"][name]["updates"]
-            for part, values in thaw(state["objects"][name]["values"]).items():
-                setattr(metric, part, values)
+            thaw_metric(metric, state["objects"][name])
             metric.to(runner.engine.device)
 
-    def _values(self, totals: Tensor) -> dict[str, Tensor]:
+    def _make_totals(self, device: torch.device) -> ClassTotals | RegressionTotals:
+        if self.task == "regression":
+            return RegressionTotals(self.ignore_index, device)
+        return ClassTotals(self.task, self._classes(), self.ignore_index, device)
+
+    def _update(self, totals: ClassTotals | RegressionTotals, output: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """Add a batch to the totals; return its own values."""
+        if isinstance(totals, RegressionTotals):
+            if not is_paired(target.shape, output.shape, "regression"):
+                raise UsageError(
+                    f"Metrics(task='regression') needs a number for each target, got {self.output_key} "
+                    f"{tuple(output.shape)} and {self.target_key} {tuple(target.shape)}."
+                )
+            batch = totals.update(output, target)
+            return {name: regression_metric(metric, batch) for name, metric in self.by_name.items()}
+        keys = self.output_key, self.target_key
+        check_shapes("Metrics", self.task, self._classes(), (keys[0], output.shape), (keys[1], target.shape))
+        target = decide_targets(target, output.shape, self.task, self.ignore_index)
+        return self._class_values(totals.update(decide(output, self.task), target))
+
+    def _over_ranks(self, totals: ClassTotals | RegressionTotals) -> tuple[dict[str, Tensor], Tensor]:
+        """Return the values of all samples of all ranks, and how many targets had none."""
+        if isinstance(totals, RegressionTotals):
+            state = totals.over_ranks(partial(_reduce_one, "max"), partial(_reduce_all, "sum"))
+            values = {name: regression_metric(metric, state) for name, metric in self.by_name.items()}
+            return values, state["outside"].sum()
+        found = reduce_state(totals.state, totals.reductions)
+        return self._class_values(found["totals"]), count_outside(found)
+
+    def _class_values(self, totals: Tensor) -> dict[str, Tensor]:
         return {name: class_metric(metric, self.task, totals) for name, metric in self.by_name.items()}
 
-    def _names(self, name: str, count: int) -> list[str]:
-        if count == 1:
-            return [name]
-        classes = self.class_names if self.class_names and len(self.class_names) == count else range(count)
-        return [f"{name}/{label}" for label in classes]
+    def _outside_error(self, outside: int) -> UsageError:
+        if self.task != "regression":
+            return outside_error("Metrics", self.task, self._classes(), self.ignore_index, self.target_key, outside)
+        return UsageError(
+            f"Metrics needs finite targets, or ignore_index={self.ignore_index}, got {outside} NaN or infinite ones in "
+            f"{self.target_key!r}; ignore_index=float('nan') leaves NaN out."
+        )
 
     def _classes(self) -> int:
         return 2 if self.task == "binary" else int(self.num_classes or 0)
 
     def _check(self, name: str) -> str:
-        if name not in CLASS_METRICS:
-            raise unknown_name("metric", name, CLASS_METRICS, note=" (a torchmetrics.Metric may be given instead)")
-        if not self._classes():
+        known = REGRESSION_METRICS if self.task == "regression" else CLASS_METRICS
+        if name not in known:
+            raise unknown_name("metric", name, known, note=" (a torchmetrics.Metric may be given instead)")
+        if self.task != "regression" and not self._classes():
             raise UsageError(f"Metrics(metrics={name!r}) needs num_classes or class_names for the task {self.task!r}.")
         if name == "balanced_accuracy" and self.task == "multilabel":
             raise UsageError("balanced_accuracy is for the tasks 'binary' and 'multiclass', got 'multilabel'.")
         return name
+
+
+def _default(task: str) -> tuple[str, ...]:
+    return REGRESSION_METRICS if task == "regression" else ("accuracy",)
+
+
+def _by_name(metrics: Any) -> dict[str, Any]:
+    """Return metrics by the name to log; a collection that is given without one, which logs by its keys, by ``""``."""
+    if isinstance(metrics, Mapping):
+        return dict(metrics)
+    several = list(metrics) if isinstance(metrics, list | tuple) else [metrics]
+    named: dict[str, Any] = {}
+    for metric in several:
+        name = metric if isinstance(metric, str) else "" if hasattr(metric, "compute_groups") else type(metric).__name__
+        if name in named and not isinstance(metric, str):
+            raise UsageError(
+                f"metrics must have different names, got {name or 'a collection'!r} twice: pass a mapping."
+            )
+        named[name] = metric
+    return named
+
+
+def _reduce_one(reduction: str, value: Tensor) -> Tensor:
+    return reduce_state({"value": value}, {"value": reduction})["value"]
+
+
+def _reduce_all(reduction: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return reduce_state(state, dict.fromkeys(state, reduction))
 
 
 def decide(output: Tensor, task: str) -> Tensor:

@@ -20,6 +20,7 @@ from .loader_place import place_in_loader
 from .loader_state import freeze, thaw
 from .measures.embeddings import SampleChoice, pool, position_hash, take
 from .measures.recall_at_k import DISTANCES, recall_at_k
+from .measures.targets import NO_CLASS, class_of_distribution
 
 
 class RecallAtK(dl.Callback):
@@ -49,12 +50,14 @@ class RecallAtK(dl.Callback):
         name: what the values are called before the ``@``, for a second embedding.
         embedding_key: of the batch; [N, D, ...], floating point. What comes after D is averaged. None: ``output_key``.
         output_key: of the batch; taken where there is no ``embedding_key``.
-        target_key: of the batch; class numbers [N].
+        target_key: of the batch; class numbers [N], or distributions over classes [N, C] (soft or one-hot), of which
+            the largest share counts.
         sample_id_key: of the batch; a sample that comes twice counts once. Without it in the batch, the position in
             the loader serves.
 
     Raises:
-        UsageError: an argument is out of range; at a batch, when a key is missing or a shape does not fit.
+        UsageError: an argument is out of range; at a batch, when a key is missing or a shape does not fit; one batch
+            later, when a target [N, C] does not add up to 1, as several labels do not.
     """
 
     def __init__(
@@ -96,7 +99,9 @@ class RecallAtK(dl.Callback):
         rows = self.choice_.choose(positions)
         parts = copy_tree(self._parts(runner.batch, positions, rows)) if rows else None
         self._settle()
-        self.pending_ = None if parts is None else partial(_put, self.choice_, [positions[row] for row in rows], parts)
+        self.pending_ = (
+            None if parts is None else partial(self._keep, self.choice_, [positions[row] for row in rows], parts)
+        )
 
     def on_loader_end(self, runner: dl.IRunner) -> None:
         if self.choice_ is None:
@@ -127,6 +132,17 @@ class RecallAtK(dl.Callback):
             self.pending_()
             self.pending_ = None
 
+    def _keep(self, choice: SampleChoice, positions: Sequence[int], parts: Mapping[str, Any]) -> None:
+        """Keep what has reached the host by now, sample by sample, so that the rest of the batch is free to go."""
+        host = read_tree(parts)
+        ids = host["id"].tolist() if isinstance(host["id"], np.ndarray) else host["id"]
+        labels = host["label"].tolist()
+        if NO_CLASS in labels:
+            raise self._no_classes(f"{parts['kind']}, and something else for {ids[labels.index(NO_CLASS)]!r}")
+        for index, position in enumerate(positions):
+            sample = {"vector": host["vector"][index].copy(), "label": int(labels[index]), "id": ids[index]}
+            choice.put(position, sample)
+
     def _parts(self, batch: Mapping[str, Any], positions: Sequence[int], rows: list[int]) -> dict[str, Any]:
         """Return what is kept of the chosen samples of a batch, on the device."""
         vectors, labels = (pick(batch, key, "RecallAtK") for key in (self.embedding_key, self.target_key))
@@ -134,29 +150,32 @@ class RecallAtK(dl.Callback):
             raise UsageError(
                 f"embedding_key={self.embedding_key!r} must be [N, D, ...] of floating point, got {_kind(vectors)}."
             )
-        whole = isinstance(labels, Tensor) and not labels.is_floating_point() and not labels.is_complex()
-        if not whole or labels.numel() != len(vectors):
-            raise UsageError(f"target_key={self.target_key!r} must be class numbers [N], got {_kind(labels)}.")
         ids = batch.get(self.sample_id_key, positions)
         return {
             "vector": pool(take(vectors, rows)),
-            "label": take(labels.reshape(-1), rows),
+            "label": self._labels(labels, len(vectors), rows),
+            "kind": _kind(labels),
             "id": take(ids, rows) if isinstance(ids, Tensor) else [ids[row] for row in rows],
         }
+
+    def _labels(self, labels: Any, count: int, rows: list[int]) -> Tensor:
+        """Return the classes of the chosen samples, int64, [len(rows)]; ``NO_CLASS`` where it is not one."""
+        if isinstance(labels, Tensor) and not labels.is_complex() and len(labels) == count:
+            if labels.numel() == count and not labels.is_floating_point():
+                return take(labels.reshape(-1), rows)
+            if labels.ndim == 2 and labels.shape[1] > 1:
+                return class_of_distribution(take(labels, rows))
+        raise self._no_classes(_kind(labels))
+
+    def _no_classes(self, got: str) -> UsageError:
+        return UsageError(
+            f"target_key={self.target_key!r} must be class numbers [N], got {got}; distributions over classes, [N, C] "
+            "that add up to 1, do too."
+        )
 
 
 def _chosen_by(item: tuple[int, Any]) -> int:
     return position_hash(item[0])
-
-
-def _put(choice: SampleChoice, positions: Sequence[int], parts: Mapping[str, Any]) -> None:
-    """Keep what has reached the host by now, sample by sample, so that the rest of the batch is free to go."""
-    host = read_tree(parts)
-    ids = host["id"].tolist() if isinstance(host["id"], np.ndarray) else host["id"]
-    labels = host["label"].tolist()
-    for index, position in enumerate(positions):
-        sample = {"vector": host["vector"][index].copy(), "label": int(labels[index]), "id": ids[index]}
-        choice.put(position, sample)
 
 
 def _kind(part: Any) -> str:

@@ -81,9 +81,9 @@ class ScoreCounts(ClassCounts):
         """Return a measure whose state holds ``counts``, [C, 2, B], ``outside`` and ``nan``."""
         return BinnedScores(self.task, len(self.score_names), self.bins, self.ignore_index, device)
 
-    def count(self, output: Tensor, *others: Tensor) -> None:
+    def count(self, output: Tensor, target: Tensor, *others: Tensor) -> None:
         """Hand to the measure what ``take`` returned."""
-        self.measure_.update(output, *others)
+        self.measure_.update(output, target, *others)
 
     def check(self, runner: dl.IRunner, writer: Writer, state: Mapping[str, Tensor]) -> None:
         """Raise or say what is wrong with the state of a loader, over all ranks."""

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from .targets import decide_targets
+
 _OUTERMOST = 1000.0
 _MOST_AT_ONCE = 2**19
 _LARGEST = 1e30
@@ -61,13 +63,15 @@ class BinnedScores:
         Args:
             output: logits, [N, C, ...], or of any shape for ``binary``.
             target: class numbers [N, ...] for ``multiclass``, otherwise 0 and 1 in the output's shape; of any type.
+                See ``decide_targets`` for those that are soft.
         """
         classes = len(self.state["nan"])
+        target = decide_targets(target, output.shape, self.task, self.ignore_index)
         if self.task == "binary":
             output = output.reshape(1, 1, -1)
         scores = output.flatten(2) if output.ndim > 2 else output.unsqueeze(2)
         channels = 1 if self.task == "multiclass" else classes
-        truth = target.to(torch.int64).reshape(scores.shape[0], channels, scores.shape[2])
+        truth = target.reshape(scores.shape[0], channels, scores.shape[2])
         wanted = self._wanted(truth, classes if self.task == "multiclass" else 2)
         count = self._count_classes if self.task == "multiclass" else self._count_labels
         for part in _parts(scores):

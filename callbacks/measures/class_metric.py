@@ -1,5 +1,7 @@
 """Metrics of decided classes, all drawn from one count, without reading the device."""
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
@@ -10,7 +12,9 @@ class ClassTotals:
     """What all ``CLASS_METRICS`` follow from, over a loader and batch by batch.
 
     The state lives on the device and is valid before the first update: ``totals`` is int64, [4, C], of each class or
-    label how often it was decided rightly, how often decided, how often true, and how many samples counted for it.
+    label how often it was decided rightly, how often decided, how often true, and, of labels, how many samples counted
+    for it. A target that is no class is not counted as true; ``count_outside`` returns how many there were. Of labels
+    ``outside`` holds it, int64, [].
 
     The classes of torchmetrics count with ``torch.bincount``, which makes the step wait for a GPU.
 
@@ -21,7 +25,7 @@ class ClassTotals:
         device: where the tensors are.
     """
 
-    reductions = {"totals": "sum"}
+    reductions = {"totals": "sum", "outside": "sum"}
 
     def __init__(
         self, task: str, num_classes: int, ignore_index: int | None = None, device: torch.device | str = "cpu"
@@ -29,6 +33,9 @@ class ClassTotals:
         self.task = task
         self.ignore_index = ignore_index
         self.state = {"totals": torch.zeros((4, num_classes), dtype=torch.int64, device=device)}
+        if task == "multilabel":
+            self.state["outside"] = torch.zeros((), dtype=torch.int64, device=device)
+        self._one = torch.ones((), dtype=torch.int64, device=device)
 
     @torch.no_grad()
     def update(self, decided: Tensor, target: Tensor) -> Tensor:
@@ -36,28 +43,43 @@ class ClassTotals:
 
         Args:
             decided: int64, class numbers [N, ...], or 0 and 1 as [N, C, ...] for ``multilabel``.
-            target: the same, of any type.
+            target: the same, of any type; see ``decide_targets`` for those that are soft.
         """
         target = target.to(torch.int64).reshape(decided.shape)
-        wanted = torch.ones_like(target)
+        wanted = self._one.expand(target.shape)
         if self.ignore_index is not None:
             wanted = (target != self.ignore_index).to(torch.int64)
-            target = target * wanted
         if self.task == "multilabel":
-            decided = decided * wanted
-            totals = torch.stack([_per_label(part) for part in (decided * target, decided, target, wanted)])
+            totals = self._per_label(decided, target, wanted)
         else:
             totals = self._per_class(decided.reshape(-1), target.reshape(-1), wanted.reshape(-1))
         self.state["totals"] += totals
         return totals
 
     def _per_class(self, decided: Tensor, target: Tensor, wanted: Tensor) -> Tensor:
-        totals = torch.zeros_like(self.state["totals"])
-        hits, predicted, true, counted = totals.unbind()
-        hits.scatter_add_(0, target, (decided == target) * wanted)
-        predicted.scatter_add_(0, decided, wanted)
-        counted.copy_(true.scatter_add_(0, target, wanted), non_blocking=True)
+        classes = self.state["totals"].shape[1]
+        # One place more at both ends takes the targets that are no class.
+        places = self.state["totals"].new_zeros((4, classes + 2))
+        totals = places[:, 1:-1]
+        totals[0].scatter_add_(0, decided, (decided == target) * wanted)
+        totals[1].scatter_add_(0, decided, wanted)
+        places[2].scatter_add_(0, target.clamp(-1, classes).add_(1), wanted)
         return totals
+
+    def _per_label(self, decided: Tensor, target: Tensor, wanted: Tensor) -> Tensor:
+        true = target == 1
+        counted = (true | (target == 0)).to(torch.int64) * wanted
+        self.state["outside"] += (wanted - counted).sum()
+        decided = decided * counted
+        return torch.stack([_sum_labels(part) for part in (decided * true, decided, true * counted, counted)])
+
+
+def count_outside(state: Mapping[str, Tensor]) -> Tensor:
+    """Return how many targets were no class, or no label of 0 and 1, int64, [], of a state of ``ClassTotals``."""
+    if "outside" in state:
+        return state["outside"]
+    # What is decided is a class each time, so what is missing among the true ones was none.
+    return (state["totals"][1] - state["totals"][2]).sum()
 
 
 def class_metric(name: str, task: str, totals: Tensor) -> Tensor:
@@ -74,10 +96,10 @@ def class_metric(name: str, task: str, totals: Tensor) -> Tensor:
         totals: see ``ClassTotals``.
     """
     hits, predicted, true, counted = totals.unbind()
-    either = predicted + true
     if name == "accuracy":
-        right = hits if task != "multilabel" else counted - either + 2 * hits
-        return right.sum().double() / counted.sum().clamp(min=1)
+        right, of = (hits, predicted) if task != "multilabel" else (counted - predicted - true + 2 * hits, counted)
+        return right.sum(dtype=torch.float64) / of.sum().clamp(min=1)
+    either = predicted + true
     above, below = {
         "precision": (hits, predicted),
         "f1": (2 * hits, either),
@@ -90,8 +112,8 @@ def class_metric(name: str, task: str, totals: Tensor) -> Tensor:
     if task == "binary" and not balanced:
         return scores[1]
     occurring = (true if balanced else either) > 0
-    return (scores * occurring).sum() / occurring.sum()
+    return scores.sum() / occurring.sum()  # those of the others are 0
 
 
-def _per_label(part: Tensor) -> Tensor:
+def _sum_labels(part: Tensor) -> Tensor:
     return part.flatten(2).sum(dim=(0, 2)) if part.ndim > 2 else part.sum(dim=0)

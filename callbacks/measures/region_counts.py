@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .targets import decide_targets
+
 
 class RegionCounts:
     """Pixels in the intersection and in the union of truth and prediction, by image, summed up over windows.
@@ -33,11 +35,12 @@ class RegionCounts:
 
         Args:
             logits: [N, 1, H, W]; positive means yes.
-            target: [N, H, W]; 0, 1, and anything else for pixels that do not count.
+            target: [N, H, W]; 0, 1, and anything else for pixels that do not count; floats from 0 to 1 are decided
+                at 0.5.
             image: [N], int64, which image a window is of, from 0 to I - 1.
         """
-        target = target.reshape(logits.shape)
-        counted = target <= 1
+        target = decide_targets(target, logits.shape, "binary")
+        counted = (target == 0) | (target == 1)
         masks = [(logits > 0) & counted, (target == 1) & counted]
         borders = [mask & (spread((counted & ~mask).float(), self.reach) > 0) for mask in masks]
         for name, (found, true) in {"area": masks, "border": borders}.items():
