@@ -23,6 +23,7 @@ from .keys import IMAGE_KEY, OUTPUT_KEY, SAMPLE_ID_KEY, TARGET_KEY, pick
 from .loader_place import batches_in_loader, place_in_loader
 from .measures import best_worst_batches as measures
 from .sample_losses import NO_SCORE, losses_of_batch
+from .target_kind import target_kind
 from .unwrapped import detached
 from .writer import Writer
 
@@ -42,6 +43,7 @@ class BestWorstBatches(Diagnostic):
     - segmentation: image, truth and prediction in the colours of the classes, and the errors in the colour of the
       true class; accuracy and mean IoU;
     - detection: hits with score and IoU in green, misses dashed in red, false boxes with their score in yellow;
+    - regression: true and predicted numbers; of one for each pixel the maps of both, and of the error;
     - anything else: the image alone.
 
     A batch whose metric is NaN or infinite is the worst, marked so, and never the best; the first of equals wins. One
@@ -66,8 +68,9 @@ class BestWorstBatches(Diagnostic):
         metric: one or several of ``runner.batch_metrics``, each a number or a tensor of one element.
         minimize: whether a smaller value is better; one for all metrics, or one each.
         k_images: how many samples of a batch to show.
-        task: ``multiclass``, ``binary``, ``multilabel`` or ``detection``; None: found from the shapes (multiclass where
-            the output has classes and the target has not, multilabel where both have, binary where neither has).
+        task: ``multiclass``, ``binary``, ``multilabel``, ``detection`` or ``regression``; None: found from the
+            criterion, the shapes and the values (see ``drawings.tasks.find_task``): multiclass where the output has
+            classes and the target has not, multilabel where both have, binary where neither has.
         image_key: of the batch; [N, C, H, W] or [N, H, W], or a list of N images of different sizes, of any number of
             channels: normalized floats, or integers (see ``drawings.pictures.to_rgb``).
         target_key: of the batch; class numbers [N] or [N, H, W], labels 0 and 1 [N, C] or [N, C, H, W], or for a
@@ -157,13 +160,14 @@ class BestWorstBatches(Diagnostic):
 
     def report(self, runner: dl.IRunner, writer: Writer) -> None:
         self.settle(runner)
+        of_target = target_kind(runner, self.keys["output"], self.keys["target"])
         for metric, measure in self.measures_.items():
             best = winner_over_ranks(measure.best, measure.best_key, _to_host)
             worst = winner_over_ranks(measure.worst, measure.worst_key, _to_host)
             for kind, candidate in (("best", best), ("worst", worst)):
                 if candidate is not None:
                     title = self._title(runner, kind, metric, candidate)
-                    draw = partial(self._draw, candidate.samples, title)
+                    draw = partial(self._draw, candidate.samples, title, kind=of_target)
                     writer.image(f"batches/{kind}/{metric}", draw, runner.epoch_step)
         self.measures_ = {}
 
@@ -200,8 +204,8 @@ class BestWorstBatches(Diagnostic):
             f"epoch {runner.epoch_step}, batch {candidate.position} of {batches_in_loader(runner)}",
         ]
 
-    def _draw(self, samples: Mapping[str, Any], title: list[str]) -> np.ndarray:
-        return self.draw(measures.read_samples(samples), title)
+    def _draw(self, samples: Mapping[str, Any], title: list[str], kind: str | None) -> np.ndarray:
+        return self.draw({**measures.read_samples(samples), "kind": kind}, title)
 
 
 def _pair_up(metric: str | Sequence[str], minimize: bool | Sequence[bool]) -> dict[str, bool]:

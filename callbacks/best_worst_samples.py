@@ -13,6 +13,7 @@ from .keys import IMAGE_KEY, OUTPUT_KEY, SAMPLE_ID_KEY, TARGET_KEY
 from .measures.best_worst_samples import Sample
 from .sample_ranking import Ranking, SampleRanking, Score
 from .tables import markdown_table
+from .target_kind import target_kind
 from .writer import Writer
 
 
@@ -43,7 +44,8 @@ class BestWorstSamples(SampleRanking):
             numbers; it is called one step later.
         minimize: whether a smaller score is better.
         k_samples: k, at least 1; fewer are shown where there are fewer.
-        task: ``multiclass``, ``binary``, ``multilabel`` or ``detection``; None: found from the shapes.
+        task: ``multiclass``, ``binary``, ``multilabel``, ``detection`` or ``regression``; None: found from the
+            criterion, the shapes and the values (see ``drawings.tasks.find_task``).
         image_key: of the batch; [N, C, H, W] or [N, H, W], or N images of several sizes.
         target_key: of the batch; the truth, in the form of the task.
         output_key: of the batch; the prediction, in the form of the task.
@@ -101,10 +103,11 @@ class BestWorstSamples(SampleRanking):
         )
 
     def show(self, runner: dl.IRunner, writer: Writer, ranking: Ranking) -> None:
+        of_target = target_kind(runner, self.keys["output"], self.keys["target"])
         for kind, samples in (("best", ranking.best), ("worst", ranking.worst)):
             if samples:
                 title = ranking_title(kind, self.score_name, runner, samples, ranking.count)
-                draw = partial(draw_ranking, self.draw, self.score_name, samples, ranking.count, title)
+                draw = partial(draw_ranking, self.draw, self.score_name, samples, ranking.count, title, of_target)
                 writer.image(f"samples/{kind}/{self.score_name}", draw, runner.epoch_step)
         writer.text(f"samples/ids/{self.score_name}", partial(self._table, ranking), runner.epoch_step)
 
@@ -127,7 +130,12 @@ def ranking_title(kind: str, score_name: str, runner: dl.IRunner, samples: Seque
 
 
 def draw_ranking(
-    draw: Callable[..., np.ndarray], score_name: str, samples: Sequence[Sample], count: int, title: Sequence[str]
+    draw: Callable[..., np.ndarray],
+    score_name: str,
+    samples: Sequence[Sample],
+    count: int,
+    title: Sequence[str],
+    kind: str | None = None,
 ) -> np.ndarray:
     """Draw samples in their order, each with rank and score."""
     captions = [
@@ -135,4 +143,5 @@ def draw_ranking(
         for rank, sample in enumerate(samples, start=1)
     ]
     parts = {name: [sample.parts[name] for sample in samples] for name in samples[0].parts}
-    return draw({**parts, "sample_id": [sample.sample_id for sample in samples], "caption": captions}, title)
+    ids = [sample.sample_id for sample in samples]
+    return draw({**parts, "sample_id": ids, "caption": captions, "kind": kind}, title)

@@ -14,15 +14,17 @@ from torch import Tensor, nn
 from .best_worst_samples import draw_ranking, ranking_title
 from .drawings.pictures import Channels
 from .drawings.samples import draw_samples
+from .drawings.tasks import find_task
 from .errors import UsageError, unknown_name
 from .keys import IMAGE_KEY, OUTPUT_KEY, SAMPLE_ID_KEY, TARGET_KEY, pick
 from .measures.best_worst_samples import Sample
 from .measures.explained_layer import FOLLOWS, Layer, find_layer, read_module
-from .measures.explained_score import explained_score
+from .measures.explained_score import explained_number, explained_score
 from .measures.grad_cam import REASONS, heat_maps, undisturbed
 from .measures.image_layouts import FORMS, KINDS, Function
 from .measures.overhead_budget import PICTURES
 from .sample_ranking import Ranking, SampleRanking, Score
+from .target_kind import target_kind
 from .unwrapped import use_plain_modules
 from .writer import Writer
 
@@ -72,7 +74,7 @@ class GradCAM(SampleRanking):
         explain: ``predicted``: what speaks for the prediction; ``true``: for the truth; a number: for that class. Of
             masks the class is that of the most pixels, class 0 (the background by custom) only where there is no
             other, and what speaks for it in its pixels is summed; of binary ones class 1, over all pixels where it
-            has none.
+            has none. Of a regression the output itself, or the one of that number, is explained.
         task: see ``BestWorstSamples``; not ``detection``.
         image_key: of the batch; floating point, [N, C, H, W], or N images of several sizes.
         target_key: of the batch.
@@ -155,7 +157,8 @@ class GradCAM(SampleRanking):
             for sample, heat, note in zip(ranking.worst, maps, self.notes_, strict=True)
         ]
         title = [f"Grad-CAM ({self.explain}) of the {title[0]}", *title[1:], self.shown_]
-        draw = partial(draw_ranking, self.draw, self.score_name, samples, ranking.count, title)
+        kind = target_kind(runner, self.keys["output"], self.keys["target"])
+        draw = partial(draw_ranking, self.draw, self.score_name, samples, ranking.count, title, kind)
         writer.image(f"gradcam/worst/{self.score_name}", draw, runner.epoch_step)
 
     def _warn(self, writer: Writer) -> None:
@@ -225,10 +228,12 @@ class GradCAM(SampleRanking):
     def _score(self, runner: dl.IRunner, samples: Sequence[Sample]) -> Tensor:
         output = self._forward(runner, samples)
         targets = [sample.parts["target"] for sample in samples]
-        of_labels = output.ndim == 4 and output.shape[1] > 1 and np.shape(targets[0]) == output.shape[1:]
-        multilabel = self.task == "multilabel" or (self.task is None and of_labels)
+        kind = target_kind(runner, self.keys["output"], self.keys["target"])
+        task = find_task([sample.parts["output"] for sample in samples], targets, self.task, self.ignore_index, kind)
+        if task == "regression":
+            return explained_number(output, self.explain)
         target = _stack(targets, output.device) if self.explain == "true" else None
-        return explained_score(output, target, self.explain, self.ignore_index, multilabel=multilabel)
+        return explained_score(output, target, self.explain, self.ignore_index, multilabel=task == "multilabel")
 
     def _forward(self, runner: dl.IRunner, samples: Sequence[Sample]) -> Tensor:
         """Run the models on samples of one size, and return the logits, [N, ...]."""

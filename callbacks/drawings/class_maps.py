@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from .decided import class_numbers, says_yes
 from .grid import Colour
 from .masks import levels, say_nan
 from .palette import IGNORED, NAN, class_colours
@@ -28,16 +29,16 @@ def class_map(
     Args:
         picture: [h, w, 3], the image in the size it is shown in.
         output: logits [C, H, W], the largest wins.
-        target: class numbers, [H', W'] or [1, H', W']; what is no class does not count.
+        target: class numbers, [H', W'] or [1, H', W'], or shares of each, [C, H', W']; what is no class does not count.
         class_names: one a class.
         ignore_index: class number of pixels that do not count.
     """
     classes = len(output)
-    target = target.reshape(target.shape[-2:])
     read, read_target = read_alike(output, target)
+    read_target = class_numbers(read_target, classes, ignore_index)
     prediction = _largest(read)
-    step = reading_step(target.shape)
-    shown, _ = _numbers(target[::step, ::step], classes, ignore_index)
+    step = reading_step(target.shape[-2:])
+    shown, _ = _numbers(class_numbers(target[..., ::step, ::step], classes, ignore_index), classes, ignore_index)
     colours, shape = _colours_of(classes), picture.shape[:2]
     panels = [picture, *(scale(np.take(colours, numbers, axis=0), shape) for numbers in (shown, prediction))]
     truth, counts = _numbers(read_target, classes, ignore_index)
@@ -65,7 +66,7 @@ def true_map(
     step = reading_step(target.shape)
     target = target[..., ::step, ::step]
     if target.ndim == 3 and len(target) > 1:
-        target = np.where(target == 1, np.arange(1, len(target) + 1).reshape(-1, 1, 1), 0).max(axis=0) - 1
+        target = np.where(says_yes(target), np.arange(1, len(target) + 1).reshape(-1, 1, 1), 0).max(axis=0) - 1
         ignore_index = None
     numbers = np.nan_to_num(target.reshape(target.shape[-2:]))
     classes = max(1, int(np.max(numbers, where=numbers != ignore_index, initial=0)) + 1)

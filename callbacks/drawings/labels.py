@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from .decided import NO_CLASS, class_number, says_yes
 from .grid import list_names
 from .verdict import Verdict, name_of
 
@@ -17,21 +18,22 @@ def one_class(
 
     Args:
         output: logits, [C], the largest wins; or one number, positive means class 1.
-        target: class number, or [C], of which the largest is true.
+        target: class number, or [C], of which the largest is true; of two classes by one number also soft, 0 to 1.
         class_names: one a class; without, classes are shown by number.
         ignore_index: class number of a sample that does not count.
     """
     logits = output.reshape(-1).astype(np.float64)
+    truth = class_number(target, len(logits), ignore_index)
     if len(logits) == 1:
         logits = np.array([0.0, logits[0]])
-    truth = int(target.reshape(-1)[0]) if target.size == 1 else int(target.argmax())
     prediction = int(logits.argmax())
     share = _softmax(logits)[prediction]
     guess = "pred: NaN" if np.isnan(share) else f"pred: {name_of(prediction, class_names)} ({share:.2f})"
     if truth == ignore_index:
         return Verdict(["true: ignored", guess])
     right = truth == prediction and not np.isnan(share)
-    return Verdict([f"true: {name_of(truth, class_names)}", guess], bool(right), [1])
+    name = "no class" if truth == NO_CLASS else name_of(truth, class_names)
+    return Verdict([f"true: {name}", guess], bool(right), [1])
 
 
 def several_labels(
@@ -45,12 +47,12 @@ def several_labels(
 
     Args:
         output: logits, [C], positive means yes.
-        target: [C], 0 or 1.
+        target: [C], 0 or 1, or soft, 0 to 1.
         class_names: one a label; without, labels are shown by number.
         ignore_index: target value of a label that does not count.
         width: of a line in pixels.
     """
-    predicted, true, counts = output > 0, target == 1, target != ignore_index
+    predicted, true, counts = output > 0, says_yes(target), target != ignore_index
     kinds = {"missed": true & ~predicted & counts, "false": predicted & ~true & counts, "right": predicted & true}
     names = {kind: [name_of(i, class_names) for i in np.flatnonzero(labels).tolist()] for kind, labels in kinds.items()}
     wrong = [kind for kind in ("missed", "false") if names[kind]]

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from .decided import says_yes
 from .grid import Colour
 from .palette import FALSE, HIT, IGNORED, MISSED, NAN
 from .pictures import Shape, scale_planes
@@ -111,7 +112,7 @@ def levels(mask: np.ndarray) -> np.ndarray:
 
 def _true_and_counted(target: np.ndarray, ignore_index: int | None) -> tuple[np.ndarray, np.ndarray]:
     counts = np.ones(target.shape, dtype=bool) if ignore_index is None else target != ignore_index
-    return (target == 1) & counts, counts
+    return says_yes(target) & counts, counts
 
 
 def _predicted(logits: np.ndarray, true: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..errors import unknown_name
 from ..sample_losses import NO_SCORE
-from . import boxes, class_maps, labels, masks
+from . import boxes, class_maps, labels, masks, numbers
 from .grid import GREEN, GREY, RED, TILE_SIZE, Card, Colour, card_width, draw_grid
 from .pictures import Channels, heat_over, thumbnail
 from .tasks import TASKS, find_task, has_masks
@@ -46,24 +46,27 @@ def draw_samples(
                                           accuracy and mean IoU over the classes that occur
     multilabel, [C, H, W] and [C, H, W]   image, image with pixels where any label is missed or false; mean IoU
     detection, two dicts                  image with boxes that are hit, missed or false; frame green or red
-    none, one integer, one float or [C]   true class, number, or names of the labels
-    none, [H, W], [1, H, W] or [C, H, W]  image, truth; of overlapping masks the last one
+    regression, one number or [D] each    true and predicted numbers, and how far they are apart
+    regression, [H, W] or [D, H, W] each  image, truth and prediction as maps, absolute error; its mean
+    none, one integer, one float or [C]   true class, number, names of the labels, or numbers
+    none, [H, W], [1, H, W] or [C, H, W]  image, truth; of overlapping masks the last one, of fractions a map
     none, a dict                          image with boxes in the colours of their classes
     anything else                         image alone
     ===================================== ======================================================================
 
     Of class maps and of several masks that are large, every n-th pixel is read, for the numbers too. A prediction
-    that is NaN is never right.
+    that is NaN is never right. Targets may be soft or one-hot, see ``decide_targets``: of one class its share is shown.
 
     Args:
         samples: lists or arrays of N each. ``image`` [C, H, W] or [H, W], of one size or of different ones, and
             ``sample_id``; where they are known ``target`` and ``output`` (logits; for a detection dicts of ``boxes``
             [M, 4] in pixels of the image (left, top, right, bottom), ``labels`` [M] and, in the output, ``scores``
             [M]), ``loss``, ``caption`` (a string below the id), ``heat`` ([h, w], 0 to 1, drawn over the image) and
-            ``heat_note`` (a string on the map, or an empty one).
+            ``heat_note`` (a string on the map, or an empty one). ``kind`` of the targets, see ``target_kind``, helps to
+            find the task.
         title: lines above the grid.
-        task: multiclass, binary, multilabel or detection; None: found by ``find_task``. What does not fit a task
-            that is named is shown as an image alone.
+        task: multiclass, binary, multilabel, detection or regression; None: found by ``find_task``. What does not fit
+            a task that is named is shown as an image alone.
         class_names: one a class; without, classes are shown by number.
         ignore_index: target value that does not count.
         mean: of the images' normalization.
@@ -85,8 +88,10 @@ def draw_samples(
     if outputs is None and targets is not None:
         size, judge = _judge_truth(targets, task, class_names, ignore_index)
     else:
-        task = find_task(outputs, targets, task, ignore_index)
-        size = _size(task == "detection", task == "multilabel" and not has_masks(samples["output"]))
+        task = find_task(outputs, targets, task, ignore_index, samples.get("kind"))
+        shown = samples["output"] if task in ("multilabel", "regression") else None
+        several = shown is not None and np.size(shown[0]) > 1 and not has_masks(shown)
+        size = _size(task == "detection", several)
         width = card_width(1 if samples.get("heat") is None else 2, size)
         judge = _judge(task, samples, class_names, ignore_index, min_score, min_iou, width)
     cards: list[Card] = []
@@ -136,6 +141,7 @@ def _judge(
         return lambda index, picture, shape: draw(picture, shape, outputs[index], targets[index])
     if has_masks(outputs):
         kinds: dict[str, Callable[..., Verdict]] = {
+            "regression": numbers.number_maps,
             "binary": masks.one_mask,
             "multiclass": partial(class_maps.class_map, class_names=class_names),
             "multilabel": partial(masks.several_masks, class_names=class_names),
@@ -143,6 +149,10 @@ def _judge(
         mask = kinds[task]
         return lambda index, picture, shape: mask(
             picture, np.asarray(outputs[index]), np.asarray(targets[index]), ignore_index=ignore_index
+        )
+    if task == "regression":
+        return lambda index, picture, shape: numbers.numbers(
+            np.asarray(outputs[index]), np.asarray(targets[index]), ignore_index
         )
     name: Callable[..., Verdict] = labels.one_class
     if task == "multilabel":

@@ -5,9 +5,11 @@ from typing import Any
 
 import numpy as np
 
-TASKS = ("binary", "multiclass", "multilabel", "detection")
+TASKS = ("binary", "multiclass", "multilabel", "detection", "regression")
 
 _LOOKED_AT = 64  # pixels a side, of which the values of a target are looked at
+_ROUNDING = 0.01  # of half precision
+_OF_KIND = {"classes": ("multiclass",), "labels": ("binary", "multilabel"), "numbers": ("regression",)}
 
 
 def find_task(
@@ -15,6 +17,7 @@ def find_task(
     targets: Sequence[Any] | None,
     task: str | None = None,
     ignore_index: int | None = None,
+    kind: str | None = None,
 ) -> str | None:
     """Return the task; None where there is none that fits.
 
@@ -31,15 +34,18 @@ def find_task(
     [C, H, W], C > 1    [C, H', W']            multilabel
     =================== ====================== =============
 
-    A target that is not made of whole numbers (for binary and multilabel: of 0 and 1), apart from ``ignore_index``,
-    belongs to a regression, which is no task here.
+    They do not tell labels from one-hot and soft targets of one class, nor these from numbers. There the criterion
+    does, by ``kind``; without it the values do: 0 and 1 are labels, also where each sample has one (name the task where
+    they are one-hot); fractions that add up to 1 over the classes are multiclass; two values as label smoothing makes
+    them, such as 0.05 and 0.95, are binary or multilabel; any other floats in the shape of the output are a regression.
+    Whatever else is not whole (for binary and multilabel: not 0 or 1), apart from ``ignore_index``, has no task.
 
     Args:
         outputs: of N samples, N arrays or dicts.
         targets: likewise.
-        task: where it is known; None is returned where the shapes do not fit it. A target [C] of multiclass is one of
-            probabilities.
+        task: where it is known; None is returned where the shapes do not fit it.
         ignore_index: target value that does not count.
+        kind: of the target, where it is known, see ``target_kind``.
     """
     if outputs is None or targets is None or not len(outputs) or len(outputs) != len(targets):
         return None
@@ -48,11 +54,38 @@ def find_task(
     shapes = {(np.shape(output), np.shape(target)) for output, target in zip(outputs, targets, strict=True)}
     if task is not None:
         return task if all(_fits(task, *pair, soft=True) for pair in shapes) else None
+    for name in _OF_KIND.get(kind or "", ()):
+        if all(_fits(name, *pair, soft=True) for pair in shapes):
+            return name
+    seen = [_seen(np.asarray(target)) for target in targets]
     for name in ("binary", "multiclass", "multilabel"):
         if all(_fits(name, *pair) for pair in shapes):
-            whole = all(_is_whole(np.asarray(target), name != "multiclass", ignore_index) for target in targets)
-            return name if whole else None
+            if all(_is_whole(target, name != "multiclass", ignore_index) for target in seen):
+                return name
+            return _soft_task(name, seen, ignore_index) if all(_fits("regression", *pair) for pair in shapes) else None
     return None
+
+
+def _soft_task(name: str, targets: Sequence[np.ndarray], ignore_index: int | None) -> str | None:
+    """Return the task of targets of other values than 0 and 1, in the shape of the output."""
+    if any(target.dtype.kind != "f" for target in targets):
+        return None
+    if name == "multilabel" and all(_are_shares(target, ignore_index) for target in targets):
+        return "multiclass"
+    return name if _are_smoothed(targets, ignore_index) else "regression"
+
+
+def _are_shares(target: np.ndarray, ignore_index: int | None) -> bool:
+    """Whether values [C, ...] are shares of classes: none negative, and all together 1."""
+    known = (np.abs(target.sum(axis=0) - 1) < _ROUNDING) & (target >= 0).all(axis=0)
+    return bool((known | (target == ignore_index).all(axis=0)).all())
+
+
+def _are_smoothed(targets: Sequence[np.ndarray], ignore_index: int | None) -> bool:
+    """Whether all values are as far from 0 as from 1: what label smoothing makes of 0 and 1."""
+    values = np.concatenate([target.reshape(-1) for target in targets]).astype(np.float64)
+    distance = np.minimum(values, 1 - values)[values != ignore_index]
+    return bool(len(distance) and 0 <= distance[0] < 0.5 - _ROUNDING and np.ptp(distance) < _ROUNDING)
 
 
 def has_masks(outputs: Sequence[Any]) -> bool:
@@ -77,18 +110,24 @@ def _fits(task: str, output: tuple[int, ...], target: tuple[int, ...], *, soft: 
     if task == "multiclass":
         if len(output) == 1:
             return output[0] > 1 and (single or (soft and target == output))
-        return len(output) == 3 and output[0] > 1 and plane
+        return len(output) == 3 and output[0] > 1 and (plane or (soft and len(target) == 3 and target[0] == output[0]))
     if task == "multilabel":
         return (len(output) == len(target) == 1 and output == target) or (
             len(output) == len(target) == 3 and output[0] == target[0]
         )
-    return False
+    sides = [[side for side in shape if side != 1] for shape in (output, target)]
+    return task == "regression" and len(output) <= 3 and sides[0] == sides[1]
+
+
+def _seen(target: np.ndarray) -> np.ndarray:
+    """Return those values of a target that are looked at."""
+    if target.ndim < 2:
+        return target
+    rows, columns = (max(1, side // _LOOKED_AT) for side in target.shape[-2:])
+    return target[..., ::rows, ::columns]
 
 
 def _is_whole(target: np.ndarray, yes_or_no: bool, ignore_index: int | None) -> bool:
-    if target.ndim >= 2:
-        rows, columns = (max(1, side // _LOOKED_AT) for side in target.shape[-2:])
-        target = target[..., ::rows, ::columns]
     if yes_or_no:
         return bool(((target == 0) | (target == 1) | (target == ignore_index)).all())
     return target.dtype.kind in "iub" or bool((np.isfinite(target) & (target == np.rint(target))).all())

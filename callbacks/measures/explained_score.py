@@ -50,6 +50,24 @@ def explained_score(
     return (logits * chosen).sum(dim=(1, 2))
 
 
+def explained_number(output: Tensor, explain: str | int) -> Tensor:
+    """Return what is to be explained of each sample of a regression, [N], float32: its output itself.
+
+    Args:
+        output: [N], [N, D] or, of maps, [N, H, W] or [N, D, H, W].
+        explain: a number: of that output; otherwise the sum of all. Maps are summed over pixels.
+
+    Raises:
+        UsageError: there is no such output.
+    """
+    values = output.float().reshape(len(output), output.shape[1] if output.ndim in (2, 4) else 1, -1)
+    if not isinstance(explain, int):
+        return values.sum(dim=(1, 2))
+    if explain >= values.shape[1]:
+        raise UsageError(f"explain must be an output from 0 to {values.shape[1] - 1}, got {explain}.")
+    return values[:, explain].sum(dim=1)
+
+
 def _of_one_class(chosen: Tensor, explain: str | int) -> Tensor:
     """Return which pixels, of those chosen [N, C, P], are of the class that is explained; where none is, all of it."""
     if isinstance(explain, int):

@@ -80,6 +80,8 @@ def test_a_target_of_probabilities_is_shown_where_the_task_is_named():
     samples = batch(1, output=np.array([[0.0, 1.0]]), target=np.array([[0.4, 0.6]]))
     expected = [Card(to_rgb(samples["image"][0]), ["s0", "true: 1", "pred: 1 (0.73)"], GREEN, [2])]
     assert np.array_equal(draw_samples(samples, TITLE, task="multiclass"), draw_grid(expected, TITLE))
+    assert frame_colours(draw_samples(samples, TITLE), 1) == [GREEN]  # of shares that add up to 1 it need not be
+    samples["target"] = np.array([[0.4, 0.7]])
     assert frame_colours(draw_samples(samples, TITLE), 1) == [GREY]
 
 

@@ -36,10 +36,10 @@ def test_the_task_follows_from_the_shapes(output, target, task):
 @pytest.mark.parametrize(
     ("output", "target", "ignore_index", "task"),
     [
-        ((1, 1), [[0.5]], None, None),
+        ((1, 1), [[0.5]], None, "regression"),
         ((1, 1), [[54]], None, None),
         ((1, 1), [[255]], 255, "binary"),
-        ((1, 2), [[0.1, 0.9]], None, None),
+        ((1, 2), [[0.1, 0.9]], None, "multiclass"),
         ((1, 2), [[1, -1]], -1, "multilabel"),
         ((1, 2), [1.5], None, None),
         ((1, 2), [np.nan], None, None),

@@ -39,7 +39,7 @@ def words(target, task=None, width=400):
         (np.array([1, 0, 1]), "cat, bird"),
         (np.array([1, -100, 0]), "cat"),
         (np.array([0.0, 0.0, 0.0]), "no label"),
-        (np.array([0.5, 2.0]), "2 numbers"),
+        (np.array([0.5, 2.0]), "0.5, 2"),
     ],
 )
 def test_targets_are_told_in_words(target, text):
