@@ -47,7 +47,7 @@ def read_image(path: str | os.PathLike[str], *, grey: bool = False, max_value: f
     as near infrared, are dropped; of an animation the first picture is kept. Pixels of more than 8 bits are scaled from
     the depth that the file declares (``sBIT`` of a PNG, bits or MaxSampleValue of a TIFF), else from ``max_value``,
     else from all 16 bits, which is said once. Colour profiles are not applied. A changed byte inside a JPEG goes
-    unnoticed, as the format has no checksum.
+    unnoticed, as in a GIF, a WebP or an LZW TIFF: these have no checksum.
 
     Args:
         path: the file, of a kind that OpenCV, Pillow or, for TIFF, GDAL knows; for HEIC install ``pillow-heif``.

@@ -73,7 +73,9 @@ class ClassPrediction(Prediction):
 
 @dataclass(frozen=True, kw_only=True)
 class MaskPrediction(Prediction):
-    """Every pixel gets a class, or yes and no; the output is logits [N, C, H, W] in the size of the images.
+    """Every pixel gets a class, or yes and no; the output is logits [N, C, H, W] in the size that the model is given.
+
+    The mask has the size of the image as it is shown, whatever the scale: probabilities are interpolated.
 
     Attributes:
         mean: of the images' normalization ``(x - mean) / std`` from the range 0 to 1, one number or one a channel.
@@ -90,8 +92,6 @@ class MaskPrediction(Prediction):
         divisor: what the sides of an image that the model is given must be multiples of; an image that ``transform``
             returns and that is not cut is given as it is.
         max_value: the value that is white in images of more than 8 bits, see ``read_image``.
-
-    The mask has the size of the image as it is shown, whatever the scale: probabilities are interpolated.
 
     Raises:
         UsageError: ``scale`` or ``max_value`` is not greater than 0; ``transform`` is given beside what it replaces.
