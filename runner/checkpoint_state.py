@@ -22,7 +22,7 @@ _PARTS: dict[str, type] = {
     "callbacks": dict,
     "loggers": dict,
 }
-_OPTIONAL = ("criterion", "scaler", "ema", "unfinished")  # dicts, or None
+_OPTIONAL = ("criterion", "settings", "scaler", "ema", "unfinished")  # dicts, or None
 _UNFINISHED: dict[str, type] = {
     "loader": str,
     "loader_rounds": int,

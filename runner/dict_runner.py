@@ -65,6 +65,7 @@ from .resuming import decided_by_main_rank, newest_checkpoint
 from .run_checks import LOADER_KINDS, check_engine, check_loader, check_options
 from .schedulers import WarmUp
 from .seeding import rng_state, seed_everything, set_rng_state
+from .settings import check_same_on_all, compare_with_checkpoint, runner_settings
 from .sharding import SAMPLES_OF_STAND_IN, Turn, count_rounds, end_workers, shard_loader
 from .target_checks import TargetChecks
 
@@ -319,6 +320,8 @@ class DictRunner(dl.Runner):
         if self.engine.device.type == "cpu":
             keep_freed_memory()
         self._check_loaders()  # first, on all ranks: the set-up lets the main one go ahead, and the others wait for it
+        self.settings_ = runner_settings(self)
+        check_same_on_all(self.settings_)
         super().on_experiment_start(runner)
         copy_from_main_rank(own_tensors(self.criterion))  # as DDP does with a model
         self._warn_of_criterion()
@@ -725,6 +728,7 @@ class DictRunner(dl.Runner):
         scaler = self.engine.scaler
         return {
             **self.state_of_parts(),
+            "settings": self.settings_,
             "scaler": None if scaler is None else scaler.state_dict(),
             "ema": None if self.ema_ is None else self.ema_.state_dict(),
             "epoch": self.epoch_step - within_epoch,
@@ -749,6 +753,10 @@ class DictRunner(dl.Runner):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from what ``state_dict`` returned."""
+        within_epoch = state.get("unfinished") is not None
+        for warning in compare_with_checkpoint(state.get("settings") or {}, self.settings_, within_epoch=within_epoch):
+            if self.engine.is_main_process:
+                _log.warning("%s", warning)
         self.load_model_state(state["model"])
         load_criterion_state(self.criterion, state.get("criterion", {}))
         for kind in ("optimizer", "scheduler"):

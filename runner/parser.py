@@ -20,19 +20,8 @@ from .experiment import Experiment
 from .field_names import check_field_names
 from .fields import GROUPS
 from .run_folder import CONFIG, read_config, read_environment
+from .settings import RESUMABLE
 from .yaml_files import read_fields
-
-# What may change when a run goes on: its length, and where it runs. All else would make it another run.
-_RESUMABLE = (
-    "epochs",
-    "device",
-    "workers",
-    "threads",
-    "data_dir",
-    "on_save_error",
-    "save_every_steps",
-    "save_every_minutes",
-)
 
 
 class _Parser(jsonargparse.ArgumentParser):
@@ -142,10 +131,10 @@ def _check_resume(run: str, name: str, fields: dict[str, Any], given: dict[str, 
         raise UsageError(f"--run-dir cannot be given with --resume: the run goes on in {run}.")
     changed = {key: value for key, value in given.items() if key in fields and value != fields[key]}
     for key, value in changed.items():
-        if key not in _RESUMABLE:
+        if key not in RESUMABLE:
             raise UsageError(
                 f"{_flag(key)} cannot change when a run goes on: it was {fields[key]!r}, got {value!r}. "
-                f"These can: {', '.join(map(_flag, _RESUMABLE))}."
+                f"These can: {', '.join(map(_flag, RESUMABLE))}."
             )
     if changed.get("epochs", fields["epochs"]) < fields["epochs"]:
         raise UsageError(f"--epochs of a resumed run must be at least {fields['epochs']}, got {changed['epochs']}.")

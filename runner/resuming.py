@@ -74,11 +74,14 @@ def _launched(folder: Path) -> str | None:
     return environment.get("launch") if isinstance(environment, dict) else None
 
 
-def newest_checkpoint(run: str | os.PathLike[str]) -> Path:
+def newest_checkpoint(
+    run: str | os.PathLike[str], check: Callable[[dict[str, Any]], None] = lambda state: None
+) -> Path:
     """Return the newest checkpoint of a run that is whole; a warning names each one that is passed over.
 
     Args:
         run: a run folder, its ``checkpoints`` folder, or a checkpoint, which is then the only one that will do.
+        check: raises where the run cannot go on from a state that is whole.
 
     Raises:
         UsageError: there is none; where all are damaged, the newest is named.
@@ -89,30 +92,31 @@ def newest_checkpoint(run: str | os.PathLike[str]) -> Path:
         if key in damaged:
             continue
         try:
-            moment = _moment_of(path)
+            state, moment = _moment_of(path)
         except UsageError as error:
             damaged[key] = str(error)
         else:
             for reason in damaged.values():
                 _log.warning("%s Going on from %s, %s.", reason, path, moment)
+            check(state)
             return path
     if damaged:
         raise UsageError(next(iter(damaged.values())))
     return find_checkpoint(run)
 
 
-def _moment_of(path: Path) -> str:
-    """Return when a checkpoint was saved, in words; raise where this run cannot go on from it."""
+def _moment_of(path: Path) -> tuple[dict[str, Any], str]:
+    """Return a checkpoint and when a checkpoint was saved, in words; raise where this run cannot go on from it."""
     if not path.is_file():
         raise UsageError(f"checkpoint {path} is missing.")
     state = load_checkpoint(path)
     if (unfinished := state.get("unfinished")) is None:
-        return f"of epoch {state['epoch']}"
+        return state, f"of epoch {state['epoch']}"
     if (count := len(unfinished["ranks"])) != world_size():
         raise UsageError(
             f"checkpoint {path} was saved within an epoch by {count} processes, and {world_size()} cannot go on there."
         )
-    return f"of epoch {state['epoch'] + 1}, within it"
+    return state, f"of epoch {state['epoch'] + 1}, within it"
 
 
 def _newest_first(run: Path) -> Iterator[Path]:

@@ -43,6 +43,7 @@ from .resuming import decided_by_main_rank, join_after_restart, newest_checkpoin
 from .run_folder import RunFolder, has_checkpoint, read_config
 from .run_lock import locked
 from .seeding import seed_everything
+from .settings import check_fields, check_same_on_all, experiment_settings
 from .sharding import count_rounds
 from .shell import command
 
@@ -72,9 +73,11 @@ def train(
     """
     monitors = parse_monitors(experiment.monitor)
     engine = prepare_machine(experiment)
+    fields = dataclasses.asdict(experiment)
+    check_same_on_all(experiment_settings(label(name), experiment))
     with ExitStack() as held:
         with held_signals():  # of a folder that is made it has to be known that it is to be removed
-            opened = decided_by_main_rank(lambda: _open_folder(run_dir, label(name), resume, held))
+            opened = decided_by_main_rank(lambda: _open_folder(run_dir, label(name), resume, held, fields))
         return _train_in(opened, experiment, engine, monitors, name)
 
 
@@ -152,7 +155,11 @@ def summary(runner: DictRunner, monitors: list[Monitor], folder: Path) -> str:
 
 
 def _open_folder(
-    run_dir: str | os.PathLike[str] | None, runs_name: str, resume: str | os.PathLike[str] | None, held: ExitStack
+    run_dir: str | os.PathLike[str] | None,
+    runs_name: str,
+    resume: str | os.PathLike[str] | None,
+    held: ExitStack,
+    fields: dict[str, Any],
 ) -> tuple[RunFolder, dict[str, Any] | None, Path | None]:
     """Return the run folder, held for this process, and of a run to go on with its config and its checkpoint."""
     if resume is None:
@@ -168,7 +175,9 @@ def _open_folder(
         return folder, None, None
     previous = read_config(Path(resume))
     held.enter_context(locked(Path(resume)))
-    return RunFolder.reopen(Path(resume)), previous, newest_checkpoint(resume)
+    run = str(resume)
+    checkpoint = newest_checkpoint(resume, lambda state: check_fields(run, state.get("config") or {}, fields))
+    return RunFolder.reopen(Path(resume)), previous, checkpoint
 
 
 def _stopped(stopped: StoppedEarly, folder: Path, name: str) -> StoppedEarly | StoppedError:

@@ -496,3 +496,36 @@ def too_few():
 def test_drop_last_that_leaves_no_round_is_refused_on_every_rank(processes):
     for message in processes.run(2, too_few):
         assert message.startswith("loader 'train' has no full round: 1 batches for 2 processes, and drop_last=True")
+
+
+# -- ranks that were started with different settings ------------------------------------------------------------------
+
+
+def differ(setting):
+    """Train with another setting on rank 1; return what was said."""
+    other = os.environ.get("RANK") == "1"
+    lr = 0.2 if other and setting == "lr" else 0.1
+    batch_size = 8 if other and setting == "batch_size" else 4
+    items = make_items(15 if other and setting == "samples" else 16)
+    model = make_net(normalize=other and setting == "model")
+    runner = DictRunner(clip_grad_norm=1.0 if other and setting == "clip_grad_norm" else None)
+    try:
+        train({"train": DataLoader(items, batch_size)}, model=model, lr=lr, runner=runner)
+    except UsageError as error:
+        return str(error)
+    return None
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("lr", "lr of the optimizer is 0.1 on rank 0, 0.2 on rank 1"),
+        ("batch_size", "batch_size of loader 'train' is 4 on rank 0, 8 on rank 1"),
+        ("samples", "the number of samples of loader 'train' is 16 on rank 0, 15 on rank 1"),
+        ("model", "parameters of the model is 163 on rank 0, 179 on rank 1"),
+        ("clip_grad_norm", "clip_grad_norm is None on rank 0, 1.0 on rank 1"),
+    ],
+)
+def test_a_setting_that_differs_between_ranks_is_refused_on_all_before_they_train(processes, setting, said):
+    assert processes.run(2, differ, setting) == [f"the processes of a run must agree, and {said}: start all alike."] * 2
+    assert processes.run(1, differ, setting) == [None]
