@@ -68,6 +68,7 @@ from .seeding import rng_state, seed_everything, set_rng_state
 from .settings import check_same_on_all, compare_with_checkpoint, runner_settings
 from .sharding import SAMPLES_OF_STAND_IN, Turn, count_rounds, end_workers, shard_loader
 from .target_checks import TargetChecks
+from .unfreezing import Unfreezing, fitted_state, freeze_as_before, frozen_parameters
 
 _log = logging.getLogger("assay")
 
@@ -332,6 +333,7 @@ class DictRunner(dl.Runner):
             self.ema_ = MovingAverage(plain, self.ema_decay)
             for name, average in self.ema_.models.items():
                 self.ema_.models[name] = self.engine.prepare_model(average, evaluation_mode=True)
+        self._unfreezing = Unfreezing(self)
         if self._resume is not None:
             self.load_state_dict(load_checkpoint(decided_by_main_rank(lambda: newest_checkpoint(self._resume))))
 
@@ -417,6 +419,8 @@ class DictRunner(dl.Runner):
                     break
                 self._targets.take(self.losses, batch, self.loader_key)
                 self._count(turn)
+                if self.is_train_loader and turn is self._group[0]:
+                    self._unfreezing.follow(self)
                 self.batch = send_to_device(batch, self.engine.device, non_blocking=True)
                 self._targets.sent = self.batch
                 if turn.samples and not isinstance(batch, StandIn):
@@ -747,6 +751,7 @@ class DictRunner(dl.Runner):
         return {
             "model": {name: weights_of(plain_module(self.engine, model)) for name, model in by_name(trained).items()},
             "criterion": criterion_state(self.criterion),
+            "frozen": frozen_parameters(self),
             "optimizer": {name: _state(optimizer) for name, optimizer in by_name(self.optimizer).items()},
             "scheduler": {name: _state(scheduler) for name, scheduler in by_name(self.scheduler).items()},
         }
@@ -763,7 +768,9 @@ class DictRunner(dl.Runner):
             parts = by_name(getattr(self, kind))
             _check_names(kind, parts, state[kind])
             for name, part in parts.items():
-                part.load_state_dict(state[kind][name])
+                of_part = state[kind][name]
+                part.load_state_dict(fitted_state(part, of_part) if kind == "optimizer" else of_part)
+        freeze_as_before(self, state.get("frozen", frozen_parameters(self)))
         if self.ema_ is not None:
             self.ema_.restart() if state["ema"] is None else self.ema_.load_state_dict(state["ema"])
         if self.engine.scaler is not None and state["scaler"] is not None:

@@ -167,11 +167,15 @@ class Experiment(Training, Optimization, Schedule, Data, Machine, Saving, Diagno
         return nn.CrossEntropyLoss()
 
     def get_optimizer(self, model: Any) -> torch.optim.Optimizer:
-        """Return the optimizer that the fields describe, for all parameters that are trained."""
+        """Return the optimizer that the fields describe, for all parameters: frozen ones may be unfrozen later.
+
+        A criterion's own parameters join as a group of their own, unless the optimizer has them.
+        """
         models = model.values() if isinstance(model, dict) else [model]
+        parameters = dict.fromkeys(parameter for one in models for parameter in one.parameters())
         return make_optimizer(
             self.optimizer,
-            [parameter for one in models for parameter in one.parameters() if parameter.requires_grad],
+            [parameter for parameter in parameters if parameter.is_floating_point() or parameter.is_complex()],
             lr=self.scaled_lr,
             weight_decay=self.weight_decay,
             momentum=self.momentum,

@@ -107,13 +107,13 @@ def test_what_an_experiment_must_say_itself_is_not_there():
             get()
 
 
-def test_the_optimizer_takes_the_fields_and_only_parameters_that_are_trained():
+def test_the_optimizer_takes_the_fields_and_all_parameters_as_frozen_ones_may_be_trained_later():
     model = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1))
     model[0].requires_grad_(False)
     toy = Toy(optimizer="sgd", lr=0.5, momentum=0.8, weight_decay=0.01, optimizer_options={"nesterov": True})
     optimizer = toy.get_optimizer(model)
     (group,) = optimizer.param_groups
-    assert [id(parameter) for parameter in group["params"]] == [id(parameter) for parameter in model[1].parameters()]
+    assert [id(parameter) for parameter in group["params"]] == [id(parameter) for parameter in model.parameters()]
     assert {name: group[name] for name in ("lr", "momentum", "weight_decay", "nesterov")} == {
         "lr": 0.5,
         "momentum": 0.8,

@@ -1,0 +1,129 @@
+"""Parameters that are frozen or unfrozen while a run goes on."""
+
+import logging
+from collections.abc import Collection, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from assay.callbacks.errors import UsageError, listing
+from assay.callbacks.unwrapped import by_name, eager_name, held_by, plain_module, raw_optimizers
+
+if TYPE_CHECKING:
+    from .dict_runner import DictRunner
+
+_log = logging.getLogger("assay")
+_NAMED = 3
+
+
+def frozen_parameters(runner: "DictRunner") -> list[str]:
+    """Return the names of the models' parameters that are frozen."""
+    return [name for name, parameter in _parameters(runner) if not parameter.requires_grad]
+
+
+def freeze_as_before(runner: "DictRunner", frozen: Collection[str]) -> None:
+    """Freeze those parameters, and no other, and say so where that changes what is trained."""
+    changed = [name for name, parameter in _parameters(runner) if parameter.requires_grad == (name in frozen)]
+    for name, parameter in _parameters(runner):
+        if parameter.is_floating_point():
+            parameter.requires_grad_(name not in frozen)
+    if changed and runner.engine.is_main_process:
+        _log.warning("as when the checkpoint was saved, %s", " and ".join(_sayings(changed, frozen)))
+
+
+class Unfreezing:
+    """Follows which parameters are trained: DDP is made for those that were so when it was made.
+
+    Args:
+        runner: when its models are prepared.
+    """
+
+    def __init__(self, runner: "DictRunner"):
+        self.parameters = dict(_parameters(runner))
+        self.trained = self._flags()
+
+    def follow(self, runner: "DictRunner") -> None:
+        """Where others are trained than at the last call, make DDP anew, and name those that no optimizer has."""
+        flags = self._flags()
+        if flags == self.trained:
+            return
+        changed = zip(self.parameters.items(), self.trained, flags, strict=True)
+        _warn_of_missing(runner, {name: part for (name, part), before, now in changed if now and not before})
+        self.trained = flags
+        if runner.engine.num_processes > 1:
+            models = {name: _prepared_anew(runner, model) for name, model in by_name(runner.model).items()}
+            runner.model = models if isinstance(runner.model, Mapping) else models[""]
+
+    def _flags(self) -> list[bool]:
+        return [parameter.requires_grad for parameter in self.parameters.values()]
+
+
+def _warn_of_missing(runner: "DictRunner", unfrozen: Mapping[str, nn.Parameter]) -> None:
+    held = {name for part in raw_optimizers(runner.optimizer).values() for name in held_by(part, unfrozen)}
+    missing = [name for name in unfrozen if name not in held]
+    if missing and runner.engine.is_main_process:
+        _log.warning(
+            "%s unfrozen, and stays as it is: no optimizer has it; give the optimizer all parameters, frozen ones too",
+            _some(missing),
+        )
+
+
+def _prepared_anew(runner: "DictRunner", model: nn.Module) -> nn.Module:
+    engine: Any = runner.engine
+    plain = engine.unwrap_model(plain_module(engine, model), keep_fp32_wrapper=False)
+    prepared: nn.Module = engine.prepare_model(plain)
+    return prepared
+
+
+def _parameters(runner: "DictRunner") -> Iterator[tuple[str, nn.Parameter]]:
+    # Not of the moving average, which validation uses, and of which all is frozen.
+    models = runner.model if runner._trained_model is None else runner._trained_model
+    for key, model in by_name(models).items():
+        for name, parameter in plain_module(runner.engine, model).named_parameters():
+            yield eager_name(f"{key}.{name}" if key else name), parameter
+
+
+def _sayings(changed: Collection[str], frozen: Collection[str]) -> list[str]:
+    kinds = {
+        "is frozen": [it for it in changed if it in frozen],
+        "is trained": [it for it in changed if it not in frozen],
+    }
+    return [f"{_some(names)} {kind}" for kind, names in kinds.items() if names]
+
+
+def _some(names: Collection[str]) -> str:
+    more = len(names) - _NAMED
+    return listing(list(names)[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def fitted_state(optimizer: Any, state: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an optimizer's state for all its parameters, of one that may lack the frozen ones, or whole groups.
+
+    Until frozen parameters were the optimizer's too, a state held those that were trained, in the same order.
+
+    Raises:
+        UsageError: the state is of other parameters.
+    """
+    own = optimizer.state_dict()["param_groups"]
+    (raw,) = raw_optimizers(optimizer).values()
+    if len(state["param_groups"]) > len(own):
+        raise UsageError(
+            f"the checkpoint does not fit: its optimizer has {len(state['param_groups'])} groups of parameters, the "
+            f"run's {len(own)}."
+        )
+    places: dict[int, int] = {}
+    groups = []
+    for saved, given, group in zip(state["param_groups"], own, raw.param_groups, strict=False):
+        chosen = given["params"]
+        if len(saved["params"]) < len(chosen):
+            pairs = zip(chosen, group["params"], strict=True)
+            chosen = [place for place, parameter in pairs if parameter.requires_grad]
+        if len(saved["params"]) != len(chosen):
+            raise UsageError(
+                f"the checkpoint does not fit: a group of its optimizer has {len(saved['params'])} parameters, the "
+                f"run's has {len(given['params'])}, of which {len(chosen)} are trained."
+            )
+        places.update(zip(saved["params"], chosen, strict=True))
+        groups.append({**saved, "params": given["params"]})
+    moved = {places.get(place, place): of for place, of in state["state"].items()}
+    return {**state, "state": moved, "param_groups": [*groups, *own[len(groups) :]]}
