@@ -1,11 +1,11 @@
 """Runs on a few batches: the dry run, and the test whether a model can learn some batches by heart."""
 
 import copy
-import math
 from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any
 
+import torch
 from torch.utils.data import (
     BatchSampler,
     DataLoader,
@@ -22,13 +22,11 @@ from assay.callbacks.errors import UsageError, listing
 
 from .bad_images import WithoutBadImages
 from .data import Augmented, Transform
-from .monitor import History, Monitor
 from .run_checks import check_loader
 
 Loaders = Mapping[str, DataLoader[Any]]
 
-_WANTED_METRIC = 0.95
-_WANTED_LOSS = 0.1  # of that of the first epoch
+_FROM_ALL = (RandomSampler, SequentialSampler, SubsetRandomSampler)
 
 
 class FirstBatches(Sampler[list[int]]):
@@ -69,10 +67,11 @@ def limit_batches(loaders: Loaders, count: int, ranks: int) -> dict[str, DataLoa
     return {key: _limited(loader, count * ranks) for key, loader in loaders.items()}
 
 
-def overfit_batches(loaders: Loaders, count: int, ranks: int) -> dict[str, DataLoader[Any]]:
+def overfit_batches(loaders: Loaders, count: int, ranks: int, seed: int = 0) -> dict[str, DataLoader[Any]]:
     """Return loaders that give the same ``count`` batches of each of ``ranks`` processes in every epoch.
 
-    A loader for training gives its first batches in the order of its data set. In an ``Augmented`` data set the
+    A loader for training gives batches that are drawn from all of its samples by chance, which follows from the seed:
+    the first ones of a folder are mostly of one class. In an ``Augmented`` data set the
     transform of the first loader for validation stands in for its own; what any other draws by the epoch, it draws once
     and for all. Loaders for validation give the batches of the first loader for training, others at most as many of
     their own.
@@ -85,41 +84,10 @@ def overfit_batches(loaders: Loaders, count: int, ranks: int) -> dict[str, DataL
     if not trained:
         raise UsageError(f"overfit_batches needs a loader for training; there is {listing(loaders)}.")
     transform = _plain_transform(loaders)
-    same = {key: _frozen(loader, count * ranks, transform) for key, loader in trained.items()}
+    same = {key: _frozen(loader, count * ranks, transform, seed) for key, loader in trained.items()}
     first = next(iter(same.values()))
     others = {key: first if key.startswith("valid") else _limited(loaders[key], count * ranks) for key in loaders}
     return {**others, **same}
-
-
-def overfit_verdict(history: History, monitor: Monitor, count: int) -> str:
-    """Return a line that says whether a run learned its ``count`` batches by heart, and by which figures.
-
-    Where the monitor is to be large and is 1 at most, as an accuracy, it decides: it must have reached 0.95 in some
-    epoch, on the loader for training or on its own. The samples are the same, but a normalization by running means
-    follows a few steps late. Otherwise the loss in training decides: it must have fallen to a tenth of that of the
-    first epoch.
-    """
-    start = history[min(history)]
-    key = next(key for key in start if key.startswith("train"))
-    loss = Monitor(key, "loss", minimize=True)
-    loss_figures = f"{loss.name} {loss.value(start):.4g} at first and {_best(loss, history):.4g} at best"
-    metrics = [Monitor(one, monitor.metric, minimize=False) for one in (key, monitor.loader)]
-    metrics = [one for one in metrics if one.metric in start[one.loader] and _best(one, history) <= 1]
-    if monitor.minimize or not metrics:
-        learned = 0 <= _best(loss, history) <= _WANTED_LOSS * loss.value(start)
-        figures = f"{loss_figures}, at most {_WANTED_LOSS * loss.value(start):.4g} is wanted"
-    else:
-        best = max(metrics, key=lambda one: _best(one, history))
-        learned = _best(best, history) >= _WANTED_METRIC
-        figures = f"{best.name} {best.value(start):.4g} at first and {_best(best, history):.4g} at best, "
-        figures += f"at least {_WANTED_METRIC} is wanted; {loss_figures}"
-    advice = "" if learned else "; try more --epochs or another --lr, then look at targets, loss and model"
-    return f"overfits {count} batches: {'yes' if learned else 'no'}: {figures}{advice}"
-
-
-def _best(monitor: Monitor, history: History) -> float:
-    epoch = monitor.best(history)
-    return math.nan if epoch is None else monitor.value(history[epoch])
 
 
 def _check(loaders: Loaders) -> None:
@@ -133,8 +101,8 @@ def _limited(loader: DataLoader[Any], count: int) -> DataLoader[Any]:
     return _with(loader, batch_sampler=FirstBatches(loader.batch_sampler, count))
 
 
-def _frozen(loader: DataLoader[Any], count: int, transform: Transform | None) -> DataLoader[Any]:
-    batches = from_main_rank(_first_in_order(loader, count))
+def _frozen(loader: DataLoader[Any], count: int, transform: Transform | None, seed: int) -> DataLoader[Any]:
+    batches = from_main_rank(_by_chance(loader, count, seed))
     skips = isinstance(loader.dataset, WithoutBadImages)
     dataset: Any = loader.dataset.items if isinstance(loader.dataset, WithoutBadImages) else loader.dataset
     if isinstance(dataset, Augmented) and transform is not None:
@@ -151,16 +119,17 @@ def _frozen(loader: DataLoader[Any], count: int, transform: Transform | None) ->
     )
 
 
-def _first_in_order(loader: DataLoader[Any], count: int) -> list[list[int]]:
-    """Return the first batches without shuffling; those of a sampler that is not torch's, as it draws them."""
+def _by_chance(loader: DataLoader[Any], count: int, seed: int) -> list[list[int]]:
+    """Return batches of samples that are drawn from all; of a sampler of another kind, some of those that it gives."""
     batches: Any = loader.batch_sampler
-    if type(batches) is BatchSampler:
-        sampler: Any = batches.sampler
-        order: Any = sampler.indices if isinstance(sampler, SubsetRandomSampler) else sampler
-        if isinstance(sampler, RandomSampler):
-            order = range(len(loader.dataset))  # type: ignore[arg-type]
-        batches = BatchSampler(order, batches.batch_size, batches.drop_last)
-    return [list(batch) for batch in islice(iter(batches), count)]
+    chance = torch.Generator().manual_seed(seed)
+    sampler: Any = getattr(batches, "sampler", None)
+    if type(batches) is BatchSampler and isinstance(sampler, _FROM_ALL):
+        all_of_them = sampler.indices if isinstance(sampler, SubsetRandomSampler) else range(len(sampler.data_source))
+        drawn = [all_of_them[place] for place in torch.randperm(len(all_of_them), generator=chance).tolist()]
+        return list(islice(BatchSampler(drawn, batches.batch_size, batches.drop_last), count))
+    given = [list(batch) for batch in islice(iter(batches), len(loader))]
+    return [given[place] for place in sorted(torch.randperm(len(given), generator=chance).tolist()[:count])]
 
 
 def _plain_transform(loaders: Loaders) -> Transform | None:

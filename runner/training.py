@@ -34,9 +34,10 @@ from .exit_codes import StoppedError
 from .experiment import Experiment
 from .faults import note_checkpoint
 from .interrupts import StopOnSignal
-from .limits import limit_batches, overfit_batches, overfit_verdict
+from .limits import limit_batches, overfit_batches
 from .model_options import prepare_model
 from .monitor import KnownMonitors, Monitor, parse_monitors
+from .overfit_verdict import classes_in, overfit_verdict
 from .progress import Progress
 from .rank import notice_lost_machines
 from .resuming import decided_by_main_rank, join_after_restart, newest_checkpoint, restarted_run
@@ -113,9 +114,14 @@ def _train_in(
         raise
     if engine.is_main_process:
         if experiment.overfit_batches is not None:
-            print(overfit_verdict(runner.history, monitors[0], experiment.overfit_batches))
+            print(_overfit_verdict(runner, monitors[0], experiment.overfit_batches))
         print(summary(runner, monitors, folder.path))
     return folder.path
+
+
+def _overfit_verdict(runner: DictRunner, monitor: Monitor, count: int) -> str:
+    trained = next(loader for key, loader in runner.get_loaders().items() if key.startswith("train"))
+    return overfit_verdict(runner.history, monitor, count, classes_in(trained, runner.callbacks.values()))
 
 
 def prepare_machine(experiment: Experiment) -> Engine:
@@ -316,7 +322,7 @@ def get_loaders(experiment: Experiment, engine: Engine) -> dict[str, DataLoader[
     if engine.is_main_process and same is not None:
         print(f"training and validating on the same {same} batches, neither shuffled nor augmented")
     if same is not None:
-        return overfit_batches(loaders, same, ranks)
+        return overfit_batches(loaders, same, ranks, experiment.seed)
     return loaders if few is None else limit_batches(loaders, few, ranks)
 
 
