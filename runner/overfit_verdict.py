@@ -45,9 +45,8 @@ class Classes:
     def __str__(self) -> str:
         some = ", ".join(self.names[index] for index in self.present[:_LISTED])
         more = ", ..." if len(self.present) > _LISTED else ""
-        return f"classes in the batches: {len(self.present)} of {len(self.names)}" + (
-            f" ({some}{more})" if some else ""
-        )
+        named = f" ({some}{more})" if some else ""
+        return f"classes in the batches: {len(self.present)} of {len(self.names)}{named}"
 
 
 def classes_in(loader: DataLoader[Any], callbacks: Iterable[Any]) -> Classes | None:
