@@ -1,5 +1,6 @@
 """What the header of an image file says of it: its size, how it stands, and which samples it has."""
 
+import re
 import struct
 from collections.abc import Callable, Collection
 from typing import NamedTuple
@@ -12,6 +13,7 @@ JPEG_START, PNG_START = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 
 _NUMBERS = {1: "B", 3: "H", 4: "I", 16: "Q"}  # types of a tag's values, as struct names them
 _MOST_TAGS = 4096
+_LONGEST_HEADER = 65536  # of a PGM, with its comments
 _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # markers of a JPEG that begin a frame
 _ALONE = {0x01, *range(0xD0, 0xD9)}  # markers without a length
 _LAST = (0xD9, 0xDA)  # the end, and the pixels
@@ -62,6 +64,18 @@ def png_chunks(data: bytes) -> dict[bytes, bytes] | None:
             return found if len(found.get(b"IHDR", b"")) == 13 else None
         at += 12 + length
     return None
+
+
+def pgm_maximum(data: bytes) -> int:
+    """Return the largest value of samples that a PGM declares."""
+    return int(re.sub(rb"#[^\n]*", b"", data[:_LONGEST_HEADER]).split()[3])
+
+
+def jpeg2000_samples(data: bytes) -> tuple[int, bool]:
+    """Return the bits of the samples of a JPEG 2000, and whether its wavelet (9-7) loses some of what they say."""
+    size = data.index(b"\xff\x4f\xff\x51") + 2
+    style = data.index(b"\xff\x52", size)
+    return (data[size + 40] & 127) + 1, data[style + 13] == 0
 
 
 def exif_orientation(data: bytes) -> int:

@@ -9,7 +9,15 @@ from PIL import Image
 
 from assay.callbacks.errors import UsageError
 
-from .image_headers import JPEG_START, PNG_START, TIFF_STARTS, exif_orientation, png_chunks
+from .image_headers import (
+    JPEG_START,
+    PNG_START,
+    TIFF_STARTS,
+    exif_orientation,
+    jpeg2000_samples,
+    pgm_maximum,
+    png_chunks,
+)
 from .images import bad_image_errors, read_file
 from .pixels import upright
 from .whole_images import loaded_by_pillow
@@ -110,16 +118,16 @@ def _whole(data: bytes, colours: Colours | None) -> np.ndarray:
         orientation = exif_orientation(chunks.get(b"eXIf") or image.info.get("exif") or b"")
         if image.mode in ("LA", "PA", "RGBA"):
             _check_opaque(np.asarray(image.getchannel("A")))
-        found = _numbers(image, chunks) if colours is None else _shown(image, chunks, colours)
+        found = _numbers(image, data, chunks) if colours is None else _shown(image, chunks, colours)
         return upright(found, orientation)
 
 
-def _numbers(image: Image.Image, chunks: Mapping[bytes, bytes]) -> np.ndarray:
+def _numbers(image: Image.Image, data: bytes, chunks: Mapping[bytes, bytes]) -> np.ndarray:
     if image.mode not in ("1", "L", "P", "LA", "PA", "I", "F") and not image.mode.startswith("I;16"):
         raise ValueError(_in_colour(3))
     bands = np.asarray(image)
     values = bands[..., 0] if bands.ndim == 3 else bands
-    return _as_stored(values // _step(image.mode, chunks))
+    return _as_stored(_unscaled(values, image, data, chunks))
 
 
 def _shown(image: Image.Image, chunks: Mapping[bytes, bytes], colours: Colours) -> np.ndarray:
@@ -128,10 +136,18 @@ def _shown(image: Image.Image, chunks: Mapping[bytes, bytes], colours: Colours) 
     return _classes(np.asarray(image.convert("RGB")), colours)
 
 
-def _step(mode: str, chunks: Mapping[bytes, bytes]) -> int:
-    """Return what Pillow has multiplied the grey of 2 or 4 bits in a PNG by."""
-    depth = chunks[b"IHDR"][8] if mode == "L" and b"IHDR" in chunks else 8
-    return int(255 // (2**depth - 1))
+def _unscaled(values: np.ndarray, image: Image.Image, data: bytes, chunks: Mapping[bytes, bytes]) -> np.ndarray:
+    """Undo what Pillow does to samples of few bits, so that they reach from black to white."""
+    if image.format == "PPM" and image.mode != "1":
+        full = 255 if image.mode == "L" else 65535
+        return (values * np.float64(pgm_maximum(data) / full)).round().astype(np.int32 if full > 255 else np.uint8)
+    if image.format == "JPEG2000":
+        bits, is_lossy = jpeg2000_samples(data)
+        if is_lossy:
+            raise ValueError(_LOSSY)
+        return values >> max(0, (8 if image.mode == "L" else 16) - bits)
+    depth = chunks[b"IHDR"][8] if image.mode == "L" and b"IHDR" in chunks else 8
+    return values // (255 // (2**depth - 1)) if depth < 8 else values
 
 
 def _as_stored(values: np.ndarray) -> np.ndarray:

@@ -92,7 +92,8 @@ def pixels_of(image: Image.Image) -> Pixels:
     if image.mode in ("1", "L", "RGB") and "transparency" not in image.info:
         return Pixels(_array(image.convert("L") if image.mode == "1" else image))
     if image.mode.startswith("I;16"):
-        return Pixels(_array(image).astype(np.uint16))
+        scaled_by_pillow = 65535 if image.format == "JPEG2000" else None
+        return Pixels(_array(image).astype(np.uint16), white=scaled_by_pillow)
     if image.mode == "I" and image.format == "PPM":  # which Pillow has scaled to 16 bits
         return Pixels(_array(image).astype(np.uint16), white=65535)
     if image.mode in ("I", "F"):

@@ -2,6 +2,7 @@
 
 import warnings
 
+import albumentations as A
 import cv2
 import numpy as np
 import pytest
@@ -201,7 +202,7 @@ def test_a_depth_that_is_not_declared_can_be_given(tmp_path, capfd, kind, max_va
     write_png(tmp_path / "a", deep, 16, GREY) if kind == "PNG" else write_tiff(tmp_path / "a", deep)
     expected = np.minimum(deep / max_value * 255, 255)
     assert np.abs(read_all_ways(tmp_path / "a", max_value=max_value)[..., 0] - expected).max() <= 1
-    item = Augmented([{"image": tmp_path / "a"}], lambda image: {"image": image}, max_value=max_value)._read(0)
+    item = Augmented([{"image": tmp_path / "a"}], A.Compose([]), max_value=max_value)[0]
     assert np.abs(item["image"][..., 0] - expected).max() <= 1
     assert capfd.readouterr().err == ""
 

@@ -3,6 +3,7 @@
 import albumentations as A
 import numpy as np
 import pytest
+import rasterio
 from image_files import GREY, PALETTE, RGB, exif, turned, write_png, write_tiff
 from PIL import Image
 
@@ -36,6 +37,16 @@ def pillow(mode, form, **options):
     return save
 
 
+def jp2(bits):
+    def save(path, of):
+        shape = {"height": of.shape[0], "width": of.shape[1], "count": 1, "dtype": "uint8" if bits <= 8 else "uint16"}
+        options = {"NBITS": bits, "QUALITY": 100, "REVERSIBLE": "YES"}
+        with rasterio.open(path, "w", driver="JP2OpenJPEG", **shape, **options) as file:
+            file.write(of.astype(shape["dtype"])[None])
+
+    return save
+
+
 TILED = {"tiled": True, "blockxsize": 16, "blockysize": 16}
 KINDS = {
     "png 8": png(8),
@@ -49,6 +60,10 @@ KINDS = {
     "gif": pillow("P", "GIF"),
     "bmp palette": pillow("P", "BMP"),
     "bmp": pillow("L", "BMP"),
+    "pgm": lambda path, of: path.write_bytes(b"P5 # made by hand\n17 13 3\n" + of.tobytes()),
+    "pgm 16": lambda path, of: path.write_bytes(b"P5 17 13 4095\n" + of.astype(">u2").tobytes()),
+    "jp2 4": jp2(4),
+    "jp2 12 (16)": jp2(12),
     "tiff 8": tiff("uint8"),
     "tiff 16": tiff("uint16", compress="lzw"),
     "tiff big endian": tiff("uint16", ENDIANNESS="BIG", compress="deflate", predictor=2),
@@ -65,6 +80,7 @@ KINDS = {
 }
 
 
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 @pytest.mark.parametrize("kind", KINDS)
 def test_class_numbers_are_those_that_are_stored(tmp_path, classes, kind):
     KINDS[kind](tmp_path / "m", classes)
@@ -183,6 +199,7 @@ FOUR = np.arange(64, dtype=np.uint8).reshape(4, 4, 4)
 REFUSED = {
     "jpeg": (lambda path: Image.fromarray(FOUR[..., 0]).save(path, "JPEG"), "compressed with loss"),
     "lossy webp": (lambda path: Image.fromarray(FOUR[..., :3]).save(path, "WEBP"), "compressed with loss"),
+    "jpeg 2000": (lambda path: Image.fromarray(FOUR[..., 0]).save(path, "JPEG2000", irreversible=True), "with loss"),
     "jpeg in tiff": (save_tiff_of(np.zeros((64, 64), np.uint8), compress="jpeg"), "compressed with loss"),
     "alpha": (lambda path: write_png(path, FOUR[..., :2], 8, 4), "16 of its pixels are transparent"),
     "alpha in tiff": (save_tiff_of(FOUR[..., :2], alpha="yes"), "16 of its pixels are transparent"),
