@@ -57,7 +57,7 @@ from .lone_samples import lone_sample_foreseen
 from .loss_counts import Counted, Number, check_ahead, count_group, counted_terms, warn_of_unknown
 from .loss_means import LossMeans
 from .losses import LossTerm, check_terms
-from .mid_epoch import begin_unfinished, go_on_within_loader, own_part, unfinished_epoch
+from .mid_epoch import begin_unfinished, go_on_within_loader, known_metrics, own_part, unfinished_epoch
 from .monitor import Monitor
 from .progress import Progress
 from .read_ahead import counts, kept
@@ -784,7 +784,9 @@ class DictRunner(dl.Runner):
         self._callback_states_to_load = dict(state["callbacks"])
         self._unfinished = own_part(state, rank)
         for name, logger in self.loggers.items():
-            if hasattr(logger, "load_state_dict") and name in state["loggers"]:
+            if hasattr(logger, "load_history") and name in state["loggers"]:
+                logger.load_history(known_metrics(state), state["loggers"][name])
+            elif hasattr(logger, "load_state_dict") and name in state["loggers"]:
                 logger.load_state_dict(state["loggers"][name])
 
     def _callback_states(self) -> dict[str, list[Any]]:

@@ -28,6 +28,8 @@ def cut_back(folder: Path, paths: Iterable[Path], sizes: Mapping[str, int]) -> N
     """
     if sizes and not any((folder / name).is_file() for name in sizes):
         return
+    if gone := [name for name in sizes if not (folder / name).is_file()]:
+        _log.warning("%s is gone, with what was written to it until the checkpoint.", folder / gone[0])
     for path in list(paths):
         if (size := sizes.get(path.relative_to(folder).as_posix())) is None:
             path.unlink()

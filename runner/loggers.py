@@ -1,8 +1,10 @@
 """Where a run's numbers go: TensorBoard, one event folder a loader, and one CSV file."""
 
 import csv
+import io
+import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +21,16 @@ from assay.callbacks.summaries import add_summary
 from assay.callbacks.writer import Writer
 
 from .log_files import cut_back, file_sizes
+from .whole_files import save_text
+
+_log = logging.getLogger("assay")
 
 _PLAIN = (bool, int, float, str, list, dict, type(None))
 
 CSV_COLUMNS = ["epoch", "loader", "metric", "value"]
+
+Rows = Mapping[tuple[int, str], Mapping[str, float]]
+"""Metrics by epoch and loader."""
 
 
 class TensorBoardLogger(ILogger):
@@ -124,7 +132,8 @@ class TensorBoardLogger(ILogger):
 class MetricsCsv(ILogger):
     """Appends every loader's metrics to a file with the columns epoch, loader, metric, value.
 
-    Epochs count from 1. A resumed run cuts the file back to what it held at the checkpoint.
+    Epochs count from 1. A resumed run cuts the file back to what it held at the checkpoint. One that was edited since
+    keeps its whole lines of the epochs until then, and one that is gone is made again.
 
     Args:
         path: the file.
@@ -152,6 +161,45 @@ class MetricsCsv(ILogger):
         """Cut the file back to what it held."""
         if self.path.is_file():
             cut_back(self.path.parent, [self.path], state)
+
+    def load_history(self, known: Rows, state: Mapping[str, int]) -> None:
+        """Do the same, whatever became of the file.
+
+        Args:
+            known: the metrics until the checkpoint, by epoch and loader.
+            state: what ``state_dict`` returned then.
+        """
+        size = state.get(self.path.name)
+        if size is None or (self.path.is_file() and self.path.read_bytes()[:size][size - 1 :] == b"\n"):
+            self.load_state_dict(state)
+        elif self.path.is_file():
+            _log.warning("%s was edited since the checkpoint: its whole lines until then stay.", self.path)
+            save_text(self.path, "".join(_lines_until(self.path.read_bytes(), known)))
+        else:
+            _log.warning("%s is gone: it is made again from the checkpoint.", self.path)
+            save_text(self.path, "".join(_lines([CSV_COLUMNS, *_rows(known)])))
+
+
+def _rows(known: Rows) -> Iterator[tuple[int, str, str, float]]:
+    for (epoch, loader), metrics in known.items():
+        for name, value in metrics.items():
+            yield epoch, loader, name, float(value)
+
+
+def _lines(rows: Iterable[Sequence[Any]]) -> list[str]:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue().splitlines(keepends=True)
+
+
+def _lines_until(content: bytes, known: Rows) -> Iterator[str]:
+    """Yield the header and the lines of a file that end, and whose epoch and loader are known."""
+    yield from _lines([CSV_COLUMNS])
+    for line in content.decode(errors="replace").splitlines(keepends=True):
+        cells = next(csv.reader([line]), [])
+        is_row = line.endswith("\n") and len(cells) == len(CSV_COLUMNS) and cells[0].isdecimal()
+        if is_row and (int(cells[0]), cells[1]) in known:
+            yield line
 
 
 def read_metrics(path: str | os.PathLike[str]) -> dict[tuple[int, str, str], float]:

@@ -62,6 +62,13 @@ def go_on_within_loader(runner: "DictRunner", unfinished: Mapping[str, Any]) -> 
     return rounds
 
 
+def known_metrics(state: Mapping[str, Any]) -> dict[tuple[int, str], dict[str, float]]:
+    """Return the metrics that a checkpoint holds by epoch and loader, those of an unfinished epoch too."""
+    known = {(epoch, key): dict(of) for epoch, loaders in state["history"].items() for key, of in loaders.items()}
+    finished = (state.get("unfinished") or {}).get("finished", {})
+    return known | {(state["epoch"] + 1, key): dict(of) for key, of in finished.items() if key != "_epoch_"}
+
+
 def forgetful(runner: "DictRunner") -> list[str]:
     """Return the classes of the callbacks that look at each batch, and keep nothing of what they saw."""
     callbacks = [callback for callback in runner.callbacks.values() if not hasattr(callback, "loader_state")]

@@ -196,3 +196,39 @@ def test_resuming_cuts_the_rows_of_later_epochs_and_one_that_a_crash_left_unfini
 def test_resuming_without_a_file_makes_none(tmp_path):
     MetricsCsv(tmp_path / "metrics.csv").load_state_dict({"metrics.csv": 30})
     assert list(tmp_path.iterdir()) == []
+
+
+# -- metrics.csv after a resume ---------------------------------------------------------------------------------------
+
+KNOWN = {(1, "train"): {"loss": 0.5}, (1, "valid"): {"loss": 0.25, "a,b": 1.0}, (2, "train"): {"loss": 0.1}}
+LINES = ["epoch,loader,metric,value\n", "1,train,loss,0.5\n", "1,valid,loss,0.25\n", '1,valid,"a,b",1.0\n']
+LINES += ["2,train,loss,0.1\n"]
+LATER = ["2,valid,loss,0.3\n", "3,train,loss,0.2\n"]
+
+
+@pytest.mark.parametrize(
+    ("content", "expected", "warning"),
+    [
+        (LINES, LINES, None),
+        (LINES + LATER, LINES, None),
+        ([LINES[0], LINES[1], LINES[4], *LATER], [LINES[0], LINES[1], LINES[4]], "was edited"),
+        ([*LINES[:-1], "2,train,loss,0.123456\n", *LATER], [*LINES[:-1], "2,train,loss,0.123456\n"], "was edited"),
+        ([*LINES[:-1], "2,train,lo"], LINES[:-1], "was edited"),
+        (["mine\n", "\n", *LINES[1:], "2,train\n"], LINES, "was edited"),
+        ([], LINES[:1], "was edited"),
+        (None, LINES, "is gone: it is made again"),
+    ],
+)
+def test_the_file_is_cut_at_the_end_of_a_line_whatever_became_of_it(tmp_path, caplog, content, expected, warning):
+    path = tmp_path / "metrics.csv"
+    if content is not None:
+        path.write_text("".join(content))
+    MetricsCsv(path).load_history(KNOWN, {"metrics.csv": len("".join(LINES))})
+    assert path.read_text() == "".join(expected)
+    assert [warning in message for message in caplog.messages] == ([] if warning is None else [True])
+    assert all(str(path) in message for message in caplog.messages)
+
+
+def test_a_checkpoint_without_the_file_leaves_it_out(tmp_path):
+    MetricsCsv(tmp_path / "metrics.csv").load_history(KNOWN, {})
+    assert list(tmp_path.iterdir()) == []
