@@ -14,6 +14,8 @@ from assay.callbacks.distributed import gather_objects
 from assay.callbacks.errors import UsageError
 from assay.callbacks.unwrapped import by_name, raw_optimizers
 
+from .fields import GROUPS
+
 if TYPE_CHECKING:
     from .dict_runner import DictRunner
 
@@ -28,8 +30,10 @@ RESUMABLE = (
     "save_every_steps",
     "save_every_minutes",
 )
-# Fields that change what is shown of a run, and not its course: an edit of config.yaml is taken, with a warning.
+# Fields that change what is shown of a run, and not its course: an edit is taken, with a warning. So is one of a field
+# that an experiment has for itself, of which its author alone knows what it decides.
 _OBSERVING = ("diagnostics", "max_overhead", "log_every_steps", "patience", "top_k", "detect_anomaly")
+_EVERY_EXPERIMENTS = {field.name for group in GROUPS for field in dataclasses.fields(group)}
 # Fields that belong to a machine: processes on several may differ in them.
 _OF_A_MACHINE = ("device", "workers", "threads", "data_dir")
 
@@ -136,7 +140,7 @@ def check_fields(run: str, before: Mapping[str, Any], now: Mapping[str, Any]) ->
     changed = {name: (before[name], now[name]) for name in before.keys() & now.keys() if before[name] != now[name]}
     for name in sorted(changed):
         was, is_now = changed[name]
-        if name in _OBSERVING:
+        if name in _OBSERVING or name not in _EVERY_EXPERIMENTS:
             _log.warning("%s is %r from now on; until the checkpoint it was %r.", name, is_now, was)
         elif name not in RESUMABLE or (name == "epochs" and is_now < was):
             raise UsageError(

@@ -149,9 +149,10 @@ def test_an_edit_of_the_fields_is_compared_with_the_checkpoint(before, now, refu
     assert caplog.messages == []
 
 
-def test_an_edit_of_what_is_shown_is_taken_with_a_warning(caplog):
-    check_fields("run", {"log_every_steps": 10}, {"log_every_steps": 5})
-    assert caplog.messages == ["log_every_steps is 5 from now on; until the checkpoint it was 10."]
+@pytest.mark.parametrize("name", ["log_every_steps", "a_field_of_its_own"])
+def test_an_edit_of_what_is_shown_or_is_the_experiments_own_is_taken_with_a_warning(caplog, name):
+    check_fields("run", {name: 10}, {name: 5})
+    assert caplog.messages == [f"{name} is 5 from now on; until the checkpoint it was 10."]
 
 
 def test_an_edited_config_is_refused_and_leaves_the_run_as_it_was(tmp_path):
