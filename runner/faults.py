@@ -27,7 +27,8 @@ def explain(error: BaseException) -> str | None:
     """Return what a failed run's error means to its user; None where it is not one of these.
 
     They are an image that cannot be read, weights that are not finite, a batch of one sample that cannot be normalized,
-    a loader worker that was killed, a GPU whose memory ran out, and a disk that is full or takes no more writes.
+    a loader worker that was killed, a GPU that refused a value or whose memory ran out, and a disk that is full or
+    takes no more writes.
     """
     if isinstance(error, BadImageError):
         hint = "" if isinstance(error, NoGoodImageError) else " --on-bad-image skip leaves such samples out."
@@ -38,6 +39,11 @@ def explain(error: BaseException) -> str | None:
         return f"{error}."
     if (meaning := explain_lone_sample(error, _place(error))) is not None:
         return meaning
+    if isinstance(error, RuntimeError) and "device-side assert" in str(error):
+        return (
+            f"the GPU refused a value{_place(error)}, mostly a target that is no class: --device cpu names it. "
+            f"({str(error).splitlines()[0]}.)"
+        )
     if isinstance(error, torch.OutOfMemoryError):
         return (
             f"the GPU's memory ran out{_place(error)}: lower --batch-size, and raise --accumulate-steps by the same "

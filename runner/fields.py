@@ -23,8 +23,8 @@ class Training:
     seed: int = 42
     """All chance follows from it: initial weights, order and augmentation."""
     overfit_batches: int | None = None
-    """Train and validate on the same batches, so many of each process, neither shuffled nor augmented, and say at the
-    end whether the model could learn them by heart: to a metric of 0.95, or a tenth of the first loss."""
+    """Train and validate on the same batches, so many of each process, drawn by the seed and not augmented, and say at
+    the end whether the model could learn them by heart: to a metric of 0.95, or a tenth of the first loss."""
     limit_batches: int | None = None
     """Dry run: take at most so many batches of each loader, of each process."""
     patience: int | None = None

@@ -320,7 +320,7 @@ def get_loaders(experiment: Experiment, engine: Engine) -> dict[str, DataLoader[
     if engine.is_main_process and few is not None:
         print(f"dry run: at most {few} batches of each loader")
     if engine.is_main_process and same is not None:
-        print(f"training and validating on the same {same} batches, neither shuffled nor augmented")
+        print(f"training and validating on the same {same} batches, drawn by the seed and not augmented")
     if same is not None:
         return overfit_batches(loaders, same, ranks, experiment.seed)
     return loaders if few is None else limit_batches(loaders, few, ranks)

@@ -322,7 +322,7 @@ def test_batches_that_can_be_learned_are_said_to_be(tmp_path, capsys):
     assert all(batches == ids for batches in toy.recorder.seen.values())
     assert len(toy.recorder.seen) == 50
     printed = capsys.readouterr().out
-    assert "training and validating on the same 2 batches, neither shuffled nor augmented\n" in printed
+    assert "training and validating on the same 2 batches, drawn by the seed and not augmented\n" in printed
     verdict = next(line for line in printed.splitlines() if line.startswith("overfits"))
     assert verdict.startswith("overfits 2 batches: yes: ")
     assert "at least 0.95 is wanted" in verdict

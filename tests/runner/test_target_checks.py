@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 from assay.callbacks import UsageError
 from assay.runner import DictRunner, Engine, LossTerm
 from assay.runner.criterion_rules import Rule, find_rule
+from assay.runner.faults import explain, note_place
 from assay.runner.target_checks import TargetChecks, find_outside
 
 CE, BCE, MSE = nn.CrossEntropyLoss(), nn.BCEWithLogitsLoss(), nn.MSELoss()
@@ -198,3 +199,12 @@ def test_samples_without_ids_are_named_by_their_place():
     data[5]["target"][0, 0] = 3
     with pytest.raises(UsageError, match="loader 'train', sample 1 of the batch: 'target' holds 3"):
         train(data, train={})
+
+
+def test_a_gpu_that_refused_a_value_is_explained():
+    error = RuntimeError("CUDA error: device-side assert triggered\nCompile with `TORCH_USE_CUDA_DSA`")
+    note_place(error, "epoch 1, loader 'train', batch 3 of 9")
+    assert explain(error) == (
+        "the GPU refused a value in epoch 1, loader 'train', batch 3 of 9, mostly a target that is no class: "
+        "--device cpu names it. (CUDA error: device-side assert triggered.)"
+    )
