@@ -86,24 +86,45 @@ def _ready(experiment: Experiment, prediction: Prediction, weights: Weights, eng
     return runner
 
 
-def average_weights(weights: Sequence[Weights]) -> dict[str, dict[str, Tensor]]:
-    """Return the mean of the weights of several models of the same shape; whole numbers are those of the first.
+def average_weights(weights: Sequence[Weights]) -> dict[str, dict[str, Any]]:
+    """Return the mean of the weights of several models of the same shape; all that is no fraction is the first's.
 
     Raises:
-        UsageError: they are not of the same shape.
+        UsageError: they are not of the same shape, or one stands for more numbers than its file holds.
     """
-    first = weights[0]
-    for other in weights[1:]:
-        if _shapes(other) != _shapes(first):
-            raise UsageError("--ensemble weights needs checkpoints of one architecture: their weights differ in shape.")
-    return {name: {key: _mean([of[name][key] for of in weights]) for key in tensors} for name, tensors in first.items()}
+    first = _shapes(weights[0])
+    for other in map(_shapes, weights[1:]):
+        differing = [key for key in first.keys() | other.keys() if first.get(key) != other.get(key)]
+        if differing:
+            name, key = min(differing)
+            raise UsageError(
+                "--ensemble weights needs checkpoints of one architecture: their weights differ in shape, "
+                f"{'.'.join(filter(None, (name, key)))} is {first.get((name, key))} and {other.get((name, key))}."
+            )
+    parts = weights[0].items()
+    return {name: {key: _mean([of[name][key] for of in weights]) for key in tensors} for name, tensors in parts}
 
 
-def _mean(tensors: Sequence[Tensor]) -> Tensor:
-    if not tensors[0].is_floating_point():
-        return tensors[0]
-    return torch.stack([tensor.double() for tensor in tensors]).mean(dim=0).to(tensors[0].dtype)
+def _mean(tensors: Sequence[Any]) -> Any:
+    first = tensors[0]
+    if not isinstance(first, Tensor) or not first.is_floating_point():
+        return first
+    total = first.double()
+    for tensor in tensors[1:]:
+        total = total + tensor.double()
+    return (total / len(tensors)).to(first.dtype)
 
 
-def _shapes(weights: Weights) -> dict[tuple[str, str], torch.Size]:
-    return {(name, key): tensor.shape for name, tensors in weights.items() for key, tensor in tensors.items()}
+def _shapes(weights: Weights) -> dict[tuple[str, str], tuple[int, ...] | None]:
+    """Return the shape of each tensor, and None for what is none, as the state of a module of its own."""
+    return {(name, key): _shape(key, value) for name, values in weights.items() for key, value in values.items()}
+
+
+def _shape(key: str, value: Any) -> tuple[int, ...] | None:
+    if not isinstance(value, Tensor):
+        return None
+    if value.numel() * value.element_size() > value.untyped_storage().nbytes():
+        raise UsageError(
+            f"the weights {key} of a checkpoint have the shape {tuple(value.shape)}; its file holds fewer."
+        )
+    return tuple(value.shape)

@@ -292,3 +292,20 @@ def test_a_folder_that_is_no_run_is_named(tmp_path, capfd):
     for run in (tmp_path, tmp_path / "none"):
         assert main(["predict", str(run), "--input", "a", "--output", "b"]) == 2
         assert f"{run} is no run folder" in capfd.readouterr().err
+
+
+def test_the_mean_of_weights_checks_shapes_before_it_makes_any():
+    small, huge = torch.zeros(2), torch.zeros(1).expand(10**12)
+    with pytest.raises(UsageError, match=r"differ in shape, w is \(2,\) and \(3,\)"):
+        average_weights([{"": {"w": small}}, {"": {"w": torch.zeros(3)}}])
+    with pytest.raises(UsageError, match=r"differ in shape, w is \(2,\) and None"):
+        average_weights([{"": {"w": small}}, {"": {"w": {"no": "tensor"}}}])
+    with pytest.raises(UsageError, match=r"the weights w of a checkpoint have the shape \(1000000000000,\)"):
+        average_weights([{"": {"w": huge}}, {"": {"w": huge}}])
+
+
+def test_what_is_no_tensor_among_weights_is_that_of_the_first():
+    states = [{"": {"w": torch.tensor([value]), "_extra_state": {"scale": value}}} for value in (1.0, 4.0)]
+    mean = average_weights(states)[""]
+    assert mean["w"].item() == 2.5
+    assert mean["_extra_state"] == {"scale": 1.0}
