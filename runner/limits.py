@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch.utils.data import (
     BatchSampler,
+    ConcatDataset,
     DataLoader,
     Dataset,
     RandomSampler,
@@ -23,6 +24,7 @@ from assay.callbacks.errors import UsageError, listing
 from .bad_images import WithoutBadImages
 from .data import Augmented, Transform
 from .run_checks import check_loader
+from .seeding import data_sets
 
 Loaders = Mapping[str, DataLoader[Any]]
 
@@ -105,9 +107,8 @@ def _frozen(loader: DataLoader[Any], count: int, transform: Transform | None, se
     batches = from_main_rank(_by_chance(loader, count, seed))
     skips = isinstance(loader.dataset, WithoutBadImages)
     dataset: Any = loader.dataset.items if isinstance(loader.dataset, WithoutBadImages) else loader.dataset
-    if isinstance(dataset, Augmented) and transform is not None:
-        dataset = copy.copy(dataset)
-        dataset.transform = transform
+    if transform is not None:
+        dataset = _by_transform(dataset, transform)
     few: Dataset[Any] = Subset(dataset, [index for batch in batches for index in batch])
     places = iter(range(sum(map(len, batches))))
     return _with(
@@ -135,11 +136,24 @@ def _by_chance(loader: DataLoader[Any], count: int, seed: int) -> list[list[int]
 def _plain_transform(loaders: Loaders) -> Transform | None:
     """Return what the images of a loader for validation go through; None where that is not known."""
     for key, loader in loaders.items():
-        dataset: Any = loader.dataset
-        dataset = dataset.items if isinstance(dataset, WithoutBadImages) else dataset
-        if key.startswith("valid") and isinstance(dataset, Augmented):
-            return dataset.transform
+        augmented = [part for part in data_sets(loader.dataset) if isinstance(part, Augmented)]
+        if key.startswith("valid") and augmented:
+            return augmented[0].transform
     return None
+
+
+def _by_transform(dataset: Any, transform: Transform) -> Any:
+    """Return a data set whose ``Augmented`` has another transform, also within those of torch that choose and join."""
+    other = copy.copy(dataset)
+    if isinstance(dataset, Augmented):
+        other.transform = transform
+    elif isinstance(dataset, Subset):
+        other.dataset = _by_transform(dataset.dataset, transform)
+    elif isinstance(dataset, ConcatDataset):
+        other.datasets = [_by_transform(part, transform) for part in dataset.datasets]
+    else:
+        return dataset
+    return other
 
 
 def _with(loader: DataLoader[Any], **parts: Any) -> DataLoader[Any]:

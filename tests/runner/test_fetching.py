@@ -192,6 +192,23 @@ def test_frozen_batches_repeat_their_chance(train):
     assert len(seen[0]) == 6
 
 
+def test_frozen_batches_are_not_augmented_however_the_data_set_is_wrapped(train):
+    class Plain(Seeded):
+        def __call__(self, image):
+            return {"image": np.float32([image, 0, 0, 0])}
+
+    look = Look()
+    dataset = augmented()
+    loaders = {
+        "train": DataLoader(ConcatDataset([Subset(dataset, range(COUNT))]), 3, shuffle=True),
+        "valid": DataLoader(Subset(Augmented(dataset.items, Plain()), range(4)), 3),
+    }
+    train(Net(), overfit_batches(loaders, 2, 1), callbacks=[look])
+    for images in look.seen.values():
+        assert images == {index: [index, 0, 0, 0] for index in images}
+    assert type(dataset.transform) is Seeded
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_set_epoch_reaches_data_sets_inside_others_and_in_persistent_workers(train, workers):
     class Told(Own):
