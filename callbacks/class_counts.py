@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .class_shapes import check_shapes, outside_error
 from .diagnostic import Diagnostic
-from .distributed import reduce_state
+from .distributed import reduce_state, world_size
 from .errors import UsageError, unknown_name
 from .keys import OUTPUT_KEY, TARGET_KEY, pick
 from .measures.confusion_matrix import ConfusionMatrix
@@ -132,6 +132,8 @@ class ClassCounts(Diagnostic):
     def report(self, runner: dl.IRunner, writer: Writer) -> None:
         if self.measure_ is not None:
             self.settle(runner)
+            if world_size() > 1 and hasattr(self.measure_, "widen"):
+                self.measure_.widen()  # of one type on all ranks, which the sum fits into
             state = reduce_state(self.measure_.state, self.measure_.reductions)
             self.measure_ = None
             self.check(runner, writer, state)

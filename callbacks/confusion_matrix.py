@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from functools import partial
 
+import numpy as np
 from catalyst import dl
 from torch import Tensor
 
@@ -10,11 +11,12 @@ from .class_counts import ClassCounts
 from .drawings.confusion_matrix import NORMALIZATIONS, draw_confusion_matrix, draw_label_matrix
 from .errors import unknown_name
 from .keys import OUTPUT_KEY, TARGET_KEY
-from .measures.confusion_matrix import most_confused
+from .measures.confusion_matrix import Cells, most_confused, true_totals
 from .tables import markdown_table
 from .writer import Writer
 
 _MOST_PAIRS = 20
+_MOST_SIDE = 2000  # classes that a picture has a row of pixels for
 _HEADER = ("true", "predicted", "count", "share of true")
 
 
@@ -27,7 +29,8 @@ class ConfusionMatrix(ClassCounts):
     tag, in the loader's folder kind  step and content
     ========================= ======= ===========================================================
     ``confusion_matrix``      image   epoch; [H, W, 3] uint8 RGB. Few classes: count and share in
-                                      each cell; many: colours alone. Labels: a row each
+                                      each cell; many: colours alone; above 2,000: a cell for
+                                      several classes together. Labels: a row each
     ``most_confused``         text    epoch; Markdown table of the 20 largest confusions: true,
                                       predicted, count, share of the true class in percent
     ========================= ======= ===========================================================
@@ -75,22 +78,34 @@ class ConfusionMatrix(ClassCounts):
 
     def write(self, runner: dl.IRunner, writer: Writer, counts: Tensor) -> None:
         title = [f"{runner.loader_key} confusion matrix, epoch {runner.epoch_step}", self._summary(counts)]
+        shown: Tensor | Cells = counts
         if self.task == "multilabel":
             draw = partial(draw_label_matrix, counts.numpy(), self.class_names, title, normalize=self.normalize)
-        else:
+        elif self.num_classes <= _MOST_SIDE:
             draw = partial(draw_confusion_matrix, counts[0].numpy(), self.class_names, title, normalize=self.normalize)
+        else:
+            # The counts of 10,000 classes are 800 MB: what waits to be drawn must not hold them.
+            shown = Cells.of(counts)
+            draw = partial(self._draw_blocks, shown, title)
         writer.image("confusion_matrix", draw, runner.epoch_step)
-        writer.text("most_confused", partial(self._most_confused, counts), runner.epoch_step)
+        writer.text("most_confused", partial(self._most_confused, shown), runner.epoch_step)
+
+    def _draw_blocks(self, cells: Cells, title: list[str]) -> np.ndarray:
+        every = -(-self.num_classes // _MOST_SIDE)
+        names = self.class_names[::every]
+        title = [*title, f"each cell is {every} x {every} classes"]
+        return draw_confusion_matrix(cells.blocks(every).numpy(), names, title, normalize=self.normalize, every=every)
 
     def _summary(self, counts: Tensor) -> str:
-        total, right = int(counts.sum()), int(counts.diagonal(dim1=1, dim2=2).sum())
+        total, right = int(true_totals(counts).sum()), int(counts.diagonal(dim1=1, dim2=2).sum())
         unit = "decisions" if self.task == "multilabel" else "samples"
         return f"{total:,} {unit}, {right / total:.2%} right" if total else "no sample"
 
-    def _most_confused(self, counts: Tensor) -> str:
-        confusions = most_confused(counts, _MOST_PAIRS)
+    def _most_confused(self, counts: Tensor | Cells) -> str:
+        cells = counts if isinstance(counts, Cells) else Cells.of(counts)
+        confusions = most_confused(cells, _MOST_PAIRS)
         if not confusions:
-            return "Nothing was confused." if counts.any() else "There was no sample."
+            return "Nothing was confused." if len(cells.places) else "There was no sample."
         rows = [
             (self._name(it.group, it.true), self._name(it.group, it.predicted), str(it.count), f"{it.share:.2%}")
             for it in confusions

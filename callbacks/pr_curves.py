@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .drawings.roc import draw_roc
 from .keys import OUTPUT_KEY, TARGET_KEY
-from .measures.score_curves import ScoreSummary, at_least, mean_known, roc_points, summarize_scores
+from .measures.score_curves import ScoreSummary, at_least, groups, mean_known, roc_points, summarize_scores
 from .score_counts import ScoreCounts
 from .tables import markdown_table
 from .writer import Sink, Writer
@@ -172,7 +172,8 @@ def _draw(counts: Tensor, found: ScoreSummary, names: Sequence[str], title: str)
 
 def _add_curves(sink: Sink, *, names: Sequence[str], counts: Tensor, edges: Tensor, step: int) -> None:
     thresholds = torch.linspace(0, 1, _THRESHOLDS, dtype=torch.float64)
-    predicted = at_least(counts)[:, :, torch.searchsorted(edges, thresholds.logit())]
+    places = torch.searchsorted(edges, thresholds.logit())
+    predicted = torch.cat([at_least(some)[:, :, places] for some in groups(counts)])
     false, true = predicted.double().unbind(dim=1)
     precision, recall = true / (true + false).clamp(min=1), true / true[:, :1].clamp(min=1)
     below = predicted[:, :, :1] - predicted

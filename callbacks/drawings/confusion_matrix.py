@@ -20,7 +20,7 @@ _OUTCOMES = ("no as no", "no as yes", "yes as no", "yes as yes")
 
 
 def draw_confusion_matrix(
-    counts: np.ndarray, names: Sequence[str], title: Sequence[str], *, normalize: str = "true"
+    counts: np.ndarray, names: Sequence[str], title: Sequence[str], *, normalize: str = "true", every: int = 1
 ) -> np.ndarray:
     """Draw the matrix of one set of classes.
 
@@ -29,6 +29,7 @@ def draw_confusion_matrix(
         names: of the C classes.
         title: lines above.
         normalize: one of ``NORMALIZATIONS``: what the shares are of.
+        every: how many classes a row stands for, by which rows are numbered.
 
     Returns:
         [H, W, 3], uint8, RGB.
@@ -39,7 +40,7 @@ def draw_confusion_matrix(
         "all": counts.sum(),
         "none": counts.max(),
     }
-    sheet = MatrixSheet((names, names), ("true", "predicted"), title)
+    sheet = MatrixSheet((names, names), ("true", "predicted"), title, every=every)
     return _draw(sheet, counts, totals[normalize], normalize)
 
 

@@ -31,6 +31,7 @@ class MatrixSheet:
         axes: what rows and columns are.
         title: lines above.
         cell_width: in pixels; None: as high as it is, which follows from the number of rows.
+        every: how many things a row or column stands for, by which thin ones are numbered.
 
     Attributes:
         cell: width and height of a cell.
@@ -44,10 +45,11 @@ class MatrixSheet:
         title: Sequence[str],
         *,
         cell_width: int | None = None,
+        every: int = 1,
     ):
         height = _cell_size(len(names[0]))
         self.cell = (cell_width or height, height)
-        rows, columns = _texts(names[0], height), _texts(names[1], self.cell[0])
+        rows, columns = _texts(names[0], height, every), _texts(names[1], self.cell[0], every)
         flat = self.cell[0] < 14 or _longest(columns) <= self.cell[0] - 4
         below = _LINE if flat else math.ceil(_longest(columns)) + 4
         self.left = GAP + _LINE + math.ceil(_longest(rows)) + 10
@@ -102,9 +104,9 @@ def _cell_size(count: int) -> int:
     return max(1, 800 // count)
 
 
-def _texts(names: Sequence[str], size: int) -> list[str]:
+def _texts(names: Sequence[str], size: int, every: int) -> list[str]:
     if size < 14:
-        return [str(number) for number in range(len(names))]
+        return [str(number) for number in range(0, every * len(names), every)]
     return [shorten(name, _NAME_WIDTH, TEXT_SIZE) for name in names]
 
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .confusion_matrix import predicted_totals, true_totals
+
 SCORES = ("precision", "recall", "f1-score", "support")
 
 
@@ -61,8 +63,8 @@ def _tally(counts: Tensor, multilabel: bool) -> tuple[Tensor, Tensor, Tensor, Te
     """Return the true positives, predicted and true samples of each class, and all samples."""
     if multilabel:
         return counts[:, 1, 1], counts[:, :, 1].sum(dim=1), counts[:, 1].sum(dim=1), counts.sum(dim=(1, 2))
-    matrix = counts[0]
-    return matrix.diagonal(), matrix.sum(dim=0), matrix.sum(dim=1), matrix.sum()
+    true = true_totals(counts)[0]
+    return counts[0].diagonal().long(), predicted_totals(counts)[0], true, true.sum()
 
 
 def _scores(hits: Tensor, predicted: Tensor, true: Tensor) -> dict[str, Tensor]:

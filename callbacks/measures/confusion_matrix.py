@@ -1,17 +1,22 @@
 """How often each true class was predicted as each class, counted without reading the device."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+_LARGE = 2**22  # cells
+_MOST_IN_32_BITS = 2**31 - 1
+
 
 class ConfusionMatrix:
     """Counts of pairs of true and predicted class over a loader.
 
-    The state lives on the device, in int64, and is valid before the first update. Its size depends on the number of
-    classes alone. ``counts`` is [G, K, K]: one matrix of all classes [1, C, C], or one of no and yes a label [L, 2, 2];
-    rows are true, columns predicted. ``outside`` is the number of targets that were no class and were left out.
+    The state lives on the device and is valid before the first update. Its size depends on the number of classes alone:
+    8 bytes a cell, 4 of more than four million cells, as long as fewer than 2^31 samples were seen. ``counts`` is
+    [G, K, K]: one matrix of all classes [1, C, C], or one of no and yes a label [L, 2, 2]; rows are true, columns
+    predicted. ``outside`` is the number of targets that were no class and were left out.
 
     Args:
         groups: G, number of matrices: 1, or the number of labels.
@@ -24,8 +29,10 @@ class ConfusionMatrix:
 
     def __init__(self, groups: int, classes: int, ignore_index: int | None = None, device: torch.device | str = "cpu"):
         self.ignore_index = ignore_index
+        self.seen = 0
+        dtype = torch.int64 if groups * classes**2 <= _LARGE else torch.int32
         self.state = {
-            "counts": torch.zeros((groups, classes, classes), dtype=torch.int64, device=device),
+            "counts": torch.zeros((groups, classes, classes), dtype=dtype, device=device),
             "outside": torch.zeros((), dtype=torch.int64, device=device),
         }
 
@@ -37,6 +44,9 @@ class ConfusionMatrix:
             decided: int64, class numbers from 0 to K - 1: [N, ...] for one matrix, [N, L, ...] for one a label.
             target: the same, of any type; its shape may differ by axes of length 1.
         """
+        self.seen += decided.numel()
+        if self.seen > _MOST_IN_32_BITS:
+            self.widen()
         counts = self.state["counts"]
         groups, classes = counts.shape[:2]
         target = target.to(torch.int64).reshape(decided.shape)
@@ -52,7 +62,27 @@ class ConfusionMatrix:
             label = torch.arange(groups, device=decided.device).reshape(-1, *[1] * (decided.ndim - 2))
             cell = cell + label * classes**2
         # What is left out is counted as nothing, in the first cell: an index by mask would make the step wait.
-        counts.view(-1).scatter_add_(0, torch.where(inside, cell, 0).reshape(-1), inside.to(torch.int64).reshape(-1))
+        counts.view(-1).scatter_add_(0, torch.where(inside, cell, 0).reshape(-1), inside.to(counts.dtype).reshape(-1))
+
+    def widen(self) -> None:
+        """Count in int64 from now on, as the counts of many samples or of several ranks need it."""
+        self.state["counts"] = self.state["counts"].to(torch.int64)
+
+
+def true_totals(counts: Tensor) -> Tensor:
+    """Return the samples of each true class, [G, K], int64, of counts [G, K, K]."""
+    return torch.cat([part.sum(dim=2) for part in _parts(counts)], dim=1)
+
+
+def predicted_totals(counts: Tensor) -> Tensor:
+    """Return how often each class was predicted, [G, K], int64, of counts [G, K, K]."""
+    return torch.stack([part.sum(dim=1) for part in _parts(counts)]).sum(dim=0)
+
+
+def _parts(counts: Tensor) -> Sequence[Tensor]:
+    """Return some rows at a time: torch makes a copy in int64 of what it sums."""
+    parts: Sequence[Tensor] = counts.split(max(1, _LARGE // max(1, counts.shape[0] * counts.shape[2])), dim=1)
+    return parts
 
 
 @dataclass(frozen=True)
@@ -74,24 +104,56 @@ class Confusion:
     share: float
 
 
-def most_confused(counts: Tensor, limit: int) -> list[Confusion]:
+@dataclass(frozen=True)
+class Cells:
+    """The cells of counts that are not 0: of many classes these are few, at most one a sample.
+
+    Attributes:
+        places: [M], int64: where each is in the flat counts, rising.
+        values: [M], int64: how often.
+        totals: [G, K], int64: samples of each true class.
+    """
+
+    places: Tensor
+    values: Tensor
+    totals: Tensor
+
+    @classmethod
+    def of(cls, counts: Tensor) -> "Cells":
+        """Return those of counts [G, K, K], on the host."""
+        flat = counts.reshape(-1)
+        places = flat.nonzero()[:, 0]
+        return cls(places, flat[places].long(), true_totals(counts))
+
+    def blocks(self, every: int) -> Tensor:
+        """Return the counts of the first group, of ``every`` classes together, [B, B], B = K / ``every`` rounded up."""
+        classes = self.totals.shape[1]
+        side = -(-classes // every)
+        mine = self.places < classes**2
+        places = self.places[mine]
+        cells = places // classes // every * side + places % classes // every
+        return torch.zeros(side * side, dtype=torch.int64).index_add_(0, cells, self.values[mine]).reshape(side, side)
+
+
+def most_confused(counts: Tensor | Cells, limit: int) -> list[Confusion]:
     """Return the largest confusions, at most ``limit``; equal ones in the order of label, true, predicted.
 
     Args:
-        counts: [G, K, K], on the host.
+        counts: [G, K, K], on the host, or its cells.
         limit: at least 1.
     """
-    classes = counts.shape[-1]
-    wrong = (counts * (1 - torch.eye(classes, dtype=torch.int64))).reshape(-1)
-    smallest = wrong.topk(min(limit, len(wrong))).values[-1].clamp(min=1)
-    places = (wrong >= smallest).nonzero()[:, 0]  # topk takes any of equals; of these it is the first that count
-    places = places[wrong[places].sort(descending=True, stable=True).indices[:limit]]
-    totals = counts.sum(dim=2).reshape(-1)[places // classes]
+    cells = counts if isinstance(counts, Cells) else Cells.of(counts)
+    classes = cells.totals.shape[1]
+    wrong = cells.places // classes % classes != cells.places % classes
+    places, values = cells.places[wrong], cells.values[wrong]
+    first = values.sort(descending=True, stable=True).indices[:limit]
+    places, values = places[first], values[first]
+    totals = cells.totals.reshape(-1)[places // classes]
     columns = (
         places // classes**2,
         places // classes % classes,
         places % classes,
-        wrong[places],
-        wrong[places].double() / totals,
+        values,
+        values.double() / totals,
     )
-    return [Confusion(*values) for values in zip(*(column.tolist() for column in columns), strict=True)]
+    return [Confusion(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]

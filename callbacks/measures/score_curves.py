@@ -48,24 +48,24 @@ def summarize_scores(counts: Tensor, edges: Tensor) -> ScoreSummary:
         counts: [C, 2, B], int64, on the host; see ``measures.binned_scores``.
         edges: [B + 1], logits.
     """
-    columns = zip(*(_summarize(some, edges) for some in _groups(counts)), strict=True)
+    columns = zip(*(_summarize(some, edges) for some in groups(counts)), strict=True)
     return ScoreSummary(*(torch.cat(values) for values in columns))
 
 
 def best_thresholds(counts: Tensor, edges: Tensor) -> Tensor:
     """Return ``threshold`` of ``summarize_scores`` alone."""
     found = []
-    for some in _groups(counts):
+    for some in groups(counts):
         _, _, place = best_f1(some)
         known = (some.sum(dim=2) > 0).all(dim=1)
         found.append(torch.where(known, edges[place].sigmoid(), torch.nan))
     return torch.cat(found)
 
 
-def _groups(counts: Tensor) -> Sequence[Tensor]:
+def groups(counts: Tensor) -> Sequence[Tensor]:
     """Return a few classes at a time, whose numbers stay in the cache and small: a thousand are three times as fast."""
-    groups: Sequence[Tensor] = counts.split(max(1, _CELLS_AT_ONCE // counts[0].numel()))
-    return groups
+    found: Sequence[Tensor] = counts.split(max(1, _CELLS_AT_ONCE // counts[0].numel()))
+    return found
 
 
 def _summarize(counts: Tensor, edges: Tensor) -> tuple[Tensor, ...]:
@@ -99,7 +99,11 @@ def at_least(counts: Tensor) -> Tensor:
 
 def roc_points(counts: Tensor) -> tuple[Tensor, Tensor]:
     """Return false and true positive rate at each edge, [C, B + 1] in float64, 1 down to 0; NaN where undefined."""
-    rates = torch.cat([at_least(some).double().div_(some.sum(dim=2, keepdim=True)) for some in _groups(counts)])
+    rates = torch.empty((*counts.shape[:2], counts.shape[2] + 1), dtype=torch.float64)
+    done = 0
+    for some in groups(counts):
+        rates[done : done + len(some)] = at_least(some).double().div_(some.sum(dim=2, keepdim=True))
+        done += len(some)
     return rates[:, 0], rates[:, 1]
 
 
@@ -169,6 +173,12 @@ def shares_by_probability(counts: Tensor, edges: Tensor, grid: np.ndarray) -> np
     places = edges.sigmoid().numpy()
     cut = np.searchsorted(places, grid[1:-1], side="right") - 1
     part = (grid[1:-1] - places[cut]) / (places[cut + 1] - places[cut])
+    shares = [_shares(some, cut, part) for some in groups(counts)]
+    return np.concatenate(shares)
+
+
+def _shares(counts: Tensor, cut: np.ndarray, part: np.ndarray) -> np.ndarray:
+    """Return the shares between cuts in the bins ``cut``, of which ``part`` is below."""
     until = counts.cumsum(dim=2).numpy()
     total, inside = until[:, :, -1:], counts.numpy()[:, :, cut]
     inner = until[:, :, cut] - inside + inside * part

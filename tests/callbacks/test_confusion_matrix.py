@@ -10,6 +10,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from assay.callbacks import UsageError
+from assay.callbacks import confusion_matrix as module
 from assay.callbacks.classification_report import ClassificationReport
 from assay.callbacks.confusion_matrix import ConfusionMatrix
 from assay.callbacks.drawings.confusion_matrix import draw_confusion_matrix, draw_label_matrix
@@ -291,3 +292,16 @@ def test_a_step_reads_nothing_from_the_device(build, task):
     callback.begin(runner)
     callback.observe(runner)
     assert callback.measure_.state["counts"].device.type == "meta"
+
+
+def test_more_classes_than_a_picture_has_rows_for_are_drawn_several_together(tmp_path, read_events, monkeypatch):
+    monkeypatch.setattr(module, "_MOST_SIDE", 4)
+    target = torch.tensor([0, 1, 2, 5, 6, 6])
+    decided = torch.tensor([0, 1, 1, 5, 0, 6])
+    callback = ConfusionMatrix(num_classes=7)
+    data = {"valid": (torch.nn.functional.one_hot(decided, 7).float(), target)}
+    events = read_events(run_ours(tmp_path, callback, data) / "valid")
+    title = ["valid confusion matrix, epoch 1", "6 samples, 66.67% right", "each cell is 2 x 2 classes"]
+    blocks = np.array([[2, 0, 0, 0], [1, 0, 0, 0], [0, 0, 1, 0], [1, 0, 0, 1]])
+    expected = draw_confusion_matrix(blocks, ["0", "2", "4", "6"], title, every=2)
+    assert np.array_equal(picture_of(events), expected)

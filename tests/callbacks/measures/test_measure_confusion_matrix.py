@@ -4,8 +4,9 @@ import torch
 from sklearn import metrics as sk
 
 from assay.callbacks.distributed import reduce_state
+from assay.callbacks.measures import confusion_matrix
 from assay.callbacks.measures.classification_report import classification_report
-from assay.callbacks.measures.confusion_matrix import Confusion, ConfusionMatrix, most_confused
+from assay.callbacks.measures.confusion_matrix import Cells, Confusion, ConfusionMatrix, most_confused
 
 SHAPES = [(2, (50,)), (3, (50,)), (7, (9, 4, 5)), (40, (50,)), (5, (6, 3, 2, 2))]
 
@@ -190,3 +191,35 @@ def test_without_a_batch_all_scores_are_zero_and_rates_unknown(shape, multilabel
     found = classification_report(ConfusionMatrix(shape[0], shape[1]).state["counts"], multilabel=multilabel)
     assert all(value == 0 for row in [*found.classes, *found.averages.values()] for value in row.values())
     assert np.isnan([found.false_positive_rate, found.false_negative_rate]).all()
+
+
+@pytest.mark.parametrize("every", [1, 2, 3, 7])
+def test_blocks_of_classes_hold_the_counts_of_theirs(every):
+    counts = torch.randint(0, 4, (1, 7, 7), generator=torch.Generator().manual_seed(0))
+    side = -(-7 // every)
+    expected = torch.zeros(side, side, dtype=torch.int64)
+    for true in range(7):
+        for predicted in range(7):
+            expected[true // every, predicted // every] += counts[0, true, predicted]
+    assert torch.equal(Cells.of(counts).blocks(every), expected)
+    assert most_confused(Cells.of(counts), 5) == most_confused(counts, 5)
+
+
+@pytest.mark.parametrize("groups", [1, 3])
+def test_totals_are_those_of_rows_and_columns_however_many_are_summed_at_a_time(groups, monkeypatch):
+    counts = torch.randint(0, 9, (groups, 5, 5), generator=torch.Generator().manual_seed(0), dtype=torch.int32)
+    for most in (1, 11, 30, 1000):
+        monkeypatch.setattr(confusion_matrix, "_LARGE", most)
+        assert confusion_matrix.true_totals(counts).tolist() == counts.long().sum(dim=2).tolist()
+        assert confusion_matrix.predicted_totals(counts).tolist() == counts.long().sum(dim=1).tolist()
+
+
+def test_many_classes_are_counted_in_32_bits_until_the_samples_might_not_fit(monkeypatch):
+    monkeypatch.setattr(confusion_matrix, "_LARGE", 8)
+    monkeypatch.setattr(confusion_matrix, "_MOST_IN_32_BITS", 5)
+    measure = ConfusionMatrix(1, 3)
+    for seen in (4, 8):
+        measure.update(torch.tensor([0, 1, 2, 2]), torch.tensor([0, 0, 2, 1]))
+        assert measure.state["counts"].dtype == (torch.int32 if seen == 4 else torch.int64)
+        assert measure.state["counts"][0].tolist() == [[seen // 4, seen // 4, 0], [0, 0, seen // 4], [0, 0, seen // 4]]
+    assert ConfusionMatrix(1, 2).state["counts"].dtype == torch.int64
