@@ -19,6 +19,7 @@ from .sharing import first_alike
 from .writer import Writer
 
 _SMALL = 1 << 12  # values of an output: to count less takes dozens of operations as well
+_MANY_BYTES = 2**26
 _TOGETHER = 8  # so many small batches are counted as one
 
 
@@ -140,6 +141,8 @@ class ClassCounts(Diagnostic):
             self.counts_ = state["counts"].cpu()
         if self.source_.counts_ is not None:
             self.write(runner, writer, self.source_.counts_)
+            if self.source_.counts_.nbytes > _MANY_BYTES:
+                writer.drain()  # the counts of the next loader would come on top of those that wait to be drawn
 
 
 def _can_join(one: Sequence[Tensor], other: Sequence[Tensor]) -> bool:
