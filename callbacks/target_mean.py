@@ -50,7 +50,7 @@ class TargetMean:
     def _weights(self, target: Tensor) -> Tensor:
         # Probabilities [N, C, ...], of which each place counts once, whatever weighs.
         if target.is_floating_point() and target.ndim > 1:
-            return torch.ones_like(target[:, 0])
+            return torch.ones_like(target[:, 0] if target.ndim > 1 else target)
         counts = target != self.ignore_index
         if self.weight is None:
             return counts

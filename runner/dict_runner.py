@@ -101,8 +101,8 @@ class DictRunner(dl.Runner):
         input_key: what the model is given: one key of the batch, handed over as the only argument, or several,
             handed over by name. Of several models, a mapping from the model's name to its key or keys.
         losses: terms of the loss. Their sum is ``loss``; where there are several, each is logged by its name.
-        accumulate_steps: batches an optimizer step. The loss is divided so that the gradient is that of the mean
-            over all samples of the group; what is left at the end of a loader makes a last, smaller group.
+        accumulate_steps: batches an optimizer step. The gradient is that of the criteria over the whole
+            group (see ``LossTerm``); what is left at the end of a loader makes a last, smaller group.
         clip_grad_norm: largest norm of the gradient of all parameters together; None: no limit.
         clip_grad_value: largest absolute value of an element of the gradient; None: no limit.
         ema_decay: decay of a moving average of the weights, see ``MovingAverage``. Validation and inference use the
