@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import SequentialSampler
 
 from .batch_size import batch_size
+from .class_names import check_names
 from .detections import without_masks
 from .diagnostic import Diagnostic
 from .drawings.pictures import Channels
@@ -98,7 +99,7 @@ class AugmentationPreview(Diagnostic):
             raise unknown_name("task", task, TASKS)
         self.normalization: dict[str, Channels] = {"mean": mean, "std": std}
         self.draw = partial(
-            draw_samples, task=task, class_names=class_names, ignore_index=ignore_index, mean=mean, std=std
+            draw_samples, task=task, class_names=check_names(class_names), ignore_index=ignore_index, mean=mean, std=std
         )
         self.taken_: list[Mapping[str, Any]] | None = None
         self.order_: LabelOrder | None = None

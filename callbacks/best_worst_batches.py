@@ -10,6 +10,7 @@ from catalyst import dl
 from torch import Tensor
 
 from .batch_size import batch_size
+from .class_names import check_names
 from .detections import Detections, without_masks
 from .diagnostic import Diagnostic
 from .distributed import winner_over_ranks
@@ -123,7 +124,7 @@ class BestWorstBatches(Diagnostic):
         self.draw = partial(
             draw_samples,
             task=task,
-            class_names=class_names,
+            class_names=check_names(class_names),
             ignore_index=ignore_index,
             mean=mean,
             std=std,

@@ -6,6 +6,7 @@ from functools import partial
 import numpy as np
 from catalyst import dl
 
+from .class_names import check_names
 from .detections import Detections
 from .drawings.pictures import Channels
 from .drawings.samples import draw_samples, format_score
@@ -94,7 +95,7 @@ class BestWorstSamples(SampleRanking):
         self.draw = partial(
             draw_samples,
             task=task,
-            class_names=class_names,
+            class_names=check_names(class_names),
             ignore_index=ignore_index,
             mean=mean,
             std=std,

@@ -10,6 +10,7 @@ import torch
 from catalyst import dl
 from torch import Tensor
 
+from .class_names import check_names
 from .detections import FOUND, TRUE, pick_boxes
 from .distributed import gather_objects, reduce_state
 from .drawings.verdict import name_of
@@ -114,7 +115,7 @@ class BoxMetrics(dl.Callback):
             raise UsageError("BoxMetrics needs the package pycocotools: pip install 'catalyst-assay[experiments]'.")
         if map_is not in RULES:
             raise unknown_name("map_is", map_is, RULES)
-        self.class_names = None if class_names is None else [str(name) for name in class_names]
+        self.class_names = check_names(class_names)
         self.target_key = target_key
         self.score = BoxPrecision(output_key, target_key, min_score)
         self.map_is = map_is

@@ -7,6 +7,7 @@ import torch
 from catalyst import dl
 from torch import Tensor
 
+from .class_names import check_names
 from .class_shapes import check_shapes, outside_error
 from .diagnostic import Diagnostic
 from .distributed import reduce_state, world_size
@@ -60,7 +61,7 @@ class ClassCounts(Diagnostic):
             raise UsageError(f"ignore_index must be an integer or None, got {ignore_index!r}.")
         self.task = task
         self.num_classes = _count_classes(task, num_classes, class_names)
-        self.class_names = [str(name) for name in class_names or range(self.num_classes)]
+        self.class_names = check_names(class_names) or [str(number) for number in range(self.num_classes)]
         self.ignore_index = ignore_index
         self.output_key = output_key
         self.target_key = target_key

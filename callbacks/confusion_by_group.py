@@ -9,6 +9,7 @@ from catalyst import dl
 from torch import Tensor
 
 from .class_counts import ClassCounts
+from .class_names import check_names
 from .drawings.confusion_by_group import draw_confusion_by_group
 from .errors import UsageError
 from .keys import OUTPUT_KEY, TARGET_KEY, pick
@@ -63,7 +64,7 @@ class ConfusionByGroup(ClassCounts):
         if not group_names:
             raise UsageError("group_names must name at least one group, got none.")
         self.group_key = group_key
-        self.group_names = [str(name) for name in group_names]
+        self.group_names = check_names(group_names, "group_names")
 
     @property
     def choice(self) -> tuple[Any, ...]:

@@ -14,6 +14,7 @@ from catalyst import dl
 from torch import Tensor
 
 from .batch_size import batch_size
+from .class_names import check_names
 from .diagnostic import Diagnostic
 from .distributed import winners_over_ranks
 from .drawings.embeddings import THUMBNAIL, draw_sheet
@@ -103,7 +104,7 @@ class Embeddings(Diagnostic):
         self.embedding_key = output_key if embedding_key is None else embedding_key
         self.image_key, self.sample_id_key = image_key, sample_id_key
         self.class_keys = {"output": output_key, "target": target_key}
-        self.class_names = class_names
+        self.class_names = check_names(class_names)
         self.normalization: dict[str, Channels] = {"mean": mean, "std": std}
         self.draw = partial(draw_sheet, mean=mean, std=std)
         if not re.fullmatch(r"[\w-]+", tag):

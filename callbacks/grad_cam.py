@@ -12,6 +12,7 @@ from catalyst import dl
 from torch import Tensor, nn
 
 from .best_worst_samples import draw_ranking, ranking_title
+from .class_names import check_names
 from .drawings.pictures import Channels
 from .drawings.samples import draw_samples
 from .drawings.tasks import find_task
@@ -128,7 +129,7 @@ class GradCAM(SampleRanking):
         self.explain = _check_explain(explain)
         self.ignore_index = ignore_index
         self.draw = partial(
-            draw_samples, task=task, class_names=class_names, ignore_index=ignore_index, mean=mean, std=std
+            draw_samples, task=task, class_names=check_names(class_names), ignore_index=ignore_index, mean=mean, std=std
         )
 
     def on_experiment_start(self, runner: dl.IRunner) -> None:

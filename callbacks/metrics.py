@@ -8,6 +8,7 @@ import torch
 from catalyst import dl
 from torch import Tensor
 
+from .class_names import check_names
 from .class_shapes import check_shapes, outside_error
 from .distributed import reduce_state
 from .errors import UsageError, unknown_name
@@ -101,7 +102,7 @@ class Metrics(dl.Callback):
         if class_names is not None and num_classes not in (None, len(class_names)):
             raise UsageError(f"num_classes must be that of class_names, {len(class_names)}, got {num_classes}.")
         self.task = task
-        self.class_names = class_names
+        self.class_names = check_names(class_names)
         self.num_classes = num_classes if class_names is None else len(class_names)
         self.ignore_index: Any = ignore_index
         self.output_key = output_key

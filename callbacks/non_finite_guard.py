@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
+from .class_names import check_names
 from .diagnostic import Diagnostic
 from .distributed import gather_objects
 from .drawings.pictures import Channels
@@ -111,7 +112,7 @@ class NonFiniteGuard(Diagnostic):
         self.keys = {"image": image_key, "target": target_key, "output": output_key}
         self.sample_id_key = sample_id_key
         self.loss_keys = [loss_key] if isinstance(loss_key, str) else list(loss_key)
-        self.draw = partial(draw_samples, class_names=class_names, mean=mean, std=std)
+        self.draw = partial(draw_samples, class_names=check_names(class_names), mean=mean, std=std)
         self.folder = None if folder is None else Path(folder)
         self.handles_: list[StepGate | RemovableHandle] = []
 

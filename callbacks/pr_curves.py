@@ -9,6 +9,7 @@ import torch
 from catalyst import dl
 from torch import Tensor
 
+from .drawings.fonts import shown_names
 from .drawings.roc import draw_roc
 from .keys import OUTPUT_KEY, TARGET_KEY
 from .measures.score_curves import ScoreSummary, at_least, groups, mean_known, roc_points, summarize_scores
@@ -106,8 +107,13 @@ class PRCurves(ScoreCounts):
         self._say_bounds(runner, writer, found)
         title = f"{runner.loader_key} ROC, epoch {step}"
         writer.submit(partial(_add_curves, names=self.score_names, counts=counts, edges=self.edges, step=step))
-        writer.image("roc", partial(_draw, counts, found, self.score_names, title), step)
+        writer.image("roc", partial(self._draw, counts, found, title), step)
         writer.text("pr_table", lambda: markdown_table(_HEADER, self._rows(found)), step)
+
+    def _draw(self, counts: Tensor, found: ScoreSummary, title: str) -> np.ndarray:
+        names = shown_names(self.class_names)[-len(self.score_names) :]
+        false, true = roc_points(counts)
+        return draw_roc(false.numpy(), true.numpy(), found.roc_auc.numpy(), found.roc_auc_bound.numpy(), names, title)
 
     def _metrics(self, found: ScoreSummary) -> dict[str, float]:
         metrics = {name: mean_known(getattr(found, name)) for name in ("average_precision", "roc_auc")}
@@ -163,11 +169,6 @@ class PRCurves(ScoreCounts):
 
 def _decimals(values: Tensor, digits: int) -> list[str]:
     return ["-" if np.isnan(value) else f"{value:.{digits}f}" for value in values.tolist()]
-
-
-def _draw(counts: Tensor, found: ScoreSummary, names: Sequence[str], title: str) -> np.ndarray:
-    false, true = roc_points(counts)
-    return draw_roc(false.numpy(), true.numpy(), found.roc_auc.numpy(), found.roc_auc_bound.numpy(), names, title)
 
 
 def _add_curves(sink: Sink, *, names: Sequence[str], counts: Tensor, edges: Tensor, step: int) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 from catalyst import dl
 from torch import Tensor
 
+from .drawings.fonts import shown_names
 from .drawings.prediction_distribution import draw_distribution
 from .errors import UsageError
 from .keys import OUTPUT_KEY, TARGET_KEY
@@ -94,7 +95,7 @@ class PredictionDistribution(ScoreCounts):
             counts.sum(dim=2).numpy(),
             best_thresholds(counts, self.edges).numpy(),
             undecided,
-            self.class_names,
+            shown_names(self.class_names),
             title,
             bounds=(self.low, self.high),
         )

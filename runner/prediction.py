@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from assay.callbacks.class_names import check_names
 from assay.callbacks.drawings.pictures import Channels
 from assay.callbacks.errors import UsageError
 from assay.callbacks.keys import IMAGE_KEY, OUTPUT_KEY
@@ -55,6 +56,9 @@ class ClassPrediction(Prediction):
     transform: Transform
     multilabel: bool = False
     read: Reader = read_image
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "class_names", check_names(self.class_names))
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Return probabilities [N, C] of logits.
@@ -160,3 +164,6 @@ class BoxPrediction(Prediction):
     min_score: float = 0.5
     max_boxes: int = 300
     read: Reader = read_image
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "class_names", check_names(self.class_names))

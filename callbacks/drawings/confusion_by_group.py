@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from .confusion_matrix import _draw
+from .fonts import shown_names
 from .matrix_sheet import INK, MatrixSheet
 
 _CELL_WIDTH = 76
@@ -25,7 +26,7 @@ def draw_confusion_by_group(
     Returns:
         [H, W, 3], uint8, RGB: a row for each group and true class, with counts and shares of the row.
     """
-    rows = counts.reshape(-1, counts.shape[2])
+    rows, names, groups = counts.reshape(-1, counts.shape[2]), shown_names(names), shown_names(groups)
     labels = [f"{group}: {name}" for group in groups for name in names]
     sheet = MatrixSheet((labels, names), (f"{axis}: true", "predicted"), title, cell_width=_CELL_WIDTH)
     drawn = _draw(sheet, rows, rows.sum(axis=1, keepdims=True), "true")

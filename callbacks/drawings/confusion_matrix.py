@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from PIL import Image
 
+from .fonts import shown_names
 from .grid import Colour
 from .matrix_sheet import GAP, INK, LINES, PAPER, TEXT_SIZE, MatrixSheet
 
@@ -40,6 +41,7 @@ def draw_confusion_matrix(
         "all": counts.sum(),
         "none": counts.max(),
     }
+    names = shown_names(names)
     sheet = MatrixSheet((names, names), ("true", "predicted"), title, every=every)
     return _draw(sheet, counts, totals[normalize], normalize)
 
@@ -60,7 +62,7 @@ def draw_label_matrix(
     """
     totals = counts.sum(axis=2, keepdims=True) if normalize == "true" else counts.max()
     totals = np.broadcast_to(totals, counts.shape).reshape(-1, 4)
-    sheet = MatrixSheet((names, _OUTCOMES), ("label", "true as predicted"), title, cell_width=76)
+    sheet = MatrixSheet((shown_names(names), _OUTCOMES), ("label", "true as predicted"), title, cell_width=76)
     return _draw(sheet, counts.reshape(-1, 4), totals, normalize)
 
 

@@ -4,13 +4,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 
 import cv2
-import matplotlib
 import numpy as np
 from PIL import ImageFont
 
+from .fonts import DEJAVU, font_of, line_length, render_line
 from .pictures import fit, heat_colours
 
 Colour = tuple[int, int, int]
@@ -88,7 +87,7 @@ def draw_grid(
         card_width(panels, tile_size) + _GAP,
         card_width(1, tile_size) + _LINE * max(len(card.lines) for card in cards) + _GAP,
     )
-    title_width = max((_font(_TITLE_SIZE).getlength(line) for line in title), default=0)
+    title_width = max((line_length(line, _TITLE_SIZE) for line in title), default=0)
     width = max(columns * cell[0], math.ceil(title_width)) + 2 * _GAP
     entries = _place_legend(legend, width - 2 * _GAP)
     above = _GAP + (_TITLE_SIZE + 6) * len(title)
@@ -132,7 +131,7 @@ def _draw_bar(canvas: np.ndarray, corner: tuple[int, int], ends: tuple[str, str]
     """Draw the colours of heat maps from 0 to 1, with what their ends mean at both sides."""
     (left, top), ramp = corner, heat_colours(np.linspace(0, 1, _BAR, dtype=np.float32)[None].repeat(11, axis=0))
     write(canvas, corner, ends[0])
-    left += math.ceil(_font(_CAPTION_SIZE).getlength(ends[0])) + 6
+    left += math.ceil(line_length(ends[0], _CAPTION_SIZE)) + 6
     room = canvas[top + 3 : top + 14, left : left + _BAR]
     room[:] = ramp[:, : room.shape[1]]
     write(canvas, (left + _BAR + 6, top), ends[1])
@@ -144,7 +143,7 @@ def _place_legend(legend: Sequence[tuple[str, Colour]], width: int) -> list[tupl
     row, left, reserve = 0, 0, 80
     for index, (name, colour) in enumerate(legend):
         text = shorten(name, min(160, width - 16 - reserve))
-        length = 16 + math.ceil(_font(_CAPTION_SIZE).getlength(text)) + 14
+        length = 16 + math.ceil(line_length(text, _CAPTION_SIZE)) + 14
         last = row == _LEGEND_ROWS - 1
         if left and left + length > width - (reserve if last else 0):
             if last:
@@ -169,23 +168,24 @@ def write(
 @lru_cache(maxsize=2048)
 def _text_patch(text: str, size: int, colour: Colour) -> tuple[np.ndarray, tuple[int, int]]:
     """Return text on white, [h, w, 3], and the place of its corner; rendering costs more than all else of a grid."""
-    mask, offset = _font(size).getmask2(text, "L")
-    cover = np.frombuffer(bytes(mask), dtype=np.uint8).reshape(mask.size[1], mask.size[0], 1).astype(np.uint16)
+    mask, offset = render_line(text, size)
+    if mask is None:
+        return np.empty((0, 0, 3), dtype=np.uint8), (0, 0)
+    cover = np.asarray(mask, dtype=np.uint16)[:, :, None]
     patch = 255 - (cover * (255 - np.array(colour, dtype=np.uint16)) + 127) // 255
-    return patch.astype(np.uint8), (int(offset[0]), int(offset[1]))
+    return patch.astype(np.uint8), offset
 
 
 @lru_cache(maxsize=4096)
 def shorten(text: str, width: int, size: int = _CAPTION_SIZE) -> str:
     """Return ``text`` with as much of its middle left out as it takes to be at most ``width`` pixels wide."""
-    font = _font(size)
     text = " ".join(text.splitlines())
-    if font.getlength(text) <= width:
+    if line_length(text, size) <= width:
         return text
     fits, too_long = 1, len(text)
     while too_long - fits > 1:  # of a very long id every measurement counts
         keep = (fits + too_long) // 2
-        if font.getlength(_without_middle(text, keep)) <= width:
+        if line_length(_without_middle(text, keep), size) <= width:
             fits = keep
         else:
             too_long = keep
@@ -194,20 +194,17 @@ def shorten(text: str, width: int, size: int = _CAPTION_SIZE) -> str:
 
 def list_names(head: str, names: Sequence[str], width: int) -> str:
     """Return ``head`` and as many of the names as fit into ``width`` pixels; the others are counted ("+3 more")."""
-    font = _font(_CAPTION_SIZE)
     for shown in range(min(len(names), width // 4), 0, -1):  # a name and its comma are wider than 4 pixels
         text = f"{head}: {', '.join(names[:shown])}" + (f" +{len(names) - shown} more" if shown < len(names) else "")
-        if font.getlength(text) <= width:
+        if line_length(text, _CAPTION_SIZE) <= width:
             return text
     more = f" +{len(names) - 1} more" if len(names) > 1 else ""
-    return f"{head}: {shorten(names[0], width - math.ceil(font.getlength(f'{head}: {more}')))}{more}"
+    return f"{head}: {shorten(names[0], width - math.ceil(line_length(f'{head}: {more}', _CAPTION_SIZE)))}{more}"
 
 
 def _without_middle(text: str, keep: int) -> str:
     return f"{text[: math.ceil(keep / 2)]}…{text[len(text) - keep // 2 :]}"
 
 
-@lru_cache
 def _font(size: int) -> ImageFont.FreeTypeFont:
-    # Matplotlib ships DejaVu Sans, which has Latin, Greek and Cyrillic letters; Pillow's own font is ASCII.
-    return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", size)
+    return font_of(DEJAVU, size)

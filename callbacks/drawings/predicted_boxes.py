@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from .boxes import _Boxes, _boxes, _zoom
+from .fonts import shown_names
 from .palette import class_colours
 from .verdict import name_of
 
@@ -24,6 +25,7 @@ def predicted_boxes(
     labels = np.asarray(output["labels"]).reshape(-1).astype(np.int64)
     colours = class_colours(max(0, int(labels.max(initial=0))) + 1)
     drawn = _Boxes(picture, len(labels))
+    class_names = None if class_names is None else shown_names(class_names)
     boxes = _boxes(output) * _zoom(picture, shape)
     for box, score, label in zip(boxes, output["scores"], labels.tolist(), strict=True):
         red, green, blue = colours[max(0, label)].tolist()

@@ -10,6 +10,7 @@ import numpy as np
 from ..errors import unknown_name
 from ..sample_losses import NO_SCORE
 from . import boxes, class_maps, labels, masks, numbers
+from .fonts import shown_names
 from .grid import GREEN, GREY, RED, TILE_SIZE, Card, Colour, card_width, draw_grid
 from .pictures import Channels, heat_over, thumbnail
 from .tasks import TASKS, find_task, has_masks
@@ -83,6 +84,7 @@ def draw_samples(
     """
     if task is not None and task not in TASKS:
         raise unknown_name("task", task, TASKS)
+    class_names = None if class_names is None else shown_names(class_names)
     images = [np.asarray(image) for image in samples["image"]]
     outputs, targets = samples.get("output"), samples.get("target")
     if outputs is None and targets is not None:

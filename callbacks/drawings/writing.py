@@ -5,7 +5,8 @@ from functools import lru_cache
 
 from PIL import Image
 
-from .grid import Colour, _font
+from .fonts import line_length, render_line
+from .grid import Colour
 
 
 def write_text(
@@ -30,14 +31,11 @@ def write_text(
 @lru_cache(maxsize=8192)
 def text_length(text: str, size: int) -> float:
     """Return the width of a line in pixels."""
-    return _font(size).getlength(text)
+    return line_length(text, size)
 
 
 @lru_cache(maxsize=4096)
 def _render(
     text: str, size: int, anchor: str, start: tuple[float, float]
 ) -> tuple[Image.Image | None, tuple[int, int]]:
-    mask, offset = _font(size).getmask2(text, "L", anchor=anchor, start=start)
-    if 0 in mask.size:
-        return None, (0, 0)
-    return Image.frombytes("L", mask.size, bytes(mask)), (int(offset[0]), int(offset[1]))
+    return render_line(text, size, anchor, start)

@@ -1,0 +1,141 @@
+"""Fonts for any script: DejaVu Sans, and where it lacks a letter one of the machine that has it."""
+
+import logging
+import math
+import unicodedata
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import matplotlib
+from matplotlib.font_manager import findSystemFonts
+from matplotlib.ft2font import FT2Font
+from PIL import Image, ImageDraw, ImageFont, features
+
+# Matplotlib ships DejaVu Sans, which has Latin, Greek and Cyrillic letters and some others; Pillow's own font is ASCII.
+DEJAVU = str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf")
+_SHAPED = ((0x0900, 0x0DFF), (0x0F00, 0x109F), (0x1780, 0x17FF))  # Indic scripts, Tibetan, Burmese, Khmer
+_SPACES = (0x200D, *range(0xFE00, 0xFE10))  # joiner and variation selectors, which have no glyph of their own
+
+_log = logging.getLogger("assay")
+
+
+def shown_names(names: Sequence[str]) -> list[str]:
+    """Return names of classes as they are drawn: where no font has the letters of one, its number, and it is logged."""
+    return list(_shown(tuple(names)))
+
+
+def can_draw(text: str) -> bool:
+    """Whether every letter of a text is in a font, and its script can be laid out.
+
+    Scripts that run from right to left or join their letters need the library raqm, which Pillow's wheels bring along.
+    """
+    is_leftward = any(unicodedata.bidirectional(letter) in ("R", "AL") for letter in text)
+    if (is_leftward or any(_is_shaped(letter) for letter in text)) and not features.check("raqm"):
+        return False
+    runs = split_runs(text)
+    return all(path for _, path in runs) and not (is_leftward and len(runs) > 1)
+
+
+@lru_cache(maxsize=4096)
+def split_runs(text: str) -> tuple[tuple[str, str], ...]:
+    """Return the parts of a text that are of one font each, with its path; ``""`` where there is none."""
+    if all(ord(letter) in _letters(DEJAVU) for letter in text):
+        return ((text, DEJAVU),)
+    runs: list[tuple[str, str]] = []
+    for letter in text:
+        if runs and (unicodedata.combining(letter) or ord(letter) in _SPACES):
+            runs[-1] = runs[-1][0] + letter, runs[-1][1]
+            continue
+        path = _font_of(letter)
+        if runs and runs[-1][1] == path:
+            runs[-1] = runs[-1][0] + letter, path
+        else:
+            runs.append((letter, path))
+    return tuple(runs)
+
+
+def line_length(text: str, size: int) -> float:
+    """Return the width of a line in pixels."""
+    return sum(font_of(path or DEJAVU, size).getlength(part) for part, path in split_runs(text))
+
+
+def render_line(
+    text: str, size: int, anchor: str = "la", start: tuple[float, float] = (0.0, 0.0)
+) -> tuple[Image.Image | None, tuple[int, int]]:
+    """Return a line as a grey mask, and the place of its corner from the anchor; None where there is nothing to see.
+
+    Args:
+        text: without line breaks.
+        size: of the font in pixels.
+        anchor: two letters as Pillow has them.
+        start: fractions of a pixel that the anchor is at.
+    """
+    runs = split_runs(text)
+    if len(runs) <= 1:
+        path = runs[0][1] if runs else DEJAVU
+        mask, offset = font_of(path or DEJAVU, size).getmask2(text, "L", anchor=anchor, start=start)
+        if 0 in mask.size:
+            return None, (0, 0)
+        return Image.frombytes("L", mask.size, bytes(mask)), (int(offset[0]), int(offset[1]))
+    ascent, descent = font_of(DEJAVU, size).getmetrics()
+    width, left = line_length(text, size), 0.0
+    canvas = Image.new("L", (math.ceil(width) + 2 * size, 4 * size), 0)
+    ink = ImageDraw.Draw(canvas)
+    for part, path in runs:
+        ink.text((size + left, 2 * size), part, fill=255, font=font_of(path or DEJAVU, size), anchor="ls")
+        left += font_of(path or DEJAVU, size).getlength(part)
+    box = canvas.getbbox()
+    if box is None:
+        return None, (0, 0)
+    across = {"l": 0.0, "m": width / 2, "r": width}[anchor[0]]
+    down = {"a": ascent, "m": (ascent - descent) / 2, "s": 0.0, "d": -descent, "t": ascent, "b": 0.0}[anchor[1]]
+    corner = box[0] - size - across + start[0], box[1] - 2 * size + down + start[1]
+    return canvas.crop(box), (round(corner[0]), round(corner[1]))
+
+
+@lru_cache(maxsize=64)
+def _shown(names: tuple[str, ...]) -> tuple[str, ...]:
+    hidden = [name for name in names if not can_draw(name)]
+    if hidden:
+        listed = ", ".join(hidden[:8]) + (f" and {len(hidden) - 8} more" if len(hidden) > 8 else "")
+        _log.warning(
+            "pictures show these classes by number, as no font of this machine can write their names: %s; "
+            "a font that has the script, such as one of Noto, does once it is installed",
+            listed,
+        )
+    return tuple(str(number) if name in hidden else name for number, name in enumerate(names))
+
+
+@lru_cache(maxsize=4096)
+def _font_of(letter: str) -> str:
+    if ord(letter) in _letters(DEJAVU) or letter.isspace():
+        return DEJAVU
+    return next((path for path in _machine_fonts() if ord(letter) in _letters(path)), "")
+
+
+@lru_cache(maxsize=1)
+def _machine_fonts() -> tuple[str, ...]:
+    """Return the machine's fonts, those of plain letters first: it is asked once, when a letter is missing."""
+    return tuple(sorted(findSystemFonts(), key=lambda path: ("Regular" not in path, "Sans" not in path, path)))
+
+
+@lru_cache(maxsize=1024)
+def _letters(path: str) -> frozenset[int]:
+    """Return the letters of a font; none of one that has no outlines, as fonts of coloured pictures."""
+    try:
+        font = FT2Font(path)
+        ImageFont.truetype(path, 12)
+        return frozenset(font.get_charmap())
+    except (RuntimeError, OSError, ValueError):
+        return frozenset()
+
+
+def _is_shaped(letter: str) -> bool:
+    return any(first <= ord(letter) <= last for first, last in _SHAPED)
+
+
+@lru_cache
+def font_of(path: str, size: int) -> ImageFont.FreeTypeFont:
+    """Return a font in a size in pixels."""
+    return ImageFont.truetype(path, size)
