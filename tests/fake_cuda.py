@@ -5,6 +5,7 @@ An operation on two devices and a value that the host reads are errors on them, 
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
+from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -12,9 +13,9 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 
-from assay.callbacks import host_copy
+from assay.callbacks import embeddings, host_copy
 from assay.callbacks.host_copy import HostCopy
-from assay.runner import DictRunner, Engine
+from assay.runner import DictRunner, Engine, dict_runner, loss_counts
 
 CUDA = torch.device("cuda", 0)
 STEPS = 4  # of a run, of its first loader
@@ -48,6 +49,14 @@ def _read(copy: HostCopy) -> Tensor:
         return torch.zeros(copy._host.shape, dtype=copy._host.dtype)
 
 
+def _put(*arguments: Any) -> None:
+    with unset_fake_temporarily():  # all of it has been read
+        _PUT(*arguments)
+
+
+_PUT = embeddings._put
+
+
 def _to_numpy(tensor: Tensor) -> np.ndarray:
     with unset_fake_temporarily():
         return tensor.float().numpy() if tensor.is_floating_point() else tensor.numpy()
@@ -56,6 +65,12 @@ def _to_numpy(tensor: Tensor) -> np.ndarray:
 @contextmanager
 def fake_cuda() -> Iterator[FakeTensorMode]:
     """Return the mode in which ``device="cuda"`` makes fake tensors; streams, events and copies are stood in for."""
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+
+    def count_group(*arguments: Any) -> dict[str, Tensor]:
+        with mode:  # between a fetch, which is real, and the step
+            return loss_counts.count_group(*arguments)
+
     with ExitStack() as stack:
         for owner, name, stand_in in (
             (torch.cuda, "Event", HostEvent),
@@ -66,9 +81,11 @@ def fake_cuda() -> Iterator[FakeTensorMode]:
             (HostCopy, "__init__", _begin),
             (HostCopy, "read", _read),
             (host_copy, "_to_numpy", _to_numpy),
+            (dict_runner, "count_group", count_group),
+            (embeddings, "_put", _put),
         ):
             stack.enter_context(mock.patch.object(owner, name, stand_in))
-        yield FakeTensorMode(allow_non_fake_inputs=True)
+        yield mode
 
 
 class FakeEngine(Engine):
@@ -118,7 +135,11 @@ class FakeRunner(DictRunner):
         if self.observed == STEPS:
             raise StepsAreDoneError
 
-    def _backward(self, loss):
+    def on_experiment_start(self, runner):
+        super().on_experiment_start(runner)
+        self.engine.backward = self._make_gradients
+
+    def _make_gradients(self, loss):
         assert loss.device == CUDA
         for parameter in self._parameters():
             parameter.grad = torch.zeros_like(parameter)
