@@ -110,7 +110,7 @@ def test_batches_are_those_of_their_scores(tmp_path, memory):
     kept = {}
 
     class Batches(BestWorstBatches):
-        def _draw(self, samples, title):
+        def _draw(self, samples, title, **others):
             kept[title[0].split()[0]] = measures_read(samples)
             return np.zeros((4, 4, 3), np.uint8)
 
