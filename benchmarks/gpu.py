@@ -98,7 +98,8 @@ def _experiments(device: str, repetitions: int) -> Part:
                 running[name, one] = subprocess.Popen(
                     [sys.executable, *command], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
                 )
-        codes = {f"{name} on {one}": _wait(process, 150) for (name, one), process in running.items()}
+        end = time.monotonic() + 120
+        codes = {f"{name} on {one}": _wait(process, end) for (name, one), process in running.items()}
         metrics = {
             name: {one: _last_metrics(Path(folder, f"{name}-{one}", "metrics.csv")) for one in devices}
             for name in EXPERIMENTS
@@ -142,13 +143,13 @@ def _run(command: Sequence[str], timeout_s: float, **variables: str) -> tuple[in
     return done.returncode, done.stdout
 
 
-def _wait(process: subprocess.Popen[bytes], timeout_s: float) -> int | str:
+def _wait(process: subprocess.Popen[bytes], end: float) -> int | str:
     try:
-        return process.wait(timeout_s)
+        return process.wait(max(end - time.monotonic(), 0.1))
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-        return f"killed after {timeout_s:g} s"
+        return "not done in time"
 
 
 def _last_metrics(path: Path) -> dict[str, float]:
