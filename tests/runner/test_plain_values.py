@@ -75,7 +75,6 @@ def assert_same(one, another):
         datetime(2024, 1, 2, 3, 4, 5, 6), datetime(2024, 1, 2, tzinfo=UTC), date(2024, 1, 2), time(1, 2, 3),
         timedelta(days=-1, microseconds=7),
     ],
-    ids=lambda value: f"{type(value).__name__} {value!r}"[:60],
 )  # fmt: skip
 def test_a_value_comes_back_as_it_was(value):
     assert_same(there_and_back(value), value)
@@ -176,7 +175,6 @@ class Registry(dict):
         (np.ma.masked_array([1]), "numpy.ma.MaskedArray"),
         (defaultdict(lambda: 0), "collections.defaultdict with the factory <function"),
     ],
-    ids=lambda value: str(value)[:30],
 )
 @pytest.mark.parametrize(
     ("wrap", "place"),
