@@ -10,7 +10,7 @@ from catalyst import dl
 from torch import Tensor, nn
 
 from .errors import UsageError
-from .target_mean import TargetMean, target_mean
+from .target_mean import TargetMean, class_numbers, target_mean
 
 Criterion = Callable[[Tensor, Tensor], Tensor]
 
@@ -55,6 +55,7 @@ def sample_losses(criterion: Criterion, output: Tensor, target: Tensor, *, uncou
 
 
 def _over_targets(mean: TargetMean, output: Tensor, target: Tensor, uncounted: float) -> Tensor:
+    target = class_numbers(target)
     losses = mean.each(output, target)
     if losses.ndim == 1 and mean.weight is None:
         return losses if target.is_floating_point() else losses.masked_fill(target == mean.ignore_index, uncounted)

@@ -32,11 +32,11 @@ class TargetMean:
 
     def sum(self, output: Tensor, target: Tensor) -> Tensor:
         """Return the sum of the losses of all targets, []: 0 with a gradient of 0 where none counts."""
-        return self.criterion(output, target, reduction="sum")
+        return self.criterion(output, class_numbers(target), reduction="sum")
 
     def each(self, output: Tensor, target: Tensor) -> Tensor:
         """Return the loss of each target, weighted, [N, ...]: 0 where it does not count."""
-        return self.criterion(output, target, reduction="none")
+        return self.criterion(output, class_numbers(target), reduction="none")
 
     def count(self, target: Tensor) -> Tensor:
         """Return what the mean over a batch divides by, [] float64: 0 where nothing counts."""
@@ -51,12 +51,19 @@ class TargetMean:
         # Probabilities [N, C, ...], of which each place counts once, whatever weighs.
         if target.is_floating_point() and target.ndim > 1:
             return torch.ones_like(target[:, 0] if target.ndim > 1 else target)
+        target = class_numbers(target)
         counts = target != self.ignore_index
         if self.weight is None:
             return counts
         # What is no class is the criterion's own error to raise.
-        weights = self.weight.detach()[target.long().clamp(0, len(self.weight) - 1)]
+        weights = self.weight.detach()[target.clamp(0, len(self.weight) - 1)]
         return weights.masked_fill(~counts, 0)
+
+
+def class_numbers(target: Any) -> Any:
+    """Return a target as losses over classes take it: integers of any type, as masks are stored in, as int64."""
+    is_whole = isinstance(target, Tensor) and not target.is_floating_point() and not target.is_complex()
+    return target.long() if is_whole else target
 
 
 def target_mean(criterion: Any) -> TargetMean | None:

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 _FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+_INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)  # see class_numbers
 _SLACK = 1e-3  # of probabilities in half precision
 
 
@@ -78,9 +79,7 @@ def _classes(output: Tensor, target: Tensor, options: Callable[[str, Any], Any])
         return Rule("probabilities from 0 to 1", (target.dtype,), shape, -_SLACK, 1 + _SLACK)
     ignored = options("ignore_index", -100)
     wanted = f"class numbers from 0 to {classes - 1} or ignore_index={ignored}"
-    flat = len(shape) <= 2
-    dtypes = (torch.int64, torch.uint8) if flat else (torch.int64,)
-    return Rule(wanted, dtypes, numbers, 0, classes - 1, ignored, advice=".long()")
+    return Rule(wanted, _INTEGERS, numbers, 0, classes - 1, ignored, advice=".long()")
 
 
 def _margin_classes(output: Tensor, target: Tensor, options: Callable[[str, Any], Any]) -> Rule:

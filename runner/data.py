@@ -34,8 +34,9 @@ class Augmented(Dataset[dict[str, Any]]):
     different parts of a ``ConcatDataset``. albumentations ignores the global seeds, and with a seed of its own repeats
     one sequence in every worker and every epoch.
 
-    A part that is a path is read: by ``read_image``, or by ``read_mask`` to [H, W, 1] where albumentations knows it as
-    a mask; of ``masks``, a list of paths, each is.
+    A part that is a path is read: by ``read_image``, or by ``read_mask`` to [H, W] where albumentations knows it as a
+    mask; of ``masks``, a list of paths, each is. So masks of class numbers are batched to [N, H, W], as losses over
+    classes take them.
 
     Args:
         items: the data set; ``items[i]`` is a dict.
@@ -119,7 +120,7 @@ class Augmented(Dataset[dict[str, Any]]):
             return part
         of_albumentations = getattr(self.transform, "additional_targets", None) or {}
         if of_albumentations.get(name, name).startswith("mask"):
-            return read_mask(part, colours=self.colours)[..., None]
+            return read_mask(part, colours=self.colours)
         return read_image(part, max_value=self.max_value)
 
 

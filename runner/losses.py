@@ -8,6 +8,7 @@ from torch import Tensor
 
 from assay.callbacks.errors import UsageError, listing
 from assay.callbacks.keys import OUTPUT_KEY, TARGET_KEY, pick
+from assay.callbacks.target_mean import class_numbers, target_mean
 
 Count = str | Callable[..., Any]
 
@@ -67,7 +68,8 @@ class LossTerm:
         """Return the term's value, unweighted, from a batch that holds inputs and outputs."""
         output = pick(batch, self.output, str(self))
         target = pick(batch, self.target, str(self))
-        loss: Tensor = self.pick_criterion(criterion)(output, target)
+        own = self.pick_criterion(criterion)
+        loss: Tensor = own(output, target if target_mean(own) is None else class_numbers(target))
         return loss
 
 

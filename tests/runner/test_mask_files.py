@@ -4,10 +4,13 @@ import albumentations as A
 import numpy as np
 import pytest
 import rasterio
+import torch
 from image_files import GREY, PALETTE, RGB, exif, turned, write_png, write_tiff
 from PIL import Image
+from torch import nn
+from torch.utils.data import DataLoader
 
-from assay.runner import Augmented, BadImageError, UsageError, read_mask
+from assay.runner import Augmented, BadImageError, DictRunner, Engine, UsageError, read_mask
 from assay.runner.windows import keep_mask_open
 
 VOC = [0, 0, 0, 128, 0, 0, 0, 128, 0, 128, 128, 0]
@@ -232,9 +235,37 @@ def test_the_masks_of_an_item_are_read_as_albumentations_calls_them(tmp_path, cl
     transform = A.Compose([A.HorizontalFlip(p=1)], additional_targets={"depth": "mask"})
     keys = {"image": "i", "mask": "a", "depth": "b", "masks": "all"}
     found = Augmented([item], transform, keys=keys)[0]
-    np.testing.assert_array_equal(found["a"], classes[:, ::-1, None])
-    np.testing.assert_array_equal(found["b"], classes[:, ::-1, None].astype(int) * 300)
-    np.testing.assert_array_equal(found["all"], [classes[:, ::-1, None]] * 2)
+    np.testing.assert_array_equal(found["a"], classes[:, ::-1])
+    np.testing.assert_array_equal(found["b"], classes[:, ::-1].astype(int) * 300)
+    np.testing.assert_array_equal(found["all"], [classes[:, ::-1]] * 2)
+
+
+class PixelClasses(nn.Module):
+    """Gives every pixel the same four logits."""
+
+    def __init__(self):
+        super().__init__()
+        self.bias = nn.Parameter(torch.tensor([0.0, 0.5, -1.0, 2.0]))
+
+    def forward(self, image):
+        return {"logits": self.bias[:, None, None].expand(len(image), 4, *image.shape[2:])}
+
+
+@pytest.mark.parametrize("save", ["png palette 8", "png 16", "tiff int32"])
+def test_masks_of_paths_train_with_a_loss_over_classes_as_they_come(tmp_path, classes, save):
+    KINDS[save](tmp_path / "m", classes)
+    Image.fromarray(np.zeros((13, 17, 3), np.uint8)).save(tmp_path / "i.png")
+    items = [{"image": tmp_path / "i.png", "target": tmp_path / "m"}] * 4
+    transform = A.Compose([A.HorizontalFlip(p=1), A.ToFloat(255), A.ToTensorV2()])
+    data = Augmented(items, transform, keys={"image": "image", "mask": "target"})
+    model = PixelClasses()
+    runner = DictRunner()
+    options = {"optimizer": torch.optim.SGD(model.parameters(), 0.0), "criterion": nn.CrossEntropyLoss()}
+    loaders = {"train": DataLoader(data, 2)}
+    options |= {"engine": Engine("cpu"), "num_epochs": 1, "logdir": str(tmp_path / "r")}
+    runner.train(model=model, loaders=loaders, **options)
+    logs = model.bias.detach().log_softmax(0).numpy()
+    assert runner.history[1]["train"]["loss"] == pytest.approx(-logs[classes].mean(), rel=1e-5)
 
 
 def test_colours_of_a_data_set_reach_its_masks_and_an_unknown_one_names_the_sample(tmp_path, classes):
@@ -244,7 +275,7 @@ def test_colours_of_a_data_set_reach_its_masks_and_an_unknown_one_names_the_samp
     item = {"image": tmp_path / "i.png", "mask": tmp_path / "m.png", "sample_id": "a-1"}
     keys = {"image": "image", "mask": "mask"}
     found = Augmented([item], A.Compose([]), keys=keys, colours=COLOURS)[0]
-    np.testing.assert_array_equal(found["mask"][..., 0], numbers)
+    np.testing.assert_array_equal(found["mask"], numbers)
     np.testing.assert_array_equal(found["image"], picture)
     with pytest.raises(BadImageError, match=r"sample_id 'a-1': .*m.png' cannot be read: .*\(0, 0, 0\) in"):
         Augmented([item], A.Compose([]), keys=keys, colours={1: (128, 0, 0)})[0]

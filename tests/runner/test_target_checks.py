@@ -10,9 +10,11 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from assay.callbacks import UsageError
+from assay.callbacks.target_mean import target_mean
 from assay.runner import DictRunner, Engine, LossTerm
 from assay.runner.criterion_rules import Rule, find_rule
 from assay.runner.faults import explain, note_place
+from assay.runner.loss_counts import counted_terms
 from assay.runner.target_checks import TargetChecks, find_outside
 
 CE, BCE, MSE = nn.CrossEntropyLoss(), nn.BCEWithLogitsLoss(), nn.MSELoss()
@@ -72,8 +74,7 @@ def test_a_value_that_is_not_taken_is_named_with_its_sample(criterion, output, t
         (F.smooth_l1_loss, torch.zeros(4, 2), torch.zeros(4), r"is \[4\], and smooth_l1_loss takes \[4, 2\]"),
         (BCE, torch.zeros(4, 1), torch.zeros(4), r"is \[4\], and BCEWithLogitsLoss takes \[4, 1\]"),
         (CE, LOGITS, LABELS.float(), r"is torch.float32, and CrossEntropyLoss takes torch.int64: .long\(\)"),
-        (CE, MAPS, MASK.to(torch.uint8), r"is torch.uint8, and .*: .long\(\)"),
-        (CE, LOGITS, LABELS.int(), r"is torch.int32, and .*: .long\(\)"),
+        (CE, MAPS, MASK > 0, r"is torch.bool, and .*: .long\(\)"),
         (BCE, torch.zeros(4), torch.zeros(4).long(), r"is torch.int64, and .* takes torch.float32: .float\(\)"),
         (nn.HuberLoss(), torch.zeros(4), LABELS, r"is torch.int64, and HuberLoss takes torch.float32"),
     ],
@@ -115,6 +116,27 @@ def test_what_torch_takes_passes(criterion, output, target):
     assert criterion(output, target).isfinite()
     assert find_rule(criterion, output, target) is not None
     check(criterion, output, target)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int32])
+@pytest.mark.parametrize("count", [None, lambda target: (target != 255).sum()])
+@pytest.mark.parametrize("weight", [None, torch.tensor([1.0, 2.0, 5.0])])
+def test_class_numbers_of_any_integer_type_are_taken_as_masks_are_stored_in_them(dtype, count, weight):
+    criterion = nn.CrossEntropyLoss(weight, ignore_index=255)
+    output, target = torch.randn(4, 3, 8, 8), put(torch.arange(256).reshape(4, 8, 8) % 3, 255)
+    check(criterion, output, target.to(dtype))
+    (term,) = counted_terms([LossTerm(count=count)], criterion)
+    given, right = ({"logits": output, "target": kind} for kind in (target.to(dtype), target))
+    assert term.value(given, 4)[0] == term.value(right, 4)[0] == pytest.approx(criterion(output, target).item())
+    assert term.varies
+    assert term.count(given) == term.count(right)
+    assert torch.equal(term.sample_losses(given, 0.0), term.sample_losses(right, 0.0))
+
+
+@pytest.mark.parametrize("ignored", [-100, 156])
+def test_what_is_ignored_is_not_taken_for_the_byte_of_the_same_bits(ignored):
+    target = torch.tensor([0, 1, 156, 156]).to(torch.uint8)
+    assert target_mean(nn.CrossEntropyLoss(ignore_index=ignored)).count(target) == (4 if ignored < 0 else 2)
 
 
 class Focal(nn.CrossEntropyLoss):
