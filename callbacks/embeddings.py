@@ -20,7 +20,7 @@ from .distributed import winners_over_ranks
 from .drawings.embeddings import THUMBNAIL, draw_sheet
 from .drawings.pictures import Channels
 from .errors import UsageError, at_least_one
-from .host_copy import copy_tree, read_tree
+from .host_copy import HostCopy, copy_tree, read_tree
 from .image_checks import check_images
 from .keys import IMAGE_KEY, OUTPUT_KEY, SAMPLE_ID_KEY, TARGET_KEY, pick
 from .loader_place import place_in_loader
@@ -239,7 +239,8 @@ def _classes(target: np.ndarray) -> np.ndarray | None:
         values = values.reshape(-1)
         classes, soft = (decide_targets(values, values.shape, task) for task in ("multiclass", "binary"))
         classes = torch.where(classes == NO_CLASS, soft, classes)
-    return None if bool((classes == NO_CLASS).any()) else np.asarray(classes)
+    found: np.ndarray = HostCopy(classes, own=True).read().numpy()  # it is on the host already
+    return None if (found == NO_CLASS).any() else found
 
 
 def _decide(output: np.ndarray) -> np.ndarray:

@@ -67,4 +67,7 @@ class LossMeans:
         return {"loss": sum(counted) if counted else math.nan, **terms}
 
     def _on_device(self, count: Number) -> Tensor:
-        return torch.as_tensor(count, dtype=torch.float64, device=self.state["total"].device)
+        if isinstance(count, Tensor):
+            return count
+        # Filled on the device: a number that is copied there makes a step wait.
+        return torch.full((), count, dtype=torch.float64, device=self.state["total"].device)
