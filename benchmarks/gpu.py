@@ -162,7 +162,7 @@ def _last_metrics(path: Path) -> dict[str, float]:
 def _write(name: str, device: str, parts: dict[str, Part]) -> None:
     FOLDER.mkdir(exist_ok=True)
     about = machine(device)
-    about["commit"] = about["commit"] or os.environ.get("COMMIT", "")
+    about["commit"] = os.environ.get("COMMIT") or about["commit"]  # a copy of the files has no history of its own
     content = {"machine": about, "device": device, "parts": parts}
     (FOLDER / f"gpu-{name}.json").write_text(json.dumps(content, indent=1) + "\n")
     (FOLDER / f"gpu-{name}.md").write_text("\n".join(_page(about, parts)) + "\n")
