@@ -252,7 +252,7 @@ class Experiment(Training, Optimization, Schedule, Data, Machine, Saving, Diagno
             drop_last: whether to leave out the last batch where it is not full.
 
         Raises:
-            UsageError: arguments do not go together, or are not what they are to be; the data set is empty.
+            UsageError: arguments do not go together, or are not what they are to be.
         """
         order = {"shuffle": shuffle, "sampler": sampler, "batch_sampler": batch_sampler, "drop_last": drop_last}
         batching = _batching(dataset, self.batch_size, order)
@@ -276,7 +276,7 @@ def _batching(dataset: Any, batch_size: int, given: Mapping[str, Any]) -> dict[s
         kind = type(dataset).__name__
         raise UsageError(f"make_loader: dataset must have a length and items by number, got one of {kind}.")
     if len(dataset) == 0:
-        raise UsageError("make_loader: dataset is empty.")
+        given["shuffle"] = False  # torch's own sampler would refuse first, and the runner names the loader
     for one, others in (("batch_sampler", ("sampler", "shuffle", "drop_last")), ("sampler", ("shuffle",))):
         if given[one] is None:
             continue

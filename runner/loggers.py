@@ -177,6 +177,7 @@ class MetricsCsv(ILogger):
             save_text(self.path, "".join(_lines_until(self.path.read_bytes(), known)))
         else:
             _log.warning("%s is gone: it is made again from the checkpoint.", self.path)
+            self.path.parent.mkdir(parents=True, exist_ok=True)
             save_text(self.path, "".join(_lines([CSV_COLUMNS, *_rows(known)])))
 
 

@@ -76,11 +76,11 @@ def parse_experiment(
     known = [option for action in parser._actions for option in action.option_strings]
     arguments = _with_true([_normalized(argument, known) for argument in arguments], parser.hints)
     for config in _values_of("--config", arguments):
-        _check_config(config, parser.hints)
+        parser.set_defaults(experiment.missing_fields(_check_config(config, parser.hints)))
     for run in _values_of("--resume", arguments):
         config = str(Path(run) / CONFIG)
         read_config(Path(run))
-        _check_config(config, parser.hints)
+        parser.set_defaults(experiment.missing_fields(_check_config(config, parser.hints)))
         before = {key: of for key, of in _fields(parser, ["--config", config]).items() if key in parser.hints}
         _check_resume(run, name, before, _fields(parser, arguments, defaults=False))
         arguments = ["--config", config, *arguments]

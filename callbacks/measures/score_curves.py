@@ -99,7 +99,7 @@ def at_least(counts: Tensor) -> Tensor:
 
 def roc_points(counts: Tensor) -> tuple[Tensor, Tensor]:
     """Return false and true positive rate at each edge, [C, B + 1] in float64, 1 down to 0; NaN where undefined."""
-    rates = torch.empty((*counts.shape[:2], counts.shape[2] + 1), dtype=torch.float64)
+    rates = counts.new_empty((*counts.shape[:2], counts.shape[2] + 1), dtype=torch.float64)
     done = 0
     for some in groups(counts):
         rates[done : done + len(some)] = at_least(some).double().div_(some.sum(dim=2, keepdim=True))

@@ -167,7 +167,7 @@ def test_every_file_loads_without_executing_anything_and_holds_the_run(folder):
         assert state["format"] == FORMAT
         assert set(state) == {
             "format", "model", "optimizer", "scheduler", "scaler", "epoch", "batch_step", "sample_step", "history",
-            "rng", "callbacks", "criterion", "loggers", "ema", "note", "unfinished", "settings",
+            "rng", "callbacks", "criterion", "loggers", "ema", "note", "unfinished", "settings", "frozen",
         }  # fmt: skip
         assert state["note"] == "mine"
         assert state["batch_step"] == state["epoch"]
