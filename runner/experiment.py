@@ -270,7 +270,7 @@ class Experiment(Training, Optimization, Schedule, Data, Machine, Saving, Diagno
         )
 
 
-def _batching(dataset: Any, batch_size: int, given: Mapping[str, Any]) -> dict[str, Any]:
+def _batching(dataset: Any, batch_size: int, given: dict[str, Any]) -> dict[str, Any]:
     """Return those arguments of a loader that decide on its batches, where they go together."""
     if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
         kind = type(dataset).__name__
