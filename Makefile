@@ -23,7 +23,7 @@ export OMP_WAIT_POLICY ?= passive
 export NO_ALBUMENTATIONS_UPDATE ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup list train data evaluate predict tensorboard test lint bench gpu lock clean
+.PHONY: help setup list train data evaluate predict tensorboard test lint bench proofs gpu lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -89,6 +89,10 @@ $(VENV)/.bench: $(SETUP)
 
 bench: $(VENV)/.bench  ## measure what diagnostics cost, beside peers: DEVICE=cuda ARGS="overhead startup"
 	@$(BIN)/python -m benchmarks --device $(DEVICE) $(ARGS)
+
+# Each model is trained for a minute or two; what is in build/proofs is not trained again.
+proofs: $(SETUP)  ## run the longer proofs: what Grad-CAM shows of planted evidence; ARGS="ViT Swin"
+	@$(BIN)/python -m proofs $(ARGS)
 
 # What a GPU alone can show: DEVICE=cpu runs it in small, to see whether the command works.
 gpu: DEVICE = cuda

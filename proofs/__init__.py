@@ -1,0 +1,1 @@
+"""Proofs that take minutes: what a test cannot show, run by ``make proofs``."""

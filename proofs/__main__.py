@@ -1,0 +1,51 @@
+"""Whether Grad-CAM finds planted evidence: ``python -m proofs [NAME ...]`` writes ``benchmarks/results/``."""
+
+import argparse
+import json
+import warnings
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+from benchmarks.results import FOLDER, machine
+
+from .grad_cam import NEEDED, prove
+from .planted import LARGEST, LOOKS, SIDE, SMALLEST
+from .zoo import ZOO
+
+RESULT = FOLDER / "grad-cam-proof.json"
+KEPT = Path("build/proofs")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Prove of each model that is named, by default of all, and write what was measured; 1 where a proof fails."""
+    parser = argparse.ArgumentParser(prog="python -m proofs", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"parts of {', '.join(ZOO)}; by default all")
+    parser.add_argument("--kept", type=Path, default=KEPT, help="folder of trained weights; what it has is not trained")
+    options = parser.parse_args(arguments)
+    warnings.filterwarnings("ignore")
+    torch.set_num_threads(1)
+    names = [name for name in ZOO if not options.names or any(part in name for part in options.names)]
+    rows = json.loads(RESULT.read_text())["models"] if options.names and RESULT.exists() else {}
+    for name in names:
+        rows[name] = prove(name, options.kept)
+        print(f"{name:26} {json.dumps(rows[name])}", flush=True)
+        _write({name: rows[name] for name in ZOO if name in rows})
+    return int(not all(rows[name]["proved"] for name in names))
+
+
+def _write(rows: dict[str, dict[str, object]]) -> None:
+    content = {
+        "machine": machine("cpu") | {"timm": version("timm")},
+        "data": f"{SIDE} px of noise, a patch of {SMALLEST} to {LARGEST} px at any place, looks {', '.join(LOOKS)}",
+        "share": f"of images predicted right, with the peak of the map on the patch; {NEEDED} is asked for",
+        "chance": "the same share of maps of random values",
+        "models": rows,
+    }
+    RESULT.write_text(json.dumps(content, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
