@@ -36,7 +36,12 @@ if TYPE_CHECKING:
     from .pr_curves import PRCurves
     from .prediction_distribution import PredictionDistribution
     from .recall_at_k import RecallAtK
-    from .task_diagnostics import classification_diagnostics, detection_diagnostics, segmentation_diagnostics
+    from .task_diagnostics import (
+        classification_diagnostics,
+        detection_diagnostics,
+        regression_diagnostics,
+        segmentation_diagnostics,
+    )
     from .time_monitor import TimeMonitor
 
 _HOMES = {
@@ -61,6 +66,7 @@ _HOMES = {
     "TimeMonitor": "time_monitor",
     "classification_diagnostics": "task_diagnostics",
     "detection_diagnostics": "task_diagnostics",
+    "regression_diagnostics": "task_diagnostics",
     "segmentation_diagnostics": "task_diagnostics",
 }
 
@@ -91,6 +97,7 @@ __all__ = [
     "UsageError",
     "classification_diagnostics",
     "detection_diagnostics",
+    "regression_diagnostics",
     "segmentation_diagnostics",
 ]
 

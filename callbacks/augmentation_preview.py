@@ -61,8 +61,8 @@ class AugmentationPreview(Diagnostic):
 
     Args:
         k_images: how many samples to show.
-        task: ``multiclass``, ``binary``, ``multilabel`` or ``detection``; None: found from the targets, where a float
-            is a number and [C] of 0 and 1 are labels.
+        task: ``multiclass``, ``binary``, ``multilabel``, ``detection`` or ``regression``; None: found from the targets,
+            where a float is a number and [C] of 0 and 1 are labels.
         image_key: of the batch; [N, C, H, W] or [N, H, W], or N images of several sizes, of any number of channels:
             normalized floats, or integers (see ``drawings.pictures.to_rgb``).
         target_key: of the batch; classes, labels, masks or boxes (see ``draw_samples``). It may be missing.

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from .errors import UsageError
+from .host_copy import kept_from_loader
 from .loader_state import freeze, thaw
 from .measures.targets import decide_targets, has_shares
 
@@ -48,6 +49,8 @@ def call_metric(name: str, metric: "AnyMetric", output: Any, target: Any) -> dic
         UsageError: the metric refuses the batch, or gives what is no number.
     """
     target = _target_for(metric, output, target)
+    if _keeps_batches(metric):
+        output, target = kept_from_loader(output), kept_from_loader(target)
     try:
         if _forgets(metric):
             metric.update(output, target)
@@ -159,6 +162,11 @@ def _forgets(metric: "AnyMetric") -> bool:
     from torchmetrics.wrappers import BootStrapper, MinMaxMetric
 
     return any(isinstance(part, BootStrapper | MinMaxMetric) for part in metric.modules())
+
+
+def _keeps_batches(metric: "AnyMetric") -> bool:
+    """Whether a metric has lists as states: it keeps batches themselves, which a loader may write over."""
+    return any(isinstance(default, list) for part in _parts(metric).values() for default in part._defaults.values())
 
 
 def _parts(metric: "AnyMetric") -> dict[str, Any]:

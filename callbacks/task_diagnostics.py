@@ -175,6 +175,66 @@ def detection_diagnostics(
     return _of_level(level, [BoxMetrics(min_score=min_score, **counted)], light, full, max_overhead)
 
 
+def regression_diagnostics(
+    level: str = "full",
+    *,
+    metrics: Sequence[str] = ("mae", "mse", "r2"),
+    ignore_index: float | None = None,
+    image_key: str = IMAGE_KEY,
+    target_key: str = TARGET_KEY,
+    output_key: str = OUTPUT_KEY,
+    sample_id_key: str = SAMPLE_ID_KEY,
+    mean: Channels = 0.0,
+    std: Channels = 1.0,
+    k_samples: int = 16,
+    gradients_every_n_steps: int = 10,
+    max_overhead: float | None = None,
+) -> list[dl.Callback]:
+    """Return the diagnostics of a model that predicts numbers, one or several a sample or one a pixel.
+
+    ========= ================================================================================================
+    level     what is in the list
+    ========= ================================================================================================
+    ``off``   ``Metrics``, which checkpoints are chosen by
+    ``light`` these, ``BestWorstBatches``, ``OptimizerMonitor``, ``TimeMonitor``
+    ``full``  these, ``BestWorstSamples``, ``GradCAM``, ``GradientStats``, ``AugmentationPreview``
+    ========= ================================================================================================
+
+    Args:
+        level: how much is shown.
+        metrics: names for ``Metrics``: mae, mse and r2.
+        ignore_index: target value that is left out; give the criterion its own rule for it.
+        image_key: of the batch.
+        target_key: of the batch; numbers in the output's shape.
+        output_key: of the batch; [N], [N, D], or of maps [N, H, W] or [N, D, H, W].
+        sample_id_key: of the batch; without it in the batch, the position in the loader serves.
+        mean: of the images' normalization ``(x - mean) / std``, one number or one a channel.
+        std: likewise.
+        k_samples: how many samples a picture shows.
+        gradients_every_n_steps: gradients, and their norm, are observed at the first of so many optimizer steps.
+        max_overhead: the most time that all diagnostics of the run may take, as a share of the loop's; the costly ones
+            are thinned to stay under it (see ``OverheadBudget``). None: nothing is measured, and nothing thinned.
+
+    Raises:
+        UsageError: an argument is out of range.
+    """
+    task: dict[str, Any] = {"task": "regression", "ignore_index": ignore_index, "target_key": target_key}
+    inputs = {**task, "image_key": image_key, "sample_id_key": sample_id_key, "mean": mean, "std": std}
+    shown = {**inputs, "output_key": output_key}
+    light = [
+        BestWorstBatches(k_images=k_samples, **shown),
+        OptimizerMonitor(gradients_every_n_steps),
+        TimeMonitor(),
+    ]
+    full = [
+        BestWorstSamples(k_samples=k_samples, **shown),
+        GradCAM(k_samples=k_samples, **shown),
+        GradientStats(gradients_every_n_steps),
+        AugmentationPreview(k_samples, **inputs),
+    ]
+    return _of_level(level, [Metrics(metrics, output_key=output_key, **task)], light, full, max_overhead)
+
+
 def _of_level(
     level: str,
     off: list[dl.Callback],

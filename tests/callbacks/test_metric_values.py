@@ -1,5 +1,6 @@
 """What torchmetrics returns becomes numbers by name, equal to those of torchmetrics over all samples at once."""
 
+import math
 from types import SimpleNamespace
 
 import pytest
@@ -231,3 +232,31 @@ def test_numbers_of_python_and_numpy_and_nested_dicts_are_numbers():
     for odd in (None, "x", torch.zeros(2, 2), [torch.zeros(2)], torch.zeros((), dtype=torch.complex64)):
         with pytest.raises(UsageError, match="metric 'n' must give numbers"):
             leaves("n", odd)
+
+
+LISTS = {
+    "spearman": (torchmetrics.SpearmanCorrCoef, "numbers"),
+    "exact curve": (lambda: classification.BinaryAUROC(thresholds=None), "labels"),
+    "in a collection": (lambda: MetricCollection({"r": torchmetrics.SpearmanCorrCoef()}), "numbers"),
+    "in a wrapper": (lambda: wrappers.MinMaxMetric(torchmetrics.SpearmanCorrCoef()), "numbers"),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Metric `:UserWarning")  # torchmetrics says that it keeps batches
+@pytest.mark.parametrize("kind", LISTS)
+def test_a_metric_that_keeps_batches_keeps_them_where_a_loader_writes_over_them(kind):
+    make, target_kind = LISTS[kind]
+    output, target = torch.rand(20), torch.rand(20)
+    if target_kind == "labels":
+        target = (target > 0.5).long()
+    fresh, _ = epoch(Metrics({"m": make()}), output, target)
+    callback, runner = Metrics({"m": make()}), runner_of()
+    runner.batch = {"logits": torch.zeros(5), "target": torch.zeros(5, dtype=target.dtype)}
+    callback.on_loader_start(runner)
+    for start in range(0, 20, 5):
+        runner.batch["logits"].copy_(output[start : start + 5])
+        runner.batch["target"].copy_(target[start : start + 5])
+        callback.on_batch_end(runner)
+    callback.on_loader_end(runner)
+    assert runner.loader_metrics == fresh
+    assert all(math.isfinite(value) for value in fresh.values())

@@ -10,6 +10,7 @@ from assay.callbacks import (
     UsageError,
     classification_diagnostics,
     detection_diagnostics,
+    regression_diagnostics,
     segmentation_diagnostics,
 )
 from assay.runner import DictRunner, Engine, LossTerm
@@ -18,6 +19,9 @@ LIGHT = ["BestWorstBatches", "ConfusionMatrix", "ClassificationReport", "Optimiz
 FULL = [
     "BestWorstSamples", "GradCAM", "PredictionDistribution", "PRCurves", "GradientStats", "AugmentationPreview"
 ]  # fmt: skip
+
+
+BUILDERS = [classification_diagnostics, segmentation_diagnostics, detection_diagnostics, regression_diagnostics]
 
 
 def kinds(callbacks):
@@ -38,16 +42,24 @@ def test_a_detector_has_its_own_list():
     assert kinds(detection_diagnostics()) == [*light, "GradientStats", "AugmentationPreview"]
 
 
-@pytest.mark.parametrize("build", [classification_diagnostics, segmentation_diagnostics, detection_diagnostics])
+def test_a_regression_has_its_own_list():
+    light = ["Metrics", "BestWorstBatches", "OptimizerMonitor", "TimeMonitor"]
+    full = ["BestWorstSamples", "GradCAM", "GradientStats", "AugmentationPreview"]
+    assert kinds(regression_diagnostics("off")) == ["Metrics"]
+    assert kinds(regression_diagnostics("light")) == light
+    assert kinds(regression_diagnostics()) == [*light, *full]
+
+
+@pytest.mark.parametrize("build", BUILDERS)
 def test_an_unknown_level_is_refused(build):
-    options = {} if build is detection_diagnostics else {"num_classes": 3}
+    options = {} if build in (detection_diagnostics, regression_diagnostics) else {"num_classes": 3}
     with pytest.raises(UsageError, match="unknown level 'ful'; did you mean 'full'"):
         build("ful", **options)
 
 
-@pytest.mark.parametrize("build", [classification_diagnostics, segmentation_diagnostics, detection_diagnostics])
+@pytest.mark.parametrize("build", BUILDERS)
 def test_a_budget_is_set_for_the_diagnostics_where_there_are_some(build):
-    options = {} if build is detection_diagnostics else {"num_classes": 3}
+    options = {} if build in (detection_diagnostics, regression_diagnostics) else {"num_classes": 3}
     for level in ("light", "full"):
         *others, budget = build(level, max_overhead=0.1, **options)
         assert kinds(others) == kinds(build(level, **options))
@@ -123,6 +135,41 @@ def test_a_segmentation_is_shown_from_end_to_end(task, tmp_path, read_events):
     counted = 12 * (14 if task == "multiclass" else 16) * 16
     assert int(callbacks[2].counts_.sum()) == counted * (3 if task == "multilabel" else 1)
     assert 0 <= runner.history[2]["valid"]["iou"] <= 1
+
+
+class Numbers(nn.Module):
+    """Predicts one number an image, or one a pixel."""
+
+    def __init__(self, dense):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU())
+        self.head = nn.Conv2d(4, 1, 1)
+        self.dense = dense
+
+    def forward(self, image):
+        values = self.head(self.layers(image))
+        return {"logits": values if self.dense else values.mean(dim=(2, 3))}
+
+
+@pytest.mark.parametrize("dense", [False, True])
+def test_a_regression_is_shown_from_end_to_end(dense, tmp_path, read_events):
+    image = torch.rand(12, 3, 16, 16)
+    target = image.mean(dim=1, keepdim=True) * 5 + 2
+    target = target if dense else target.mean(dim=(2, 3))
+    items = [{"image": image[i], "target": target[i], "sample_id": f"view-{i}"} for i in range(len(image))]
+    model = Numbers(dense)
+    callbacks = regression_diagnostics(k_samples=3, gradients_every_n_steps=1)
+    runner = train(tmp_path, model, items, callbacks, nn.MSELoss())
+    with torch.no_grad():
+        error = (model(image)["logits"] - target).double()
+    expected = {
+        "mae": error.abs().mean().item(),
+        "mse": error.square().mean().item(),
+        "r2": 1 - (error.square().sum() / (target - target.mean()).square().sum()).item(),
+    }
+    assert {name: runner.history[2]["valid"][name] for name in expected} == pytest.approx(expected, rel=1e-4)
+    tags = set(read_events(tmp_path / "tensorboard" / "valid").Tags()["images"])
+    assert {"samples/worst/loss", "samples/best/loss", "gradcam/worst/loss", "batches/worst/loss"} <= tags
 
 
 class Detector(nn.Module):
