@@ -6,11 +6,10 @@ from functools import partial
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from accelerate.utils import send_to_device
 from torch import Tensor, nn
 
-from assay.callbacks.distributed import world_size
+from assay.callbacks.distributed import reduce_state, world_size
 from assay.callbacks.errors import UsageError, listing
 from assay.callbacks.unwrapped import by_name, load_weights, raw_optimizers, weights_of
 
@@ -49,7 +48,7 @@ def own_tensors(criterion: Any) -> list[Tensor]:
 
 @torch.no_grad()
 def average_gradients(parameters: Sequence[nn.Parameter]) -> None:
-    """Average gradients over ranks, as DDP does for those of a model. A collective with one message.
+    """Average gradients over ranks, as DDP does for those of a model. A collective with one message per type.
 
     Args:
         parameters: the same on every rank; a rank without a gradient counts as one whose gradient is zero.
@@ -60,12 +59,10 @@ def average_gradients(parameters: Sequence[nn.Parameter]) -> None:
     for parameter in trained:
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
-    gradients = [parameter.grad for parameter in trained if parameter.grad is not None]
-    packed = torch.cat([gradient.reshape(-1) for gradient in gradients])
-    dist.all_reduce(packed)
-    packed /= world_size()
-    for gradient, mean in zip(gradients, packed.split([gradient.numel() for gradient in gradients]), strict=True):
-        gradient.copy_(mean.reshape(gradient.shape))
+    gradients = {str(i): parameter.grad for i, parameter in enumerate(trained) if parameter.grad is not None}
+    sums = reduce_state(gradients, dict.fromkeys(gradients, "sum"))
+    for name, gradient in gradients.items():
+        gradient.copy_(sums[name] / world_size())
 
 
 def train_too(optimizer: Any, criterion: Any) -> None:

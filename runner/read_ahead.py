@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor
 from torch.utils.data import DataLoader, default_collate
+
+from assay.callbacks.host_copy import kept_from_loader
 
 from .bad_images import StandIn, collate
 from .sharding import Turn
@@ -20,19 +21,13 @@ def kept(batch: Any, loader: DataLoader[Any]) -> Any:
     """
     if loader.num_workers or loader.pin_memory or loader.collate_fn in _MAKES_NEW:
         return batch
-    return _cloned(batch)
+    copied = kept_from_loader(batch)
+    if not isinstance(batch, dict) or type(batch) is dict:
+        return copied
+    batch.update(copied)  # one of ours, which knows more of itself than its parts
+    return batch
 
 
 def counts(batch: Any, turn: Turn) -> bool:
     """Whether anything of a batch counts: it does not only stand in for one."""
     return bool(turn.samples) and isinstance(batch, Mapping) and not isinstance(batch, StandIn)
-
-
-def _cloned(part: Any) -> Any:
-    if isinstance(part, Tensor):
-        return part.clone()
-    if isinstance(part, dict):
-        clone = part.copy() if type(part) is dict else part
-        clone.update({name: _cloned(value) for name, value in part.items()})
-        return clone
-    return [_cloned(value) for value in part] if isinstance(part, list) else part

@@ -3,6 +3,7 @@
 import copy
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -10,6 +11,7 @@ from torch.utils.data import DataLoader
 
 from assay.callbacks import BestWorstBatches, BestWorstSamples, NonFiniteGuard
 from assay.runner import DictRunner, Engine, LossTerm, TensorBoardLogger, UsageError, load_checkpoint
+from assay.runner.batch_size import SizedBatch
 from assay.runner.loss_counts import counted_terms
 from assay.runner.loss_means import LossMeans
 from assay.runner.read_ahead import kept
@@ -326,3 +328,15 @@ def test_a_criterion_that_leaves_targets_out_in_its_own_way_is_named(criterion, 
         "LossTerm('pixels', 'mask'): each batch weighs by its samples in a step of several and in an epoch's loss; as "
         f"{name} has class weights or an ignore_index, say by count=... what its mean is over"
     ]
+
+
+def test_arrays_and_tuples_of_a_batch_that_waits_are_copies_too():
+    loader = DataLoader(make_items(), 2, collate_fn=lambda items: items)
+    batch = SizedBatch({"array": np.zeros(2), "pair": (torch.zeros(2), "name")}, samples=1)
+    array, pair = batch["array"], batch["pair"]
+    waiting = kept(batch, loader)
+    array[:], pair[0][:] = 1, 1
+    assert type(waiting) is SizedBatch
+    assert waiting.samples == 1
+    assert waiting["array"].tolist() == waiting["pair"][0].tolist() == [0, 0]
+    assert waiting["pair"][1] == "name"
