@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, Dataset, StackDataset, Subset, get_work
 
 from .chance import fetching, read_item, seed_batch
 from .seeding import data_sets, own_generators, tell_epoch
-from .worker_start import NotStarted, pack, unpack
+from .worker_start import NotStarted, keep_quiet_of_lost_reader, pack, unpack
 
 
 class Batch(list[Any]):
@@ -104,6 +104,7 @@ def _made_in_worker(files: Mapping[str, Path], packed: bytes) -> Fetched | NotSt
 
 def _begin_worker(number: int) -> None:
     """Show the user's code in a worker the user's data set, and call its ``worker_init_fn``."""
+    keep_quiet_of_lost_reader()
     info: Any = get_worker_info()
     fetched = info.dataset
     if isinstance(fetched, NotStarted):

@@ -1,9 +1,12 @@
 """What a loader's worker is handed where it does not inherit the process, by ``spawn`` and ``forkserver``."""
 
 import pickle
+import sys
+import threading
 from collections.abc import Mapping
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from torch.utils.data import Dataset
@@ -50,6 +53,21 @@ def unpack(files: Mapping[str, Path], packed: bytes) -> Any:
         return pickle.loads(packed)
     except Exception as error:  # noqa: BLE001  # an import runs whatever the user wrote
         return error
+
+
+def keep_quiet_of_lost_reader() -> None:
+    """Have this worker print nothing where the run ends while it is being handed a batch.
+
+    The thread that hands it over would print how its connection broke, beside the one line that says why the run ended.
+    """
+    before = sys.excepthook
+
+    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        in_main = threading.current_thread() is threading.main_thread()
+        if in_main or not isinstance(error, ConnectionError | EOFError):
+            before(kind, error, trace)
+
+    sys.excepthook = hook
 
 
 class NotStarted(Dataset[Any]):

@@ -2,6 +2,8 @@
 
 import pickle
 import sys
+import threading
+from functools import partial
 
 import pytest
 import torch
@@ -13,7 +15,7 @@ from assay.runner.catalog import find_experiment
 from assay.runner.faults import explain
 from assay.runner.fetching import Batch, Fetched
 from assay.runner.sharding import end_workers, shard_loader
-from assay.runner.worker_start import NotStarted, WorkerStartError
+from assay.runner.worker_start import NotStarted, WorkerStartError, keep_quiet_of_lost_reader
 
 FILE = """
 import torch
@@ -127,3 +129,26 @@ def test_shared_memory_stays_shared(loader):
 )
 def test_a_worker_that_ends_by_itself_is_not_called_killed(message, expected):
     assert explain(RuntimeError(message)).startswith(expected)
+
+
+@pytest.mark.parametrize(
+    ("error", "in_thread", "is_printed"),
+    [
+        (ConnectionResetError("reset by peer"), True, False),
+        (EOFError(), True, False),
+        (ValueError("another"), True, True),
+        (ConnectionResetError("reset by peer"), False, True),
+    ],
+)
+def test_a_worker_prints_nothing_of_a_run_that_has_left(monkeypatch, error, in_thread, is_printed):
+    printed = []
+    monkeypatch.setattr(sys, "excepthook", lambda kind, error, trace: printed.append(error))
+    keep_quiet_of_lost_reader()
+    hand_over = partial(sys.excepthook, type(error), error, None)  # as multiprocessing does it
+    if in_thread:
+        thread = threading.Thread(target=hand_over)
+        thread.start()
+        thread.join()
+    else:
+        hand_over()
+    assert printed == [error] * is_printed
