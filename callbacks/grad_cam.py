@@ -37,6 +37,7 @@ _NO_LAYER = (
 
 _ANY_FORM = "a map of more than one place, [N, C, h, w], [N, h, w, C] or tokens [N, L, C]"
 _PLACES = {"nchw": "places", "nhwc": "places", "tokens": "tokens", "windows": "tokens", "function": "places"}
+_UNPROVEN = ("nhwc", "tokens", "windows")
 
 _log = logging.getLogger("assay")
 
@@ -55,6 +56,9 @@ class GradCAM(SampleRanking):
     others (CLS, registers) before those of the image, as in ViT. Of masks it is the last one before the classes. The
     title of the picture names it. Where nothing speaks for what is explained, or where there is no gradient, the map
     is 0: the image then stands without colours, and its card says why.
+
+    On planted evidence (``make proofs``) the peak was on it in all images of a CNN and a U-Net. Of ViT, Swin, SwinV2
+    and ConvNeXt it was there in 19% to 81%, which is partly no better than chance: the title warns of transformers.
 
     ============================ ======= ===================================================================
     tag, in the loader's folder  kind    step and content
@@ -264,9 +268,9 @@ def _describe(layer: Layer, models: Mapping[str, nn.Module], heat: np.ndarray) -
         if module is layer.module
     )
     name = next(names, "") or "the model"
-    return (
-        f"layer {name} ({type(layer.module).__name__}), {heat.shape[0]} x {heat.shape[1]} {_PLACES[layer.layout.kind]}"
-    )
+    caution = "; of transformers it often misses the evidence" if layer.layout.kind in _UNPROVEN else ""
+    places = f"{heat.shape[0]} x {heat.shape[1]} {_PLACES[layer.layout.kind]}"
+    return f"layer {name} ({type(layer.module).__name__}), {places}{caution}"
 
 
 def _check_reshape(reshape: Any, layer: str | None) -> Any:

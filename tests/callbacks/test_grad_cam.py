@@ -7,7 +7,9 @@ from torch.utils.data import DataLoader
 
 from assay.callbacks import UsageError
 from assay.callbacks.best_worst_samples import BestWorstSamples
-from assay.callbacks.grad_cam import GradCAM
+from assay.callbacks.grad_cam import GradCAM, _describe
+from assay.callbacks.measures.explained_layer import Layer
+from assay.callbacks.measures.image_layouts import Planes
 from assay.runner import DictRunner, Engine
 
 K = 5
@@ -233,3 +235,13 @@ def test_a_layer_or_class_that_does_not_exist_is_refused_and_leaves_no_trace(arg
         run("ours", tmp_path, [callback], model=model, epochs=1)
     assert all(module.training for module in model.modules())
     assert not any(module._forward_hooks for module in model.modules())
+
+
+CAUTION = "; of transformers it often misses the evidence"
+
+
+@pytest.mark.parametrize(("layout", "caution"), [(Planes(), ""), (Planes(channels_last=True), CAUTION)])
+def test_the_title_names_the_layer_and_warns_of_maps_that_are_not_proven(layout, caution):
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
+    line = _describe(Layer(model[1], layout), {"": model}, np.zeros((4, 6)))
+    assert line == f"layer 1 (ReLU), 4 x 6 places{caution}"
