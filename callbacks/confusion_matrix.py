@@ -11,7 +11,8 @@ from .class_counts import ClassCounts
 from .drawings.confusion_matrix import NORMALIZATIONS, draw_confusion_matrix, draw_label_matrix
 from .errors import unknown_name
 from .keys import OUTPUT_KEY, TARGET_KEY
-from .measures.confusion_matrix import Cells, most_confused, true_totals
+from .measures.confusion_matrix import Cells, most_confused
+from .measures.confusion_matrix import total as total_of
 from .tables import markdown_table
 from .writer import Writer
 
@@ -97,7 +98,7 @@ class ConfusionMatrix(ClassCounts):
         return draw_confusion_matrix(cells.blocks(every).numpy(), names, title, normalize=self.normalize, every=every)
 
     def _summary(self, counts: Tensor) -> str:
-        total, right = int(true_totals(counts).sum()), int(counts.diagonal(dim1=1, dim2=2).sum())
+        total, right = int(total_of(counts)), int(counts.diagonal(dim1=1, dim2=2).sum())
         unit = "decisions" if self.task == "multilabel" else "samples"
         return f"{total:,} {unit}, {right / total:.2%} right" if total else "no sample"
 

@@ -47,10 +47,24 @@ class TargetMean:
         weights = self._weights(target)
         return weights.reshape(len(weights), -1).sum(dim=1)
 
+    def known_count(self, target: Tensor, *, only_classes: bool = False) -> int | None:
+        """Return the count of a batch where no value has to be looked at for it, so that nothing is computed.
+
+        Args:
+            target: of the batch.
+            only_classes: whether all targets are known to be classes that count.
+        """
+        if _is_shares(target):
+            return target[:, 0].numel()
+        return target.numel() if only_classes and self.weight is None else None
+
+    def divisor(self, count: Tensor) -> Tensor:
+        """Return a count, with 1 in the place of 0."""
+        return count.clamp(min=1) if self.weight is None else count.masked_fill(count == 0, 1)
+
     def _weights(self, target: Tensor) -> Tensor:
-        # Probabilities [N, C, ...], of which each place counts once, whatever weighs.
-        if target.is_floating_point() and target.ndim > 1:
-            return torch.ones_like(target[:, 0] if target.ndim > 1 else target)
+        if _is_shares(target):
+            return torch.ones_like(target[:, 0])
         target = class_numbers(target)
         counts = target != self.ignore_index
         if self.weight is None:
@@ -64,6 +78,11 @@ def class_numbers(target: Any) -> Any:
     """Return a target as losses over classes take it: integers of any type, as masks are stored in, as int64."""
     is_whole = isinstance(target, Tensor) and not target.is_floating_point() and not target.is_complex()
     return target.long() if is_whole else target
+
+
+def _is_shares(target: Tensor) -> bool:
+    """Whether targets are probabilities [N, C, ...], of which each place counts once, whatever weighs."""
+    return target.is_floating_point() and target.ndim > 1
 
 
 def target_mean(criterion: Any) -> TargetMean | None:

@@ -535,7 +535,7 @@ class DictRunner(dl.Runner):
             self.batch = {**batch, **{name: detached(output) for name, output in outputs.items()}}
             if self._computes_loss:
                 loss, values, counts = self._loss({**batch, **outputs}, self.batch_size)
-                self._keep(loss.detach(), torch.stack(values).detach(), counts)
+                self._keep(loss.detach(), values, counts)
                 if self.is_train_loader:
                     self._backward(loss, values, counts)
         if self.is_train_loader and self._closes_group:
@@ -556,13 +556,17 @@ class DictRunner(dl.Runner):
 
     def _loss(self, parts: Mapping[str, Any], samples: int) -> tuple[Tensor, list[Tensor], list[Number]]:
         """Return the loss, [], and its terms, not weighted, with what each counts, of a batch with its outputs."""
-        self._targets.check(self.losses, self.criterion, parts)
-        pairs = [counted.value(parts, samples) for counted in self._terms]
+        known = self._targets.check(self.losses, self.criterion, parts)
+        pairs = [
+            counted.value(parts, samples, only_classes=of_term)
+            for counted, of_term in zip(self._terms, known, strict=True)
+        ]
         values, counts = [value for value, _ in pairs], [count for _, count in pairs]
         return self._weighted(values), values, counts
 
     def _weighted(self, values: Sequence[Tensor]) -> Tensor:
-        return torch.stack([term.weight * value for term, value in zip(self.losses, values, strict=True)]).sum()
+        weighed = [_scaled(value, term.weight) for term, value in zip(self.losses, values, strict=True)]
+        return weighed[0] if len(weighed) == 1 else torch.stack(weighed).sum()
 
     @property
     def _computes_loss(self) -> bool:
@@ -615,17 +619,19 @@ class DictRunner(dl.Runner):
             raise UsageError(f"the model returns {listing(shared)}, which the batch holds too: rename one of them.")
         return dict(outputs)
 
-    def _keep(self, loss: Tensor, values: Tensor, counts: Sequence[Number]) -> None:
-        self.loader_means.update(values, counts, self.batch_size)
+    def _keep(self, loss: Tensor, values: Sequence[Tensor], counts: Sequence[Number]) -> None:
+        packed = values[0].detach().reshape(1) if len(values) == 1 else torch.stack([*values]).detach()
+        self.loader_means.update(packed, counts, self.batch_size)
         labels = self.loader_means.labels
         self.batch_metrics["loss"] = loss
         if len(labels) > 1:
-            self.batch_metrics.update(zip(labels, values.unbind(), strict=True))
+            self.batch_metrics.update(zip(labels, packed.unbind(), strict=True))
         # Of a batch of which nothing counts the loss is 0, and that is no score: callbacks see here what counted.
         named = zip(labels, counts, strict=True)
         self.loss_counts_ = {label: count for label, count in named if isinstance(count, Tensor)}
         if len(self.loss_counts_) == len(labels):
-            self.loss_counts_["loss"] = torch.stack(list(self.loss_counts_.values())).amax()
+            first, *others = self.loss_counts_.values()
+            self.loss_counts_["loss"] = torch.stack([first, *others]).amax() if others else first
 
     @property
     def _group(self) -> list[Turn]:
@@ -650,19 +656,21 @@ class DictRunner(dl.Runner):
         # The group's gradient is that of the criteria over all of it on all ranks; the ranks' gradients are averaged.
         ranks, in_group = self.engine.num_processes, sum(turn.round_samples for turn in self._group)
         share = self._turn.samples * ranks / in_group
-        if self._is_shared and any(counted.varies or counted.adds_up for counted in self._terms):
-            shares = [self._share(counted, count, share) for counted, count in zip(self._terms, counts, strict=True)]
+        shares = [self._share(counted, count, share) for counted, count in zip(self._terms, counts, strict=True)]
+        if len(shares) > 1 and any(isinstance(by, Tensor) or by != shares[0] for by in shares):
             self.engine.backward(self._weighted([_scaled(value, by) for value, by in zip(values, shares, strict=True)]))
         else:
-            self.engine.backward(loss * share)
+            self.engine.backward(_scaled(loss, shares[0]))
 
     def _share(self, counted: Counted, count: Number, of_samples: float) -> Number:
         """Return the weight of the batch in its term, of 1 for all batches of the step, times the ranks."""
-        if isinstance(count, Tensor):
-            total = self._group_counts[counted.term.label]
-            ranks: int = self.engine.num_processes
-            return count * ranks / total.masked_fill(total == 0, 1)
-        return float(self.engine.num_processes) if counted.adds_up else of_samples
+        ranks: int = self.engine.num_processes
+        if not self._is_shared or not (counted.varies or counted.adds_up):
+            return of_samples
+        if counted.adds_up:
+            return float(ranks)
+        total = self._group_counts[counted.term.label]
+        return count * ranks / (total.masked_fill(total == 0, 1) if isinstance(total, Tensor) else total or 1)
 
     def _step(self) -> None:
         optimizers = list(raw_optimizers(self.optimizer).values())
@@ -817,6 +825,8 @@ class DictRunner(dl.Runner):
 
 
 def _scaled(value: Tensor, share: Number) -> Tensor:
+    if not isinstance(share, Tensor) and share == 1:
+        return value
     return value * (share.to(value.dtype) if isinstance(share, Tensor) else share)
 
 

@@ -10,7 +10,7 @@ import torch
 from accelerate.utils import send_to_device
 from torch import Tensor, nn
 
-from assay.callbacks.distributed import reduce_state
+from assay.callbacks.distributed import reduce_state, world_size
 from assay.callbacks.errors import UsageError
 from assay.callbacks.keys import pick
 from assay.callbacks.sample_losses import sample_losses
@@ -19,7 +19,7 @@ from assay.callbacks.target_mean import target_mean
 from .losses import LossTerm
 
 Number = float | Tensor
-"""A count: of samples a number of the host, of anything else float64, [], on the device."""
+"""A count: a number of the host where it is known there, or else float64, [], on the device."""
 
 _log = logging.getLogger("assay")
 
@@ -43,13 +43,23 @@ class Counted:
         self.term = term
         self.criterion = criterion
 
-    def value(self, batch: Mapping[str, Any], samples: int) -> tuple[Tensor, Number]:
-        """Return the term on a batch with its outputs, [], not weighted, and its count; both 0 where nothing counts."""
+    def value(self, batch: Mapping[str, Any], samples: int, *, only_classes: bool = False) -> tuple[Tensor, Number]:
+        """Return the term on a batch with its outputs, [], not weighted, and its count; both 0 where nothing counts.
+
+        Args:
+            batch: with the outputs.
+            samples: number of samples in it.
+            only_classes: whether all targets are known to be classes that count.
+        """
         return self._one_number(self.term.compute(self.criterion, batch)), samples
 
     def count(self, batch: Mapping[str, Any]) -> Tensor:
         """Return the count of a batch without its outputs, [] float64; only where it ``varies``."""
         raise NotImplementedError
+
+    def count_on_host(self, batch: Mapping[str, Any]) -> int | None:
+        """Return the count of a batch as the loader gave it; None where its values have to be looked at."""
+        return None
 
     def sample_losses(self, batch: Mapping[str, Any], uncounted: float) -> Tensor:
         """Return the term on each sample of a batch alone, [N]; ``uncounted`` where nothing of it counts."""
@@ -74,28 +84,36 @@ class Summed(Counted):
 
     adds_up = True
 
-    def value(self, batch: Mapping[str, Any], samples: int) -> tuple[Tensor, Number]:
+    def value(self, batch: Mapping[str, Any], samples: int, *, only_classes: bool = False) -> tuple[Tensor, Number]:
         return super().value(batch, samples)[0], 1.0
 
 
 class OverTargets(Counted):
     """A term whose criterion is torch's mean over the targets that count.
 
-    It is made from the sum, whose gradient is 0 where nothing counts; that of the mean is NaN.
+    It is made from the sum, whose gradient is 0 where nothing counts; that of the mean is NaN. Where something is known
+    to count, it is the mean itself.
     """
 
     varies = True
 
-    def value(self, batch: Mapping[str, Any], samples: int) -> tuple[Tensor, Number]:
+    def value(self, batch: Mapping[str, Any], samples: int, *, only_classes: bool = False) -> tuple[Tensor, Number]:
         output, target = self._parts(batch)
         mean: Any = target_mean(self._own())
+        if known := mean.known_count(target, only_classes=only_classes):
+            return super().value(batch, known)
         count = mean.count(target)
         total = self._one_number(mean.sum(output, target))
-        return total / count.masked_fill(count == 0, 1).to(total.dtype), count
+        return total / mean.divisor(count).to(total.dtype), count
 
     def count(self, batch: Mapping[str, Any]) -> Tensor:
         mean: Any = target_mean(self._own())
         return mean.count(batch[self.term.target])  # type: ignore[no-any-return]
+
+    def count_on_host(self, batch: Mapping[str, Any]) -> int | None:
+        mean: Any = target_mean(self._own())
+        target = batch.get(self.term.target)
+        return mean.known_count(target) if isinstance(target, Tensor) else None
 
 
 class OverGiven(Counted):
@@ -108,7 +126,7 @@ class OverGiven(Counted):
         """Whether the count is known when the model has run, and not before."""
         return callable(self.term.count) and _positional(self.term.count) > 1
 
-    def value(self, batch: Mapping[str, Any], samples: int) -> tuple[Tensor, Number]:
+    def value(self, batch: Mapping[str, Any], samples: int, *, only_classes: bool = False) -> tuple[Tensor, Number]:
         count = self._counted(batch)
         counts = count > 0
         gated = pick(batch, self.term.output, str(self.term))
@@ -223,10 +241,10 @@ def check_ahead(terms: Sequence[Counted]) -> None:
 
 def count_group(
     terms: Sequence[Counted], batches: Sequence[Mapping[str, Any] | None], device: torch.device
-) -> dict[str, Tensor]:
+) -> dict[str, Number]:
     """Return what all batches of an optimizer step count together, on all ranks: for each term that ``varies``.
 
-    A collective with one message.
+    A collective with one message on several processes.
 
     Args:
         terms: of the loss.
@@ -234,12 +252,26 @@ def count_group(
         device: of the counts.
     """
     varying = [counted for counted in terms if counted.varies]
-    total = torch.zeros(len(varying), dtype=torch.float64, device=device)
-    for batch in batches:
-        if batch is not None:
-            total = total + torch.stack([counted.count(_for_count(counted, batch, device)) for counted in varying])
-    total = reduce_state({"counts": total}, {"counts": "sum"})["counts"]
-    return dict(zip((counted.term.label for counted in varying), total.unbind(), strict=True))
+    totals: Sequence[Number] = [
+        sum((_count_ahead(counted, batch, device) for batch in batches if batch is not None), 0.0)
+        for counted in varying
+    ]
+    if world_size() > 1:
+        mine = torch.stack([on_device(total, device) for total in totals])
+        totals = reduce_state({"counts": mine}, {"counts": "sum"})["counts"].unbind()
+    return dict(zip((counted.term.label for counted in varying), totals, strict=True))
+
+
+def on_device(count: Number, device: torch.device | str) -> Tensor:
+    """Return a count as float64, [], on the device; a number of the host is filled in there, so that nothing waits."""
+    if isinstance(count, Tensor):
+        return count.to(device, torch.float64)
+    return torch.full((), count, dtype=torch.float64, device=device)
+
+
+def _count_ahead(counted: Counted, batch: Mapping[str, Any], device: torch.device) -> Number:
+    known = counted.count_on_host(batch)
+    return counted.count(_for_count(counted, batch, device)) if known is None else known
 
 
 def _for_count(counted: Counted, batch: Mapping[str, Any], device: torch.device) -> dict[str, Any]:

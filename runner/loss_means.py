@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from .loss_counts import Counted, Number
+from .loss_counts import Counted, Number, on_device
 
 
 class LossMeans:
@@ -38,9 +38,7 @@ class LossMeans:
             counts: of each term, what its value is a mean over.
             samples: number of samples in the batch.
         """
-        weights: Number = samples
-        if not self.by_samples and any(count is not samples for count in counts):
-            weights = torch.stack([self._on_device(count) for count in counts])
+        weights = samples if self.by_samples else self._weights(counts)
         self.state["total"] += values.detach().to(torch.float64) * weights
         self.state["count"] += weights
 
@@ -66,8 +64,10 @@ class LossMeans:
         terms = dict(zip(self.labels, means, strict=True)) if len(means) > 1 else {}
         return {"loss": sum(counted) if counted else math.nan, **terms}
 
-    def _on_device(self, count: Number) -> Tensor:
-        if isinstance(count, Tensor):
-            return count
-        # Filled on the device: a number that is copied there makes a step wait.
-        return torch.full((), count, dtype=torch.float64, device=self.state["total"].device)
+    def _weights(self, counts: Sequence[Number]) -> Number:
+        first, *others = counts
+        if not isinstance(first, Tensor) and all(not isinstance(count, Tensor) and count == first for count in others):
+            return first
+        if not others:
+            return on_device(first, self.state["total"].device)
+        return torch.stack([on_device(count, self.state["total"].device) for count in counts])

@@ -30,9 +30,19 @@ class TargetChecks:
     def drop(self) -> None:
         """Forget the batch."""
         self._given: Mapping[str, Any] = {}
-        self.sent: Any = {}
         self._read: dict[str, np.ndarray] = {}
+        self.sent = {}
         self._place = ""
+
+    @property
+    def sent(self) -> Any:
+        """What the batch is on the device."""
+        return self._sent
+
+    @sent.setter
+    def sent(self, batch: Any) -> None:
+        self._sent = batch
+        self._versions = {key: _version(batch.get(key)) for key in self._read}
 
     def take(self, terms: Sequence[LossTerm], given: Any, loader_key: str) -> None:
         """Remember a batch; what it is on the device is to be put into ``sent``.
@@ -59,7 +69,7 @@ class TargetChecks:
         if labels is not None:
             check_boxes(self._given, labels, self._place)
 
-    def check(self, terms: Sequence[LossTerm], criterion: Any, parts: Mapping[str, Any]) -> None:
+    def check(self, terms: Sequence[LossTerm], criterion: Any, parts: Mapping[str, Any]) -> list[bool]:
         """Raise where the target of a term is not what its criterion takes.
 
         Args:
@@ -67,20 +77,24 @@ class TargetChecks:
             criterion: one, or several by name.
             parts: the batch with its outputs.
 
+        Returns:
+            For each term whether all of its targets are known to be values that count.
+
         Raises:
             UsageError: the form, the type or a value of the target is wrong; a value is named with its sample.
         """
-        for term in terms:
-            if type(term).compute is LossTerm.compute:
-                self._check(term, term.pick_criterion(criterion), parts)
+        return [
+            type(term).compute is LossTerm.compute and self._check(term, term.pick_criterion(criterion), parts)
+            for term in terms
+        ]
 
-    def _check(self, term: LossTerm, criterion: Any, parts: Mapping[str, Any]) -> None:
+    def _check(self, term: LossTerm, criterion: Any, parts: Mapping[str, Any]) -> bool:
         output, target = parts.get(term.output), parts.get(term.target)
         if not isinstance(output, Tensor) or not isinstance(target, Tensor):
-            return
+            return False
         rule = find_rule(criterion, output, target)
         if rule is None:
-            return
+            return False
         takes = f"{name_of(criterion)} takes"
         if tuple(target.shape) != rule.shape:
             raise UsageError(self._wrong_shape(term, takes, rule, output, target))
@@ -88,17 +102,27 @@ class TargetChecks:
             types = " or ".join(str(dtype) for dtype in rule.dtypes[:1])
             raise UsageError(f"{self._place}: {term.target!r} is {target.dtype}, and {takes} {types}: {rule.advice}.")
         host = self._as_given(term.target, target)
-        if host is not None and (found := find_outside(host, rule)) is not None:
+        if host is None:
+            return False
+        if _takes_all(host, rule):
+            return host.size > 0 and not _ignores_within(rule) and self._is_as_sent(term.target)
+        if (found := _first_outside(host, rule)) is not None:
             index, value = found
             place = f"{self._place}, {sample_of(self._given, index)}"
             raise UsageError(
                 f"{place}: {term.target!r} holds {value:g}, and {takes} {rule.wanted} for {term.output!r} "
                 f"{list(output.shape)}{_advice(value, rule)}."
             )
+        return False
 
     def _as_given(self, key: str, target: Tensor) -> np.ndarray | None:
         """Return what the loader gave of a target; None where a callback has put another in its place."""
         return self._read.get(key) if target is self.sent.get(key) else None
+
+    def _is_as_sent(self, key: str) -> bool:
+        """Whether nothing has worked in place on a target: on a GPU the host would not see that."""
+        version = self._versions.get(key)
+        return version is not None and version == _version(self._sent[key])
 
     def _wrong_shape(self, term: LossTerm, takes: str, rule: Rule, output: Tensor, target: Tensor) -> str:
         got = f"{self._place}: {term.target!r} is {list(target.shape)}"
@@ -112,6 +136,11 @@ def _to_numpy(target: Tensor) -> np.ndarray:
     return array
 
 
+def _version(target: Any) -> int | None:
+    """Return how often a tensor was changed in place; None where that is not counted."""
+    return target._version if isinstance(target, Tensor) and not target.is_inference() else None
+
+
 def _is_on_host(target: Any) -> TypeGuard[Tensor]:
     return type(target) is Tensor and target.device.type == "cpu" and not target.requires_grad
 
@@ -121,8 +150,21 @@ def find_outside(target: np.ndarray, rule: Rule) -> tuple[int, float] | None:
 
     NaN is left to the guard against it.
     """
-    if not target.size or (rule.low is None and rule.high is None and not rule.ends) or _is_inside(target, rule):
-        return None
+    return None if _takes_all(target, rule) else _first_outside(target, rule)
+
+
+def _takes_all(target: np.ndarray, rule: Rule) -> bool:
+    return not target.size or (rule.low is None and rule.high is None and not rule.ends) or _is_inside(target, rule)
+
+
+def _ignores_within(rule: Rule) -> bool:
+    """Whether one of the values between those that are taken is ignored."""
+    if rule.ignored is None or rule.low is None or rule.high is None:
+        return False
+    return rule.low <= rule.ignored <= rule.high
+
+
+def _first_outside(target: np.ndarray, rule: Rule) -> tuple[int, float] | None:
     for index, part in enumerate(target):
         if not _is_inside(part, rule) and not _has_only_the_ignored(part, rule):
             values = _outside(part.reshape(-1), rule)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import torch
 from torch import Tensor
@@ -71,12 +72,18 @@ class ConfusionMatrix:
 
 def true_totals(counts: Tensor) -> Tensor:
     """Return the samples of each true class, [G, K], int64, of counts [G, K, K]."""
-    return torch.cat([part.sum(dim=2) for part in _parts(counts)], dim=1)
+    sums = [part.sum(dim=2) for part in _parts(counts)]
+    return sums[0] if len(sums) == 1 else torch.cat(sums, dim=1)
 
 
 def predicted_totals(counts: Tensor) -> Tensor:
     """Return how often each class was predicted, [G, K], int64, of counts [G, K, K]."""
-    return torch.stack([part.sum(dim=1) for part in _parts(counts)]).sum(dim=0)
+    return reduce(torch.add, [part.sum(dim=1) for part in _parts(counts)])
+
+
+def total(counts: Tensor) -> Tensor:
+    """Return how many were counted, [], int64, of counts [G, K, K]."""
+    return reduce(torch.add, [part.sum() for part in _parts(counts)])
 
 
 def _parts(counts: Tensor) -> Sequence[Tensor]:
