@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from rank_pool import RankPool
+from rank_processes import Ranks
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 
@@ -14,11 +14,9 @@ def chance_is_the_same_in_every_test():
     np.random.seed(0)
 
 
-@pytest.fixture(scope="session", params=[1, 2], ids=["one_process", "two_processes"])
-def ranks(request, tmp_path_factory):
-    pool = RankPool(request.param, tmp_path_factory.mktemp("ranks"))
-    yield pool
-    pool.stop()
+@pytest.fixture(params=[1, 2], ids=["one_process", "two_processes"])
+def ranks(request, rank_processes):
+    return Ranks(rank_processes, request.param)
 
 
 @pytest.fixture(scope="session")

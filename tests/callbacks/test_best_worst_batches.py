@@ -595,7 +595,7 @@ def run_on_rank(rank, size, port, folder, items):
 
 
 def test_over_ranks_the_pictures_and_positions_are_those_of_the_whole_loader(ranks, tmp_path):
-    items, size = make_items(24, ("image", "target", None)), len(ranks.processes)
+    items, size = make_items(24, ("image", "target", None)), ranks.size
     torch.manual_seed(0)
     model = Linear("logits")
     numbered = [{**item, "sample_id": index} for index, item in enumerate(items)]

@@ -270,7 +270,7 @@ def test_the_chosen_and_their_order_are_the_same_on_any_number_of_ranks(ranks, k
     }[kind]
     expected = ranked(0, scores, 1)
     assert expected[1] == len(scores)
-    for answer in ranks.run(ranked, scores, len(ranks.processes)):
+    for answer in ranks.run(ranked, scores, ranks.size):
         assert answer == expected
 
 

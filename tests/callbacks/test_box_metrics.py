@@ -234,7 +234,7 @@ def test_the_metrics_are_the_same_on_any_number_of_ranks(ranks, idle):
     alone = loader_over_ranks(0, data, 1, False)
     precision = alone.pop("competition_map")
     assert alone.keys() == {"map", "map/1", "map/2", "ap50"}
-    for metrics in ranks.run(loader_over_ranks, data, len(ranks.processes), idle):
+    for metrics in ranks.run(loader_over_ranks, data, ranks.size, idle):
         assert metrics.pop("competition_map") == pytest.approx(precision, rel=1e-12)
         assert metrics == alone
 

@@ -196,7 +196,7 @@ def loader_over_ranks(rank, build, output, target, size):
 @pytest.mark.parametrize("build", BOTH)
 def test_what_is_written_is_that_of_all_ranks(build, ranks):
     output, target = (torch.as_tensor(part) for part in classification())
-    size = len(ranks.processes)
+    size = ranks.size
     alone = loader_over_ranks(0, build, output, target, 1)
     for written, metrics in ranks.run(loader_over_ranks, build, output, target, size):
         assert metrics == alone[1]

@@ -69,7 +69,7 @@ def report_world_size(rank):
 
 
 def test_world_size_is_the_number_of_processes(ranks):
-    assert ranks.run(report_world_size) == [len(ranks.processes)] * len(ranks.processes)
+    assert ranks.run(report_world_size) == [ranks.size] * ranks.size
 
 
 def test_world_size_is_one_where_nothing_is_distributed():
@@ -81,7 +81,7 @@ def mean_of_ranks(rank):
 
 
 def test_means_over_ranks_are_plain_means(ranks):
-    size = len(ranks.processes)
+    size = ranks.size
     count = sum(range(size)) / size
     assert ranks.run(mean_of_ranks) == [{"loss": 1.0 + count, "count": count}] * size
 
@@ -91,7 +91,7 @@ def gather_rank(rank):
 
 
 def test_gathered_objects_come_in_the_order_of_ranks(ranks):
-    size = len(ranks.processes)
+    size = ranks.size
     assert ranks.run(gather_rank) == [[{"rank": rank} for rank in range(size)]] * size
 
 
@@ -107,7 +107,7 @@ def winner_of(rank, items):
 
 @pytest.mark.parametrize("items", [(3, 5), (5, 3), (3, None), (None, 3), (None, None), (4, 4), (0, None)])
 def test_the_smallest_item_of_all_ranks_wins_and_only_its_payload_is_made(ranks, items):
-    items = items[: len(ranks.processes)]
+    items = items[: ranks.size]
     present = [item for item in items if item is not None]
     answers = ranks.run(winner_of, items)
     if not present:
@@ -159,6 +159,6 @@ def extremes(rank, scores, minimize, world=None):
 )
 def test_best_and_worst_over_ranks_are_those_of_one_process(ranks, scores, minimize):
     alone = extremes(0, scores, minimize, world=1)
-    assert ranks.run(extremes, scores, minimize) == [alone] * len(ranks.processes)
+    assert ranks.run(extremes, scores, minimize) == [alone] * ranks.size
     finite = [(score if minimize else -score, i + 1) for i, score in enumerate(scores) if score - score == 0]
     assert (alone["best"] and alone["best"][1]) == (min(finite)[1] if finite else None)

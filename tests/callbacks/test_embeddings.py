@@ -227,7 +227,7 @@ def loader_over_ranks(rank, size):
 
 def test_on_any_number_of_ranks_the_same_samples_are_shown(ranks):
     expected = sorted(sorted(range(96), key=position_hash)[:9])
-    for found in ranks.run(loader_over_ranks, len(ranks.processes)):
+    for found in ranks.run(loader_over_ranks, ranks.size):
         assert [name for name, *_ in found] == [f"id-{position}" for position in expected]
         for (_, vector, shade, prediction), position in zip(found, expected, strict=True):
             assert vector == [position, -position]

@@ -179,7 +179,7 @@ def epoch_on_rank(rank, output, target, size, name):
 def test_the_numbers_over_ranks_are_those_of_all_samples_together(ranks, name):
     output, target = parts()
     expected = {key: float(value) for key, value in CASES[name][1](output, target).items()}
-    size = len(ranks.processes)
+    size = ranks.size
     assert ranks.run(epoch_on_rank, output, target, size, name) == [pytest.approx(expected, rel=1e-6)] * size
 
 

@@ -244,7 +244,7 @@ def epoch_over_ranks(rank, output, target, size):
 
 def test_the_value_over_ranks_is_that_of_all_samples_together(ranks):
     output, target = classification()
-    size = len(ranks.processes)
+    size = ranks.size
     answers = ranks.run(epoch_over_ranks, torch.as_tensor(output), torch.as_tensor(target), size)
     expected = {name: reference(name, "multiclass", output.argmax(1), target) for name in NAMES}
     assert answers == [pytest.approx(expected, rel=1e-6)] * size

@@ -455,11 +455,8 @@ def test_the_picture_has_the_broken_sample_first(tmp_path, read_events):
     cv2.imwrite(os.environ.get("KEEP_PICTURE", str(tmp_path / "picture.png")), picture)
 
 
-def skip_on_rank(rank, size, port, folder, items, fused, choice):
+def skip_on_rank(rank, folder, items, fused, choice):
     """Train on one rank of a real distributed run; return its weights, or what stopped it."""
-    settings = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    os.environ.update({name: str(value) for name, value in settings.items() if size > 1})
-    AcceleratorState._reset_state(True)
     model = make_model()
     optimizer = make_optimizer(model, "AdamW", fused=fused)
     try:
@@ -471,12 +468,12 @@ def skip_on_rank(rank, size, port, folder, items, fused, choice):
 
 @pytest.mark.parametrize("fused", [True, False])
 def test_all_ranks_skip_the_step_of_which_one_has_nan(ranks, tmp_path, fused):
-    size = len(ranks.processes)
+    size = ranks.size
     items = make_items(32, poisoned=[13])  # batch 4 of 8; of two ranks the second has it, in its second step
     lost = {2, 3} if size == 2 else {3}
     results = []
     for number, chosen in enumerate((items, without(items, lost))):
-        results.append(ranks.run(skip_on_rank, size, 29541, str(tmp_path / str(number)), chosen, fused, "skip"))
+        results.append(ranks.run(skip_on_rank, str(tmp_path / str(number)), chosen, fused, "skip"))
     for states, expected in zip(*results, strict=True):
         assert_same(states, expected)
     if size == 2:
@@ -485,9 +482,9 @@ def test_all_ranks_skip_the_step_of_which_one_has_nan(ranks, tmp_path, fused):
 
 
 def test_all_ranks_stop_with_the_same_message(ranks, tmp_path):
-    size = len(ranks.processes)
+    size = ranks.size
     items = make_items(32, poisoned=[13])
-    messages = ranks.run(skip_on_rank, size, 29541, str(tmp_path), items, True, "stop")
+    messages = ranks.run(skip_on_rank, str(tmp_path), items, True, "stop")
     assert len(set(messages)) == 1
     where = "epoch 1, step 2 of train on rank 1" if size == 2 else "epoch 1, step 4 of train"
     assert messages[0].startswith(f"{where}: loss term 'loss' is NaN; output 'logits' holds NaN; input 'image'")
@@ -497,17 +494,14 @@ def test_all_ranks_stop_with_the_same_message(ranks, tmp_path):
 
 
 def test_all_ranks_stop_for_a_validation_batch_of_one(ranks, tmp_path):
-    size = len(ranks.processes)
-    messages = ranks.run(validate_on_rank, size, 29541, str(tmp_path))
+    size = ranks.size
+    messages = ranks.run(validate_on_rank, str(tmp_path))
     assert len(set(messages)) == 1
     where = "epoch 1, step 1 of valid on rank 1" if size == 2 else "epoch 1, step 2 of valid"
     assert messages[0].startswith(f"{where}: loss term 'loss' is NaN")
 
 
-def validate_on_rank(rank, size, port, folder):
-    settings = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    os.environ.update({name: str(value) for name, value in settings.items() if size > 1})
-    AcceleratorState._reset_state(True)
+def validate_on_rank(rank, folder):
     loaders = {"train": make_items(16), "valid": make_items(8, poisoned=[5])}
     try:
         ours(folder, loaders, [NonFiniteGuard()])

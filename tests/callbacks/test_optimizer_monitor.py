@@ -299,7 +299,7 @@ def steps_of_rank(rank):
 
 def test_ranks_agree_and_count_no_step_twice(ranks):
     expected = {"grad_norm": 2.0, "clipped_fraction": 0.5, "loss_scale": 4.0, "skipped_steps": 1.0}
-    assert ranks.run(steps_of_rank) == [expected] * len(ranks.processes)
+    assert ranks.run(steps_of_rank) == [expected] * ranks.size
 
 
 def test_the_measure_reads_nothing():

@@ -277,7 +277,7 @@ def loader_over_ranks(rank, build, output, target, size):
 def test_what_is_written_is_that_of_all_ranks(build, ranks):
     output, target = (torch.as_tensor(part) for part in classification())
     alone = loader_over_ranks(0, build, output, target, 1)
-    for written, *rest in ranks.run(loader_over_ranks, build, output, target, len(ranks.processes)):
+    for written, *rest in ranks.run(loader_over_ranks, build, output, target, ranks.size):
         assert rest == list(alone[1:])
         assert written.keys() == alone[0].keys()
         assert all(np.array_equal(written[tag], alone[0][tag]) for tag in written)

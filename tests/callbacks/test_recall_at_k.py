@@ -184,15 +184,15 @@ def over_ranks(rank, size, items, max_samples):
 def test_on_any_number_of_ranks_it_is_that_of_all_samples_together(ranks, max_samples):
     items = make_items(80)
     chosen = [items[position] for position in sorted(range(80), key=position_hash)[:max_samples]]
-    answers = ranks.run(over_ranks, len(ranks.processes), items, max_samples)
+    answers = ranks.run(over_ranks, ranks.size, items, max_samples)
     values = {f"recall@{k}": pytest.approx(expected(chosen, k), abs=1e-12) for k in (1, 2)}
-    assert answers == [values] * len(ranks.processes)
+    assert answers == [values] * ranks.size
 
 
 def test_a_sample_that_comes_twice_counts_once(ranks):
     items = make_items(40)
     again = [*items, *items[:8]]
-    for answer in ranks.run(over_ranks, len(ranks.processes), again, 10_000):
+    for answer in ranks.run(over_ranks, ranks.size, again, 10_000):
         assert answer["recall@1"] == pytest.approx(expected(items, 1), abs=1e-12)
 
 

@@ -253,7 +253,7 @@ def times_of_rank(rank):
 
 
 def test_ranks_share_the_mean_time_and_add_up_their_samples(ranks):
-    size = len(ranks.processes)
+    size = ranks.size
     for seen in ranks.run(times_of_rank):
         assert seen["data"] == pytest.approx({1: 10, 2: 55}[size])
         assert seen["samples_per_s"] == pytest.approx({1: 16 / 0.02, 2: 32 / 0.2}[size])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from accelerate.state import AcceleratorState
-from rank_processes import RankProcesses
+from rank_processes import HereOrRanks
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -45,11 +45,9 @@ def one_thread():
 
 
 @pytest.fixture(scope="session")
-def processes(tmp_path_factory):
-    """Return processes that stand for the ranks of a run; they start when several are first asked for."""
-    processes = RankProcesses(tmp_path_factory.mktemp("ranks"))
-    yield processes
-    processes.stop()
+def processes(rank_processes):
+    """Return what runs a function on so many ranks; one is this process."""
+    return HereOrRanks(rank_processes)
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ import pytest
 import torch
 import yaml
 from accelerate.state import AcceleratorState
-from rank_processes import RankProcesses
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from assay.runner import UsageError
@@ -125,15 +124,10 @@ def _of_ranks(run):
     return evaluate(run).metrics
 
 
-@pytest.mark.parametrize("ranks", [2])
-def test_several_processes_give_the_same_metrics(trained, tmp_path, ranks):
+def test_several_processes_give_the_same_metrics(trained, tmp_path, processes):
     run = trained(tmp_path, "--batch-size", "3")
-    processes = RankProcesses(tmp_path)
-    try:
-        for metrics in processes.run(ranks, _of_ranks, run):
-            assert metrics == pytest.approx(of_epoch(run, best_epoch(run), "valid"), abs=1e-6)
-    finally:
-        processes.stop()
+    for metrics in processes.run(2, _of_ranks, run):
+        assert metrics == pytest.approx(of_epoch(run, best_epoch(run), "valid"), abs=1e-6)
     assert [path.name for path in (run / "evaluate").iterdir()] == ["valid-best"]
 
 

@@ -228,7 +228,7 @@ def counts_over_ranks(rank, output, target, size):
 def test_counts_are_those_of_all_ranks(ranks):
     output, target = torch.randn(30, 4), torch.randint(0, 4, (30,))
     output[3, 0], target[5] = math.nan, 7
-    size = len(ranks.processes)
+    size = ranks.size
     alone = counts_over_ranks(0, output, target, 1)
     for state in ranks.run(counts_over_ranks, output, target, size):
         assert all(torch.equal(state[name], alone[name]) for name in alone)

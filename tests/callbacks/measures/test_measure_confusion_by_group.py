@@ -49,7 +49,7 @@ def _count(rank, size, decided, target, group):
 def test_ranks_together_count_every_sample(ranks):
     arrays = [np.random.randint(0, high, 41) for high in (4, 4, 3)]
     expected = fill(ConfusionByGroup(3, 4), *arrays)["counts"].numpy()
-    for found in ranks.run(_count, len(ranks.connections), *arrays):
+    for found in ranks.run(_count, ranks.size, *arrays):
         assert np.array_equal(found, expected)
 
 

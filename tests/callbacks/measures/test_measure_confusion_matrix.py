@@ -103,7 +103,7 @@ def reduced_share(rank, decided, target, size):
 
 
 def test_counts_over_ranks_are_those_of_all_samples(ranks):
-    size = len(ranks.processes)
+    size = ranks.size
     decided, target = torch.randint(0, 5, (50,)), torch.randint(0, 5, (50,))
     keep = target != 4
     expected = sk.confusion_matrix(target[keep], decided[keep], labels=range(5))

@@ -140,7 +140,7 @@ def over_ranks(rank):
 
 
 def test_over_ranks_the_slowest_diagnostic_counts_and_the_loop_that_does_not_wait(ranks):
-    expected = {1: (15 / 110, 10 / 110, 15 / 110), 2: (25 / 100, 20 / 100, 15 / 100)}[len(ranks.processes)]
+    expected = {1: (15 / 110, 10 / 110, 15 / 110), 2: (25 / 100, 20 / 100, 15 / 100)}[ranks.size]
     for answer in ranks.run(over_ranks):
         assert answer == pytest.approx(expected)
 

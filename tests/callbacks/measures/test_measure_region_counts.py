@@ -94,5 +94,5 @@ def _on_rank(rank, size):
 
 def test_windows_of_several_ranks_make_up_the_images(ranks):
     area, border = by_loop(*make_windows(), 3, 2)
-    for state in ranks.run(_on_rank, len(ranks.processes)):
+    for state in ranks.run(_on_rank, ranks.size):
         assert state == {"area": area.tolist(), "border": border.tolist()}

@@ -107,7 +107,7 @@ def loader_on_rank(rank, output, target, cuts):
 def test_values_over_ranks_are_those_of_all_samples_together(ranks, share):
     target = 1e6 + torch.arange(40.0).reshape(20, 2).double()  # the ranks' means are far apart
     output = target + torch.randn(20, 2)
-    size = len(ranks.processes)
+    size = ranks.size
     cuts = [0, 20] if size == 1 else [0, int(20 * share), 20]
     expected = reference(output.numpy(), target.numpy())
     assert ranks.run(loader_on_rank, output, target, cuts) == [pytest.approx(expected, rel=1e-9)] * size

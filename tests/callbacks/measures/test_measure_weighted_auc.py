@@ -129,7 +129,7 @@ def _score(rank, size, target, score):
 
 def test_all_ranks_have_the_value_of_all_samples(ranks):
     target, score = draw("informed", np.random.default_rng(5))
-    found = ranks.run(_score, len(ranks.connections), target, score)
+    found = ranks.run(_score, ranks.size, target, score)
     assert found == [pytest.approx(measure(target, score), abs=1e-12)] * len(found)
 
 
