@@ -13,6 +13,7 @@ from assay.callbacks.printable import printable
 
 from .batch_size import SizedBatch, batch_size
 from .chance import fetching, read_item
+from .chance_sources import seeds_of
 from .images import BadImageError
 from .whole_files import save_text
 
@@ -128,7 +129,7 @@ class BadImages(dl.Callback):
         before = self.count()
         for key, dataset in _skipping(runner).items():
             shard = runner.loaders[key].batch_sampler
-            with fetching(shard.seed, shard.epoch):  # a transform may fail by what it draws
+            with fetching(shard.seed, shard.epoch, seeds_of((dataset,))):  # a transform may fail by what it draws
                 self._gather(key, dataset)
         if self.count() > before and runner.engine.is_main_process:
             save_text(self.path, printable("".join(f"{line}\n" for line in self.lines())))

@@ -4,9 +4,9 @@ import operator
 import random
 import zlib
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any
 
@@ -16,7 +16,8 @@ from torch.utils.data import ConcatDataset, Subset, get_worker_info
 
 from assay.callbacks.rng import RngState
 
-from .seeding import mix, seed_generator
+from .chance_sources import Seed
+from .seeding import mix
 
 _ITEM, _BATCH = 2, 3  # keep apart what is drawn for an item and for a batch, and both from what the model draws
 _CPU = torch.device("cpu")
@@ -29,13 +30,13 @@ class _Moment:
     Attributes:
         seed: of the run.
         epoch: that the fetch belongs to.
-        generators: further ones that are seeded for an item: those of the data sets.
+        seeds: what seeds further sources of chance, those of the data set, by number.
         part: which parts of ``ConcatDataset`` the item lies in, from the outermost to the innermost.
     """
 
     seed: int
     epoch: int
-    generators: Sequence[Any] = ()
+    seeds: Mapping[int, Seed] = field(default_factory=dict)
     part: tuple[int, ...] = ()
 
 
@@ -50,15 +51,15 @@ _here = _Process()  # not by thread: a data set may read its items in several
 
 
 @contextmanager
-def fetching(seed: int, epoch: int, generators: Sequence[Any] = ()) -> Iterator[None]:
+def fetching(seed: int, epoch: int, seeds: Mapping[int, Seed] | None = None) -> Iterator[None]:
     """Make ``seed`` and ``epoch`` those of the items that are read within.
 
-    Each item finds the generators of Python, NumPy and torch, and those of ``generators``, seeded for it.
+    Each item finds the generators of Python, NumPy and torch, and what ``seeds`` seed, seeded for it.
 
     In the main process the global ones are put back: the model draws from them too. In a loader's worker the next fetch
     seeds them anyway. Generators of a GPU are not touched.
     """
-    before, _here.moment = _here.moment, _Moment(seed, epoch, generators)
+    before, _here.moment = _here.moment, _Moment(seed, epoch, seeds or {})
     state = RngState.take(_CPU) if get_worker_info() is None else None
     try:
         yield
@@ -129,5 +130,5 @@ def _seed(moment: _Moment, *what: Any) -> None:
     random.seed(seed)
     np.random.seed(seed)
     torch.default_generator.manual_seed(seed)  # torch.manual_seed takes all devices, at 200 times the cost
-    for generator in moment.generators:
-        seed_generator(generator, seed)
+    for place, seed_source in moment.seeds.items():
+        seed_source(seed ^ place)  # two that began alike would draw alike

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import cv2
 import torch
@@ -51,6 +51,8 @@ class Augmented(Dataset[dict[str, Any]]):
             is named, by id or else by index.
         UsageError: ``colours`` or ``max_value`` is wrong.
     """
+
+    seeds_itself: ClassVar = ("transform",)
 
     def __init__(
         self,

@@ -9,7 +9,8 @@ from typing import Any
 from torch.utils.data import DataLoader, Dataset, StackDataset, Subset, get_worker_info
 
 from .chance import fetching, read_item, seed_batch
-from .seeding import data_sets, own_generators, tell_epoch
+from .chance_sources import Seed, seeds_of
+from .seeding import tell_epoch
 from .worker_start import NotStarted, keep_quiet_of_lost_reader, pack, unpack
 
 
@@ -42,7 +43,7 @@ class Fetched(Dataset[Any]):
     def __init__(self, items: Any, collate: Any, worker_init: Any = None):
         self.items, self.collate, self.worker_init = items, collate, worker_init
         self._epoch: int | None = None
-        self._generators: list[Any] = []
+        self._seeds: dict[int, Seed] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _made_in_worker, pack((self.items, self.collate, self.worker_init))
@@ -51,7 +52,7 @@ class Fetched(Dataset[Any]):
         """Return the batch itself, not its items."""
         if batch.epoch != self._epoch:
             self._begin(batch.epoch)
-        with fetching(batch.seed, batch.epoch, self._generators):
+        with fetching(batch.seed, batch.epoch, self._seeds):
             items = self._read(batch)
             seed_batch(list(batch))
             return self.collate(items)
@@ -61,7 +62,7 @@ class Fetched(Dataset[Any]):
         if get_worker_info() is not None:
             tell_epoch(self.items, epoch)
         self._epoch = epoch
-        self._generators = [one for part in data_sets(self.items) for one in own_generators(part)]
+        self._seeds = seeds_of((self.items, self.collate))
 
     def _read(self, batch: Batch) -> Any:
         if not _reads_batches(self.items):

@@ -1,6 +1,5 @@
 """Chance as a function: what is drawn follows from a seed, an epoch and an index, and from nothing else."""
 
-import random
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,7 +11,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from assay.callbacks.rng import RngState
 
-_GENERATORS = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
+from .chance_sources import seeds_of
+
 _MOST_INSIDE = 1000  # longer lists hold samples, not data sets
 
 
@@ -30,16 +30,18 @@ def seed_everything(*numbers: int) -> None:
 def seed_order(loader: DataLoader[Any], seed: int, epoch: int) -> None:
     """Make the order of a loader's next pass a function of seed and epoch.
 
-    Samplers with a torch ``generator`` (those of torch that draw at random) are seeded, and whatever generators a
-    sampler has in its attributes; samplers and data sets with ``set_epoch`` are told the epoch.
+    Samplers with a torch ``generator`` (those of torch that draw at random) are seeded, and whatever else they draw
+    from; samplers and data sets with ``set_epoch`` are told the epoch.
     """
     sampler = get_sampler(loader)
     if isinstance(getattr(sampler, "generator", 0), torch.Generator | None):
         sampler.generator = sampler.generator or torch.Generator()
     samplers: tuple[Any, ...] = (loader.batch_sampler, getattr(loader.batch_sampler, "batch_sampler", None), sampler)
+    for place, seed_source in seeds_of(samplers).items():
+        seed_source(mix(seed, epoch, place))
+    if isinstance(getattr(sampler, "generator", None), torch.Generator):
+        sampler.generator.manual_seed(mix(seed, epoch))
     for part in samplers:
-        for generator in own_generators(part):
-            seed_generator(generator, mix(seed, epoch))
         if hasattr(part, "set_epoch"):
             part.set_epoch(epoch)
     tell_epoch(loader.dataset, epoch)
@@ -61,21 +63,6 @@ def data_sets(dataset: Any) -> list[Any]:
         waiting += [part for key, part in inside.items() if key not in found]
         found |= inside
     return list(found.values())
-
-
-def own_generators(part: Any) -> list[Any]:
-    """Return the generators of Python, NumPy and torch that an object has in its attributes."""
-    return [value for value in getattr(part, "__dict__", {}).values() if isinstance(value, _GENERATORS)]
-
-
-def seed_generator(generator: Any, seed: int) -> None:
-    """Seed one of ``own_generators``."""
-    if isinstance(generator, torch.Generator):
-        generator.manual_seed(seed)
-    elif isinstance(generator, np.random.Generator):
-        generator.bit_generator.state = type(generator.bit_generator)(seed).state
-    else:
-        generator.seed(seed)
 
 
 def rng_state() -> dict[str, Any]:
