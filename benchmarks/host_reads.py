@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from assay.callbacks import host_targets
 from assay.callbacks.host_copy import HostCopy
 
 aten = torch.ops.aten
@@ -28,7 +29,7 @@ FROM_HOST = (torch.tensor, torch.as_tensor, torch.asarray)
 
 
 class OnHost(Tensor):
-    """A tensor that a ``HostCopy`` has brought to the host: reading it waits for nothing."""
+    """A tensor that a ``HostCopy`` or a loader has put on the host: reading it waits for nothing."""
 
 
 class HostReads(TorchDispatchMode):
@@ -45,6 +46,7 @@ class HostReads(TorchDispatchMode):
 
     def __enter__(self) -> "HostReads":
         self.read, HostCopy.read = HostCopy.read, _read  # type: ignore[assignment,method-assign]
+        self.to_numpy, host_targets.to_numpy = host_targets.to_numpy, _to_numpy
         self.calls.__enter__()
         super().__enter__()
         return self
@@ -53,6 +55,7 @@ class HostReads(TorchDispatchMode):
         super().__exit__(*error)
         self.calls.__exit__(*error)
         HostCopy.read = self.read  # type: ignore[method-assign]
+        host_targets.to_numpy = self.to_numpy
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
@@ -84,10 +87,15 @@ class _Calls(TorchFunctionMode):
 
 
 _plain_read = HostCopy.read
+_plain_to_numpy = host_targets.to_numpy
 
 
 def _read(copy: HostCopy) -> Tensor:
     return _plain_read(copy).as_subclass(OnHost)  # type: ignore[type-var,return-value]
+
+
+def _to_numpy(target: Tensor) -> Any:
+    return _plain_to_numpy(target.as_subclass(OnHost))  # type: ignore[arg-type]
 
 
 def _asks(index: Any) -> bool:

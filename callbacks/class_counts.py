@@ -8,7 +8,8 @@ from catalyst import dl
 from torch import Tensor
 
 from .class_names import check_names
-from .class_shapes import check_shapes, outside_error
+from .class_shapes import check_shapes
+from .class_targets import ClassTargets
 from .diagnostic import Diagnostic
 from .distributed import reduce_state, world_size
 from .errors import UsageError, unknown_name
@@ -40,8 +41,8 @@ class ClassCounts(Diagnostic):
         target_key: of the batch; class numbers [N, ...], or 0 and 1 in the output's shape.
 
     Raises:
-        UsageError: an argument is out of range; at a batch, when a key is missing or a shape does not fit; at the end
-            of a loader, when a target was no class.
+        UsageError: an argument is out of range; at a batch, when a key is missing, a shape does not fit, or a target
+            on the host is no class; at the end of a loader, when any other was none.
     """
 
     def __init__(
@@ -85,6 +86,7 @@ class ClassCounts(Diagnostic):
         target = pick(runner.batch, self.target_key, type(self).__name__).detach()
         keys = self.output_key, self.target_key
         check_shapes(type(self).__name__, self.task, self.num_classes, (keys[0], output.shape), (keys[1], target.shape))
+        self.targets.check(runner, output.shape)
         return output, target
 
     def count(self, output: Tensor, target: Tensor, *others: Tensor) -> None:
@@ -95,8 +97,12 @@ class ClassCounts(Diagnostic):
     def check(self, runner: dl.IRunner, writer: Writer, state: Mapping[str, Tensor]) -> None:
         """Raise or say what is wrong with the state of a loader, over all ranks."""
         if outside := int(state["outside"]):
-            choice = self.task, self.num_classes, self.ignore_index, self.target_key
-            raise outside_error(type(self).__name__, *choice, outside)
+            raise self.targets.error(runner.loader_key, outside)
+
+    @property
+    def targets(self) -> ClassTargets:
+        """Which targets are taken."""
+        return ClassTargets(type(self).__name__, self.task, self.num_classes, self.ignore_index, self.target_key)
 
     @property
     def choice(self) -> tuple[Any, ...]:

@@ -32,14 +32,3 @@ def check_shapes(
     also = f", or {shape} with a share for each class" if task == "multiclass" else ""
     expected = (*shape[:1], *shape[2:]) if task == "multiclass" else shape
     raise UsageError(f"{asked_by}(task={task!r}) needs a target of shape {expected}{also}, {got}.")
-
-
-def outside_error(
-    asked_by: str, task: str, num_classes: int, ignore_index: int | None, target_key: str, outside: int
-) -> UsageError:
-    """Return the error for targets that are no class."""
-    last = num_classes - 1 if task == "multiclass" else 1
-    return UsageError(
-        f"{asked_by} needs targets from 0 to {last}, or ignore_index={ignore_index}, got {outside} others in "
-        f"{target_key!r}."
-    )

@@ -9,7 +9,8 @@ from catalyst import dl
 from torch import Tensor
 
 from .class_names import check_names
-from .class_shapes import check_shapes, outside_error
+from .class_shapes import check_shapes
+from .class_targets import ClassTargets
 from .distributed import reduce_state
 from .errors import UsageError, unknown_name
 from .keys import OUTPUT_KEY, TARGET_KEY, pick
@@ -81,8 +82,8 @@ class Metrics(dl.Callback):
 
     Raises:
         UsageError: a name or task is unknown, the number of classes is missing, or, at the first batch, a key is, a
-            shape does not fit, or what a metric gives is no number; at the end of a loader, when a target was no class,
-            or for ``regression`` NaN or infinite.
+            shape does not fit, or what a metric gives is no number; at a batch, when a target on the host is no class;
+            at the end of a loader, when any other was none, or for ``regression`` NaN or infinite.
     """
 
     def __init__(
@@ -140,6 +141,8 @@ class Metrics(dl.Callback):
             return
         output = detached(pick(runner.batch, self.output_key, "Metrics"))
         target = detached(pick(runner.batch, self.target_key, "Metrics"))
+        if isinstance(self.totals_, ClassTotals):
+            self._check_targets(runner, output, target)
         values = {} if self.totals_ is None else self._update(self.totals_, output, target)
         for name, metric in self.by_object.items():
             add_leaves(values, call_metric(name, metric, output, target))
@@ -153,7 +156,7 @@ class Metrics(dl.Callback):
             values, outside = self._over_ranks(self.totals_)
             *numbers, lost = torch.stack([*values.values(), outside]).tolist()
             if lost:
-                raise self._outside_error(int(lost))
+                raise self._outside_error(runner.loader_key, int(lost))
             runner.loader_metrics.update(zip(values, numbers, strict=True))
         for name, metric in self.by_object.items():
             runner.loader_metrics.update(compute_metric(name, metric, self.class_names))
@@ -189,8 +192,6 @@ class Metrics(dl.Callback):
                 )
             batch = totals.update(output, target)
             return {name: regression_metric(metric, batch) for name, metric in self.by_name.items()}
-        keys = self.output_key, self.target_key
-        check_shapes("Metrics", self.task, self._classes(), (keys[0], output.shape), (keys[1], target.shape))
         target = decide_targets(target, output.shape, self.task, self.ignore_index)
         return self._class_values(totals.update(decide(output, self.task), target))
 
@@ -206,13 +207,21 @@ class Metrics(dl.Callback):
     def _class_values(self, totals: Tensor) -> dict[str, Tensor]:
         return {name: class_metric(metric, self.task, totals) for name, metric in self.by_name.items()}
 
-    def _outside_error(self, outside: int) -> UsageError:
+    def _outside_error(self, loader_key: str, outside: int) -> UsageError:
         if self.task != "regression":
-            return outside_error("Metrics", self.task, self._classes(), self.ignore_index, self.target_key, outside)
+            return self._targets().error(loader_key, outside)
         return UsageError(
-            f"Metrics needs finite targets, or ignore_index={self.ignore_index}, got {outside} NaN or infinite ones in "
-            f"{self.target_key!r}; ignore_index=float('nan') leaves NaN out."
+            f"loader {loader_key!r}: Metrics needs finite targets, or ignore_index={self.ignore_index}, got {outside} "
+            f"NaN or infinite ones in {self.target_key!r}; ignore_index=float('nan') leaves NaN out."
         )
+
+    def _check_targets(self, runner: dl.IRunner, output: Tensor, target: Tensor) -> None:
+        keys = self.output_key, self.target_key
+        check_shapes("Metrics", self.task, self._classes(), (keys[0], output.shape), (keys[1], target.shape))
+        self._targets().check(runner, output.shape)
+
+    def _targets(self) -> ClassTargets:
+        return ClassTargets("Metrics", self.task, self._classes(), self.ignore_index, self.target_key)
 
     def _classes(self) -> int:
         return 2 if self.task == "binary" else int(self.num_classes or 0)

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from assay.callbacks.errors import UsageError
-from assay.callbacks.keys import IMAGE_KEY, SAMPLE_ID_KEY
+from assay.callbacks.host_targets import sample_of
+from assay.callbacks.keys import IMAGE_KEY
 
 _DETECTORS = "torchvision.models.detection"
 
@@ -111,12 +112,3 @@ def _size(batch: Mapping[str, Any], index: int) -> tuple[int, int] | None:
         return None
     image = images[index]
     return (image.shape[-2], image.shape[-1]) if isinstance(image, Tensor) and image.ndim == 3 else None
-
-
-def sample_of(batch: Mapping[str, Any], index: int) -> str:
-    """Return how a sample of a batch is named: by its id, or else by its place."""
-    ids = batch.get(SAMPLE_ID_KEY)
-    if ids is None or len(ids) <= index:
-        return f"sample {index} of the batch"
-    name = ids[index]
-    return f"{SAMPLE_ID_KEY} {name.tolist() if isinstance(name, Tensor) else name!r}"

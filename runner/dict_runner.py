@@ -19,6 +19,7 @@ from torch.utils.hooks import RemovableHandle
 
 from assay.callbacks.distributed import copy_from_main_rank, from_main_rank, gather_objects, reduce_state
 from assay.callbacks.errors import UsageError, listing
+from assay.callbacks.host_targets import HostTargets
 from assay.callbacks.keys import IMAGE_KEY, pick
 from assay.callbacks.loader_place import Place
 from assay.callbacks.sample_losses import NO_SCORE
@@ -417,12 +418,11 @@ class DictRunner(dl.Runner):
                 if self.need_early_stop:
                     self._leave_loader()
                     break
-                self._targets.take(self.losses, batch, self.loader_key)
                 self._count(turn)
                 if self.is_train_loader and turn is self._group[0]:
                     self._unfreezing.follow(self)
                 self.batch = send_to_device(batch, self.engine.device, non_blocking=True)
-                self._targets.sent = self.batch
+                self._targets.take(batch, self.batch, self.loader_key)
                 if turn.samples and not isinstance(batch, StandIn):
                     self.batch_size = batch_size(batch, turn.samples)
                     self._run_event("on_batch_start")
@@ -522,6 +522,11 @@ class DictRunner(dl.Runner):
     def _close_log(self, runner: dl.IRunner) -> None:
         self.close_log()
         self.engine.cleanup()
+
+    @property
+    def host_targets(self) -> HostTargets:
+        """The targets of the batch as the loader gave them; callbacks look at them without reading the device."""
+        return self._targets.host
 
     # -- one step -------------------------------------------------------------------------------------------------
 

@@ -329,8 +329,9 @@ def test_a_missing_key_is_an_error_that_lists_the_keys_of_the_batch(build, tmp_p
 @pytest.mark.parametrize("build", BOTH)
 def test_a_target_that_is_no_class_is_an_error_at_the_end_of_the_loader(build, tmp_path):
     output, target = classification()
-    target[:2] = 255
-    message = f"{build.__name__} needs targets from 0 to 3, or ignore_index=None, got 2 others in 'target'"
+    target = target.astype(np.float32)
+    target[:2] = 0.5  # no one can be named: that a value is no whole number is seen on the device alone
+    message = f"loader 'valid': {build.__name__} takes class numbers from 0 to 3, got 2 others in 'target'"
     with pytest.raises(UsageError, match=message):
         run(tmp_path, [build(num_classes=4)], {"valid": (output, target)})
 

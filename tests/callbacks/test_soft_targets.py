@@ -163,16 +163,24 @@ def test_metrics_of_torchmetrics_get_decided_targets():
 
 
 @pytest.mark.parametrize(
-    ("task", "targets", "count"),
+    ("task", "targets", "message"),
     [
-        ("multiclass", torch.tensor([[1.0, 0, 0, 0], [0, 0, 0, 0], [-1, -1, -1, -1]]), 2),
-        ("binary", torch.tensor([[0.2], [255.0], [-1.0]]), 2),
-        ("multilabel", torch.tensor([[0.0, 1, 2, 1], [0, 0, 0, 0], [1, 1, 1, 1]]), 1),
+        (
+            "multiclass", torch.tensor([[1.0, 0, 0, 0], [0, 0, 0, 0], [-1, -1, -1, -1]]),
+            "loader 'train': Metrics takes class numbers from 0 to 3, got 2 others in 'target'",
+        ),
+        (
+            "binary", torch.tensor([[0.2], [255.0], [-1.0]]),
+            "loader 'train', sample 1 of the batch: 'target' holds 255, and Metrics takes targets from 0 to 1: .*/ 255",
+        ),
+        (
+            "multilabel", torch.tensor([[0.0, 1, 2, 1], [0, 0, 0, 0], [1, 1, 1, 1]]),
+            "loader 'train', sample 0 of the batch: 'target' holds 2, and Metrics takes targets from 0 to 1",
+        ),
     ],
-)
-def test_targets_that_mean_no_class_are_an_error_at_the_end_of_the_loader(task, targets, count):
+)  # fmt: skip
+def test_targets_that_mean_no_class_are_an_error(task, targets, message):
     classes = 2 if task == "binary" else CLASSES
-    message = rf"Metrics needs targets from 0 to .*, or ignore_index=None, got {count} others in 'target'"
     data = [{"image": image, "target": t} for image, t in zip(torch.randn(3, targets.shape[1]), targets, strict=True)]
     with pytest.raises(UsageError, match=message):
         train(DictRunner(), Given(), data, lambda o, t: o.mean(), [Metrics(["f1"], task=task, num_classes=classes)])

@@ -69,8 +69,7 @@ def step(criterion, logits, target, *, change=None):
     """Check the targets of a batch and compute its loss, as the runner does; a callback may ``change`` the batch."""
     checks, term = TargetChecks(), LossTerm()
     batch = {"target": target}
-    checks.take([term], batch, "train")
-    checks.sent = batch
+    checks.take(batch, batch, "train")
     if change is not None:
         batch = change(batch)
     parts = {**batch, "logits": logits}
@@ -155,9 +154,8 @@ def test_what_a_callback_has_changed_is_counted_anew(change):
 
 def test_a_change_that_the_host_cannot_see_is_counted_anew():
     checks, given = TargetChecks(), {"target": make_labels(4)}
-    checks.take([LossTerm()], given, "train")
     sent = {"target": given["target"].clone()}  # as on a device
-    checks.sent = sent
+    checks.take(given, sent, "train")
     parts = {**sent, "logits": make_logits(4)}
     assert checks.check([LossTerm()], nn.CrossEntropyLoss(), parts) == [True]
     in_place(sent)
