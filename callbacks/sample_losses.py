@@ -2,15 +2,17 @@
 
 import copy
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from catalyst import dl
 from torch import Tensor, nn
 
 from .errors import UsageError
 from .target_mean import TargetMean, class_numbers, target_mean
+from .undone import undone
 
 Criterion = Callable[[Tensor, Tensor], Tensor]
 
@@ -19,17 +21,18 @@ NO_SCORE = -math.inf
 
 
 @torch.no_grad()
-def sample_losses(criterion: Criterion, output: Tensor, target: Tensor, *, uncounted: float = math.nan) -> Tensor:
+def sample_losses(criterion: Criterion, output: Tensor, target: Any, *, uncounted: float = math.nan) -> Tensor:
     """Return the loss of each sample: what the criterion gives for it alone.
 
     A loss of torch is evaluated once, unreduced, and then reduced over all axes but the first: to the sum, or to the
     mean over the targets that count, by which class weights cancel where a sample has one. Any other criterion is
-    called sample by sample, on batches of one, unless it has a method ``sample_losses``, which is asked.
+    called sample by sample, on batches of one, unless it has a method ``sample_losses``, which is asked. What it
+    changes or draws by that is taken back.
 
     Args:
         criterion: maps ``(output, target)`` to a loss.
         output: [N, ...].
-        target: [N, ...].
+        target: [N, ...], or a dict or list of such.
         uncounted: what a sample has of which no target counts, as all are ``ignore_index``.
 
     Returns:
@@ -70,15 +73,30 @@ def _is_torchs_own(criterion: Any) -> bool:
     return bool(type(criterion).forward.__module__ == "torch.nn.modules.loss")
 
 
-def _one_by_one(criterion: Criterion, output: Tensor, target: Tensor) -> Tensor:
-    losses = [criterion(output[i : i + 1], target[i : i + 1]) for i in range(len(output))]
+def _one_by_one(criterion: Criterion, output: Tensor, target: Any) -> Tensor:
+    size = len(output)
+    with undone(criterion, output.device):
+        losses = [criterion(output[i : i + 1], sample_of(target, i, size)) for i in range(size)]
+    return stacked(losses, type(criterion).__name__) if losses else output.new_zeros(0)
+
+
+def stacked(losses: Sequence[Any], name: str) -> Tensor:
+    """Return the losses of samples, [N]; raise where one of them is not one number."""
     for loss in losses:
         if not isinstance(loss, Tensor) or loss.numel() != 1:
             got = tuple(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
-            raise UsageError(
-                f"{type(criterion).__name__} must give one number for one sample, or have reduction='none', got {got}."
-            )
-    return torch.stack([loss.reshape(()) for loss in losses]) if losses else output.new_zeros(0)
+            raise UsageError(f"{name} must give one number for one sample, or have reduction='none', got {got}.")
+    return torch.stack([loss.reshape(()) for loss in losses])
+
+
+def sample_of(part: Any, index: int, size: int) -> Any:
+    """Return a batch of one sample out of one of ``size``, or out of a part of it; what is of no sample stays."""
+    if isinstance(part, Mapping):
+        return {name: sample_of(inner, index, size) for name, inner in part.items()}
+    has_samples = isinstance(part, list | tuple) or (isinstance(part, Tensor | np.ndarray) and part.ndim > 0)
+    if has_samples and len(part) == size:
+        return part[index : index + 1]
+    return [sample_of(inner, index, size) for inner in part] if isinstance(part, list | tuple) else part
 
 
 def losses_of_batch(runner: dl.IRunner, batch: Mapping[str, Any], output: Any, target: Any) -> Tensor | None:

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from assay.callbacks.distributed import reduce_state, world_size
 from assay.callbacks.errors import UsageError
 from assay.callbacks.keys import pick
-from assay.callbacks.sample_losses import sample_losses
+from assay.callbacks.sample_losses import sample_losses, sample_of, stacked
 from assay.callbacks.target_mean import target_mean
+from assay.callbacks.undone import undone
 
 from .losses import LossTerm
 
@@ -63,8 +64,23 @@ class Counted:
 
     def sample_losses(self, batch: Mapping[str, Any], uncounted: float) -> Tensor:
         """Return the term on each sample of a batch alone, [N]; ``uncounted`` where nothing of it counts."""
+        if type(self.term).compute is not LossTerm.compute:
+            return self._computed_one_by_one(batch)
         output, target = self._parts(batch)
         return sample_losses(self._own(), output, target, uncounted=uncounted)
+
+    def _computed_one_by_one(self, batch: Mapping[str, Any]) -> Tensor:
+        """Return what a term with a ``compute`` of its own gives for each sample alone."""
+        output, name = pick(batch, self.term.output, str(self.term)), type(self.term).__name__
+        if not isinstance(output, Tensor) or not output.ndim:
+            raise UsageError(
+                f"{name}({self.term.output!r}) gives no loss for a sample, as its output is none of samples [N, ...]: "
+                "name another score, such as a key of the batch with one number a sample or a function of the batch."
+            )
+        size = len(output)
+        with torch.no_grad(), undone(self.criterion, output.device):
+            losses = [self.term.compute(self.criterion, sample_of(batch, i, size)) for i in range(size)]
+        return stacked(losses, name) if losses else output.new_zeros(0)
 
     def _own(self) -> Any:
         return self.term.pick_criterion(self.criterion)
@@ -139,7 +155,8 @@ class OverGiven(Counted):
     def sample_losses(self, batch: Mapping[str, Any], uncounted: float) -> Tensor:
         losses = super().sample_losses(batch, uncounted)
         keys = [key for key in (self.term.output, self.term.target, self.term.count) if isinstance(key, str)]
-        counts = [self._counted({key: batch[key][i : i + 1] for key in keys}) for i in range(len(losses))]
+        parts, size = {key: batch[key] for key in keys}, len(losses)
+        counts = [self._counted(sample_of(parts, i, size)) for i in range(size)]
         return losses.masked_fill(torch.stack(counts) == 0, uncounted) if counts else losses
 
     def _counted(self, batch: Mapping[str, Any]) -> Tensor:

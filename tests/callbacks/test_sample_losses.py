@@ -158,3 +158,44 @@ def test_a_criterion_that_gives_no_number_for_a_sample_is_refused(loss, got):
 
 def test_an_empty_batch_has_no_losses():
     assert sample_losses(DiceOfTheBatch(), torch.zeros(0, 1, 4, 4), torch.zeros(0, 1, 4, 4)).shape == (0,)
+
+
+class Remembers(nn.Module):
+    """Counts its calls and the classes that it has seen, and draws."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("seen", torch.zeros(3))
+        self.register_buffer("share", torch.ones(3))
+        self.calls, self.plain = 0, torch.zeros(3)
+
+    def forward(self, output, target):
+        counts = torch.bincount(target, minlength=3).float()
+        self.calls, self.share = self.calls + 1, self.share * 0.5 + counts
+        self.seen += counts
+        self.plain += counts
+        return nn.functional.cross_entropy(output + torch.rand_like(output), target, self.seen + 1)
+
+    def state(self):
+        return [self.calls, *(part.tolist() for part in (self.seen, self.share, self.plain, torch.get_rng_state()))]
+
+
+@pytest.mark.parametrize("wrap", [lambda own: own, lambda own: own.forward, lambda own: partial(own)])
+def test_a_criterion_that_remembers_and_draws_is_left_as_it_was(wrap):
+    own, output, target = Remembers(), torch.randn(4, 3), torch.tensor([0, 2, 1, 2])
+    own(output, target)
+    before, buffers = own.state(), dict(own.named_buffers())
+    assert len(sample_losses(wrap(own), output, target).unique()) == 4
+    assert own.state() == before
+    assert all(buffer is buffers[name] for name, buffer in own.named_buffers())
+
+
+def test_a_target_of_several_parts_is_taken_apart_by_samples():
+    def criterion(output, target):
+        (near, far), names = target["numbers"], target["names"]
+        return ((output - near) ** 2 + (output - far).abs()).mean() + len(names) + target["scale"]
+
+    output, parts = torch.randn(3, 2), [torch.randn(3, 2), torch.randn(3, 2)]
+    target = {"numbers": parts, "names": ["a", "b", "c"], "scale": torch.tensor(2.0)}
+    right = [((output - parts[0]) ** 2 + (output - parts[1]).abs())[i].mean() + 3 for i in range(3)]
+    assert torch.allclose(sample_losses(criterion, output, target), torch.stack(right))

@@ -340,3 +340,26 @@ def test_arrays_and_tuples_of_a_batch_that_waits_are_copies_too():
     assert waiting.samples == 1
     assert waiting["array"].tolist() == waiting["pair"][0].tolist() == [0, 0]
     assert waiting["pair"][1] == "name"
+
+
+class OwnTerm(LossTerm):
+    """Weighs samples by a part of the batch, and asks its criteria, several by name."""
+
+    def compute(self, criterion, batch):
+        losses = criterion["own"](batch[self.output], batch["label"]) * batch["share"]
+        return losses.mean()
+
+
+def test_a_term_with_a_compute_of_its_own_scores_samples_by_it():
+    generator = torch.Generator().manual_seed(0)
+    batch = {"logits": torch.randn(4, 3, generator=generator), "label": torch.tensor([0, 2, 1, 2])}
+    batch["share"] = torch.tensor([0.0, 1.0, 0.5, 2.0])
+    (counted,) = counted_terms([OwnTerm()], {"own": nn.CrossEntropyLoss(reduction="none")})
+    right = -batch["logits"].log_softmax(1)[range(4), batch["label"]] * batch["share"]
+    assert torch.allclose(counted.sample_losses(batch, np.nan), right)
+
+
+def test_a_term_that_the_model_computes_for_a_whole_batch_scores_no_sample():
+    (counted,) = counted_terms([OwnTerm("loss_box")], None)
+    with pytest.raises(UsageError, match=r"OwnTerm\('loss_box'\) gives no loss for a sample.*name another score"):
+        counted.sample_losses({"loss_box": torch.tensor(1.0)}, np.nan)

@@ -1,0 +1,48 @@
+"""Calls that are to leave no trace in what they call, nor in what is drawn after them."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .buffer_snapshot import BufferSnapshot
+from .rng import RngState
+
+
+@contextmanager
+def undone(criterion: Any, device: torch.device) -> Iterator[None]:
+    """Take back what calls of a criterion change: its buffers and attributes, and what they draw.
+
+    Some count their calls or the classes that they have seen, or sample. A list that grows in place is not taken back.
+
+    Args:
+        criterion: a module, a function, a method or an object, or several by name.
+        device: whose generator it may draw from, beside those of the host.
+    """
+    state = RngState.take(device)
+    parts = [vars(part) for part in _objects(criterion)]
+    parts += [part["_buffers"] for part in parts if "_buffers" in part]
+    before = [(part, dict(part)) for part in parts]
+    tensors = BufferSnapshot(value for part in parts for value in part.values() if isinstance(value, Tensor))
+    tensors.take()
+    try:
+        yield
+    finally:
+        for part, values in before:
+            part.clear()
+            part.update(values)
+        tensors.restore()
+        state.restore()
+
+
+def _objects(criterion: Any) -> list[Any]:
+    if isinstance(criterion, Mapping):
+        return [part for one in criterion.values() for part in _objects(one)]
+    criterion = criterion.func if isinstance(criterion, partial) else criterion
+    criterion = getattr(criterion, "__self__", criterion)
+    if isinstance(criterion, nn.Module):
+        return list(criterion.modules())
+    return [criterion] if hasattr(criterion, "__dict__") else []
