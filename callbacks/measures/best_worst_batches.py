@@ -86,25 +86,22 @@ def select_samples(samples: Mapping[str, Any], count: int, *, largest_loss: bool
 
     Args:
         samples: parts of a batch by name, first axis [N] each: tensors, lists, or dicts of them. With ``loss`` [N] in
-            it the losses decide (a loss that is not finite counts as the largest); without, the first samples of the
-            batch are kept.
+            it the losses decide (NaN counts as the largest, then infinity; what nothing counts of, of -inf, comes last);
+            without, the first samples of the batch are kept.
         count: number of samples to keep; all, where the batch is smaller.
         largest_loss: which end to keep.
 
     Returns:
         The parts, cut to [min(N, count)], and ``order``, the indices [min(N, count)] into the batch.
     """
-    loss = samples.get("loss")
-    if loss is None:
-        first = next((part for part in samples.values() if isinstance(part, Tensor)), torch.empty(0))
-        size = len(next(part for part in samples.values() if not isinstance(part, Mapping)))
-        order = torch.arange(min(count, size), device=first.device)
-        samples = {name: _first(part, count) for name, part in samples.items()}
-    else:
-        # A sample of which nothing counts, of -inf, comes last at either end.
-        finite = torch.nan_to_num(loss, nan=math.inf, posinf=math.inf, neginf=-math.inf if largest_loss else math.inf)
-        order = torch.argsort(finite, descending=largest_loss, stable=True)[:count]
-    return {**{name: _select(part, order) for name, part in samples.items()}, "order": order}
+    if "loss" in samples:
+        order, losses = _ranked(samples["loss"], count, largest_first=largest_loss)
+        samples = {name: part for name, part in samples.items() if name != "loss"}
+        return {**_select(samples, order), "loss": losses, "order": order}
+    first = next((part for part in samples.values() if isinstance(part, Tensor)), torch.empty(0))
+    size = len(next(part for part in samples.values() if not isinstance(part, Mapping)))
+    order = torch.arange(min(count, size), device=first.device)
+    return {**_select(_first(samples, count), order), "order": order}
 
 
 def read_samples(samples: Mapping[str, Any]) -> dict[str, Any]:
@@ -112,6 +109,16 @@ def read_samples(samples: Mapping[str, Any]) -> dict[str, Any]:
     read = read_tree(samples)
     order = read.pop("order").tolist()
     return {name: _cut(part, order) for name, part in read.items()}
+
+
+def _ranked(loss: Tensor, count: int, *, largest_first: bool) -> tuple[Tensor, Tensor]:
+    """Return the indices of the first losses in order, and these; one of -inf, of which nothing counts, comes last."""
+    if largest_first:  # NaN is the largest to torch
+        ranked, order = torch.sort(loss, descending=True, stable=True)
+        return order[:count], ranked[:count]
+    last = torch.nan_to_num(loss, nan=math.inf, posinf=math.inf, neginf=math.inf)
+    order = torch.argsort(last, stable=True)[:count]
+    return order, loss.index_select(0, order)
 
 
 def _first(part: Any, count: int) -> Any:

@@ -72,17 +72,16 @@ def test_a_kept_batch_does_not_change_with_the_tensors_it_came_from():
 
 
 @pytest.mark.parametrize("largest_loss", [True, False])
-@pytest.mark.parametrize("count", [1, 3, 6, 50])
-def test_selected_samples_are_those_of_a_plain_sort_in_its_order(count, largest_loss):
-    loss = torch.tensor([0.5, NAN, 2.0, 0.5, INF, -1.0])
-    samples = {"loss": loss, "image": torch.arange(24).reshape(6, 4), "sample_id": list("abcdef")}
-    badness = [value if math.isfinite(value) else INF for value in loss.tolist()]
-    order = sorted(range(6), key=lambda i: -badness[i] if largest_loss else badness[i])[:count]
+@pytest.mark.parametrize("count", [1, 3, 7, 50])
+def test_selected_samples_are_those_of_the_largest_or_smallest_loss_in_its_order(count, largest_loss):
+    loss = torch.tensor([0.5, -INF, INF, 2.0, NAN, 0.5, -1.0])  # of one of -inf nothing counts
+    samples = {"loss": loss, "image": torch.arange(28).reshape(7, 4), "sample_id": list("abcdefg")}
+    order = ([4, 2, 3, 0, 5, 6, 1] if largest_loss else [6, 0, 5, 3, 1, 2, 4])[:count]
     selected = select_samples(samples, count, largest_loss=largest_loss)
     assert selected["order"].tolist() == order
     assert torch.equal(selected["image"], samples["image"][order])
     read = read_samples(copy_tree(selected))
-    assert read["sample_id"] == ["abcdef"[i] for i in order]
+    assert read["sample_id"] == ["abcdefg"[i] for i in order]
     assert "order" not in read
 
 
