@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 
-from assay.callbacks import embeddings, host_copy
+from assay.callbacks import embeddings, host_copy, host_targets
 from assay.callbacks.host_copy import HostCopy
 from assay.runner import DictRunner, Engine, dict_runner, loss_counts
 
@@ -62,6 +62,14 @@ def _to_numpy(tensor: Tensor) -> np.ndarray:
         return tensor.float().numpy() if tensor.is_floating_point() else tensor.numpy()
 
 
+def _given_to_numpy(target: Tensor) -> np.ndarray:
+    with unset_fake_temporarily():  # what the loader gave is real
+        return _TO_NUMPY(target)
+
+
+_TO_NUMPY = host_targets.to_numpy
+
+
 @contextmanager
 def fake_cuda() -> Iterator[FakeTensorMode]:
     """Return the mode in which ``device="cuda"`` makes fake tensors; streams, events and copies are stood in for."""
@@ -81,6 +89,7 @@ def fake_cuda() -> Iterator[FakeTensorMode]:
             (HostCopy, "__init__", _begin),
             (HostCopy, "read", _read),
             (host_copy, "_to_numpy", _to_numpy),
+            (host_targets, "to_numpy", _given_to_numpy),
             (dict_runner, "count_group", count_group),
             (embeddings, "_put", _put),
         ):
