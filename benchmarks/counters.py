@@ -12,8 +12,8 @@ How to read the figures:
   steps and end is what it costs. On a GPU, whose copies are its own, a batch is compared one step later.
 - ``train loader`` of ``GradCAM``, and so of ``full``, holds what is done once for a size of images: the layer is
   searched for. That takes a pass of one sample for the forms of outputs, one for gradients, and four with a quarter of
-  the image changed in each, as nothing else tells a map of the image from a table of positions. They are some 270 of
-  the operations of the first epoch; the second has none.
+  the image changed in each, as nothing else tells a map of the image from a table of positions: some 500 operations,
+  270 of them for the four. The second epoch has none of it.
 """
 
 import argparse

@@ -86,8 +86,8 @@ def select_samples(samples: Mapping[str, Any], count: int, *, largest_loss: bool
 
     Args:
         samples: parts of a batch by name, first axis [N] each: tensors, lists, or dicts of them. With ``loss`` [N] in
-            it the losses decide (NaN counts as the largest, then infinity; what nothing counts of, of -inf, comes last);
-            without, the first samples of the batch are kept.
+            it the losses decide (NaN counts as the largest, then infinity; -inf, of which nothing counts, comes last at
+            either end); without, the first samples of the batch are kept.
         count: number of samples to keep; all, where the batch is smaller.
         largest_loss: which end to keep.
 
