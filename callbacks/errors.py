@@ -8,8 +8,15 @@ from typing import Any
 class UsageError(ValueError):
     """Wrong use of assay: the message names the argument, the rule and the value, in one line.
 
-    The command line prints it without a traceback and exits with 2.
+    The command line prints it without a traceback and exits with 2. Of the text that torch makes of an error in a
+    loader's worker, the last line is the message.
     """
+
+    def __init__(self, message: str = ""):
+        *traceback, own = str(message).strip().splitlines() or [""]
+        is_torchs = bool(traceback) and traceback[0].startswith("Caught ")
+        name = f"{type(self).__module__}.{type(self).__qualname__}: "
+        super().__init__(own.removeprefix(name) if is_torchs else message)
 
 
 def listing(names: Iterable[Any]) -> str:

@@ -1,4 +1,4 @@
-"""What becomes of samples whose image cannot be read: left out of their batch, counted and listed."""
+"""What becomes of samples that cannot be read: left out of their batch, counted and listed."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -9,12 +9,14 @@ from catalyst import dl
 from torch.utils.data import Dataset, default_collate
 
 from assay.callbacks.distributed import gather_objects
+from assay.callbacks.errors import UsageError
 from assay.callbacks.printable import printable
 
 from .batch_size import SizedBatch, batch_size
 from .chance import fetching, read_item
 from .chance_sources import seeds_of
 from .images import BadImageError
+from .item_errors import item_names
 from .whole_files import save_text
 
 ON_BAD_IMAGE = ("raise", "skip")
@@ -26,15 +28,18 @@ class NoGoodImageError(BadImageError):
 
 
 class WithoutBadImages(Dataset[Any]):
-    """Leaves the samples whose image cannot be read out of their batch, and remembers them.
+    """Leaves the samples that cannot be read out of their batch, and remembers them.
 
-    Where no sample of a batch is left, the next samples of the data set that can be read stand in for it, in a batch of
-    the type ``StandIn``: the runner counts nothing of that. In the gradient of an optimizer step of several batches or
-    ranks each batch weighs as if none of its samples were left out. A loader needs ``Collate`` as its ``collate_fn``.
+    Such are those whose image is broken, and whatever else the data set raises an error for, or gives as None. Where no
+    sample of a batch is left, the next samples of the data set that can be read stand in for it, in a batch of the type
+    ``StandIn``: the runner counts nothing of that. In the gradient of an optimizer step of several batches or ranks
+    each batch weighs as if none of its samples were left out. A loader needs ``Collate`` as its ``collate_fn``.
 
     Args:
         items: the data set.
     """
+
+    hands_on = True  # errors name the items of the data set itself
 
     def __init__(self, items: Dataset[Any]):
         self.items = items
@@ -58,18 +63,27 @@ class WithoutBadImages(Dataset[Any]):
 
     def why(self, index: int) -> str:
         """Return what is wrong with a sample, by reading it once more."""
-        try:
-            read_item(self.items, index)
-        except BadImageError as error:
-            return str(error)
-        return f"item {index} could not be read at first, and now it can"
+        _, why = self._try(index)
+        return why or f"item {index} could not be read at first, and now it can"
 
     def _read(self, index: int) -> Any:
-        try:
-            return read_item(self.items, index)
-        except BadImageError:
+        item, why = self._try(index)
+        if why:
             self.is_bad[index] = True
-            return None
+        return item
+
+    def _try(self, index: int) -> tuple[Any, str]:
+        """Return an item, or None and what is wrong with it."""
+        try:
+            item = read_item(self.items, index)
+        except BadImageError as error:
+            return None, str(error)
+        except (UsageError, MemoryError):
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever a data set of the user's raises
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            return None, f"{item_names(self.items, [index])}: {reason}"
+        return item, "" if item is not None else f"{item_names(self.items, [index])} is None"
 
     def _stand_ins(self, behind: int) -> "_StandIns":
         for step in range(1, len(self) + 1):
@@ -77,7 +91,7 @@ class WithoutBadImages(Dataset[Any]):
             if item is not None:
                 return _StandIns([item, item])  # two: a layer that normalizes over the batch refuses one
         raise NoGoodImageError(
-            f"no image of the data set's {len(self)} samples can be read; the last one: {self.why(behind)}"
+            f"none of the data set's {len(self)} samples can be read; the last one: {self.why(behind)}"
         )
 
 

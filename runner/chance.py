@@ -17,6 +17,7 @@ from torch.utils.data import ConcatDataset, Subset, get_worker_info
 from assay.callbacks.rng import RngState
 
 from .chance_sources import Seed
+from .item_errors import named_in_errors
 from .seeding import mix
 
 _ITEM, _BATCH = 2, 3  # keep apart what is drawn for an item and for a batch, and both from what the model draws
@@ -83,7 +84,8 @@ def read_item(items: Any, index: Any) -> Any:
     if moment is not None:
         _seed(moment, as_number(index), _ITEM)
         moment.part = _part(items, index)
-    return items[index]
+    with named_in_errors(items, [index]):
+        return items[index]
 
 
 def seed_batch(indices: Sequence[Any]) -> None:

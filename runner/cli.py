@@ -157,12 +157,20 @@ def _complain(message: str, code: int) -> int:
 
 def _complain_with_users_frames(error: Exception) -> int:
     """Print the traceback from the first frame that is the user's; an error without one in a line."""
+    from .worker_errors import in_a_line, of_worker
+
+    if (worker := of_worker(error)) is not None:
+        said, frames = worker
+        if frames:
+            print(frames, file=sys.stderr)
+        return _complain(f"{said} (--debug shows the traceback)", FAILED)
     frame = error.__traceback__
     while frame is not None and not _is_users(frame):
         frame = frame.tb_next
     if frame is not None:
         traceback.print_exception(type(error), error, frame)
-    return _complain(f"{type(error).__name__}: {error} (--debug shows the traceback)", FAILED)
+    said = in_a_line(f"{type(error).__name__}: {error}", getattr(error, "__notes__", []))
+    return _complain(f"{said} (--debug shows the traceback)", FAILED)
 
 
 def _is_users(frame: TracebackType) -> bool:

@@ -241,7 +241,7 @@ class Experiment(Training, Optimization, Schedule, Data, Machine, Saving, Diagno
     ) -> DataLoader[Any]:
         """Return a loader with this experiment's batch size and workers, set up to be fast.
 
-        With ``on_bad_image="skip"`` it leaves out the samples for which the data set raises ``BadImageError``.
+        With ``on_bad_image="skip"`` it leaves out the samples for which the data set raises an error.
 
         Args:
             dataset: the data set.

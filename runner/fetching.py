@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader, Dataset, StackDataset, Subset, get_work
 
 from .chance import fetching, read_item, seed_batch
 from .chance_sources import Seed, seeds_of
+from .item_errors import named_in_errors
 from .seeding import tell_epoch
 from .worker_start import NotStarted, keep_quiet_of_lost_reader, pack, unpack
 
@@ -55,7 +56,8 @@ class Fetched(Dataset[Any]):
         with fetching(batch.seed, batch.epoch, self._seeds):
             items = self._read(batch)
             seed_batch(list(batch))
-            return self.collate(items)
+            with named_in_errors(self.items, batch, items):
+                return self.collate(items)
 
     def _begin(self, epoch: int) -> None:
         # A worker has a copy of the data set, which nobody else can tell.
@@ -68,7 +70,8 @@ class Fetched(Dataset[Any]):
         if not _reads_batches(self.items):
             return [read_item(self.items, index) for index in batch]
         seed_batch(list(batch))
-        return self.items.__getitems__(list(batch))
+        with named_in_errors(self.items, batch):
+            return self.items.__getitems__(list(batch))
 
 
 def fetch_by_chance(loader: DataLoader[Any]) -> None:

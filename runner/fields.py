@@ -86,7 +86,7 @@ class Data:
     workers: int = 0
     """Processes that load the data; 0: the training process itself."""
     on_bad_image: Literal["raise", "skip"] = "raise"
-    """What an image that cannot be read does: end the run, or its sample is left out and listed at the end (skip)."""
+    """What a sample that cannot be read does: end the run, or it is left out and listed at the end (skip)."""
 
 
 @dataclass(kw_only=True)

@@ -236,7 +236,7 @@ def test_a_data_set_without_a_good_image_ends_the_run_in_one_line(data, train, w
     code, _, errors = train(folder, "--on-bad-image", "skip", "--workers", workers)
     assert code == 1
     assert len(errors) == 1, errors
-    assert errors[0].startswith("assay: error: no image of the data set's 6 samples can be read; the last one: sample")
+    assert errors[0].startswith("assay: error: none of the data set's 6 samples can be read; the last one: sample")
     assert "--on-bad-image" not in errors[0]
 
 

@@ -1,0 +1,42 @@
+"""An error of a data set, in a line: also what torch makes of one in a loader's worker, a text with its traceback."""
+
+import re
+import sysconfig
+from collections.abc import Sequence
+from pathlib import Path
+
+from .item_errors import RAISED_BY
+
+_OURS = (Path(__file__).parent, Path(__file__).parents[1] / "callbacks")
+_FRAME = re.compile(r'  File "(.+)", line \d+, in ')
+
+
+def of_worker(error: BaseException) -> tuple[str, str] | None:
+    """Return what a worker raised, in a line, and its traceback from the first frame that is the user's.
+
+    Args:
+        error: of any kind; None is returned for one that was not raised in a worker.
+    """
+    lines = str(error).splitlines()
+    if not lines or not re.match(r"Caught \w+ in DataLoader worker process", lines[0]):
+        return None
+    last = max((place for place, line in enumerate(lines) if line.startswith("  ")), default=0)
+    users = (place for place, line in enumerate(lines) if (frame := _FRAME.match(line)) and _is_users(frame[1]))
+    first = next(users, None)
+    own = lines[last + 1 :]
+    notes = [line for line in own if line.startswith(RAISED_BY)]
+    said = in_a_line(" ".join(line for line in own if line not in notes), notes)
+    return said, "" if first is None else "\n".join(lines[first : last + 1])
+
+
+def in_a_line(said: str, notes: Sequence[str]) -> str:
+    """Return what an error says, after the items that it is of."""
+    items = [note.removeprefix(RAISED_BY).removesuffix(".") for note in notes if note.startswith(RAISED_BY)]
+    return " ".join(": ".join([*items[-1:], said]).split())
+
+
+def _is_users(file: str) -> bool:
+    path = Path(file)
+    if "site-packages" in path.parts or "dist-packages" in path.parts or not path.is_absolute():
+        return False
+    return not any(path.is_relative_to(folder) for folder in (*_OURS, sysconfig.get_path("stdlib")))
