@@ -48,7 +48,7 @@ def find_rule(criterion: Any, output: Tensor, target: Tensor) -> Rule | None:
         output: of any device; its values are not looked at.
         target: likewise; class numbers and probabilities are told apart by its type.
     """
-    kind, options = _kind(criterion)
+    kind, options = kind_of(criterion)
     make = None if kind is None or not output.ndim else _RULES.get(kind)
     return None if make is None else make(output, target, options)
 
@@ -59,7 +59,7 @@ def name_of(criterion: Any) -> str:
     return getattr(criterion, "__name__", type(criterion).__name__)
 
 
-def _kind(criterion: Any) -> tuple[type | None, Callable[[str, Any], Any]]:
+def kind_of(criterion: Any) -> tuple[type | None, Callable[[str, Any], Any]]:
     """Return the class of ``torch.nn`` that a criterion is like, and a function that gives its options."""
     keywords = criterion.keywords if isinstance(criterion, partial) else {}
     function = criterion.func if isinstance(criterion, partial) else criterion

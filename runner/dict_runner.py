@@ -55,8 +55,9 @@ from .finite_weights import check_finite_weights
 from .host_memory import keep_freed_memory
 from .loggers import MetricsCsv, TensorBoardLogger
 from .lone_samples import lone_sample_foreseen
-from .loss_counts import Counted, Number, check_ahead, count_group, counted_terms, warn_of_unknown
+from .loss_counts import Counted, Number, check_ahead, count_group, counted_terms
 from .loss_means import LossMeans
+from .loss_watch import LossWatch
 from .losses import LossTerm, check_terms
 from .mid_epoch import begin_unfinished, go_on_within_loader, known_metrics, own_part, unfinished_epoch
 from .monitor import Monitor
@@ -165,6 +166,7 @@ class DictRunner(dl.Runner):
         self._unfinished: dict[str, Any] | None = None  # the epoch that a resumed run goes on within
         self._batches: Iterator[Any] | None = None  # of the loader that is being run
         self._targets = TargetChecks()
+        self._loss_watch = LossWatch()
 
     def train(
         self,
@@ -327,8 +329,7 @@ class DictRunner(dl.Runner):
         super().on_experiment_start(runner)
         copy_from_main_rank(own_tensors(self.criterion))  # as DDP does with a model
         self._warn_of_criterion()
-        if self.criterion is not None and self.engine.is_main_process:
-            warn_of_unknown(counted_terms(self.losses, self.criterion))
+        self._loss_watch = LossWatch(is_main=self.engine.is_main_process)
         if self.ema_decay is not None:
             plain = {name: plain_module(self.engine, model) for name, model in by_name(self.model).items()}
             self.ema_ = MovingAverage(plain, self.ema_decay)
@@ -562,10 +563,10 @@ class DictRunner(dl.Runner):
     def _loss(self, parts: Mapping[str, Any], samples: int) -> tuple[Tensor, list[Tensor], list[Number]]:
         """Return the loss, [], and its terms, not weighted, with what each counts, of a batch with its outputs."""
         known = self._targets.check(self.losses, self.criterion, parts)
-        pairs = [
-            counted.value(parts, samples, only_classes=of_term)
-            for counted, of_term in zip(self._terms, known, strict=True)
-        ]
+        pairs = []
+        for counted, of_term in zip(self._terms, known, strict=True):
+            with self._loss_watch.looking(counted, self._targets.given):
+                pairs.append(counted.value(parts, samples, only_classes=of_term))
         values, counts = [value for value, _ in pairs], [count for _, count in pairs]
         return self._weighted(values), values, counts
 

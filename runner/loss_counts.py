@@ -1,14 +1,14 @@
 """What each term of a loss is a mean over: its value on a batch, and how much that counts."""
 
 import inspect
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from numbers import Real
 from typing import Any
 
 import torch
 from accelerate.utils import send_to_device
-from torch import Tensor, nn
+from torch import Tensor
 
 from assay.callbacks.distributed import reduce_state, world_size
 from assay.callbacks.errors import UsageError
@@ -21,8 +21,6 @@ from .losses import LossTerm
 
 Number = float | Tensor
 """A count: a number of the host where it is known there, or else float64, [], on the device."""
-
-_log = logging.getLogger("assay")
 
 
 class Counted:
@@ -64,10 +62,10 @@ class Counted:
 
     def sample_losses(self, batch: Mapping[str, Any], uncounted: float) -> Tensor:
         """Return the term on each sample of a batch alone, [N]; ``uncounted`` where nothing of it counts."""
-        if type(self.term).compute is not LossTerm.compute:
+        if self.own is None:
             return self._computed_one_by_one(batch)
         output, target = self._parts(batch)
-        return sample_losses(self._own(), output, target, uncounted=uncounted)
+        return sample_losses(self.own, output, target, uncounted=uncounted)
 
     def _computed_one_by_one(self, batch: Mapping[str, Any]) -> Tensor:
         """Return what a term with a ``compute`` of its own gives for each sample alone."""
@@ -82,7 +80,11 @@ class Counted:
             losses = [self.term.compute(self.criterion, sample_of(batch, i, size)) for i in range(size)]
         return stacked(losses, name) if losses else output.new_zeros(0)
 
-    def _own(self) -> Any:
+    @property
+    def own(self) -> Any:
+        """The criterion of the term; None where it computes its value in a way of its own."""
+        if type(self.term).compute is not LossTerm.compute:
+            return None
         return self.term.pick_criterion(self.criterion)
 
     def _parts(self, batch: Mapping[str, Any]) -> tuple[Any, Any]:
@@ -115,7 +117,7 @@ class OverTargets(Counted):
 
     def value(self, batch: Mapping[str, Any], samples: int, *, only_classes: bool = False) -> tuple[Tensor, Number]:
         output, target = self._parts(batch)
-        mean: Any = target_mean(self._own())
+        mean: Any = target_mean(self.own)
         if known := mean.known_count(target, only_classes=only_classes):
             return super().value(batch, known)
         count = mean.count(target)
@@ -123,11 +125,11 @@ class OverTargets(Counted):
         return total / mean.divisor(count).to(total.dtype), count
 
     def count(self, batch: Mapping[str, Any]) -> Tensor:
-        mean: Any = target_mean(self._own())
+        mean: Any = target_mean(self.own)
         return mean.count(batch[self.term.target])  # type: ignore[no-any-return]
 
     def count_on_host(self, batch: Mapping[str, Any]) -> int | None:
-        mean: Any = target_mean(self._own())
+        mean: Any = target_mean(self.own)
         target = batch.get(self.term.target)
         return mean.known_count(target) if isinstance(target, Tensor) else None
 
@@ -171,9 +173,9 @@ class OverGiven(Counted):
         return self._scalar(counted, batch)
 
     def _scalar(self, counted: Any, batch: Mapping[str, Any]) -> Tensor:
-        if isinstance(counted, int | float):
+        if isinstance(counted, Real):
             devices = (part.device for part in batch.values() if isinstance(part, Tensor))
-            return torch.full((), counted, dtype=torch.float64, device=next(devices, None))
+            return torch.full((), float(counted), dtype=torch.float64, device=next(devices, None))
         if not isinstance(counted, Tensor) or counted.numel() != 1:
             got = f"shape {tuple(counted.shape)}" if isinstance(counted, Tensor) else f"a {type(counted).__name__}"
             raise UsageError(f"the count of {self.term} must be one number for a batch, got {got}.")
@@ -204,8 +206,11 @@ def _gated(part: Any, opens: Tensor) -> Any:
 
 def _positional(function: Callable[..., Any]) -> int:
     """Return the number of arguments that a function needs by their place."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except ValueError:  # one of torch in C, such as torch.numel
+        return 1
     places = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    parameters = inspect.signature(function).parameters.values()
     return sum(one.kind in places and one.default is one.empty for one in parameters)
 
 
@@ -226,24 +231,6 @@ def _kind(term: LossTerm, criterion: Any) -> type[Counted]:
     options = own.keywords if isinstance(own, partial) else {}
     adds_up = "sum" in (getattr(own, "reduction", None), options.get("reduction"))
     return Summed if adds_up else Counted
-
-
-def warn_of_unknown(terms: Sequence[Counted]) -> None:
-    """Log a line for each criterion that leaves targets out or weighs them in a way that is not known here."""
-    for counted in terms:
-        own = None if type(counted) is not Counted or counted.criterion is None else counted._own()
-        if isinstance(own, nn.Module) and any(map(_leaves_out, own.modules())):
-            _log.warning(
-                "%s: each batch weighs by its samples in a step of several and in an epoch's loss; as %s has class "
-                "weights or an ignore_index, say by count=... what its mean is over",
-                counted.term, type(own).__name__,
-            )  # fmt: skip
-
-
-def _leaves_out(module: nn.Module) -> bool:
-    if not isinstance(module, nn.CrossEntropyLoss | nn.NLLLoss):
-        return False
-    return module.weight is not None or module.ignore_index != -100
 
 
 def check_ahead(terms: Sequence[Counted]) -> None:

@@ -26,7 +26,7 @@ class TargetChecks:
 
     def drop(self) -> None:
         """Forget the batch."""
-        self._given: Mapping[str, Any] = {}
+        self.given: Mapping[str, Any] = {}
         self.host = HostTargets({})
         self._place = ""
 
@@ -39,8 +39,8 @@ class TargetChecks:
             loader_key: opens the error.
         """
         self._place = f"loader {loader_key!r}"
-        self._given = given if isinstance(given, Mapping) else {}
-        self.host = HostTargets(self._given, sent if isinstance(sent, Mapping) else {})
+        self.given = given if isinstance(given, Mapping) else {}
+        self.host = HostTargets(self.given, sent if isinstance(sent, Mapping) else {})
 
     def check_boxes(self, models: Any) -> None:
         """Raise where the batch holds boxes that one of torchvision's detectors does not take, see ``check_boxes``.
@@ -52,7 +52,7 @@ class TargetChecks:
             self._labels = {id(models): detector_labels(by_name(models).values())}
         labels = self._labels[id(models)]
         if labels is not None:
-            check_boxes(self._given, labels, self._place)
+            check_boxes(self.given, labels, self._place)
 
     def check(self, terms: Sequence[LossTerm], criterion: Any, parts: Mapping[str, Any]) -> list[bool]:
         """Raise where the target of a term is not what its criterion takes.

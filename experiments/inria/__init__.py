@@ -117,7 +117,7 @@ class Inria(Experiment):
 
     def get_losses(self) -> Sequence[LossTerm]:
         """One term for each loss and output."""
-        return loss_terms(parse_loss(self.loss), self.deep_supervision)
+        return loss_terms(parse_loss(self.loss), self.deep_supervision, all_labelled=self.pseudo_labels is None)
 
     def get_criterion(self) -> dict[str, nn.Module]:
         return {name: make_criterion(name, self.pseudo_confidence) for name in parse_loss(self.loss)}

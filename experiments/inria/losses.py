@@ -8,7 +8,8 @@ Semi-Supervised Learning Method for Deep Neural Networks", 2013), and before the
 import math
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +27,7 @@ with warnings.catch_warnings():
     from pytorch_toolbelt.losses import BinaryFocalLoss, BinaryLovaszLoss, DiceLoss, JaccardLoss, SoftBCEWithLogitsLoss
 
 LOSSES = ("bce", "soft_bce", "edge_bce", "focal", "dice", "jaccard", "lovasz")
+OF_REGIONS = ("dice", "jaccard", "lovasz")
 SMOOTHING = 0.1
 EDGE_WEIGHT, EDGE_REACH = 4.0, 3
 
@@ -65,21 +67,50 @@ def _number(text: str, loss: str) -> float:
     return number
 
 
-def loss_terms(weights: Mapping[str, float], deep_supervision: Mapping[int, float]) -> tuple[LossTerm, ...]:
+def loss_terms(
+    weights: Mapping[str, float], deep_supervision: Mapping[int, float], *, all_labelled: bool = True
+) -> tuple[LossTerm, ...]:
     """Return a term for each loss of the output, and of each output of deep supervision times its own weight.
+
+    A mean over pixels weighs its batch by those that count, unless predictions decide on that.
 
     Args:
         weights: of the losses.
         deep_supervision: the weight of each stride's output.
+        all_labelled: whether no label is ``UNLABELLED``.
     """
     outputs = {"logits": ("", 1.0)} | {
         deep_output(stride): (f"_{stride}", share) for stride, share in deep_supervision.items()
     }
     return tuple(
-        LossTerm(output, "labels", name, weight * share, f"loss_{name}{suffix}")
+        LossTerm(output, "labels", name, weight * share, f"loss_{name}{suffix}", _count(name) if all_labelled else None)
         for output, (suffix, share) in outputs.items()
         for name, weight in weights.items()
     )
+
+
+def _count(name: str) -> Callable[[Tensor], Tensor] | None:
+    if name in OF_REGIONS:
+        return None
+    return partial(count_pixels, edge_weight=EDGE_WEIGHT if name == "edge_bce" else 1.0)
+
+
+def count_pixels(labels: Tensor, *, edge_weight: float = 1.0) -> Tensor:
+    """Return what the mean over the pixels of labels [N, H, W], 0, 1 and ``IGNORED``, divides by: their weights, []."""
+    counted = (labels <= 1).unsqueeze(1)
+    return pixel_weights((labels == 1).unsqueeze(1).float(), counted, edge_weight).sum(dtype=torch.float64)
+
+
+def pixel_weights(truth: Tensor, counted: Tensor, edge_weight: float) -> Tensor:
+    """Return the weight of each pixel in a mean, [N, 1, H, W].
+
+    Args:
+        truth: 0.0 and 1.0, [N, 1, H, W].
+        counted: which pixels count, [N, 1, H, W].
+        edge_weight: of pixels near a border of the truth.
+    """
+    weights = counted.float()
+    return weights if edge_weight == 1 else weights * (1 + (edge_weight - 1) * near_edges(truth, counted, EDGE_REACH))
 
 
 def make_criterion(name: str, confidence: float) -> nn.Module:
@@ -128,9 +159,7 @@ class PixelLoss(nn.Module):
     def _mean(self, logits: Tensor, labels: Tensor, axes: tuple[int, ...]) -> Tensor:
         logits = logits.float()
         truth, counted = settle(logits, labels, self.confidence)
-        weights = counted.float()
-        if self.edge_weight != 1:
-            weights = weights * (1 + (self.edge_weight - 1) * near_edges(truth, counted, EDGE_REACH))
+        weights = pixel_weights(truth, counted, self.edge_weight)
         total: Tensor = (self.per_pixel(logits, truth) * weights).sum(dim=axes)
         return total / weights.sum(dim=axes).clamp(min=1)
 

@@ -165,3 +165,19 @@ def test_each_output_of_deep_supervision_has_each_loss_at_its_own_weight():
         ("logits_8", "bce"): (0.2, "loss_bce_8"),
         ("logits_8", "dice"): (0.1, "loss_dice_8"),
     }
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_mean_over_pixels_weighs_by_what_its_loss_divides_by(name):
+    labels = torch.tensor(np.random.default_rng(0).choice([0, 1, 255], (2, 7, 9), p=[0.5, 0.3, 0.2]), dtype=torch.uint8)
+    (term,) = loss_terms({name: 1.0}, {})
+    if name in ("dice", "jaccard", "lovasz"):
+        assert term.count is None
+        return
+    assert loss_terms({name: 1.0}, {}, all_labelled=False)[0].count is None
+    edges = edges_by_loop(labels.numpy()) if name == "edge_bce" else np.zeros(labels.shape)
+    right = ((labels.numpy() < 2) * np.where(edges, 4, 1)).sum()
+    assert term.count(labels).item() == right
+    logits, criterion = torch.randn(2, 1, 7, 9), make_criterion(name, 0.9)
+    alone = [criterion(logits[i : i + 1], labels[i : i + 1]) * term.count(labels[i : i + 1]) for i in range(2)]
+    assert torch.allclose(criterion(logits, labels).double(), sum(alone) / right)
