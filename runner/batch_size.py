@@ -1,9 +1,12 @@
 """How many samples a batch holds: as many as were asked for, unless it shows that others came."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
 from torch import Tensor
+
+from assay.callbacks.keys import IMAGE_KEY, SAMPLE_ID_KEY, TARGET_KEY
 
 
 class SizedBatch(dict[str, Any]):
@@ -19,20 +22,40 @@ class SizedBatch(dict[str, Any]):
         self.samples = samples
 
 
-def batch_size(batch: Any, asked: int) -> int:
+def batch_size(batch: Any, asked: int, keys: Iterable[str] = (IMAGE_KEY, TARGET_KEY, SAMPLE_ID_KEY)) -> int:
     """Return the number of samples of a batch.
 
-    It is the number of indices that the loader was asked for: parts of any form may stand beside the samples, and so
-    none is believed alone. But where no part is that long, and all tensors share another length, a ``collate_fn`` has
-    left samples out, or made several of each.
+    It is the number of indices that the loader was asked for, unless a ``collate_fn`` has left samples out, or made
+    several of each: then all parts that are known to be of samples share another length. Where there are none, no part
+    is as long as was asked for, and all tensors share another length.
 
     Args:
         batch: as the loader gave it.
         asked: the number of indices.
+        keys: of the parts that are known to be of samples; some may be missing, or of another form.
     """
     if isinstance(batch, SizedBatch) and batch.samples is not None:
         return batch.samples
-    parts = list(batch.values()) if isinstance(batch, Mapping) else []
-    rows = {len(part) for part in parts if isinstance(part, Tensor) and part.ndim}
-    lists = {len(part) for part in parts if isinstance(part, list | tuple)}
+    parts = batch if isinstance(batch, Mapping) else {}
+    known = [(part, length) for key in keys if key in parts for part, length in _lengths(parts[key])]
+    if len(known) > 1 or any(isinstance(part, Tensor) for part, _ in known):  # a list alone may be one of views
+        lengths = {length for _, length in known}
+        return lengths.pop() if len(lengths) == 1 else asked
+    rows = {len(part) for part in parts.values() if isinstance(part, Tensor) and part.ndim}
+    lists = {len(part) for part in parts.values() if isinstance(part, list | tuple)}
     return rows.pop() if len(rows) == 1 and asked not in rows | lists else asked
+
+
+def keys_in(names: Any) -> list[str]:
+    """Return the keys that are named by one, by several, or by a mapping of such."""
+    if isinstance(names, str):
+        return [names]
+    return [key for inner in (names.values() if isinstance(names, Mapping) else names) for key in keys_in(inner)]
+
+
+def _lengths(part: Any) -> list[tuple[Any, int]]:
+    if isinstance(part, Mapping):
+        return [pair for inner in part.values() for pair in _lengths(inner)]
+    if isinstance(part, list | tuple) or (isinstance(part, Tensor | np.ndarray) and part.ndim):
+        return [(part, len(part))]
+    return []

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Mapping, Sequence
 from functools import partial
+from types import FunctionType
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from assay.callbacks.errors import UsageError, listing
 from assay.callbacks.unwrapped import by_name, load_weights, raw_optimizers, weights_of
 
 _log = logging.getLogger("assay")
+_REGISTERED = ("_parameters", "_buffers", "_modules")
 
 
 def criterion_modules(criterion: Any) -> dict[str, nn.Module]:
@@ -22,16 +24,41 @@ def criterion_modules(criterion: Any) -> dict[str, nn.Module]:
 
 
 def to_device(criterion: Any, device: torch.device) -> Any:
-    """Return one criterion or several by name with their tensors on a device: modules, and arguments of a ``partial``.
+    """Return one criterion or several by name with their tensors on a device.
 
-    Modules are moved in place, so that an optimizer keeps their parameters.
+    These are those of modules, those in attributes of modules and of other objects, and arguments of a ``partial``.
+    Modules and objects are changed in place, so that an optimizer keeps their parameters.
     """
     if isinstance(criterion, Mapping):
         return {name: to_device(part, device) for name, part in criterion.items()}
     if isinstance(criterion, partial):
         arguments, options = send_to_device((criterion.args, criterion.keywords), device)
-        return partial(criterion.func, *arguments, **options)
-    return criterion.to(device) if isinstance(criterion, nn.Module) else criterion
+        return partial(to_device(criterion.func, device), *arguments, **options)
+    owner = getattr(criterion, "__self__", criterion)  # of a method
+    if isinstance(owner, nn.Module):
+        owner.to(device)
+    for part in owner.modules() if isinstance(owner, nn.Module) else [owner]:
+        _move_attributes(part, device)
+    return criterion
+
+
+def _move_attributes(part: Any, device: torch.device) -> None:
+    """Move the tensors that are plain attributes of an object, which ``nn.Module.to`` leaves where they are."""
+    if isinstance(part, FunctionType | type):
+        return
+    for name, value in list(getattr(part, "__dict__", {}).items()):
+        if name not in _REGISTERED:
+            vars(part)[name] = _moved(value, device)
+
+
+def _moved(value: Any, device: torch.device) -> Any:
+    if isinstance(value, Tensor):
+        return value if value.device == device else value.to(device)
+    if type(value) in (list, tuple):
+        return type(value)(_moved(inner, device) for inner in value)
+    if type(value) is dict:
+        return {key: _moved(inner, device) for key, inner in value.items()}
+    return to_device(value, device) if isinstance(value, nn.Module | partial) else value
 
 
 def own_parameters(criterion: Any) -> list[nn.Parameter]:

@@ -20,7 +20,7 @@ from torch.utils.hooks import RemovableHandle
 from assay.callbacks.distributed import copy_from_main_rank, from_main_rank, gather_objects, reduce_state
 from assay.callbacks.errors import UsageError, listing
 from assay.callbacks.host_targets import HostTargets
-from assay.callbacks.keys import IMAGE_KEY, pick
+from assay.callbacks.keys import IMAGE_KEY, SAMPLE_ID_KEY, pick
 from assay.callbacks.loader_place import Place
 from assay.callbacks.sample_losses import NO_SCORE
 from assay.callbacks.unwrapped import (
@@ -34,7 +34,7 @@ from assay.callbacks.unwrapped import (
 )
 
 from .bad_images import StandIn
-from .batch_size import batch_size
+from .batch_size import batch_size, keys_in
 from .checkpoint_files import load_checkpoint, validated_weights
 from .checkpoints import Checkpoints
 from .criteria import (
@@ -70,7 +70,7 @@ from .seeding import rng_state, seed_everything, set_rng_state
 from .settings import check_same_on_all, compare_with_checkpoint, runner_settings
 from .sharding import SAMPLES_OF_STAND_IN, Turn, count_rounds, end_workers, shard_loader
 from .target_checks import TargetChecks
-from .unfreezing import Unfreezing, fitted_state, freeze_as_before, frozen_parameters
+from .unfreezing import Unfreezing, freeze_as_before, frozen_parameters, load_optimizer
 
 _log = logging.getLogger("assay")
 
@@ -149,6 +149,7 @@ class DictRunner(dl.Runner):
             raise UsageError(f"scheduler_step must be 'batch' or 'epoch', got {scheduler_step!r}.")
         self.input_key = input_key
         self.losses = check_terms(losses)
+        self._keys_of_samples = {SAMPLE_ID_KEY, *keys_in(input_key), *(term.target for term in self.losses)}
         self.accumulate_steps = accumulate_steps
         self.clip_grad_norm = clip_grad_norm
         self.clip_grad_value = clip_grad_value
@@ -425,7 +426,7 @@ class DictRunner(dl.Runner):
                 self.batch = send_to_device(batch, self.engine.device, non_blocking=True)
                 self._targets.take(batch, self.batch, self.loader_key)
                 if turn.samples and not isinstance(batch, StandIn):
-                    self.batch_size = batch_size(batch, turn.samples)
+                    self.batch_size = batch_size(batch, turn.samples, self._keys_of_samples)
                     self._run_event("on_batch_start")
                     self.handle_batch(batch=self.batch)
                     self._run_event("on_batch_end")
@@ -782,8 +783,7 @@ class DictRunner(dl.Runner):
             parts = by_name(getattr(self, kind))
             _check_names(kind, parts, state[kind])
             for name, part in parts.items():
-                of_part = state[kind][name]
-                part.load_state_dict(fitted_state(part, of_part) if kind == "optimizer" else of_part)
+                (load_optimizer if kind == "optimizer" else _load)(part, state[kind][name])
         freeze_as_before(self, state.get("frozen", frozen_parameters(self)))
         if self.ema_ is not None:
             self.ema_.restart() if state["ema"] is None else self.ema_.load_state_dict(state["ema"])
@@ -836,13 +836,18 @@ def _scaled(value: Tensor, share: Number) -> Tensor:
     return value * (share.to(value.dtype) if isinstance(share, Tensor) else share)
 
 
+def _load(part: Any, state: Mapping[str, Any]) -> None:
+    part.load_state_dict(state)
+
+
 def _state(part: Any) -> dict[str, Any]:
     return dict(part.state_dict())
 
 
 def _check_names(kind: str, parts: Mapping[str, Any], state: Mapping[str, Any]) -> None:
     if parts.keys() != state.keys():
-        raise UsageError(f"the checkpoint does not fit: its {kind} holds {listing(state)}, the run's {listing(parts)}.")
+        saved, own = ("one" if list(names) == [""] else listing(names) for names in (state, parts))
+        raise UsageError(f"the checkpoint does not fit: as {kind} it holds {saved}, the run has {own}.")
 
 
 def _run_noting(close: Callable[[dl.IRunner], None], runner: dl.IRunner, error: BaseException) -> None:

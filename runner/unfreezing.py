@@ -109,7 +109,7 @@ def fitted_state(optimizer: Any, state: Mapping[str, Any]) -> dict[str, Any]:
     if len(state["param_groups"]) > len(own):
         raise UsageError(
             f"the checkpoint does not fit: its optimizer has {len(state['param_groups'])} groups of parameters, the "
-            f"run's {len(own)}."
+            f"run's {len(own)}: give the optimizer all groups when it is made, also those that a callback adds later."
         )
     places: dict[int, int] = {}
     groups = []
@@ -127,3 +127,19 @@ def fitted_state(optimizer: Any, state: Mapping[str, Any]) -> dict[str, Any]:
         groups.append({**saved, "params": given["params"]})
     moved = {places.get(place, place): of for place, of in state["state"].items()}
     return {**state, "state": moved, "param_groups": [*groups, *own[len(groups) :]]}
+
+
+def load_optimizer(optimizer: Any, state: Mapping[str, Any]) -> None:
+    """Load an optimizer's state, see ``fitted_state``.
+
+    Raises:
+        UsageError: the state is of other parameters, or of an optimizer of another kind.
+    """
+    (raw,) = raw_optimizers(optimizer).values()
+    optimizer.load_state_dict(fitted_state(optimizer, state))
+    for group in raw.param_groups:
+        if missing := sorted(raw.defaults.keys() - group.keys()):
+            raise UsageError(
+                f"the checkpoint does not fit: its optimizer is of another kind, without the {listing(missing)} of the "
+                f"run's {type(raw).__name__}: resume with the optimizer that it was saved with."
+            )

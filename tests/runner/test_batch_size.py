@@ -138,3 +138,34 @@ def test_catalysts_own_runner_may_be_given_such_items_too(first):
         loaders={"valid": DataLoader(items(first), batch_size=4)}, optimizer=torch.optim.SGD(model.parameters(), 0.1),
     )  # fmt: skip
     assert sizes.seen == [(4, 0), (4, 4), (3, 8)]
+
+
+BESIDE = {
+    "a size": lambda good: {"size": [torch.full((len(good),), 480), torch.full((len(good),), 640)]},
+    "a constant": lambda good: {"prior": torch.ones(3)},
+    "names of classes": lambda good: {"classes": ["a", "b", "c", "d"]},
+    "a constant as long as was asked for": lambda good: {"anchors": torch.ones(4, 2), "pair": [1, 2]},
+}
+
+
+@pytest.mark.parametrize("beside", BESIDE)
+@pytest.mark.parametrize("asked", [2, 4])
+def test_a_collate_function_that_drops_samples_is_seen_whatever_stands_beside_them(beside, asked):
+    def dropping(given):
+        good = [item for item in given if item["sample_id"] not in (0, 5, 6)]
+        return default_collate(good) | BESIDE[beside](good)
+
+    given = [{**item, "sample_id": i} for i, item in enumerate(items("int"))]
+    metrics, sizes = validate(DataLoader(given, asked, collate_fn=dropping))
+    good = [item for item in given if item["sample_id"] not in (0, 5, 6)]
+    images, targets = torch.stack([it["image"] for it in good]), torch.tensor([it["target"] for it in good])
+    assert metrics["loss"] == pytest.approx(nn.CrossEntropyLoss()(Net()(images)["logits"], targets).item())
+    assert sum(size for size, _ in sizes) == len(good)
+
+
+def test_parts_of_samples_tell_the_size_and_views_of_them_do_not():
+    images = [torch.ones(3, 2, 2)] * 3
+    assert batch_size({"image": images, "target": [{"labels": torch.ones(2)}] * 3, "classes": list("abcd")}, 4) == 3
+    assert batch_size({"image": [torch.ones(5, 3), torch.ones(5, 3)]}, 5) == 5
+    assert batch_size({"image": torch.ones(10, 3), "target": torch.ones(5)}, 5) == 5  # two crops of each
+    assert batch_size({"left": torch.ones(3, 1), "x": torch.ones(4)}, 4, ["left"]) == 3

@@ -289,3 +289,37 @@ def test_a_module_stays_the_one_that_the_optimizer_knows():
     before = copy.copy(own_parameters(arc))
     assert to_device(arc, torch.device("cpu")) is arc
     assert all(one is other for one, other in zip(before, own_parameters(arc), strict=True))
+
+
+class WithPlainTensors(nn.Module):
+    """Holds weights as many repositories do: as a tensor that is no buffer, and in a list that torch does not know."""
+
+    def __init__(self):
+        super().__init__()
+        self.alpha, self.parts = (
+            torch.tensor([1.0, 2.0, 3.0]),
+            [nn.CrossEntropyLoss(torch.ones(3)), {"by": torch.ones(3)}],
+        )
+
+    def forward(self, output, target):
+        weights = self.alpha[target] * self.parts[1]["by"][target]
+        return self.parts[0](output, target) + (weights * F.cross_entropy(output, target, reduction="none")).mean()
+
+
+class Plain:
+    def __init__(self):
+        self.weight = torch.tensor([1.0, 2.0, 3.0])
+
+    def __call__(self, output, target):
+        return F.cross_entropy(output, target, weight=self.weight)
+
+    def loss(self, output, target):
+        return self(output, target)
+
+
+@pytest.mark.parametrize("make", [WithPlainTensors, Plain, lambda: Plain().loss, lambda: partial(Plain())])
+def test_tensors_that_are_plain_attributes_go_to_the_device_too(make):
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        (criterion,) = to_device({"own": make()}, torch.device("cuda")).values()
+        loss = criterion(torch.randn(4, 3, device="cuda"), torch.zeros(4, dtype=torch.int64, device="cuda"))
+        assert loss.device.type == "cuda"

@@ -750,7 +750,7 @@ def test_a_checkpoint_of_models_of_other_names_is_refused(make_net, make_loader,
     train(make_net(), {"train": make_loader(4)}, logdir=str(tmp_path))
     models = {"net": make_net()}
     optimizer = SGD(models["net"].parameters(), lr=0.1)
-    with pytest.raises(UsageError, match="the checkpoint does not fit: its model holds '', the run's 'net'"):
+    with pytest.raises(UsageError, match="the checkpoint does not fit: as model it holds one, the run has 'net'"):
         train(models, {"train": make_loader(4)}, optimizer=optimizer, resume=str(tmp_path))
 
 
@@ -759,7 +759,7 @@ def test_a_run_with_a_scheduler_does_not_take_the_checkpoint_of_one_without(make
     model = make_net()
     optimizer = SGD(model.parameters(), lr=0.1)
     scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, gamma=0.5)
-    with pytest.raises(UsageError, match="the checkpoint does not fit: its scheduler holds nothing, the run's ''"):
+    with pytest.raises(UsageError, match="the checkpoint does not fit: as scheduler it holds nothing, the run has one"):
         train(model, {"train": make_loader(4)}, optimizer=optimizer, scheduler=scheduler, resume=str(tmp_path))
 
 

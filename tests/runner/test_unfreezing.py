@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 
 from assay.runner import DictRunner, Engine, Experiment, UsageError
 from assay.runner.optimizers import make_optimizer
-from assay.runner.unfreezing import fitted_state
+from assay.runner.unfreezing import fitted_state, load_optimizer
 
 F = nn.functional
 
@@ -169,3 +169,23 @@ def test_parameters_of_whole_numbers_are_never_trained():
     (group,) = Frozen().get_optimizer(net).param_groups
     assert len(group["params"]) == 6
     assert make_optimizer("SGD", net.head.parameters(), lr=0.1).param_groups[0]["fused"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "missing"), [(torch.optim.SGD, "'dampening', 'momentum'"), (torch.optim.Adagrad, "lr_decay"),
+                          (torch.optim.RMSprop, "'alpha'")],
+)  # fmt: skip
+def test_a_state_of_another_optimizer_is_refused_by_what_it_lacks(kind, missing):
+    net = nn.Linear(2, 1)
+    state = torch.optim.AdamW(net.parameters()).state_dict()
+    with pytest.raises(UsageError, match=rf"of another kind, without the .*{missing}.* of the run's {kind.__name__}"):
+        load_optimizer(kind(net.parameters(), lr=0.1), state)
+    load_optimizer(torch.optim.Adam(net.parameters(), lr=0.1, amsgrad=True), state)
+
+
+def test_an_optimizer_with_a_schedule_takes_a_state_without_one():
+    net = nn.Linear(2, 1)
+    state, optimizer = torch.optim.SGD(net.parameters(), lr=0.2).state_dict(), torch.optim.SGD(net.parameters(), lr=0.1)
+    torch.optim.lr_scheduler.StepLR(optimizer, 1)
+    load_optimizer(optimizer, state)
+    assert optimizer.param_groups[0]["lr"] == 0.2
