@@ -566,7 +566,8 @@ class DictRunner(dl.Runner):
         known = self._targets.check(self.losses, self.criterion, parts)
         pairs = []
         for counted, of_term in zip(self._terms, known, strict=True):
-            with self._loss_watch.looking(counted, self._targets.given):
+            naming = self._targets.naming(counted.term, self.criterion, parts)
+            with naming, self._loss_watch.looking(counted, self._targets.given):
                 pairs.append(counted.value(parts, samples, only_classes=of_term))
         values, counts = [value for value, _ in pairs], [count for _, count in pairs]
         return self._weighted(values), values, counts

@@ -1,6 +1,7 @@
 """Wrong targets, named before a criterion sees them: on a GPU they would end the run without a word on which it was."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 from torch import Tensor
@@ -10,8 +11,9 @@ from assay.callbacks.host_targets import MARKS, HostTargets, shown
 from assay.callbacks.unwrapped import by_name
 
 from .box_checks import Labels, check_boxes, detector_labels
-from .criterion_rules import Rule, find_rule, name_of
+from .criterion_rules import Rule, find_rule, kind_of, name_of
 from .losses import LossTerm
+from .unknown_criteria import suspect_named, warn_of_broadcast
 
 
 class TargetChecks:
@@ -22,6 +24,7 @@ class TargetChecks:
 
     def __init__(self) -> None:
         self._labels: dict[int, Labels | None] = {}
+        self._said: set[str] = set()
         self.drop()
 
     def drop(self) -> None:
@@ -76,9 +79,12 @@ class TargetChecks:
     def _check(self, term: LossTerm, criterion: Any, parts: Mapping[str, Any]) -> bool:
         output, target = parts.get(term.output), parts.get(term.target)
         if not isinstance(output, Tensor) or not isinstance(target, Tensor):
+            self._check_kind(term, criterion, output, target)
             return False
         rule = find_rule(criterion, output, target)
         if rule is None:
+            if term.label not in self._said and warn_of_broadcast(term, criterion, output, target, self._place):
+                self._said.add(term.label)
             return False
         takes = f"{name_of(criterion)} takes"
         if tuple(target.shape) != rule.shape:
@@ -93,6 +99,20 @@ class TargetChecks:
                 f"{term.output!r} {list(output.shape)}{_advice(value, rule)}."
             )
         return self.host.all_count(term.target, target, rule)
+
+    def _check_kind(self, term: LossTerm, criterion: Any, output: Any, target: Any) -> None:
+        if isinstance(output, Tensor) and isinstance(target, str | list | tuple) and kind_of(criterion)[0]:
+            kind = type(target).__name__
+            of = f" of {type(target[0]).__name__}" if target and not isinstance(target, str) else ""
+            raise UsageError(
+                f"{self._place}: {term.target!r} is a {kind}{of}, and {name_of(criterion)} takes a tensor: let the "
+                "data set give numbers."
+            )
+
+    def naming(self, term: LossTerm, criterion: Any, parts: Mapping[str, Any]) -> AbstractContextManager[None]:
+        """Name within it the sample that makes a criterion fail, see ``suspect_named``."""
+        own = term.pick_criterion(criterion) if type(term).compute is LossTerm.compute else term
+        return suspect_named(term, own, parts, self.host, self._place)
 
     def _wrong_shape(self, term: LossTerm, takes: str, rule: Rule, output: Tensor, target: Tensor) -> str:
         got = f"{self._place}: {term.target!r} is {list(target.shape)}"

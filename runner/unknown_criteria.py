@@ -1,0 +1,82 @@
+"""What can be said of targets whose criterion is the user's own, which may take any."""
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from assay.callbacks.errors import UsageError
+from assay.callbacks.host_targets import HostTargets, shown
+
+from .criterion_rules import Rule, name_of
+from .losses import LossTerm
+
+_log = logging.getLogger("assay")
+
+
+@contextmanager
+def suspect_named(
+    term: LossTerm, criterion: Any, parts: Mapping[str, Any], host: HostTargets, place: str
+) -> Iterator[None]:
+    """Name, where a criterion fails, the first sample whose target is none of the output's classes.
+
+    Args:
+        term: of the loss.
+        criterion: the term's own.
+        parts: the batch with its outputs.
+        host: its targets as the loader gave them.
+        place: opens the error.
+
+    Raises:
+        UsageError: in place of the criterion's error, which it quotes.
+    """
+    try:
+        yield
+    except (UsageError, torch.OutOfMemoryError):
+        raise
+    except (IndexError, RuntimeError, ValueError) as error:
+        output, target = parts.get(term.output), parts.get(term.target)
+        if (found := _outside(term, output, target, host)) is None:
+            raise
+        sample, value, classes = found
+        said = " ".join(f"{type(error).__name__}: {error}".split())
+        raise UsageError(
+            f"{place}, {sample}: {term.target!r} holds {shown(value)}, the classes of {term.output!r} are 0 to "
+            f"{classes - 1}, and {name_of(criterion)} raised {said}"
+        ) from error
+
+
+def _outside(term: LossTerm, output: Any, target: Any, host: HostTargets) -> tuple[str, float, int] | None:
+    if not isinstance(output, Tensor) or not isinstance(target, Tensor) or target.is_floating_point():
+        return None
+    if output.ndim < 2 or output.shape[1] < 2 or target.numel() * output.shape[1] != output.numel():
+        return None
+    classes = output.shape[1]
+    found = host.find(term.target, target, Rule("", (), (), 0, classes - 1))
+    return None if found is None else (*found, classes)
+
+
+def warn_of_broadcast(term: LossTerm, criterion: Any, output: Tensor, target: Tensor, place: str) -> bool:
+    """Say where torch would pair each number of an output with each target; return whether that was said."""
+    pair = tuple(output.shape), tuple(target.shape)
+    if not (output.is_floating_point() and target.is_floating_point()) or _sides(pair[0]) != _sides(pair[1]):
+        return False
+    try:
+        together = torch.broadcast_shapes(*pair)
+    except RuntimeError:
+        return False
+    if together.numel() <= max(output.numel(), target.numel()):
+        return False
+    _log.warning(
+        "%s: %r is %s and %r %s, of which torch makes %s where a loss subtracts one from the other. If %s does not "
+        "bring them to one shape, its value is wrong: target.reshape(output.shape) does.",
+        place, term.output, list(pair[0]), term.target, list(pair[1]), list(together), name_of(criterion),
+    )  # fmt: skip
+    return True
+
+
+def _sides(shape: tuple[int, ...]) -> list[int]:
+    return [side for side in shape if side != 1]
