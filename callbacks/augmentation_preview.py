@@ -23,7 +23,8 @@ from .host_copy import HostCopy, copy_tree, read_tree
 from .image_checks import check_images
 from .keys import IMAGE_KEY, SAMPLE_ID_KEY, TARGET_KEY, pick
 from .loader_place import place_in_loader
-from .measures.augmentation_preview import LabelOrder, Range, range_of
+from .measures.augmentation_preview import LabelOrder, Range, extremes, extremes_of, range_of_extremes
+from .measures.reduced_image import is_reduced, reduced, sizes
 from .summaries import add_summary, image_summary
 from .writer import Sink, Writer
 
@@ -141,7 +142,16 @@ class AugmentationPreview(Diagnostic):
         targets = batch.get(self.target_key)
         if isinstance(targets, Tensor | list | tuple) and len(targets) == len(images):
             parts["target"] = without_masks(targets)
-        return {name: part[:count] for name, part in parts.items()}
+        return self._as_drawn({name: part[:count] for name, part in parts.items()})
+
+    def _as_drawn(self, parts: dict[str, Any]) -> dict[str, Any]:
+        """Reduce large images to what is drawn, and look at their values before; of the others a thread does it."""
+        images = parts["image"]
+        seen = [extremes(image, *self._normalization()) if _is_looked_at(image) else None for image in images]
+        return {**parts, "image": reduced(images), "image_size": sizes(images), "extremes": seen}
+
+    def _normalization(self) -> tuple[np.ndarray, np.ndarray]:
+        return np.asarray(self.normalization["mean"], np.float64), np.asarray(self.normalization["std"], np.float64)
 
     def _show(self, runner: dl.IRunner, writer: Writer) -> None:
         taken, self.taken_ = self.taken_ or [], None
@@ -149,13 +159,19 @@ class AugmentationPreview(Diagnostic):
         writer.submit(partial(self._write, taken, title, runner.loader_key))
 
     def _write(self, taken: Sequence[Mapping[str, Any]], title: list[str], loader: str, sink: Sink) -> None:
-        host = [read_tree(part) for part in taken]
+        host = [_complete(read_tree(part)) for part in taken]
         samples = {name: [value for part in host for value in part[name]] for name in host[0]}
-        found = range_of(samples["image"], *map(np.asarray, self.normalization.values()))
+        found = self._range(samples["image"], samples.pop("extremes"))
         if found is not None:
             title = [title[0], f"{title[1]}, range {found.low:.2f} to {found.high:.2f}"]
             self._say_range(loader, found)
         add_summary(sink, image_summary("augmentations", self.draw(samples, title)), 1)
+
+    def _range(self, images: Sequence[np.ndarray], seen: Sequence[np.ndarray | None]) -> Range | None:
+        mean, std = self._normalization()
+        known = [of_one for of_one in seen if of_one is not None]
+        small = [image for image, of_one in zip(images, seen, strict=True) if of_one is None]
+        return range_of_extremes([*known, *extremes_of(small, mean, std)], mean, std)
 
     def _say_range(self, loader: str, found: Range) -> None:
         given = ", ".join(f"{name}={values!r}" for name, values in self.normalization.items())
@@ -194,6 +210,15 @@ class AugmentationPreview(Diagnostic):
             message = f"{runner.loader_key} seems not to be shuffled{cause}: {said}; pass the loader shuffle=True"
             self.writers_[runner.loader_key].submit(lambda _: _log.warning(message))
         self.order_ = None
+
+
+def _complete(part: Mapping[str, Any]) -> dict[str, Any]:
+    """Add to what was taken what older checkpoints do not have; their images are as they were."""
+    return {"image_size": sizes(part["image"]), "extremes": [None] * len(part["image"]), **part}
+
+
+def _is_looked_at(image: Tensor) -> bool:
+    return image.is_floating_point() and is_reduced(image)
 
 
 def _is_sequential(loader: Any) -> bool:

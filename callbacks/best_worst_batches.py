@@ -23,6 +23,7 @@ from .image_checks import check_images
 from .keys import IMAGE_KEY, OUTPUT_KEY, SAMPLE_ID_KEY, TARGET_KEY, pick
 from .loader_place import batches_in_loader, place_in_loader
 from .measures import best_worst_batches as measures
+from .measures.reduced_image import reduced, sizes
 from .sample_losses import NO_SCORE, losses_of_batch
 from .target_kind import target_kind
 from .unwrapped import detached
@@ -227,9 +228,10 @@ def _fraction(name: str, value: float) -> float:
 
 
 def _with_losses(runner: dl.IRunner, batch: Mapping[str, Any], parts: dict[str, Any]) -> dict[str, Any]:
-    """Add the loss of each sample, if there is one."""
+    """Add the loss of each sample, if there is one; of its image no more is kept than is drawn."""
     losses = losses_of_batch(runner, batch, parts["output"], parts["target"])
-    return parts if losses is None else {**parts, "loss": losses}
+    images = {"image": reduced(parts["image"]), "image_size": sizes(parts["image"])}
+    return {**parts, **images, **({} if losses is None else {"loss": losses})}
 
 
 def _to_host(candidate: measures.Candidate) -> measures.Candidate:

@@ -12,7 +12,7 @@ from .drawings.pictures import Channels
 from .drawings.samples import draw_samples, format_score
 from .keys import IMAGE_KEY, OUTPUT_KEY, SAMPLE_ID_KEY, TARGET_KEY
 from .measures.best_worst_samples import Sample
-from .sample_ranking import Ranking, SampleRanking, Score
+from .sample_ranking import Ranking, SampleRanking, Score, without_input
 from .tables import markdown_table
 from .target_kind import target_kind
 from .writer import Writer
@@ -105,19 +105,20 @@ class BestWorstSamples(SampleRanking):
 
     def show(self, runner: dl.IRunner, writer: Writer, ranking: Ranking) -> None:
         of_target = target_kind(runner, self.keys["output"], self.keys["target"])
-        for kind, samples in (("best", ranking.best), ("worst", ranking.worst)):
+        for kind, found in (("best", ranking.best), ("worst", ranking.worst)):
+            samples = [without_input(sample) for sample in found]
             if samples:
                 title = ranking_title(kind, self.score_name, runner, samples, ranking.count)
                 draw = partial(draw_ranking, self.draw, self.score_name, samples, ranking.count, title, of_target)
                 writer.image(f"samples/{kind}/{self.score_name}", draw, runner.epoch_step)
-        writer.text(f"samples/ids/{self.score_name}", partial(self._table, ranking), runner.epoch_step)
-
-    def _table(self, ranking: Ranking) -> str:
         rows = [
             (kind, str(rank), str(sample.sample_id), format_score(sample.score))
             for kind, samples in (("worst", ranking.worst), ("best", ranking.best))
             for rank, sample in enumerate(samples, start=1)
         ]
+        writer.text(f"samples/ids/{self.score_name}", partial(self._table, rows), runner.epoch_step)
+
+    def _table(self, rows: Sequence[Sequence[str]]) -> str:
         return markdown_table(("", "rank", "id", self.score_name), rows)
 
 

@@ -22,9 +22,10 @@ from .measures.best_worst_samples import Sample
 from .measures.explained_layer import FOLLOWS, Layer, find_layer, read_module
 from .measures.explained_score import explained_number, explained_score
 from .measures.grad_cam import REASONS, heat_maps, undisturbed
+from .measures.image_input import for_one_pass
 from .measures.image_layouts import FORMS, KINDS, Function
 from .measures.overhead_budget import PICTURES
-from .sample_ranking import Ranking, SampleRanking, Score
+from .sample_ranking import Ranking, SampleRanking, Score, without_input
 from .target_kind import target_kind
 from .unwrapped import use_plain_modules
 from .writer import Writer
@@ -143,6 +144,7 @@ class GradCAM(SampleRanking):
         self.notes_: list[str] = []  # why maps of the last loader are 0, by sample
         self.shown_ = ""  # the layer that they are of
         super().on_experiment_start(runner)
+        self.source_.keeps_input_ = True
 
     def on_batch_start(self, runner: dl.IRunner) -> None:
         # Here the batch holds what the loader gave, and no output yet.
@@ -159,7 +161,7 @@ class GradCAM(SampleRanking):
         title = ranking_title("worst", self.score_name, runner, ranking.worst, ranking.count)
         samples = [
             replace(sample, parts={**sample.parts, "heat": heat, "heat_note": note})
-            for sample, heat, note in zip(ranking.worst, maps, self.notes_, strict=True)
+            for sample, heat, note in zip(map(without_input, ranking.worst), maps, self.notes_, strict=True)
         ]
         title = [f"Grad-CAM ({self.explain}) of the {title[0]}", *title[1:], self.shown_]
         kind = target_kind(runner, self.keys["output"], self.keys["target"])
@@ -176,7 +178,7 @@ class GradCAM(SampleRanking):
         """Return the map of each sample, [h, w]; None without a layer. Images of one size go through together."""
         groups: dict[tuple[int, ...], list[int]] = {}
         for index, sample in enumerate(samples):
-            groups.setdefault(np.shape(sample.parts["image"]), []).append(index)
+            groups.setdefault(_image(sample).shape, []).append(index)
         maps: dict[int, np.ndarray] = {}
         notes: dict[int, str] = {}
         with use_plain_modules(runner) as models, undisturbed(list(models.values())):
@@ -195,7 +197,7 @@ class GradCAM(SampleRanking):
 
     def _layer(self, models: Mapping[str, nn.Module], runner: dl.IRunner, sample: Sample) -> Layer | None:
         """Return the layer to explain by. It is searched for once for a size of images, by passes with ``sample``."""
-        key = np.shape(sample.parts["image"]), tuple(id(model) for model in models.values())
+        key = _image(sample).shape, tuple(id(model) for model in models.values())
         if key not in self.found_:
             forward = partial(self._forward, runner, [sample])
             self.found_[key] = self._find(models, forward)
@@ -243,11 +245,17 @@ class GradCAM(SampleRanking):
     def _forward(self, runner: dl.IRunner, samples: Sequence[Sample]) -> Tensor:
         """Run the models on samples of one size, and return the logits, [N, ...]."""
         device = runner.engine.device
-        image = _stack([sample.parts["image"] for sample in samples], device)
+        image = for_one_pass(_stack([_image(sample) for sample in samples], device))
         others = {key: _stack([sample.parts["inputs"][key] for sample in samples], device) for key in self.inputs_}
         outputs = runner.forward({self.keys["image"]: image, **others})
         output: Tensor = pick(outputs, self.keys["output"], type(self).__name__, source_name="output of the model")
         return output
+
+
+def _image(sample: Sample) -> np.ndarray:
+    """Return the image as the model was given it."""
+    image: np.ndarray = sample.parts.get("input", sample.parts["image"])
+    return image
 
 
 def _parts(indices: list[int], size: int) -> list[list[int]]:
@@ -256,7 +264,7 @@ def _parts(indices: list[int], size: int) -> list[list[int]]:
 
 
 def _stack(parts: Sequence[Any], device: torch.device) -> Tensor:
-    return torch.as_tensor(np.stack(parts), device=device)
+    return torch.stack([torch.as_tensor(part) for part in parts]).to(device)
 
 
 def _describe(layer: Layer, models: Mapping[str, nn.Module], heat: np.ndarray) -> str:

@@ -19,6 +19,7 @@ from .image_checks import check_images
 from .keys import IMAGE_KEY, OUTPUT_KEY, SAMPLE_ID_KEY, TARGET_KEY, pick
 from .loader_place import place_in_loader
 from .measures.best_worst_samples import BestWorstSamples, Sample
+from .measures.reduced_image import is_reduced, reduced
 from .sample_losses import NO_SCORE, losses_of_batch
 from .sharing import first_alike
 from .unwrapped import detached
@@ -46,6 +47,9 @@ class SampleRanking(Diagnostic):
     """Base of the diagnostics that show single samples; a subclass fills in ``show``.
 
     Scores are copied without blocking and read one step later, on a CPU at once; only samples that lead are cloned.
+    Of a large image no more is kept than is drawn (see ``measures.reduced_image``), with ``image_size``, its height and
+    width; who runs the model again sets ``keeps_input_`` of ``source_``, and the worst samples have what it was given
+    in ``input``.
     Several of these in one run that ask for the same choice share it. Loaders for inference are left out.
 
     Args:
@@ -80,6 +84,7 @@ class SampleRanking(Diagnostic):
         self.sample_id_key = sample_id_key
         self.detections_ = Detections(output_key, type(self).__name__) if isinstance(self.score, BoxF1) else None
         self.inputs_: list[str] = []  # keys of further inputs of the model, kept too by who runs it again
+        self.keeps_input_ = False
         self.source_: SampleRanking = self
         self.measure_: BestWorstSamples | None = None
         self.pending_: Callable[[], None] | None = None
@@ -119,7 +124,7 @@ class SampleRanking(Diagnostic):
         self.settle(runner)
         at_once = is_read_at_once(runner)
         parts = parts if at_once else kept_from_loader(parts)
-        self.pending_ = partial(self._compare, self.measure_, scores, positions, ids, parts)
+        self.pending_ = partial(self._compare, self.measure_, scores, positions, ids, parts, self.keeps_input_)
         if at_once:
             self.settle(runner)
 
@@ -165,16 +170,19 @@ class SampleRanking(Diagnostic):
         positions: Sequence[int],
         ids: Any,
         parts: Mapping[str, Any],
+        keeps_input: bool,
     ) -> None:
         names = read_tree(ids)
         names = names.reshape(-1).tolist() if hasattr(names, "tolist") else list(names)
         values = scores()
         chosen = [index for index, value in enumerate(values) if value is not None]
+        sample = partial(_at, parts, size=len(positions))
         measure.update(
             [value for value in values if value is not None],
             [positions[index] for index in chosen],
             [names[index] for index in chosen],
-            lambda index: copy_tree(_at(parts, chosen[index], len(positions))),
+            lambda index: _drawn(sample(chosen[index])),
+            lambda index, drawn: _with_input(drawn, sample(chosen[index])) if keeps_input else drawn,
         )
 
 
@@ -194,6 +202,26 @@ def _at(part: Any, index: int, size: int) -> Any:
     if isinstance(part, list | tuple) and len(part) != size:  # views, or the parts of a tuple, of all samples each
         return [_at(inner, index, size) for inner in part]
     return part[index]
+
+
+def _drawn(sample: Mapping[str, Any]) -> dict[str, Any]:
+    """Copy what a picture of a sample is drawn from."""
+    image = sample["image"]
+    parts = {name: part for name, part in sample.items() if name != "inputs"}
+    copies: dict[str, Any] = copy_tree({**parts, "image": reduced(image), "image_size": list(image.shape[-2:])})
+    return copies
+
+
+def _with_input(drawn: Mapping[str, Any], sample: Mapping[str, Any]) -> dict[str, Any]:
+    """Add what the model is given: further inputs, and the image where that which is drawn is a reduced copy."""
+    inputs = {"inputs": copy_tree(sample["inputs"])} if "inputs" in sample else {}
+    return {**drawn, **inputs, **({"input": copy_tree(sample["image"])} if is_reduced(sample["image"]) else {})}
+
+
+def without_input(sample: Sample) -> Sample:
+    """Return a sample with no more than is drawn of it, so that what waits to be drawn does not hold the rest."""
+    parts = {name: part for name, part in sample.parts.items() if name not in ("input", "inputs")}
+    return replace(sample, parts={"image_size": list(parts["image"].shape[-2:]), **parts})  # older checkpoints lack it
 
 
 def _over_ranks(measure: BestWorstSamples, count: int) -> Ranking:

@@ -16,7 +16,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.data import DataLoader, Dataset
 
-from assay.callbacks import AugmentationPreview, classification_diagnostics, segmentation_diagnostics
+from assay.callbacks import (
+    AugmentationPreview,
+    BestWorstBatches,
+    BestWorstSamples,
+    GradCAM,
+    classification_diagnostics,
+    segmentation_diagnostics,
+)
 from assay.runner import DictRunner, Engine, TensorBoardLogger
 
 MIB = 2**20
@@ -127,6 +134,15 @@ def fresh():
     AcceleratorState._reset_state(True)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def warm(tmp_path_factory):
+    """What a first run imports and keeps is no part of what is measured."""
+    AcceleratorState._reset_state(True)
+    for case in (IMAGES, PIXELS):
+        peaks(tmp_path_factory.mktemp("warm"), full_list(case), **{**case, "side": 32, "batch_size": 4})
+        AcceleratorState._reset_state(True)
+
+
 def peaks(folder, callbacks, *, masks, side, batch_size):
     """Return the peak of each loader in bytes, and the bytes of a batch with what the model made of it."""
     torch.manual_seed(0)
@@ -183,6 +199,23 @@ def test_full_diagnostics_take_no_more_than_two_batches_twice_the_samples_and_64
 def test_the_preview_takes_no_more_than_two_batches_twice_the_samples_and_64_mib(tmp_path):
     added, bar = extra(tmp_path, [AugmentationPreview(K)], IMAGES)
     assert all(added[key] <= bar for key in STEPS), (added, bar)
+
+
+@pytest.mark.parametrize("k", [1])
+def test_of_a_large_image_that_is_shown_no_more_is_kept_than_three_times_its_decoded_bytes(tmp_path, k):
+    """Among the diagnostics of images; of the k best and k worst samples Grad-CAM needs the worst as they were."""
+    side = 2000
+    case = {"masks": False, "side": side, "batch_size": 1}
+    callbacks = [
+        BestWorstBatches(k_images=k),
+        BestWorstSamples(k_samples=k),
+        GradCAM(k_samples=k),
+        AugmentationPreview(k),
+    ]
+    bare, _ = bare_peaks(**case)
+    full, _ = peaks(tmp_path, callbacks, **case)
+    bar = 2 * k * 3 * 3 * side**2 + 16 * MIB
+    assert all(full[key] - bare[key] <= bar for key in STEPS), (full, bare, bar)
 
 
 class Takes(dl.Callback):

@@ -10,10 +10,11 @@ import numpy as np
 from ..measures.box_matching import Matching, match_boxes
 from .grid import Colour, shorten, write
 from .palette import FALSE, HIT, MISSED, class_colours
+from .pictures import LARGEST_TILE
 from .verdict import Verdict, name_of
 from .writing import text_length
 
-TILE_SIZE = 320
+TILE_SIZE = LARGEST_TILE
 
 _TEXT_SIZE = 10
 _CHIP = 13

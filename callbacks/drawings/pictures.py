@@ -8,6 +8,8 @@ import numpy as np
 Channels = float | Sequence[float]
 Shape = tuple[int, int]
 
+LARGEST_TILE = 320  # side in pixels of the largest picture of a sample
+
 _SCALABLE = (np.uint8, np.uint16, np.int16, np.float32, np.float64)  # what OpenCV can average
 
 
@@ -75,7 +77,9 @@ def _first_three(value: Channels) -> Channels:
     return value if isinstance(value, int | float) else list(value)[:3]
 
 
-def thumbnail(image: np.ndarray, size: int, mean: Channels = 0.0, std: Channels = 1.0) -> np.ndarray:
+def thumbnail(
+    image: np.ndarray, size: int, mean: Channels = 0.0, std: Channels = 1.0, shape: Sequence[int] | None = None
+) -> np.ndarray:
     """Convert one image to RGB in the size that ``fit`` would give it, at a cost that hardly grows with the image.
 
     Args:
@@ -83,17 +87,18 @@ def thumbnail(image: np.ndarray, size: int, mean: Channels = 0.0, std: Channels 
         size: of the longer side in pixels.
         mean: see ``to_rgb``.
         std: see ``to_rgb``.
+        shape: height and width that the image had, where it is a reduced copy; None: those that it has.
 
     Returns:
         [h, w, 3], uint8, RGB.
     """
     channels = _shown(image)
-    shape = fitted_shape(channels.shape[1:], size)
-    if shape[0] < channels.shape[1] and image.dtype in _SCALABLE:
+    goal = fitted_shape(channels.shape[1:] if shape is None else shape, size)
+    if goal[0] < channels.shape[1] and image.dtype in _SCALABLE:
         _per_channel("std", std, image, len(channels))
-        small = scale_planes(channels, shape).transpose(2, 0, 1)
+        small = scale_planes(channels, goal).transpose(2, 0, 1)
         return to_rgb(small, _first_three(mean), _first_three(std))
-    return scale(to_rgb(image, mean, std), shape)
+    return scale(to_rgb(image, mean, std), goal)
 
 
 def fitted_shape(shape: Sequence[int], size: int) -> Shape:
@@ -121,11 +126,20 @@ def scale_planes(planes: Iterable[np.ndarray], shape: Shape) -> np.ndarray:
 
 def _halved(picture: np.ndarray, shape: Shape) -> np.ndarray:
     """Halve a picture until it is at most three times as large: 20 times cheaper than averaging it in one step."""
-    while picture.shape[0] > 3 * shape[0] and picture.shape[1] > 3 * shape[1]:
+    for _ in range(halvings(picture.shape, shape)):
         height, width = picture.shape[0] // 2, picture.shape[1] // 2
         even = np.ascontiguousarray(picture[: 2 * height, : 2 * width])
         picture = cv2.resize(even, (width, height), interpolation=cv2.INTER_AREA)
     return picture
+
+
+def halvings(shape: Sequence[int], goal: Shape) -> int:
+    """Return how often something of ``shape`` is halved before it is brought to the size that is its goal."""
+    height, width = shape[:2]
+    count = 0
+    while height > 3 * goal[0] and width > 3 * goal[1]:
+        height, width, count = height // 2, width // 2, count + 1
+    return count
 
 
 def fit(picture: np.ndarray, size: int, background: Sequence[int]) -> np.ndarray:

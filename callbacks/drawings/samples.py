@@ -62,9 +62,10 @@ def draw_samples(
         samples: lists or arrays of N each. ``image`` [C, H, W] or [H, W], of one size or of different ones, and
             ``sample_id``; where they are known ``target`` and ``output`` (logits; for a detection dicts of ``boxes``
             [M, 4] in pixels of the image (left, top, right, bottom), ``labels`` [M] and, in the output, ``scores``
-            [M]), ``loss``, ``caption`` (a string below the id), ``heat`` ([h, w], 0 to 1, drawn over the image) and
-            ``heat_note`` (a string on the map, or an empty one). ``kind`` of the targets, see ``target_kind``, helps to
-            find the task.
+            [M]), ``loss``, ``caption`` (a string below the id), ``heat`` ([h, w], 0 to 1, drawn over the image),
+            ``heat_note`` (a string on the map, or an empty one) and ``image_size`` (height and width that the image
+            had, where ``image`` is a reduced copy: boxes are in its pixels). ``kind`` of the targets, see
+            ``target_kind``, helps to find the task.
         title: lines above the grid.
         task: multiclass, binary, multilabel, detection or regression; None: found by ``find_task``. What does not fit
             a task that is named is shown as an image alone.
@@ -99,9 +100,10 @@ def draw_samples(
     cards: list[Card] = []
     panels = ""
     legend: dict[tuple[str, Colour], float] = {}
+    sizes = samples.get("image_size") or [image.shape[-2:] for image in images]
     for index, image in enumerate(images):
-        picture = thumbnail(image, size, mean, std)
-        verdict = judge(index, picture, image.shape[-2:])
+        picture = thumbnail(image, size, mean, std, sizes[index])
+        verdict = judge(index, picture, sizes[index])
         for name, colour, weight in verdict.legend:
             legend[name, colour] = legend.get((name, colour), 0.0) + weight
         cards.append(_card(samples, index, picture, verdict))

@@ -6,12 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
+from torch import Tensor
 
 _TOLERANCE = 0.02  # bicubic scaling and colour changes overshoot a little
 _SHARE = 0.001
 _LEAST_SPREAD = 0.2
 _LEAST_BATCHES = 3
 _CHANCE = 1e-6
+_AT_ONCE = 2**20  # values
 
 
 @dataclass(frozen=True)
@@ -47,26 +50,65 @@ class Range:
 
 def range_of(images: Sequence[np.ndarray], mean: np.ndarray, std: np.ndarray) -> Range | None:
     """Return the range of images, [C, H, W] or [H, W] each, of ``(x - mean) / std``; None where they are integers."""
-    # Image by image: all of them in float64 would take several times the memory of those that are kept.
-    parts = [_range_of(image, mean, std) for image in images if np.issubdtype(image.dtype, np.floating)]
-    if not parts:
+    return range_of_extremes(extremes_of(images, mean, std), mean, std)
+
+
+def range_of_extremes(found: Sequence[np.ndarray], mean: np.ndarray, std: np.ndarray) -> Range | None:
+    """Return the range of images from the ``extremes`` of each; None where there are none."""
+    if not found:
         return None
-    lows, highs, fits, raw_lows, raw_highs, sizes = (np.array(row) for row in zip(*parts, strict=True))
-    if lows.min() == math.inf:
+    low, high, fits, size = (np.stack([rows[index] for rows in found]) for index in range(4))
+    outside = 1 - float(fits.sum() / size.sum())
+    finite = low <= high
+    if not finite.any():
         return Range(math.nan, math.nan, 1.0, (math.nan, math.nan))
-    outside = 1 - float(fits.sum() / sizes.sum())
-    return Range(float(lows.min()), float(highs.max()), outside, (float(raw_lows.min()), float(raw_highs.max())))
+    units = np.stack([raw * std.reshape(-1) + mean.reshape(-1) for raw in (low, high)])[:, finite]
+    return Range(float(units.min()), float(units.max()), outside, (float(low.min()), float(high.max())))
 
 
-def _range_of(image: np.ndarray, mean: np.ndarray, std: np.ndarray) -> tuple[float, ...]:
-    """Return lowest, highest and number of fitting values, lowest and highest raw value, and number of values."""
-    raw = image.reshape(-1, *image.shape[-2:]).astype(np.float64)
-    unit = raw * std.reshape(-1, 1, 1) + mean.reshape(-1, 1, 1)
-    finite = np.isfinite(raw)
-    fits = int(np.count_nonzero((unit >= -_TOLERANCE) & (unit <= 1 + _TOLERANCE)))
-    low, raw_low = (float(values.min(where=finite, initial=math.inf)) for values in (unit, raw))
-    high, raw_high = (float(values.max(where=finite, initial=-math.inf)) for values in (unit, raw))
-    return low, high, fits, raw_low, raw_high, raw.size
+def extremes_of(images: Sequence[np.ndarray], mean: np.ndarray, std: np.ndarray) -> list[np.ndarray]:
+    """Return the ``extremes`` of each image of floating point."""
+    floats = [np.ascontiguousarray(image) for image in images if np.issubdtype(image.dtype, np.floating)]
+    return [extremes(torch.from_numpy(image), mean, std).numpy() for image in floats]
+
+
+@torch.no_grad()
+def extremes(image: Tensor, mean: np.ndarray, std: np.ndarray) -> Tensor:
+    """Return what ``range_of_extremes`` needs of an image, without reading the device.
+
+    Args:
+        image: [C, H, W] or [H, W], floating point. It is looked at in parts, as copies of it would take much memory.
+        mean: one number or [C].
+        std: likewise.
+
+    Returns:
+        [4, C], float64: smallest and largest finite value (inf and -inf where there is none), the number of those that
+        lie within 0 to 1 or a little outside after the normalization is undone, and the number of all.
+    """
+    channels = image.reshape(-1, *image.shape[-2:])
+    low, high = _fitting(mean, std, len(channels))
+    rows = max(1, _AT_ONCE // channels.shape[2])
+    found = [_extremes_of(*one, rows) for one in zip(channels, low.tolist(), high.tolist(), strict=True)]
+    return torch.stack(found, dim=1)
+
+
+def _extremes_of(channel: Tensor, low: float, high: float, rows: int) -> Tensor:
+    parts = []
+    for band in channel.split(rows):
+        finite = band.isfinite()
+        least, most = band.where(finite, math.inf).amin(), band.where(finite, -math.inf).amax()
+        fits = ((band >= low) & (band <= high)).sum()
+        parts.append(torch.stack([least.double(), most.double(), fits.double()]))
+    whole = torch.stack(parts)
+    size = whole.new_full((), channel.numel())
+    return torch.stack([whole[:, 0].amin(), whole[:, 1].amax(), whole[:, 2].sum(), size])
+
+
+def _fitting(mean: np.ndarray, std: np.ndarray, channels: int) -> np.ndarray:
+    """Return the values of each channel between which an image fits 0 to 1: [2, channels]."""
+    with np.errstate(divide="ignore"):
+        ends = [(end - mean.reshape(-1)) / std.reshape(-1) for end in (-_TOLERANCE, 1 + _TOLERANCE)]
+    return np.sort(np.broadcast_to(np.stack(ends), (2, channels)), axis=0)
 
 
 class LabelOrder:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -57,7 +57,12 @@ class BestWorstSamples:
         return self._worst.sorted()
 
     def update(
-        self, scores: Sequence[float], positions: Sequence[int], ids: Sequence[Any], take: Callable[[int], Any]
+        self,
+        scores: Sequence[float],
+        positions: Sequence[int],
+        ids: Sequence[Any],
+        take: Callable[[int], Any],
+        add_to_worst: Callable[[int, Any], Any] = lambda _, parts: parts,
     ) -> None:
         """Compare the samples of one batch with those kept.
 
@@ -66,22 +71,25 @@ class BestWorstSamples:
             positions: [N], places in the loader.
             ids: [N], hashable.
             take: called with the index of a sample that is kept; returns what is to be kept of it.
+            add_to_worst: called with the index of a sample that is among the worst, and what was taken of it; returns
+                what is to be kept of it there.
         """
         self.seen += len(scores)
         badness = self.sign * np.asarray(scores, dtype=np.float64)
         finite = np.isfinite(badness)
-        taken: dict[int, Sample] = {}
-        for kept, key, lead in (
-            (self._best, self.best_key, np.where(finite, badness, np.inf)),
-            (self._worst, self.worst_key, np.where(finite, -badness, -np.inf)),
+        taken: dict[int, Any] = {}
+        for kept, key, lead, finish in (
+            (self._best, self.best_key, np.where(finite, badness, np.inf), lambda _, parts: parts),
+            (self._worst, self.worst_key, np.where(finite, -badness, -np.inf), add_to_worst),
         ):
             # Most samples are neither: one comparison of the whole batch tells them.
             for index in np.flatnonzero((lead <= kept.limit) & (finite | (kept is self._worst))).tolist():
-                sample = taken.get(index) or Sample(float(scores[index]), int(positions[index]), ids[index], None)
+                sample = Sample(float(scores[index]), int(positions[index]), ids[index], None)
                 if kept.wants(key(sample), sample.sample_id):
+                    kept.make_room(sample.sample_id)
                     if index not in taken:
-                        sample = taken[index] = Sample(sample.score, sample.position, sample.sample_id, take(index))
-                    kept.add(key(sample), sample)
+                        taken[index] = take(index)
+                    kept.add(key(sample), replace(sample, parts=finish(index, taken[index])))
 
     def best_key(self, sample: Sample) -> tuple[float, int]:
         """Return what orders samples from the best, over ranks too: the smallest comes first."""
@@ -105,10 +113,15 @@ class _Smallest:
             return key < self._kept[sample_id][0]
         return len(self._kept) < self.count or key < self._last()[0]
 
+    def make_room(self, sample_id: Any) -> None:
+        """Drop what gives way to a sample that is wanted, before it is taken: at no time more than k are held."""
+        if sample_id in self._kept:
+            del self._kept[sample_id]
+        elif len(self._kept) == self.count:
+            del self._kept[self._last()[1].sample_id]
+
     def add(self, key: tuple[float, int], sample: Sample) -> None:
         self._kept[sample.sample_id] = (key, sample)
-        if len(self._kept) > self.count:
-            del self._kept[self._last()[1].sample_id]
         if len(self._kept) == self.count:
             self.limit = self._last()[0][0]
 

@@ -12,6 +12,8 @@ from .image_layouts import Images
 
 Region = tuple[slice, slice]
 
+_FOR_ONE_PASS = "for_one_pass_of_assay"  # attribute of a tensor
+
 
 class ImageInput:
     """Sees what models are given in a forward pass, and can change a part of it.
@@ -73,19 +75,25 @@ class ImageInput:
         return changed if changed.shape == leaf.shape else leaf
 
 
+def for_one_pass(images: Tensor) -> Tensor:
+    """Mark images that are made anew for each forward pass: they are changed in place, as a large copy takes memory."""
+    setattr(images, _FOR_ONE_PASS, True)
+    return images
+
+
 def change_quarter(images: Tensor, quarter: int) -> Tensor:
-    """Return a copy of images, [N, ..., H, W], a quarter of which is not what it was.
+    """Return images, [N, ..., H, W], a quarter of which is not what it was: a copy, but for those of ``for_one_pass``.
 
     Noise as strong as the image is added where numbers are fractions; of others the order is turned round.
     """
-    changed = images.detach().clone()
+    changed = images.detach() if hasattr(images, _FOR_ONE_PASS) else images.detach().clone()
     rows, columns = (side // 2 for side in images.shape[-2:])
     part = changed[..., slice(rows, None) if quarter > 1 else slice(rows), :]
     part = part[..., slice(columns, None) if quarter % 2 else slice(columns)]
     if changed.is_floating_point():
         chance = torch.Generator().manual_seed(quarter)
         noise = torch.randn(part.shape, generator=chance).to(part.device, part.dtype)
-        part.add_(noise * changed.float().std().clamp(min=1e-2).to(part.dtype))
+        part.add_(noise.mul_(changed.float().std().clamp(min=1e-2).to(part.dtype)))
     else:
         part.copy_(images.amax().long() + images.amin().long() - part.long())
     return changed
