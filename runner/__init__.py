@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .monitor import Monitor
     from .prediction import BoxPrediction, ClassPrediction, MaskPrediction
     from .progress import Progress
+    from .revival import revive
     from .training import train
 
 _HOMES = {
@@ -52,6 +53,7 @@ _HOMES = {
     "load_checkpoint": "checkpoint_files",
     "read_image": "images",
     "read_mask": "mask_files",
+    "revive": "revival",
     "train": "training",
 }
 
@@ -84,6 +86,7 @@ __all__ = [
     "load_checkpoint",
     "read_image",
     "read_mask",
+    "revive",
     "train",
 ]
 

@@ -1,0 +1,42 @@
+"""The checkpoints of Catalyst's own callback."""
+
+from pathlib import Path
+from typing import Any
+
+import torch.distributed as dist
+from catalyst import dl
+from catalyst.callbacks import checkpoint
+
+from .fault import fault
+
+
+@fault()
+def best_checkpoint() -> bool:
+    """CheckpointCallback writes the weights of the last epoch into model.best.pth, whichever epoch was the best."""
+    dl.CheckpointCallback.on_epoch_end_best = _end_epoch
+    return True
+
+
+@fault()
+def one_writer() -> bool:
+    """Every process writes the checkpoint of a run with several models, or of mode "runner", into the same file."""
+    save = checkpoint.save_checkpoint
+
+    def save_once(content: Any, path: str) -> None:
+        if not dist.is_initialized() or dist.get_rank() == 0:
+            save(content, path)
+        if dist.is_initialized():
+            dist.barrier()
+
+    checkpoint.save_checkpoint = save_once
+    return True
+
+
+def _end_epoch(callback: Any, runner: Any) -> None:
+    """Stand for ``CheckpointCallback.on_epoch_end_best``."""
+    metrics = runner.epoch_metrics if callback.loader_key is None else runner.epoch_metrics[callback.loader_key]
+    callback._handle_epoch(runner=runner, score=metrics[callback.metric_key])
+    best = callback._storage[0]  # it holds the live model, whose weights are those of this epoch
+    this_epoch = Path(callback.logdir, f"{callback.mode}.{runner.epoch_step:04d}.pth")
+    if callback.save_best and Path(best.logpath) == this_epoch:
+        callback._save(runner, best.obj, f"{callback.logdir}/{callback.mode}.best")

@@ -1,0 +1,87 @@
+"""Catalyst's engines on today's accelerate, one process or several."""
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from accelerate.state import DistributedType
+from catalyst import engines as stock
+from catalyst.callbacks.metrics import cmc_score
+from catalyst.core import engine as core
+from torch.multiprocessing.spawn import spawn
+
+from assay.runner.engine import Engine
+
+from .fault import FAULTS, fault, is_mended, mend, replace_everywhere
+
+_KINDS = (stock.CPUEngine, stock.GPUEngine, stock.DataParallelEngine)
+
+
+class _Kinds:
+    """The kinds of processes that accelerate knows, of which one is called XLA by now."""
+
+    def __getattr__(self, name: str) -> DistributedType:
+        return DistributedType.XLA if name == "TPU" else DistributedType[name]
+
+
+@fault()
+def process_kinds() -> bool:
+    """Every run, and the CMC callbacks, ask accelerate for DistributedType.TPU, which is gone."""
+    if hasattr(DistributedType, "TPU"):
+        return False
+    core.DistributedType = cmc_score.DistributedType = _Kinds()
+    return True
+
+
+@fault()
+def engines() -> bool:
+    """Catalyst's engines refuse fp16, lack what AUCCallback asks for, and leave a criterion's weights on the CPU."""
+    for kind in _KINDS:
+        kind.__bases__ = (Engine,)
+    core.Engine.use_fp16 = Engine.use_fp16
+    replace_everywhere(core.Engine, Engine)
+    return True
+
+
+@fault()
+def several_processes() -> bool:
+    """DistributedDataParallelEngine starts processes beside those of torchrun, and works on GPUs alone."""
+    kind = stock.DistributedDataParallelEngine
+    kind.__bases__ = (Engine,)
+    kind.spawn, kind.setup, kind.cleanup = _spawn, _set_up, _clean_up
+    del kind.mean_reduce_ddp_metrics  # Engine's is right on one process too
+    return True
+
+
+def _spawn(engine: Any, run: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Stand for ``DistributedDataParallelEngine.spawn``: in a process that torchrun started, run."""
+    if "WORLD_SIZE" in os.environ:
+        return run(*args, **kwargs)
+    mended = tuple(name for name in FAULTS if is_mended(name))
+    return spawn(_run_revived, (mended, run, engine._world_size), engine._num_local_workers)
+
+
+def _run_revived(local_rank: int, mended: tuple[str, ...], run: Callable[..., Any], world_size: int) -> None:
+    for name in mended:
+        mend(name)
+    run(local_rank, world_size)
+
+
+def _set_up(engine: Any, local_rank: int, world_size: int) -> None:
+    """Stand for ``DistributedDataParallelEngine.setup``."""
+    if local_rank >= 0:  # of a process that Catalyst started
+        rank = engine._workers_global_rank + local_rank
+        group = {"MASTER_ADDR": engine._address, "MASTER_PORT": engine._port, "WORLD_SIZE": world_size}
+        group |= {"RANK": rank, "LOCAL_RANK": local_rank}
+        os.environ.update({name: str(value) for name, value in group.items()})
+        backend = "nccl" if torch.cuda.is_available() else "gloo"
+        dist.init_process_group(**{"backend": backend, "world_size": world_size, **engine._process_group_kwargs})
+    Engine.__init__(engine, *engine._args, **engine._kwargs)
+
+
+def _clean_up(engine: Any) -> None:
+    """Stand for ``DistributedDataParallelEngine.cleanup``."""
+    if dist.is_initialized():
+        dist.destroy_process_group()

@@ -1,0 +1,86 @@
+"""What is wrong with Catalyst on today's stack: each fault is a function that mends it, and says why."""
+
+import inspect
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+FAULTS: "dict[str, Fault]" = {}
+_mended: set[str] = set()
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What ``revive`` mends.
+
+    Attributes:
+        name: what ``without`` calls it.
+        reason: what is wrong without the mend.
+        changes_numbers: whether metrics or weights of a run that worked before are others afterwards.
+        mend: mends it in this process; returns False, and touches nothing, where the fault is not there.
+    """
+
+    name: str
+    reason: str
+    changes_numbers: bool
+    mend: Callable[[], bool]
+
+
+def fault(*, changes_numbers: bool = False) -> Callable[[Callable[[], bool]], Callable[[], bool]]:
+    """Register a function as the mend of the fault that it is named after; its docstring is the reason."""
+
+    def register(mend: Callable[[], bool]) -> Callable[[], bool]:
+        reason = " ".join((inspect.getdoc(mend) or "").split())
+        FAULTS[mend.__name__] = Fault(mend.__name__, reason, changes_numbers, mend)
+        return mend
+
+    return register
+
+
+def mend(name: str) -> None:
+    """Mend a fault, once for the process."""
+    if name not in _mended and FAULTS[name].mend():
+        _mended.add(name)
+
+
+def is_mended(name: str) -> bool:
+    """Whether a fault was there and is mended in this process."""
+    return name in _mended
+
+
+def replace_everywhere(old: Any, new: Any) -> None:
+    """Put ``new`` in the place of ``old`` in every module of Catalyst that knows it by a name of its own."""
+    for name, module in list(sys.modules.items()):
+        if name.partition(".")[0] == "catalyst":
+            for key, value in list(vars(module).items()):
+                if value is old:
+                    setattr(module, key, new)
+
+
+def after(owner: type, name: str, action: Callable[..., None]) -> None:
+    """Have a method call ``action`` with its own arguments when it is done."""
+    method = getattr(owner, name)
+
+    def both(self: Any, *args: Any, **kwargs: Any) -> Any:
+        result = method(self, *args, **kwargs)
+        action(self, *args, **kwargs)
+        return result
+
+    setattr(owner, name, _dressed(both, method))
+
+
+def before(owner: type, name: str, action: Callable[..., None]) -> None:
+    """Have a method call ``action`` with its own arguments before it begins."""
+    method = getattr(owner, name)
+
+    def both(self: Any, *args: Any, **kwargs: Any) -> Any:
+        action(self, *args, **kwargs)
+        return method(self, *args, **kwargs)
+
+    setattr(owner, name, _dressed(both, method))
+
+
+def _dressed(function: Callable[..., Any], method: Callable[..., Any]) -> Callable[..., Any]:
+    function.__name__, function.__doc__ = method.__name__, method.__doc__
+    return function

@@ -1,0 +1,44 @@
+"""Catalyst's loggers: what they leave out, and what they lose after an error."""
+
+from typing import Any
+
+from catalyst import dl
+from catalyst.core.runner import IRunner
+from tensorboardX.summary import hparams as hparams_summaries
+
+from assay.callbacks.hparams import HParams
+from assay.callbacks.hparams_summaries import flatten
+
+from .fault import before, fault
+
+_FOLDER = "_epoch_"  # where Catalyst's logger puts what belongs to no loader
+
+
+@fault()
+def hparams() -> bool:
+    """TensorboardLogger leaves out the hyper-parameters that a run is given."""
+    if "log_hparams" in vars(dl.TensorboardLogger):
+        return False
+    dl.TensorboardLogger.log_hparams = _log_hparams
+    return True
+
+
+@fault()
+def closing() -> bool:
+    """After an error no logger is closed, and what was logged last is lost."""
+    before(IRunner, "on_exception", _close)
+    return True
+
+
+def _log_hparams(logger: Any, hparams: Any, runner: Any = None) -> None:
+    """Stand for ``TensorboardLogger.log_hparams``."""
+    callbacks = runner.get_callbacks() if hparams else {}
+    if hparams and not any(isinstance(callback, HParams) for callback in callbacks.values()):  # it writes a row itself
+        logger._check_loader_key(_FOLDER)
+        _, start, _ = hparams_summaries(flatten(hparams), {})
+        logger.loggers[_FOLDER].file_writer.add_summary(start)
+
+
+def _close(runner: Any, _: Any) -> None:
+    runner.flush_log()
+    runner.close_log()

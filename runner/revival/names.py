@@ -1,0 +1,28 @@
+"""Names that torch had in Catalyst's time."""
+
+import collections.abc
+import math
+import sys
+from types import ModuleType
+
+import torch
+
+from .fault import fault
+
+
+@fault()
+def torch_six() -> bool:
+    """Catalyst's MNIST, CIFAR and MovieLens, and many projects, ask for torch._six, which is gone."""
+    if hasattr(torch, "_six"):
+        return False
+    module = ModuleType("torch._six")
+    module.__dict__.update(
+        container_abcs=collections.abc,
+        inf=math.inf,
+        int_classes=int,
+        nan=math.nan,
+        string_classes=(str, bytes),
+    )
+    sys.modules["torch._six"] = module
+    vars(torch)["_six"] = module
+    return True

@@ -1,0 +1,72 @@
+"""What several processes have to agree on: metrics, gathered values, and when to stop."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch.distributed as dist
+from catalyst.callbacks.metric import BatchMetricCallback
+from catalyst.core.runner import IRunner
+from catalyst.utils import distributed
+
+from assay.callbacks.distributed import gather_objects
+
+from .fault import after, before, fault, replace_everywhere
+
+
+@fault()
+def gathering() -> bool:
+    """Metrics over several processes are gathered by way of the GPU, even where there is none."""
+    replace_everywhere(distributed.all_gather, _gather)
+    return True
+
+
+@fault(changes_numbers=True)
+def means() -> bool:
+    """A mean over processes weighs each alike, however few samples it had, and a project's own is one process's."""
+    BatchMetricCallback.on_loader_end = _end_metric
+    before(IRunner, "on_loader_end", _average)
+    return True
+
+
+@fault()
+def stopping() -> bool:
+    """Each process decides for itself whether to stop early, and one that goes on alone waits for ever."""
+    for event in ("on_loader_end", "on_epoch_end"):
+        after(IRunner, event, _agree_to_stop)
+    return True
+
+
+def _gather(data: Any) -> list[Any]:
+    """Stand for ``catalyst.utils.distributed.all_gather``."""
+    if not dist.is_available() or not dist.is_initialized():
+        return [data]
+    return gather_objects(data)
+
+
+def _end_metric(callback: Any, runner: Any) -> None:
+    """Stand for ``BatchMetricCallback.on_loader_end``."""
+    runner.loader_metrics.update(_mean_over_samples(runner, callback.metric.compute_key_value()))
+
+
+def _average(runner: Any, _: Any) -> None:
+    """Average what a project's own code put among the metrics of a loader; what agrees already stays as it is."""
+    runner.loader_metrics.update(_mean_over_samples(runner, runner.loader_metrics))
+
+
+def _mean_over_samples(runner: Any, metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the mean of each metric over processes, each weighed by its samples of this loader. A collective."""
+    if runner.engine.num_processes == 1:
+        return dict(metrics)
+    mine = {key: float(value) for key, value in metrics.items()}
+    shares = gather_objects((runner.loader_sample_step, mine))
+    means = {}
+    for key, value in mine.items():
+        told = [(samples, others[key]) for samples, others in shares if key in others]
+        differs = any(other != value for _, other in told)
+        means[key] = sum(n * other for n, other in told) / sum(n for n, _ in told) if differs else value
+    return means
+
+
+def _agree_to_stop(runner: Any, _: Any) -> None:
+    if runner.engine.num_processes > 1:
+        runner.need_early_stop = any(gather_objects(runner.need_early_stop))

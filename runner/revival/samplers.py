@@ -1,0 +1,32 @@
+"""Samplers, and the arguments that they may have."""
+
+from typing import Any
+
+from catalyst.contrib.data.sampler import BalanceBatchSampler
+from torch.utils.data import Sampler
+
+from .fault import after, fault
+
+
+@fault()
+def samplers() -> bool:
+    """Torch's Sampler takes no data any more; all of Catalyst's samplers hand it theirs, as do those of projects."""
+    if Sampler.__init__ is not object.__init__:
+        return False
+    setattr(Sampler, "__init__", _take_data)  # noqa: B010 - mypy takes no assignment to a method
+    return True
+
+
+def _take_data(self: Any, data_source: Any = None) -> None:
+    """Take what is sampled from and forget it, as torch did."""
+
+
+@fault()
+def sets() -> bool:
+    """Python's random.sample takes no set any more; BalanceBatchSampler hands it the set of its classes."""
+    after(BalanceBatchSampler, "__init__", _list_classes)
+    return True
+
+
+def _list_classes(sampler: Any, *args: Any, **kwargs: Any) -> None:
+    sampler._classes = sorted(sampler._classes)
