@@ -15,12 +15,12 @@ from .best_worst_samples import draw_ranking, ranking_title
 from .class_names import check_names
 from .drawings.pictures import Channels
 from .drawings.samples import draw_samples
-from .drawings.tasks import find_task
+from .drawings.tasks import TASKS, find_task
 from .errors import UsageError, unknown_name
 from .keys import IMAGE_KEY, OUTPUT_KEY, SAMPLE_ID_KEY, TARGET_KEY, pick
 from .measures.best_worst_samples import Sample
 from .measures.explained_layer import FOLLOWS, Layer, find_layer, read_module
-from .measures.explained_score import explained_number, explained_score
+from .measures.explained_score import explained_number, explained_score, repeated_score
 from .measures.grad_cam import REASONS, heat_maps, undisturbed
 from .measures.image_input import for_one_pass
 from .measures.image_layouts import FORMS, KINDS, Function
@@ -31,6 +31,7 @@ from .unwrapped import use_plain_modules
 from .writer import Writer
 
 _EXPLAIN = ("predicted", "true")
+_EXPLAINED = tuple(task for task in TASKS if task != "detection")
 _NO_LAYER = (
     "GradCAM draws nothing: no layer of the model gives a map of the image that the output depends on; "
     "name one by layer, and how it is read by reshape."
@@ -38,7 +39,6 @@ _NO_LAYER = (
 
 _ANY_FORM = "a map of more than one place, [N, C, h, w], [N, h, w, C] or tokens [N, L, C]"
 _PLACES = {"nchw": "places", "nhwc": "places", "tokens": "tokens", "windows": "tokens", "function": "places"}
-_UNPROVEN = ("nhwc", "tokens", "windows")
 
 _log = logging.getLogger("assay")
 
@@ -53,13 +53,18 @@ class GradCAM(SampleRanking):
 
     Which layer explains is found out once a size of images, by changing a quarter of an image at a time: it is the
     last one of which each place changes most with its own part of the image, and that the output depends on in more
-    than one place. It may be a map, [N, C, h, w] or, as in Swin, [N, h, w, C], or tokens [N, L, C] with any number of
-    others (CLS, registers) before those of the image, as in ViT. Of masks it is the last one before the classes. The
-    title of the picture names it. Where nothing speaks for what is explained, or where there is no gradient, the map
-    is 0: the image then stands without colours, and its card says why.
+    than one place; of masks the last one before the classes. Its map is that of Grad-CAM.
 
-    On planted evidence (``make proofs``) the peak was on it in all images of a CNN and a U-Net. Of ViT, Swin, SwinV2
-    and ConvNeXt it was there in 19% to 81%, which is partly no better than chance: the title warns of transformers.
+    A network that cuts the image into patches, as ViT, Swin and ConvNeXt do, carries what it finds to other places, so
+    that its last layers do not tell where it was. It is explained by the last layer whose places see their own part of
+    the image alone: a map, [N, C, h, w] or [N, h, w, C], or tokens [N, L, C] with any number of others (CLS, registers)
+    before those of the image. The map is how much each place adds to what is explained, by integrated gradients from
+    the mean of the places; see ``measures.grad_cam.heat_maps`` for both formulas. The title of the picture names the
+    layer. Where nothing speaks for what is explained, or where there is no gradient, the map is 0: the image then
+    stands without colours, and its card says why.
+
+    ``make proofs`` trains a CNN, ConvNeXt, ViT, Swin, SwinV2 and U-Net on planted evidence, and writes in how many of
+    the images the peak is on it.
 
     ============================ ======= ===================================================================
     tag, in the loader's folder  kind    step and content
@@ -75,8 +80,10 @@ class GradCAM(SampleRanking):
         k_samples: how many samples to show, at least 1.
         layer: name of the layer, as in ``model.named_modules()`` (with several models ``MODEL.LAYER``); None: see
             above. Where there is none, as in an MLP, nothing is drawn, and it is logged once (logger ``assay``).
+            Late layers of a transformer or a ConvNeXt seldom show where the evidence was.
         reshape: how the output of the layer is read: ``nchw`` ([N, C, h, w]), ``nhwc`` ([N, h, w, C]), ``tokens``
-            ([N, L, C]), or, with ``layer``, a function that makes it [N, C, h, w]; None: found out, see above.
+            ([N, L, C]), or, with ``layer``, a function that makes it [N, C, h, w], of which the map is that of
+            Grad-CAM; None: found out, see above.
         explain: ``predicted``: what speaks for the prediction; ``true``: for the truth; a number: for that class. Of
             masks the class is that of the most pixels, class 0 (the background by custom) only where there is no
             other, and what speaks for it in its pixels is summed; of binary ones class 1, over all pixels where it
@@ -126,8 +133,9 @@ class GradCAM(SampleRanking):
             sample_id_key=sample_id_key,
         )
         self.order = dl.CallbackOrder.External - 1  # its pass is made before the others draw in threads beside it
-        if task == "detection":
-            raise UsageError("task must be one of logits or masks: Grad-CAM of detected boxes is not to be had.")
+        if task is not None and task not in _EXPLAINED:
+            allowed = ", ".join(_EXPLAINED)
+            raise UsageError(f"task must be one of {allowed}, got {task!r}: of detected boxes there is no Grad-CAM.")
         self.task = task
         self.layer = layer
         self.reshape = _check_reshape(reshape, layer)
@@ -188,7 +196,9 @@ class GradCAM(SampleRanking):
             for shape, indices in groups.items():
                 sized = replace(layer, image_shape=(shape[-2], shape[-1]))
                 for some in _parts(indices, runner.loader_batch_size or len(indices)):
-                    heat = heat_maps(partial(self._score, runner, [samples[index] for index in some]), sized)
+                    shown = [samples[index] for index in some]
+                    scored = repeated_score(partial(self._forward, runner, shown), partial(self._score, runner, shown))
+                    heat = heat_maps(scored, sized)
                     maps.update(zip(some, heat.maps.cpu().numpy(), strict=True))
                     notes.update(zip(some, [REASONS[reason] for reason in heat.reasons.tolist()], strict=True))
             self.shown_ = _describe(layer, models, maps[0])
@@ -214,10 +224,10 @@ class GradCAM(SampleRanking):
         if reading is None:
             forms = FORMS[kind] if kind else _ANY_FORM
             raise UsageError(f"layer must be one whose output is {forms}: {type(module).__name__} gives none.")
-        if not reading.follows and kind is None:
+        if not reading.follows:
             raise UsageError(
                 f"layer must be one whose output follows the image: in that of {self.layer!r} {reading.share:.0%} of "
-                f"the places do, {FOLLOWS:.0%} have to; name another layer, or how this one is read by reshape."
+                f"the places do, {FOLLOWS:.0%} have to; name another layer, or give reshape as a function."
             )
         return reading.layer
 
@@ -232,13 +242,18 @@ class GradCAM(SampleRanking):
         found: nn.Module = named[self.layer]
         return found
 
-    def _score(self, runner: dl.IRunner, samples: Sequence[Sample]) -> Tensor:
-        output = self._forward(runner, samples)
+    def _score(self, runner: dl.IRunner, samples: Sequence[Sample], output: Tensor) -> Tensor:
         targets = [sample.parts["target"] for sample in samples]
         kind = target_kind(runner, self.keys["output"], self.keys["target"])
         task = find_task([sample.parts["output"] for sample in samples], targets, self.task, self.ignore_index, kind)
         if task == "regression":
             return explained_number(output, self.explain)
+        if task is None and self.explain == "true":
+            raise UsageError(
+                f"explain='true' needs a target that is a class, or classes, got {np.shape(targets[0])} of "
+                f"{np.asarray(targets[0]).dtype} for an output {tuple(output.shape[1:])}; name the task, such as "
+                "'regression', or explain 'predicted'."
+            )
         target = _stack(targets, output.device) if self.explain == "true" else None
         return explained_score(output, target, self.explain, self.ignore_index, multilabel=task == "multilabel")
 
@@ -276,9 +291,8 @@ def _describe(layer: Layer, models: Mapping[str, nn.Module], heat: np.ndarray) -
         if module is layer.module
     )
     name = next(names, "") or "the model"
-    caution = "; of transformers it often misses the evidence" if layer.layout.kind in _UNPROVEN else ""
     places = f"{heat.shape[0]} x {heat.shape[1]} {_PLACES[layer.layout.kind]}"
-    return f"layer {name} ({type(layer.module).__name__}), {places}{caution}"
+    return f"layer {name} ({type(layer.module).__name__}), {places}"
 
 
 def _check_reshape(reshape: Any, layer: str | None) -> Any:

@@ -39,9 +39,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _write(rows: dict[str, dict[str, object]]) -> None:
     content = {
         "machine": machine("cpu") | {"timm": version("timm")},
-        "data": f"{SIDE} px of noise, a patch of {SMALLEST} to {LARGEST} px at any place, looks {', '.join(LOOKS)}",
+        "data": (
+            f"{SIDE} px of noise, a patch of {SMALLEST} to {LARGEST} px at any place, classes {', '.join(LOOKS)}, "
+            "and a decoy of the same size in every image"
+        ),
         "share": f"of images predicted right, with the peak of the map on the patch; {NEEDED} is asked for",
         "chance": "the same share of maps of random values",
+        "on_decoy": "share of images with the peak of the map on the decoy",
+        "found_when_erased": "share of images still predicted as before when the patch is taken away",
         "models": rows,
     }
     RESULT.write_text(json.dumps(content, indent=1) + "\n")

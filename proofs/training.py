@@ -10,10 +10,10 @@ from torch.nn import functional
 
 from .planted import Planted, plant
 
-RIGHT = 0.97  # the accuracy that two validations in a row have to reach
+RIGHT = 0.98  # the accuracy that two validations in a row have to reach
 MOST_STEPS = 1500
 
-_BATCH, _EVERY, _WARM_UP = 32, 50, 50
+_BATCH, _EVERY, _WARM_UP = 16, 50, 50
 _VALIDATION = 256
 
 
@@ -67,6 +67,7 @@ def _step(model: nn.Module, optimizer: torch.optim.Optimizer, batch: Planted) ->
     loss = functional.cross_entropy(output, batch.masks if output.ndim == 4 else batch.labels)
     optimizer.zero_grad()
     loss.backward()
+    nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     optimizer.step()
 
 

@@ -10,27 +10,33 @@ import torchvision
 from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.models import convnext, swin_transformer
+from torchvision.models.feature_extraction import create_feature_extractor
 
 from .planted import LOOKS, SIDE
 
 _CLASSES = len(LOOKS)
 _timm = partial(timm.create_model, pretrained=False, num_classes=_CLASSES)
 _SWIN = {"img_size": SIDE, "window_size": 4, "embed_dim": 24, "depths": (2, 2, 2, 2)}
+_RESNET = {"channels": (16, 32, 64, 128), "stem_width": 16}
 _VIT = {"img_size": SIDE, "patch_size": 8, "embed_dim": 96, "depth": 4, "num_heads": 3}
 
 
 class UNet(nn.Module):
-    """A U-Net with an encoder of timm, which gives a mask of the patch: [N, 1 + looks, H, W]."""
+    """A U-Net, which gives a mask of the patch: [N, looks, H, W].
 
-    def __init__(self, encoder: str):
+    Args:
+        encoder: gives a list of maps, from fine to coarse.
+    """
+
+    def __init__(self, encoder: nn.Module):
         super().__init__()
-        self.encoder = timm.create_model(encoder, features_only=True, pretrained=False)
-        *skips, width = self.encoder.feature_info.channels()
+        self.encoder = encoder
+        *skips, width = (found.shape[1] for found in encoder(torch.zeros(2, 3, SIDE, SIDE)))
         self.decoder = nn.ModuleList()
         for skip in reversed(skips):
             self.decoder.append(_block(width + skip, 32))
             width = 32
-        self.head = nn.Conv2d(width, 1 + _CLASSES, 1)
+        self.head = nn.Conv2d(width, _CLASSES, 1)
 
     def forward(self, images: Tensor) -> Tensor:
         *skips, found = self.encoder(images)
@@ -44,7 +50,7 @@ def _block(inputs: int, outputs: int) -> nn.Module:
 
 
 def _convnext() -> nn.Module:
-    widths = (24, 48, 96, 192, None)
+    widths = (16, 32, 64, 128, None)
     return convnext.ConvNeXt(
         [convnext.CNBlockConfig(width, widths[i + 1], 1) for i, width in enumerate(widths[:4])], num_classes=_CLASSES
     )
@@ -63,11 +69,27 @@ def _resnet() -> nn.Module:
     return torchvision.models.ResNet(torchvision.models.resnet.BasicBlock, [1, 1, 1, 1], num_classes=_CLASSES)
 
 
+def _resnet_maps() -> nn.Module:
+    nodes = {node: str(i) for i, node in enumerate(("relu", "layer1", "layer2", "layer3", "layer4"))}
+    return _Values(create_feature_extractor(_resnet(), nodes))
+
+
+class _Values(nn.Module):
+    """Gives the values of a dict that another module gives."""
+
+    def __init__(self, inner: nn.Module):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        return list(self.inner(images).values())
+
+
 # How each is made, and the rate that it learns with.
 ZOO: Mapping[str, tuple[Callable[[], nn.Module], float]] = {
-    "CNN (timm resnet10t)": (partial(_timm, "resnet10t"), 2e-3),
+    "CNN (timm resnet10t)": (partial(_timm, "resnet10t", **_RESNET), 2e-3),
     "CNN (torchvision ResNet)": (_resnet, 2e-3),
-    "ConvNeXt (timm)": (partial(_timm, "convnext_atto", dims=(24, 48, 96, 192), depths=(1, 1, 2, 1)), 2e-3),
+    "ConvNeXt (timm)": (partial(_timm, "convnext_atto", dims=(16, 32, 64, 128), depths=(1, 1, 2, 1)), 2e-3),
     "ConvNeXt (torchvision)": (_convnext, 2e-3),
     "ViT (timm, CLS)": (partial(_timm, "vit_tiny_patch16_224", **_VIT), 1e-3),
     "ViT (timm, mean)": (partial(_timm, "vit_tiny_patch16_224", **_VIT, global_pool="avg", class_token=False), 1e-3),
@@ -79,11 +101,6 @@ ZOO: Mapping[str, tuple[Callable[[], nn.Module], float]] = {
     "Swin (torchvision)": (partial(_swin, 1), 1e-3),
     "SwinV2 (timm)": (partial(_timm, "swinv2_tiny_window8_256", **_SWIN, num_heads=(1, 2, 4, 8)), 1e-3),
     "SwinV2 (torchvision)": (partial(_swin, 2), 1e-3),
-    "U-Net (timm resnet10t)": (partial(UNet, "resnet10t"), 2e-3),
-    "LR-ASPP (torchvision)": (
-        lambda: torchvision.models.segmentation.lraspp_mobilenet_v3_large(
-            weights=None, weights_backbone=None, num_classes=1 + _CLASSES
-        ),
-        2e-3,
-    ),
+    "U-Net (timm resnet10t)": (lambda: UNet(_timm("resnet10t", features_only=True, **_RESNET)), 2e-3),
+    "U-Net (torchvision ResNet)": (lambda: UNet(_resnet_maps()), 2e-3),
 }

@@ -1,4 +1,4 @@
-"""The layer to explain a model by: the last one whose output follows the image and that its own output depends on."""
+"""The layer to explain a model by: the last map of a convolutional network, the patches of one that cuts the image."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from .bottlenecks import bottlenecks
 from .image_input import ImageInput
 from .image_layouts import Images, Layout, Planes, layouts_of
 
@@ -21,6 +22,8 @@ FOLLOWS = 0.75  # by how many of its places, at least, a map has to follow the i
 
 _SURE = 0.95  # the same for layouts that are not usual
 _HARDLY = 1e-3  # of its size: changes of less drown in rounding
+_EARLY = 8  # so many calls are looked at together, from the first on
+_STRAY = 1e-3  # of its own changes, at most, are those of a place that stands for its part of the image alone
 _GROUPS = (2, 6, 24, 96)  # so many calls are looked at together, from the last on: most often the last is taken
 
 
@@ -41,12 +44,14 @@ class Layer:
         layout: how its output is read as a map.
         call: which of the calls of the module counts; None: the last one that the score depends on.
         image_shape: height and width of the images, of which tokens take the form of their map.
+        mixes: whether what follows carries places to others, as attention does: one gradient then says too little.
     """
 
     module: nn.Module
     layout: Layout = field(default_factory=Planes)
     call: int | None = None
     image_shape: tuple[int, int] = (1, 1)
+    mixes: bool = False
 
     def register_forward_hook(self, hook: Callable[..., Any]) -> Any:
         """Have a hook called with the module's outputs, as ``nn.Module`` has it."""
@@ -60,6 +65,10 @@ def find_layer(models: Sequence[nn.Module], forward: Forward, kind: str | None =
     change more by its own part of the image than by the one beside it. So neither tables of positions, which do not
     change at all, nor attention scores, whose axes are something else, are taken for maps, and of the axes of a map it
     is known which are its places. Of masks the layers that give one channel a class are left out, if others are there.
+
+    A network that cuts the image into patches, as ViT, Swin and ConvNeXt do, has carried the evidence to other places
+    by then. Of it the layer is the last one of which each place still stands for its own part of the image alone, and
+    that all of the output goes through; see ``Layer.mixes``.
 
     Args:
         models: those that ``forward`` runs.
@@ -76,7 +85,7 @@ def find_layer(models: Sequence[nn.Module], forward: Forward, kind: str | None =
             group, calls = calls[-size:], calls[:-size]
             found = watch.last_that_follows(group) if group else None
             if found is not None:
-                return found
+                return watch.last_unmixed() or found if found.mixes or watch.has_patches else found
     return None
 
 
@@ -116,7 +125,11 @@ def read_module(
     outputs = watch.outputs(calls)
     evidence = watch.evidence(outputs)
     readings = [
-        Reading(watch.layer(call, layout, number=None), share, watch.change[call] / max(_size(outputs[call]), 1e-30))
+        Reading(
+            watch.layer(call, layout, number=None, mixes=watch.has_patches),
+            share,
+            watch.change[call] / max(_size(outputs[call]), 1e-30),
+        )
         for call, (layout, share) in ((call, _best(shares)) for call, shares in evidence.items())
     ]
     return max(readings, key=lambda reading: reading.share, default=None)
@@ -131,6 +144,8 @@ class _Watch:
         self.forward, self.kind = forward, kind
         self.layouts: dict[Call, list[Layout]] = {}
         self.change: dict[Call, float] = {}
+        self.stray: dict[tuple[Call, Layout], float] = {}
+        self.has_patches = False
         self.images = Images(0, 0, 0)
 
     def calls(self, *, whole: bool = False) -> list[Call]:
@@ -142,10 +157,12 @@ class _Watch:
         """
         shapes: dict[Call, torch.Size] = {}
         last: list[Tensor] = []
+        first: list[nn.Module] = []
 
         def visit(call: Call, output: Tensor, keeps_shape: bool) -> None:
             if self.input.images is not None and (whole or keeps_shape or output.ndim == 4):
                 self.images = self.input.images
+                first[:] = first or [call.module]
                 if last and last[0].data_ptr() == output.data_ptr() and not whole:
                     shapes.popitem()  # a part of this module has returned the same
                 last[:] = [output]
@@ -155,6 +172,7 @@ class _Watch:
         with torch.no_grad(), self.input.watched():
             result = self._run(visit)
         found = [call for call in shapes if self.layouts[call]]
+        self.has_patches = result.ndim < 3 and any(map(_cuts, first))
         return found if whole or result.ndim < 3 else _without_head(found, shapes, result)
 
     def last_that_follows(self, group: Sequence[Call]) -> Layer | None:
@@ -174,6 +192,39 @@ class _Watch:
                 return self.layer(call, layout, number=call.number)
         return None
 
+    def last_unmixed(self) -> Layer | None:
+        """Return the last layer of the main stream before places see others; None where none is."""
+        calls, found = self._main_stream(self.calls(whole=True)), None
+        while calls:
+            group, calls = calls[:_EARLY], calls[_EARLY:]
+            for call, shares in self.evidence(self.outputs(group)).items():
+                layout, share = _best(shares)
+                if share >= _needed(layout):
+                    if self.stray[call, layout] > _STRAY:
+                        return found
+                    found = self.layer(call, layout, call.number, mixes=True)
+        return found
+
+    def _main_stream(self, calls: Sequence[Call]) -> list[Call]:
+        """Return those of some calls, in their order, that all that the output depends on goes through."""
+        wanted = set(calls)
+        nodes: dict[Any, Call] = {}
+
+        def keep(call: Call, output: Tensor, _: bool) -> Tensor | None:
+            if call not in wanted or output.is_inference():
+                return None
+            if not output.requires_grad:
+                if nodes:  # a table of positions, or whatever else does not come from the images
+                    return None
+                output = output.detach().requires_grad_()  # of images that are whole numbers
+            passed = output.clone()
+            nodes[passed.grad_fn] = call
+            return passed
+
+        with torch.enable_grad(), self.input.watched(traced=True):
+            output = self._run(keep)
+        return bottlenecks(output.grad_fn, nodes) if output.grad_fn is not None else []
+
     def outputs(self, calls: Sequence[Call]) -> dict[Call, Tensor]:
         """Return the outputs of calls."""
         found: dict[Call, Tensor] = {}
@@ -186,8 +237,10 @@ class _Watch:
             self._run(keep)
         return found
 
-    def layer(self, call: Call, layout: Layout, number: int | None) -> Layer:
-        return Layer(call.module, layout, number, (self.images.height, self.images.width))
+    def layer(self, call: Call, layout: Layout, number: int | None, *, mixes: bool = False) -> Layer:
+        """Return a layer; those of tokens or channels last always mix."""
+        sides = self.images.height, self.images.width
+        return Layer(call.module, layout, number, sides, mixes or layout.kind != "nchw")
 
     def evidence(self, outputs: Mapping[Call, Tensor]) -> dict[Call, dict[Layout, float]]:
         """Return for each call, and each way to read its output, by what share of its places it follows the image."""
@@ -211,6 +264,7 @@ class _Watch:
         for (call, layout), maps in whole.items():
             flat = np.fromiter(islice(numbers, maps.numel()), np.float64, maps.numel())
             found.setdefault(call, {})[layout] = locality(flat.reshape(maps.shape))
+            self.stray[call, layout] = stray(flat.reshape(maps.shape))
             self.change[call] = float(flat.sum()) / 4
         return {call: found[call] for call in outputs if call in found}
 
@@ -272,6 +326,11 @@ def _without_head(calls: list[Call], shapes: Mapping[Call, torch.Size], result: 
     return inner or calls
 
 
+def _cuts(module: nn.Module) -> bool:
+    """Whether a module cuts the image into patches that do not overlap."""
+    return isinstance(module, nn.Conv2d) and module.kernel_size == module.stride != (1, 1)
+
+
 def _size(output: Tensor) -> float:
     return float(output.detach().double().abs().sum())
 
@@ -291,6 +350,21 @@ def locality(changes: np.ndarray) -> float:
     upper, lower = upper_left + upper_right, lower_left + lower_right
     pairs = ((left, right), (upper.T, lower.T))
     return min((_share(*pair) for pair in pairs if pair[0].shape[1] > 1), default=0.0)
+
+
+def stray(changes: np.ndarray) -> float:
+    """Return how much places change with the other quarters of the image, as a part of what they do with their own.
+
+    Args:
+        changes: see ``locality``. Places beside the middle, which may have a part in two quarters, do not count.
+    """
+    height, width = changes.shape[1:]
+    rows, columns = np.arange(height)[:, None], np.arange(width)
+    sides = [(rows < height / 2 - 1, columns < width / 2 - 1), (rows > height / 2, columns > width / 2)]
+    quarters = [sides[i][0] & sides[j][1] for i in (0, 1) for j in (0, 1)]
+    own = sum(float(changes[i][quarters[i]].sum()) for i in range(4))
+    others = sum(float(changes[i][quarters[j]].sum()) for i in range(4) for j in range(4) if i != j)
+    return others / own if own > 0 else float("inf")
 
 
 def _share(before: np.ndarray, after: np.ndarray) -> float:

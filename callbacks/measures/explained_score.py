@@ -1,5 +1,7 @@
 """What of a model's output is explained: one number a sample."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -48,6 +50,31 @@ def explained_score(
     elif isinstance(explain, int):
         chosen = _is_class(logits, explain)
     return (logits * chosen).sum(dim=(1, 2))
+
+
+def repeated_score(forward: Callable[[], Tensor], score: Callable[[Tensor], Tensor]) -> Callable[[], Tensor]:
+    """Return a function that runs ``forward``, and takes of its output what ``score`` takes of the first one.
+
+    So what is predicted first is what is explained, whatever is predicted of other activations.
+
+    Args:
+        forward: returns an output, [N, ...].
+        score: returns a sum of some of its numbers, [N].
+    """
+    first: list[Tensor] = []
+    weights: list[Tensor] = []
+
+    def run() -> Tensor:
+        output = forward()
+        if not first:
+            first.append(output.detach())
+            return score(output)
+        if not weights:
+            leaf = first[0].requires_grad_()
+            weights.append(torch.autograd.grad(score(leaf).sum(), leaf)[0])
+        return (output * weights[0]).float().reshape(len(output), -1).sum(dim=1)
+
+    return run
 
 
 def explained_number(output: Tensor, explain: str | int) -> Tensor:

@@ -3,6 +3,8 @@
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import count
 
 import torch
 from torch import Tensor, nn
@@ -18,9 +20,11 @@ __all__ = ["REASONS", "Heat", "Layer", "explained_score", "find_layer", "grad_ca
 REASONS = (
     "",
     "map is 0: nothing speaks for it",
-    "map is 0: no gradient (saturated)",
+    "map is 0: no gradient (saturated, or no true class)",
     "map is 0: NaN or infinite",
 )
+
+_STEPS = 4  # points between the mean of the places and the activations
 
 
 @dataclass(frozen=True)
@@ -46,12 +50,17 @@ def heat_maps(forward: Callable[[], Tensor], layer: Layer | nn.Module) -> Heat:
 
     The channels of the layer are weighted by the mean gradient of the score, summed, and cut at 0 (R. Selvaraju et
     al., "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization", 2017, equations 1 and 2).
-    Of tokens each place is weighted by its own gradient, which holds how much attention is paid to it (R. Draelos and
-    L. Carin, "Use HiResCAM instead of Grad-CAM for faithful explanations of convolutional neural networks", 2020).
+
+    Of a layer that ``mixes`` the map is what each place adds to the score, cut at 0: with A_p the activation of a place
+    and M the mean of all places, (A_p - M) times the gradient by A_p, which is averaged over ``_STEPS`` points between
+    the one where all places are M and the activations (M. Sundararajan et al., "Axiomatic Attribution for Deep
+    Networks", 2017, equation 3, of a layer and with M as the baseline). Before the cut the parts add up to the score
+    less that of M.
+
     ``.grad`` of no tensor is touched.
 
     Args:
-        forward: runs the model and returns one score a sample, [N].
+        forward: runs the model and returns one score a sample, [N], always of the same numbers of the output.
         layer: to explain by; of a module the output has to be [N, C, h, w], and of several calls in a forward pass the
             last one that the score depends on counts.
 
@@ -59,44 +68,73 @@ def heat_maps(forward: Callable[[], Tensor], layer: Layer | nn.Module) -> Heat:
         UsageError: the layer has no such output, or the score does not depend on it.
     """
     layer = layer if isinstance(layer, Layer) else Layer(layer)
-    scores, outputs = _run(forward, layer)
+    calls: dict[int, Tensor] = {}
+    scores = _run(forward, layer, partial(_keep, calls))
     images, name = Images(len(scores), *layer.image_shape), type(layer.module).__name__
-    outputs = [output for output in outputs if layer.layout.read(output, images) is not None]
-    if not outputs:
+    calls = {call: output for call, output in calls.items() if layer.layout.read(output, images) is not None}
+    if not calls:
         raise UsageError(f"layer must be one whose output is {FORMS[layer.layout.kind]}: {name} gives none.")
     if not scores.requires_grad:
         raise UsageError(f"layer must be one that the output depends on: of {name} it does not, or is detached.")
-    gradients = torch.autograd.grad(scores.sum(), outputs, allow_unused=True)
-    used = [pair for pair in zip(outputs, gradients, strict=True) if pair[1] is not None]
+    gradients = torch.autograd.grad(scores.sum(), list(calls.values()), allow_unused=True)
+    used = [(*pair, gradient) for pair, gradient in zip(calls.items(), gradients, strict=True) if gradient is not None]
     if not used:
         raise UsageError(f"layer must be one that the output depends on: {name} is not.")
+    call, output, gradient = used[-1]
+    if layer.mixes:
+        output = _from_mean(layer, output, images)
+        gradient = _mean_gradient(forward, layer, call, used[-1][1].detach(), output)
     with torch.no_grad():
-        activation, gradient = (_read(layer, part, images) for part in used[-1])
-        return _heat(activation, gradient, by_place=layer.layout.kind == "tokens")
+        return _heat(_read(layer, output, images), _read(layer, gradient, images), by_place=layer.mixes)
 
 
-def _run(forward: Callable[[], Tensor], layer: Layer) -> tuple[Tensor, list[Tensor]]:
-    """Return the scores, and the outputs of the layer that a graph goes on from."""
-    outputs: list[Tensor] = []
-    calls = 0
+def _run(forward: Callable[[], Tensor], layer: Layer, visit: Callable[[int, Tensor], Tensor]) -> Tensor:
+    """Return the scores; ``visit`` is shown the calls of the layer that count, and returns what follows them."""
+    numbers = count()
 
-    def keep(_module: nn.Module, _inputs: object, output: object) -> object:
-        nonlocal calls
-        calls += 1
-        if not isinstance(output, Tensor) or not output.is_floating_point() or layer.call not in (None, calls - 1):
+    def hook(_module: nn.Module, _inputs: object, output: object) -> object:
+        call = next(numbers)
+        if not isinstance(output, Tensor) or not output.is_floating_point() or layer.call not in (None, call):
             return None
-        if not outputs:  # the graph begins here: nothing before the layer is kept for a backward pass
-            output = output.detach().requires_grad_()
-        outputs.append(output)
-        return output.clone()  # what follows may work in place
+        return visit(call, output).clone()  # what follows may work in place
 
-    with torch.enable_grad(), hooked([layer], keep):
-        scores = forward()
-    return scores, [output for output in outputs if output.requires_grad]
+    with torch.enable_grad(), hooked([layer], hook):
+        return forward()
+
+
+def _keep(calls: dict[int, Tensor], call: int, output: Tensor) -> Tensor:
+    if not calls:  # the graph begins here: nothing before the layer is kept for a backward pass
+        output = output.detach().requires_grad_()
+    if output.requires_grad:
+        calls[call] = output
+    return output
+
+
+def _exchange(wanted: int, point: Tensor, call: int, output: Tensor) -> Tensor:
+    return point if call == wanted else output
+
+
+def _from_mean(layer: Layer, output: Tensor, images: Images) -> Tensor:
+    """Return how far the output is from the one whose places are all their mean; other tokens do not differ."""
+    output = output.detach().requires_grad_()
+    with torch.enable_grad():
+        places = _read(layer, output, images)
+        (found,) = torch.autograd.grad(places, output, places.detach() - places.detach().mean((2, 3), keepdim=True))
+    return found
+
+
+def _mean_gradient(forward: Callable[[], Tensor], layer: Layer, call: int, output: Tensor, way: Tensor) -> Tensor:
+    """Return the mean gradient of the scores on the way from ``output - way`` to ``output``."""
+    total = torch.zeros_like(output)
+    for step in range(_STEPS):
+        point = (output - way * (1 - (step + 0.5) / _STEPS)).requires_grad_()
+        scores = _run(forward, layer, partial(_exchange, call, point))
+        total += torch.autograd.grad(scores.sum(), point)[0]
+    return total / _STEPS
 
 
 def _read(layer: Layer, part: Tensor, images: Images) -> Tensor:
-    found = layer.layout.read(part.detach(), images)
+    found = layer.layout.read(part, images)
     if found is None:
         raise UsageError(f"layer must be one whose output is {FORMS[layer.layout.kind]}, got {tuple(part.shape)}.")
     return found.float()

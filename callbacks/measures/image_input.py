@@ -33,15 +33,17 @@ class ImageInput:
         self.images: Images | None = None
         self._changed: dict[int, Tensor] | None = None
         self._quarter: int | None = None
+        self._traced = False
 
     @contextmanager
-    def watched(self, quarter: int | None = None) -> Iterator[None]:
+    def watched(self, quarter: int | None = None, *, traced: bool = False) -> Iterator[None]:
         """Watch the one forward pass that is made within.
 
         Args:
             quarter: of the images to change: upper left (0), upper right, lower left or lower right (3).
+            traced: whether a graph begins at the images, if they are fractions; nothing is changed then.
         """
-        self.images, self._changed, self._quarter = None, None, quarter
+        self.images, self._changed, self._quarter, self._traced = None, None, quarter, traced
         with ExitStack() as stack:
             for module in self.modules:
                 stack.callback(module.register_forward_pre_hook(self._hook, with_kwargs=True).remove)
@@ -51,7 +53,7 @@ class ImageInput:
     def _hook(self, _: nn.Module, args: Any, kwargs: Mapping[str, Any]) -> Any:
         if self._changed is None:
             self._changed = self._find(args, kwargs)
-        if self._quarter is None or not self._changed:
+        if (self._quarter is None and not self._traced) or not self._changed:
             return None
         return tree_map(self._exchange, (tuple(args), dict(kwargs)))
 
@@ -65,7 +67,7 @@ class ImageInput:
         sides = max((one.shape[-2:] for one in images), key=lambda shape: shape[0] * shape[1])
         self.images = Images(len(images[0]), *sides)
         if self._quarter is None:
-            return {one.data_ptr(): one for one in images}
+            return {one.data_ptr(): _begin(one) if self._traced else one for one in images}
         return {one.data_ptr(): change_quarter(one, self._quarter) for one in images if one.shape[-2:] == sides}
 
     def _exchange(self, leaf: Any) -> Any:
@@ -79,6 +81,11 @@ def for_one_pass(images: Tensor) -> Tensor:
     """Mark images that are made anew for each forward pass: they are changed in place, as a large copy takes memory."""
     setattr(images, _FOR_ONE_PASS, True)
     return images
+
+
+def _begin(images: Tensor) -> Tensor:
+    """Return a copy of images that a graph begins at, if they are fractions; a copy, as a model may work in place."""
+    return images.detach().requires_grad_(images.is_floating_point()).clone()
 
 
 def change_quarter(images: Tensor, quarter: int) -> Tensor:

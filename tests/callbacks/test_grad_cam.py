@@ -9,7 +9,7 @@ from assay.callbacks import UsageError
 from assay.callbacks.best_worst_samples import BestWorstSamples
 from assay.callbacks.grad_cam import GradCAM, _describe
 from assay.callbacks.measures.explained_layer import Layer
-from assay.callbacks.measures.image_layouts import Planes
+from assay.callbacks.measures.image_layouts import Planes, Tokens
 from assay.runner import DictRunner, Engine
 
 K = 5
@@ -183,7 +183,8 @@ def test_masks_are_explained_by_the_last_layer_before_the_classes(explain, tmp_p
         ({"explain": "truth"}, "unknown explain 'truth' .*did you mean 'true'"),
         ({"explain": -1}, "explain must be 'predicted', 'true' or a class number, got -1"),
         ({"explain": True}, "explain must be .*got True"),
-        ({"task": "detection"}, "detected boxes is not to be had"),
+        ({"task": "detection"}, "of detected boxes there is no Grad-CAM"),
+        ({"task": "logits"}, "task must be one of binary, multiclass, multilabel, regression, got 'logits'"),
         ({"reshape": "nhcw"}, "unknown reshape 'nhcw' .*did you mean 'nhwc'"),
         ({"reshape": 4, "layer": "a"}, "reshape must be one of nchw, nhwc, tokens, a function or None, got 4"),
         ({"reshape": lambda out: out}, "reshape as a function needs layer"),
@@ -237,11 +238,58 @@ def test_a_layer_or_class_that_does_not_exist_is_refused_and_leaves_no_trace(arg
     assert not any(module._forward_hooks for module in model.modules())
 
 
-CAUTION = "; of transformers it often misses the evidence"
-
-
-@pytest.mark.parametrize(("layout", "caution"), [(Planes(), ""), (Planes(channels_last=True), CAUTION)])
-def test_the_title_names_the_layer_and_warns_of_maps_that_are_not_proven(layout, caution):
+def test_the_title_names_the_layer_and_its_map():
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
-    line = _describe(Layer(model[1], layout), {"": model}, np.zeros((4, 6)))
-    assert line == f"layer 1 (ReLU), 4 x 6 places{caution}"
+    for layout, kind in ((Planes(channels_last=True), "places"), (Tokens(), "tokens")):
+        line = _describe(Layer(model[1], layout), {"": model}, np.zeros((4, 6)))
+        assert line == f"layer 1 (ReLU), 4 x 6 {kind}"
+
+
+class Regression(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body, self.head = nn.Conv2d(1, 4, 3), nn.Linear(4, 1)
+
+    def forward(self, image):
+        return {"logits": self.head(self.body(image).tanh().mean(dim=(2, 3)))[:, 0]}
+
+
+def own_loss(output, target):
+    return (output - target).square().mean()
+
+
+def test_whole_numbers_of_a_loss_of_ones_own_are_explained_only_when_the_task_is_named(tmp_path):
+    items = {"train": [{**item, "target": 2 + i % 5} for i, item in enumerate(make_items())]}
+    spied = Spied(k_samples=2, explain="true", task="regression")
+    run("ours", tmp_path / "named", [spied], model=Regression(), items=items, criterion=own_loss, epochs=1)
+    assert not any("no gradient" in note for note in spied.notes_)
+    with pytest.raises(UsageError, match=r"needs a target that is a class, or classes, got \(\) of int.*name the task"):
+        run(
+            "ours",
+            tmp_path / "not",
+            [GradCAM(k_samples=2, explain="true")],
+            model=Regression(),
+            items=items,
+            criterion=own_loss,
+            epochs=1,
+        )
+
+
+class Scores(nn.Module):
+    """A layer that gives something that is not in the order of the image."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.order, self.head = nn.Conv2d(1, 4, 3), nn.Identity(), nn.Linear(4, 3)
+
+    def forward(self, image):
+        places = self.body(image).flatten(2)
+        mixed = places[:, :, torch.randperm(36, generator=torch.Generator().manual_seed(0))].unflatten(2, (6, 6))
+        return {"logits": self.head(self.order(mixed).relu().mean(dim=(2, 3)))}
+
+
+@pytest.mark.parametrize("reshape", [None, "nchw"])
+def test_a_layer_whose_output_does_not_follow_the_image_is_refused_however_it_is_read(reshape, tmp_path):
+    callback = GradCAM(k_samples=2, layer="order", reshape=reshape)
+    with pytest.raises(UsageError, match="layer must be one whose output follows the image: in that of 'order'"):
+        run("ours", tmp_path, [callback], model=Scores(), epochs=1)

@@ -6,7 +6,7 @@ import torch
 import torchvision
 from torch import nn
 
-from assay.callbacks.measures.explained_layer import FOLLOWS, find_layer, locality, read_module
+from assay.callbacks.measures.explained_layer import FOLLOWS, find_layer, locality, read_module, stray
 from assay.callbacks.measures.grad_cam import undisturbed
 from assay.callbacks.measures.image_layouts import Images, Planes, Tokens, Windows, fit_grid, layouts_of
 
@@ -46,14 +46,14 @@ class Transformer(nn.Module):
         super().__init__()
         count = extra + (shape[0] // PATCH) * (shape[1] // PATCH)
         self.embed, self.extra = nn.Conv2d(3, DIM, PATCH, PATCH), nn.Parameter(torch.randn(1, extra, DIM))
-        self.places = nn.Parameter(torch.randn(1, count, DIM) * 0.3)
+        self.places, self.drop = nn.Parameter(torch.randn(1, count, DIM) * 0.3), nn.Dropout(0.1)
         self.blocks = nn.Sequential(Block(count), Block(count))
         self.norm, self.head, self.pool = nn.LayerNorm(DIM), nn.Linear(DIM, 3), pool
 
     def forward(self, image):
         tokens = self.embed(image).flatten(2).transpose(1, 2)
         tokens = torch.cat([self.extra.expand(len(image), -1, -1), tokens], dim=1) + self.places
-        tokens = self.norm(self.blocks(tokens))
+        tokens = self.norm(self.blocks(self.drop(tokens)))
         return self.head(tokens[:, 0] if self.pool == "cls" else tokens[:, self.extra.shape[1] :].mean(dim=1))
 
 
@@ -108,12 +108,16 @@ class Mask(nn.Module):
         return self.whole(self.head(self.up(torch.cat([skip, deep], dim=1))))
 
 
-def found_in(model, shape, kind=None, count=2):
-    """Return name and layout of the layer that is found, and the shape of its map."""
+def found_layer(model, shape, kind=None, count=2):
     model.eval()
     image = torch.rand(count, 3, *shape, generator=torch.Generator().manual_seed(3))
     with undisturbed([model]):
-        layer = find_layer([model], lambda: model(image), kind)
+        return find_layer([model], lambda: model(image), kind)
+
+
+def found_in(model, shape, kind=None, count=2):
+    """Return name and layout of the layer that is found."""
+    layer = found_layer(model, shape, kind, count)
     names = {module: name for name, module in model.named_modules()}
     return None if layer is None else (names[layer.module], layer.layout)
 
@@ -123,15 +127,43 @@ def same_weights():
     torch.manual_seed(0)
 
 
+@pytest.mark.parametrize("pool", ["cls", "mean"])
 @pytest.mark.parametrize("shape", [(32, 32), (32, 64), (56, 24)], ids=["square", "wide", "high"])
 @pytest.mark.parametrize("extra", [1, 2, 5], ids=["CLS", "CLS and another", "CLS and registers"])
-def test_a_transformer_with_cls_is_explained_by_what_its_last_block_attends_to(shape, extra):
-    assert found_in(Transformer(shape, extra), shape) == ("blocks.1.norm1", Tokens(prefix=extra))
+def test_a_transformer_is_explained_by_its_tokens_before_they_attend_to_each_other(shape, extra, pool):
+    model = Transformer(shape, extra, pool)
+    assert found_in(model, shape) == ("drop", Tokens(prefix=extra))
+    assert found_layer(model, shape).mixes
 
 
 @pytest.mark.parametrize("extra", [0, 1, 4])
-def test_a_transformer_that_pools_its_tokens_is_explained_by_the_last_of_them(extra):
-    assert found_in(Transformer((32, 48), extra, pool="mean"), (32, 48)) == ("norm", Tokens(prefix=extra))
+def test_tokens_within_a_block_are_read_with_those_before_them_left_out(extra):
+    model = Transformer((32, 48), extra).eval()
+    image = torch.rand(1, 3, 32, 48)
+    with undisturbed([model]):
+        reading = read_module([model], lambda: model(image), model.blocks[1].norm1)
+    assert (reading.layer.layout, reading.follows, reading.layer.mixes) == (Tokens(prefix=extra), True, True)
+
+
+class Patches(nn.Module):
+    """A ConvNeXt of one block: patches, and a wide convolution in a branch beside the main stream."""
+
+    def __init__(self, kernel=8):
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 6, kernel, 8, (kernel - 8) // 2), nn.BatchNorm2d(6))
+        self.inner, self.wide = nn.BatchNorm2d(6), nn.Conv2d(6, 6, 7, padding=3, groups=6)
+        self.norm, self.head = nn.BatchNorm2d(6), nn.Linear(6, 3)
+
+    def forward(self, image):
+        places = self.stem(image)
+        return self.head(self.norm(places + self.wide(self.inner(places))).mean(dim=(2, 3)))
+
+
+def test_a_network_of_patches_is_explained_before_they_are_mixed_and_on_its_main_stream():
+    assert found_in(Patches(), (64, 64)) == ("stem", Planes())  # not ``inner``, which a path goes round
+    assert found_layer(Patches(), (64, 64)).mixes
+    assert found_in(Patches(kernel=10), (64, 64)) == ("norm", Planes())  # its patches overlap
+    assert not found_layer(Patches(kernel=10), (64, 64)).mixes
 
 
 def test_a_map_whose_channels_come_last_is_told_from_one_whose_come_first():
@@ -168,10 +200,10 @@ def test_scores_of_attention_and_tables_of_positions_do_not_follow_the_image(nam
     assert reading.share < FOLLOWS
 
 
-def test_swin_of_torchvision_is_explained_by_its_last_map():
-    model = torchvision.models.SwinTransformer([4, 4], 12, [1, 1], [2, 2], [4, 4], num_classes=2)
-    name, layout = found_in(model, (64, 64))
-    assert (name, layout) in {("norm", Planes(channels_last=True)), ("permute", Planes())}
+def test_swin_of_torchvision_is_explained_before_what_it_finds_is_carried_on():
+    model = torchvision.models.SwinTransformer([4, 4], 12, [2, 2], [2, 2], [4, 4], num_classes=2)
+    assert found_in(model, (64, 64)) == ("features.3.0", Planes(channels_last=True))
+    assert found_layer(model, (64, 64)).mixes
 
 
 def test_a_model_that_is_given_its_image_by_name_or_in_grey_is_found_out_too():
@@ -191,6 +223,16 @@ def test_locality_is_one_of_a_map_and_about_a_half_of_places_in_any_order():
     assert 0.3 < locality(mixed) < 0.7
     assert locality(np.zeros((4, 8, 8))) == 0.0
     assert locality(np.full((4, 8, 8), np.nan)) == 0.0
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (7, 9), (4, 6)])
+def test_what_is_stray_of_a_place_is_its_change_with_the_other_quarters(shape):
+    rows, columns = (np.arange(side) >= side / 2 for side in shape)
+    own = np.stack([(rows[:, None] == bool(i)) & (columns == bool(j)) for i in (0, 1) for j in (0, 1)])
+    assert stray(own.astype(float)) == 0.0
+    assert stray(own + 0.25 * own[::-1]) == pytest.approx(0.25)
+    assert stray(own + 0.25 * own[[1, 0, 3, 2]] + 0.125 * own[[2, 3, 0, 1]]) == pytest.approx(0.375)
+    assert stray(own[:, ::4, ::4].astype(float)) == float("inf")  # two places a side, or fewer: none is away from all
 
 
 @pytest.mark.parametrize(

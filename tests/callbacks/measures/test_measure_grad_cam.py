@@ -4,7 +4,7 @@ from torch import nn
 
 from assay.callbacks import UsageError
 from assay.callbacks.measures.explained_layer import Layer, find_layer
-from assay.callbacks.measures.explained_score import explained_score
+from assay.callbacks.measures.explained_score import explained_score, repeated_score
 from assay.callbacks.measures.grad_cam import REASONS, grad_cam, heat_maps, undisturbed
 from assay.callbacks.measures.image_layouts import Tokens
 
@@ -78,7 +78,12 @@ def test_a_map_without_support_is_zero_and_says_why(factor, reason):
     assert all(reason in REASONS[number] and bool(number) == bool(reason) for number in heat.reasons.tolist())
 
 
-def test_tokens_are_weighted_by_place_and_read_row_by_row():
+def relative(maps):
+    maps = maps.clamp(min=0)
+    return maps / maps.amax(dim=(1, 2), keepdim=True).clamp(min=1e-30)
+
+
+def test_of_tokens_that_only_add_up_the_map_is_what_each_adds_more_than_the_mean():
     torch.manual_seed(0)
     body, values = nn.Linear(2, 5), torch.randn(5)
     tokens = torch.randn(2, 1 + 6, 2)
@@ -87,11 +92,42 @@ def test_tokens_are_weighted_by_place_and_read_row_by_row():
     def forward():
         return (attention * body(tokens)).sum(dim=1) @ values
 
-    found = grad_cam(forward, Layer(body, Tokens(prefix=1), image_shape=(20, 30)))
-    by_hand = [[float(attention[n, p] * (body(tokens)[n, p] @ values)) for p in range(1, 7)] for n in range(2)]
-    expected = torch.tensor(by_hand).clamp(min=0).reshape(2, 2, 3)
-    largest = expected.amax(dim=(1, 2), keepdim=True).clamp(min=1e-30)
-    torch.testing.assert_close(found, expected / largest, rtol=0, atol=1e-5)
+    found = grad_cam(forward, Layer(body, Tokens(prefix=1), image_shape=(20, 30), mixes=True))
+    places = body(tokens)[:, 1:].detach()
+    more = places - places.mean(dim=1, keepdim=True)
+    by_hand = [[float(attention[n, 1 + p] * (more[n, p] @ values)) for p in range(6)] for n in range(2)]
+    torch.testing.assert_close(found, relative(torch.tensor(by_hand).reshape(2, 2, 3)), rtol=0, atol=1e-5)
+
+
+def test_of_a_layer_that_mixes_the_map_is_the_integral_from_the_mean_of_the_places():
+    """The reference is a path of 400 steps in float64, and the parts add up to the difference of the scores."""
+    torch.manual_seed(0)
+    body, mix = nn.Conv2d(2, 3, 1).double(), nn.Linear(12, 12).double()
+    data = torch.rand(2, 2, 2, 2, dtype=torch.float64)
+
+    def tail(places):
+        return mix(places.flatten(1)).tanh().sum(dim=1)
+
+    whole = body(data).detach()
+    mean = whole.mean(dim=(2, 3), keepdim=True).expand_as(whole)
+    gradient = torch.zeros_like(whole)
+    for step in range(400):
+        point = (mean + (whole - mean) * (step + 0.5) / 400).requires_grad_()
+        gradient += torch.autograd.grad(tail(point).sum(), point)[0] / 400
+    parts = ((whole - mean) * gradient).sum(dim=1)
+    torch.testing.assert_close(parts.sum(dim=(1, 2)), tail(whole) - tail(mean), rtol=1e-6, atol=1e-6)
+    found = grad_cam(lambda: tail(body(data)), Layer(body, mixes=True))
+    torch.testing.assert_close(found, relative(parts).float(), rtol=0, atol=5e-3)
+
+
+def test_of_other_activations_that_is_explained_which_was_predicted_first():
+    outputs = iter([torch.tensor([[1.0, 3.0], [2.0, 0.0]]), torch.tensor([[5.0, 4.0], [1.0, 6.0]])])
+    run = repeated_score(lambda: next(outputs), lambda output: explained_score(output, None, "predicted"))
+    assert run().tolist() == [3.0, 2.0]
+    assert run().tolist() == [4.0, 1.0]  # the classes 1 and 0, though 0 and 1 are ahead by now
+    outputs = iter([torch.tensor([1.5, -2.0]), torch.tensor([-1.0, 3.0])])  # one logit: yes, and no
+    run = repeated_score(lambda: next(outputs), lambda output: explained_score(output, None, "predicted"))
+    assert [run().tolist(), run().tolist()] == [[1.5, 2.0], [-1.0, -3.0]]
 
 
 def test_the_layer_found_is_the_last_map(net):
