@@ -103,6 +103,7 @@ def test_the_wheel_is_described_as_it_is(wheel):
     # pip refuses Catalyst's metadata, and with it what requires Catalyst.
     catalyst = [one for one in requirements if one.startswith("catalyst")]
     assert catalyst == ['catalyst==22.4; extra == "catalyst"']
+    assert "six" in requirements  # Catalyst imports it where pandas is, and does not declare it
 
 
 def test_pip_is_one_that_refuses_what_requires_catalyst():
