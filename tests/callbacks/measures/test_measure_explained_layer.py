@@ -145,6 +145,22 @@ def test_tokens_within_a_block_are_read_with_those_before_them_left_out(extra):
     assert (reading.layer.layout, reading.follows, reading.layer.mixes) == (Tokens(prefix=extra), True, True)
 
 
+class FromBytes(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = Transformer((32, 32))
+
+    def forward(self, image):
+        return self.inner(image.float() / 255)
+
+
+def test_the_main_stream_of_images_in_whole_numbers_is_found_too():
+    model = FromBytes().eval()
+    image = torch.randint(0, 256, (1, 3, 32, 32), dtype=torch.uint8)
+    with undisturbed([model]):
+        assert find_layer([model], lambda: model(image)).module is model.inner.drop
+
+
 class Patches(nn.Module):
     """A ConvNeXt of one block: patches, and a wide convolution in a branch beside the main stream."""
 
