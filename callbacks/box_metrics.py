@@ -11,7 +11,7 @@ from catalyst import dl
 from torch import Tensor
 
 from .class_names import check_names
-from .detections import FOUND, TRUE, pick_boxes
+from .detections import FOUND, TRUE, has_detections, pick_boxes
 from .distributed import gather_objects, reduce_state
 from .drawings.verdict import name_of
 from .errors import UsageError, unknown_name
@@ -145,7 +145,7 @@ class BoxMetrics(dl.Callback):
             self._say_names()
 
     def on_batch_end(self, runner: dl.IRunner) -> None:
-        detects = not runner.is_train_loader or self.score.output_key in runner.batch
+        detects = not runner.is_train_loader or has_detections(runner.batch, self.score.output_key)
         if runner.is_infer_loader or not detects:
             return
         precision = self.score.precision(runner.batch)

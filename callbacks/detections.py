@@ -33,7 +33,7 @@ class Detections:
 
     def are_missing(self, runner: dl.IRunner) -> bool:
         """Return whether a batch in training has none; say so once (logger ``assay``) where no other loader follows."""
-        if not runner.is_train_loader or self.output_key in runner.batch:
+        if not runner.is_train_loader or has_detections(runner.batch, self.output_key):
             return False
         follows = any(not key.startswith("train") for key in runner.loaders)
         if not follows and not self.has_said and runner.engine.is_main_process:
@@ -46,6 +46,12 @@ class Detections:
                 self.output_key,
             )
         return True
+
+
+def has_detections(batch: Mapping[str, Any], key: str) -> bool:
+    """Return whether a batch in training holds detections; None and an empty list stand for none, as no key does."""
+    found = batch.get(key)
+    return found is not None and not (isinstance(found, list | tuple) and not found)
 
 
 def pick_boxes(

@@ -22,10 +22,12 @@ class Labels:
     Attributes:
         first: the smallest: 1 where 0 is the background.
         last: the largest; None: it is not known.
+        box_type: the only type of its boxes; None: any floating point.
     """
 
     first: int
     last: int | None
+    box_type: torch.dtype | None = None
 
 
 def detector_labels(models: Iterable[nn.Module]) -> Labels | None:
@@ -42,7 +44,8 @@ def detector_labels(models: Iterable[nn.Module]) -> Labels | None:
             return Labels(1, None if columns is None else columns - 1)
         if isinstance(part, detection.RetinaNet | detection.FCOS):  # without a class for the background
             classes = getattr(part.head.classification_head, "num_classes", None)
-            return Labels(0, None if classes is None else classes - 1)
+            box_type = next(part.parameters()).dtype if isinstance(part, detection.FCOS) else None
+            return Labels(0, None if classes is None else classes - 1, box_type)
     return None
 
 
@@ -76,6 +79,8 @@ def _fault(image: Mapping[str, Any], size: tuple[int, int] | None, known: Labels
         return f"holds boxes of shape {list(boxes.shape)}, and [M, 4] is needed{hint}"
     if not boxes.is_floating_point():
         return f"holds boxes of {boxes.dtype}, and floating point is needed: .float()"
+    if known.box_type not in (None, boxes.dtype):
+        return f"holds boxes of {boxes.dtype}, and this detector takes {known.box_type} alone: .to({known.box_type})"
     if labels.dtype != torch.int64 or labels.shape != boxes.shape[:1]:
         return f"holds labels {list(labels.shape)} of {labels.dtype}, and [{len(boxes)}] of torch.int64 is needed"
     return _wrong_box(boxes, size) or _wrong_label(labels, known)

@@ -53,6 +53,15 @@ def test_boxes_that_are_right_pass_and_those_at_the_edge_too():
     check_boxes(batch(torch.zeros(0, 4), []), KNOWN, "loader 'train'")
 
 
+def test_boxes_of_a_type_that_the_detector_does_not_take_are_named():
+    given = batch(torch.tensor([[1.0, 2.0, 3.0, 4.0]], dtype=torch.float64))
+    check_boxes(given, KNOWN, "loader 'train'")
+    taken = Labels(0, 3, torch.float32)
+    check_boxes(batch([[1, 2, 3, 4]]), taken, "loader 'train'")
+    with pytest.raises(UsageError, match=r"boxes of torch.float64, and this detector takes torch.float32 alone: .to\("):
+        check_boxes({**given, "target": given["target"][1:]}, taken, "loader 'train'")
+
+
 def backbone():
     body = nn.Sequential(nn.Conv2d(3, 32, 3, 8, 1))
     body.out_channels = 32
@@ -74,7 +83,7 @@ ANCHORS = {"anchor_generator": AnchorGenerator(((8,),), ((1.0,),))}
         (lambda: detection.FasterRCNN(backbone(), 5, rpn_anchor_generator=AnchorGenerator(((8,),), ((1.0,),))), (1, 4)),
         (ssd, (1, 4)),
         (lambda: detection.RetinaNet(backbone(), 5, **ANCHORS), (0, 4)),
-        (lambda: detection.FCOS(backbone(), 5, **ANCHORS), (0, 4)),
+        (lambda: detection.FCOS(backbone(), 5, **ANCHORS), (0, 4, torch.float32)),
     ],
     ids=["FasterRCNN", "SSD", "RetinaNet", "FCOS"],
 )
