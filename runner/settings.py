@@ -140,7 +140,9 @@ def check_fields(run: str, before: Mapping[str, Any], now: Mapping[str, Any]) ->
     changed = {name: (before[name], now[name]) for name in before.keys() & now.keys() if before[name] != now[name]}
     for name in sorted(changed):
         was, is_now = changed[name]
-        if name in _OBSERVING or name not in _EVERY_EXPERIMENTS:
+        if name == "data_dir":
+            _log.warning("data_dir is %r now; until the checkpoint it was %r: they must hold the same.", is_now, was)
+        elif name in _OBSERVING or name not in _EVERY_EXPERIMENTS:
             _log.warning("%s is %r from now on; until the checkpoint it was %r.", name, is_now, was)
         elif name not in RESUMABLE or (name == "epochs" and is_now < was):
             raise UsageError(

@@ -136,7 +136,6 @@ def test_a_checkpoint_of_before_has_nothing_to_compare():
         ({"monitor": ["a:min"]}, {"monitor": ["a:max"]}, r"says monitor: \['a:max'\], and"),
         ({"epochs": 3}, {"epochs": 4}, None),
         ({"workers": 0, "device": "cpu"}, {"workers": 2, "device": "auto"}, None),
-        ({"data_dir": "a"}, {"data_dir": "b"}, None),
         ({"gone": 1}, {"new": 2}, None),
     ],
 )
@@ -162,3 +161,8 @@ def test_an_edited_config_is_refused_and_leaves_the_run_as_it_was(tmp_path):
         train(Toy(epochs=2, lr=0.5), name="toy", resume=run)
     assert (run / "config.yaml").read_text() == before
     assert yaml.safe_load(before)["epochs"] == load_checkpoint(run)["epoch"] == 1
+
+
+def test_another_folder_of_data_is_noticed(caplog):
+    check_fields("run", {"data_dir": "a"}, {"data_dir": "b"})
+    assert caplog.messages == ["data_dir is 'b' now; until the checkpoint it was 'a': they must hold the same."]
