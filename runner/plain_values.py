@@ -1,5 +1,7 @@
 """What a checkpoint may hold: values that are loaded without running code, each as it was, and nothing else."""
 
+import io
+import pickle
 from collections import Counter, OrderedDict, defaultdict, deque, namedtuple
 from collections.abc import Callable, Mapping
 from datetime import date, datetime, time, timedelta
@@ -22,6 +24,17 @@ _KEYS = (NoneType, bool, int, float, str, bytes)
 _DICTS = (dict, OrderedDict, Counter)
 _FACTORIES = {"None": None} | {kind.__name__: kind for kind in (bool, int, float, str, list, dict, set)}
 _NUMBERS = "?biufcSUmM"  # kinds of NumPy types that hold values and no objects
+_USUAL = (
+    torch.float32,
+    torch.float64,
+    torch.float16,
+    torch.bfloat16,
+    torch.int64,
+    torch.int32,
+    torch.uint8,
+    torch.bool,
+)
+_UNSAVED = (LookupError, RuntimeError, TypeError, ValueError, pickle.UnpicklingError)  # of a tensor, by torch
 _SAME_IN_PYTHON = (np.float64, np.int64, np.bool_, np.complex128, np.str_, np.bytes_)
 
 
@@ -64,7 +77,7 @@ def _plain(value: Any, place: str) -> Any:
     if kind in _AS_THEY_ARE:
         return value if value != b"" else {_KIND: "bytes", _VALUE: []}  # pickled by the name of its class
     if isinstance(value, Tensor):
-        return _plain_tensor(value)
+        return _plain_tensor(value, place)
     if kind in _DICTS:
         return _plain_dict(value, place)
     if kind in (list, tuple):
@@ -74,11 +87,24 @@ def _plain(value: Any, place: str) -> Any:
     return _described(value, place)
 
 
-def _plain_tensor(tensor: Tensor) -> Tensor:
+def _plain_tensor(tensor: Tensor, place: str) -> Tensor:
     """Return a tensor of torch's own type; one with attributes, which may be anything, goes without them."""
-    if type(tensor) not in (Tensor, nn.Parameter):
-        tensor = tensor.as_subclass(Tensor)
-    return tensor.detach() if getattr(tensor, "__dict__", None) else tensor
+    try:
+        own = tensor if type(tensor) in (Tensor, nn.Parameter) else tensor.as_subclass(Tensor)
+        if own.is_nested or own.layout is not torch.strided or own.dtype not in _USUAL:
+            _try_out(own)
+    except _UNSAVED as error:
+        kind = "nested" if tensor.is_nested else f"{tensor.layout} of {tensor.dtype}"
+        raise _refused(tensor, place, f" ({kind})") from error
+    return own.detach() if getattr(own, "__dict__", None) else own
+
+
+def _try_out(tensor: Tensor) -> None:
+    """Save and load a tensor as a checkpoint does: of the rarer kinds torch saves some that it does not load again."""
+    file = io.BytesIO()
+    torch.save(tensor, file)
+    file.seek(0)
+    torch.load(file, map_location="cpu", weights_only=True)
 
 
 def _plain_dict(value: Any, place: str) -> Any:

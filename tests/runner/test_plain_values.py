@@ -191,6 +191,29 @@ def test_another_value_is_refused_by_its_place_and_type(value, name, wrap, place
     assert "\n" not in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    ("make", "kind"),
+    [
+        (lambda: torch.nested.nested_tensor([torch.ones(1)]), "(nested)"),
+        (lambda: torch.nested.nested_tensor([torch.ones(1)], layout=torch.jagged), "(nested)"),
+        (lambda: torch.ones(2).to_mkldnn(), "(torch._mkldnn of torch.float32)"),
+        (lambda: torch.zeros(2, dtype=torch.uint1), "(torch.strided of torch.uint1)"),
+    ],
+    ids=["nested", "jagged", "mkldnn", "uint1"],
+)
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_a_tensor_that_torch_would_not_load_again_is_refused(make, kind):
+    with pytest.raises(UsageError, match=rf"^mine\[0\] is a torch.*{re.escape(kind)}, which a checkpoint cannot hold"):
+        plain_state({"mine": [make()]})
+
+
+def test_tensors_of_rarer_kinds_that_torch_loads_are_kept():
+    for rare in (torch.eye(2).to_sparse(), torch.ones(2, dtype=torch.float8_e4m3fn)):
+        back = there_and_back(rare)
+        assert (back.dtype, back.layout) == (rare.dtype, rare.layout)
+        assert torch.equal(back.float().to_dense(), rare.float().to_dense())
+
+
 def test_a_key_of_another_type_is_refused():
     with pytest.raises(UsageError, match=r"a key of extra is a test_plain_values\.Colour"):
         plain_state({"extra": {Colour.RED: 1}})
