@@ -58,7 +58,7 @@ from .lone_samples import lone_sample_foreseen
 from .loss_counts import Counted, Number, check_ahead, count_group, counted_terms
 from .loss_means import LossMeans
 from .loss_watch import LossWatch
-from .losses import LossTerm, check_terms
+from .losses import LossTerm, check_outputs, check_terms
 from .mid_epoch import begin_unfinished, go_on_within_loader, known_metrics, own_part, unfinished_epoch
 from .monitor import Monitor
 from .progress import Progress
@@ -69,6 +69,7 @@ from .schedulers import WarmUp
 from .seeding import rng_state, seed_everything, set_rng_state
 from .settings import check_same_on_all, compare_with_checkpoint, runner_settings
 from .sharding import SAMPLES_OF_STAND_IN, Turn, count_rounds, end_workers, shard_loader
+from .taken_states import naming_state
 from .target_checks import TargetChecks
 from .unfreezing import Unfreezing, freeze_as_before, frozen_parameters, load_optimizer
 
@@ -407,7 +408,10 @@ class DictRunner(dl.Runner):
 
     def _run_loader(self) -> None:
         unfinished, self._unfinished = self._unfinished, None
-        first = 0 if unfinished is None else go_on_within_loader(self, unfinished)
+        first = 0
+        if unfinished is not None:
+            with naming_state(f"loader {self.loader_key!r}"):
+                first = go_on_within_loader(self, unfinished)
         turns, self._batches = iter(self.turns[first:]), iter(self.loader)
         # A loader draws when it makes its workers, and those may be there already: nothing else is to depend on it.
         if unfinished is None:
@@ -541,6 +545,8 @@ class DictRunner(dl.Runner):
             # Before the step: its hooks look at outputs and losses too.
             self.batch = {**batch, **{name: detached(output) for name, output in outputs.items()}}
             if self._computes_loss:
+                if not self.is_train_loader:
+                    check_outputs(self.losses, outputs, batch, self.loader_key)
                 loss, values, counts = self._loss({**batch, **outputs}, self.batch_size)
                 self._keep(loss.detach(), values, counts)
                 if self.is_train_loader:
@@ -779,30 +785,37 @@ class DictRunner(dl.Runner):
             if self.engine.is_main_process:
                 _log.warning("%s", warning)
         self.load_model_state(state["model"])
-        load_criterion_state(self.criterion, state.get("criterion", {}))
+        with naming_state("the criterion"):
+            load_criterion_state(self.criterion, state.get("criterion", {}))
         for kind in ("optimizer", "scheduler"):
             parts = by_name(getattr(self, kind))
             _check_names(kind, parts, state[kind])
             for name, part in parts.items():
-                (load_optimizer if kind == "optimizer" else _load)(part, state[kind][name])
-        freeze_as_before(self, state.get("frozen", frozen_parameters(self)))
+                with naming_state(f"the {kind}"):
+                    (load_optimizer if kind == "optimizer" else _load)(part, state[kind][name])
+        with naming_state("what is frozen"):
+            freeze_as_before(self, state.get("frozen", frozen_parameters(self)))
         if self.ema_ is not None:
-            self.ema_.restart() if state["ema"] is None else self.ema_.load_state_dict(state["ema"])
+            with naming_state("the moving average of the weights"):
+                self.ema_.restart() if state["ema"] is None else self.ema_.load_state_dict(state["ema"])
         if self.engine.scaler is not None and state["scaler"] is not None:
-            self.engine.scaler.load_state_dict(state["scaler"])
+            with naming_state("the loss scaler"):
+                self.engine.scaler.load_state_dict(state["scaler"])
         self.epoch_step, self.batch_step = state["epoch"], state["batch_step"]
         self.sample_step = state["sample_step"]
         self.history = {epoch: dict(by_loader) for epoch, by_loader in state["history"].items()}
         rank = self.engine.process_index
         if rank < len(state["rng"]):
-            set_rng_state(state["rng"][rank])
+            with naming_state("the random generators"):
+                set_rng_state(state["rng"][rank])
         self._callback_states_to_load = dict(state["callbacks"])
         self._unfinished = own_part(state, rank)
         for name, logger in self.loggers.items():
-            if hasattr(logger, "load_history") and name in state["loggers"]:
-                logger.load_history(known_metrics(state), state["loggers"][name])
-            elif hasattr(logger, "load_state_dict") and name in state["loggers"]:
-                logger.load_state_dict(state["loggers"][name])
+            with naming_state(f"the logger {name!r}"):
+                if hasattr(logger, "load_history") and name in state["loggers"]:
+                    logger.load_history(known_metrics(state), state["loggers"][name])
+                elif hasattr(logger, "load_state_dict") and name in state["loggers"]:
+                    logger.load_state_dict(state["loggers"][name])
 
     def _callback_states(self) -> dict[str, list[Any]]:
         """Return the states of the callbacks that have one: by class, those of a class in their order."""
@@ -817,7 +830,8 @@ class DictRunner(dl.Runner):
         states, self._callback_states_to_load = self._callback_states_to_load, {}
         for callback in self.callbacks.values():
             if hasattr(callback, "load_state_dict") and (mine := states.get(type(callback).__name__)):
-                callback.load_state_dict(mine.pop(0))
+                with naming_state(f"the callback {type(callback).__name__}"):
+                    callback.load_state_dict(mine.pop(0))
 
     def load_model_state(self, state: Mapping[str, Any]) -> None:
         """Load the weights alone, the ``model`` entry of ``state_dict``."""

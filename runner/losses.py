@@ -87,3 +87,22 @@ def check_terms(terms: Sequence[LossTerm]) -> tuple[LossTerm, ...]:
         if not (term.count is None or isinstance(term.count, str) or callable(term.count)):
             raise UsageError(f"{term} needs a count that is a key of the batch or a function, got {term.count!r}.")
     return tuple(terms)
+
+
+def check_outputs(terms: Sequence[LossTerm], outputs: Mapping[str, Any], batch: Mapping[str, Any], loader: str) -> None:
+    """Raise where a model gives in evaluation nothing that a term is of, as detectors give losses in training alone.
+
+    Args:
+        terms: of the loss; one that computes its value in a way of its own is left out.
+        outputs: of the model, by name.
+        batch: as the loader gave it.
+        loader: its key.
+    """
+    stock = [term for term in terms if type(term).compute is LossTerm.compute]
+    for term in stock:
+        if term.output not in outputs and term.output not in batch:
+            raise UsageError(
+                f"loader {loader!r}: {term} asks for an output that the model does not give in evaluation, where it "
+                f"gives {listing(outputs)}. Where its losses are of training alone, as a detector's, leave criterion "
+                "out, which leaves out the loss in validation, and return the output from a LossTerm's own compute."
+            )

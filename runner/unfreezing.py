@@ -9,6 +9,8 @@ from torch import nn
 from assay.callbacks.errors import UsageError, listing
 from assay.callbacks.unwrapped import by_name, eager_name, held_by, plain_module, raw_optimizers
 
+from .taken_states import check_optimizer_state, check_shapes
+
 if TYPE_CHECKING:
     from .dict_runner import DictRunner
 
@@ -104,6 +106,7 @@ def fitted_state(optimizer: Any, state: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         UsageError: the state is of other parameters.
     """
+    check_optimizer_state(state)
     own = optimizer.state_dict()["param_groups"]
     (raw,) = raw_optimizers(optimizer).values()
     if len(state["param_groups"]) > len(own):
@@ -126,6 +129,8 @@ def fitted_state(optimizer: Any, state: Mapping[str, Any]) -> dict[str, Any]:
         places.update(zip(saved["params"], chosen, strict=True))
         groups.append({**saved, "params": given["params"]})
     moved = {places.get(place, place): of for place, of in state["state"].items()}
+    for given, group in zip(own, raw.param_groups, strict=True):
+        check_shapes(dict(zip(given["params"], group["params"], strict=True)), moved)
     return {**state, "state": moved, "param_groups": [*groups, *own[len(groups) :]]}
 
 

@@ -77,7 +77,7 @@ def collate(items):
 
 def train(folder, net, callbacks, loaders=("train", "valid")):
     torch.manual_seed(0)
-    model, data = Named(net), [item(index) for index in range(6)]
+    model, data = net if isinstance(net, Named) else Named(net), [item(index) for index in range(6)]
     runner = DictRunner(input_key=["image", "target"], losses=[OwnLoss("loss_of_all")])
     runner.train(
         engine=Engine("cpu"), model=model, optimizer=torch.optim.SGD(model.parameters(), lr=1e-4), callbacks=callbacks,
@@ -97,6 +97,31 @@ def test_any_detector_of_torchvision_has_its_diagnostics(tmp_path, read_events, 
     shown = set(read_events(tmp_path / "train").Tags()["images"])
     assert not SHOWN & shown
     assert {"augmentations", "gradients/map"} <= shown
+
+
+@pytest.mark.parametrize("nothing", [None, []])
+def test_what_stands_for_no_boxes_in_training_is_no_detection(tmp_path, nothing):
+    class Filled(Named):
+        def forward(self, image, target):
+            return {"found": nothing, **super().forward(image, target)}
+
+    net = Filled(make("SSD"))
+    history = train(tmp_path, net, detection_diagnostics("full", output_key="found"))
+    assert "map" in history["valid"]
+    assert history["train"].keys() == {"loss"}
+
+
+def test_the_loss_of_a_detector_is_asked_for_in_training_alone(tmp_path):
+    net = Named(make("SSD"))
+    runner = DictRunner(input_key=["image", "target"], losses=[LossTerm("loss_of_all")])
+    with pytest.raises(
+        UsageError, match=r"'loss_of_all', 'target'.* does not give in evaluation, where it gives 'found'"
+    ):
+        runner.train(
+            engine=Engine("cpu"), model=net, optimizer=torch.optim.SGD(net.parameters(), lr=1e-4),
+            criterion=lambda loss, target: loss,
+            loaders={key: DataLoader([item(1)], collate_fn=collate) for key in ("train", "valid")},
+        )  # fmt: skip
 
 
 def test_a_wrong_key_is_named_by_the_loader_for_validation(tmp_path):

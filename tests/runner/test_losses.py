@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from assay.runner import LossTerm, UsageError
-from assay.runner.losses import check_terms
+from assay.runner.losses import check_outputs, check_terms
 
 
 @pytest.fixture
@@ -83,3 +83,16 @@ def test_terms_of_one_name_or_of_the_sums_own_are_refused(terms):
 
 def test_a_single_term_may_be_called_loss():
     assert check_terms([LossTerm(name="loss")]) == (LossTerm(name="loss"),)
+
+
+def test_an_output_that_there_is_in_training_alone_is_named_with_what_to_do():
+    class Own(LossTerm):
+        def compute(self, criterion, batch):
+            return batch["logits"].mean()
+
+    outputs, batch = {"boxes": []}, {"target": []}
+    check_outputs([LossTerm("boxes"), LossTerm("target"), Own("classification")], outputs, batch, "valid")
+    with pytest.raises(
+        UsageError, match=r"^loader 'valid': LossTerm\('box', 'target'\) .*gives 'boxes'\. .*criterion out"
+    ):
+        check_outputs([LossTerm("box")], outputs, batch, "valid")
