@@ -2,6 +2,7 @@
 
 import io
 import pickle
+import warnings
 from collections import Counter, OrderedDict, defaultdict, deque, namedtuple
 from collections.abc import Callable, Mapping
 from datetime import date, datetime, time, timedelta
@@ -104,7 +105,8 @@ def _try_out(tensor: Tensor) -> None:
     file = io.BytesIO()
     torch.save(tensor, file)
     file.seek(0)
-    torch.load(file, map_location="cpu", weights_only=True)
+    with warnings.catch_warnings(action="ignore"):  # torch's, of what a sparse one costs
+        torch.load(file, map_location="cpu", weights_only=True)
 
 
 def _plain_dict(value: Any, place: str) -> Any:

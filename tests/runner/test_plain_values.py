@@ -207,6 +207,7 @@ def test_a_tensor_that_torch_would_not_load_again_is_refused(make, kind):
         plain_state({"mine": [make()]})
 
 
+@pytest.mark.filterwarnings("ignore:Validating sparse tensor invariants")
 def test_tensors_of_rarer_kinds_that_torch_loads_are_kept():
     for rare in (torch.eye(2).to_sparse(), torch.ones(2, dtype=torch.float8_e4m3fn)):
         back = there_and_back(rare)
