@@ -91,7 +91,8 @@ bench: $(VENV)/.bench  ## measure what diagnostics cost, beside peers: DEVICE=cu
 	@$(BIN)/python -m benchmarks --device $(DEVICE) $(ARGS)
 
 # Each model is trained for a minute or two; what is in build/proofs is not trained again.
-proofs: $(SETUP)  ## run the longer proofs: what Grad-CAM shows of planted evidence; ARGS="ViT Swin"
+proofs: $(SETUP)  ## run the longer proofs: memory, and what Grad-CAM shows of planted evidence; ARGS="ViT Swin"
+	@$(BIN)/python -m proofs.memory
 	@$(BIN)/python -m proofs $(ARGS)
 
 # What a GPU alone can show: DEVICE=cpu runs it in small, to see whether the command works.

@@ -72,18 +72,25 @@ class ConfusionMatrix:
 
 def true_totals(counts: Tensor) -> Tensor:
     """Return the samples of each true class, [G, K], int64, of counts [G, K, K]."""
-    sums = [part.sum(dim=2) for part in _parts(counts)]
-    return sums[0] if len(sums) == 1 else torch.cat(sums, dim=1)
+    parts = _parts(counts)
+    if len(parts) == 1:
+        return parts[0].sum(dim=2)
+    # The sums have their place before the first part is copied: a sum behind each copy would keep malloc from using
+    # the memory of one copy for the next.
+    totals = torch.empty(counts.shape[:2], dtype=torch.int64, device=counts.device)
+    for part, sums in zip(parts, totals.split(parts[0].shape[1], dim=1), strict=True):
+        torch.sum(part, dim=2, out=sums)
+    return totals
 
 
 def predicted_totals(counts: Tensor) -> Tensor:
     """Return how often each class was predicted, [G, K], int64, of counts [G, K, K]."""
-    return reduce(torch.add, [part.sum(dim=1) for part in _parts(counts)])
+    return reduce(torch.add, (part.sum(dim=1) for part in _parts(counts)))
 
 
 def total(counts: Tensor) -> Tensor:
     """Return how many were counted, [], int64, of counts [G, K, K]."""
-    return reduce(torch.add, [part.sum() for part in _parts(counts)])
+    return reduce(torch.add, (part.sum() for part in _parts(counts)))
 
 
 def _parts(counts: Tensor) -> Sequence[Tensor]:
