@@ -56,13 +56,20 @@ def _convnext() -> nn.Module:
     )
 
 
-def _swin(version: int) -> nn.Module:
-    kinds: Mapping[str, Any] = {}
-    if version == 2:
-        kinds = {"block": swin_transformer.SwinTransformerBlockV2, "downsample_layer": swin_transformer.PatchMergingV2}
+def _swin(**kinds: Any) -> nn.Module:
     return torchvision.models.SwinTransformer(
         [4, 4], 24, [2, 2, 2, 2], [1, 2, 4, 8], [4, 4], stochastic_depth_prob=0.0, num_classes=_CLASSES, **kinds
     )
+
+
+def _swin_v2() -> nn.Module:
+    block = swin_transformer.SwinTransformerBlockV2
+    model = _swin(block=block, downsample_layer=swin_transformer.PatchMergingV2)
+    for module in model.modules():
+        if isinstance(module, block):  # starts as the identity, as timm's does; torchvision's own start stalls
+            nn.init.zeros_(module.norm1.weight)
+            nn.init.zeros_(module.norm2.weight)
+    return model
 
 
 def _resnet() -> nn.Module:
@@ -98,9 +105,9 @@ ZOO: Mapping[str, tuple[Callable[[], nn.Module], float]] = {
         1e-3,
     ),
     "Swin (timm)": (partial(_timm, "swin_tiny_patch4_window7_224", **_SWIN, num_heads=(1, 2, 4, 8)), 1e-3),
-    "Swin (torchvision)": (partial(_swin, 1), 1e-3),
+    "Swin (torchvision)": (_swin, 1e-3),
     "SwinV2 (timm)": (partial(_timm, "swinv2_tiny_window8_256", **_SWIN, num_heads=(1, 2, 4, 8)), 1e-3),
-    "SwinV2 (torchvision)": (partial(_swin, 2), 1e-3),
+    "SwinV2 (torchvision)": (_swin_v2, 1e-3),
     "U-Net (timm resnet10t)": (lambda: UNet(_timm("resnet10t", features_only=True, **_RESNET)), 2e-3),
     "U-Net (torchvision ResNet)": (lambda: UNet(_resnet_maps()), 2e-3),
 }
