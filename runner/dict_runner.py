@@ -62,6 +62,7 @@ from .losses import LossTerm, check_outputs, check_terms
 from .mid_epoch import begin_unfinished, go_on_within_loader, known_metrics, own_part, unfinished_epoch
 from .monitor import Monitor
 from .progress import Progress
+from .rank_settings import rank_settings
 from .read_ahead import counts, kept
 from .resuming import decided_by_main_rank, newest_checkpoint
 from .run_checks import LOADER_KINDS, check_engine, check_loader, check_options
@@ -327,7 +328,7 @@ class DictRunner(dl.Runner):
             keep_freed_memory()
         self._check_loaders()  # first, on all ranks: the set-up lets the main one go ahead, and the others wait for it
         self.settings_ = runner_settings(self)
-        check_same_on_all(self.settings_)
+        check_same_on_all({**self.settings_, **rank_settings(self)} if self.engine.num_processes > 1 else {})
         super().on_experiment_start(runner)
         copy_from_main_rank(own_tensors(self.criterion))  # as DDP does with a model
         self._warn_of_criterion()
