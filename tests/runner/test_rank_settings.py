@@ -55,7 +55,7 @@ def settings_of(*, losses=None, loader=None, step=2, frozen=False, dtype=None, *
         ({"criterion": nn.CrossEntropyLoss(ignore_index=0)}, {"ignore_index of the criterion"}),
         ({"criterion": nn.CrossEntropyLoss(label_smoothing=0.1)}, {"label_smoothing of the criterion"}),
     ],
-    ids=str,
+    ids=lambda value: "-".join(sorted(value)) or "nothing",
 )
 def test_what_differs_is_told_apart_by_name(changed, differ):
     one, other = settings_of(), settings_of(**changed)
