@@ -684,7 +684,8 @@ def test_a_failing_data_set_in_a_neighbouring_file_shows_its_own_traceback(assay
     code, _, errors = assay("train", "mine.py")
     assert code == 1
     assert re.match(r'  File ".*/data_of_mine\.py", line 3, in __getitem__', errors[1])
-    assert errors[-1] == "assay: error: ZeroDivisionError: division by zero (--debug shows the traceback)"
+    reason = "item 1 of the data set Broken: ZeroDivisionError: division by zero"
+    assert errors[-1] == f"assay: error: {reason} (--debug shows the traceback)"
 
 
 def test_debug_shows_every_frame(assay, mine):

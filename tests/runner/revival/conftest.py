@@ -2,6 +2,7 @@
 
 import pytest
 from rank_processes import RankProcesses
+from stock_projects import revive_and_call
 
 
 @pytest.fixture(scope="session")
@@ -14,10 +15,3 @@ def revived(tmp_path_factory):
 
     yield run
     processes.stop()
-
-
-def revive_and_call(function, arguments):
-    from assay.runner import revive
-
-    revive()
-    return function(*arguments)

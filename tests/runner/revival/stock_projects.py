@@ -59,3 +59,10 @@ def plain_training(model, batches, *, steps=1, lr=0.1, clip=None, epochs=1):
 
 def weights_of(model):
     return torch.cat([parameter.detach().flatten() for parameter in model.parameters()]).tolist()
+
+
+def revive_and_call(function, arguments):
+    from assay.runner import revive
+
+    revive()
+    return function(*arguments)
