@@ -62,7 +62,7 @@ class Engine(CatalystEngine):
         self._runner: Any = None
         super().__init__(cpu=on_cpu, mixed_precision=mixed, **options)
         if self.num_processes > 1 and self.device.type == "cpu":
-            atexit.register(_leave_group)
+            atexit.register(leave_group)
 
     def spawn(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Call a runner's ``fn``, as Catalyst does, and remember whose it is: its criterion goes to the device."""
@@ -129,7 +129,7 @@ def _has_gradients(optimizer: Optimizer) -> bool:
     return any(parameter.grad is not None for group in optimizer.param_groups for parameter in group["params"])
 
 
-def _leave_group() -> None:
+def leave_group() -> None:
     """Take gloo's threads down: a process that exits over them now and then aborts. NCCL's group may block instead."""
     if dist.is_initialized():
         dist.destroy_process_group()

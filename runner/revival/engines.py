@@ -12,7 +12,7 @@ from catalyst.callbacks.metrics import cmc_score
 from catalyst.core import engine as core
 from torch.multiprocessing.spawn import spawn
 
-from assay.runner.engine import Engine
+from assay.runner.engine import Engine, leave_group
 
 from .fault import FAULTS, fault, is_mended, mend, replace_everywhere
 
@@ -83,5 +83,4 @@ def _set_up(engine: Any, local_rank: int, world_size: int) -> None:
 
 def _clean_up(engine: Any) -> None:
     """Stand for ``DistributedDataParallelEngine.cleanup``."""
-    if dist.is_initialized():
-        dist.destroy_process_group()
+    leave_group()

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-import torch.distributed as dist
 from catalyst.callbacks.metric import BatchMetricCallback
 from catalyst.core.runner import IRunner
 from catalyst.utils import distributed
@@ -16,7 +15,7 @@ from .fault import after, before, fault, replace_everywhere
 @fault()
 def gathering() -> bool:
     """Metrics over several processes are gathered by way of the GPU, even where there is none."""
-    replace_everywhere(distributed.all_gather, _gather)
+    replace_everywhere(distributed.all_gather, gather_objects)
     return True
 
 
@@ -34,13 +33,6 @@ def stopping() -> bool:
     for event in ("on_loader_end", "on_epoch_end"):
         after(IRunner, event, _agree_to_stop)
     return True
-
-
-def _gather(data: Any) -> list[Any]:
-    """Stand for ``catalyst.utils.distributed.all_gather``."""
-    if not dist.is_available() or not dist.is_initialized():
-        return [data]
-    return gather_objects(data)
 
 
 def _end_metric(callback: Any, runner: Any) -> None:

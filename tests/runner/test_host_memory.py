@@ -8,15 +8,18 @@ CODE = """
 import ctypes
 import os
 import resource
+import statistics
 import torch
 from assay.runner.host_memory import keep_freed_memory
 
 def faults(steps):
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    counts = []
     for _ in range(steps):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
         parts = [torch.ones(2**20) for _ in range(40)]  # 160 MiB
         del parts
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) // steps
+        counts.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+    return int(statistics.median(counts))  # a busy machine takes pages of one step or another
 
 def after_warm_up():
     faults(3)
@@ -40,7 +43,7 @@ def run(**environment):
 def test_what_a_step_frees_is_there_for_the_next_one():
     before, kept, after = run()
     assert kept
-    assert after < 1_000 < 10_000 < before
+    assert after < 100 < 10_000 < before
 
 
 @pytest.mark.parametrize("name", ["MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES"])
