@@ -24,6 +24,7 @@ from .keys import IMAGE_KEY, OUTPUT_KEY, SAMPLE_ID_KEY, TARGET_KEY, pick
 from .loader_place import batches_in_loader, place_in_loader
 from .measures import best_worst_batches as measures
 from .measures.reduced_image import reduced, sizes
+from .own_drawing import OwnDrawing, VisualizeBatch
 from .sample_losses import NO_SCORE, losses_of_batch
 from .target_kind import target_kind
 from .unwrapped import detached
@@ -86,11 +87,16 @@ class BestWorstBatches(Diagnostic):
         std: likewise.
         min_score: of the boxes that are shown and counted.
         min_iou: with a true box of the same label, from which on a box is a hit.
+        visualize_batch: a function of your own that draws instead. It gets the shown samples: what ``runner.batch``
+            holds one of a sample, inputs and outputs, as CPU tensors [k, ...] and lists, and ``loss`` [k] where it is
+            known. It returns a picture or a list of them: arrays [H, W, 3] or tensors [3, H, W], uint8 or 0 to 1. Of as
+            many as samples each has its id and loss below. It is called in the thread that writes. No image is asked
+            for then, ``task`` and what follows from it have no part, and whole samples are kept.
 
     Raises:
         UsageError: an argument is out of range; at the first batch, when a key or a metric is missing, the
-            images cannot be drawn, or the criterion gives no number for one sample; at the start of the run, when the
-            runner has no TensorBoard logger.
+            images cannot be drawn, or the criterion gives no number for one sample; what ``visualize_batch`` returns
+            is no picture; at the start of the run, when the runner has no TensorBoard logger.
     """
 
     observed = ("measures_",)
@@ -112,6 +118,7 @@ class BestWorstBatches(Diagnostic):
         std: Channels = 1.0,
         min_score: float = 0.5,
         min_iou: float = 0.5,
+        visualize_batch: VisualizeBatch | None = None,
     ):
         super().__init__()
         if task is not None and task not in TASKS:
@@ -122,7 +129,8 @@ class BestWorstBatches(Diagnostic):
         self.sample_id_key = sample_id_key
         self.detections_ = Detections(output_key, type(self).__name__) if task == "detection" else None
         self.normalization: dict[str, Channels] = {"mean": mean, "std": std}
-        self.draw = partial(
+        self.own_drawing = None if visualize_batch is None else OwnDrawing(visualize_batch)
+        self.draw = self.own_drawing or partial(
             draw_samples,
             task=task,
             class_names=check_names(class_names),
@@ -148,10 +156,9 @@ class BestWorstBatches(Diagnostic):
         scores = {metric: self._score(runner, metric) for metric in self.measures_}
         place = place_in_loader(runner)
         batch = detached(runner.batch)  # it is kept for a step, and its graph must not be
-        parts = {name: without_masks(pick(batch, key, type(self).__name__)) for name, key in self.keys.items()}
-        positions = range(place.first_sample, place.first_sample + batch_size(runner))
-        parts["sample_id"] = batch.get(self.sample_id_key, positions)
-        check_images(self.keys["image"], parts["image"], **self.normalization)
+        size = batch_size(runner)
+        parts = self._parts(batch, size)
+        parts["sample_id"] = batch.get(self.sample_id_key, range(place.first_sample, place.first_sample + size))
         self.settle(runner)
         at_once = is_read_at_once(runner)
         if not at_once:
@@ -172,6 +179,15 @@ class BestWorstBatches(Diagnostic):
                     draw = partial(self._draw, candidate.samples, title, kind=of_target)
                     writer.image(f"batches/{kind}/{metric}", draw, runner.epoch_step)
         self.measures_ = {}
+
+    def _parts(self, batch: Mapping[str, Any], size: int) -> dict[str, Any]:
+        """Return what a picture of the batch is drawn from."""
+        if self.own_drawing is not None:
+            known = {name: batch[key] for name, key in self.keys.items() if name != "image" and key in batch}
+            return {**known, **self.own_drawing.parts(batch, size)}
+        parts = {name: without_masks(pick(batch, key, type(self).__name__)) for name, key in self.keys.items()}
+        check_images(self.keys["image"], parts["image"], **self.normalization)
+        return parts
 
     def _score(self, runner: dl.IRunner, metric: str) -> HostCopy | float:
         asked_by = f"{type(self).__name__}(metric={metric!r})"
@@ -229,8 +245,12 @@ def _fraction(name: str, value: float) -> float:
 
 def _with_losses(runner: dl.IRunner, batch: Mapping[str, Any], parts: dict[str, Any]) -> dict[str, Any]:
     """Add the loss of each sample, if there is one; of its image no more is kept than is drawn."""
-    losses = losses_of_batch(runner, batch, parts["output"], parts["target"])
-    images = {"image": reduced(parts["image"]), "image_size": sizes(parts["image"])}
+    losses = None
+    if "output" in parts and "target" in parts:
+        losses = losses_of_batch(runner, batch, parts["output"], parts["target"])
+    if "batch" in parts:
+        parts = {name: part for name, part in parts.items() if name in ("batch", "sample_id")}
+    images = {"image": reduced(parts["image"]), "image_size": sizes(parts["image"])} if "image" in parts else {}
     return {**parts, **images, **({} if losses is None else {"loss": losses})}
 
 

@@ -12,6 +12,7 @@ from .drawings.pictures import Channels
 from .drawings.samples import draw_samples, format_score
 from .keys import IMAGE_KEY, OUTPUT_KEY, SAMPLE_ID_KEY, TARGET_KEY
 from .measures.best_worst_samples import Sample
+from .own_drawing import OwnDrawing, VisualizeBatch
 from .sample_ranking import Ranking, SampleRanking, Score, without_input
 from .tables import markdown_table
 from .target_kind import target_kind
@@ -57,10 +58,13 @@ class BestWorstSamples(SampleRanking):
         std: likewise.
         min_score: detection: predictions below it are not shown.
         min_iou: detection: overlap from which on a box is found.
+        visualize_batch: a function of your own that draws instead, see ``BestWorstBatches``; it gets the k samples in
+            their order. No image is asked for then, and whole samples are kept.
 
     Raises:
         UsageError: an argument is out of range; at the first batch, when a key is missing or the score is not one
-            number a sample; at the start of the run, when the runner has no TensorBoard logger.
+            number a sample; what ``visualize_batch`` returns is no picture; at the start of the run, when the runner
+            has no TensorBoard logger.
     """
 
     def __init__(
@@ -80,6 +84,7 @@ class BestWorstSamples(SampleRanking):
         std: Channels = 1.0,
         min_score: float = 0.5,
         min_iou: float = 0.5,
+        visualize_batch: VisualizeBatch | None = None,
     ):
         super().__init__(
             score,
@@ -92,7 +97,8 @@ class BestWorstSamples(SampleRanking):
         )
         if task == "detection":
             self.detections_ = Detections(output_key, type(self).__name__)
-        self.draw = partial(
+        self.own_drawing = None if visualize_batch is None else OwnDrawing(visualize_batch)
+        self.draw = self.own_drawing or partial(
             draw_samples,
             task=task,
             class_names=check_names(class_names),

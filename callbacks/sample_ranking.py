@@ -20,6 +20,7 @@ from .keys import IMAGE_KEY, OUTPUT_KEY, SAMPLE_ID_KEY, TARGET_KEY, pick
 from .loader_place import place_in_loader
 from .measures.best_worst_samples import BestWorstSamples, Sample
 from .measures.reduced_image import is_reduced, reduced
+from .own_drawing import OwnDrawing
 from .sample_losses import NO_SCORE, losses_of_batch
 from .sharing import first_alike
 from .unwrapped import detached
@@ -83,6 +84,7 @@ class SampleRanking(Diagnostic):
         self.keys = {"image": image_key, "target": target_key, "output": output_key}
         self.sample_id_key = sample_id_key
         self.detections_ = Detections(output_key, type(self).__name__) if isinstance(self.score, BoxF1) else None
+        self.own_drawing: OwnDrawing | None = None
         self.inputs_: list[str] = []  # keys of further inputs of the model, kept too by who runs it again
         self.keeps_input_ = False
         self.source_: SampleRanking = self
@@ -102,7 +104,7 @@ class SampleRanking(Diagnostic):
     def choice(self) -> tuple[Any, ...]:
         """What decides which samples are chosen, and what is kept of them."""
         keys = (*self.keys.items(), *self.inputs_)
-        return (self.score, self.minimize, self.k_samples, keys, self.sample_id_key)
+        return (self.score, self.minimize, self.k_samples, keys, self.sample_id_key, self.own_drawing)
 
     def begin(self, runner: dl.IRunner) -> None:
         self.pending_, self.ranking_, self.measure_ = None, None, None
@@ -112,12 +114,8 @@ class SampleRanking(Diagnostic):
     def observe(self, runner: dl.IRunner) -> None:
         if self.measure_ is None or (self.detections_ is not None and self.detections_.are_missing(runner)):
             return
-        found = {name: pick(runner.batch, key, type(self).__name__) for name, key in self.keys.items()}
-        parts: dict[str, Any] = {name: detached(without_masks(part)) for name, part in found.items()}
-        if self.inputs_:
-            parts["inputs"] = {key: runner.batch[key] for key in self.inputs_}
-        check_images(self.keys["image"], parts["image"])
-        scores = self._scores(runner, parts)
+        parts = self._parts(runner)
+        scores = self._scores(runner)
         first = place_in_loader(runner).first_sample
         positions = range(first, first + batch_size(runner))
         ids = copy_tree(runner.batch.get(self.sample_id_key, positions))
@@ -137,7 +135,18 @@ class SampleRanking(Diagnostic):
         if ranking is not None and ranking.count:
             self.show(runner, writer, ranking)
 
-    def _scores(self, runner: dl.IRunner, parts: Mapping[str, Any]) -> Callable[[], list[float | None]]:
+    def _parts(self, runner: dl.IRunner) -> dict[str, Any]:
+        """Return what a picture of the batch's samples is drawn from."""
+        if self.own_drawing is not None:
+            return self.own_drawing.parts(detached(runner.batch), batch_size(runner))
+        found = {name: pick(runner.batch, key, type(self).__name__) for name, key in self.keys.items()}
+        parts: dict[str, Any] = {name: detached(without_masks(part)) for name, part in found.items()}
+        if self.inputs_:
+            parts["inputs"] = {key: runner.batch[key] for key in self.inputs_}
+        check_images(self.keys["image"], parts["image"])
+        return parts
+
+    def _scores(self, runner: dl.IRunner) -> Callable[[], list[float | None]]:
         """Start copying the scores of a batch; what is returned reads them, None where nothing of a sample counts."""
         name, size = f"{type(self).__name__}(score={self.score_name!r})", batch_size(runner)
         values: Any
@@ -145,7 +154,9 @@ class SampleRanking(Diagnostic):
         if callable(self.score):
             values = self.score(runner.batch)
         elif self.score == "loss" and "loss" not in runner.batch:
-            values, no_score = losses_of_batch(runner, runner.batch, parts["output"], parts["target"]), NO_SCORE
+            keys = self.keys["output"], self.keys["target"]
+            output, target = (detached(pick(runner.batch, key, type(self).__name__)) for key in keys)
+            values, no_score = losses_of_batch(runner, runner.batch, output, target), NO_SCORE
             if values is None:
                 raise UsageError(
                     f"{name} needs a runner with one criterion, and an output that is a tensor: name another score, a "
@@ -206,6 +217,9 @@ def _at(part: Any, index: int, size: int) -> Any:
 
 def _drawn(sample: Mapping[str, Any]) -> dict[str, Any]:
     """Copy what a picture of a sample is drawn from."""
+    if "batch" in sample:  # for a drawing of the user's
+        kept: dict[str, Any] = copy_tree(sample)
+        return kept
     image = sample["image"]
     parts = {name: part for name, part in sample.items() if name != "inputs"}
     copies: dict[str, Any] = copy_tree({**parts, "image": reduced(image), "image_size": list(image.shape[-2:])})
@@ -221,7 +235,8 @@ def _with_input(drawn: Mapping[str, Any], sample: Mapping[str, Any]) -> dict[str
 def without_input(sample: Sample) -> Sample:
     """Return a sample with no more than is drawn of it, so that what waits to be drawn does not hold the rest."""
     parts = {name: part for name, part in sample.parts.items() if name not in ("input", "inputs")}
-    return replace(sample, parts={"image_size": list(parts["image"].shape[-2:]), **parts})  # older checkpoints lack it
+    size = {"image_size": list(parts["image"].shape[-2:])} if "image" in parts else {}  # older checkpoints lack it
+    return replace(sample, parts={**size, **parts})
 
 
 def _over_ranks(measure: BestWorstSamples, count: int) -> Ranking:

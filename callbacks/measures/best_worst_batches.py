@@ -1,7 +1,7 @@
 """Which batch of an epoch was the best by a metric, and which was the worst."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -98,7 +98,7 @@ def select_samples(samples: Mapping[str, Any], count: int, *, largest_loss: bool
         order, losses = _ranked(samples["loss"], count, largest_first=largest_loss)
         samples = {name: part for name, part in samples.items() if name != "loss"}
         return {**_select(samples, order), "loss": losses, "order": order}
-    first = next((part for part in samples.values() if isinstance(part, Tensor)), torch.empty(0))
+    first = next(_tensors(samples), torch.empty(0))
     size = len(next(part for part in samples.values() if not isinstance(part, Mapping)))
     order = torch.arange(min(count, size), device=first.device)
     return {**_select(_first(samples, count), order), "order": order}
@@ -119,6 +119,14 @@ def _ranked(loss: Tensor, count: int, *, largest_first: bool) -> tuple[Tensor, T
     last = torch.nan_to_num(loss, nan=math.inf, posinf=math.inf, neginf=math.inf)
     order = torch.argsort(last, stable=True)[:count]
     return order, loss.index_select(0, order)
+
+
+def _tensors(samples: Mapping[str, Any]) -> Iterator[Tensor]:
+    for part in samples.values():
+        if isinstance(part, Tensor):
+            yield part
+        elif isinstance(part, Mapping):
+            yield from _tensors(part)
 
 
 def _first(part: Any, count: int) -> Any:
