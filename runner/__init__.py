@@ -10,6 +10,7 @@ from assay.callbacks.errors import UsageError
 from assay.callbacks.keys import IMAGE_KEY, OUTPUT_KEY, SAMPLE_ID_KEY, TARGET_KEY
 
 if TYPE_CHECKING:
+    from .best_checkpoint import BestCheckpoint
     from .chance import current_epoch
     from .checkpoint_files import load_checkpoint
     from .checkpoints import Checkpoints
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Augmented": "data",
     "BadImageError": "images",
+    "BestCheckpoint": "best_checkpoint",
     "BoxPrediction": "prediction",
     "CPUEngine": "engines",
     "Checkpoints": "checkpoints",
@@ -64,6 +66,7 @@ __all__ = [
     "TARGET_KEY",
     "Augmented",
     "BadImageError",
+    "BestCheckpoint",
     "BoxPrediction",
     "CPUEngine",
     "Checkpoints",

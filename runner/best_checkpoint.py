@@ -1,0 +1,151 @@
+"""The weights of the best epochs by one metric, in any Catalyst runner."""
+
+import json
+import logging
+import math
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from catalyst import dl
+
+from assay.callbacks.distributed import from_main_rank
+from assay.callbacks.errors import UsageError, at_least_one
+from assay.callbacks.replacing import half_written
+from assay.callbacks.unwrapped import plain_modules, weights_of
+
+from .checkpoint_files import INDEX
+from .monitor import Monitor
+from .whole_files import digest, link_whole, save_text, save_whole
+
+BEST = "best.pth"
+
+_log = logging.getLogger("assay")
+
+
+class BestCheckpoint(dl.Callback):
+    """Keeps the weights of the best epochs by a metric, beside whatever else saves checkpoints.
+
+    ==================== =================================================================================
+    file of the folder   content
+    ==================== =================================================================================
+    ``epoch-0003.pth``   the model's ``state_dict`` after epoch 3, as long as it is among the ``top_k`` best;
+                         of several models a dict of them by name
+    ``best.pth``         the same file as that of the best epoch
+    ``index.json``       ``{"checkpoints": [{"file", "epoch", "metric", "value", "sha256"}]}``, the best first
+    ==================== =================================================================================
+
+    ``model.load_state_dict(torch.load(file))`` takes it back, without DDP's or ``torch.compile``'s prefixes. Of a
+    ``DictRunner`` with a moving average of the weights it is the average, which was validated. A value that is NaN or
+    infinite is never the best; of equals the first wins. Files are written whole or not at all, by the main process.
+
+    Args:
+        monitor: ``LOADER/METRIC:min`` or ``LOADER/METRIC:max``.
+        folder: where to write, for this callback alone: older ``epoch-*.pth`` files in it are removed. None:
+            ``best-LOADER-METRIC`` in the run's ``logdir``.
+        top_k: how many epochs to keep.
+
+    Raises:
+        UsageError: an argument is out of range; at the start of the run, there is no such loader, no folder, or two
+            callbacks have one folder; at the end of the first epoch, the loader has no such metric.
+        OSError: on every rank, when a file cannot be written; it names the file.
+    """
+
+    def __init__(
+        self,
+        monitor: str | Monitor = "valid/loss:min",
+        folder: str | os.PathLike[str] | None = None,
+        *,
+        top_k: int = 1,
+    ):
+        super().__init__(order=dl.CallbackOrder.External + 2)
+        self.monitor = monitor if isinstance(monitor, Monitor) else Monitor.parse(monitor)
+        self.folder = None if folder is None else Path(folder)
+        self.top_k = at_least_one("top_k", top_k)
+        self.folder_ = self.folder
+        self.kept_: list[dict[str, Any]] = []
+
+    def on_experiment_start(self, runner: dl.IRunner) -> None:
+        self.folder_ = self._find_folder(runner)
+        self.kept_ = []
+        if self.monitor.loader not in (*runner.loaders, "_epoch_"):
+            self.monitor.value({key: {} for key in runner.loaders})
+        peers = [c for c in runner.callbacks.values() if isinstance(c, BestCheckpoint) and c is not self]
+        if any(c.folder_ == self.folder_ and c._find_folder(runner) == self.folder_ for c in peers):
+            raise UsageError(f"BestCheckpoint: two callbacks write to {self.folder_}; give each a folder of its own.")
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return which epochs are kept."""
+        return {"kept": [dict(entry) for entry in self.kept_]}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take back what ``state_dict`` returned; of files that are gone, the next ones take the place."""
+        folder = self.folder_
+        self.kept_ = [
+            dict(entry) for entry in state["kept"] if folder is not None and (folder / entry["file"]).exists()
+        ]
+
+    def on_epoch_end(self, runner: dl.IRunner) -> None:
+        value = float(self.monitor.value(runner.epoch_metrics))
+        error = None
+        if runner.engine.is_main_process:
+            error = self._keep(runner, value)
+        if (error := from_main_rank(error)) is not None:
+            raise error
+
+    def on_experiment_end(self, runner: dl.IRunner) -> None:
+        if runner.engine.is_main_process and not self.kept_:
+            _log.warning("BestCheckpoint: %s was never finite, and nothing was saved.", self.monitor.name)
+
+    def _find_folder(self, runner: dl.IRunner) -> Path:
+        if self.folder is not None:
+            return self.folder
+        logdir = getattr(runner, "_logdir", None)
+        if logdir is None:
+            raise UsageError("BestCheckpoint needs a folder to write to: pass folder=..., or train(logdir=...).")
+        return Path(logdir) / f"best-{re.sub(r'[^0-9A-Za-z_.-]+', '-', self.monitor.name)}"
+
+    def _keep(self, runner: dl.IRunner, value: float) -> OSError | None:
+        epoch = runner.epoch_step
+        newest = {"file": f"epoch-{epoch:04d}.pth", "epoch": epoch, "metric": self.monitor.name, "value": value}
+        ranked = self._ranked([*(entry for entry in self.kept_ if entry["epoch"] != epoch), newest])
+        if newest not in ranked or self.folder_ is None:
+            return None
+        try:
+            self.folder_.mkdir(parents=True, exist_ok=True)
+            save_whole(self.folder_ / newest["file"], lambda file: torch.save(_weights(runner), file))
+            newest["sha256"] = digest(self.folder_ / newest["file"])
+            self._write(self.folder_, ranked)
+        except OSError as error:
+            return error
+        self.kept_ = ranked
+        return None
+
+    def _ranked(self, entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Return the best entries, the best first; of equals the earlier comes first."""
+        sign = 1 if self.monitor.minimize else -1
+        finite = [entry for entry in entries if math.isfinite(entry["value"])]
+        return sorted(finite, key=lambda entry: (sign * entry["value"], entry["epoch"]))[: self.top_k]
+
+    def _write(self, folder: Path, ranked: list[dict[str, Any]]) -> None:
+        """Write the index and ``best.pth``, and remove the files of epochs that are no longer kept."""
+        best = {**ranked[0], "file": BEST}
+        save_text(folder / INDEX, json.dumps({"checkpoints": [best, *ranked]}, indent=2) + "\n")
+        link_whole(folder / ranked[0]["file"], folder / BEST)
+        wanted = {entry["file"] for entry in ranked}
+        for path in [*folder.glob("epoch-*.pth"), *half_written(folder)]:
+            if path.name not in wanted:
+                path.unlink()
+
+
+def _weights(runner: dl.IRunner) -> dict[str, Any]:
+    """Return the weights that were validated: of the only model, or by model."""
+    average = getattr(runner, "ema_", None)
+    if average is not None:
+        models: dict[str, Any] = average.state_dict()["models"]
+    else:
+        models = {name: weights_of(model) for name, model in plain_modules(runner).items()}
+    return models[""] if list(models) == [""] else models
