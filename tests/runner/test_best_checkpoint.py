@@ -90,7 +90,7 @@ def test_of_a_moving_average_the_average_is_kept(tmp_path):
     assert not torch.equal(kept["layer.weight"], runner.model.state_dict()["layer.weight"])
 
 
-@pytest.mark.filterwarnings("ignore:No ``ICriterionCallback:UserWarning")
+@pytest.mark.filterwarnings("ignore:No ``I:UserWarning")
 def test_several_models_are_kept_by_name(tmp_path):
     class TwoModels(dl.Runner):
         def handle_batch(self, batch):
