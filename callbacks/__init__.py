@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .grad_cam import GradCAM
     from .gradient_stats import GradientStats
     from .hparams import HParams
+    from .image_overlap import ImageOverlap
     from .metrics import Metrics
     from .non_finite_guard import NonFiniteGuard
     from .non_finite_report import NonFiniteError
@@ -55,6 +56,7 @@ _HOMES = {
     "GradCAM": "grad_cam",
     "GradientStats": "gradient_stats",
     "HParams": "hparams",
+    "ImageOverlap": "image_overlap",
     "Metrics": "metrics",
     "NonFiniteError": "non_finite_report",
     "NonFiniteGuard": "non_finite_guard",
@@ -85,6 +87,7 @@ __all__ = [
     "GradCAM",
     "GradientStats",
     "HParams",
+    "ImageOverlap",
     "Metrics",
     "NonFiniteError",
     "NonFiniteGuard",

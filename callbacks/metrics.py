@@ -65,11 +65,11 @@ class Metrics(dl.Callback):
 
     Args:
         metrics: a name, a ``torchmetrics.Metric``, several of these, or a mapping to them from the name to log. Names
-            of classes are accuracy, balanced_accuracy, f1, iou, precision and recall (all but accuracy are means over
-            classes, see ``class_metric`` for which), of ``regression`` mae, mse and r2 (see ``regression_metric``). A
-            metric by name sees decided classes, a ``torchmetrics.Metric`` sees the output as it is; without a name to
-            log it has that of its class. A ``MetricCollection`` logs by its own keys, with prefix and postfix. None:
-            accuracy, or of ``regression`` mae, mse and r2.
+            of classes are accuracy, balanced_accuracy, f1 (or dice), iou, precision and recall (all but accuracy are
+            means over classes, see ``class_metric`` for which), of ``regression`` mae, mse and r2 (see
+            ``regression_metric``). A metric by name sees decided classes, a ``torchmetrics.Metric`` sees the output as
+            it is; without a name to log it has that of its class. A ``MetricCollection`` logs by its own keys, with
+            prefix and postfix. None: accuracy, or of ``regression`` mae, mse and r2.
         task: ``multiclass`` (output [N, C, ...], the largest wins), ``binary`` (output [N, ...], positive means
             yes), ``multilabel`` (output [N, C, ...], positive means yes) or ``regression`` (output [N], [N, D],
             [N, H, W] or [N, D, H, W], the mean over its D numbers counts). For metrics by name.

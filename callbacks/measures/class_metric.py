@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-CLASS_METRICS = ("accuracy", "balanced_accuracy", "f1", "iou", "precision", "recall")
+CLASS_METRICS = ("accuracy", "balanced_accuracy", "dice", "f1", "iou", "precision", "recall")
 
 
 class ClassTotals:
@@ -103,6 +103,7 @@ def class_metric(name: str, task: str, totals: Tensor) -> Tensor:
     above, below = {
         "precision": (hits, predicted),
         "f1": (2 * hits, either),
+        "dice": (2 * hits, either),  # F1 of pixels by another name
         "iou": (hits, either - hits),
     }.get(name, (hits, true))
     scores = above.double() / below.clamp(min=1)

@@ -5,7 +5,13 @@ from sklearn import metrics as sk
 
 from assay.callbacks.measures.class_metric import CLASS_METRICS, ClassTotals, class_metric
 
-REFERENCES = {"f1": sk.f1_score, "iou": sk.jaccard_score, "precision": sk.precision_score, "recall": sk.recall_score}
+REFERENCES = {
+    "dice": sk.f1_score,
+    "f1": sk.f1_score,
+    "iou": sk.jaccard_score,
+    "precision": sk.precision_score,
+    "recall": sk.recall_score,
+}
 
 
 def reference(name, task, decided, target):
