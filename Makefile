@@ -23,7 +23,7 @@ export OMP_WAIT_POLICY ?= passive
 export NO_ALBUMENTATIONS_UPDATE ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup list train data evaluate predict tensorboard test lint bench proofs gpu lock clean
+.PHONY: help setup list train data evaluate predict tensorboard test trackers test-trackers lint bench proofs gpu lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -75,6 +75,18 @@ tensorboard: $(SETUP)  ## look at the runs: LOGDIR=runs
 test: $(SETUP)  ## run the tests: ARGS="-k grid" JOBS=2
 	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
+# In an environment of their own: Catalyst imports W&B and MLflow in every process where they are installed.
+trackers:  ## run the tests of the loggers of W&B and MLflow
+	@$(MAKE) --no-print-directory VENV=.venv-trackers test-trackers
+
+$(VENV)/.trackers: $(SETUP)
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint requirements.lock --overrides overrides.txt \
+		--no-build-isolation --editable ".[trackers]"
+	@touch $@
+
+test-trackers: $(VENV)/.trackers
+	@$(BIN)/python -m pytest tests/trackers $(ARGS)
+
 lint: $(SETUP)  ## check style and types
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -105,5 +117,5 @@ lock: $(SETUP)  ## compile requirements.lock anew from setup.cfg
 		--extra dev --override overrides.txt --custom-compile-command "make lock" --output-file requirements.lock setup.cfg
 
 clean:  ## remove the virtual environment and caches; runs stay
-	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .mypy_cache
+	rm -rf $(VENV) .venv-trackers build *.egg-info .pytest_cache .ruff_cache .mypy_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

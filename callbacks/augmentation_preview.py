@@ -25,7 +25,7 @@ from .keys import IMAGE_KEY, SAMPLE_ID_KEY, TARGET_KEY, pick
 from .loader_place import place_in_loader
 from .measures.augmentation_preview import LabelOrder, Range, extremes, extremes_of, range_of_extremes
 from .measures.reduced_image import is_reduced, reduced, sizes
-from .summaries import add_summary, image_summary
+from .summaries import add_picture
 from .writer import Sink, Writer
 
 _SAYINGS = {
@@ -165,7 +165,7 @@ class AugmentationPreview(Diagnostic):
         if found is not None:
             title = [title[0], f"{title[1]}, range {found.low:.2f} to {found.high:.2f}"]
             self._say_range(loader, found)
-        add_summary(sink, image_summary("augmentations", self.draw(samples, title)), 1)
+        add_picture(sink, "augmentations", self.draw(samples, title), 1)
 
     def _range(self, images: Sequence[np.ndarray], seen: Sequence[np.ndarray | None]) -> Range | None:
         mean, std = self._normalization()

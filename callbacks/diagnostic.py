@@ -29,6 +29,7 @@ class Diagnostic(dl.Callback):
     """
 
     observed: ClassVar[tuple[str, ...]] = ("measure_",)
+    event_files: ClassVar[bool] = False  # whether it writes what TensorBoard alone can show
     meter_: Meter | None = None  # of a budget, as long as the run goes on
 
     def __init__(self, order: int = dl.CallbackOrder.External):
@@ -75,7 +76,7 @@ class Diagnostic(dl.Callback):
     def on_experiment_start(self, runner: dl.IRunner) -> None:
         self.writers_ = {}
         for loader_key in runner.loaders:
-            writer = find_writer(runner, loader_key, asked_by=type(self).__name__)
+            writer = find_writer(runner, loader_key, asked_by=type(self).__name__, event_files=self.event_files)
             self.writers_[loader_key] = (
                 writer if self.meter_ is None else MeteredWriter(writer, loader_key, self.meter_)
             )
@@ -91,6 +92,10 @@ class Diagnostic(dl.Callback):
     def on_loader_end(self, runner: dl.IRunner) -> None:
         with self.timed():
             self.report(runner, self.writers_[runner.loader_key])
+
+    def on_epoch_end(self, runner: dl.IRunner) -> None:
+        for writer in self.writers_.values():
+            writer.end_epoch()
 
     def on_experiment_end(self, runner: dl.IRunner) -> None:
         self.release(runner)

@@ -80,6 +80,7 @@ class Embeddings(Diagnostic):
     """
 
     observed = ("choice_",)
+    event_files = True
 
     def __init__(
         self,

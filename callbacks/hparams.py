@@ -92,6 +92,7 @@ class HParams(Diagnostic):
                 self.best_[name] = value
         values = {f"best/{name}": value for name, value in self.best_.items()}
         self.writers_[_FOLDER].scalars(values, runner.epoch_step)
+        super().on_epoch_end(runner)
 
     def on_experiment_end(self, runner: dl.IRunner) -> None:
         for writer in self.writers_.values():

@@ -1,4 +1,4 @@
-"""Finding the TensorBoard writer of any Catalyst runner."""
+"""Finding the writer of any Catalyst runner."""
 
 import time
 from collections.abc import Callable
@@ -9,6 +9,8 @@ from weakref import WeakKeyDictionary
 from catalyst import dl
 
 from .errors import UsageError, listing
+from .tracked_writer import NoEventFile, TrackedWriter
+from .trackers import Outbox, trackers_of
 from .writer import Writer
 
 
@@ -25,10 +27,11 @@ class HasWriters(Protocol):
 _stock_writers: WeakKeyDictionary[dl.TensorboardLogger, dict[str, Writer]] = WeakKeyDictionary()
 
 
-def find_writer(runner: dl.IRunner, loader_key: str, asked_by: str) -> Writer:
+def find_writer(runner: dl.IRunner, loader_key: str, asked_by: str, *, event_files: bool = False) -> Writer:
     """Return the writer that belongs to a loader of the runner.
 
-    Works with any logger that has ``get_writer`` and with the stock ``dl.TensorboardLogger``. On a process that
+    Works with any logger that has ``get_writer`` and with the stock ``dl.TensorboardLogger``; loggers of other kinds
+    that take pictures get them too, and scalars and texts (see ``assay.callbacks.trackers``). On a process that
     does not write (every one but the main process of a distributed run), the writer drops what it is given, so
     the caller need not know its rank.
 
@@ -36,21 +39,32 @@ def find_writer(runner: dl.IRunner, loader_key: str, asked_by: str) -> Writer:
         runner: any Catalyst runner whose ``on_experiment_start`` has run.
         loader_key: the loader whose event folder is wanted, or ``run`` for what belongs to no loader.
         asked_by: who asks; it opens the error.
+        event_files: whether a logger of another kind than TensorBoard's is not enough.
 
     Raises:
-        UsageError: the runner has no TensorBoard logger.
+        UsageError: the runner has no logger to write to.
     """
     if not runner.engine.is_main_process:
         return Writer(None)
+    writer = _event_writer(runner, loader_key)
+    trackers = trackers_of(list(runner.loggers.values()))
+    if writer is None and (event_files or not trackers):
+        raise UsageError(
+            f"{asked_by} writes to TensorBoard, and the runner has no TensorBoard logger; it has "
+            f"{listing(runner.loggers)}. Pass train() a logdir=... or "
+            "loggers={'tensorboard': dl.TensorboardLogger(...)}."
+        )
+    writer = writer or Writer(NoEventFile())
+    return TrackedWriter(writer, Outbox(trackers, runner, loader_key)) if trackers else writer
+
+
+def _event_writer(runner: dl.IRunner, loader_key: str) -> Writer | None:
     for logger in runner.loggers.values():
         if isinstance(logger, HasWriters):
             return logger.get_writer(loader_key)
         if isinstance(logger, dl.TensorboardLogger):
             return _stock_writer(logger, loader_key)
-    raise UsageError(
-        f"{asked_by} writes to TensorBoard, and the runner has no TensorBoard logger; it has "
-        f"{listing(runner.loggers)}. Pass train() a logdir=... or loggers={{'tensorboard': dl.TensorboardLogger(...)}}."
-    )
+    return None
 
 
 def _stock_writer(logger: dl.TensorboardLogger, loader_key: str) -> Writer:

@@ -133,8 +133,11 @@ class OverheadBudget(Diagnostic):
         """Do nothing: the others have not reported yet."""
 
     def on_epoch_end(self, runner: dl.IRunner) -> None:
-        if self.loop_ is None:
-            return
+        if self.loop_ is not None:
+            self._end_epoch(runner)
+        super().on_epoch_end(runner)
+
+    def _end_epoch(self, runner: dl.IRunner) -> None:
         self.laps_.begin(None)
         shares, self.agreed_ = self._agree(runner, self._take(runner.epoch_step))(), None
         if not shares.loop_ms:  # the device has not come to an end of anything

@@ -100,6 +100,10 @@ class MeteredWriter(Writer):
         """Wait until all that was queued is in the event file; raise what went wrong on the way."""
         self.writer.drain()
 
+    def end_epoch(self) -> None:
+        """Hand on what has to be elsewhere before the next epoch."""
+        self.writer.end_epoch()
+
     def close(self) -> None:
         """Drain, and close the event file."""
         self.writer.close()

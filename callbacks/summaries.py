@@ -20,6 +20,15 @@ def add_summary(sink: Any, summary: Summary, step: int | None = None) -> None:
     add(summary, step)
 
 
+def add_picture(sink: Any, tag: str, picture: np.ndarray, step: int) -> None:
+    """Write a picture, [H, W, 3] uint8 RGB, to a sink that takes it as it is, or as a summary."""
+    add = getattr(sink, "add_picture", None)
+    if add is None:
+        add_summary(sink, image_summary(tag, picture), step)
+    else:
+        add(tag, picture, step)
+
+
 def image_summary(tag: str, picture: np.ndarray) -> Summary:
     """Return a picture as a summary.
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from .errors import UsageError
 from .host_copy import HostCopy
 from .printable import printable
-from .summaries import add_summary, image_summary
+from .summaries import add_picture
 
 
 class Sink(Protocol):
@@ -70,7 +70,7 @@ class Writer:
             draw: called in the thread; returns [H, W, 3], uint8, RGB. It must not touch what the loop changes.
             step: the step to write it at.
         """
-        self.submit(lambda sink: add_summary(sink, image_summary(tag, draw()), step))
+        self.submit(lambda sink: add_picture(sink, tag, draw(), step))
 
     def text(self, tag: str, markdown: str | Callable[[], str], step: int) -> None:
         """Write a text; TensorBoard renders it as Markdown and adds ``/text_summary`` to the tag.
@@ -99,6 +99,9 @@ class Writer:
         if self._sink is not None:
             self._thread.submit(self._run, lambda sink: sink.flush(), release=False).result()
         self._raise_error()
+
+    def end_epoch(self) -> None:
+        """Hand on what has to be elsewhere before the next epoch; the event file takes it whenever it comes."""
 
     def close(self) -> None:
         """Drain, and close the event file; the writer takes nothing afterwards."""

@@ -22,6 +22,7 @@ from assay.callbacks.errors import UsageError, listing
 from assay.callbacks.host_targets import HostTargets
 from assay.callbacks.keys import IMAGE_KEY, SAMPLE_ID_KEY, pick
 from assay.callbacks.loader_place import Place
+from assay.callbacks.lookup import HasWriters
 from assay.callbacks.sample_losses import NO_SCORE
 from assay.callbacks.unwrapped import (
     by_name,
@@ -254,11 +255,14 @@ class DictRunner(dl.Runner):
     # -- what a run is made of ------------------------------------------------------------------------------------
 
     def get_loggers(self) -> dict[str, ILogger]:
-        """Return the loggers: those given to ``train``, or with a ``logdir`` TensorBoard and ``metrics.csv``."""
+        """Return the loggers given to ``train``; with a ``logdir`` also TensorBoard and ``metrics.csv``."""
         loggers = dict(self._loggers or {})
-        if self._logdir is not None and not loggers:
-            folder = Path(self._logdir)
+        if self._logdir is None:
+            return loggers
+        folder, given = Path(self._logdir), list(loggers.values())
+        if not any(isinstance(logger, (HasWriters, dl.TensorboardLogger)) for logger in given):
             loggers["tensorboard"] = TensorBoardLogger(folder / "tensorboard", log_every_steps=self.log_every_steps)
+        if not any(isinstance(logger, (MetricsCsv, dl.CSVLogger)) for logger in given):
             loggers["csv"] = MetricsCsv(folder / "metrics.csv")
         return loggers
 

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import torch
 from catalyst import dl
+from catalyst.core.logger import ILogger
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 
@@ -221,6 +222,14 @@ class Experiment(Training, Optimization, Schedule, Data, Machine, Saving, Diagno
         hyper-parameters and the guard against NaN are there anyway.
         """
         return []
+
+    def get_loggers(self) -> dict[str, ILogger]:
+        """Return loggers beside TensorBoard and ``metrics.csv``, by name; they get what callbacks write as well.
+
+        For example ``{"wandb": dl.WandbLogger(project="mine")}``. It is called on the main process alone. A resumed run
+        calls it again: what it returns goes on where its own settings say, which for W&B are ``id`` and ``resume``.
+        """
+        return {}
 
     def get_prediction(self) -> Prediction:
         """Return how the model is used on images without a target, for ``assay predict``.

@@ -250,6 +250,7 @@ def _run(
         optimizer=optimizer,
         scheduler=experiment.get_scheduler(optimizer, _steps_per_epoch(experiment, loaders, engine)),
         callbacks=_get_callbacks(experiment, monitors, folder, name),
+        loggers=experiment.get_loggers() if engine.is_main_process else None,
         seed=experiment.seed,
         hparams=fields,
         num_epochs=experiment.epochs,

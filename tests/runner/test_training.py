@@ -11,10 +11,11 @@ import cv2
 import pytest
 import torch
 from catalyst import dl
+from catalyst.core.logger import ILogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
-from assay.callbacks import AugmentationPreview, Metrics, OptimizerMonitor, OverheadBudget
+from assay.callbacks import AugmentationPreview, ConfusionMatrix, Metrics, OptimizerMonitor, OverheadBudget
 from assay.callbacks.non_finite_guard import NonFiniteGuard
 from assay.callbacks.non_finite_report import NonFiniteError
 from assay.runner import Experiment, Monitor, Progress, UsageError, load_checkpoint
@@ -321,3 +322,38 @@ def test_max_overhead_reaches_the_diagnostics_of_any_experiment(tmp_path, fields
     shares = [event.value for event in events.Scalars("overhead/share")] if measured else []
     assert ("overhead/share" in events.Tags()["scalars"]) == measured
     assert len(shares) == (2 if measured else 0) and all(0 < share < math.inf for share in shares)
+
+
+class Album(ILogger):
+    """A logger of another kind, which takes pictures."""
+
+    def __init__(self):
+        super().__init__(log_batch_metrics=False, log_epoch_metrics=True)
+        self.taken, self.losses = [], []
+
+    def log_image(self, tag, image, runner, scope=None):
+        self.taken.append((tag, runner.loader_key, runner.epoch_step))
+
+    def log_metrics(self, metrics, scope, runner):
+        if scope == "loader" and "loss" in metrics:
+            self.losses.append((runner.loader_key, runner.epoch_step, float(metrics["loss"])))
+
+
+def test_an_experiments_own_loggers_come_beside_tensorboard_and_the_csv(tmp_path):
+    album = Album()
+
+    class Logged(Toy):
+        def get_callbacks(self):
+            return [ConfusionMatrix(num_classes=3)]
+
+        def get_loggers(self):
+            return {"album": album}
+
+    folder = train(Logged(), name="toy", run_dir=tmp_path / "run")
+    assert album.taken == [("confusion_matrix", key, epoch) for epoch in (1, 2) for key in ("train", "valid")]
+    metrics = read_metrics(folder / "metrics.csv")
+    assert {(epoch, key, "loss"): loss for key, epoch, loss in album.losses} == pytest.approx(
+        {name: value for name, value in metrics.items() if name[2] == "loss"}
+    )
+    events = EventAccumulator(str(folder / "tensorboard/valid")).Reload()
+    assert "confusion_matrix" in events.Tags()["images"]
