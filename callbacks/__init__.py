@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from .overhead_budget import OverheadBudget
     from .pr_curves import PRCurves
     from .prediction_distribution import PredictionDistribution
+    from .prediction_table import PredictionTable
+    from .pseudo_labels import PseudoLabels
     from .recall_at_k import RecallAtK
     from .task_diagnostics import (
         classification_diagnostics,
@@ -64,6 +66,8 @@ _HOMES = {
     "OverheadBudget": "overhead_budget",
     "PRCurves": "pr_curves",
     "PredictionDistribution": "prediction_distribution",
+    "PredictionTable": "prediction_table",
+    "PseudoLabels": "pseudo_labels",
     "RecallAtK": "recall_at_k",
     "TimeMonitor": "time_monitor",
     "classification_diagnostics": "task_diagnostics",
@@ -95,6 +99,8 @@ __all__ = [
     "OverheadBudget",
     "PRCurves",
     "PredictionDistribution",
+    "PredictionTable",
+    "PseudoLabels",
     "RecallAtK",
     "TimeMonitor",
     "UsageError",

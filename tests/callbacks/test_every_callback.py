@@ -22,7 +22,8 @@ CALLBACKS = sorted(
     name
     for name in callbacks.__all__
     if inspect.isclass(getattr(callbacks, name)) and issubclass(getattr(callbacks, name), dl.Callback)
-    if name != "BoxMetrics"  # of a detector, see test_detections
+    if name
+    not in ("BoxMetrics", "PseudoLabels")  # of a detector, or a data set: see test_detections, test_pseudo_labels
 )
 # Promised with an option, or where there is something to show: a loss scale in fp16, clipped steps, a broken batch.
 GRADIENT_KINDS = ("min", "mean", "max", "std", "norm", "zeros", "non_finite", "update_ratio")
@@ -32,15 +33,16 @@ CONDITIONAL = {
     "NonFiniteGuard": {"non_finite/batch", "optimizer/non_finite_steps"},
     "OverheadBudget": {"overhead/every_n_steps/NAME", "overhead/every_n_epochs/NAME"},
 }
-WITHOUT_TAGS = ("ImageOverlap", "Metrics", "NonFiniteGuard", "RecallAtK")
+WITHOUT_TAGS = ("ImageOverlap", "Metrics", "NonFiniteGuard", "PredictionTable", "RecallAtK")
 KINDS = ("image", "scalar", "text", "histogram", "pr_curve", "projector")
 ROW = re.compile(rf"^(?:tag )?``(?P<tag>[a-z][\w/]+)``,?\s+(?P<kind>{'|'.join(KINDS)}|)\b(?P<rest>.*)$", re.M)
 
 
-def arguments_of(name, names):
+def arguments_of(name, names, folder):
     """Return those of key names and class names that the callback takes."""
     known = inspect.signature(getattr(callbacks, name)).parameters
     given = {f"{part}_key": key for part, key in names.items()} | {"class_names": CLASSES}
+    given |= {"folder": str(folder)}
     return {argument: value for argument, value in given.items() if argument in known}
 
 
@@ -99,7 +101,7 @@ def train(kit, callbacks_by_name, folder):
 @pytest.mark.parametrize("kit", ["stock", "ours"])
 @pytest.mark.parametrize("name", CALLBACKS)
 def test_it_runs_alone_and_writes_what_its_docstring_promises(name, kit, tmp_path, read_events):
-    callback = getattr(callbacks, name)(**arguments_of(name, STOCK if kit == "stock" else OURS))
+    callback = getattr(callbacks, name)(**arguments_of(name, STOCK if kit == "stock" else OURS, tmp_path / "tables"))
     runner = train(kit, {"one": callback}, tmp_path)
     assert_kept(name, written(tmp_path, read_events))
     if name == "Metrics":
@@ -130,7 +132,8 @@ def test_all_of_them_run_together_from_a_config_of_catalyst(tmp_path, read_event
                 },
                 "loaders": {"_target_": "sweep_parts.make_stock_loaders", "_mode_": "call"},
                 "callbacks": {
-                    name: {"_target_": f"assay.callbacks.{name}", **arguments_of(name, STOCK)} for name in CALLBACKS
+                    name: {"_target_": f"assay.callbacks.{name}", **arguments_of(name, STOCK, tmp_path / "tables")}
+                    for name in CALLBACKS
                 },
                 "loggers": {
                     "tensorboard": {"_target_": "catalyst.dl.TensorboardLogger", "logdir": str(tmp_path / "logs")}
