@@ -23,7 +23,8 @@ export OMP_WAIT_POLICY ?= passive
 export NO_ALBUMENTATIONS_UPDATE ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup list train data evaluate predict tensorboard test trackers test-trackers lint bench proofs gpu lock clean
+.PHONY: help setup list train data evaluate predict tensorboard test trackers test-trackers lint bench proofs suite gpu \
+	lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -106,6 +107,16 @@ bench: $(VENV)/.bench  ## measure what diagnostics cost, beside peers: DEVICE=cu
 proofs: $(SETUP)  ## run the longer proofs: memory, and what Grad-CAM shows of planted evidence; ARGS="ViT Swin"
 	@$(BIN)/python -m proofs.memory
 	@$(BIN)/python -m proofs $(ARGS)
+
+$(VENV)/.suite: $(SETUP)
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint requirements.lock --overrides overrides.txt \
+		--no-build-isolation --editable ".[suite]"
+	@touch $@
+
+# Twice a quarter of an hour. The sources, since the package holds no tests: CATALYST=folder with its tag v22.04.
+suite: $(VENV)/.suite  ## run Catalyst's own tests with and without revive(): CATALYST=CHECKOUT
+	@test -n "$(CATALYST)" || { echo "make suite needs CATALYST=, a folder with the sources of Catalyst v22.04"; exit 2; }
+	@$(BIN)/python -m proofs.catalyst_suite $(CATALYST)
 
 # What a GPU alone can show: DEVICE=cpu runs it in small, to see whether the command works.
 gpu: DEVICE = cuda
