@@ -5,7 +5,18 @@ from dataclasses import dataclass
 
 from assay.callbacks.errors import UsageError, unknown_name
 
-from . import checkpoints, engines, gradients, loaders, loggers, names, ranks, samplers, times  # noqa: F401 - register
+from . import (  # noqa: F401 - each registers its faults
+    checkpoints,
+    engines,
+    gradients,
+    loader_metrics,
+    loaders,
+    loggers,
+    names,
+    ranks,
+    samplers,
+    times,
+)
 from .fault import FAULTS, Fault, is_mended, mend
 
 __all__ = ["Revival", "revive"]

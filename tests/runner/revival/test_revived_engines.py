@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -56,11 +55,12 @@ def test_engines_take_the_arguments_of_catalysts_time(revived):
     assert revived(1, kinds) == [[("cpu", False, True), (device, False, True), ("cpu", False, True)]]
 
 
-def start_cmc():
-    callback = dl.CMCScoreCallback("embeddings", "labels", "is_query", topk=[1])
-    callback.on_experiment_start(SimpleNamespace(engine=dl.CPUEngine()))
-    return callback.metric.topk
+def read_process_kinds():
+    from accelerate.state import DistributedType
+    from catalyst.core import engine
+
+    return DistributedType.TPU is engine.DistributedType.XLA, {kind.name for kind in DistributedType} >= {"NO", "XLA"}
 
 
-def test_the_cmc_callback_starts(revived):
-    assert revived(1, start_cmc) == [[1]]
+def test_the_kind_of_process_that_was_renamed_has_both_names(revived):
+    assert revived(1, read_process_kinds) == [(True, True)]
