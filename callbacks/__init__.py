@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .box_metrics import BoxMetrics
     from .classification_report import ClassificationReport
     from .confusion_matrix import ConfusionMatrix
+    from .embedding_map import EmbeddingMap
     from .embeddings import Embeddings
     from .grad_cam import GradCAM
     from .gradient_stats import GradientStats
@@ -54,6 +55,7 @@ _HOMES = {
     "BoxMetrics": "box_metrics",
     "ClassificationReport": "classification_report",
     "ConfusionMatrix": "confusion_matrix",
+    "EmbeddingMap": "embedding_map",
     "Embeddings": "embeddings",
     "GradCAM": "grad_cam",
     "GradientStats": "gradient_stats",
@@ -87,6 +89,7 @@ __all__ = [
     "BoxMetrics",
     "ClassificationReport",
     "ConfusionMatrix",
+    "EmbeddingMap",
     "Embeddings",
     "GradCAM",
     "GradientStats",

@@ -117,14 +117,14 @@ class Embeddings(Diagnostic):
 
     def on_experiment_start(self, runner: dl.IRunner) -> None:
         super().on_experiment_start(runner)
-        self.last_ = {}
+        self.last_, name = {}, type(self).__name__
         if self.loader is not None:
-            pick(runner.loaders, self.loader, f"Embeddings(loader={self.loader!r})", source_name="run's loaders")
+            pick(runner.loaders, self.loader, f"{name}(loader={self.loader!r})", source_name="run's loaders")
         elif not any(key.startswith("valid") for key in runner.loaders):
-            raise UsageError("Embeddings shows loaders for validation, and there is none: pass loader='train'.")
+            raise UsageError(f"{name} shows loaders for validation, and there is none: pass loader='train'.")
         peers = [c for c in runner.callbacks.values() if isinstance(c, Embeddings) and c.tag == self.tag]
         if len(peers) > 1:
-            raise UsageError(f"Embeddings: {len(peers)} callbacks have tag={self.tag!r}; give each one of its own.")
+            raise UsageError(f"{name}: {len(peers)} callbacks have tag={self.tag!r}; give each one of its own.")
 
     def begin(self, runner: dl.IRunner) -> None:
         self.choice_, self.pending_ = None, None
@@ -194,12 +194,16 @@ class Embeddings(Diagnostic):
             return str(self.class_names[value])
         return str(value)
 
+    def _images(self, runner: dl.IRunner, rows: list[int]) -> dict[str, Any]:
+        images = pick(runner.batch, self.image_key, type(self).__name__)
+        images = check_images(self.image_key, images, **self.normalization)
+        return {"image": shrink(take(images, rows), THUMBNAIL)}
+
     def _parts(self, runner: dl.IRunner, positions: Sequence[int], rows: list[int]) -> dict[str, Any]:
         """Return what is kept of the chosen samples of a batch, on the device and small."""
         batch, size, name = runner.batch, batch_size(runner), type(self).__name__
         vectors = _check_vectors(self.embedding_key, pick(batch, self.embedding_key, name))
-        images = check_images(self.image_key, pick(batch, self.image_key, name), **self.normalization)
-        parts: dict[str, Any] = {"vector": pool(take(vectors, rows)), "image": shrink(take(images, rows), THUMBNAIL)}
+        parts: dict[str, Any] = {"vector": pool(take(vectors, rows)), **self._images(runner, rows)}
         for part, key in self.class_keys.items():
             values = batch.get(key)
             if isinstance(values, Tensor) and values.ndim and len(values) == size and values.ndim <= 2:
@@ -217,7 +221,7 @@ def _folder_of(sink: Any) -> str:
 def _put(choice: SampleChoice, positions: Sequence[int], parts: Mapping[str, Any]) -> None:
     """Keep what has reached the host by now, sample by sample, so that the rest of the batch is free to go."""
     host = read_tree(parts)
-    columns = {name: host[name] for name in ("vector", "image", "id")}
+    columns = {name: host[name] for name in ("vector", "image", "id") if name in host}
     target, output = host.get("target"), host.get("output")
     labels = None if target is None else _classes(target)
     if labels is not None:
