@@ -72,6 +72,7 @@ class AugmentationPreview(Diagnostic):
         ignore_index: target value that is left out.
         mean: of the images' normalization ``(x - mean) / std``, one number or one a channel.
         std: likewise.
+        prefix: stands before the tags, ``PREFIX/TAG``, for a second callback of this kind in the run.
 
     Raises:
         UsageError: an argument is out of range; at the first batch, when a key is missing or the images cannot be
@@ -92,8 +93,9 @@ class AugmentationPreview(Diagnostic):
         ignore_index: int | None = None,
         mean: Channels = 0.0,
         std: Channels = 1.0,
+        prefix: str = "",
     ):
-        super().__init__()
+        super().__init__(prefix=prefix)
         self.k_images = at_least_one("k_images", k_images)
         self.image_key, self.target_key, self.sample_id_key = image_key, target_key, sample_id_key
         if task is not None and task not in TASKS:
@@ -105,6 +107,9 @@ class AugmentationPreview(Diagnostic):
         self.taken_: list[Mapping[str, Any]] | None = None
         self.order_: LabelOrder | None = None
         self.labels_: HostCopy | None = None
+
+    def tags(self, loader_key: str) -> tuple[str, ...]:
+        return ("augmentations",) if loader_key.startswith("train") else ()
 
     def begin(self, runner: dl.IRunner) -> None:
         self.taken_, self.order_, self.labels_ = None, None, None
@@ -155,7 +160,8 @@ class AugmentationPreview(Diagnostic):
 
     def _show(self, runner: dl.IRunner, writer: Writer) -> None:
         taken, self.taken_ = self.taken_ or [], None
-        title = [f"{runner.loader_key} samples as the model sees them", f"epoch {runner.epoch_step}, augmented"]
+        place = self.place(runner.loader_key)
+        title = [f"{place} samples as the model sees them", f"epoch {runner.epoch_step}, augmented"]
         writer.submit(partial(self._write, taken, title, runner.loader_key))
 
     def _write(self, taken: Sequence[Mapping[str, Any]], title: list[str], loader: str, sink: Sink) -> None:
@@ -165,7 +171,7 @@ class AugmentationPreview(Diagnostic):
         if found is not None:
             title = [title[0], f"{title[1]}, range {found.low:.2f} to {found.high:.2f}"]
             self._say_range(loader, found)
-        add_picture(sink, "augmentations", self.draw(samples, title), 1)
+        add_picture(sink, self.named("augmentations"), self.draw(samples, title), 1)
 
     def _range(self, images: Sequence[np.ndarray], seen: Sequence[np.ndarray | None]) -> Range | None:
         mean, std = self._normalization()

@@ -92,6 +92,7 @@ class BestWorstBatches(Diagnostic):
             known. It returns a picture or a list of them: arrays [H, W, 3] or tensors [3, H, W], uint8 or 0 to 1. Of as
             many as samples each has its id and loss below. It is called in the thread that writes. No image is asked
             for then, ``task`` and what follows from it have no part, and whole samples are kept.
+        prefix: stands before the tags, ``PREFIX/TAG``, for a second callback of this kind in the run.
 
     Raises:
         UsageError: an argument is out of range; at the first batch, when a key or a metric is missing, the
@@ -119,8 +120,9 @@ class BestWorstBatches(Diagnostic):
         min_score: float = 0.5,
         min_iou: float = 0.5,
         visualize_batch: VisualizeBatch | None = None,
+        prefix: str = "",
     ):
-        super().__init__()
+        super().__init__(prefix=prefix)
         if task is not None and task not in TASKS:
             raise unknown_name("task", task, TASKS)
         self.minimize = _pair_up(metric, minimize)
@@ -142,6 +144,9 @@ class BestWorstBatches(Diagnostic):
         )
         self.measures_: dict[str, measures.BestWorstBatches] = {}
         self.pending_: Callable[[], None] | None = None
+
+    def tags(self, loader_key: str) -> tuple[str, ...]:
+        return tuple(f"batches/worst/{metric}" for metric in self.minimize)
 
     def begin(self, runner: dl.IRunner) -> None:
         self.pending_ = None
@@ -177,7 +182,7 @@ class BestWorstBatches(Diagnostic):
                 if candidate is not None:
                     title = self._title(runner, kind, metric, candidate)
                     draw = partial(self._draw, candidate.samples, title, kind=of_target)
-                    writer.image(f"batches/{kind}/{metric}", draw, runner.epoch_step)
+                    writer.image(self.named(f"batches/{kind}/{metric}"), draw, runner.epoch_step)
         self.measures_ = {}
 
     def _parts(self, batch: Mapping[str, Any], size: int) -> dict[str, Any]:
@@ -218,7 +223,7 @@ class BestWorstBatches(Diagnostic):
     def _title(self, runner: dl.IRunner, kind: str, metric: str, candidate: measures.Candidate) -> list[str]:
         mark = "" if np.isfinite(candidate.score) else "  NOT FINITE"
         return [
-            f"{kind} {runner.loader_key} batch by {metric}: {format_score(candidate.score)}{mark}",
+            f"{kind} {self.place(runner.loader_key)} batch by {metric}: {format_score(candidate.score)}{mark}",
             f"epoch {runner.epoch_step}, batch {candidate.position} of {batches_in_loader(runner)}",
         ]
 

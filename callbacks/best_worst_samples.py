@@ -60,6 +60,7 @@ class BestWorstSamples(SampleRanking):
         min_iou: detection: overlap from which on a box is found.
         visualize_batch: a function of your own that draws instead, see ``BestWorstBatches``; it gets the k samples in
             their order. No image is asked for then, and whole samples are kept.
+        prefix: stands before the tags, ``PREFIX/TAG``, for a second callback of this kind in the run.
 
     Raises:
         UsageError: an argument is out of range; at the first batch, when a key is missing or the score is not one
@@ -85,6 +86,7 @@ class BestWorstSamples(SampleRanking):
         min_score: float = 0.5,
         min_iou: float = 0.5,
         visualize_batch: VisualizeBatch | None = None,
+        prefix: str = "",
     ):
         super().__init__(
             score,
@@ -94,6 +96,7 @@ class BestWorstSamples(SampleRanking):
             target_key=target_key,
             output_key=output_key,
             sample_id_key=sample_id_key,
+            prefix=prefix,
         )
         if task == "detection":
             self.detections_ = Detections(output_key, type(self).__name__)
@@ -109,30 +112,35 @@ class BestWorstSamples(SampleRanking):
             min_iou=min_iou,
         )
 
+    def tags(self, loader_key: str) -> tuple[str, ...]:
+        return (f"samples/worst/{self.score_name}",)
+
     def show(self, runner: dl.IRunner, writer: Writer, ranking: Ranking) -> None:
         of_target = target_kind(runner, self.keys["output"], self.keys["target"])
         for kind, found in (("best", ranking.best), ("worst", ranking.worst)):
             samples = [without_input(sample) for sample in found]
             if samples:
-                title = ranking_title(kind, self.score_name, runner, samples, ranking.count)
+                title = ranking_title(self, kind, runner, samples, ranking.count)
                 draw = partial(draw_ranking, self.draw, self.score_name, samples, ranking.count, title, of_target)
-                writer.image(f"samples/{kind}/{self.score_name}", draw, runner.epoch_step)
+                writer.image(self.named(f"samples/{kind}/{self.score_name}"), draw, runner.epoch_step)
         rows = [
             (kind, str(rank), str(sample.sample_id), format_score(sample.score))
             for kind, samples in (("worst", ranking.worst), ("best", ranking.best))
             for rank, sample in enumerate(samples, start=1)
         ]
-        writer.text(f"samples/ids/{self.score_name}", partial(self._table, rows), runner.epoch_step)
+        writer.text(self.named(f"samples/ids/{self.score_name}"), partial(self._table, rows), runner.epoch_step)
 
     def _table(self, rows: Sequence[Sequence[str]]) -> str:
         return markdown_table(("", "rank", "id", self.score_name), rows)
 
 
-def ranking_title(kind: str, score_name: str, runner: dl.IRunner, samples: Sequence[Sample], count: int) -> list[str]:
+def ranking_title(
+    callback: SampleRanking, kind: str, runner: dl.IRunner, samples: Sequence[Sample], count: int
+) -> list[str]:
     """Return the lines above a picture of ranked samples."""
     span = f"{format_score(samples[0].score)} to {format_score(samples[-1].score)}"
     return [
-        f"{kind} {runner.loader_key} samples by {score_name}: {span}",
+        f"{kind} {callback.place(runner.loader_key)} samples by {callback.score_name}: {span}",
         f"epoch {runner.epoch_step}, {len(samples)} of {count:,} samples",
     ]
 

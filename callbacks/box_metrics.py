@@ -22,6 +22,7 @@ from .loader_state import freeze, thaw
 from .measures.box_precision import box_precision
 from .measures.coco_precision import CocoPrecision, coco_precision, pack
 from .measures.weighted_mean import WeightedMean
+from .naming import Named
 
 RULES = ("coco", "competition")
 
@@ -62,7 +63,7 @@ class BoxPrecision:
         return box_precision(found, true, min_score=self.min_score)
 
 
-class BoxMetrics(dl.Callback):
+class BoxMetrics(Named):
     """Computes the metrics of a detector over each epoch as a whole, and one of them over each batch.
 
     =========================== =========================================================================
@@ -95,6 +96,7 @@ class BoxMetrics(dl.Callback):
         min_score: predictions below it do not count for ``competition_map``.
         map_is: whose figure is called ``map``: ``coco``, or as once ``competition``, where COCO's is ``coco_map``.
             A resumed run that began with those names keeps them, and says so.
+        prefix: stands before the names, ``PREFIX/NAME``, for a second callback of this kind in the run.
 
     Raises:
         UsageError: an argument is out of range; pycocotools is not installed; at the first batch, when a key is
@@ -109,8 +111,9 @@ class BoxMetrics(dl.Callback):
         target_key: str = TARGET_KEY,
         min_score: float = 0.5,
         map_is: str = "coco",
+        prefix: str = "",
     ):
-        super().__init__(order=dl.CallbackOrder.Metric)
+        super().__init__(dl.CallbackOrder.Metric, prefix)
         if find_spec("pycocotools") is None:
             raise UsageError("BoxMetrics needs the package pycocotools: pip install 'catalyst-assay[experiments]'.")
         if map_is not in RULES:
@@ -123,12 +126,16 @@ class BoxMetrics(dl.Callback):
 
     def on_experiment_start(self, runner: dl.IRunner) -> None:
         history = getattr(runner, "history", {})
-        if any(_COCO_OF_BEFORE in of for by_loader in history.values() for of in by_loader.values()):
+        if any(self.named(_COCO_OF_BEFORE) in of for by_loader in history.values() for of in by_loader.values()):
             self.map_is = "competition"
         if self.map_is == "competition" and runner.engine.is_main_process:
             self._say_names()
 
+    def metrics_written(self, loader_key: str) -> tuple[str, ...]:
+        return "map", "ap50", _COMPETITION
+
     def on_loader_start(self, runner: dl.IRunner) -> None:
+        super().on_loader_start(runner)
         self.mean_ = WeightedMean([_COMPETITION], runner.engine.device)
         self.batches_ = []
 
@@ -151,7 +158,8 @@ class BoxMetrics(dl.Callback):
         precision = self.score.precision(runner.batch)
         counted = precision.isfinite().sum()
         mean = torch.where(counted > 0, precision.nansum() / counted.clamp(min=1), 1.0)
-        runner.batch_metrics["map" if self.map_is == "competition" else _COMPETITION] = mean
+        name = "map" if self.map_is == "competition" else _COMPETITION
+        self.write_metrics(runner, runner.batch_metrics, {name: mean})
         self.mean_.update(mean.reshape(1), counted)
         packed = [HostCopy(pack(runner.batch[key])) for key in (self.score.output_key, self.target_key)]
         self.batches_.append((place_in_loader(runner).first_sample, packed[0], packed[1]))
@@ -165,7 +173,8 @@ class BoxMetrics(dl.Callback):
             return
         self._check_truth(runner, batches)
         coco = coco_precision([(found, true) for _, found, true in batches])
-        runner.loader_metrics.update(self._named(coco, self.mean_.compute(state)[_COMPETITION]))
+        values = self._named(coco, self.mean_.compute(state)[_COMPETITION])
+        self.write_metrics(runner, runner.loader_metrics, values)
         if coco.left_out and runner.engine.is_main_process:
             place = f"{runner.loader_key} epoch {runner.epoch_step}"
             _log.warning("BoxMetrics, %s: %d predictions are not finite and left out.", place, coco.left_out)

@@ -39,6 +39,7 @@ class ClassCounts(Diagnostic):
         ignore_index: target value that is left out.
         output_key: of the batch; logits.
         target_key: of the batch; class numbers [N, ...], or 0 and 1 in the output's shape.
+        prefix: stands before the tags and metrics, ``PREFIX/NAME``, for a second callback of this kind in the run.
 
     Raises:
         UsageError: an argument is out of range; at a batch, when a key is missing, a shape does not fit, or a target
@@ -54,8 +55,9 @@ class ClassCounts(Diagnostic):
         ignore_index: int | None = None,
         output_key: str = OUTPUT_KEY,
         target_key: str = TARGET_KEY,
+        prefix: str = "",
     ):
-        super().__init__()
+        super().__init__(prefix=prefix)
         if task not in TASKS:
             raise unknown_name("task", task, TASKS)
         if ignore_index is not None and not _is_integer(ignore_index):

@@ -40,6 +40,7 @@ class ClassificationReport(ClassCounts):
         ignore_index: target value that is left out.
         output_key: of the batch; logits.
         target_key: of the batch; class numbers [N, ...], or 0 and 1 in the output's shape.
+        prefix: stands before the tags and metrics, ``PREFIX/NAME``, for a second callback of this kind in the run.
         sink: takes the tables at the end of the run, one text each.
 
     Raises:
@@ -56,6 +57,7 @@ class ClassificationReport(ClassCounts):
         ignore_index: int | None = None,
         output_key: str = OUTPUT_KEY,
         target_key: str = TARGET_KEY,
+        prefix: str = "",
         sink: Callable[[str], Any] = print,
     ):
         super().__init__(
@@ -65,6 +67,7 @@ class ClassificationReport(ClassCounts):
             ignore_index=ignore_index,
             output_key=output_key,
             target_key=target_key,
+            prefix=prefix,
         )
         self.sink = sink
         self.last_: dict[str, str] = {}
@@ -73,13 +76,19 @@ class ClassificationReport(ClassCounts):
         super().on_experiment_start(runner)
         self.last_ = {}
 
+    def tags(self, loader_key: str) -> tuple[str, ...]:
+        return ("report",)
+
+    def metrics_written(self, loader_key: str) -> tuple[str, ...]:
+        return ("false_positive_rate", "false_negative_rate")
+
     def write(self, runner: dl.IRunner, writer: Writer, counts: Tensor) -> None:
         found = classification_report(counts, multilabel=self.task == "multilabel", binary=self.task == "binary")
-        runner.loader_metrics["false_positive_rate"] = found.false_positive_rate
-        runner.loader_metrics["false_negative_rate"] = found.false_negative_rate
+        rates = {name: getattr(found, name) for name in self.metrics_written(runner.loader_key)}
+        self.write_metrics(runner, runner.loader_metrics, rates)
         rows = self._rows(found)
-        writer.text("report", lambda: markdown_table(_HEADER, rows), runner.epoch_step)
-        title = f"{runner.loader_key} report, epoch {runner.epoch_step}"
+        writer.text(self.named("report"), lambda: markdown_table(_HEADER, rows), runner.epoch_step)
+        title = f"{self.place(runner.loader_key)} report, epoch {runner.epoch_step}"
         self.last_[runner.loader_key] = f"{title}\n{text_table(_HEADER, rows)}"
 
     def on_experiment_end(self, runner: dl.IRunner) -> None:

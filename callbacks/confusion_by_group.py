@@ -38,6 +38,7 @@ class ConfusionByGroup(ClassCounts):
         ignore_index: target value that is left out.
         output_key: of the batch; logits [N, C, ...], the largest wins.
         target_key: of the batch; class numbers [N, ...].
+        prefix: stands before the tags, ``PREFIX/TAG``, for a second callback of this kind in the run.
 
     Raises:
         UsageError: as ``ClassCounts``; there is no group; at the end of a loader, when a sample was in no group.
@@ -53,6 +54,7 @@ class ConfusionByGroup(ClassCounts):
         ignore_index: int | None = None,
         output_key: str = OUTPUT_KEY,
         target_key: str = TARGET_KEY,
+        prefix: str = "",
     ):
         super().__init__(
             num_classes=num_classes,
@@ -60,6 +62,7 @@ class ConfusionByGroup(ClassCounts):
             ignore_index=ignore_index,
             output_key=output_key,
             target_key=target_key,
+            prefix=prefix,
         )
         if not group_names:
             raise UsageError("group_names must name at least one group, got none.")
@@ -95,11 +98,14 @@ class ConfusionByGroup(ClassCounts):
                 f"{ungrouped} others."
             )
 
+    def tags(self, loader_key: str) -> tuple[str, ...]:
+        return (f"confusion_matrix/{self.group_key}",)
+
     def write(self, runner: dl.IRunner, writer: Writer, counts: Tensor) -> None:
-        head = f"{runner.loader_key} confusion matrix by {self.group_key}, epoch {runner.epoch_step}"
+        head = f"{self.place(runner.loader_key)} confusion matrix by {self.group_key}, epoch {runner.epoch_step}"
         names = (self.class_names, self.group_names, self.group_key)
         draw = partial(draw_confusion_by_group, counts.numpy(), *names, [head, self._shares(counts)])
-        writer.image(f"confusion_matrix/{self.group_key}", draw, runner.epoch_step)
+        writer.image(self.named(f"confusion_matrix/{self.group_key}"), draw, runner.epoch_step)
 
     def _shares(self, counts: Tensor) -> str:
         """Return the share of right samples of each group that has any."""

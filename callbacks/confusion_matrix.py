@@ -47,6 +47,7 @@ class ConfusionMatrix(ClassCounts):
         ignore_index: target value that is left out.
         output_key: of the batch; logits.
         target_key: of the batch; class numbers [N, ...], or 0 and 1 in the output's shape.
+        prefix: stands before the tags, ``PREFIX/TAG``, for a second callback of this kind in the run.
 
     Raises:
         UsageError: an argument is out of range; at a batch, when a key is missing or a shape does not fit; at the end
@@ -63,6 +64,7 @@ class ConfusionMatrix(ClassCounts):
         ignore_index: int | None = None,
         output_key: str = OUTPUT_KEY,
         target_key: str = TARGET_KEY,
+        prefix: str = "",
     ):
         super().__init__(
             task=task,
@@ -71,14 +73,18 @@ class ConfusionMatrix(ClassCounts):
             ignore_index=ignore_index,
             output_key=output_key,
             target_key=target_key,
+            prefix=prefix,
         )
         known = ("true", "none") if self.task == "multilabel" else NORMALIZATIONS
         if normalize not in known:
             raise unknown_name("normalize", normalize, known, note=f" for the task {self.task!r}")
         self.normalize = normalize
 
+    def tags(self, loader_key: str) -> tuple[str, ...]:
+        return ("confusion_matrix", "most_confused")
+
     def write(self, runner: dl.IRunner, writer: Writer, counts: Tensor) -> None:
-        title = [f"{runner.loader_key} confusion matrix, epoch {runner.epoch_step}", self._summary(counts)]
+        title = [f"{self.place(runner.loader_key)} confusion matrix, epoch {runner.epoch_step}", self._summary(counts)]
         shown: Tensor | Cells = counts
         if self.task == "multilabel":
             draw = partial(draw_label_matrix, counts.numpy(), self.class_names, title, normalize=self.normalize)
@@ -88,8 +94,8 @@ class ConfusionMatrix(ClassCounts):
             # The counts of 10,000 classes are 800 MB: what waits to be drawn must not hold them.
             shown = Cells.of(counts)
             draw = partial(self._draw_blocks, shown, title)
-        writer.image("confusion_matrix", draw, runner.epoch_step)
-        writer.text("most_confused", partial(self._most_confused, shown), runner.epoch_step)
+        writer.image(self.named("confusion_matrix"), draw, runner.epoch_step)
+        writer.text(self.named("most_confused"), partial(self._most_confused, shown), runner.epoch_step)
 
     def _draw_blocks(self, cells: Cells, title: list[str]) -> np.ndarray:
         every = -(-self.num_classes // _MOST_SIDE)

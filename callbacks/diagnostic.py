@@ -8,11 +8,12 @@ from catalyst import dl
 from .loader_state import freeze, thaw
 from .lookup import find_writer
 from .measures.overhead_budget import FIXED
+from .naming import Named
 from .overhead_meter import Meter, MeteredWriter
 from .writer import Writer
 
 
-class Diagnostic(dl.Callback):
+class Diagnostic(Named):
     """Base of the callbacks that write to TensorBoard.
 
     A subclass fills in ``begin``, ``observe`` and ``report``; each is called on every rank, and the writer that
@@ -26,14 +27,15 @@ class Diagnostic(dl.Callback):
 
     Args:
         order: when the callback runs within an event; by default after those that compute metrics.
+        prefix: of its tags and metrics, see ``Named``.
     """
 
     observed: ClassVar[tuple[str, ...]] = ("measure_",)
     event_files: ClassVar[bool] = False  # whether it writes what TensorBoard alone can show
     meter_: Meter | None = None  # of a budget, as long as the run goes on
 
-    def __init__(self, order: int = dl.CallbackOrder.External):
-        super().__init__(order=order)
+    def __init__(self, order: int = dl.CallbackOrder.External, prefix: str = ""):
+        super().__init__(order, prefix)
         self.writers_: dict[str, Writer] = {}
 
     def begin(self, runner: dl.IRunner) -> None:
@@ -82,6 +84,7 @@ class Diagnostic(dl.Callback):
             )
 
     def on_loader_start(self, runner: dl.IRunner) -> None:
+        super().on_loader_start(runner)
         with self.timed():
             self.begin(runner)
 

@@ -48,6 +48,7 @@ class EmbeddingMap(Embeddings):
         sample_id_key: of the batch; without it in the batch, the position in the loader serves.
         class_names: one a class; without, classes are shown by number.
         tag: another name, for a second callback of this kind; letters, digits, ``-`` and ``_``.
+        prefix: stands before the tag, ``PREFIX/TAG``, for a second callback of this kind in the run.
 
     Raises:
         UsageError: an argument is out of range, or umap-learn is missing; at the start of the run, when there is no
@@ -69,6 +70,7 @@ class EmbeddingMap(Embeddings):
         sample_id_key: str = SAMPLE_ID_KEY,
         class_names: Sequence[str] | None = None,
         tag: str = "embedding_map",
+        prefix: str = "",
     ):
         super().__init__(
             max_samples,
@@ -80,6 +82,7 @@ class EmbeddingMap(Embeddings):
             sample_id_key=sample_id_key,
             class_names=class_names,
             tag=tag,
+            prefix=prefix,
         )
         if method not in METHODS:
             raise unknown_name("method", method, METHODS)
@@ -96,12 +99,15 @@ class EmbeddingMap(Embeddings):
 
     def _write(self, writer: Writer, cloud: Cloud) -> None:
         del self.last_[cloud.loader]
-        writer.image(self.tag, partial(self._draw, cloud), cloud.epoch)
+        writer.image(self.named(self.tag), partial(self._draw, cloud), cloud.epoch)
 
     def _draw(self, cloud: Cloud) -> np.ndarray:
         vectors = np.stack([sample["vector"] for sample in cloud.samples])
         finite = np.isfinite(vectors).all(axis=1)
-        title = [f"{cloud.loader} {self.embedding_key} by {self.method}, epoch {cloud.epoch}", self._count(finite)]
+        title = [
+            f"{self.place(cloud.loader)} {self.embedding_key} by {self.method}, epoch {cloud.epoch}",
+            self._count(finite),
+        ]
         if not finite.any():
             return draw_embedding_map(np.zeros((1, 2)), None, None, None, title)
         labels, predictions = (self._classes(cloud, part, finite) for part in ("label", "prediction"))

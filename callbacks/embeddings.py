@@ -73,10 +73,12 @@ class Embeddings(Diagnostic):
         mean: of the images' normalization ``(x - mean) / std``, one number or one a channel.
         std: likewise.
         tag: another name, for a second callback of this kind; letters, digits, ``-`` and ``_``.
+        prefix: stands before the name, ``PREFIX-embeddings:00003``, for a second callback of this kind in the run.
 
     Raises:
-        UsageError: an argument is out of range; at the start of the run, when there is no such loader, two callbacks
-            share a tag, or there is no TensorBoard logger; at a batch, when a key is missing or a shape does not fit.
+        UsageError: an argument is out of range; at the start of the run, when there is no such loader, or no
+            TensorBoard logger; when a loader starts, when two callbacks share a tag; at
+            a batch, when a key is missing or a shape does not fit.
     """
 
     observed = ("choice_",)
@@ -97,8 +99,9 @@ class Embeddings(Diagnostic):
         mean: Channels = 0.0,
         std: Channels = 1.0,
         tag: str = "embeddings",
+        prefix: str = "",
     ):
-        super().__init__()
+        super().__init__(prefix=prefix)
         self.max_samples = at_least_one("max_samples", max_samples)
         self.every_n_epochs = None if every_n_epochs is None else at_least_one("every_n_epochs", every_n_epochs)
         self.loader = loader
@@ -122,15 +125,17 @@ class Embeddings(Diagnostic):
             pick(runner.loaders, self.loader, f"{name}(loader={self.loader!r})", source_name="run's loaders")
         elif not any(key.startswith("valid") for key in runner.loaders):
             raise UsageError(f"{name} shows loaders for validation, and there is none: pass loader='train'.")
-        peers = [c for c in runner.callbacks.values() if isinstance(c, Embeddings) and c.tag == self.tag]
-        if len(peers) > 1:
-            raise UsageError(f"{name}: {len(peers)} callbacks have tag={self.tag!r}; give each one of its own.")
+
+    def tags(self, loader_key: str) -> tuple[str, ...]:
+        return (self.tag,) if self._shows(loader_key) else ()
 
     def begin(self, runner: dl.IRunner) -> None:
         self.choice_, self.pending_ = None, None
-        wanted = runner.is_valid_loader if self.loader is None else runner.loader_key == self.loader
-        if wanted and not runner.is_infer_loader:
+        if self._shows(runner.loader_key) and not runner.is_infer_loader:
             self.choice_ = SampleChoice(self.max_samples)
+
+    def _shows(self, loader_key: str) -> bool:
+        return loader_key.startswith("valid") if self.loader is None else loader_key == self.loader
 
     @torch.no_grad()
     def observe(self, runner: dl.IRunner) -> None:
@@ -187,7 +192,8 @@ class Embeddings(Diagnostic):
         rows = [[self._cell(name, sample.get(name)) for name in columns] for sample in cloud.samples]
         sheet, side = self.draw([sample["image"] for sample in cloud.samples])
         vectors = np.stack([sample["vector"] for sample in cloud.samples])
-        write_embedding(folder, f"{self.tag}:{cloud.epoch:05d}", vectors, columns, rows, sheet, side)
+        name = self.named(self.tag).replace("/", "-")
+        write_embedding(folder, f"{name}:{cloud.epoch:05d}", vectors, columns, rows, sheet, side)
 
     def _cell(self, column: str, value: Any) -> str:
         if column in ("label", "prediction") and self.class_names and 0 <= value < len(self.class_names):

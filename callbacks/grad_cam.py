@@ -98,6 +98,7 @@ class GradCAM(SampleRanking):
         ignore_index: target value that is left out.
         mean: of the images' normalization ``(x - mean) / std``, one number or one a channel.
         std: likewise.
+        prefix: stands before the tags, ``PREFIX/TAG``, for a second callback of this kind in the run.
 
     Raises:
         UsageError: an argument is out of range; at the first batch, when a key is missing; at the end of a loader,
@@ -123,6 +124,7 @@ class GradCAM(SampleRanking):
         ignore_index: int | None = None,
         mean: Channels = 0.0,
         std: Channels = 1.0,
+        prefix: str = "",
     ):
         super().__init__(
             score,
@@ -132,6 +134,7 @@ class GradCAM(SampleRanking):
             target_key=target_key,
             output_key=output_key,
             sample_id_key=sample_id_key,
+            prefix=prefix,
         )
         self.order = dl.CallbackOrder.External - 1  # its pass is made before the others draw in threads beside it
         if task is not None and task not in _EXPLAINED:
@@ -159,6 +162,9 @@ class GradCAM(SampleRanking):
         # Here the batch holds what the loader gave, and no output yet.
         self.inputs_ = [key for key in self.inputs_ if key in runner.batch]
 
+    def tags(self, loader_key: str) -> tuple[str, ...]:
+        return (f"gradcam/worst/{self.score_name}",)
+
     def show(self, runner: dl.IRunner, writer: Writer, ranking: Ranking) -> None:
         if not self.draws:
             return
@@ -167,7 +173,7 @@ class GradCAM(SampleRanking):
         if maps is None:
             self._warn(writer)
             return
-        title = ranking_title("worst", self.score_name, runner, ranking.worst, ranking.count)
+        title = ranking_title(self, "worst", runner, ranking.worst, ranking.count)
         samples = [
             replace(sample, parts={**sample.parts, "heat": heat, "heat_note": note})
             for sample, heat, note in zip(map(without_input, ranking.worst), maps, self.notes_, strict=True)
@@ -175,7 +181,7 @@ class GradCAM(SampleRanking):
         title = [f"Grad-CAM ({self.explain}) of the {title[0]}", *title[1:], self.shown_]
         kind = target_kind(runner, self.keys["output"], self.keys["target"])
         draw = partial(draw_ranking, self.draw, self.score_name, samples, ranking.count, title, kind)
-        writer.image(f"gradcam/worst/{self.score_name}", draw, runner.epoch_step)
+        writer.image(self.named(f"gradcam/worst/{self.score_name}"), draw, runner.epoch_step)
 
     def _warn(self, writer: Writer) -> None:
         if not self.warned_:

@@ -66,6 +66,7 @@ class GradientStats(Diagnostic):
         history_epochs: how many epochs the map shows, the last ones.
         vanished_below: a norm below this share of the median norm has vanished.
         exploded_above: a norm above this multiple of the median norm, or of 1 where that is smaller, has exploded.
+        prefix: stands before the tags, ``PREFIX/TAG``, for a second callback of this kind in the run.
 
     Raises:
         UsageError: an argument is out of range; at the start of the run, when there is no optimizer to train with, or
@@ -81,8 +82,9 @@ class GradientStats(Diagnostic):
         history_epochs: int = 100,
         vanished_below: float = 1e-3,
         exploded_above: float = 1e3,
+        prefix: str = "",
     ):
-        super().__init__()
+        super().__init__(prefix=prefix)
         self.every_n_steps = at_least_one("every_n_steps", every_n_steps)
         self.per_parameter = per_parameter
         self.update_ratio = update_ratio
@@ -102,6 +104,9 @@ class GradientStats(Diagnostic):
         if not raw_optimizers(runner.optimizer) and any(key.startswith("train") for key in runner.loaders):
             raise UsageError("GradientStats needs a runner with an optimizer, got optimizer=None.")
         self._start_anew()
+
+    def tags(self, loader_key: str) -> tuple[str, ...]:
+        return ("gradients/map", "gradients/flow") if loader_key.startswith("train") else ()
 
     def begin(self, runner: dl.IRunner) -> None:
         self._release()
@@ -132,7 +137,8 @@ class GradientStats(Diagnostic):
         self.suspects_.update(compress(names, summary["broken_steps"].tolist()))
         self._write_pictures(runner, writer, names, summary, total_norms)
         if self.per_parameter:
-            writer.scalars(_scalars(names, summary), runner.epoch_step)
+            values = {self.named(tag): value for tag, value in _scalars(names, summary).items()}
+            writer.scalars(values, runner.epoch_step)
         self.troubles_.say(writer, names, summary, f"{runner.loader_key} epoch {runner.epoch_step}")
 
     def release(self, runner: dl.IRunner) -> None:
@@ -186,12 +192,14 @@ class GradientStats(Diagnostic):
         epochs = [epoch for epoch, _ in history]
         table = np.array([[of.get(name, np.nan) for _, of in history] for name in names])
         steps = int((arrays["finite_steps"] + arrays["broken_steps"] + arrays["missing_steps"]).max())
-        heading = f"gradients of {key}, epoch {step}, {steps} steps observed"
+        heading = f"gradients of {self.place(key)}, epoch {step}, {steps} steps observed"
         clipping = (
             ["total norm before clipping {:.3g}, after {:.3g}, means".format(*total_norms)] if total_norms else []
         )
-        writer.image("gradients/map", partial(draw_map, table, names, epochs, [f"mean norm: {heading}"]), step)
-        writer.image("gradients/flow", partial(draw_flow, arrays, names, [heading, *clipping]), step)
+        writer.image(
+            self.named("gradients/map"), partial(draw_map, table, names, epochs, [f"mean norm: {heading}"]), step
+        )
+        writer.image(self.named("gradients/flow"), partial(draw_flow, arrays, names, [heading, *clipping]), step)
 
 
 def _scalars(names: list[str], summary: Mapping[str, Tensor]) -> dict[str, float]:

@@ -42,6 +42,7 @@ class HParams(Diagnostic):
             hyper-parameters or no TensorBoard logger; at the end of the first epoch, when a metric is missing.
     """
 
+    one_a_run = True
     observed = ()  # its values are those of finished loaders
 
     def __init__(self, metric: str | Sequence[str] = "valid/loss", minimize: bool | Sequence[bool] = True):
@@ -69,6 +70,9 @@ class HParams(Diagnostic):
         if not logged and runner.epoch_step == 0:
             start = session_start(flatten(runner.hparams))
             writer.submit(lambda sink: add_summary(sink, start))
+
+    def tags(self, loader_key: str) -> tuple[str, ...]:
+        return tuple(f"best/{name}" for name in self.minimize)
 
     def begin(self, runner: dl.IRunner) -> None:
         """Do nothing: an epoch is looked at when it has ended."""

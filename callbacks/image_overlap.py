@@ -17,9 +17,10 @@ from .measures.image_overlap import OVERLAPS, WITHOUT_TRUTH, image_means
 from .measures.image_overlap import ImageOverlap as Measure
 from .measures.targets import decide_targets
 from .metrics import TASKS, decide
+from .naming import Named
 
 
-class ImageOverlap(dl.Callback):
+class ImageOverlap(Named):
     """Computes the IoU and the Dice of each image, and their means over the images of each loader.
 
     ``Metrics("iou")`` counts the pixels of all images together, so that large regions decide; here each image counts
@@ -71,7 +72,7 @@ class ImageOverlap(dl.Callback):
         target_key: str = TARGET_KEY,
         prefix: str = "",
     ):
-        super().__init__(order=dl.CallbackOrder.Metric)
+        super().__init__(dl.CallbackOrder.Metric, prefix)
         self.metrics = [metrics] if isinstance(metrics, str) else list(metrics)
         for kind, known, given in (("metric", OVERLAPS, self.metrics), ("task", TASKS, [task])):
             for name in given:
@@ -83,11 +84,15 @@ class ImageOverlap(dl.Callback):
         self.num_classes = _count_classes(task, num_classes, class_names)
         self.class_names = check_names(class_names) or [str(number) for number in range(self.num_classes)]
         self.classes = _numbers(task, classes, self.class_names)
-        self.output_key, self.target_key, self.prefix = output_key, target_key, prefix
+        self.output_key, self.target_key = output_key, target_key
         self.targets = ClassTargets(type(self).__name__, task, self.num_classes, ignore_index, target_key)
         self.measure_: Measure | None = None
 
+    def metrics_written(self, loader_key: str) -> list[str]:
+        return [_name_of(metric) for metric in self.metrics]
+
     def on_loader_start(self, runner: dl.IRunner) -> None:
+        super().on_loader_start(runner)
         self.measure_ = None
         if not runner.is_infer_loader:
             self.measure_ = Measure(
@@ -103,7 +108,8 @@ class ImageOverlap(dl.Callback):
         self.targets.check(runner, output.shape)
         target = decide_targets(target, output.shape, self.task, self.ignore_index)
         means = self.measure_.update(decide(output, self.task), target)
-        runner.batch_metrics.update({self._named(metric): means[self._row(metric), -1] for metric in self.metrics})
+        values = {_name_of(metric): means[self._row(metric), -1] for metric in self.metrics}
+        self.write_metrics(runner, runner.batch_metrics, values)
 
     def on_loader_end(self, runner: dl.IRunner) -> None:
         if self.measure_ is None:
@@ -115,10 +121,11 @@ class ImageOverlap(dl.Callback):
             raise self.targets.error(runner.loader_key, outside)
         for metric in self.metrics:
             *by_class, own = means[self._row(metric)]
-            runner.loader_metrics[self._named(metric)] = own
+            values = {_name_of(metric): own}
             if self.task != "binary":
-                names = (f"{self._named(metric)}/{self.class_names[number]}" for number in self.classes)
-                runner.loader_metrics.update(zip(names, by_class, strict=True))
+                names = (f"{_name_of(metric)}/{self.class_names[number]}" for number in self.classes)
+                values.update(zip(names, by_class, strict=True))
+            self.write_metrics(runner, runner.loader_metrics, values)
 
     def loader_state(self, runner: dl.IRunner) -> Any:
         """Return what was counted of the loader so far, in types that ``weights_only=True`` loads."""
@@ -129,11 +136,12 @@ class ImageOverlap(dl.Callback):
         if self.measure_ is not None:
             self.measure_.state = thaw(state, self.measure_.state)
 
-    def _named(self, metric: str) -> str:
-        return f"{self.prefix}/{metric}_per_image" if self.prefix else f"{metric}_per_image"
-
     def _row(self, metric: str) -> int:
         return OVERLAPS.index(metric)
+
+
+def _name_of(metric: str) -> str:
+    return f"{metric}_per_image"
 
 
 def _numbers(task: str, classes: Sequence[str | int] | None, names: Sequence[str]) -> list[int]:

@@ -64,6 +64,13 @@ def call_metric(name: str, metric: "AnyMetric", output: Any, target: Any) -> dic
     return leaves(name, value)
 
 
+def known_names(name: str, metric: "AnyMetric") -> list[str]:
+    """Return the names of a metric's values, as far as they are known before the first batch."""
+    if not _is_collection(metric):
+        return [name]
+    return [f"{name}/{key}" if name else str(key) for key in metric.keys()]  # noqa: SIM118 (with prefix and postfix)
+
+
 def leaves(name: str, value: Any) -> dict[str, Tensor]:
     """Return what a metric gives as tensors [] (one number) or [C] (one a class) by name: ``NAME`` or ``NAME/KEY``.
 

@@ -25,10 +25,12 @@ from .metric_values import (
     compute_metric,
     extremes,
     freeze_metric,
+    known_names,
     plain_attributes,
     set_extremes,
     thaw_metric,
 )
+from .naming import Named
 from .unwrapped import detached
 
 if TYPE_CHECKING:
@@ -40,7 +42,7 @@ TASKS = ("binary", "multiclass", "multilabel")
 METRIC_TASKS = (*TASKS, "regression")
 
 
-class Metrics(dl.Callback):
+class Metrics(Named):
     """Computes metrics over each epoch as a whole, and over each batch, for every loader.
 
     The epoch's value is that of all samples together, not a mean of batch values, and over all ranks. Nothing is
@@ -79,6 +81,7 @@ class Metrics(dl.Callback):
         output_key: of the batch.
         target_key: of the batch; class numbers [N, ...] or shares [N, C, ...], 0 and 1 (or soft) in the output's shape,
             or numbers in the output's shape.
+        prefix: stands before the names, ``PREFIX/NAME``, for a second callback of this kind in the run.
 
     Raises:
         UsageError: a name or task is unknown, the number of classes is missing, or, at the first batch, a key is, a
@@ -96,8 +99,9 @@ class Metrics(dl.Callback):
         ignore_index: float | None = None,
         output_key: str = OUTPUT_KEY,
         target_key: str = TARGET_KEY,
+        prefix: str = "",
     ):
-        super().__init__(order=dl.CallbackOrder.Metric)
+        super().__init__(dl.CallbackOrder.Metric, prefix)
         if task not in METRIC_TASKS:
             raise unknown_name("task", task, METRIC_TASKS)
         if class_names is not None and num_classes not in (None, len(class_names)):
@@ -127,7 +131,11 @@ class Metrics(dl.Callback):
         """Take back what ``state_dict`` returned."""
         self.extremes_ = thaw(state.get("extremes", {}))
 
+    def metrics_written(self, loader_key: str) -> list[str]:
+        return [*self.by_name, *(name for each in self.by_object.items() for name in known_names(*each))]
+
     def on_loader_start(self, runner: dl.IRunner) -> None:
+        super().on_loader_start(runner)
         self.totals_ = self._make_totals(runner.engine.device) if self.by_name else None
         for name, metric in self.by_object.items():
             metric.reset()
@@ -147,7 +155,8 @@ class Metrics(dl.Callback):
         for name, metric in self.by_object.items():
             add_leaves(values, call_metric(name, metric, output, target))
         # One value a class is for the epoch; a batch value is one number.
-        runner.batch_metrics.update({name: value for name, value in values.items() if not value.ndim})
+        numbers = {name: value for name, value in values.items() if not value.ndim}
+        self.write_metrics(runner, runner.batch_metrics, numbers)
 
     def on_loader_end(self, runner: dl.IRunner) -> None:
         if runner.is_infer_loader:
@@ -157,9 +166,11 @@ class Metrics(dl.Callback):
             *numbers, lost = torch.stack([*values.values(), outside]).tolist()
             if lost:
                 raise self._outside_error(runner.loader_key, int(lost))
-            runner.loader_metrics.update(zip(values, numbers, strict=True))
+            of_classes = dict(zip(values, numbers, strict=True))
+            self.write_metrics(runner, runner.loader_metrics, of_classes)
         for name, metric in self.by_object.items():
-            runner.loader_metrics.update(compute_metric(name, metric, self.class_names))
+            found = compute_metric(name, metric, self.class_names)
+            self.write_metrics(runner, runner.loader_metrics, found)
             self.extremes_.setdefault(runner.loader_key, {})[name] = extremes(metric)
 
     def loader_state(self, runner: dl.IRunner) -> dict[str, Any]:

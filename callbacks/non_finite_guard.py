@@ -87,6 +87,7 @@ class NonFiniteGuard(Diagnostic):
     """
 
     observed = ("skipped_", "in_a_row_")
+    one_a_run = True
 
     def __init__(
         self,
@@ -134,6 +135,9 @@ class NonFiniteGuard(Diagnostic):
         self.handles_ = [StepGate(optimizer, partial(self._answer, runner)) for optimizer in optimizers]
         if hasattr(runner, "register_gradient_hook"):
             self.handles_.append(runner.register_gradient_hook(partial(self._decide_for_all, runner)))
+
+    def tags(self, loader_key: str) -> tuple[str, ...]:
+        return ("non_finite/batch",)
 
     def begin(self, runner: dl.IRunner) -> None:
         self._start_loader()

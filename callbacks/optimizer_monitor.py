@@ -47,18 +47,19 @@ class OptimizerMonitor(Diagnostic):
         every_n_steps: take the norm at the first of so many steps of each optimizer, counted in each epoch; 1: at all
             of them. Where the runner clips and keeps the norm, which costs nothing then, it is that of every step.
         order: when the callback runs within an event, above that of the callbacks that step the optimizer.
+        prefix: stands before the tags, ``PREFIX/TAG``, for a second callback of this kind in the run.
 
     Raises:
         UsageError: ``order`` is out of range; at the start of the run, when the runner has no TensorBoard logger, no
             optimizer to train with, or two groups of one name.
     """
 
-    def __init__(self, every_n_steps: int = 1, *, order: int = dl.CallbackOrder.External):
+    def __init__(self, every_n_steps: int = 1, *, order: int = dl.CallbackOrder.External, prefix: str = ""):
         if order <= dl.CallbackOrder.Optimizer:
             raise UsageError(
                 f"order must be above that of the optimizer, {int(dl.CallbackOrder.Optimizer)}, got {order}."
             )
-        super().__init__(order=order)
+        super().__init__(order, prefix)
         self.every_n_steps = at_least_one("every_n_steps", every_n_steps)
         self.counts_: dict[str, int] = {}
         self.hooks_: list[RemovableHandle] = []
@@ -82,6 +83,9 @@ class OptimizerMonitor(Diagnostic):
         """Count the last step."""
         self._close_step()
 
+    def tags(self, loader_key: str) -> tuple[str, ...]:
+        return ("optimizer/grad_norm",) if loader_key.startswith("train") else ()
+
     def begin(self, runner: dl.IRunner) -> None:
         self.norms_, self.steps_, self.settings_, self.counts_ = {}, None, {}, {}
         if not runner.is_train_loader:
@@ -102,7 +106,8 @@ class OptimizerMonitor(Diagnostic):
             return
         self.observe(runner)  # where the rank only stood in for its last batch, which has no end
         state = reduce_state(self.steps_.state, self.steps_.reductions)
-        values = {f"optimizer/{name}": value for name, value in (self.settings_ | self.steps_.compute(state)).items()}
+        found = self.settings_ | self.steps_.compute(state)
+        values = {self.named(f"optimizer/{name}"): value for name, value in found.items()}
         tensors = {tag: value for tag, value in values.items() if isinstance(value, Tensor)}
         numbers = {tag: value for tag, value in values.items() if not isinstance(value, Tensor)}
         writer.scalars(numbers, runner.epoch_step)

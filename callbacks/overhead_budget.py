@@ -76,6 +76,8 @@ class OverheadBudget(Diagnostic):
 
     observed = ()
 
+    one_a_run = True
+
     def __init__(
         self,
         max_overhead: float = 0.05,

@@ -60,6 +60,7 @@ class PRCurves(ScoreCounts):
         output_key: of the batch; logits.
         target_key: of the batch; class numbers [N, ...], or 0 and 1 in the output's shape.
         bins: an even number from 16 to 65536. None: 8192 up to 256 classes, fewer of more; 16 bytes a class and bin.
+        prefix: stands before the tags and metrics, ``PREFIX/NAME``, for a second callback of this kind in the run.
 
     Raises:
         UsageError: an argument is out of range; at a batch, when a key is missing or a shape does not fit; at the end
@@ -76,6 +77,7 @@ class PRCurves(ScoreCounts):
         output_key: str = OUTPUT_KEY,
         target_key: str = TARGET_KEY,
         bins: int | None = None,
+        prefix: str = "",
     ):
         super().__init__(
             task=task,
@@ -85,6 +87,7 @@ class PRCurves(ScoreCounts):
             output_key=output_key,
             target_key=target_key,
             bins=bins,
+            prefix=prefix,
         )
         self.thresholds_: dict[str, dict[str, dict[str, float]]] = {}
 
@@ -100,15 +103,22 @@ class PRCurves(ScoreCounts):
         """Take back what ``state_dict`` returned."""
         self.thresholds_ = {loader: {name: dict(of) for name, of in by.items()} for loader, by in state.items()}
 
+    def tags(self, loader_key: str) -> tuple[str, ...]:
+        return ("roc", "pr_table")
+
+    def metrics_written(self, loader_key: str) -> tuple[str, ...]:
+        return ("average_precision", "roc_auc")
+
     def write(self, runner: dl.IRunner, writer: Writer, counts: Tensor) -> None:
         found, step = summarize_scores(counts, self.edges), runner.epoch_step
-        runner.loader_metrics.update(self._metrics(found))
+        self.write_metrics(runner, runner.loader_metrics, self._metrics(found))
         self.thresholds_[runner.loader_key] = self._by_class(found)
         self._say_bounds(runner, writer, found)
-        title = f"{runner.loader_key} ROC, epoch {step}"
-        writer.submit(partial(_add_curves, names=self.score_names, counts=counts, edges=self.edges, step=step))
-        writer.image("roc", partial(self._draw, counts, found, title), step)
-        writer.text("pr_table", lambda: markdown_table(_HEADER, self._rows(found)), step)
+        title = f"{self.place(runner.loader_key)} ROC, epoch {step}"
+        tags = [self.named(f"pr/{name}") for name in self.score_names]
+        writer.submit(partial(_add_curves, tags=tags, counts=counts, edges=self.edges, step=step))
+        writer.image(self.named("roc"), partial(self._draw, counts, found, title), step)
+        writer.text(self.named("pr_table"), lambda: markdown_table(_HEADER, self._rows(found)), step)
 
     def _draw(self, counts: Tensor, found: ScoreSummary, title: str) -> np.ndarray:
         names = shown_names(self.class_names)[-len(self.score_names) :]
@@ -171,7 +181,7 @@ def _decimals(values: Tensor, digits: int) -> list[str]:
     return ["-" if np.isnan(value) else f"{value:.{digits}f}" for value in values.tolist()]
 
 
-def _add_curves(sink: Sink, *, names: Sequence[str], counts: Tensor, edges: Tensor, step: int) -> None:
+def _add_curves(sink: Sink, *, tags: Sequence[str], counts: Tensor, edges: Tensor, step: int) -> None:
     thresholds = torch.linspace(0, 1, _THRESHOLDS, dtype=torch.float64)
     places = torch.searchsorted(edges, thresholds.logit())
     predicted = torch.cat([at_least(some)[:, :, places] for some in groups(counts)])
@@ -179,7 +189,7 @@ def _add_curves(sink: Sink, *, names: Sequence[str], counts: Tensor, edges: Tens
     precision, recall = true / (true + false).clamp(min=1), true / true[:, :1].clamp(min=1)
     below = predicted[:, :, :1] - predicted
     columns = (true, false, below[:, 0].double(), below[:, 1].double(), precision, recall)
-    for name, values in zip(names, torch.stack(columns, dim=1).numpy(), strict=True):
+    for tag, values in zip(tags, torch.stack(columns, dim=1).numpy(), strict=True):
         # Of a Writer's sinks all are SummaryWriters, torch's or tensorboardX's, which have this alike.
         add: Any = sink
-        add.add_pr_curve_raw(f"pr/{name}", *values, global_step=step, num_thresholds=_THRESHOLDS)
+        add.add_pr_curve_raw(tag, *values, global_step=step, num_thresholds=_THRESHOLDS)

@@ -49,6 +49,7 @@ class PredictionDistribution(ScoreCounts):
         output_key: of the batch; logits.
         target_key: of the batch; class numbers [N, ...], or 0 and 1 in the output's shape.
         bins: an even number from 16 to 65536. None: 8192 up to 256 classes, fewer of more; 16 bytes a class and bin.
+        prefix: stands before the tags, ``PREFIX/TAG``, for a second callback of this kind in the run.
 
     Raises:
         UsageError: an argument is out of range; at a batch, when a key is missing or a shape does not fit; at the end
@@ -67,6 +68,7 @@ class PredictionDistribution(ScoreCounts):
         output_key: str = OUTPUT_KEY,
         target_key: str = TARGET_KEY,
         bins: int | None = None,
+        prefix: str = "",
     ):
         super().__init__(
             task=task,
@@ -76,14 +78,18 @@ class PredictionDistribution(ScoreCounts):
             output_key=output_key,
             target_key=target_key,
             bins=bins,
+            prefix=prefix,
         )
         if not 0 <= low < high <= 1:
             raise UsageError(f"low and high must be probabilities, low below high, got {low!r} and {high!r}.")
         self.low, self.high = low, high
 
+    def tags(self, loader_key: str) -> tuple[str, ...]:
+        return ("predictions/distribution",)
+
     def write(self, runner: dl.IRunner, writer: Writer, counts: Tensor) -> None:
-        title, step = f"{runner.loader_key} predictions, epoch {runner.epoch_step}", runner.epoch_step
-        writer.image("predictions/distribution", partial(self._draw, counts, title), step)
+        title, step = f"{self.place(runner.loader_key)} predictions, epoch {runner.epoch_step}", runner.epoch_step
+        writer.image(self.named("predictions/distribution"), partial(self._draw, counts, title), step)
         writer.submit(partial(self._add_histograms, counts=counts, step=step))
 
     def _draw(self, counts: Tensor, title: str) -> np.ndarray:
@@ -108,7 +114,7 @@ class PredictionDistribution(ScoreCounts):
         buckets = np.searchsorted(limits[1:-1], (edges[:-1] + edges[1:]) / 2, side="right")
         for name, row in zip(self.class_names, rows.numpy(), strict=True):
             if row.any():
-                _add_histogram(sink, f"predictions/{name}", row, edges, buckets, step)
+                _add_histogram(sink, self.named(f"predictions/{name}"), row, edges, buckets, step)
 
 
 def _add_histogram(sink: Any, tag: str, counts: np.ndarray, edges: np.ndarray, buckets: np.ndarray, step: int) -> None:

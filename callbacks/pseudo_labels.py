@@ -18,13 +18,14 @@ from .host_copy import copy_tree, is_read_at_once, read_tree
 from .keys import OUTPUT_KEY, pick
 from .loader_place import place_in_loader
 from .metrics import TASKS
+from .naming import Named
 from .task_scores import probabilities_of
 
 _NONE = -1  # no class
 _SHUFFLES = (RandomSampler, SubsetRandomSampler, WeightedRandomSampler, DistributedSampler)
 
 
-class PseudoLabels(dl.Callback):
+class PseudoLabels(Named):
     """Labels the samples of a loader at the end of each epoch, for the next one to train on.
 
     A sample is labelled where the model is at least ``min_probability`` sure: of its largest class (``multiclass``), or
@@ -55,6 +56,7 @@ class PseudoLabels(dl.Callback):
         task: ``multiclass`` (output [N, C]), ``binary`` ([N] or [N, 1]) or ``multilabel`` ([N, C]), all as logits.
         unlabelled: the target of the others, as ``ignore_index`` of the criterion has it.
         output_key: of the batch.
+        prefix: stands before the names, ``PREFIX/NAME``, for a second callback of this kind in the run.
 
     Raises:
         UsageError: an argument is out of range; at the start of the run, there is no such loader, or it shuffles, or
@@ -71,8 +73,9 @@ class PseudoLabels(dl.Callback):
         task: str = "multiclass",
         unlabelled: int = -100,
         output_key: str = OUTPUT_KEY,
+        prefix: str = "",
     ):
-        super().__init__(order=dl.CallbackOrder.External)
+        super().__init__(dl.CallbackOrder.External, prefix)
         if not callable(getattr(dataset, "set_target", None)):
             raise UsageError(f"dataset must have set_target(index, target), got a {type(dataset).__name__}.")
         if task not in TASKS:
@@ -103,7 +106,11 @@ class PseudoLabels(dl.Callback):
                     "with persistent_workers=False."
                 )
 
+    def metrics_written(self, loader_key: str) -> tuple[str, ...]:
+        return ("pseudo_labels/share",) if loader_key == self.loader else ()
+
     def on_loader_start(self, runner: dl.IRunner) -> None:
+        super().on_loader_start(runner)
         self.seen_, self.pending_ = [], None
 
     @torch.no_grad()
@@ -126,7 +133,7 @@ class PseudoLabels(dl.Callback):
         certain = np.concatenate([part[2] for part in parts])
         labels = np.where(certain >= self.min_probability, np.concatenate([part[1] for part in parts]), _NONE)
         self._check_count(runner, len(labels))
-        runner.loader_metrics.update(self._metrics(labels, certain))
+        self.write_metrics(runner, runner.loader_metrics, self._metrics(labels, certain))
         self.before_ = labels
         for index, label in enumerate(np.where(labels == _NONE, self.unlabelled, labels)):
             self.dataset.set_target(index, label if self.task == "multilabel" else int(label[0]))

@@ -21,9 +21,10 @@ from .loader_state import freeze, thaw
 from .measures.embeddings import SampleChoice, pool, position_hash, take
 from .measures.recall_at_k import DISTANCES, recall_at_k
 from .measures.targets import NO_CLASS, class_of_distribution
+from .naming import Named
 
 
-class RecallAtK(dl.Callback):
+class RecallAtK(Named):
     """Computes recall@k of an embedding over each validation loader: who is next to whom.
 
     Each sample is a query once, and all others of the loader are searched: recall@k is the share of queries that have
@@ -54,6 +55,7 @@ class RecallAtK(dl.Callback):
             the largest share counts.
         sample_id_key: of the batch; a sample that comes twice counts once. Without it in the batch, the position in
             the loader serves.
+        prefix: stands before the names, ``PREFIX/NAME``, for a second callback of this kind in the run.
 
     Raises:
         UsageError: an argument is out of range; at a batch, when a key is missing or a shape does not fit; one batch
@@ -71,8 +73,9 @@ class RecallAtK(dl.Callback):
         output_key: str = OUTPUT_KEY,
         target_key: str = TARGET_KEY,
         sample_id_key: str = SAMPLE_ID_KEY,
+        prefix: str = "",
     ):
-        super().__init__(order=dl.CallbackOrder.Metric)
+        super().__init__(dl.CallbackOrder.Metric, prefix)
         self.k = [at_least_one("k", one) for one in ([k] if isinstance(k, int) else k)]
         if not self.k:
             raise UsageError("k must be one number or several, got none.")
@@ -86,7 +89,14 @@ class RecallAtK(dl.Callback):
         self.choice_: SampleChoice | None = None
         self.pending_: Callable[[], None] | None = None
 
+    def metrics_written(self, loader_key: str) -> list[str]:
+        return self._value_names() if loader_key.startswith("valid") else []
+
+    def _value_names(self) -> list[str]:
+        return [f"{self.name}@{one}" for one in self.k]
+
     def on_loader_start(self, runner: dl.IRunner) -> None:
+        super().on_loader_start(runner)
         self.choice_ = SampleChoice(self.max_samples) if runner.is_valid_loader else None
         self.pending_ = None
 
@@ -114,8 +124,8 @@ class RecallAtK(dl.Callback):
             vectors = torch.from_numpy(np.stack([sample["vector"] for sample in samples]))
             labels = torch.tensor([sample["label"] for sample in samples])
             values = recall_at_k(vectors, labels, self.k, self.distance)
-        names = (f"{self.name}@{one}" for one in self.k)
-        runner.loader_metrics.update(dict(zip(names, values, strict=True)))
+        found = dict(zip(self._value_names(), values, strict=True))
+        self.write_metrics(runner, runner.loader_metrics, found)
 
     def loader_state(self, runner: dl.IRunner) -> Any:
         """Return what was observed of the loader so far, in types that ``weights_only=True`` loads."""

@@ -61,6 +61,7 @@ class SampleRanking(Diagnostic):
         target_key: of the batch.
         output_key: of the batch.
         sample_id_key: of the batch; without it in the batch, the position in the loader serves.
+        prefix: see ``Named``.
     """
 
     def __init__(
@@ -73,8 +74,9 @@ class SampleRanking(Diagnostic):
         target_key: str = TARGET_KEY,
         output_key: str = OUTPUT_KEY,
         sample_id_key: str = SAMPLE_ID_KEY,
+        prefix: str = "",
     ):
-        super().__init__()
+        super().__init__(prefix=prefix)
         if not isinstance(score, str) and not callable(score):
             raise UsageError(f"score must be a name or a function of the batch, got {score!r}.")
         self.score = BoxF1(output_key, target_key) if score == "box_f1" else score

@@ -32,6 +32,7 @@ class ScoreCounts(ClassCounts):
         output_key: of the batch; logits.
         target_key: of the batch; class numbers [N, ...], or 0 and 1 in the output's shape.
         bins: an even number from 16 to 65536; None: see ``measures.binned_scores.default_bins``.
+        prefix: stands before the tags and metrics, ``PREFIX/NAME``, for a second callback of this kind in the run.
 
     Raises:
         UsageError: as ``ClassCounts``; ``bins`` is out of range.
@@ -47,6 +48,7 @@ class ScoreCounts(ClassCounts):
         output_key: str = OUTPUT_KEY,
         target_key: str = TARGET_KEY,
         bins: int | None = None,
+        prefix: str = "",
     ):
         super().__init__(
             task=task,
@@ -55,6 +57,7 @@ class ScoreCounts(ClassCounts):
             ignore_index=ignore_index,
             output_key=output_key,
             target_key=target_key,
+            prefix=prefix,
         )
         if bins is not None and (not _is_integer(bins) or not 16 <= bins <= 2**16 or bins % 2):
             raise UsageError(f"bins must be an even integer from 16 to 65536 or None, got {bins!r}.")
@@ -95,7 +98,7 @@ class ScoreCounts(ClassCounts):
         if (runner.loader_key, kind) in self.said_:
             return
         self.said_.add((runner.loader_key, kind))
-        line = f"{type(self).__name__}, {runner.loader_key} epoch {runner.epoch_step}: {text}"
+        line = f"{type(self).__name__}, {self.place(runner.loader_key)} epoch {runner.epoch_step}: {text}"
         # By way of the writer, which drops what does not belong to this rank.
         writer.submit(lambda _: _log.warning("%s", line))
 

@@ -60,10 +60,10 @@ class TimeMonitor(Diagnostic):
 
     observed = ()  # times of before an interruption are not those of the machine that goes on
 
-    def __init__(self, *, clock: Callable[[], float] = time.perf_counter):
+    def __init__(self, *, clock: Callable[[], float] = time.perf_counter, prefix: str = ""):
         if not callable(clock):
             raise UsageError(f"clock must be a function that returns seconds, got {clock!r}.")
-        super().__init__()
+        super().__init__(prefix=prefix)
         self.clock = clock
         self.times_: PhaseTimes | None = None
         self.hooks_: list[Handle] = []
@@ -78,6 +78,9 @@ class TimeMonitor(Diagnostic):
             self.hooks_.append(optimizer.register_step_pre_hook(partial(self._within_step, "optimizer")))
             self.hooks_.append(optimizer.register_step_post_hook(partial(self._within_step, "other")))
         self._insert_marks(runner)
+
+    def tags(self, loader_key: str) -> tuple[str, ...]:
+        return ("memory/peak_mib",)
 
     def begin(self, runner: dl.IRunner) -> None:
         device = runner.engine.device
@@ -98,7 +101,8 @@ class TimeMonitor(Diagnostic):
         state = reduce_state(state, PhaseTimes.reductions | {"peak": "max"})
         dropped = {"other"} if runner.is_train_loader else {"other", "backward", "optimizer"}
         values = {f"time/{name}": value for name, value in summarize(state).items() if name not in dropped}
-        writer.scalars(values | {"memory/peak_mib": state["peak"].item()}, runner.epoch_step)
+        values["memory/peak_mib"] = state["peak"].item()
+        writer.scalars({self.named(tag): value for tag, value in values.items()}, runner.epoch_step)
         self.times_ = None
 
     def _begin_phase(self, phase: str, *_: Any) -> None:

@@ -36,6 +36,7 @@ from assay.callbacks.unwrapped import (
 
 from .bad_images import StandIn
 from .batch_size import batch_size, keys_in
+from .callback_states import collect_states, share_out_states
 from .checkpoint_files import load_checkpoint, validated_weights
 from .checkpoints import Checkpoints
 from .criteria import (
@@ -823,20 +824,17 @@ class DictRunner(dl.Runner):
                     logger.load_state_dict(state["loggers"][name])
 
     def _callback_states(self) -> dict[str, list[Any]]:
-        """Return the states of the callbacks that have one: by class, those of a class in their order."""
-        states: dict[str, list[Any]] = {}
-        for callback in self.callbacks.values():
-            if hasattr(callback, "state_dict"):
-                states.setdefault(type(callback).__name__, []).append(callback.state_dict())
-        return states
+        """Return the states of the callbacks that have one."""
+        having = [callback for callback in self.callbacks.values() if hasattr(callback, "state_dict")]
+        return collect_states(having, lambda callback: callback.state_dict())
 
     def _load_callback_states(self) -> None:
         """Hand back what a resumed run's callbacks had, once; they made themselves new when the run started."""
         states, self._callback_states_to_load = self._callback_states_to_load, {}
-        for callback in self.callbacks.values():
-            if hasattr(callback, "load_state_dict") and (mine := states.get(type(callback).__name__)):
-                with naming_state(f"the callback {type(callback).__name__}"):
-                    callback.load_state_dict(mine.pop(0))
+        taking = [callback for callback in self.callbacks.values() if hasattr(callback, "load_state_dict")]
+        for callback, state in share_out_states(taking, states):
+            with naming_state(f"the callback {type(callback).__name__}"):
+                callback.load_state_dict(state)
 
     def load_model_state(self, state: Mapping[str, Any]) -> None:
         """Load the weights alone, the ``model`` entry of ``state_dict``."""

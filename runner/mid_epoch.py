@@ -8,6 +8,8 @@ from catalyst import dl
 from assay.callbacks.distributed import gather_objects
 from assay.callbacks.loader_state import freeze, thaw
 
+from .callback_states import collect_states, share_out_states
+
 if TYPE_CHECKING:
     from .dict_runner import DictRunner
 
@@ -17,9 +19,7 @@ def unfinished_epoch(runner: "DictRunner") -> dict[str, Any]:
 
     Callbacks keep what they have observed of the loader by ``loader_state(runner)``.
     """
-    states: dict[str, list[Any]] = {}  # by class, those of a class in their order
-    for callback in _with_loader_state(runner):
-        states.setdefault(type(callback).__name__, []).append(callback.loader_state(runner))
+    states = collect_states(_with_loader_state(runner), lambda callback: callback.loader_state(runner))
     own = {"means": freeze(runner.loader_means.state), "callbacks": states}
     return {
         "loader": runner.loader_key,
@@ -55,10 +55,8 @@ def go_on_within_loader(runner: "DictRunner", unfinished: Mapping[str, Any]) -> 
     runner.loader_batch_step = rounds * runner.engine.num_processes
     runner.loader_sample_step = sum(turn.round_samples for turn in runner.turns[:rounds])
     runner.loader_means.load(thaw(unfinished["means"]))
-    states = {kind: list(of) for kind, of in unfinished["callbacks"].items()}
-    for callback in _with_loader_state(runner):
-        if mine := states.get(type(callback).__name__):
-            callback.load_loader_state(runner, mine.pop(0))
+    for callback, state in share_out_states(_with_loader_state(runner), unfinished["callbacks"]):
+        callback.load_loader_state(runner, state)
     return rounds
 
 

@@ -75,7 +75,7 @@ def classification(folder):
             "full", metrics=["accuracy", "f1", "balanced_accuracy", "iou"], class_names=CLASSES,
             gradients_every_n_steps=1, k_samples=4,
         ),
-        BestWorstBatches(["loss", "accuracy"], [True, False], class_names=CLASSES),
+        BestWorstBatches(["loss", "accuracy"], [True, False], class_names=CLASSES, prefix="more"),
         Embeddings(max_samples=16, class_names=CLASSES),
     ]  # fmt: skip
     losses = [

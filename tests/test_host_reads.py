@@ -151,7 +151,7 @@ def train(runner, model, callbacks, folder, batches, *, sgd=None, **options):
 def everything_else(folder, **keys):
     """Return the diagnostics that no list for a task holds, and those that it holds with other options."""
     return [
-        GradientStats(every_n_steps=1, per_parameter=True, update_ratio=True),
+        GradientStats(every_n_steps=1, per_parameter=True, update_ratio=True, prefix="more"),
         NonFiniteGuard(folder=folder, **keys),
         HParams(),
         OverheadBudget(1.0),
@@ -194,10 +194,10 @@ def test_diagnostics_add_no_read_by_the_host_to_any_step(tmp_path, capsys):
             "full", metrics=["accuracy", "f1", "balanced_accuracy", "iou"], class_names=CLASSES
         ),
         *everything_else(tmp_path / "on"),
-        BestWorstBatches(["loss", "accuracy"], [True, False], class_names=CLASSES),
-        PRCurves(class_names=CLASSES),
+        BestWorstBatches(["loss", "accuracy"], [True, False], class_names=CLASSES, prefix="more"),
+        PRCurves(class_names=CLASSES, prefix="more"),
         Embeddings(max_samples=16, class_names=CLASSES),
-        AugmentationPreview(class_names=CLASSES),
+        AugmentationPreview(class_names=CLASSES, prefix="more"),
     ]
     on = count_steps(tmp_path / "on", callbacks, fused=True)
     assert on == count_steps(tmp_path / "off", fused=True)
@@ -248,7 +248,7 @@ def test_diagnostics_add_no_read_by_the_host_to_a_step_of_a_stock_runner(tmp_pat
     callbacks = [
         *classification_diagnostics("full", class_names=CLASSES, gradients_every_n_steps=1, **keys),
         *everything_else(tmp_path, **keys)[:-1],
-        PRCurves(class_names=CLASSES, target_key="targets", output_key="scores"),
+        PRCurves(class_names=CLASSES, target_key="targets", output_key="scores", prefix="more"),
         Embeddings(max_samples=16, class_names=CLASSES, **keys),
     ]
     on = count(callbacks, {"tensorboard": dl.TensorboardLogger(str(tmp_path / "on"))})

@@ -148,10 +148,10 @@ def everything(task, folder):
     callbacks = [*bounded, NonFiniteGuard(folder=folder), HParams(), Progress(show_bar=False)]
     if task == "images":
         callbacks += [
-            GradientStats(per_parameter=True, update_ratio=True),
+            GradientStats(per_parameter=True, update_ratio=True, prefix="more"),
             BestWorstBatches("accuracy", False, k_images=K),
             Embeddings(max_samples=2 * K),
-            AugmentationPreview(K),
+            AugmentationPreview(K, prefix="more"),
         ]
     return callbacks
 

@@ -41,7 +41,7 @@ class ChangedSamples(SampleRanking):
         self.root = root
 
     def show(self, runner: dl.IRunner, writer: Writer, ranking: Ranking) -> None:
-        title = ranking_title("worst", self.score_name, runner, ranking.worst, ranking.count)
+        title = ranking_title(self, "worst", runner, ranking.worst, ranking.count)
         # Not in the writer's thread: jpeglib serves one thread alone.
         shown = [show_sample(self.root, *entry, ranking.count) for entry in enumerate(ranking.worst, start=1)]
         writer.image(f"changes/worst/{self.score_name}", partial(draw_changes, shown, title), runner.epoch_step)

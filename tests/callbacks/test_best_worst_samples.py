@@ -278,7 +278,7 @@ def test_the_chosen_and_their_order_are_the_same_on_any_number_of_ranks(ranks, k
 
 
 def test_callbacks_that_ask_for_the_same_choice_share_it(tmp_path):
-    first, same, other = Spied(k_samples=K), Spied(k_samples=K), Spied(k_samples=K + 1)
+    first, same, other = Spied(k_samples=K), Spied(k_samples=K, prefix="b"), Spied(k_samples=K + 1, prefix="c")
     run("ours", tmp_path, [first, same, other], {"train": make_items()}, epochs=2)
     assert same.source_ is first
     assert other.source_ is other

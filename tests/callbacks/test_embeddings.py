@@ -307,5 +307,7 @@ def test_without_a_loader_for_validation_one_is_to_be_named(kit, tmp_path):
 
 
 def test_two_callbacks_of_one_tag_are_an_error(tmp_path):
-    with pytest.raises(UsageError, match="2 callbacks have tag='embeddings'; give each one of its own"):
+    with pytest.raises(
+        UsageError, match=r"Embeddings and Embeddings .* both write the tag 'embeddings' of loader 'valid'"
+    ):
         run_ours(tmp_path, {}, more=[Embeddings(embedding_key="map")])

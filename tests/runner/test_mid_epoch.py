@@ -97,7 +97,7 @@ class Toy(Experiment):
         return [
             *diagnostics,
             GradientStats(every_n_steps=2, per_parameter=True, update_ratio=True),
-            BestWorstBatches(["loss", "accuracy"], [True, False]),
+            BestWorstBatches(["loss", "accuracy"], [True, False], prefix="more"),
             Embeddings(max_samples=10, every_n_epochs=1, loader="train"),
             AugmentationPreview(30),
             *([Kill(*self.killed_at)] if self.killed_at else []),
