@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from catalyst import dl
 from catalyst.callbacks.metric import LoaderMetricCallback
+from catalyst.callbacks.sklearn_model import SklearnModelCallback  # dl has it only beside pandas
 from catalyst.metrics import CMCMetric, R2Squared, ReidCMCMetric
 from catalyst.metrics._accumulative import AccumulativeMetric
 from torch import Tensor
@@ -23,7 +24,7 @@ def collecting() -> bool:
     """Metrics of a whole loader count memory without samples where a sampler draws fewer, and fail on more."""
     setattr(AccumulativeMetric, "storage", property(_join, _hold))  # noqa: B010 - mypy knows no such attribute
     AccumulativeMetric.update = _collect
-    dl.SklearnModelCallback.on_loader_end = _fit
+    SklearnModelCallback.on_loader_end = _fit
     return True
 
 
@@ -35,7 +36,7 @@ def loader_metrics() -> bool:
     for metric in (CMCMetric, ReidCMCMetric):
         del metric.reset
     before(LoaderMetricCallback, "on_loader_end", _share)
-    dl.SklearnModelCallback.on_loader_end = _fit
+    SklearnModelCallback.on_loader_end = _fit
     return True
 
 

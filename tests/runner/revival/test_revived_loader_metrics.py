@@ -3,6 +3,8 @@
 import pytest
 import torch
 from catalyst import dl
+from catalyst.callbacks.metrics.scikit_learn import SklearnLoaderCallback
+from catalyst.callbacks.sklearn_model import SklearnModelCallback
 from sklearn.metrics import r2_score, roc_auc_score
 from sklearn.tree import DecisionTreeClassifier
 from stock_projects import make_data, make_model, train_stock
@@ -60,8 +62,8 @@ def measure(indices):
         dl.CMCScoreCallback("logits", "targets", "query", topk=[1, 3]),
         dl.ReidCMCScoreCallback("logits", "targets", "camera", "query", topk=[1], prefix="reid_"),
         dl.R2SquaredCallback("guess", "value"),
-        dl.SklearnLoaderCallback({"y_score": "shares", "y_true": "targets"}, roc_auc_score, "area", multi_class="ovr"),
-        dl.SklearnModelCallback("features", "targets", "train", [], Tree),
+        SklearnLoaderCallback({"y_score": "shares", "y_true": "targets"}, roc_auc_score, "area", multi_class="ovr"),
+        SklearnModelCallback("features", "targets", "train", [], Tree),
     ]
     runner = train_stock(make_model(), loaders, callbacks=callbacks, lr=0.0)
     return dict(runner.epoch_metrics["valid"]), fitted
