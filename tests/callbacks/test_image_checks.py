@@ -19,7 +19,7 @@ DRAWN = [
 ]
 NOT_DRAWN = [
     (torch.rand(5), r"image_key='x' must be \[N, C, H, W\] or \[N, H, W\], or a list of N images .*, got \(5,\)"),
-    (torch.rand(2, 1, 4, 4, 4), r"got \(2, 1, 4, 4, 4\); of volumes hand in one slice"),
+    (torch.rand(2, 1, 4, 4, 4), r"got \(2, 1, 4, 4, 4\); of volumes hand in a slice"),
     (torch.rand(2, 0, 4, 5), r"not empty, got \(2, 0, 4, 5\)"),
     ([torch.rand(5)], r"got a list with \(5,\)"),
     ([torch.rand(0, 5)], r"not empty, got a list with \(0, 5\)"),
