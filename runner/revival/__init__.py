@@ -7,6 +7,7 @@ from assay.callbacks.errors import UsageError, unknown_name
 
 from . import (  # noqa: F401 - each registers its faults
     checkpoints,
+    configs,
     engines,
     gradients,
     loader_metrics,

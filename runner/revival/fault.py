@@ -1,5 +1,6 @@
 """What is wrong with Catalyst on today's stack: each fault is a function that mends it, and says why."""
 
+import functools
 import inspect
 import sys
 from collections.abc import Callable
@@ -67,7 +68,7 @@ def after(owner: type, name: str, action: Callable[..., None]) -> None:
         action(self, *args, **kwargs)
         return result
 
-    setattr(owner, name, _dressed(both, method))
+    setattr(owner, name, functools.update_wrapper(both, method))
 
 
 def before(owner: type, name: str, action: Callable[..., None]) -> None:
@@ -78,9 +79,4 @@ def before(owner: type, name: str, action: Callable[..., None]) -> None:
         action(self, *args, **kwargs)
         return method(self, *args, **kwargs)
 
-    setattr(owner, name, _dressed(both, method))
-
-
-def _dressed(function: Callable[..., Any], method: Callable[..., Any]) -> Callable[..., Any]:
-    function.__name__, function.__doc__ = method.__name__, method.__doc__
-    return function
+    setattr(owner, name, functools.update_wrapper(both, method))

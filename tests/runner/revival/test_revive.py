@@ -23,6 +23,7 @@ def test_what_is_mended_is_told_once_and_again(revived):
     assert {line.partition(":")[0] for line in lines if "*:" in line} == {
         "accumulation*",
         "collecting*",
+        "config_words*",
         "loader_metrics*",
         "means*",
         "padding*",
