@@ -89,6 +89,8 @@ class HParams(Diagnostic):
     def on_epoch_end(self, runner: dl.IRunner) -> None:
         for name, minimize in self.minimize.items():
             loader, metric = _split(name)
+            if loader not in runner.epoch_metrics:  # this epoch leaves it out
+                continue
             source = f"metrics of loader {loader!r}"
             value = float(pick(runner.epoch_metrics[loader], metric, f"HParams(metric={name!r})", source))
             best = self.best_.get(name)

@@ -24,6 +24,7 @@ from .overhead_log import write_shares
 from .overhead_meter import Meter
 from .overhead_plan import OverheadPlan
 from .unwrapped import raw_optimizers
+from .wrapped import inside
 from .writer import Writer
 
 _FOLDER = "run"
@@ -95,6 +96,7 @@ class OverheadBudget(Diagnostic):
 
     def _start_anew(self) -> None:
         self.diagnostics_: dict[str, Diagnostic] = {}
+        self.loaders_: list[str] = []  # of all epochs, some of which may leave out a few
         self.laps_ = Laps(HostTimer(self.clock))
         self.plan_ = OverheadPlan(self.max_overhead, {}, 1)
         self.hook_: RemovableHandle | None = None
@@ -105,13 +107,13 @@ class OverheadBudget(Diagnostic):
 
     def on_experiment_start(self, runner: dl.IRunner) -> None:
         self._start_anew()
-        if sum(isinstance(callback, OverheadBudget) for callback in runner.callbacks.values()) > 1:
+        if sum(isinstance(inside(callback), OverheadBudget) for callback in runner.callbacks.values()) > 1:
             raise UsageError("OverheadBudget stands twice in the run: give one max_overhead for all diagnostics.")
         super().on_experiment_start(runner)
         self.writers_[_FOLDER] = find_writer(runner, _FOLDER, asked_by=type(self).__name__)
         on_gpu = runner.engine.device.type == "cuda"
         self.laps_ = Laps(CudaTimer() if on_gpu else HostTimer(self.clock))
-        self.diagnostics_ = _by_name(runner)
+        self.diagnostics_, self.loaders_ = _by_name(runner), list(runner.loaders)
         for name, one in self.diagnostics_.items():
             one.meter_ = Meter(name, self.laps_, None if on_gpu else self.thread_clock)
         self.plan_ = OverheadPlan(self.max_overhead, self.diagnostics_, runner.num_epochs)
@@ -196,7 +198,7 @@ class OverheadBudget(Diagnostic):
 
     def _agree(self, runner: dl.IRunner, total_ms: Mapping[Label, float]) -> Callable[[], Shares]:
         """Send the time spent over ranks and on to the host, and return what reads it there. A collective."""
-        loaders, names = list(runner.loaders), list(self.diagnostics_)
+        loaders, names = self.loaders_, list(self.diagnostics_)
         state, device = Spent(total_ms, loaders, names).state, runner.engine.device
         if world_size() > 1:
             state = {name: part.to(device, non_blocking=True) for name, part in state.items()}
@@ -216,7 +218,7 @@ def _by_name(runner: dl.IRunner) -> dict[str, Diagnostic]:
     """Return the run's diagnostics by class, those of one class numbered, also from within Catalyst's wrappers."""
     found: dict[str, Diagnostic] = {}
     for callback in runner.callbacks.values():
-        inner = getattr(callback, "callback", callback)
+        inner = inside(callback)
         if isinstance(inner, Diagnostic) and not isinstance(inner, OverheadBudget | HParams | NonFiniteGuard):
             kind = type(inner).__name__
             names = (kind if number == 1 else f"{kind}-{number}" for number in count(1))

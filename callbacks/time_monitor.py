@@ -18,6 +18,7 @@ from .distributed import reduce_state
 from .errors import UsageError
 from .measures.phase_times import CudaTimer, HostTimer, PhaseTimes, summarize
 from .unwrapped import by_name, raw_optimizers
+from .wrapped import inside
 from .writer import Writer
 
 _STEPPING = (ICriterionCallback, IBackwardCallback, IOptimizerCallback, ISchedulerCallback)
@@ -118,7 +119,7 @@ class TimeMonitor(Diagnostic):
         """Put callbacks of our own around those that are there, in a new dict: Catalyst iterates over the old one."""
         items = list(runner.callbacks.items())
         behind_step = max(
-            (i + 1 for i, (_, callback) in enumerate(items) if isinstance(callback, _STEPPING)), default=0
+            (i + 1 for i, (_, callback) in enumerate(items) if isinstance(inside(callback), _STEPPING)), default=0
         )
         name = f"{type(self).__name__}-{id(self)}"
         start = _Mark(on_batch_start=partial(self._begin_phase, "other"))

@@ -110,9 +110,7 @@ class Checkpoints(ICheckpointCallback):
 
     def on_epoch_end(self, runner: dl.IRunner) -> None:
         for monitor in self.monitors:
-            monitor.value(
-                runner.history[runner.epoch_step]
-            )  # a name that does not exist fails before anything is saved
+            monitor.of_epoch(runner)  # a name that does not exist fails before anything is saved
         self._save_on_all(runner, within_epoch=False)
 
     def on_experiment_end(self, runner: dl.IRunner) -> None:
@@ -214,5 +212,5 @@ class Checkpoints(ICheckpointCallback):
 
 def _entry(file: str, epoch: int, monitor: Monitor | None, history: History) -> dict[str, Any]:
     metric = None if monitor is None else monitor.name
-    value = math.nan if monitor is None else monitor.value(history[epoch])
+    value = math.nan if monitor is None else monitor.known(history[epoch])
     return {"file": file, "epoch": epoch, "metric": metric, "value": value if math.isfinite(value) else None}

@@ -33,6 +33,7 @@ from assay.callbacks.unwrapped import (
     weights_of,
     without_ddp,
 )
+from assay.callbacks.wrapped import inside
 
 from .bad_images import StandIn
 from .batch_size import batch_size, keys_in
@@ -72,6 +73,8 @@ from .schedulers import WarmUp
 from .seeding import rng_state, seed_everything, set_rng_state
 from .settings import check_same_on_all, compare_with_checkpoint, runner_settings
 from .sharding import SAMPLES_OF_STAND_IN, Turn, count_rounds, end_workers, shard_loader
+from .stock import StockCallbacks
+from .stock.loaders import check_same_loaders
 from .taken_states import naming_state
 from .target_checks import TargetChecks
 from .unfreezing import Unfreezing, freeze_as_before, frozen_parameters, load_optimizer
@@ -170,6 +173,7 @@ class DictRunner(dl.Runner):
         self.epoch_rounds = 0  # of the epoch so far, over its loaders: batches of each rank
         self._unfinished: dict[str, Any] | None = None  # the epoch that a resumed run goes on within
         self._batches: Iterator[Any] | None = None  # of the loader that is being run
+        self.all_loaders: dict[str, DataLoader[Any]] = {}
         self._targets = TargetChecks()
         self._loss_watch = LossWatch()
 
@@ -271,7 +275,7 @@ class DictRunner(dl.Runner):
         """Return the callbacks: those given to ``train``, and those that ``logdir`` and ``verbose`` ask for."""
         given = self._callbacks or {}
         callbacks = dict(given) if isinstance(given, Mapping) else {str(i): c for i, c in enumerate(given)}
-        present = tuple(type(callback) for callback in callbacks.values())
+        present = tuple(type(inside(callback)) for callback in callbacks.values())
         if self._verbose and Progress not in present:
             callbacks["progress"] = Progress()
         if self._logdir is not None and Checkpoints not in present:
@@ -286,6 +290,7 @@ class DictRunner(dl.Runner):
         # Not by accelerate: it pads the shards, or lets some end early, which hangs a run that trains.
         loaders = self.get_loaders().items()
         self.loaders = {key: self._shard(loader, trains=key.startswith("train")) for key, loader in loaders}
+        self.all_loaders = dict(self.loaders)  # of which PeriodicLoaderCallback leaves some out of an epoch
 
     def _check_loaders(self) -> None:
         ranks = self.engine.num_processes
@@ -304,6 +309,7 @@ class DictRunner(dl.Runner):
     def _setup_callbacks(self) -> None:
         # Catalyst would warn that nobody steps the optimizer; this runner does.
         self.callbacks = dict(sorted(self.get_callbacks().items(), key=lambda item: item[1].order))
+        self.stock_ = StockCallbacks(self)
 
     # -- events ---------------------------------------------------------------------------------------------------
 
@@ -319,7 +325,7 @@ class DictRunner(dl.Runner):
                 _run_noting(close, self, error)
             raise
         finally:
-            end_workers((self.loaders or {}).values(), self._batches)
+            end_workers(self.all_loaders.values(), self._batches)
         return self
 
     def log_hparams(self, *args: Any, **kwargs: Any) -> None:
@@ -514,6 +520,7 @@ class DictRunner(dl.Runner):
         return int(self.loader_batch_step // self.engine.num_processes)
 
     def _run_epoch(self) -> None:
+        check_same_loaders(self)
         finished = begin_unfinished(self, self._unfinished)
         for key in [key for key in self.loaders if key not in finished]:
             self.loader_key, self.loader = key, self.loaders[key]
@@ -521,7 +528,9 @@ class DictRunner(dl.Runner):
             self._run_loader()
             self._run_event("on_loader_end")
         # What follows from it, as early stopping, is decided on each rank, and a callback's metric may be a rank's own.
-        self.history[self.epoch_step] = from_main_rank({key: dict(self.epoch_metrics[key]) for key in self.loaders})
+        agreed = from_main_rank({key: dict(self.epoch_metrics[key]) for key in self.loaders})
+        self.history[self.epoch_step] = agreed
+        self.epoch_metrics.update({key: dict(metrics) for key, metrics in agreed.items()})
         self._step_schedulers("epoch")
 
     def _place_in_run(self) -> str:
@@ -572,6 +581,7 @@ class DictRunner(dl.Runner):
             self.engine.backward(0.0 * loss)
         if self._closes_group:
             self._step()
+        self.stock_.schedules.step_without_batch()
 
     def _loss(self, parts: Mapping[str, Any], samples: int) -> tuple[Tensor, list[Tensor], list[Number]]:
         """Return the loss, [], and its terms, not weighted, with what each counts, of a batch with its outputs."""
@@ -695,11 +705,12 @@ class DictRunner(dl.Runner):
     def _step(self) -> None:
         optimizers = list(raw_optimizers(self.optimizer).values())
         average_gradients(own_parameters(self.criterion))
-        clips = self.clip_grad_value is not None or self.clip_grad_norm is not None
+        clips = self.clip_grad_value is not None or self.clip_grad_norm is not None or bool(self.stock_.clipping)
         if clips or self._gradient_hooks:
             self.engine.unscale_optimizers(optimizers)
         for hook in list(self._gradient_hooks.values()):
             hook()
+        self.stock_.clipping.clip(self.batch_metrics)
         if self.clip_grad_value is not None:
             nn.utils.clip_grad_value_(self._parameters(), self.clip_grad_value)
         if self.clip_grad_norm is not None:
@@ -713,11 +724,13 @@ class DictRunner(dl.Runner):
         self._step_schedulers("batch")
 
     def _step_schedulers(self, moment: str) -> None:
-        for scheduler in by_name(self.scheduler).values():
+        for name, scheduler in by_name(self.scheduler).items():
             inner = scheduler.scheduler if isinstance(scheduler, WarmUp) else scheduler
+            if self.stock_.schedules.has(name):
+                continue
             if isinstance(inner, ReduceLROnPlateau):
-                if moment == "epoch":
-                    scheduler.step(self.scheduler_monitor.value(self.history[self.epoch_step]))
+                if moment == "epoch" and (metric := self.scheduler_monitor.of_epoch(self)) is not None:
+                    scheduler.step(metric)
             elif moment == self.scheduler_step:
                 scheduler.step()
 
@@ -825,13 +838,13 @@ class DictRunner(dl.Runner):
 
     def _callback_states(self) -> dict[str, list[Any]]:
         """Return the states of the callbacks that have one."""
-        having = [callback for callback in self.callbacks.values() if hasattr(callback, "state_dict")]
+        having = [it for it in map(inside, self.callbacks.values()) if hasattr(it, "state_dict")]
         return collect_states(having, lambda callback: callback.state_dict())
 
     def _load_callback_states(self) -> None:
         """Hand back what a resumed run's callbacks had, once; they made themselves new when the run started."""
         states, self._callback_states_to_load = self._callback_states_to_load, {}
-        taking = [callback for callback in self.callbacks.values() if hasattr(callback, "load_state_dict")]
+        taking = [it for it in map(inside, self.callbacks.values()) if hasattr(it, "load_state_dict")]
         for callback, state in share_out_states(taking, states):
             with naming_state(f"the callback {type(callback).__name__}"):
                 callback.load_state_dict(state)

@@ -35,5 +35,6 @@ class EarlyStopping(dl.Callback):
 
     def _decide(self, runner: dl.IRunner) -> None:
         best = self.monitor.best(runner.history) or 0
-        if runner.epoch_step - best >= self.patience:
+        measured = [epoch for epoch, metrics in runner.history.items() if self.monitor.loader in metrics]
+        if sum(epoch > best for epoch in measured) >= self.patience:
             runner.need_early_stop = True

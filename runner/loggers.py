@@ -20,6 +20,7 @@ from assay.callbacks.replacing import naming
 from assay.callbacks.summaries import add_summary
 from assay.callbacks.writer import Writer
 
+from .any_picture import as_rgb
 from .log_files import cut_back, file_sizes
 from .whole_files import save_text
 
@@ -94,8 +95,17 @@ class TensorBoardLogger(ILogger):
         writer.submit(lambda sink: add_summary(sink, start))
 
     def log_image(self, tag: str, image: Any, runner: dl.IRunner, scope: str | None = None) -> None:
-        """Write a picture, [H, W, 3] uint8, for callbacks that use Catalyst's own ``runner.log_image``."""
-        self.get_writer(runner.loader_key).image(tag, lambda: image, runner.epoch_step)
+        """Write a picture for callbacks that use Catalyst's own ``runner.log_image``.
+
+        Args:
+            tag: its tag.
+            image: see ``as_rgb``.
+            runner: its loader gives the folder.
+            scope: ``batch``: it is of a batch, at the samples seen so far; else of the epoch.
+        """
+        picture = as_rgb(image)
+        step = runner.sample_step if scope == "batch" else runner.epoch_step
+        self.get_writer(runner.loader_key).image(tag, lambda: picture, step)
 
     def flush_log(self) -> None:
         for writer in self.writers_.values():

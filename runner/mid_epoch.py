@@ -7,6 +7,7 @@ from catalyst import dl
 
 from assay.callbacks.distributed import gather_objects
 from assay.callbacks.loader_state import freeze, thaw
+from assay.callbacks.wrapped import inside, listening
 
 from .callback_states import collect_states, share_out_states
 
@@ -69,9 +70,9 @@ def known_metrics(state: Mapping[str, Any]) -> dict[tuple[int, str], dict[str, f
 
 def forgetful(runner: "DictRunner") -> list[str]:
     """Return the classes of the callbacks that look at each batch, and keep nothing of what they saw."""
-    callbacks = [callback for callback in runner.callbacks.values() if not hasattr(callback, "loader_state")]
+    callbacks = [it for it in map(inside, runner.callbacks.values()) if not hasattr(it, "loader_state")]
     return sorted({type(it).__name__ for it in callbacks if type(it).on_batch_end is not dl.Callback.on_batch_end})
 
 
 def _with_loader_state(runner: "DictRunner") -> list[Any]:
-    return [callback for callback in runner.callbacks.values() if hasattr(callback, "loader_state")]
+    return [callback for callback in listening(runner.callbacks.values()) if hasattr(callback, "loader_state")]

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from catalyst import dl
 
@@ -48,9 +49,19 @@ class Monitor:
             raise UsageError(f"monitor {self.name!r}: loader {self.loader!r} has no such metric; it has {known}.")
         return metrics[self.loader][self.metric]
 
+    def of_epoch(self, runner: Any) -> float | None:
+        """Return the value at the end of an epoch of a ``DictRunner``; None where the epoch leaves the loader out."""
+        metrics = runner.history[runner.epoch_step]
+        left_out = self.loader not in metrics and self.loader in runner.all_loaders
+        return None if left_out else self.value(metrics)
+
+    def known(self, metrics: Mapping[str, Mapping[str, float]]) -> float:
+        """Return the value, NaN where the epoch left the loader out."""
+        return self.value(metrics) if self.loader in metrics else math.nan
+
     def ranking(self, history: History) -> list[int]:
         """Return the epochs with a finite value, best first; of equals the earlier comes first."""
-        values = {epoch: self.value(metrics) for epoch, metrics in history.items()}
+        values = {epoch: self.known(metrics) for epoch, metrics in history.items()}
         finite = [epoch for epoch in sorted(values) if math.isfinite(values[epoch])]
         return sorted(finite, key=lambda epoch: values[epoch] if self.minimize else -values[epoch])
 
@@ -72,7 +83,7 @@ class KnownMonitors(dl.Callback):
 
     def on_epoch_end(self, runner: dl.IRunner) -> None:
         for monitor in self.monitors:
-            monitor.value(runner.history[runner.epoch_step])
+            monitor.of_epoch(runner)
 
 
 def parse_monitors(texts: Sequence[str]) -> list[Monitor]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from assay.callbacks.unwrapped import by_name
+from assay.callbacks.wrapped import inside
 
 if TYPE_CHECKING:
     from .dict_runner import DictRunner
@@ -54,7 +55,7 @@ def _name_of(part: Any) -> str:
 def _assays_own(given: Any) -> list[str]:
     """Return the callbacks that talk to other ranks; a user's, as one that prints, may be on one rank alone."""
     callbacks = given.values() if isinstance(given, Mapping) else given
-    kinds = [type(callback) for callback in callbacks]
+    kinds = [type(inside(callback)) for callback in callbacks]
     return sorted(kind.__name__ for kind in kinds if kind.__module__.startswith("assay.callbacks."))
 
 

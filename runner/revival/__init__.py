@@ -17,6 +17,7 @@ from . import (  # noqa: F401 - each registers its faults
     ranks,
     samplers,
     times,
+    transforms,
 )
 from .fault import FAULTS, Fault, is_mended, mend
 

@@ -13,7 +13,7 @@ from .fault import fault
 @fault()
 def best_checkpoint() -> bool:
     """CheckpointCallback writes the weights of the last epoch into model.best.pth, whichever epoch was the best."""
-    dl.CheckpointCallback.on_epoch_end_best = _end_epoch
+    dl.CheckpointCallback.on_epoch_end_best = end_epoch
     return True
 
 
@@ -32,7 +32,7 @@ def one_writer() -> bool:
     return True
 
 
-def _end_epoch(callback: Any, runner: Any) -> None:
+def end_epoch(callback: Any, runner: Any) -> None:
     """Stand for ``CheckpointCallback.on_epoch_end_best``."""
     metrics = runner.epoch_metrics if callback.loader_key is None else runner.epoch_metrics[callback.loader_key]
     callback._handle_epoch(runner=runner, score=metrics[callback.metric_key])

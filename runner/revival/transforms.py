@@ -1,0 +1,22 @@
+"""Transforms of a batch by its keys."""
+
+from typing import Any
+
+from catalyst import dl
+
+from .fault import fault
+
+
+@fault()
+def transforms() -> bool:
+    """BatchTransformCallback(input_key=...) without output_key puts the first sample in the place of the batch."""
+    dl.BatchTransformCallback._handle_value = transform_values
+    return True
+
+
+def transform_values(callback: Any, runner: Any) -> None:
+    """Stand for ``BatchTransformCallback._handle_value``: of one key, what is no tuple or list is the value itself."""
+    values = callback.transform(*(runner.batch[key] for key in callback.input_key))
+    if len(callback.output_key) == 1 and not isinstance(values, tuple | list):
+        values = (values,)
+    runner.batch.update(zip(callback.output_key, values, strict=False))

@@ -1,0 +1,49 @@
+"""Callbacks that compute a loss, which the runner does by itself."""
+
+from typing import TYPE_CHECKING, Any
+
+from catalyst import dl
+
+from assay.callbacks.errors import UsageError
+from assay.callbacks.wrapped import inside
+
+if TYPE_CHECKING:
+    from ..dict_runner import DictRunner
+
+
+def without_losses(runner: "DictRunner") -> None:
+    """Take out the callbacks that compute a loss of the runner's once more; others stay, as metrics.
+
+    Raises:
+        UsageError: one would put another number in the place of a loss of the runner.
+    """
+    names = {"loss"} | ({term.label for term in runner.losses} if len(runner.losses) > 1 else set())
+    kept: dict[str, dl.Callback] = {}
+    for key, callback in runner.callbacks.items():
+        inner = inside(callback)
+        name = _name_of(inner)
+        if name not in names:
+            kept[key] = callback
+        elif not _is_computed(runner, inner, name):
+            raise UsageError(
+                f"{type(inner).__name__} computes {name!r}, which DictRunner computes from its losses, and learns "
+                "from: leave it out and give DictRunner losses=[LossTerm(output, target, criterion, weight)], or give "
+                "it another metric_key, to watch it as a metric."
+            )
+    runner.callbacks = kept
+
+
+def _name_of(callback: Any) -> str | None:
+    """Return the name of what a stock callback computes of a batch."""
+    if isinstance(callback, dl.FunctionalMetricCallback):
+        return str(callback.metric.metric_name)
+    return str(callback.metric_key) if isinstance(callback, dl.MetricAggregationCallback) else None
+
+
+def _is_computed(runner: "DictRunner", callback: Any, name: str) -> bool:
+    """Whether what a callback computes is just what the runner computes under that name."""
+    if type(callback) is not dl.CriterionCallback:
+        return False
+    terms = [term for term in runner.losses if term.label == name or (len(runner.losses) == 1 and term.weight == 1)]
+    asked = (callback.input_key, callback.target_key, callback.criterion_key)
+    return any((term.output, term.target, term.criterion) == asked for term in terms)
