@@ -27,7 +27,6 @@ from .loader_place import place_in_loader
 from .measures.embeddings import SampleChoice, pool, position_hash, shrink, take
 from .measures.targets import NO_CLASS, class_of_distribution, decide_targets
 from .projector_files import write_embedding
-from .wrapped import inside
 from .writer import Writer
 
 
