@@ -1,5 +1,6 @@
 """The best and the worst batch of every epoch, as pictures."""
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -25,10 +26,12 @@ from .loader_place import batches_in_loader, place_in_loader
 from .measures import best_worst_batches as measures
 from .measures.reduced_image import reduced, sizes
 from .own_drawing import OwnDrawing, VisualizeBatch
-from .sample_losses import NO_SCORE, losses_of_batch
+from .sample_losses import NO_SCORE, WHOLE_BATCH, NoSampleLossError, losses_of_batch
 from .target_kind import target_kind
 from .unwrapped import detached
 from .writer import Writer
+
+_log = logging.getLogger("assay")
 
 
 class BestWorstBatches(Diagnostic):
@@ -64,8 +67,9 @@ class BestWorstBatches(Diagnostic):
     ``k_images`` samples a metric.
 
     The loss of a sample comes from the runner's criterion without its reduction, sample by sample where it has
-    none. Without a criterion (or with several by name in a stock runner), or where the output is no tensor (a
-    detection), samples are shown in their order.
+    none. Without a criterion (or with several by name in a stock runner, unless ``criterion_key`` names one), where it
+    compares the samples of a batch (triplets, contrastive), or where the output is no tensor (a detection), samples
+    are shown in their order.
 
     Args:
         metric: one or several of ``runner.batch_metrics``, each a number or a tensor of one element.
@@ -92,6 +96,8 @@ class BestWorstBatches(Diagnostic):
             known. It returns a picture or a list of them: arrays [H, W, 3] or tensors [3, H, W], uint8 or 0 to 1. Of as
             many as samples each has its id and loss below. It is called in the thread that writes. No image is asked
             for then, ``task`` and what follows from it have no part, and whole samples are kept.
+        criterion_key: which of the runner's criteria by name the loss of a sample is of; None: the only one, or all
+            terms of a ``DictRunner``.
         prefix: stands before the tags, ``PREFIX/TAG``, for a second callback of this kind in the run.
 
     Raises:
@@ -120,6 +126,7 @@ class BestWorstBatches(Diagnostic):
         min_score: float = 0.5,
         min_iou: float = 0.5,
         visualize_batch: VisualizeBatch | None = None,
+        criterion_key: str | None = None,
         prefix: str = "",
     ):
         super().__init__(prefix=prefix)
@@ -129,6 +136,7 @@ class BestWorstBatches(Diagnostic):
         self.k_images = at_least_one("k_images", k_images)
         self.keys = {"image": image_key, "target": target_key, "output": output_key}
         self.sample_id_key = sample_id_key
+        self.criterion_key = criterion_key
         self.detections_ = Detections(output_key, type(self).__name__) if task == "detection" else None
         self.normalization: dict[str, Channels] = {"mean": mean, "std": std}
         self.own_drawing = None if visualize_batch is None else OwnDrawing(visualize_batch)
@@ -144,6 +152,7 @@ class BestWorstBatches(Diagnostic):
         )
         self.measures_: dict[str, measures.BestWorstBatches] = {}
         self.pending_: Callable[[], None] | None = None
+        self.said_ = False
 
     def tags(self, loader_key: str) -> tuple[str, ...]:
         return tuple(f"batches/worst/{metric}" for metric in self.minimize)
@@ -168,13 +177,13 @@ class BestWorstBatches(Diagnostic):
         at_once = is_read_at_once(runner)
         if not at_once:
             batch, parts = kept_from_loader(batch), kept_from_loader(parts)
-        self.pending_ = partial(self._compare, scores, place.batch, partial(_with_losses, runner, batch, parts))
+        self.pending_ = partial(self._compare, scores, place.batch, partial(self._with_losses, runner, batch, parts))
         if at_once:
             self.settle(runner)
 
     def report(self, runner: dl.IRunner, writer: Writer) -> None:
         self.settle(runner)
-        of_target = target_kind(runner, self.keys["output"], self.keys["target"])
+        of_target = target_kind(runner, self.keys["output"], self.keys["target"], self.criterion_key)
         for metric, measure in self.measures_.items():
             best = winner_over_ranks(measure.best, measure.best_key, _to_host)
             worst = winner_over_ranks(measure.worst, measure.worst_key, _to_host)
@@ -227,8 +236,35 @@ class BestWorstBatches(Diagnostic):
             f"epoch {runner.epoch_step}, batch {candidate.position} of {batches_in_loader(runner)}",
         ]
 
+    def _with_losses(self, runner: dl.IRunner, batch: Mapping[str, Any], parts: dict[str, Any]) -> dict[str, Any]:
+        """Add the loss of each sample, if there is one; of its image no more is kept than is drawn."""
+        losses = None
+        if "output" in parts and "target" in parts:
+            losses = self._losses(runner, batch, parts)
+        if "batch" in parts:
+            parts = {name: part for name, part in parts.items() if name in ("batch", "sample_id")}
+        images = {"image": reduced(parts["image"]), "image_size": sizes(parts["image"])} if "image" in parts else {}
+        return {**parts, **images, **({} if losses is None else {"loss": losses})}
+
+    def _losses(self, runner: dl.IRunner, batch: Mapping[str, Any], parts: Mapping[str, Any]) -> Tensor | None:
+        try:
+            return losses_of_batch(runner, batch, parts["output"], parts["target"], self.criterion_key)
+        except NoSampleLossError as error:
+            # By way of the writer, which drops what does not belong to this rank.
+            self.writers_[runner.loader_key].submit(partial(self._say_in_order, str(error)))
+            return None
+
+    def _say_in_order(self, reason: str, *_: Any) -> None:
+        if not self.said_:
+            _log.warning("BestWorstBatches shows samples in their order, without a loss of each: %s.", reason)
+        self.said_ = True
+
     def _draw(self, samples: Mapping[str, Any], title: list[str], kind: str | None) -> np.ndarray:
-        return self.draw({**measures.read_samples(samples), "kind": kind}, title)
+        read = measures.read_samples(samples)
+        if "loss" in read and (read["loss"] == WHOLE_BATCH).any():
+            del read["loss"]
+            self._say_in_order("the criterion compares the samples of a batch")
+        return self.draw({**read, "kind": kind}, title)
 
 
 def _pair_up(metric: str | Sequence[str], minimize: bool | Sequence[bool]) -> dict[str, bool]:
@@ -246,17 +282,6 @@ def _fraction(name: str, value: float) -> float:
     if not 0 <= value <= 1:
         raise UsageError(f"{name} must be between 0 and 1, got {value!r}.")
     return value
-
-
-def _with_losses(runner: dl.IRunner, batch: Mapping[str, Any], parts: dict[str, Any]) -> dict[str, Any]:
-    """Add the loss of each sample, if there is one; of its image no more is kept than is drawn."""
-    losses = None
-    if "output" in parts and "target" in parts:
-        losses = losses_of_batch(runner, batch, parts["output"], parts["target"])
-    if "batch" in parts:
-        parts = {name: part for name, part in parts.items() if name in ("batch", "sample_id")}
-    images = {"image": reduced(parts["image"]), "image_size": sizes(parts["image"])} if "image" in parts else {}
-    return {**parts, **images, **({} if losses is None else {"loss": losses})}
 
 
 def _to_host(candidate: measures.Candidate) -> measures.Candidate:

@@ -60,6 +60,10 @@ class BestWorstSamples(SampleRanking):
         min_iou: detection: overlap from which on a box is found.
         visualize_batch: a function of your own that draws instead, see ``BestWorstBatches``; it gets the k samples in
             their order. No image is asked for then, and whole samples are kept.
+        criterion_key: which of the runner's criteria by name the loss of a sample is of; None: the only one, or all
+            terms of a ``DictRunner``.
+        score_name: what the score is called in tags and titles (SCORE above); None: as it is named, a function by its
+            own name, with ``criterion_key`` ``loss_KEY``, and a lambda ``score``.
         prefix: stands before the tags, ``PREFIX/TAG``, for a second callback of this kind in the run.
 
     Raises:
@@ -86,6 +90,8 @@ class BestWorstSamples(SampleRanking):
         min_score: float = 0.5,
         min_iou: float = 0.5,
         visualize_batch: VisualizeBatch | None = None,
+        criterion_key: str | None = None,
+        score_name: str | None = None,
         prefix: str = "",
     ):
         super().__init__(
@@ -96,6 +102,8 @@ class BestWorstSamples(SampleRanking):
             target_key=target_key,
             output_key=output_key,
             sample_id_key=sample_id_key,
+            criterion_key=criterion_key,
+            score_name=score_name,
             prefix=prefix,
         )
         if task == "detection":
@@ -116,7 +124,7 @@ class BestWorstSamples(SampleRanking):
         return (f"samples/worst/{self.score_name}",)
 
     def show(self, runner: dl.IRunner, writer: Writer, ranking: Ranking) -> None:
-        of_target = target_kind(runner, self.keys["output"], self.keys["target"])
+        of_target = target_kind(runner, self.keys["output"], self.keys["target"], self.criterion_key)
         for kind, found in (("best", ranking.best), ("worst", ranking.worst)):
             samples = [without_input(sample) for sample in found]
             if samples:

@@ -98,6 +98,10 @@ class GradCAM(SampleRanking):
         ignore_index: target value that is left out.
         mean: of the images' normalization ``(x - mean) / std``, one number or one a channel.
         std: likewise.
+        criterion_key: which of the runner's criteria by name the loss of a sample is of; None: the only one, or all
+            terms of a ``DictRunner``.
+        score_name: what the score is called in tags and titles (SCORE above); None: as it is named, a function by its
+            own name, with ``criterion_key`` ``loss_KEY``, and a lambda ``score``.
         prefix: stands before the tags, ``PREFIX/TAG``, for a second callback of this kind in the run.
 
     Raises:
@@ -124,6 +128,8 @@ class GradCAM(SampleRanking):
         ignore_index: int | None = None,
         mean: Channels = 0.0,
         std: Channels = 1.0,
+        criterion_key: str | None = None,
+        score_name: str | None = None,
         prefix: str = "",
     ):
         super().__init__(
@@ -134,6 +140,8 @@ class GradCAM(SampleRanking):
             target_key=target_key,
             output_key=output_key,
             sample_id_key=sample_id_key,
+            criterion_key=criterion_key,
+            score_name=score_name,
             prefix=prefix,
         )
         self.order = dl.CallbackOrder.External - 1  # its pass is made before the others draw in threads beside it
@@ -179,7 +187,7 @@ class GradCAM(SampleRanking):
             for sample, heat, note in zip(map(without_input, ranking.worst), maps, self.notes_, strict=True)
         ]
         title = [f"Grad-CAM ({self.explain}) of the {title[0]}", *title[1:], self.shown_]
-        kind = target_kind(runner, self.keys["output"], self.keys["target"])
+        kind = target_kind(runner, self.keys["output"], self.keys["target"], self.criterion_key)
         draw = partial(draw_ranking, self.draw, self.score_name, samples, ranking.count, title, kind)
         writer.image(self.named(f"gradcam/worst/{self.score_name}"), draw, runner.epoch_step)
 
@@ -251,7 +259,7 @@ class GradCAM(SampleRanking):
 
     def _score(self, runner: dl.IRunner, samples: Sequence[Sample], output: Tensor) -> Tensor:
         targets = [sample.parts["target"] for sample in samples]
-        kind = target_kind(runner, self.keys["output"], self.keys["target"])
+        kind = target_kind(runner, self.keys["output"], self.keys["target"], self.criterion_key)
         task = find_task([sample.parts["output"] for sample in samples], targets, self.task, self.ignore_index, kind)
         if task == "regression":
             return explained_number(output, self.explain)

@@ -31,6 +31,8 @@ class Named(dl.Callback):
 
     one_a_run: ClassVar[bool] = False  # for those that are about the run, of which a second one says nothing more
 
+    also_apart: ClassVar[str] = ""  # what else keeps two of a kind apart
+
     def __init__(self, order: int, prefix: str = ""):
         super().__init__(order=order)
         self.prefix = _check_prefix(prefix)
@@ -141,4 +143,5 @@ def _advice(callback: Named) -> str:
     name = type(callback).__name__
     if callback.one_a_run:
         return f"it is about the whole run, so give it one {name}"
-    return f"pass {name} a prefix of its own, as in {name}({_EXAMPLE}, ...)"
+    also = f", or {callback.also_apart}" if callback.also_apart else ""
+    return f"pass {name} a prefix of its own, as in {name}({_EXAMPLE}, ...){also}"

@@ -3,6 +3,7 @@
 import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from catalyst import dl
 from torch import Tensor, nn
 
-from .errors import UsageError
+from .errors import UsageError, listing, unknown_name
 from .target_mean import TargetMean, class_numbers, target_mean
 from .undone import undone
 
@@ -18,6 +19,13 @@ Criterion = Callable[[Tensor, Tensor], Tensor]
 
 NO_SCORE = -math.inf
 """What stands for the score of a sample, or of a batch, of which nothing counts: it is neither good nor bad."""
+
+WHOLE_BATCH = torch.finfo(torch.float32).min
+"""What stands for the loss of every sample where only the whole batch has one; see ``sample_losses``."""
+
+
+class NoSampleLossError(UsageError):
+    """The criterion gives no loss of one sample alone."""
 
 
 @torch.no_grad()
@@ -27,7 +35,9 @@ def sample_losses(criterion: Criterion, output: Tensor, target: Any, *, uncounte
     A loss of torch is evaluated once, unreduced, and then reduced over all axes but the first: to the sum, or to the
     mean over the targets that count, by which class weights cancel where a sample has one. Any other criterion is
     called sample by sample, on batches of one, unless it has a method ``sample_losses``, which is asked. What it
-    changes or draws by that is taken back.
+    changes or draws by that is taken back. Where one sample has no loss that says anything, as of a criterion that
+    compares samples (triplets, contrastive), each is ``WHOLE_BATCH``: none is finite, or all are 0, or all the same for
+    different outputs, and the batch's own is another one.
 
     Args:
         criterion: maps ``(output, target)`` to a loss.
@@ -40,7 +50,17 @@ def sample_losses(criterion: Criterion, output: Tensor, target: Any, *, uncounte
 
     Raises:
         UsageError: what the criterion gives for one sample is not one number.
+        NoSampleLossError: it fails for one sample, or for output and target alone.
     """
+    try:
+        return _losses(criterion, output, target, uncounted)
+    except (UsageError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # of code that is not ours, which may raise anything
+        raise _no_sample_loss(criterion, output, target, error) from error
+
+
+def _losses(criterion: Criterion, output: Tensor, target: Any, uncounted: float) -> Tensor:
     if hasattr(criterion, "sample_losses"):
         own: Tensor = criterion.sample_losses(output, target)
         return own
@@ -77,7 +97,37 @@ def _one_by_one(criterion: Criterion, output: Tensor, target: Any) -> Tensor:
     size = len(output)
     with undone(criterion, output.device):
         losses = [criterion(output[i : i + 1], sample_of(target, i, size)) for i in range(size)]
-    return stacked(losses, type(criterion).__name__) if losses else output.new_zeros(0)
+        whole = criterion(output, target) if size > 1 else None
+    found = stacked(losses, _name_of(criterion)) if losses else output.new_zeros(0)
+    if not isinstance(whole, Tensor) or whole.numel() != 1:
+        return found
+    found = found.float() if found.dtype in (torch.float16, torch.bfloat16) else found
+    whole = whole.reshape(()).to(found.dtype)
+    return found.masked_fill(_says_nothing(found, whole, output), WHOLE_BATCH)
+
+
+def _says_nothing(losses: Tensor, whole: Tensor, output: Tensor) -> Tensor:
+    """Return whether the losses of samples alone, [N], have nothing to do with that of the batch, [] bool."""
+    first, differs = losses[0], (output != output[:1]).any()
+    is_mean_or_sum = torch.isclose(whole, first, rtol=1e-4) | torch.isclose(whole, first * len(losses), rtol=1e-4)
+    constant = (losses == first).all() & ((first == 0) | differs)
+    return whole.isfinite() & ~is_mean_or_sum & (constant | ~losses.isfinite().any())
+
+
+def _no_sample_loss(criterion: Criterion, output: Tensor, target: Any, error: Exception) -> NoSampleLossError:
+    name, said = _name_of(criterion), " ".join(f"{type(error).__name__}: {error}".split())[:200].rstrip(": ")
+    try:
+        with undone(criterion, output.device):
+            criterion(output, target)
+    except Exception:  # noqa: BLE001  # the same
+        return NoSampleLossError(f"{name} cannot be called with the output and the target alone ({said})")
+    return NoSampleLossError(f"{name} has a loss of a whole batch alone, and fails for one sample ({said})")
+
+
+def _name_of(criterion: Any) -> str:
+    while isinstance(criterion, partial):
+        criterion = criterion.func
+    return str(getattr(criterion, "__name__", type(criterion).__name__))
 
 
 def stacked(losses: Sequence[Any], name: str) -> Tensor:
@@ -99,7 +149,53 @@ def sample_of(part: Any, index: int, size: int) -> Any:
     return [sample_of(inner, index, size) for inner in part] if isinstance(part, list | tuple) else part
 
 
-def losses_of_batch(runner: dl.IRunner, batch: Mapping[str, Any], output: Any, target: Any) -> Tensor | None:
+def weighted_sum(losses: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
+    """Return the weighted sum of terms of the losses of samples, [N] each.
+
+    A term adds nothing where nothing of it counts; a sample of which nothing counts in any has ``NO_SCORE``, and each
+    has ``WHOLE_BATCH`` where a term has.
+    """
+    if len(losses) == 1 and weights[0] == 1:
+        return losses[0]
+    missing = torch.stack([of_term == NO_SCORE for of_term in losses])
+    needs_batch = torch.stack([of_term == WHOLE_BATCH for of_term in losses]).any(dim=0)
+    terms = zip(losses, weights, missing, strict=True)
+    total = torch.stack([weight * of_term.masked_fill(none, 0) for of_term, weight, none in terms]).sum(dim=0)
+    return total.masked_fill(missing.all(dim=0), NO_SCORE).masked_fill(needs_batch, WHOLE_BATCH)
+
+
+def pick_criterion(criterion: Any, key: str | None) -> Any:
+    """Return the criterion of a run, or the one of a name where there are several; None where there is none to take.
+
+    Args:
+        criterion: one, or several by name, or None.
+        key: the name; None: the only one there is.
+
+    Raises:
+        UsageError: there is none of the name.
+    """
+    if isinstance(criterion, Mapping | nn.ModuleDict):
+        if key is None:
+            return next(iter(criterion.values())) if len(criterion) == 1 else None
+        if key not in criterion:
+            raise unknown_name("criterion", key, criterion.keys(), note=" for criterion_key")
+        return criterion[key]
+    if key is not None:
+        got = "none" if criterion is None else f"one, {_name_of(criterion)}: leave criterion_key out"
+        raise UsageError(f"criterion_key={key!r} names one of several criteria of a run, and this one has {got}.")
+    return criterion
+
+
+def names_of_criteria(criterion: Any) -> str:
+    """Return what to say where one of several criteria has to be named; empty where there are not several."""
+    if not isinstance(criterion, Mapping | nn.ModuleDict):
+        return ""
+    return f"the run has several criteria: pass criterion_key, one of {listing(criterion.keys())}"
+
+
+def losses_of_batch(
+    runner: dl.IRunner, batch: Mapping[str, Any], output: Any, target: Any, criterion_key: str | None = None
+) -> Tensor | None:
     """Return the loss of each sample of a batch, [N]: by the runner's own rule, or by its criterion.
 
     A sample of which nothing counts has ``NO_SCORE``.
@@ -109,15 +205,15 @@ def losses_of_batch(runner: dl.IRunner, batch: Mapping[str, Any], output: Any, t
         batch: with the outputs in it, for a runner with ``sample_losses``.
         output: of the batch, for the criterion.
         target: of the batch, for the criterion.
+        criterion_key: of the runner's criteria by name; None: the runner's own rule, or the only one there is.
 
     Returns:
         None where the runner has no criterion, or several by name and no rule, or the output is no tensor.
     """
-    if runner.criterion is None or not isinstance(output, Tensor):
-        return None
-    if hasattr(runner, "sample_losses"):
-        losses: Tensor = runner.sample_losses(batch)
+    if criterion_key is None and hasattr(runner, "sample_losses") and runner.criterion is not None:
+        losses: Tensor | None = runner.sample_losses(batch) if isinstance(output, Tensor) else None
         return losses
-    if not callable(runner.criterion):
+    criterion = pick_criterion(runner.criterion, criterion_key)
+    if criterion is None or not isinstance(output, Tensor):
         return None
-    return sample_losses(runner.criterion, output, target, uncounted=NO_SCORE)
+    return sample_losses(criterion, output, target, uncounted=NO_SCORE)

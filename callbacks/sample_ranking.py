@@ -21,7 +21,7 @@ from .loader_place import place_in_loader
 from .measures.best_worst_samples import BestWorstSamples, Sample
 from .measures.reduced_image import is_reduced, reduced
 from .own_drawing import OwnDrawing
-from .sample_losses import NO_SCORE, losses_of_batch
+from .sample_losses import NO_SCORE, WHOLE_BATCH, NoSampleLossError, losses_of_batch, names_of_criteria
 from .sharing import first_alike
 from .unwrapped import detached
 from .writer import Writer
@@ -61,8 +61,12 @@ class SampleRanking(Diagnostic):
         target_key: of the batch.
         output_key: of the batch.
         sample_id_key: of the batch; without it in the batch, the position in the loader serves.
+        criterion_key: see ``BestWorstSamples``.
+        score_name: see ``BestWorstSamples``.
         prefix: see ``Named``.
     """
+
+    also_apart = "a score_name"
 
     def __init__(
         self,
@@ -74,13 +78,18 @@ class SampleRanking(Diagnostic):
         target_key: str = TARGET_KEY,
         output_key: str = OUTPUT_KEY,
         sample_id_key: str = SAMPLE_ID_KEY,
+        criterion_key: str | None = None,
+        score_name: str | None = None,
         prefix: str = "",
     ):
         super().__init__(prefix=prefix)
         if not isinstance(score, str) and not callable(score):
             raise UsageError(f"score must be a name or a function of the batch, got {score!r}.")
         self.score = BoxF1(output_key, target_key) if score == "box_f1" else score
-        self.score_name = score if isinstance(score, str) else getattr(score, "__name__", type(score).__name__)
+        if criterion_key is not None and score != "loss":
+            raise UsageError(f"criterion_key={criterion_key!r} is for score='loss', got the score {score!r}.")
+        self.criterion_key = criterion_key
+        self.score_name = _check_score_name(score_name) or _name_of_score(score, criterion_key)
         self.minimize = minimize
         self.k_samples = at_least_one("k_samples", k_samples)
         self.keys = {"image": image_key, "target": target_key, "output": output_key}
@@ -106,7 +115,8 @@ class SampleRanking(Diagnostic):
     def choice(self) -> tuple[Any, ...]:
         """What decides which samples are chosen, and what is kept of them."""
         keys = (*self.keys.items(), *self.inputs_)
-        return (self.score, self.minimize, self.k_samples, keys, self.sample_id_key, self.own_drawing)
+        by = self.score, self.criterion_key, self.minimize, self.k_samples
+        return (*by, keys, self.sample_id_key, self.own_drawing)
 
     def begin(self, runner: dl.IRunner) -> None:
         self.pending_, self.ranking_, self.measure_ = None, None, None
@@ -158,17 +168,27 @@ class SampleRanking(Diagnostic):
         elif self.score == "loss" and "loss" not in runner.batch:
             keys = self.keys["output"], self.keys["target"]
             output, target = (detached(pick(runner.batch, key, type(self).__name__)) for key in keys)
-            values, no_score = losses_of_batch(runner, runner.batch, output, target), NO_SCORE
-            if values is None:
-                raise UsageError(
-                    f"{name} needs a runner with one criterion, and an output that is a tensor: name another score, a "
-                    "key of the batch with one number a sample or a function of the batch."
-                )
+            values, no_score = self._losses(runner, output, target, name), NO_SCORE
         else:
             values = pick(runner.batch, self.score, name)
         if isinstance(values, Tensor):
             values = HostCopy(values.detach().reshape(-1))
         return lambda: [None if score == no_score else score for score in _read_scores(values, size, name)]
+
+    def _losses(self, runner: dl.IRunner, output: Any, target: Any, name: str) -> Tensor:
+        """Return the losses of the samples, [N]; raise where the run has none."""
+        try:
+            losses = losses_of_batch(runner, runner.batch, output, target, self.criterion_key)
+        except NoSampleLossError as error:
+            raise _no_loss(name, str(error)) from error
+        if losses is None and isinstance(output, Tensor) and (several := names_of_criteria(runner.criterion)):
+            raise UsageError(f"{name} needs a loss of each sample, and {several}.")
+        if losses is None:
+            raise UsageError(
+                f"{name} needs a runner with one criterion, and an output that is a tensor: name another score, a "
+                "key of the batch with one number a sample or a function of the batch."
+            )
+        return losses
 
     def settle(self, runner: dl.IRunner) -> None:
         """Compare the batch of the step before: its scores have reached the host by now."""
@@ -205,7 +225,32 @@ def _read_scores(values: Any, size: int, name: str) -> list[float]:
     scores = list(values() if callable(values) else values)
     if len(scores) != size:
         raise UsageError(f"{name} needs one number a sample, {size} for this batch, got {len(scores)}.")
+    if WHOLE_BATCH in scores:
+        raise _no_loss(name, "the criterion compares the samples of a batch: of one alone its loss says nothing")
     return scores
+
+
+def _no_loss(name: str, reason: str) -> UsageError:
+    return UsageError(
+        f"{name} needs a loss of each sample, and {reason}; name another score, a key of the batch with one number a "
+        "sample or a function of the batch."
+    )
+
+
+def _name_of_score(score: Any, criterion_key: str | None) -> str:
+    """Return what a score is called in tags and titles: a function by its name, a nameless one ``score``."""
+    if isinstance(score, str):
+        return score if criterion_key is None else f"{score}_{criterion_key}"
+    while isinstance(score, partial):
+        score = score.func
+    name = str(getattr(score, "__name__", type(score).__name__))
+    return "score" if name == "<lambda>" else name
+
+
+def _check_score_name(name: Any) -> str | None:
+    if name is not None and not (isinstance(name, str) and name.strip()):
+        raise UsageError(f"score_name must be a text, as in score_name='margin', got {name!r}.")
+    return name
 
 
 def _at(part: Any, index: int, size: int) -> Any:

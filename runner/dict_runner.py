@@ -23,7 +23,7 @@ from assay.callbacks.host_targets import HostTargets
 from assay.callbacks.keys import IMAGE_KEY, SAMPLE_ID_KEY, pick
 from assay.callbacks.loader_place import Place
 from assay.callbacks.lookup import HasWriters
-from assay.callbacks.sample_losses import NO_SCORE
+from assay.callbacks.sample_losses import NO_SCORE, weighted_sum
 from assay.callbacks.unwrapped import (
     by_name,
     detached,
@@ -626,14 +626,7 @@ class DictRunner(dl.Runner):
         A term adds nothing where nothing of it counts; a sample of which nothing counts in any has ``NO_SCORE``.
         """
         each = [counted.sample_losses(parts, NO_SCORE) for counted in self._terms]
-        weights = [term.weight for term in self.losses]
-        if len(each) == 1 and weights[0] > 0:
-            return each[0] if weights[0] == 1 else weights[0] * each[0]
-        missing = [losses == NO_SCORE for losses in each]
-        weighed = [
-            weight * losses.masked_fill(none, 0) for weight, losses, none in zip(weights, each, missing, strict=True)
-        ]
-        return torch.stack(weighed).sum(dim=0).masked_fill(torch.stack(missing).all(dim=0), NO_SCORE)
+        return weighted_sum(each, [term.weight for term in self.losses])
 
     def _call(self, model: nn.Module, keys: str | Sequence[str], batch: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(keys, str):

@@ -213,7 +213,7 @@ def test_images_of_several_sizes_are_kept_as_they_are(tmp_path, read_events):
     _, folder = run("ours", tmp_path, [spied], {"train": items}, model=Mean(), collate_fn=collate)
     ((_, ranking),) = spied.rankings
     assert [sample.parts["image"].shape for sample in ranking.worst] == [(3, 13, 9), (3, 12, 7), (3, 11, 8)]
-    assert "samples/worst/<lambda>" in read_events(folder / "train").Tags()["images"]
+    assert "samples/worst/score" in read_events(folder / "train").Tags()["images"]
 
 
 def test_a_nan_score_is_the_worst_and_never_the_best(tmp_path, read_events):
