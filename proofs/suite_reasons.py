@@ -4,7 +4,7 @@
 REASONS: dict[str, tuple[str, str]] = {
     "tests/catalyst/data/test_sampler.py::test_dynamic_balance_class_sampler": (
         "the test's",
-        "it makes a NumPy array of lists of different lengths, which NumPy refuses since 1.24, before it makes a "
-        "sampler; the sampler itself draws (`tests/runner/revival/test_revived_loaders.py`)",
+        "before it makes a sampler it puts arrays of different lengths into one, which NumPy refuses since 1.24; "
+        " the sampler itself draws (`tests/runner/revival/test_revived_loaders.py`)",
     ),
 }

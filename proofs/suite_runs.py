@@ -61,7 +61,7 @@ def run_suite(folder: Path, *, revived: bool) -> dict[str, str]:
         )
     if done.returncode not in (0, 1) or not report.exists():
         raise RuntimeError(f"pytest ended with {done.returncode}:\n" + "\n".join(log.read_text().splitlines()[-20:]))
-    return read_report(report)
+    return {name: error.replace(f"{folder}/", "") for name, error in read_report(report).items()}
 
 
 def read_report(path: Path) -> dict[str, str]:
@@ -69,11 +69,17 @@ def read_report(path: Path) -> dict[str, str]:
     outcomes = {}
     for case in ElementTree.parse(path).iter("testcase"):
         if case.find("skipped") is None:
-            module, test = case.get("classname"), case.get("name", "")
-            name = f"{module.replace('.', '/')}.py::{test}" if module else f"{test.replace('.', '/')}.py"
+            name = _test_name(case.get("classname", ""), case.get("name", ""))
             wrong = [found for kind in ("failure", "error") if (found := case.find(kind)) is not None]
             outcomes[name] = wrong[0].get("message", "").partition("\n")[0] or "error" if wrong else ""
     return outcomes
+
+
+def _test_name(owner: str, test: str) -> str:
+    """Return ``path::test``, or ``path::Class::test``; the path alone of a file that was not collected."""
+    names = [*filter(None, owner.split(".")), test] if owner else test.split(".")
+    module = next(place for place, name in enumerate(names) if name.startswith("test_")) + 1
+    return "::".join(["/".join(names[:module]) + ".py", *names[module:]])
 
 
 def _write_entry(folder: Path, *, revived: bool) -> None:

@@ -81,6 +81,10 @@ def test_passes():
 def test_fails():
     raise ValueError("told in one line,\\nnot in two")
 
+class TestClass:
+    def test_of_class(self):
+        pass
+
 @pytest.mark.skip
 def test_is_skipped():
     pass
@@ -109,6 +113,7 @@ def test_a_checkout_runs_apart(checkout):
     assert outcomes == {
         "tests/catalyst/test_one.py::test_passes": "",
         "tests/catalyst/test_one.py::test_fails": "ValueError: told in one line,",
+        "tests/catalyst/test_one.py::TestClass::test_of_class": "",
         "tests/pipelines/test_two.py": "collection failure",
     }
     entry = (checkout / "catalyst/contrib/scripts/run.py").read_text()
