@@ -5,6 +5,6 @@ REASONS: dict[str, tuple[str, str]] = {
     "tests/catalyst/data/test_sampler.py::test_dynamic_balance_class_sampler": (
         "the test's",
         "before it makes a sampler it puts arrays of different lengths into one, which NumPy refuses since 1.24; "
-        " the sampler itself draws (`tests/runner/revival/test_revived_loaders.py`)",
+        "the sampler itself draws (`tests/runner/revival/test_revived_loaders.py`)",
     ),
 }
