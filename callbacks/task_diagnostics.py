@@ -13,7 +13,7 @@ from .box_score import BoxF1
 from .classification_report import ClassificationReport
 from .confusion_matrix import ConfusionMatrix
 from .drawings.pictures import Channels
-from .errors import unknown_name
+from .errors import UsageError, unknown_name
 from .grad_cam import GradCAM
 from .gradient_stats import GradientStats
 from .keys import IMAGE_KEY, OUTPUT_KEY, SAMPLE_ID_KEY, TARGET_KEY
@@ -24,6 +24,8 @@ from .overhead_budget import OverheadBudget
 from .pr_curves import PRCurves
 from .prediction_distribution import PredictionDistribution
 from .time_monitor import TimeMonitor
+
+_OF_THE_RUN = (OptimizerMonitor, TimeMonitor, GradientStats)
 
 
 def classification_diagnostics(
@@ -38,11 +40,14 @@ def classification_diagnostics(
     target_key: str = TARGET_KEY,
     output_key: str = OUTPUT_KEY,
     sample_id_key: str = SAMPLE_ID_KEY,
+    loss_key: str = "loss",
+    criterion_key: str | None = None,
     mean: Channels = 0.0,
     std: Channels = 1.0,
     k_samples: int = 16,
     gradients_every_n_steps: int = 10,
     max_overhead: float | None = None,
+    prefix: str = "",
 ) -> list[dl.Callback]:
     """Return the diagnostics of a classifier.
 
@@ -67,22 +72,28 @@ def classification_diagnostics(
         target_key: of the batch; class numbers [N], or 0 and 1 in the output's shape.
         output_key: of the batch; logits [N, C], or [N] or [N, 1] for ``binary``.
         sample_id_key: of the batch; without it in the batch, the position in the loader serves.
+        loss_key: of the runner's batch metrics, which the best and worst batches are found by.
+        criterion_key: of the runner's criteria by name, which the loss of a sample is of; see ``BestWorstSamples``.
         mean: of the images' normalization ``(x - mean) / std``, one number or one a channel.
         std: likewise.
         k_samples: how many samples a picture shows.
         gradients_every_n_steps: gradients, and their norm, are observed at the first of so many optimizer steps.
         max_overhead: the most time that all diagnostics of the run may take, as a share of the loop's; the costly ones
             are thinned to stay under it (see ``OverheadBudget``). None: nothing is measured, and nothing thinned.
+        prefix: of all tags and metrics, ``PREFIX/NAME``, where a second list of the run is about another output of the
+            model. What is about the whole run is left to the list without one: ``OptimizerMonitor``, ``TimeMonitor``,
+            ``GradientStats`` and ``max_overhead``.
 
     Raises:
         UsageError: an argument is out of range.
     """
     named: dict[str, Any] = {"class_names": class_names, "ignore_index": ignore_index, "target_key": target_key}
+    named["prefix"] = prefix
     inputs = {**named, "image_key": image_key, "sample_id_key": sample_id_key, "mean": mean, "std": std}
-    shown = {**inputs, "task": task, "output_key": output_key}
+    shown = {**inputs, "task": task, "output_key": output_key, "criterion_key": criterion_key}
     counted = {**named, "task": task, "num_classes": num_classes, "output_key": output_key}
     light = [
-        BestWorstBatches(k_images=k_samples, **shown),
+        BestWorstBatches(loss_key, k_images=k_samples, **shown),
         ConfusionMatrix(**counted),
         ClassificationReport(**counted),
         OptimizerMonitor(gradients_every_n_steps),
@@ -96,7 +107,7 @@ def classification_diagnostics(
         GradientStats(gradients_every_n_steps),
         AugmentationPreview(k_samples, task=task, **inputs),
     ]
-    return _of_level(level, [Metrics(metrics, **counted)], light, full, max_overhead)
+    return _of_level(level, [Metrics(metrics, **counted)], light, full, max_overhead, prefix)
 
 
 def segmentation_diagnostics(
@@ -132,6 +143,7 @@ def detection_diagnostics(
     min_iou: float = 0.5,
     gradients_every_n_steps: int = 10,
     max_overhead: float | None = None,
+    prefix: str = "",
 ) -> list[dl.Callback]:
     """Return the diagnostics of a detector.
 
@@ -158,21 +170,25 @@ def detection_diagnostics(
         gradients_every_n_steps: gradients, and their norm, are observed at the first of so many optimizer steps.
         max_overhead: the most time that all diagnostics of the run may take, as a share of the loop's; the costly ones
             are thinned to stay under it (see ``OverheadBudget``). None: nothing is measured, and nothing thinned.
+        prefix: of all tags and metrics, ``PREFIX/NAME``, where a second list of the run is about another output of the
+            model. What is about the whole run is left to the list without one: ``OptimizerMonitor``, ``TimeMonitor``,
+            ``GradientStats`` and ``max_overhead``.
 
     Raises:
         UsageError: an argument is out of range.
     """
     shown: dict[str, Any] = {
         "class_names": class_names, "mean": mean, "std": std,
-        "image_key": image_key, "target_key": target_key, "sample_id_key": sample_id_key,
+        "image_key": image_key, "target_key": target_key, "sample_id_key": sample_id_key, "prefix": prefix,
     }  # fmt: skip
     score = BoxF1(output_key, target_key, min_score, min_iou)
     counted: dict[str, Any] = {"class_names": class_names, "target_key": target_key, "output_key": output_key}
+    counted["prefix"] = prefix
     boxes: dict[str, Any] = {"task": "detection", "output_key": output_key, "min_score": min_score, "min_iou": min_iou}
     samples = BestWorstSamples(score, minimize=False, k_samples=k_samples, **boxes, **shown)
     full = [GradientStats(gradients_every_n_steps), AugmentationPreview(k_samples, task="detection", **shown)]
     light = [samples, OptimizerMonitor(gradients_every_n_steps), TimeMonitor()]
-    return _of_level(level, [BoxMetrics(min_score=min_score, **counted)], light, full, max_overhead)
+    return _of_level(level, [BoxMetrics(min_score=min_score, **counted)], light, full, max_overhead, prefix)
 
 
 def regression_diagnostics(
@@ -184,11 +200,14 @@ def regression_diagnostics(
     target_key: str = TARGET_KEY,
     output_key: str = OUTPUT_KEY,
     sample_id_key: str = SAMPLE_ID_KEY,
+    loss_key: str = "loss",
+    criterion_key: str | None = None,
     mean: Channels = 0.0,
     std: Channels = 1.0,
     k_samples: int = 16,
     gradients_every_n_steps: int = 10,
     max_overhead: float | None = None,
+    prefix: str = "",
 ) -> list[dl.Callback]:
     """Return the diagnostics of a model that predicts numbers, one or several a sample or one a pixel.
 
@@ -208,21 +227,27 @@ def regression_diagnostics(
         target_key: of the batch; numbers in the output's shape.
         output_key: of the batch; [N], [N, D], or of maps [N, H, W] or [N, D, H, W].
         sample_id_key: of the batch; without it in the batch, the position in the loader serves.
+        loss_key: of the runner's batch metrics, which the best and worst batches are found by.
+        criterion_key: of the runner's criteria by name, which the loss of a sample is of; see ``BestWorstSamples``.
         mean: of the images' normalization ``(x - mean) / std``, one number or one a channel.
         std: likewise.
         k_samples: how many samples a picture shows.
         gradients_every_n_steps: gradients, and their norm, are observed at the first of so many optimizer steps.
         max_overhead: the most time that all diagnostics of the run may take, as a share of the loop's; the costly ones
             are thinned to stay under it (see ``OverheadBudget``). None: nothing is measured, and nothing thinned.
+        prefix: of all tags and metrics, ``PREFIX/NAME``, where a second list of the run is about another output of the
+            model. What is about the whole run is left to the list without one: ``OptimizerMonitor``, ``TimeMonitor``,
+            ``GradientStats`` and ``max_overhead``.
 
     Raises:
         UsageError: an argument is out of range.
     """
     task: dict[str, Any] = {"task": "regression", "ignore_index": ignore_index, "target_key": target_key}
+    task["prefix"] = prefix
     inputs = {**task, "image_key": image_key, "sample_id_key": sample_id_key, "mean": mean, "std": std}
-    shown = {**inputs, "output_key": output_key}
+    shown = {**inputs, "output_key": output_key, "criterion_key": criterion_key}
     light = [
-        BestWorstBatches(k_images=k_samples, **shown),
+        BestWorstBatches(loss_key, k_images=k_samples, **shown),
         OptimizerMonitor(gradients_every_n_steps),
         TimeMonitor(),
     ]
@@ -232,7 +257,7 @@ def regression_diagnostics(
         GradientStats(gradients_every_n_steps),
         AugmentationPreview(k_samples, **inputs),
     ]
-    return _of_level(level, [Metrics(metrics, output_key=output_key, **task)], light, full, max_overhead)
+    return _of_level(level, [Metrics(metrics, output_key=output_key, **task)], light, full, max_overhead, prefix)
 
 
 def _of_level(
@@ -241,8 +266,15 @@ def _of_level(
     light: list[dl.Callback],
     full: list[dl.Callback],
     max_overhead: float | None,
+    prefix: str,
 ) -> list[dl.Callback]:
     if level not in LEVELS:
         raise unknown_name("level", level, LEVELS)
+    if prefix and max_overhead is not None:
+        raise UsageError(
+            f"max_overhead is about the whole run: give it to the list without a prefix, got {max_overhead} and "
+            f"prefix={prefix!r}."
+        )
     budget = [] if max_overhead is None else [OverheadBudget(max_overhead)]
-    return {"off": off, "light": [*off, *light, *budget], "full": [*off, *light, *full, *budget]}[level]
+    found = {"off": off, "light": [*off, *light, *budget], "full": [*off, *light, *full, *budget]}[level]
+    return [callback for callback in found if not (prefix and isinstance(callback, _OF_THE_RUN))]

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from catalyst import dl
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -88,7 +89,7 @@ def test_options_reach_the_callbacks_that_take_them():
     assert made["BestWorstSamples"].choice == made["GradCAM"].choice
 
 
-def train(folder, model, items, callbacks, criterion, runner=None, **options):
+def train(folder, model, items, callbacks, criterion, runner=None, loggers=None, **options):
     torch.manual_seed(0)
     runner = runner or DictRunner()
     runner.train(
@@ -99,7 +100,7 @@ def train(folder, model, items, callbacks, criterion, runner=None, **options):
         loaders={key: DataLoader(items, batch_size=4, **options) for key in ("train", "valid")},
         callbacks=callbacks,
         num_epochs=2,
-        logdir=str(folder),
+        **({"logdir": str(folder)} if loggers is None else {"loggers": loggers}),
     )
     return runner
 
@@ -213,3 +214,83 @@ def test_a_detection_is_shown_from_end_to_end(tmp_path, read_events):
         ["worst", "1", "plot-3", "0"], ["worst", "2", "plot-7", "0"],
         ["best", "1", "plot-0", "1"], ["best", "2", "plot-1", "1"],
     ]  # fmt: skip
+
+
+class TwoOutputs(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU())
+        self.kind, self.size = nn.Linear(4, 3), nn.Linear(4, 1)
+
+    def forward(self, picture):
+        features = self.body(picture)
+        return self.kind(features.mean(dim=(2, 3))), self.size(features.mean(dim=(2, 3)))
+
+
+class TwoTasks(dl.Runner):
+    """A class and a number of each picture, by names and keys of the user's own."""
+
+    def forward(self, batch):
+        kinds, sizes = self.model(batch["picture"])
+        return {"kind_scores": kinds, "size_scores": sizes[:, 0]}
+
+    def handle_batch(self, batch):
+        self.batch = {**batch, **self.forward(batch)}
+        terms = {
+            f"{name}_loss": self.criterion[name](self.batch[f"{name}_scores"], batch[name]) for name in ("kind", "size")
+        }
+        self.batch_metrics.update(terms)
+        if self.is_train_loader:
+            self.engine.backward(sum(terms.values()))
+            self.optimizer.step()
+            self.optimizer.zero_grad()
+
+
+@pytest.mark.filterwarnings("ignore:No ``I(Criterion|Backward|Optimizer)Callback")
+def test_two_tasks_have_a_list_each_by_keys_of_their_own(tmp_path, read_events):
+    torch.manual_seed(2)
+    picture = torch.rand(12, 3, 8, 8)
+    items = [
+        {"picture": picture[i], "kind": int(picture[i].mean(dim=(1, 2)).argmax()), "size": picture[i].mean() * 3,
+         "name": f"view-{i}"} for i in range(12)
+    ]  # fmt: skip
+    keys = {"image_key": "picture", "sample_id_key": "name", "gradients_every_n_steps": 1, "k_samples": 12}
+    kinds = classification_diagnostics(
+        class_names=["r", "g", "b"], target_key="kind", output_key="kind_scores", loss_key="kind_loss",
+        criterion_key="kind", **keys,
+    )  # fmt: skip
+    sizes = regression_diagnostics(
+        target_key="size", output_key="size_scores", loss_key="size_loss", criterion_key="size", prefix="size", **keys
+    )
+    runner = train(
+        tmp_path, TwoOutputs(), items, [*kinds, *sizes], {"kind": nn.CrossEntropyLoss(), "size": nn.MSELoss()},
+        TwoTasks(), loggers={"tensorboard": dl.TensorboardLogger(str(tmp_path))},
+    )  # fmt: skip
+    model, found = runner.model, runner.epoch_metrics["valid"]
+    with torch.no_grad():
+        scores = [model(item["picture"][None]) for item in items]
+    errors = {
+        item["name"]: (float(size) - float(item["size"])) ** 2 for item, (_, size) in zip(items, scores, strict=True)
+    }
+    right = [int(kind.argmax()) == item["kind"] for item, (kind, _) in zip(items, scores, strict=True)]
+    assert found["accuracy"] == pytest.approx(sum(right) / 12)
+    assert found["size/mse"] == pytest.approx(sum(errors.values()) / 12, rel=1e-4)
+    events = read_events(tmp_path / "valid")
+    tags = set(events.Tags()["images"])
+    assert {"batches/worst/kind_loss", "size/batches/worst/size_loss", "samples/worst/loss_kind"} <= tags
+    assert "size/gradcam/worst/loss_size" in tags
+    table = events.Tensors("size/samples/ids/loss_size/text_summary")[0].tensor_proto.string_val[0].decode()
+    worst = [line.split("|")[3].strip() for line in table.splitlines()[2:] if line.split("|")[1].strip() == "worst"]
+    assert worst == sorted(errors, key=errors.get, reverse=True)
+    assert "gradients/map" in read_events(tmp_path / "train").Tags()["images"]
+
+
+@pytest.mark.parametrize("build", BUILDERS)
+def test_a_list_with_a_prefix_leaves_what_is_about_the_run_to_the_other(build):
+    options = {} if build in (detection_diagnostics, regression_diagnostics) else {"num_classes": 3}
+    of_the_run = {"OptimizerMonitor", "TimeMonitor", "GradientStats"}
+    first, second = build(**options), build(prefix="second", **options)
+    assert kinds(second) == [kind for kind in kinds(first) if kind not in of_the_run]
+    assert {callback.prefix for callback in second} == {"second"}
+    with pytest.raises(UsageError, match="max_overhead is about the whole run: give it to the list without a prefix"):
+        build(prefix="second", max_overhead=0.1, **options)
