@@ -118,6 +118,8 @@ class AugmentationPreview(Diagnostic):
 
     def on_batch_start(self, runner: dl.IRunner) -> None:
         """Take what the model is about to get."""
+        if self.is_mute_:
+            return
         if self.taken_ is not None:
             self.taken_.append(copy_tree(self._take(runner, self.k_images - self._count())))
             if self._count() == self.k_images:

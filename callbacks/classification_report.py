@@ -48,6 +48,8 @@ class ClassificationReport(ClassCounts):
             of a loader, when a target was no class; at the start of the run, when there is no TensorBoard logger.
     """
 
+    works_unwritten = True  # it computes metrics
+
     def __init__(
         self,
         *,

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 from catalyst import dl
 
 from .loader_state import freeze, thaw
-from .lookup import find_writer
+from .lookup import find_writer, writes_nothing
 from .measures.overhead_budget import FIXED
 from .naming import Named
 from .overhead_meter import Meter, MeteredWriter
@@ -32,6 +32,8 @@ class Diagnostic(Named):
 
     observed: ClassVar[tuple[str, ...]] = ("measure_",)
     event_files: ClassVar[bool] = False  # whether it writes what TensorBoard alone can show
+    works_unwritten: ClassVar[bool] = False  # whether it has something to do in evaluate_loader, which takes no logger
+    is_mute_ = False
     meter_: Meter | None = None  # of a budget, as long as the run goes on
 
     def __init__(self, order: int = dl.CallbackOrder.External, prefix: str = ""):
@@ -77,6 +79,7 @@ class Diagnostic(Named):
 
     def on_experiment_start(self, runner: dl.IRunner) -> None:
         self.writers_ = {}
+        self.is_mute_ = not self.works_unwritten and writes_nothing(runner)
         for loader_key in runner.loaders:
             writer = find_writer(runner, loader_key, asked_by=type(self).__name__, event_files=self.event_files)
             self.writers_[loader_key] = (
@@ -85,16 +88,19 @@ class Diagnostic(Named):
 
     def on_loader_start(self, runner: dl.IRunner) -> None:
         super().on_loader_start(runner)
-        with self.timed():
-            self.begin(runner)
+        if not self.is_mute_:
+            with self.timed():
+                self.begin(runner)
 
     def on_batch_end(self, runner: dl.IRunner) -> None:
-        with self.timed():
-            self.observe(runner)
+        if not self.is_mute_:
+            with self.timed():
+                self.observe(runner)
 
     def on_loader_end(self, runner: dl.IRunner) -> None:
-        with self.timed():
-            self.report(runner, self.writers_[runner.loader_key])
+        if not self.is_mute_:
+            with self.timed():
+                self.report(runner, self.writers_[runner.loader_key])
 
     def on_epoch_end(self, runner: dl.IRunner) -> None:
         for writer in self.writers_.values():

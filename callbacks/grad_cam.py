@@ -25,6 +25,7 @@ from .measures.grad_cam import REASONS, heat_maps, undisturbed
 from .measures.image_input import for_one_pass
 from .measures.image_layouts import FORMS, KINDS, Function
 from .measures.overhead_budget import PICTURES
+from .model_call import ModelCall
 from .sample_ranking import Ranking, SampleRanking, Score, without_input
 from .target_kind import target_kind
 from .unwrapped import use_plain_modules
@@ -79,6 +80,9 @@ class GradCAM(SampleRanking):
         score: see ``BestWorstSamples``.
         minimize: whether a smaller score is better.
         k_samples: how many samples to show, at least 1.
+        model: which of several models is explained, such as ``student``; None: the only one, or all that take part in
+            the runner's ``forward``, as in ``DictRunner``. A runner without ``forward`` has its model called with the
+            images alone.
         layer: name of the layer, as in ``model.named_modules()`` (with several models ``MODEL.LAYER``); None: see
             above. Where there is none, as in an MLP, nothing is drawn, and it is logged once (logger ``assay``).
             Late layers of a transformer or a ConvNeXt seldom show where the evidence was.
@@ -116,6 +120,7 @@ class GradCAM(SampleRanking):
         minimize: bool = True,
         k_samples: int = 16,
         *,
+        model: str | None = None,
         layer: str | None = None,
         reshape: str | Callable[[Tensor], Tensor] | None = None,
         explain: str | int = "predicted",
@@ -149,6 +154,7 @@ class GradCAM(SampleRanking):
             allowed = ", ".join(_EXPLAINED)
             raise UsageError(f"task must be one of {allowed}, got {task!r}: of detected boxes there is no Grad-CAM.")
         self.task = task
+        self.model = model
         self.layer = layer
         self.reshape = _check_reshape(reshape, layer)
         self.explain = _check_explain(explain)
@@ -163,12 +169,27 @@ class GradCAM(SampleRanking):
         self.found_: dict[Any, Layer | None] = {}
         self.notes_: list[str] = []  # why maps of the last loader are 0, by sample
         self.shown_ = ""  # the layer that they are of
+        image, output, name = self.keys["image"], self.keys["output"], type(self).__name__
+        self.call_ = ModelCall(runner, self.model, image_key=image, output_key=output, asked_by=name)
+        self.is_tried_ = self.call_.by_runner
         super().on_experiment_start(runner)
         self.source_.keeps_input_ = True
 
     def on_batch_start(self, runner: dl.IRunner) -> None:
         # Here the batch holds what the loader gave, and no output yet.
         self.inputs_ = [key for key in self.inputs_ if key in runner.batch]
+
+    def observe(self, runner: dl.IRunner) -> None:
+        super().observe(runner)
+        if not self.is_tried_ and not runner.is_infer_loader:
+            self._try_call(runner)
+            self.is_tried_ = True
+
+    def _try_call(self, runner: dl.IRunner) -> None:
+        """Run the model on a sample, so that one that cannot be called fails at once and not at the loader's end."""
+        image = pick(runner.batch, self.keys["image"], type(self).__name__)[0]
+        with use_plain_modules(runner) as plain, undisturbed(list(plain.values())):
+            self.call_(runner, {self.keys["image"]: for_one_pass(torch.as_tensor(image)[None])})
 
     def tags(self, loader_key: str) -> tuple[str, ...]:
         return (f"gradcam/worst/{self.score_name}",)
@@ -204,7 +225,8 @@ class GradCAM(SampleRanking):
             groups.setdefault(_image(sample).shape, []).append(index)
         maps: dict[int, np.ndarray] = {}
         notes: dict[int, str] = {}
-        with use_plain_modules(runner) as models, undisturbed(list(models.values())):
+        with use_plain_modules(runner) as plain, undisturbed(list(plain.values())):
+            models = self.call_.chosen(plain)
             layer = self._layer(models, runner, samples[0])
             if layer is None:
                 return None
@@ -252,9 +274,10 @@ class GradCAM(SampleRanking):
             for name, model in models.items()
             for part, module in model.named_modules()
         }
-        if self.layer not in named:
+        layer = next((name for name in (self.layer, f"{self.model}.{self.layer}") if name in named), None)
+        if layer is None:
             raise unknown_name("layer", self.layer, [name for name in named if name])
-        found: nn.Module = named[self.layer]
+        found: nn.Module = named[layer]
         return found
 
     def _score(self, runner: dl.IRunner, samples: Sequence[Sample], output: Tensor) -> Tensor:
@@ -277,9 +300,7 @@ class GradCAM(SampleRanking):
         device = runner.engine.device
         image = for_one_pass(_stack([_image(sample) for sample in samples], device))
         others = {key: _stack([sample.parts["inputs"][key] for sample in samples], device) for key in self.inputs_}
-        outputs = runner.forward({self.keys["image"]: image, **others})
-        output: Tensor = pick(outputs, self.keys["output"], type(self).__name__, source_name="output of the model")
-        return output
+        return self.call_(runner, {self.keys["image"]: image, **others})
 
 
 def _image(sample: Sample) -> np.ndarray:

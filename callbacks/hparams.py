@@ -10,7 +10,7 @@ from .diagnostic import Diagnostic
 from .errors import UsageError
 from .hparams_summaries import flatten, session_end, session_start
 from .keys import pick
-from .lookup import HasWriters, find_writer
+from .lookup import HasWriters, find_writer, writes_nothing
 from .summaries import add_summary
 from .writer import Writer
 
@@ -61,6 +61,10 @@ class HParams(Diagnostic):
 
     def on_experiment_start(self, runner: dl.IRunner) -> None:
         self.best_, self.writers_ = {}, {}
+        self.is_mute_ = writes_nothing(runner)
+        if self.is_mute_:
+            find_writer(runner, _FOLDER, asked_by=type(self).__name__)  # which says so
+            return
         for name in self.minimize:
             pick(runner.loaders, _split(name)[0], f"HParams(metric={name!r})", source_name="run's loaders")
         if not runner.hparams:
@@ -87,6 +91,8 @@ class HParams(Diagnostic):
         """Do nothing: the folder ``run`` is no loader's."""
 
     def on_epoch_end(self, runner: dl.IRunner) -> None:
+        if self.is_mute_:
+            return
         for name, minimize in self.minimize.items():
             loader, metric = _split(name)
             if loader not in runner.epoch_metrics:  # this epoch leaves it out

@@ -1,5 +1,6 @@
 """Finding the writer of any Catalyst runner."""
 
+import logging
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -8,6 +9,7 @@ from weakref import WeakKeyDictionary
 
 from catalyst import dl
 
+from .distributed import from_main_rank
 from .errors import UsageError, listing
 from .tracked_writer import NoEventFile, TrackedWriter
 from .trackers import Outbox, trackers_of
@@ -22,6 +24,8 @@ class HasWriters(Protocol):
         """Return the writer of the loader's event folder."""
         ...
 
+
+_log = logging.getLogger("assay")
 
 # One writer an event folder, however many callbacks use it, for as long as the stock logger lives.
 _stock_writers: WeakKeyDictionary[dl.TensorboardLogger, dict[str, Writer]] = WeakKeyDictionary()
@@ -42,12 +46,19 @@ def find_writer(runner: dl.IRunner, loader_key: str, asked_by: str, *, event_fil
         event_files: whether a logger of another kind than TensorBoard's is not enough.
 
     Raises:
-        UsageError: the runner has no logger to write to.
+        UsageError: the runner has no logger to write to. In ``evaluate_loader``, which can be given none, a warning
+            says so, and the writer drops what it is given.
     """
     if not runner.engine.is_main_process:
         return Writer(None)
     writer = _event_writer(runner, loader_key)
     trackers = trackers_of(list(runner.loggers.values()))
+    if writer is None and not trackers and _is_evaluation(runner):
+        _log.warning(
+            "%s writes nothing: evaluate_loader gives the run no logger; for what it writes call train() with "
+            "loaders={'valid': loader} and a logger.", asked_by,
+        )  # fmt: skip
+        return Writer(None)
     if writer is None and (event_files or not trackers):
         raise UsageError(
             f"{asked_by} writes to TensorBoard, and the runner has no TensorBoard logger; it has "
@@ -56,6 +67,21 @@ def find_writer(runner: dl.IRunner, loader_key: str, asked_by: str, *, event_fil
         )
     writer = writer or Writer(NoEventFile())
     return TrackedWriter(writer, Outbox(trackers, runner, loader_key)) if trackers else writer
+
+
+def writes_nothing(runner: dl.IRunner) -> bool:
+    """Return whether the run is an ``evaluate_loader`` without a logger of the runner's own. A collective."""
+    if not _is_evaluation(runner):
+        return False
+    loggers = list(runner.loggers.values())
+    known = any(isinstance(logger, HasWriters | dl.TensorboardLogger) for logger in loggers)
+    return not from_main_rank(known or bool(trackers_of(loggers)))
+
+
+def _is_evaluation(runner: dl.IRunner) -> bool:
+    """Return whether the run is that of Catalyst's ``evaluate_loader``, which takes no logger."""
+    settings = [getattr(runner, name, None) for name in ("_valid_loader", "_valid_metric", "_logdir", "_loggers")]
+    return list(runner.loaders) == ["valid"] and settings[0] == "valid" and not any(settings[1:])
 
 
 def _event_writer(runner: dl.IRunner, loader_key: str) -> Writer | None:

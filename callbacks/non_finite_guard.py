@@ -86,6 +86,7 @@ class NonFiniteGuard(Diagnostic):
         NonFiniteError: a value is not finite and the run is to stop, or too many steps in a row were skipped.
     """
 
+    works_unwritten = True  # it fails, or saves batches
     observed = ("skipped_", "in_a_row_")
     one_a_run = True
 

@@ -1,0 +1,75 @@
+"""Calling a runner's model again, whatever runner it is."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from catalyst import dl
+from torch import Tensor, nn
+
+from .errors import UsageError, listing, unknown_name
+from .keys import pick
+from .unwrapped import by_name
+
+
+class ModelCall:
+    """How a callback gets an output of the model for images that it hands in.
+
+    A runner with a method ``forward``, from a batch to its named outputs, is asked, as ``DictRunner`` and Catalyst's
+    ``SupervisedRunner``. In any other the model itself is called with the images alone.
+
+    Args:
+        runner: set up already.
+        model: which of several models; None: the only one, or all of them by way of ``forward``.
+        image_key: of the batch.
+        output_key: of what ``forward``, or a model that returns a dict, returns.
+        asked_by: opens the errors.
+
+    Raises:
+        UsageError: there is no such model, or there are several and none is named.
+    """
+
+    def __init__(self, runner: dl.IRunner, model: str | None, *, image_key: str, output_key: str, asked_by: str):
+        self.models = by_name(runner.model)
+        self.model = model
+        self.by_runner = callable(getattr(runner, "forward", None))
+        self.image_key, self.output_key, self.asked_by = image_key, output_key, asked_by
+        if model is not None and model not in self.models:
+            known = [name for name in self.models if name] or ["one model, which needs no name"]
+            raise unknown_name("model", model, known, f" of {asked_by}")
+        if model is None and not self.by_runner and len(self.models) > 1:
+            raise UsageError(
+                f"{asked_by} must be told which of the runner's models to explain, {listing(self.models)}: pass "
+                f"model={min(self.models)!r}, for example."
+            )
+
+    def chosen(self, models: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
+        """Return those of the models, by name, that are looked at."""
+        return dict(models) if self.model is None else {self.model: models[self.model]}
+
+    def __call__(self, runner: dl.IRunner, parts: Mapping[str, Any]) -> Tensor:
+        """Return the output for a batch that holds the images and further inputs.
+
+        Raises:
+            UsageError: the model does not take the images alone, or what it returns is no tensor.
+        """
+        if self.by_runner:
+            outputs: Any = runner.forward(parts)  # type: ignore[attr-defined]
+        else:
+            outputs = self._call(next(iter(self.chosen(by_name(runner.model)).values())), parts[self.image_key])
+        if isinstance(outputs, Mapping):
+            outputs = pick(outputs, self.output_key, self.asked_by, source_name="output of the model")
+        if not isinstance(outputs, Tensor):
+            raise UsageError(f"{self._needs()}: the model returned a {type(outputs).__name__}.")
+        return outputs
+
+    def _call(self, model: nn.Module, images: Tensor) -> Any:
+        try:
+            return model(images)
+        except TypeError as error:
+            raise UsageError(f"{self._needs()}: the model does not take the images alone ({error}).") from error
+
+    def _needs(self) -> str:
+        return (
+            f"{self.asked_by} must call the model again: give the runner a method forward(batch) that returns "
+            f"{{{self.output_key!r}: ...}}"
+        )
