@@ -81,7 +81,7 @@ def writes_nothing(runner: dl.IRunner) -> bool:
 def _is_evaluation(runner: dl.IRunner) -> bool:
     """Return whether the run is that of Catalyst's ``evaluate_loader``, which takes no logger."""
     settings = [getattr(runner, name, None) for name in ("_valid_loader", "_valid_metric", "_logdir", "_loggers")]
-    return list(runner.loaders) == ["valid"] and settings[0] == "valid" and not any(settings[1:])
+    return settings[0] == "valid" and not any(settings[1:]) and list(runner.loaders) == ["valid"]
 
 
 def _event_writer(runner: dl.IRunner, loader_key: str) -> Writer | None:
