@@ -22,7 +22,7 @@ from .errors import at_least_one, unknown_name
 from .host_copy import HostCopy, copy_tree, read_tree
 from .image_checks import check_images
 from .keys import IMAGE_KEY, SAMPLE_ID_KEY, TARGET_KEY, pick
-from .loader_place import place_in_loader
+from .loader_place import positions_in_loader
 from .measures.augmentation_preview import LabelOrder, Range, extremes, extremes_of, range_of_extremes
 from .measures.reduced_image import is_reduced, reduced, sizes
 from .summaries import add_picture
@@ -144,8 +144,8 @@ class AugmentationPreview(Diagnostic):
         """Return images, ids and, where they are given one by one, targets of the first samples of a batch."""
         batch = runner.batch
         images = check_images(self.image_key, pick(batch, self.image_key, type(self).__name__), **self.normalization)
-        first = place_in_loader(runner).first_sample
-        parts = {"image": images, "sample_id": batch.get(self.sample_id_key, range(first, first + len(images)))}
+        positions = positions_in_loader(runner, len(images))
+        parts = {"image": images, "sample_id": batch.get(self.sample_id_key, positions)}
         targets = batch.get(self.target_key)
         if isinstance(targets, Tensor | list | tuple) and len(targets) == len(images):
             parts["target"] = without_masks(targets)

@@ -18,6 +18,15 @@ def batch_size(runner: dl.IRunner) -> int:
     return next(_lengths(runner.batch.values()), int(runner.batch_size))
 
 
+def samples_of_keys(runner: dl.IRunner, keys: Iterable[str]) -> int:
+    """Return the number of samples of the first of the keys that the batch holds, or else of the batch.
+
+    They differ where ``handle_batch`` puts other samples into the batch than the loader gave.
+    """
+    parts = [runner.batch[key] for key in keys if key in runner.batch]
+    return next(_lengths(parts), batch_size(runner))
+
+
 def counts_samples(runner: dl.IRunner) -> bool:
     """Whether the runner's own ``batch_size`` is the number of samples, and not the length of something else."""
     if hasattr(runner, "place") or not isinstance(runner.batch, Mapping):

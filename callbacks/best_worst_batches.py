@@ -10,7 +10,7 @@ import numpy as np
 from catalyst import dl
 from torch import Tensor
 
-from .batch_size import batch_size
+from .batch_size import samples_of_keys
 from .class_names import check_names
 from .detections import Detections, without_masks
 from .diagnostic import Diagnostic
@@ -22,7 +22,7 @@ from .errors import UsageError, at_least_one, unknown_name
 from .host_copy import HostCopy, copy_tree, is_read_at_once, kept_from_loader
 from .image_checks import check_images
 from .keys import IMAGE_KEY, OUTPUT_KEY, SAMPLE_ID_KEY, TARGET_KEY, pick
-from .loader_place import batches_in_loader, place_in_loader
+from .loader_place import batches_in_loader, place_in_loader, positions_in_loader
 from .measures import best_worst_batches as measures
 from .measures.reduced_image import reduced, sizes
 from .own_drawing import OwnDrawing, VisualizeBatch
@@ -170,9 +170,9 @@ class BestWorstBatches(Diagnostic):
         scores = {metric: self._score(runner, metric) for metric in self.measures_}
         place = place_in_loader(runner)
         batch = detached(runner.batch)  # it is kept for a step, and its graph must not be
-        size = batch_size(runner)
+        size = samples_of_keys(runner, self.keys.values())
         parts = self._parts(batch, size)
-        parts["sample_id"] = batch.get(self.sample_id_key, range(place.first_sample, place.first_sample + size))
+        parts["sample_id"] = batch.get(self.sample_id_key, positions_in_loader(runner, size))
         self.settle(runner)
         at_once = is_read_at_once(runner)
         if not at_once:

@@ -13,7 +13,7 @@ import torch
 from catalyst import dl
 from torch import Tensor
 
-from .batch_size import batch_size
+from .batch_size import samples_of_keys
 from .class_names import check_names
 from .diagnostic import Diagnostic
 from .distributed import winners_over_ranks
@@ -23,7 +23,7 @@ from .errors import UsageError, at_least_one
 from .host_copy import HostCopy, copy_tree, read_tree
 from .image_checks import check_images
 from .keys import IMAGE_KEY, OUTPUT_KEY, SAMPLE_ID_KEY, TARGET_KEY, pick
-from .loader_place import place_in_loader
+from .loader_place import positions_in_loader
 from .measures.embeddings import SampleChoice, pool, position_hash, shrink, take
 from .measures.targets import NO_CLASS, class_of_distribution, decide_targets
 from .projector_files import write_embedding
@@ -141,8 +141,7 @@ class Embeddings(Diagnostic):
     def observe(self, runner: dl.IRunner) -> None:
         if self.choice_ is None:
             return
-        first = place_in_loader(runner).first_sample
-        positions = range(first, first + batch_size(runner))
+        positions = positions_in_loader(runner, samples_of_keys(runner, [self.embedding_key]))
         rows = self.choice_.choose(positions)
         parts = copy_tree(self._parts(runner, positions, rows)) if rows else None
         self.settle(runner)
@@ -207,7 +206,7 @@ class Embeddings(Diagnostic):
 
     def _parts(self, runner: dl.IRunner, positions: Sequence[int], rows: list[int]) -> dict[str, Any]:
         """Return what is kept of the chosen samples of a batch, on the device and small."""
-        batch, size, name = runner.batch, batch_size(runner), type(self).__name__
+        batch, size, name = runner.batch, len(positions), type(self).__name__
         vectors = _check_vectors(self.embedding_key, pick(batch, self.embedding_key, name))
         parts: dict[str, Any] = {"vector": pool(take(vectors, rows)), **self._images(runner, rows)}
         for part, key in self.class_keys.items():

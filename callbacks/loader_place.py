@@ -1,10 +1,11 @@
 """Where a batch stands in its loader."""
 
+import math
 from dataclasses import dataclass
 
 from catalyst import dl
 
-from .batch_size import counts_samples
+from .batch_size import batch_size, counts_samples
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,20 @@ def place_in_loader(runner: dl.IRunner) -> Place:
     if counts_samples(runner):
         before = runner.loader_sample_step - ranks * runner.batch_size
     return Place(batches + rank + 1, before + rank * runner.loader_batch_size)
+
+
+def positions_in_loader(runner: dl.IRunner, count: int) -> range:
+    """Return the positions in the loader of the samples that the batch holds.
+
+    The ``handle_batch`` of a stock runner may make more samples than the loader gave, as a GAN's does of true and made
+    images. These are counted instead, with as many for each sample of the loader in every batch.
+
+    Args:
+        runner: whose batch it is.
+        count: number of samples.
+    """
+    first = place_in_loader(runner).first_sample * max(1, math.ceil(count / max(1, batch_size(runner))))
+    return range(first, first + count)
 
 
 def batches_in_loader(runner: dl.IRunner) -> int:

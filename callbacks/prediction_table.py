@@ -17,7 +17,7 @@ import torch
 from catalyst import dl
 from torch import Tensor
 
-from .batch_size import batch_size
+from .batch_size import samples_of_keys
 from .class_counts import _count_classes
 from .class_names import check_names
 from .csv_table import write_table
@@ -25,7 +25,7 @@ from .distributed import from_main_rank, gather_objects, world_size
 from .errors import UsageError, unknown_name
 from .host_copy import copy_tree, is_read_at_once, read_tree
 from .keys import OUTPUT_KEY, SAMPLE_ID_KEY, TARGET_KEY, pick
-from .loader_place import place_in_loader
+from .loader_place import positions_in_loader
 from .metrics import METRIC_TASKS
 from .task_scores import probabilities_of
 
@@ -113,14 +113,15 @@ class PredictionTable(dl.Callback):
     def on_batch_end(self, runner: dl.IRunner) -> None:
         if self.rows_ is None:
             return
-        size, first = batch_size(runner), place_in_loader(runner).first_sample
+        size = samples_of_keys(runner, [self.output_key])
+        positions = positions_in_loader(runner, size)
         parts = {"output": self._output(runner, size)}
-        ids = runner.batch.get(self.sample_id_key, range(first, first + size))
+        ids = runner.batch.get(self.sample_id_key, positions)
         if self.target_key in runner.batch:
             parts["target"] = self._target(runner.batch[self.target_key], parts["output"].shape)
         copies = copy_tree({**parts, "id": ids if isinstance(ids, Tensor) else list(ids)})
         self._settle()
-        self.pending_ = partial(self._add, self.rows_, first, copies)
+        self.pending_ = partial(self._add, self.rows_, positions.start, copies)
         if is_read_at_once(runner):
             self._settle()
 

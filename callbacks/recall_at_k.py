@@ -11,12 +11,12 @@ import torch
 from catalyst import dl
 from torch import Tensor
 
-from .batch_size import batch_size
+from .batch_size import samples_of_keys
 from .distributed import winners_over_ranks
 from .errors import UsageError, at_least_one, unknown_name
 from .host_copy import copy_tree, read_tree
 from .keys import OUTPUT_KEY, SAMPLE_ID_KEY, TARGET_KEY, pick
-from .loader_place import place_in_loader
+from .loader_place import positions_in_loader
 from .loader_state import freeze, thaw
 from .measures.embeddings import SampleChoice, pool, position_hash, take
 from .measures.recall_at_k import DISTANCES, recall_at_k
@@ -104,8 +104,7 @@ class RecallAtK(Named):
     def on_batch_end(self, runner: dl.IRunner) -> None:
         if self.choice_ is None:
             return
-        first = place_in_loader(runner).first_sample
-        positions = range(first, first + batch_size(runner))
+        positions = positions_in_loader(runner, samples_of_keys(runner, [self.embedding_key]))
         rows = self.choice_.choose(positions)
         parts = copy_tree(self._parts(runner.batch, positions, rows)) if rows else None
         self._settle()

@@ -8,7 +8,7 @@ from typing import Any
 from catalyst import dl
 from torch import Tensor
 
-from .batch_size import batch_size
+from .batch_size import samples_of_keys
 from .box_score import BoxF1
 from .detections import Detections, without_masks
 from .diagnostic import Diagnostic
@@ -17,7 +17,7 @@ from .errors import UsageError, at_least_one
 from .host_copy import HostCopy, copy_tree, is_read_at_once, kept_from_loader, read_tree
 from .image_checks import check_images
 from .keys import IMAGE_KEY, OUTPUT_KEY, SAMPLE_ID_KEY, TARGET_KEY, pick
-from .loader_place import place_in_loader
+from .loader_place import positions_in_loader
 from .measures.best_worst_samples import BestWorstSamples, Sample
 from .measures.reduced_image import is_reduced, reduced
 from .own_drawing import OwnDrawing
@@ -128,8 +128,7 @@ class SampleRanking(Diagnostic):
             return
         parts = self._parts(runner)
         scores = self._scores(runner)
-        first = place_in_loader(runner).first_sample
-        positions = range(first, first + batch_size(runner))
+        positions = positions_in_loader(runner, self._size(runner))
         ids = copy_tree(runner.batch.get(self.sample_id_key, positions))
         self.settle(runner)
         at_once = is_read_at_once(runner)
@@ -147,10 +146,13 @@ class SampleRanking(Diagnostic):
         if ranking is not None and ranking.count:
             self.show(runner, writer, ranking)
 
+    def _size(self, runner: dl.IRunner) -> int:
+        return samples_of_keys(runner, self.keys.values())
+
     def _parts(self, runner: dl.IRunner) -> dict[str, Any]:
         """Return what a picture of the batch's samples is drawn from."""
         if self.own_drawing is not None:
-            return self.own_drawing.parts(detached(runner.batch), batch_size(runner))
+            return self.own_drawing.parts(detached(runner.batch), self._size(runner))
         found = {name: pick(runner.batch, key, type(self).__name__) for name, key in self.keys.items()}
         parts: dict[str, Any] = {name: detached(without_masks(part)) for name, part in found.items()}
         if self.inputs_:
@@ -160,7 +162,7 @@ class SampleRanking(Diagnostic):
 
     def _scores(self, runner: dl.IRunner) -> Callable[[], list[float | None]]:
         """Start copying the scores of a batch; what is returned reads them, None where nothing of a sample counts."""
-        name, size = f"{type(self).__name__}(score={self.score_name!r})", batch_size(runner)
+        name, size = f"{type(self).__name__}(score={self.score_name!r})", self._size(runner)
         values: Any
         no_score: float | None = None
         if callable(self.score):
