@@ -26,6 +26,7 @@ from .prediction_distribution import PredictionDistribution
 from .time_monitor import TimeMonitor
 
 _OF_THE_RUN = (OptimizerMonitor, TimeMonitor, GradientStats)
+_OF_IMAGES = (BestWorstBatches, BestWorstSamples, GradCAM, AugmentationPreview)
 
 
 def classification_diagnostics(
@@ -36,7 +37,7 @@ def classification_diagnostics(
     num_classes: int | None = None,
     class_names: Sequence[str] | None = None,
     ignore_index: int | None = None,
-    image_key: str = IMAGE_KEY,
+    image_key: str | None = IMAGE_KEY,
     target_key: str = TARGET_KEY,
     output_key: str = OUTPUT_KEY,
     sample_id_key: str = SAMPLE_ID_KEY,
@@ -68,7 +69,7 @@ def classification_diagnostics(
         num_classes: C; ``class_names`` may stand in for it.
         class_names: one a class or label; without, classes are shown by number.
         ignore_index: target value that is left out.
-        image_key: of the batch.
+        image_key: of the batch. None: samples are no images, and the callbacks that show some are left out.
         target_key: of the batch; class numbers [N], or 0 and 1 in the output's shape.
         output_key: of the batch; logits [N, C], or [N] or [N, 1] for ``binary``.
         sample_id_key: of the batch; without it in the batch, the position in the loader serves.
@@ -89,7 +90,7 @@ def classification_diagnostics(
     """
     named: dict[str, Any] = {"class_names": class_names, "ignore_index": ignore_index, "target_key": target_key}
     named["prefix"] = prefix
-    inputs = {**named, "image_key": image_key, "sample_id_key": sample_id_key, "mean": mean, "std": std}
+    inputs = {**named, "image_key": image_key or IMAGE_KEY, "sample_id_key": sample_id_key, "mean": mean, "std": std}
     shown = {**inputs, "task": task, "output_key": output_key, "criterion_key": criterion_key}
     counted = {**named, "task": task, "num_classes": num_classes, "output_key": output_key}
     light = [
@@ -107,7 +108,8 @@ def classification_diagnostics(
         GradientStats(gradients_every_n_steps),
         AugmentationPreview(k_samples, task=task, **inputs),
     ]
-    return _of_level(level, [Metrics(metrics, **counted)], light, full, max_overhead, prefix)
+    found = _of_level(level, [Metrics(metrics, **counted)], light, full, max_overhead, prefix)
+    return found if image_key is not None else _without_images(found)
 
 
 def segmentation_diagnostics(
@@ -196,7 +198,7 @@ def regression_diagnostics(
     *,
     metrics: Sequence[str] = ("mae", "mse", "r2"),
     ignore_index: float | None = None,
-    image_key: str = IMAGE_KEY,
+    image_key: str | None = IMAGE_KEY,
     target_key: str = TARGET_KEY,
     output_key: str = OUTPUT_KEY,
     sample_id_key: str = SAMPLE_ID_KEY,
@@ -223,7 +225,7 @@ def regression_diagnostics(
         level: how much is shown.
         metrics: names for ``Metrics``: mae, mse and r2.
         ignore_index: target value that is left out; give the criterion its own rule for it.
-        image_key: of the batch.
+        image_key: of the batch. None: samples are no images, and the callbacks that show some are left out.
         target_key: of the batch; numbers in the output's shape.
         output_key: of the batch; [N], [N, D], or of maps [N, H, W] or [N, D, H, W].
         sample_id_key: of the batch; without it in the batch, the position in the loader serves.
@@ -244,7 +246,7 @@ def regression_diagnostics(
     """
     task: dict[str, Any] = {"task": "regression", "ignore_index": ignore_index, "target_key": target_key}
     task["prefix"] = prefix
-    inputs = {**task, "image_key": image_key, "sample_id_key": sample_id_key, "mean": mean, "std": std}
+    inputs = {**task, "image_key": image_key or IMAGE_KEY, "sample_id_key": sample_id_key, "mean": mean, "std": std}
     shown = {**inputs, "output_key": output_key, "criterion_key": criterion_key}
     light = [
         BestWorstBatches(loss_key, k_images=k_samples, **shown),
@@ -257,7 +259,8 @@ def regression_diagnostics(
         GradientStats(gradients_every_n_steps),
         AugmentationPreview(k_samples, **inputs),
     ]
-    return _of_level(level, [Metrics(metrics, output_key=output_key, **task)], light, full, max_overhead, prefix)
+    found = _of_level(level, [Metrics(metrics, output_key=output_key, **task)], light, full, max_overhead, prefix)
+    return found if image_key is not None else _without_images(found)
 
 
 def _of_level(
@@ -278,3 +281,7 @@ def _of_level(
     budget = [] if max_overhead is None else [OverheadBudget(max_overhead)]
     found = {"off": off, "light": [*off, *light, *budget], "full": [*off, *light, *full, *budget]}[level]
     return [callback for callback in found if not (prefix and isinstance(callback, _OF_THE_RUN))]
+
+
+def _without_images(callbacks: list[dl.Callback]) -> list[dl.Callback]:
+    return [callback for callback in callbacks if not isinstance(callback, _OF_IMAGES)]

@@ -294,3 +294,12 @@ def test_a_list_with_a_prefix_leaves_what_is_about_the_run_to_the_other(build):
     assert {callback.prefix for callback in second} == {"second"}
     with pytest.raises(UsageError, match="max_overhead is about the whole run: give it to the list without a prefix"):
         build(prefix="second", max_overhead=0.1, **options)
+
+
+@pytest.mark.parametrize("build", [classification_diagnostics, segmentation_diagnostics, regression_diagnostics])
+def test_samples_that_are_no_images_are_not_shown(build):
+    options = {} if build is regression_diagnostics else {"num_classes": 3}
+    of_images = {"BestWorstBatches", "BestWorstSamples", "GradCAM", "AugmentationPreview"}
+    found = kinds(build(image_key=None, **options))
+    assert found == [kind for kind in kinds(build(**options)) if kind not in of_images]
+    assert "GradientStats" in found
