@@ -27,7 +27,7 @@ def check_images(key: str, images: Any, **normalization: Channels) -> Any:
             raise UsageError(
                 f"image_key={key!r} must be [N, C, H, W] or [N, H, W], or a list of N images [C, H, W] or [H, W], not "
                 f"empty, got {f'a list with {got}' if listed else got}; of volumes hand in a slice. Where samples are "
-                "no images, leave the callback out (image_key=None in the lists), or draw them yourself by visualize_batch=."
+                "no images, leave the callback out (lists: image_key=None), or draw them by visualize_batch=."
             )
         if image.is_complex():
             raise UsageError(f"image_key={key!r} must hold floating point, integers or bool, got {image.dtype}.")

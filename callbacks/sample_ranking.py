@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from catalyst import dl
-from torch import Tensor
+from torch import Tensor, nn
 
 from .batch_size import samples_of_keys
 from .box_score import BoxF1
@@ -85,6 +85,11 @@ class SampleRanking(Diagnostic):
         super().__init__(prefix=prefix)
         if not isinstance(score, str) and not callable(score):
             raise UsageError(f"score must be a name or a function of the batch, got {score!r}.")
+        if isinstance(score, nn.modules.loss._Loss):
+            raise UsageError(
+                f"score must be a function of the batch, and {type(score).__name__} is one of output and target: leave "
+                "score='loss' for the runner's criterion, or pass a lambda of the batch with one number a sample."
+            )
         self.score = BoxF1(output_key, target_key) if score == "box_f1" else score
         if criterion_key is not None and score != "loss":
             raise UsageError(f"criterion_key={criterion_key!r} is for score='loss', got the score {score!r}.")

@@ -298,6 +298,7 @@ def test_callbacks_that_ask_for_the_same_choice_share_it(tmp_path):
     [
         ({"k_samples": 0}, "k_samples must be an integer of at least 1, got 0"),
         ({"score": 3}, "score must be a name or a function of the batch, got 3"),
+        ({"score": nn.CrossEntropyLoss()}, "score must be a function of the batch, and CrossEntropyLoss is one of"),
     ],
 )
 def test_arguments_out_of_range_are_refused(kind, arguments, message):
