@@ -13,12 +13,13 @@ from torch.utils.data import SequentialSampler
 
 from .batch_size import batch_size
 from .class_names import check_names
+from .described import described
 from .detections import without_masks
 from .diagnostic import Diagnostic
 from .drawings.pictures import Channels
 from .drawings.samples import draw_samples
 from .drawings.tasks import TASKS
-from .errors import at_least_one, unknown_name
+from .errors import UsageError, at_least_one, unknown_name
 from .host_copy import HostCopy, copy_tree, read_tree
 from .image_checks import check_images
 from .keys import IMAGE_KEY, SAMPLE_ID_KEY, TARGET_KEY, pick
@@ -120,6 +121,12 @@ class AugmentationPreview(Diagnostic):
         """Take what the model is about to get."""
         if self.is_mute_:
             return
+        if self.order_ is not None and not isinstance(runner.batch, Mapping):
+            raise UsageError(
+                f"AugmentationPreview looks at the batch as the loader gives it, and needs a dict, got a "
+                f"{described(runner.batch)}: have the data set return {{{self.image_key!r}: ..., {self.target_key!r}: "
+                "...}, or leave the callback out."
+            )
         if self.taken_ is not None:
             self.taken_.append(copy_tree(self._take(runner, self.k_images - self._count())))
             if self._count() == self.k_images:

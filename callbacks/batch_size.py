@@ -23,7 +23,8 @@ def samples_of_keys(runner: dl.IRunner, keys: Iterable[str]) -> int:
 
     They differ where ``handle_batch`` puts other samples into the batch than the loader gave.
     """
-    parts = [runner.batch[key] for key in keys if key in runner.batch]
+    batch = runner.batch if isinstance(runner.batch, Mapping) else {}
+    parts = [batch[key] for key in keys if key in batch]
     return next(_lengths(parts), batch_size(runner))
 
 

@@ -14,6 +14,7 @@ from .batch_size import samples_of_keys
 from .class_names import check_names
 from .detections import Detections, without_masks
 from .diagnostic import Diagnostic
+from .dict_batch import dict_batch
 from .distributed import winner_over_ranks
 from .drawings.pictures import Channels
 from .drawings.samples import draw_samples, format_score
@@ -169,7 +170,7 @@ class BestWorstBatches(Diagnostic):
             return
         scores = {metric: self._score(runner, metric) for metric in self.measures_}
         place = place_in_loader(runner)
-        batch = detached(runner.batch)  # it is kept for a step, and its graph must not be
+        batch = detached(dict_batch(runner, type(self).__name__))  # it is kept for a step, and its graph must not be
         size = samples_of_keys(runner, self.keys.values())
         parts = self._parts(batch, size)
         parts["sample_id"] = batch.get(self.sample_id_key, positions_in_loader(runner, size))

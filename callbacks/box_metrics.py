@@ -12,6 +12,7 @@ from torch import Tensor
 
 from .class_names import check_names
 from .detections import FOUND, TRUE, has_detections, pick_boxes
+from .dict_batch import dict_batch
 from .distributed import gather_objects, reduce_state
 from .drawings.verdict import name_of
 from .errors import UsageError, unknown_name
@@ -152,7 +153,7 @@ class BoxMetrics(Named):
             self._say_names()
 
     def on_batch_end(self, runner: dl.IRunner) -> None:
-        detects = not runner.is_train_loader or has_detections(runner.batch, self.score.output_key)
+        detects = not runner.is_train_loader or has_detections(dict_batch(runner, "BoxMetrics"), self.score.output_key)
         if runner.is_infer_loader or not detects:
             return
         precision = self.score.precision(runner.batch)

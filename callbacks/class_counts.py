@@ -11,9 +11,10 @@ from .class_names import check_names
 from .class_shapes import check_shapes
 from .class_targets import ClassTargets
 from .diagnostic import Diagnostic
+from .dict_batch import pick_tensor
 from .distributed import reduce_state, world_size
 from .errors import UsageError, unknown_name
-from .keys import OUTPUT_KEY, TARGET_KEY, pick
+from .keys import OUTPUT_KEY, TARGET_KEY
 from .measures.confusion_matrix import ConfusionMatrix
 from .measures.targets import decide_targets
 from .metrics import TASKS, decide
@@ -84,8 +85,8 @@ class ClassCounts(Diagnostic):
 
     def take(self, runner: dl.IRunner) -> tuple[Tensor, ...]:
         """Return what counts of a batch: output, target, and what else ``count`` needs, of [N, ...] each."""
-        output = pick(runner.batch, self.output_key, type(self).__name__).detach()
-        target = pick(runner.batch, self.target_key, type(self).__name__).detach()
+        output = pick_tensor(runner, self.output_key, type(self).__name__).detach()
+        target = pick_tensor(runner, self.target_key, type(self).__name__).detach()
         keys = self.output_key, self.target_key
         check_shapes(type(self).__name__, self.task, self.num_classes, (keys[0], output.shape), (keys[1], target.shape))
         self.targets.check(runner, output.shape)

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from .class_counts import ClassCounts
 from .class_names import check_names
+from .dict_batch import pick_tensor
 from .drawings.confusion_by_group import draw_confusion_by_group
 from .errors import UsageError
-from .keys import OUTPUT_KEY, TARGET_KEY, pick
+from .keys import OUTPUT_KEY, TARGET_KEY
 from .measures.confusion_by_group import ConfusionByGroup as Counts
 from .writer import Writer
 
@@ -81,7 +82,7 @@ class ConfusionByGroup(ClassCounts):
     def take(self, runner: dl.IRunner) -> tuple[Tensor, ...]:
         """Return output, target and group of a batch."""
         output, target = super().take(runner)
-        groups = pick(runner.batch, self.group_key, type(self).__name__)
+        groups = pick_tensor(runner, self.group_key, type(self).__name__)
         if groups.shape != target.shape[:1]:
             raise UsageError(
                 f"{type(self).__name__} needs one number a sample in {self.group_key!r}, [{len(target)}], "

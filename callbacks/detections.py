@@ -7,6 +7,7 @@ from typing import Any
 from catalyst import dl
 from torch import Tensor
 
+from .dict_batch import dict_batch
 from .errors import UsageError, listing
 from .keys import pick
 
@@ -33,7 +34,8 @@ class Detections:
 
     def are_missing(self, runner: dl.IRunner) -> bool:
         """Return whether a batch in training has none; say so once (logger ``assay``) where no other loader follows."""
-        if not runner.is_train_loader or has_detections(runner.batch, self.output_key):
+        batch = dict_batch(runner, self.asked_by)
+        if not runner.is_train_loader or has_detections(batch, self.output_key):
             return False
         follows = any(not key.startswith("train") for key in runner.loaders)
         if not follows and not self.has_said and runner.engine.is_main_process:

@@ -177,7 +177,7 @@ class GradCAM(SampleRanking):
 
     def on_batch_start(self, runner: dl.IRunner) -> None:
         # Here the batch holds what the loader gave, and no output yet.
-        self.inputs_ = [key for key in self.inputs_ if key in runner.batch]
+        self.inputs_ = [key for key in self.inputs_ if isinstance(runner.batch, Mapping) and key in runner.batch]
 
     def observe(self, runner: dl.IRunner) -> None:
         super().observe(runner)

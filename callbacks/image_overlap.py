@@ -9,9 +9,10 @@ from .class_counts import _count_classes
 from .class_names import check_names
 from .class_shapes import check_shapes
 from .class_targets import ClassTargets
+from .dict_batch import pick_tensor
 from .distributed import reduce_state
 from .errors import UsageError, unknown_name
-from .keys import OUTPUT_KEY, TARGET_KEY, pick
+from .keys import OUTPUT_KEY, TARGET_KEY
 from .loader_state import freeze, thaw
 from .measures.image_overlap import OVERLAPS, WITHOUT_TRUTH, image_means
 from .measures.image_overlap import ImageOverlap as Measure
@@ -103,7 +104,7 @@ class ImageOverlap(Named):
         if self.measure_ is None:
             return
         name, keys = type(self).__name__, (self.output_key, self.target_key)
-        output, target = (pick(runner.batch, key, name).detach() for key in keys)
+        output, target = (pick_tensor(runner, key, name).detach() for key in keys)
         check_shapes(name, self.task, self.num_classes, (keys[0], output.shape), (keys[1], target.shape))
         self.targets.check(runner, output.shape)
         target = decide_targets(target, output.shape, self.task, self.ignore_index)

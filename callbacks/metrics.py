@@ -11,9 +11,10 @@ from torch import Tensor
 from .class_names import check_names
 from .class_shapes import check_shapes
 from .class_targets import ClassTargets
+from .dict_batch import pick_part, pick_tensor
 from .distributed import reduce_state
 from .errors import UsageError, unknown_name
-from .keys import OUTPUT_KEY, TARGET_KEY, pick
+from .keys import OUTPUT_KEY, TARGET_KEY
 from .loader_state import freeze, thaw
 from .measures.class_metric import CLASS_METRICS, ClassTotals, class_metric, count_outside
 from .measures.regression import REGRESSION_METRICS, RegressionTotals, regression_metric
@@ -147,8 +148,8 @@ class Metrics(Named):
     def on_batch_end(self, runner: dl.IRunner) -> None:
         if runner.is_infer_loader:
             return
-        output = detached(pick(runner.batch, self.output_key, "Metrics"))
-        target = detached(pick(runner.batch, self.target_key, "Metrics"))
+        take = pick_part if self.totals_ is None else pick_tensor  # a torchmetrics.Metric may take lists and dicts
+        output, target = (detached(take(runner, key, "Metrics")) for key in (self.output_key, self.target_key))
         if isinstance(self.totals_, ClassTotals):
             self._check_targets(runner, output, target)
         values = {} if self.totals_ is None else self._update(self.totals_, output, target)

@@ -12,6 +12,7 @@ from .batch_size import samples_of_keys
 from .box_score import BoxF1
 from .detections import Detections, without_masks
 from .diagnostic import Diagnostic
+from .dict_batch import dict_batch
 from .distributed import gather_objects, winners_over_ranks
 from .errors import UsageError, at_least_one
 from .host_copy import HostCopy, copy_tree, is_read_at_once, kept_from_loader, read_tree
@@ -157,7 +158,8 @@ class SampleRanking(Diagnostic):
     def _parts(self, runner: dl.IRunner) -> dict[str, Any]:
         """Return what a picture of the batch's samples is drawn from."""
         if self.own_drawing is not None:
-            return self.own_drawing.parts(detached(runner.batch), self._size(runner))
+            batch = dict_batch(runner, type(self).__name__)
+            return self.own_drawing.parts(detached(batch), self._size(runner))
         found = {name: pick(runner.batch, key, type(self).__name__) for name, key in self.keys.items()}
         parts: dict[str, Any] = {name: detached(without_masks(part)) for name, part in found.items()}
         if self.inputs_:
