@@ -14,6 +14,7 @@ from . import (  # noqa: F401 - each registers its faults
     loaders,
     loggers,
     names,
+    optimizers,
     ranks,
     samplers,
     times,

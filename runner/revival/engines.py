@@ -9,6 +9,7 @@ import torch.distributed as dist
 from accelerate.state import DistributedType
 from catalyst import engines as stock
 from catalyst.core import engine as core
+from torch import nn
 from torch.multiprocessing.spawn import spawn
 
 from assay.runner.engine import Engine, leave_group
@@ -38,6 +39,13 @@ def engines() -> bool:
 
 
 @fault()
+def data_parallel() -> bool:
+    """DataParallelEngine, which Catalyst takes where there are several GPUs, lacks what accelerate hands its method."""
+    stock.DataParallelEngine.prepare_model = _prepare_parallel
+    return True
+
+
+@fault()
 def several_processes() -> bool:
     """DistributedDataParallelEngine starts processes beside those of torchrun, and works on GPUs alone."""
     kind = stock.DistributedDataParallelEngine
@@ -45,6 +53,13 @@ def several_processes() -> bool:
     kind.spawn, kind.setup, kind.cleanup = _spawn, _set_up, _clean_up
     del kind.mean_reduce_ddp_metrics  # Engine's is right on one process too
     return True
+
+
+def _prepare_parallel(engine: Any, model: nn.Module, *args: Any, **options: Any) -> nn.Module:
+    """Stand for ``DataParallelEngine.prepare_model``: a process of several has one GPU, and needs no wrapper."""
+    own = nn.DataParallel(model) if engine.distributed_type == DistributedType.NO else model
+    prepared: nn.Module = Engine.prepare_model(engine, own, *args, **options)
+    return prepared
 
 
 def _spawn(engine: Any, run: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 from catalyst import dl
-from stock_projects import make_loader, make_model
+from stock_projects import make_loader, make_model, plain_training, train_stock, weights_of
 from torch import nn
 
 SCRIPT = """
@@ -64,3 +64,38 @@ def read_process_kinds():
 
 def test_the_kind_of_process_that_was_renamed_has_both_names(revived):
     assert revived(1, read_process_kinds) == [(True, True)]
+
+
+def train_data_parallel():
+    runner = train_stock(make_model(), {"train": make_loader(24)}, engine=dl.DataParallelEngine())
+    kinds = [type(runner.model)]
+    while hasattr(runner.model, "module"):
+        runner.model = runner.model.module
+        kinds.append(type(runner.model))
+    return weights_of(runner.model), [kind.__name__ for kind in kinds]
+
+
+def test_a_process_of_its_own_is_data_parallel():
+    from assay.runner import Engine
+    from assay.runner.revival.engines import _prepare_parallel
+
+    model = make_model()
+    prepared = _prepare_parallel(Engine("cpu"), model, device_placement=True)
+    assert isinstance(prepared, nn.DataParallel)
+    assert prepared.module is model
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_a_process_of_a_group_has_no_second_wrapper(revived, ranks):
+    expected = make_model()
+    batches = [
+        [torch.cat(parts) for parts in zip(*group, strict=True)] for group in grouped(list(make_loader(24)), ranks)
+    ]
+    plain_training(expected, batches)
+    for weights, kinds in revived(ranks, train_data_parallel):
+        assert kinds == ["DistributedDataParallel", "Linear"]
+        assert weights == pytest.approx(weights_of(expected))
+
+
+def grouped(batches, ranks):
+    return [batches[first : first + ranks] for first in range(0, len(batches), ranks)]

@@ -1,0 +1,19 @@
+"""Catalyst's own optimizers."""
+
+from typing import Any
+
+from catalyst.contrib.optimizers import Lookahead
+from torch.optim import Optimizer
+
+from .fault import after, fault
+
+
+@fault()
+def lookahead() -> bool:
+    """Lookahead makes nothing of what torch's Optimizer holds by now, and fails at its first step."""
+    after(Lookahead, "__init__", _hold_hooks)
+    return True
+
+
+def _hold_hooks(optimizer: Optimizer, *args: Any, **options: Any) -> None:
+    optimizer.__setstate__({})  # torch's way to add what an older state lacks
