@@ -15,17 +15,16 @@ def train_ahead():
 
 
 def test_lookahead_trains(revived):
-    model, slow, steps = make_model(), None, 0
-    for inputs, targets in 2 * list(make_loader()):
+    model, slow = make_model(), None
+    for step, (inputs, targets) in enumerate(2 * list(make_loader())):
         model.zero_grad()
         nn.functional.cross_entropy(model(inputs), targets).backward()
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter -= 0.1 * parameter.grad
-            if steps % 3 == 0:
+            if step % 3 == 0:
                 fast = nn.utils.parameters_to_vector(model.parameters())
                 slow = fast.clone() if slow is None else slow + 0.4 * (fast - slow)
                 nn.utils.vector_to_parameters(slow.clone(), model.parameters())
-        steps += 1
     (weights,) = revived(1, train_ahead)
     assert weights == pytest.approx(weights_of(model), abs=1e-12)
