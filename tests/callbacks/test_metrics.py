@@ -72,7 +72,13 @@ def reference(name, task, decided, target):
         return np.mean(decided == target)
     if name == "balanced_accuracy":
         return sk.balanced_accuracy_score(target, decided)
-    function = {"f1": sk.f1_score, "iou": sk.jaccard_score, "precision": sk.precision_score, "recall": sk.recall_score}
+    function = {
+        "dice": sk.f1_score,
+        "f1": sk.f1_score,
+        "iou": sk.jaccard_score,
+        "precision": sk.precision_score,
+        "recall": sk.recall_score,
+    }
     average = "binary" if task == "binary" else "macro"
     return function[name](target, decided, average=average, zero_division=0)
 
