@@ -104,7 +104,8 @@ bench: $(VENV)/.bench  ## measure what diagnostics cost, beside peers: DEVICE=cu
 	@$(BIN)/python -m benchmarks --device $(DEVICE) $(ARGS)
 
 # Each model is trained for a minute or two; what is in build/proofs is not trained again.
-proofs: $(SETUP)  ## run the longer proofs: memory, and what Grad-CAM shows of planted evidence; ARGS="ViT Swin"
+proofs: $(SETUP)  ## run the longer proofs: callbacks side by side, memory, and what Grad-CAM shows of planted evidence; ARGS="ViT Swin"
+	@$(BIN)/python -m proofs.callback_sweep
 	@$(BIN)/python -m proofs.memory
 	@$(BIN)/python -m proofs $(ARGS)
 
