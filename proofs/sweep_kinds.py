@@ -115,7 +115,7 @@ LOGGERS: dict[str, Callable[[Path], dict[str, Any]]] = {
     },
 }
 
-REFUSED = {("tuple", "AugmentationPreview"): "asks for key 'image'"}
+REFUSED = {("tuple", "AugmentationPreview"): "have the data set return {'image'"}
 """What cannot work, by kind and name, and a part of the line that says so."""
 
 OURS = sorted(
