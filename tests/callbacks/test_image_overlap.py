@@ -165,3 +165,12 @@ def test_one_that_is_only_known_at_the_end_is_refused_there():
     measure = Measure("multilabel", 2, [0, 1])
     measure.update(torch.ones(1, 2, 2, 2, dtype=torch.long), torch.full((1, 2, 2, 2), 7))
     assert measure.state["outside"] == 8
+
+
+@pytest.mark.parametrize("task", ["binary", "multiclass", "multilabel"])
+def test_an_update_reads_nothing_from_the_device(task):
+    classes = {"binary": [1], "multiclass": [2, 0], "multilabel": [0, 1, 2, 3]}[task]
+    measure = Measure(task, 2 if task == "binary" else CLASSES, classes, IGNORED, device="meta")
+    shape = (5, SIDE, SIDE) if task == "multiclass" else (5, CLASSES if task == "multilabel" else 1, SIDE, SIDE)
+    decided = torch.empty(shape, dtype=torch.int64, device="meta")
+    assert measure.update(decided, decided).shape == (2, len(classes) + 1)

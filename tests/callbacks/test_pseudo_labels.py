@@ -1,6 +1,7 @@
 """Pseudo-labels, against a loop over samples."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -133,3 +134,30 @@ def test_a_data_set_and_a_loader_are_needed():
             engine=Engine("cpu"), model=nn.Linear(4, 3), loaders={"infer": DataLoader(data)},
             callbacks=[PseudoLabels(data, "other")],
         )  # fmt: skip
+
+
+def label_over_ranks(rank, size, logits):
+    """Let the ranks take the batches of three in turn; return what the data set of this one was told."""
+    data = Unlabelled(torch.zeros(len(logits), 4), ("features", "targets"))
+    callback = PseudoLabels(data, min_probability=0.7)
+    runner = SimpleNamespace(
+        loader_key="infer", loaders={"infer": DataLoader(data)}, callbacks={}, loader_metrics={}, loader_sample_step=0,
+        engine=SimpleNamespace(num_processes=size, process_index=rank, device=torch.device("cpu")),
+    )  # fmt: skip
+    callback.on_loader_start(runner)
+    for first in range(3 * rank, len(logits), 3 * size):
+        runner.batch = {"logits": logits[first : first + 3]}
+        runner.batch_size = len(runner.batch["logits"])
+        runner.place = SimpleNamespace(first_sample=first)
+        callback.on_batch_end(runner)
+    callback.on_loader_end(runner)
+    return data.targets, runner.loader_metrics
+
+
+def test_every_rank_labels_all_samples_of_its_own_data_set(ranks):
+    logits = 3 * torch.randn(14, 3)
+    certain, labels = logits.softmax(dim=1).max(dim=1)
+    expected = [label if sure else UNLABELLED for label, sure in zip(labels.tolist(), certain >= 0.7, strict=True)]
+    for targets, metrics in ranks.run(label_over_ranks, ranks.size, logits):
+        assert targets == expected
+        assert metrics["pseudo_labels/share"] == pytest.approx((certain >= 0.7).double().mean().item())

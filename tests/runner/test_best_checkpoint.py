@@ -3,10 +3,12 @@
 import json
 import logging
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
 from catalyst import dl
+from rank_processes import Ranks
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -158,3 +160,29 @@ def test_a_file_that_cannot_be_written_ends_the_run_and_is_named(tmp_path):
     (tmp_path / "b").write_text("a file stands here")
     with pytest.raises(OSError, match="b"):
         train(tmp_path, BestCheckpoint("valid/score:max", tmp_path / "b"), scores=[0.5])
+
+
+def keep_over_ranks(rank, folder):
+    """Have the ranks disagree about the value; return what this one keeps, or what it raises."""
+    callback = BestCheckpoint("valid/score:max", folder)
+    engine = SimpleNamespace(is_main_process=rank == 0, unwrap_model=lambda model: model)
+    runner = SimpleNamespace(loaders={"valid": []}, callbacks={}, engine=engine, model=nn.Linear(2, 2))
+    callback.on_experiment_start(runner)
+    try:
+        for epoch, score in enumerate([0.1 + rank, 0.3 - rank, 0.2], start=1):
+            runner.epoch_step, runner.epoch_metrics = epoch, {"valid": {"score": score}}
+            callback.on_epoch_end(runner)
+    except OSError as error:
+        return str(error)
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_the_main_process_decides_and_writes_for_all(size, rank_processes, tmp_path):
+    ranks = Ranks(rank_processes, size)
+    kept = tmp_path / "kept"
+    answers = ranks.run(keep_over_ranks, kept)
+    assert answers == [["best.pth", "epoch-0002.pth", "index.json"]] * size
+    (tmp_path / "file").write_text("a file")
+    answers = ranks.run(keep_over_ranks, tmp_path / "file")
+    assert all("file" in answer for answer in answers)
