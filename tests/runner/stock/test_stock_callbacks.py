@@ -452,3 +452,21 @@ def test_wrappers_are_seen_through():
     assert inside(wrapped) is callback and inside(callback) is callback
     assert listening([wrapped, callback]) == [callback, callback]
     assert listening([dl.CallbackWrapper(callback, enable_callback=False)]) == []
+
+
+def rates_by_rank(count):
+    """Train with a scheduler that steps by batch; return the learning rate and the weights at the end."""
+    model = toy_net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    DictRunner().train(
+        engine=Engine("cpu"), model=model, criterion=nn.CrossEntropyLoss(), optimizer=optimizer, num_epochs=1,
+        loaders={"train": DataLoader(toy_items(count), batch_size=4)}, callbacks=[dl.SchedulerCallback(mode="batch")],
+        scheduler=lr_scheduler.StepLR(optimizer, 1, gamma=0.5),
+    )  # fmt: skip
+    return optimizer.param_groups[0]["lr"], model.state_dict()
+
+
+def test_ranks_step_a_scheduler_together_where_one_has_no_batch(processes, assert_same_weights):
+    (first, weights), (second, others) = processes.run(2, rates_by_rank, 9)  # two rounds, and a last batch of one
+    assert first == second == pytest.approx(0.1 * 0.5**2)
+    assert_same_weights(weights, others)
