@@ -133,7 +133,7 @@ class SampleRanking(Diagnostic):
         if self.measure_ is None or (self.detections_ is not None and self.detections_.are_missing(runner)):
             return
         parts = self._parts(runner)
-        scores = self._scores(runner)
+        scores = self._scores(runner, parts)
         positions = positions_in_loader(runner, self._size(runner))
         ids = copy_tree(runner.batch.get(self.sample_id_key, positions))
         self.settle(runner)
@@ -167,7 +167,7 @@ class SampleRanking(Diagnostic):
         check_images(self.keys["image"], parts["image"])
         return parts
 
-    def _scores(self, runner: dl.IRunner) -> Callable[[], list[float | None]]:
+    def _scores(self, runner: dl.IRunner, parts: Mapping[str, Any]) -> Callable[[], list[float | None]]:
         """Start copying the scores of a batch; what is returned reads them, None where nothing of a sample counts."""
         name, size = f"{type(self).__name__}(score={self.score_name!r})", self._size(runner)
         values: Any
@@ -175,14 +175,17 @@ class SampleRanking(Diagnostic):
         if callable(self.score):
             values = self.score(runner.batch)
         elif self.score == "loss" and "loss" not in runner.batch:
-            keys = self.keys["output"], self.keys["target"]
-            output, target = (detached(pick(runner.batch, key, type(self).__name__)) for key in keys)
+            output, target = (self._part(runner, parts, part) for part in ("output", "target"))
             values, no_score = self._losses(runner, output, target, name), NO_SCORE
         else:
             values = pick(runner.batch, self.score, name)
         if isinstance(values, Tensor):
             values = HostCopy(values.detach().reshape(-1))
         return lambda: [None if score == no_score else score for score in _read_scores(values, size, name)]
+
+    def _part(self, runner: dl.IRunner, parts: Mapping[str, Any], part: str) -> Any:
+        """Return a part of the batch, whether or not it is drawn."""
+        return parts[part] if part in parts else detached(pick(runner.batch, self.keys[part], type(self).__name__))
 
     def _losses(self, runner: dl.IRunner, output: Any, target: Any, name: str) -> Tensor:
         """Return the losses of the samples, [N]; raise where the run has none."""

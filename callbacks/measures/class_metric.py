@@ -99,11 +99,11 @@ def class_metric(name: str, task: str, totals: Tensor) -> Tensor:
     if name == "accuracy":
         right, of = (hits, predicted) if task != "multilabel" else (counted - predicted - true + 2 * hits, counted)
         return right.sum(dtype=torch.float64) / of.sum().clamp(min=1)
+    name = "f1" if name == "dice" else name  # F1 of pixels by another name
     either = predicted + true
     above, below = {
         "precision": (hits, predicted),
         "f1": (2 * hits, either),
-        "dice": (2 * hits, either),  # F1 of pixels by another name
         "iou": (hits, either - hits),
     }.get(name, (hits, true))
     scores = above.double() / below.clamp(min=1)
