@@ -102,8 +102,8 @@ class DictRunner(dl.Runner):
     once. The optimizer step is that of one process with the batches of all of them (see ``Shard``).
 
     Catalyst's own callbacks work beside it. A ``SchedulerCallback`` steps its scheduler in the runner's place, and the
-    clipping of ``BackwardCallback`` and ``OptimizerCallback`` is made before each step; what asks for another loss, step
-    or loader than the runner's is refused before the first step (see ``assay.runner.stock``).
+    clipping of ``BackwardCallback`` and ``OptimizerCallback`` is made before each step; what asks for another loss,
+    step or loader than the runner's is refused before the first step (see ``assay.runner.stock``).
 
     With ``logdir`` the run writes ``metrics.csv``, ``tensorboard/LOADER/`` and ``checkpoints/`` there.
 
