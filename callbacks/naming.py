@@ -5,12 +5,12 @@ from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from typing import Any, ClassVar
 
 from catalyst import dl
+from catalyst.callbacks.metrics.confusion_matrix import ConfusionMatrixCallback
 
 from .errors import UsageError
 
 _PREFIX = re.compile(r"[\w.-]+(/[\w.-]+)*")
 _EXAMPLE = "prefix='second'"
-_STOCK_MATRICES: Any = getattr(dl, "ConfusionMatrixCallback", ())  # it is there with Catalyst's extra 'ml'
 
 
 class Named(dl.Callback):
@@ -113,7 +113,7 @@ def _names(callback: Any, loader_key: str) -> set[tuple[str, str]]:
         tags, metrics = callback.tags(loader_key), callback.metrics_written(loader_key)
         named = {("tag", callback.named(name)) for name in tags}
         return named | {("metric", callback.named(name)) for name in metrics}
-    if isinstance(callback, _STOCK_MATRICES):
+    if isinstance(callback, ConfusionMatrixCallback):
         return {("tag", callback.prefix)}
     if isinstance(callback, dl.MetricAggregationCallback):
         return {("metric", callback.metric_key)}

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from catalyst import dl
+from catalyst.callbacks.metrics.confusion_matrix import ConfusionMatrixCallback
 from catalyst.metrics import FunctionalBatchMetric
 from torch import nn
 from torch.utils.data import DataLoader
@@ -175,7 +176,7 @@ STOCK = {
         "metric 'accuracy'",
     ),
     "a confusion matrix": (
-        lambda: dl.ConfusionMatrixCallback("shape_scores", "shape", num_classes=3),
+        lambda: ConfusionMatrixCallback("shape_scores", "shape", num_classes=3),
         lambda: ConfusionMatrix(num_classes=3, output_key="shape_scores", target_key="shape"),
         "tag 'confusion_matrix'",
     ),
@@ -192,8 +193,6 @@ def _accuracy():
 @pytest.mark.parametrize("stock_first", [True, False])
 def test_a_stock_callback_that_writes_the_same_is_refused_and_named(name, stock_first, items, tmp_path):
     stock, own, taken = STOCK[name]
-    if name == "a confusion matrix" and not hasattr(dl, "ConfusionMatrixCallback"):
-        pytest.skip("Catalyst has it with its extra 'ml' alone")
     pair = [stock(), own()] if stock_first else [own(), stock()]
     with pytest.raises(UsageError, match=rf"^(Metrics|ConfusionMatrix).* and .* both write the {taken}") as caught:
         train(items, pair, tmp_path)
