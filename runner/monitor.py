@@ -86,8 +86,9 @@ class KnownMonitors(dl.Callback):
             monitor.of_epoch(runner)
 
 
-def parse_monitors(texts: Sequence[str]) -> list[Monitor]:
-    """Read several monitors; the first is the one that decides."""
+def parse_monitors(texts: str | Sequence[str]) -> list[Monitor]:
+    """Read one monitor or several; the first is the one that decides."""
+    texts = [texts] if isinstance(texts, str) else texts
     monitors = [Monitor.parse(text) for text in texts]
     if not monitors or len({monitor.name for monitor in monitors}) != len(monitors):
         raise UsageError(f"monitor must name one or several different metrics, got {list(texts)}.")

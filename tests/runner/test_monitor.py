@@ -67,3 +67,7 @@ def test_several_monitors_keep_their_order():
 def test_no_monitor_or_one_metric_twice_is_refused(texts):
     with pytest.raises(UsageError, match="monitor must name one or several different metrics, got"):
         parse_monitors(texts)
+
+
+def test_one_monitor_needs_no_list():
+    assert parse_monitors("valid/loss:min") == parse_monitors(["valid/loss:min"])
