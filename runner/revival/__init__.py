@@ -55,7 +55,8 @@ def revive(without: Collection[str] = ()) -> Revival:
 
     Args:
         without: names of faults to leave as they are; ``print(revive())`` lists them. Those that change the numbers of
-            a project that works are ``accumulation``, ``means``, ``padding`` and others with a star.
+            a project that works have a star: ``accumulation``, ``collecting``, ``config_words``, ``loader_metrics``,
+            ``means`` and ``padding``.
 
     Returns:
         What is mended, by this call or one before.
