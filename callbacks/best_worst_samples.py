@@ -59,7 +59,7 @@ class BestWorstSamples(SampleRanking):
         min_score: detection: predictions below it are not shown.
         min_iou: detection: overlap from which on a box is found.
         visualize_batch: a function of your own that draws instead, see ``BestWorstBatches``; it gets the k samples in
-            their order. No image is asked for then, and whole samples are kept.
+            their order, with the score under its name. No image is asked for then, and whole samples are kept.
         criterion_key: which of the runner's criteria by name the loss of a sample is of; None: the only one, or all
             terms of a ``DictRunner``.
         score_name: what the score is called in tags and titles (SCORE above); None: as it is named, a function by its
@@ -168,4 +168,5 @@ def draw_ranking(
     ]
     parts = {name: [sample.parts[name] for sample in samples] for name in samples[0].parts}
     ids = [sample.sample_id for sample in samples]
-    return draw({**parts, "sample_id": ids, "caption": captions, "kind": kind}, title)
+    scores = {score_name: np.array([sample.score for sample in samples])}
+    return draw({**parts, "sample_id": ids, "caption": captions, "kind": kind, "scores": scores}, title)

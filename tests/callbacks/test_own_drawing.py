@@ -89,6 +89,7 @@ def test_a_picture_for_each_of_the_best_and_worst_samples_stands_above_its_id(tm
         assert shown["name"] == [items[index]["name"] for index in order]
         assert torch.equal(shown["sound"], torch.stack([items[index]["sound"] for index in order]))
         assert shown["rate"]["hz"].tolist() == order
+        torch.testing.assert_close(shown["loss"], losses[order], check_dtype=False)
     picture = picture_of(read_events, tmp_path / "valid", "samples/worst/loss")
     assert (picture == RED).all(axis=2).sum() == 4 * 150**2
 
