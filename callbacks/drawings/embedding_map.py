@@ -25,8 +25,8 @@ def draw_embedding_map(
 ) -> np.ndarray:
     """Draw the points twice, in the colours of the true and of the predicted classes; once, where one is unknown.
 
-    Where both are known, a wrong prediction has a red ring. Classes are named in the order of how many points they
-    have, 20 at most. Both axes have one scale.
+    Where both are known, a wrong prediction has a red ring. The classes are named in their order,
+    of more than 20 those with the most points. Both axes have one scale.
 
     Args:
         points: [n, 2], finite, at least one.
@@ -80,15 +80,15 @@ def _places(points: np.ndarray) -> np.ndarray:
 
 def _write_names(chart: Chart, corner: tuple[int, int], classes: np.ndarray, names: Sequence[str] | None) -> None:
     (left, top), (found, counts) = corner, np.unique(classes, return_counts=True)
-    order = [int(number) for number in found[np.argsort(-counts, kind="stable")]]
-    for row, number in enumerate(order[:_MOST_NAMES]):
+    most = found[np.argsort(-counts, kind="stable")][:_MOST_NAMES]
+    for row, number in enumerate(sorted(most.tolist())):
         is_named = names is not None and 0 <= number < len(names)
         text = shorten(names[number] if names is not None and is_named else str(number), _NAMES_WIDTH - 16, TEXT_SIZE)
         middle = top + row * LINE
         chart.ink.rectangle((left, middle + 2, left + 11, middle + 13), fill=_colours(np.array([number]))[0])
         chart.text((left + 16, middle), text)
-    if len(order) > _MOST_NAMES:
-        chart.text((left, top + _MOST_NAMES * LINE), f"+{len(order) - _MOST_NAMES} more", fill=INK)
+    if len(found) > _MOST_NAMES:
+        chart.text((left, top + _MOST_NAMES * LINE), f"+{len(found) - _MOST_NAMES} more", fill=INK)
 
 
 def _colours(classes: np.ndarray) -> list[Colour]:
