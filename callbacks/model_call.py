@@ -34,7 +34,11 @@ class ModelCall:
         self.by_runner = callable(getattr(runner, "forward", None))
         self.image_key, self.output_key, self.asked_by = image_key, output_key, asked_by
         if model is not None and model not in self.models:
-            known = [name for name in self.models if name] or ["one model, which needs no name"]
+            known = [name for name in self.models if name]
+            if not known:
+                raise UsageError(
+                    f"{asked_by}: the runner has one model, which needs no name: leave model={model!r} out."
+                )
             raise unknown_name("model", model, known, f" of {asked_by}")
         if model is None and not self.by_runner and len(self.models) > 1:
             raise UsageError(

@@ -17,7 +17,7 @@ from .diagnostic import Diagnostic
 from .distributed import gather_objects
 from .drawings.pictures import Channels
 from .drawings.samples import draw_samples
-from .errors import at_least_one, unknown_name
+from .errors import at_least_one, listing, unknown_name
 from .host_copy import is_read_at_once
 from .keys import IMAGE_KEY, OUTPUT_KEY, SAMPLE_ID_KEY, TARGET_KEY
 from .non_finite_checks import check_batch, gradients_count, stand_in_record, start_record
@@ -130,6 +130,7 @@ class NonFiniteGuard(Diagnostic):
         super().on_experiment_start(runner)
         self.reporter_ = Reporter(find_folder(self.folder, runner), self.keys, self.draw)
         self.in_a_row_ = 0
+        self.said_ = False
         self.step_ = StepDecision(runner.engine.device, {})
         self._start_loader()
         optimizers = raw_optimizers(runner.optimizer).values()
@@ -183,6 +184,19 @@ class NonFiniteGuard(Diagnostic):
             record.keep()
         self.pending_, self.current_, self.decided_ = record, None, None
         self.step_.end_batch()
+        if runner.is_train_loader and not hasattr(runner, "losses"):
+            self._say_unwatched(runner)
+
+    def _say_unwatched(self, runner: dl.IRunner) -> None:
+        """Say once which losses a batch of a stock runner has not, as they may be misspelt."""
+        missing = [key for key in self.loss_keys if key not in runner.batch_metrics]
+        if missing and not self.said_:
+            self.said_ = True
+            message = (
+                f"NonFiniteGuard(loss_key={missing[0]!r}) watches no such loss: the metrics of a {runner.loader_key} "
+                f"batch lack it; they have {listing(runner.batch_metrics)}. Outputs and gradients are watched."
+            )
+            self.writers_[runner.loader_key].submit(lambda _: _log.warning("%s", message))
 
     def _check(self, runner: dl.IRunner, record: Record) -> None:
         """Check losses and outputs of the batch, once."""

@@ -53,8 +53,8 @@ class OverheadLog:
             writer,
             f"max_overhead={self.max_overhead:g} cannot be kept: what cannot be thinned took "
             f"{sum(fixed.values()):.1%} of the loop's time in {place}, most of it "
-            f"{', '.join(f'{name} {fixed[name]:.1%}' for name in costly)}; leave these out (--diagnostics light "
-            "leaves out many), or raise max_overhead.",
+            f"{', '.join(f'{name} {fixed[name]:.1%}' for name in costly)}; leave these out (an experiment's "
+            "--diagnostics light leaves out many), or raise max_overhead.",
         )
 
     def _say(self, writer: Writer, message: str) -> None:

@@ -37,7 +37,7 @@ def sample_losses(criterion: Criterion, output: Tensor, target: Any, *, uncounte
     called sample by sample, on batches of one, unless it has a method ``sample_losses``, which is asked. What it
     changes or draws by that is taken back. Where one sample has no loss that says anything, as of a criterion that
     compares samples (triplets, contrastive), each is ``WHOLE_BATCH``: none is finite, or all are 0, or all the same for
-    different outputs, and the batch's own is another one.
+    different outputs, and the batch's own is another one; or the batch's is more than all of them together.
 
     Args:
         criterion: maps ``(output, target)`` to a loss.
@@ -111,7 +111,8 @@ def _says_nothing(losses: Tensor, whole: Tensor, output: Tensor) -> Tensor:
     first, differs = losses[0], (output != output[:1]).any()
     is_mean_or_sum = torch.isclose(whole, first, rtol=1e-4) | torch.isclose(whole, first * len(losses), rtol=1e-4)
     constant = (losses == first).all() & ((first == 0) | differs)
-    return whole.isfinite() & ~is_mean_or_sum & (constant | ~losses.isfinite().any())
+    unexplained = (losses >= 0).all() & (whole > 1.01 * losses.sum())  # more than a mean or a sum can be
+    return whole.isfinite() & ~is_mean_or_sum & (constant | ~losses.isfinite().any() | unexplained)
 
 
 def _no_sample_loss(criterion: Criterion, output: Tensor, target: Any, error: Exception) -> NoSampleLossError:

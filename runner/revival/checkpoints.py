@@ -6,6 +6,9 @@ from typing import Any
 import torch.distributed as dist
 from catalyst import dl
 from catalyst.callbacks import checkpoint
+from catalyst.utils.distributed import get_nn_from_ddp_module
+
+from assay.callbacks.keys import pick
 
 from .fault import fault
 
@@ -32,10 +35,27 @@ def one_writer() -> bool:
     return True
 
 
+@fault()
+def resuming() -> bool:
+    """On several processes CheckpointCallback cannot resume: it loads plain weights into the wrapped model."""
+    unpack = checkpoint.unpack_checkpoint
+
+    def unpack_into_plain(checkpoint: Any, model: Any = None, **others: Any) -> None:
+        if isinstance(model, dict):
+            plain = {name: get_nn_from_ddp_module(one) for name, one in model.items()}
+        else:
+            plain = get_nn_from_ddp_module(model)
+        unpack(checkpoint, model=plain, **others)
+
+    checkpoint.unpack_checkpoint = unpack_into_plain
+    return True
+
+
 def end_epoch(callback: Any, runner: Any) -> None:
     """Stand for ``CheckpointCallback.on_epoch_end_best``."""
     metrics = runner.epoch_metrics if callback.loader_key is None else runner.epoch_metrics[callback.loader_key]
-    callback._handle_epoch(runner=runner, score=metrics[callback.metric_key])
+    score = pick(metrics, callback.metric_key, "CheckpointCallback(metric_key=...)", source_name="metrics of the epoch")
+    callback._handle_epoch(runner=runner, score=score)
     best = callback._storage[0]  # it holds the live model, whose weights are those of this epoch
     this_epoch = Path(callback.logdir, f"{callback.mode}.{runner.epoch_step:04d}.pth")
     if callback.save_best and Path(best.logpath) == this_epoch:

@@ -52,6 +52,14 @@ class Contrast(nn.Module):
         return nn.functional.cross_entropy(likeness, torch.arange(len(output)))
 
 
+class NtXent(nn.Module):
+    """As self-supervised learning has it: of one sample alone it is rounding noise, and not 0."""
+
+    def forward(self, output, target):
+        likeness = (nn.functional.normalize(output) @ nn.functional.normalize(output).T / 0.1).exp()
+        return -(likeness.diagonal() / (likeness.sum(dim=1) + 1e-6 * output.abs().sum(dim=1))).log().mean()
+
+
 class Margin(nn.Module):
     """Of one sample alone it is its margin, whatever that is."""
 
@@ -68,7 +76,7 @@ class Spread(nn.Module):
         return torch.relu(2 - spread.sqrt()).mean()
 
 
-WHOLE = {"raises": HardestTriplets, "zero": Contrast, "constant": Margin, "nan": Spread}
+WHOLE = {"raises": HardestTriplets, "zero": Contrast, "constant": Margin, "nan": Spread, "noise": NtXent}
 COMPARES = [kind for kind in WHOLE if kind != "raises"]
 
 

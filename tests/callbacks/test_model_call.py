@@ -124,7 +124,9 @@ def test_a_model_that_is_not_named_is_asked_for(options, said, tmp_path):
 
 
 def test_a_name_for_the_only_model_is_refused(tmp_path):
-    with pytest.raises(UsageError, match=r"unknown model 'student' of GradCAM.*one model, which needs no name"):
+    with pytest.raises(
+        UsageError, match=r"GradCAM.*the runner has one model, which needs no name: leave model='student' out"
+    ):
         train(OwnRunner(), make_net(), GradCAM("losses", model="student"), tmp_path)
 
 

@@ -508,3 +508,12 @@ def validate_on_rank(rank, folder):
     except NonFiniteError as error:
         return str(error)
     return None
+
+
+def test_a_loss_that_a_stock_runner_does_not_write_is_said_once(tmp_path, caplog):
+    stock(tmp_path, {"train": make_items()}, [NonFiniteGuard(loss_key=["loss", "los"])])
+    said = [message for message in caplog.messages if "watches no such loss" in message]
+    assert len(said) == 1
+    assert said[0].startswith(
+        "NonFiniteGuard(loss_key='los') watches no such loss: the metrics of a train batch lack it; "
+    )

@@ -7,6 +7,8 @@ import torch
 from catalyst import dl
 from stock_projects import make_loader, make_model, train_stock, weights_of
 
+from assay.callbacks import UsageError
+
 SCORES = [0.5, 0.9, 0.7, 0.9]
 
 
@@ -51,3 +53,35 @@ def test_the_best_checkpoint_is_that_of_the_best_epoch(revived, tmp_path, mode, 
 def test_the_best_weights_are_loaded_at_the_end(revived, tmp_path):
     ((best, _, loaded),) = revived(1, train_and_read, str(tmp_path), True, "model", 1, True)
     assert loaded == best
+
+
+def train_and_resume(folder):
+    """Train for four epochs, and for two and two more; return the weights of both."""
+    found = []
+    for name, parts in (("whole", [4]), ("broken", [2, 4])):
+        model, resumed = make_model(), None
+        for epochs in parts:
+            save = dl.CheckpointCallback(
+                f"{folder}/{name}", "valid", "loss", True, mode="runner", resume_runner=resumed, save_last=True
+            )
+            loaders = {"train": make_loader(), "valid": make_loader()}
+            runner = train_stock(make_model(1), loaders, callbacks=[save], epochs=epochs)
+            model, resumed = runner.engine.unwrap_model(runner.model), f"{folder}/{name}/runner.last.pth"
+        found.append(weights_of(model))
+    return found
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_a_run_goes_on_from_the_last_checkpoint(revived, tmp_path, ranks):
+    for whole, broken in revived(ranks, train_and_resume, str(tmp_path)):
+        assert broken == pytest.approx(whole, rel=1e-12)
+
+
+def name_a_metric_that_is_not_there(folder):
+    loaders = {"train": make_loader(), "valid": make_loader()}
+    train_stock(make_model(), loaders, callbacks=[dl.CheckpointCallback(folder, "valid", "iou", False)])
+
+
+def test_a_metric_that_is_not_there_is_named(revived, tmp_path):
+    with pytest.raises(UsageError, match=r"CheckpointCallback\(metric_key=...\) asks for key 'iou', which the metrics"):
+        revived(1, name_a_metric_that_is_not_there, str(tmp_path))
