@@ -34,7 +34,7 @@ EXPORTED = sorted(
     name
     for name in callbacks.__all__
     if inspect.isclass(getattr(callbacks, name)) and issubclass(getattr(callbacks, name), dl.Callback)
-    if name != "BoxMetrics"  # among the diagnostics of boxes
+    if name not in ("BoxMetrics", "PseudoLabels")  # among the diagnostics of boxes; of a data set of its own
 )
 OPTIONS = {"GradientStats": {"every_n_steps": 1, "per_parameter": True, "update_ratio": True}}
 
