@@ -26,7 +26,7 @@ Outcomes = Mapping[str, str]  # see run_suite
 
 _HEAD = """# Catalyst's own tests
 
-Written by `make suite CATALYST=CHECKOUT`. The tests of Catalyst v22.04 run on the installed Catalyst 22.4, on a CPU, with
+Written by `make suite CATALYST=CHECKOUT`. The tests of Catalyst v22.04 run on Catalyst 22.4, on a CPU, with
 the same flags: once as it is, and once with `assay.runner.revive()`, of which the tests know nothing. The digits that
 they train on are made from scikit-learn's, in the files and the sizes of MNIST. What they skip is not counted: it asks
 for a GPU or is switched off by Catalyst. The tests by `catalyst-run` start a YAML config in a process of its own.
