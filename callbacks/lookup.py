@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any, Protocol, runtime_checkable
 from weakref import WeakKeyDictionary
 
@@ -27,8 +28,8 @@ class HasWriters(Protocol):
 
 _log = logging.getLogger("assay")
 
-# One writer an event folder, however many callbacks use it, for as long as the stock logger lives.
-_stock_writers: WeakKeyDictionary[dl.TensorboardLogger, dict[str, Writer]] = WeakKeyDictionary()
+# One writer, and with it one thread, for a loader, however many callbacks use it, for as long as the logger lives.
+_writers: WeakKeyDictionary[Any, dict[str, Writer]] = WeakKeyDictionary()
 
 
 def find_writer(runner: dl.IRunner, loader_key: str, asked_by: str, *, event_files: bool = False) -> Writer:
@@ -65,7 +66,7 @@ def find_writer(runner: dl.IRunner, loader_key: str, asked_by: str, *, event_fil
             f"{listing(runner.loggers)}. Pass train() a logdir=... or "
             "loggers={'tensorboard': dl.TensorboardLogger(...)}."
         )
-    writer = writer or Writer(NoEventFile())
+    writer = writer or _shared_writer(trackers[0].logger, loader_key, NoEventFile)
     return TrackedWriter(writer, Outbox(trackers, runner, loader_key)) if trackers else writer
 
 
@@ -89,17 +90,21 @@ def _event_writer(runner: dl.IRunner, loader_key: str) -> Writer | None:
         if isinstance(logger, HasWriters):
             return logger.get_writer(loader_key)
         if isinstance(logger, dl.TensorboardLogger):
-            return _stock_writer(logger, loader_key)
+            return _shared_writer(logger, loader_key, partial(_stock_sink, logger, loader_key))
     return None
 
 
-def _stock_writer(logger: dl.TensorboardLogger, loader_key: str) -> Writer:
-    writers = _stock_writers.setdefault(logger, {})
+def _shared_writer(logger: Any, loader_key: str, make_sink: Callable[[], Any]) -> Writer:
+    writers = _writers.setdefault(logger, {})
     if loader_key not in writers:
-        # The stock logger opens an event file when it first logs, which may be after the first picture.
-        logger._check_loader_key(loader_key=loader_key)
-        writers[loader_key] = Writer(_StockSink(logger.loggers[loader_key]))
+        writers[loader_key] = Writer(make_sink())
     return writers[loader_key]
+
+
+def _stock_sink(logger: dl.TensorboardLogger, loader_key: str) -> "_StockSink":
+    # The stock logger opens an event file when it first logs, which may be after the first picture.
+    logger._check_loader_key(loader_key=loader_key)
+    return _StockSink(logger.loggers[loader_key])
 
 
 class _StockSink:

@@ -69,6 +69,14 @@ def test_a_logger_that_takes_pictures_is_enough():
     assert album.pictures.keys() == {("confusion_matrix", k, e) for k in ("train", "valid") for e in (1, 2)}
 
 
+def test_without_tensorboard_one_thread_draws_for_all_callbacks_of_a_loader():
+    album = Album()
+    runner = SimpleNamespace(engine=SimpleNamespace(is_main_process=True), loggers={"album": album}, loaders={})
+    writers = [find_writer(runner, "valid", name) for name in ("One", "Two")]
+    assert writers[0].writer is writers[1].writer
+    assert find_writer(runner, "train", "One").writer is not writers[0].writer
+
+
 def test_what_was_written_before_an_error_is_handed_on():
     class Fails(dl.Callback):
         def on_epoch_start(self, runner):
