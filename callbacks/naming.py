@@ -8,6 +8,7 @@ from catalyst import dl
 from catalyst.callbacks.metrics.confusion_matrix import ConfusionMatrixCallback
 
 from .errors import UsageError
+from .wrapped import inside
 
 _PREFIX = re.compile(r"[\w.-]+(/[\w.-]+)*")
 _EXAMPLE = "prefix='second'"
@@ -104,7 +105,7 @@ def _active(runner: dl.IRunner, loader_key: str) -> Iterator[tuple[str, Any]]:
     for key, callback in runner.callbacks.items():
         is_active = getattr(callback, "filter_fn", None)
         if is_active is None or is_active(runner.epoch_step, loader_key):
-            yield key, getattr(callback, "callback", callback)
+            yield key, inside(callback)
 
 
 def _names(callback: Any, loader_key: str) -> set[tuple[str, str]]:

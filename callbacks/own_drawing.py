@@ -36,10 +36,8 @@ class OwnDrawing:
         """Draw samples, see ``draw_samples``, whose ``batch`` is what ``parts`` returned, or a list of such."""
         batch = samples["batch"]
         batch = dict(batch) if isinstance(batch, Mapping) else _collated(batch)
-        scores = samples.get("scores", {name: samples[name] for name in ("loss",) if name in samples})
-        for name, values in scores.items():
-            batch.setdefault(name, values)
-        pictures = self.visualize_batch(_as_tensors(batch))
+        scores = {"loss": samples["loss"]} if "loss" in samples else samples.get("scores", {})
+        pictures = self.visualize_batch(_as_tensors({**scores, **batch}))
         return draw_own_pictures(pictures, title, _captions(samples))
 
 

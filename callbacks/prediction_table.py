@@ -26,6 +26,7 @@ from .errors import UsageError, unknown_name
 from .host_copy import copy_tree, is_read_at_once, read_tree
 from .keys import OUTPUT_KEY, SAMPLE_ID_KEY, TARGET_KEY, pick
 from .loader_place import positions_in_loader
+from .logdir import folder_in_run
 from .metrics import METRIC_TASKS
 from .task_scores import probabilities_of
 
@@ -155,12 +156,7 @@ class PredictionTable(dl.Callback):
             self.pending_ = None
 
     def _find_folder(self, runner: dl.IRunner) -> Path:
-        if self.folder is not None:
-            return self.folder
-        logdir = getattr(runner, "_logdir", None)
-        if logdir is None:
-            raise UsageError("PredictionTable needs a folder to write to: pass folder=..., or train(logdir=...).")
-        return Path(logdir) / "predictions"
+        return folder_in_run(runner, self.folder, "predictions", "PredictionTable")
 
     def _write(self, path: Path, header: list[str], files: Sequence["_Rows"]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -14,6 +14,7 @@ from catalyst import dl
 
 from assay.callbacks.distributed import from_main_rank
 from assay.callbacks.errors import UsageError, at_least_one
+from assay.callbacks.logdir import folder_in_run
 from assay.callbacks.replacing import half_written
 from assay.callbacks.unwrapped import plain_modules, weights_of
 
@@ -74,7 +75,7 @@ class BestCheckpoint(dl.Callback):
         if self.monitor.loader not in (*runner.loaders, "_epoch_"):
             self.monitor.value({key: {} for key in runner.loaders})
         peers = [c for c in runner.callbacks.values() if isinstance(c, BestCheckpoint) and c is not self]
-        if any(c.folder_ == self.folder_ and c._find_folder(runner) == self.folder_ for c in peers):
+        if any(peer._find_folder(runner) == self.folder_ for peer in peers):
             raise UsageError(f"BestCheckpoint: two callbacks write to {self.folder_}; give each a folder of its own.")
 
     def state_dict(self) -> dict[str, Any]:
@@ -101,12 +102,8 @@ class BestCheckpoint(dl.Callback):
             _log.warning("BestCheckpoint: %s was never finite, and nothing was saved.", self.monitor.name)
 
     def _find_folder(self, runner: dl.IRunner) -> Path:
-        if self.folder is not None:
-            return self.folder
-        logdir = getattr(runner, "_logdir", None)
-        if logdir is None:
-            raise UsageError("BestCheckpoint needs a folder to write to: pass folder=..., or train(logdir=...).")
-        return Path(logdir) / f"best-{re.sub(r'[^0-9A-Za-z_.-]+', '-', self.monitor.name)}"
+        name = f"best-{re.sub(r'[^0-9A-Za-z_.-]+', '-', self.monitor.name)}"
+        return folder_in_run(runner, self.folder, name, "BestCheckpoint")
 
     def _keep(self, runner: dl.IRunner, value: float) -> OSError | None:
         epoch = runner.epoch_step
