@@ -1,12 +1,24 @@
 """The proof of memory, on small cases."""
 
+import logging
 from dataclasses import replace
 
 import pytest
+import torch
 
 from proofs import memory
 
 SMALL = memory.Case(side=600, classes=3, k=2, batch=2, samples=4, most_mib=100.0, per_sample=True)
+
+
+@pytest.fixture(autouse=True)
+def process_as_before():
+    """Undo what a proof sets for a process of its own: quiet warnings and one thread."""
+    logger, threads = logging.getLogger("assay"), torch.get_num_threads()
+    level = logger.level
+    yield
+    logger.setLevel(level)
+    torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize(("per_sample", "expected"), [(True, 25.0), (False, 100.0)])
