@@ -19,7 +19,7 @@ from .errors import UsageError, unknown_name
 from .host_copy import HostCopy
 from .keys import OUTPUT_KEY, TARGET_KEY
 from .loader_place import place_in_loader
-from .loader_state import freeze, thaw
+from .loader_state import from_plain, to_plain
 from .measures.box_precision import box_precision
 from .measures.coco_precision import CocoPrecision, coco_precision, pack
 from .measures.weighted_mean import WeightedMean
@@ -142,12 +142,12 @@ class BoxMetrics(Named):
 
     def loader_state(self, runner: dl.IRunner) -> Any:
         """Return what was seen of the loader so far, in types that ``weights_only=True`` loads."""
-        return freeze([self.mean_, self.batches_])
+        return to_plain([self.mean_, self.batches_])
 
     def load_loader_state(self, runner: dl.IRunner, state: Any) -> None:
         """Continue from what ``loader_state`` returned."""
         mean, batches = state
-        self.mean_, self.batches_ = thaw(mean, self.mean_), thaw(batches)
+        self.mean_, self.batches_ = from_plain(mean, self.mean_), from_plain(batches)
         if self.mean_.names != [_COMPETITION]:  # it was saved when this was called map
             self.mean_.names, self.map_is = [_COMPETITION], "competition"
             self._say_names()

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 from catalyst import dl
 
-from .loader_state import freeze, thaw
+from .loader_state import from_plain, to_plain
 from .lookup import find_writer, writes_nothing
 from .measures.overhead_budget import FIXED
 from .naming import Named
@@ -70,12 +70,12 @@ class Diagnostic(Named):
     def loader_state(self, runner: dl.IRunner) -> Any:
         """Return what was observed of the loader so far, in types that ``weights_only=True`` loads."""
         self.settle(runner)
-        return freeze({name: getattr(self, name) for name in self.observed})
+        return to_plain({name: getattr(self, name) for name in self.observed})
 
     def load_loader_state(self, runner: dl.IRunner, state: Any) -> None:
         """Continue, behind ``begin``, from what ``loader_state`` returned."""
         for name, part in state.items():
-            setattr(self, name, thaw(part, getattr(self, name)))
+            setattr(self, name, from_plain(part, getattr(self, name)))
 
     def on_experiment_start(self, runner: dl.IRunner) -> None:
         self.writers_ = {}

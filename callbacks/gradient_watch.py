@@ -14,7 +14,7 @@ from torch.utils.hooks import RemovableHandle
 
 from .distributed import reduce_state
 from .host_copy import HostCopy
-from .loader_state import freeze, thaw
+from .loader_state import from_plain, to_plain
 from .measures.gradient_stats import GradientStats
 from .unwrapped import held_by, raw_optimizers, trained_parameters
 
@@ -81,13 +81,13 @@ class GradientWatch:
     def state_dict(self) -> dict[str, Any]:
         """Return what was seen so far, in types that ``weights_only=True`` loads."""
         broken = None if self.broken is None else self.broken.read()
-        return {"step": self.step, "broken": broken, "sums": freeze(self.measure.state)}
+        return {"step": self.step, "broken": broken, "sums": to_plain(self.measure.state)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from what ``state_dict`` returned."""
         self.step = state["step"]
         self.broken = None if state["broken"] is None else HostCopy(state["broken"])
-        self.measure.state = thaw(state["sums"], self.measure.state)
+        self.measure.state = from_plain(state["sums"], self.measure.state)
 
     def compare(self, *_: Any) -> None:
         """Measure how far the step moved the weights, behind an observed step."""
@@ -185,7 +185,7 @@ class GradientWatches:
 
     def state_dict(self) -> dict[str, Any]:
         """Return what was seen so far, in types that ``weights_only=True`` loads."""
-        clipped = None if self._clipped is None else freeze(self._clipped.state)
+        clipped = None if self._clipped is None else to_plain(self._clipped.state)
         return {"watches": [watch.state_dict() for watch in self._watches], "clipped": clipped}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -193,7 +193,7 @@ class GradientWatches:
         for watch, of in zip(self._watches, state["watches"], strict=True):
             watch.load_state_dict(of)
         if self._clipped is not None:
-            self._clipped.state = thaw(state["clipped"], self._clipped.state)
+            self._clipped.state = from_plain(state["clipped"], self._clipped.state)
 
     def summarize(self) -> tuple[list[str], dict[str, Tensor], list[float]]:
         """Return what was seen, over all ranks. A collective with one copy to the host.

@@ -9,7 +9,10 @@ import torch
 from catalyst import dl
 from torch import Tensor
 
+from .loader_state import stored_as
 
+
+@stored_as("HostCopy")
 class HostCopy:
     """A copy of a tensor to host memory that is started now and read later.
 

@@ -13,7 +13,7 @@ from .dict_batch import pick_tensor
 from .distributed import reduce_state
 from .errors import UsageError, unknown_name
 from .keys import OUTPUT_KEY, TARGET_KEY
-from .loader_state import freeze, thaw
+from .loader_state import from_plain, to_plain
 from .measures.image_overlap import OVERLAPS, WITHOUT_TRUTH, image_means
 from .measures.image_overlap import ImageOverlap as Measure
 from .measures.targets import decide_targets
@@ -130,12 +130,12 @@ class ImageOverlap(Named):
 
     def loader_state(self, runner: dl.IRunner) -> Any:
         """Return what was counted of the loader so far, in types that ``weights_only=True`` loads."""
-        return freeze(None if self.measure_ is None else self.measure_.state)
+        return to_plain(None if self.measure_ is None else self.measure_.state)
 
     def load_loader_state(self, runner: dl.IRunner, state: Mapping[str, Any]) -> None:
         """Continue from what ``loader_state`` returned."""
         if self.measure_ is not None:
-            self.measure_.state = thaw(state, self.measure_.state)
+            self.measure_.state = from_plain(state, self.measure_.state)
 
     def _row(self, metric: str) -> int:
         return OVERLAPS.index(metric)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from .errors import UsageError
 from .host_copy import kept_from_loader
-from .loader_state import freeze, thaw
+from .loader_state import from_plain, to_plain
 from .measures.targets import decide_targets, has_shares
 
 if TYPE_CHECKING:
@@ -124,20 +124,20 @@ def _counts_outcomes(metric: "AnyMetric", key: str) -> bool:
     return type(members.get(key, metric)).__name__.endswith("StatScores")
 
 
-def freeze_metric(metric: "AnyMetric") -> dict[str, Any]:
+def metric_to_plain(metric: "AnyMetric") -> dict[str, Any]:
     """Return the state of a metric and of those within it, by its path, in types that ``weights_only=True`` loads."""
     if _is_collection(metric):
         list(metric.values())  # those of a group lend each other their state; now each has its own
-    return {"parts": {path: _freeze_part(part) for path, part in _parts(metric).items()}}
+    return {"parts": {path: _part_to_plain(part) for path, part in _parts(metric).items()}}
 
 
-def thaw_metric(metric: "AnyMetric", state: Mapping[str, Any]) -> None:
-    """Have a metric go on from what ``freeze_metric`` returned."""
+def metric_from_plain(metric: "AnyMetric", state: Mapping[str, Any]) -> None:
+    """Have a metric go on from what ``metric_to_plain`` returned."""
     states = state.get("parts", {"": state})
     for path, part in _parts(metric).items():
         part._update_count = states[path]["updates"]
         for key, value in {**states[path]["values"], **states[path].get("others", {})}.items():
-            setattr(part, key, thaw(value))
+            setattr(part, key, from_plain(value))
 
 
 def extremes(metric: "AnyMetric") -> dict[str, dict[str, Tensor]]:
@@ -182,11 +182,11 @@ def _parts(metric: "AnyMetric") -> dict[str, Any]:
     return {path: part for path, part in metric.named_modules() if isinstance(part, Metric)}
 
 
-def _freeze_part(part: Any) -> dict[str, Any]:
+def _part_to_plain(part: Any) -> dict[str, Any]:
     return {
         "updates": part._update_count,
-        "values": freeze(part.metric_state),
-        "others": freeze(_others(part)),
+        "values": to_plain(part.metric_state),
+        "others": to_plain(_others(part)),
     }
 
 

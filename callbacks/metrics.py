@@ -15,7 +15,7 @@ from .dict_batch import pick_part, pick_tensor
 from .distributed import reduce_state
 from .errors import UsageError, unknown_name
 from .keys import OUTPUT_KEY, TARGET_KEY
-from .loader_state import freeze, thaw
+from .loader_state import from_plain, to_plain
 from .measures.class_metric import CLASS_METRICS, ClassTotals, class_metric, count_outside
 from .measures.regression import REGRESSION_METRICS, RegressionTotals, regression_metric
 from .measures.targets import decide_targets, is_paired
@@ -25,11 +25,11 @@ from .metric_values import (
     check_metric,
     compute_metric,
     extremes,
-    freeze_metric,
+    metric_to_plain,
     known_names,
     plain_attributes,
     set_extremes,
-    thaw_metric,
+    metric_from_plain,
 )
 from .naming import Named
 from .unwrapped import detached
@@ -126,11 +126,11 @@ class Metrics(Named):
 
     def state_dict(self) -> dict[str, Any]:
         """Return what goes on over epochs: the extremes of each ``MinMaxMetric``, by loader."""
-        return {"extremes": freeze(self.extremes_)}
+        return {"extremes": to_plain(self.extremes_)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take back what ``state_dict`` returned."""
-        self.extremes_ = thaw(state.get("extremes", {}))
+        self.extremes_ = from_plain(state.get("extremes", {}))
 
     def metrics_written(self, loader_key: str) -> list[str]:
         return [*self.by_name, *(name for each in self.by_object.items() for name in known_names(*each))]
@@ -176,17 +176,17 @@ class Metrics(Named):
 
     def loader_state(self, runner: dl.IRunner) -> dict[str, Any]:
         """Return what was counted of the loader so far, in types that ``weights_only=True`` loads."""
-        objects = {name: freeze_metric(metric) for name, metric in self.by_object.items()}
-        return {"totals": freeze(self.totals_), "objects": objects}
+        objects = {name: metric_to_plain(metric) for name, metric in self.by_object.items()}
+        return {"totals": to_plain(self.totals_), "objects": objects}
 
     def load_loader_state(self, runner: dl.IRunner, state: Mapping[str, Any]) -> None:
         """Continue from what ``loader_state`` returned."""
         fresh = {} if self.totals_ is None else self.totals_.state
-        self.totals_ = thaw(state["totals"], self.totals_)
+        self.totals_ = from_plain(state["totals"], self.totals_)
         if self.totals_ is not None:
             self.totals_.state = {**fresh, **self.totals_.state}  # which may be of before a part was added to it
         for name, metric in self.by_object.items():
-            thaw_metric(metric, state["objects"][name])
+            metric_from_plain(metric, state["objects"][name])
             metric.to(runner.engine.device)
 
     def _make_totals(self, device: torch.device) -> ClassTotals | RegressionTotals:

@@ -17,7 +17,7 @@ from .errors import UsageError, at_least_one, unknown_name
 from .host_copy import copy_tree, read_tree
 from .keys import OUTPUT_KEY, SAMPLE_ID_KEY, TARGET_KEY, pick
 from .loader_place import positions_in_loader
-from .loader_state import freeze, thaw
+from .loader_state import from_plain, to_plain
 from .measures.embeddings import SampleChoice, pool, position_hash, take
 from .measures.recall_at_k import DISTANCES, recall_at_k
 from .measures.targets import NO_CLASS, class_of_distribution
@@ -129,11 +129,11 @@ class RecallAtK(Named):
     def loader_state(self, runner: dl.IRunner) -> Any:
         """Return what was observed of the loader so far, in types that ``weights_only=True`` loads."""
         self._settle()
-        return freeze(self.choice_)
+        return to_plain(self.choice_)
 
     def load_loader_state(self, runner: dl.IRunner, state: Any) -> None:
         """Continue from what ``loader_state`` returned."""
-        self.choice_ = thaw(state, self.choice_)
+        self.choice_ = from_plain(state, self.choice_)
 
     def _settle(self) -> None:
         """Keep the samples of the step before: they have reached the host by now."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from catalyst import dl
 
 from assay.callbacks.distributed import gather_objects
-from assay.callbacks.loader_state import freeze, thaw
+from assay.callbacks.loader_state import from_plain, to_plain
 from assay.callbacks.wrapped import inside, listening
 
 from .callback_states import collect_states, share_out_states
@@ -21,7 +21,7 @@ def unfinished_epoch(runner: "DictRunner") -> dict[str, Any]:
     Callbacks keep what they have observed of the loader by ``loader_state(runner)``.
     """
     states = collect_states(_with_loader_state(runner), lambda callback: callback.loader_state(runner))
-    own = {"means": freeze(runner.loader_means.state), "callbacks": states}
+    own = {"means": to_plain(runner.loader_means.state), "callbacks": states}
     return {
         "loader": runner.loader_key,
         "loader_rounds": runner.loader_rounds,
@@ -55,7 +55,7 @@ def go_on_within_loader(runner: "DictRunner", unfinished: Mapping[str, Any]) -> 
     shard.first = rounds
     runner.loader_batch_step = rounds * runner.engine.num_processes
     runner.loader_sample_step = sum(turn.round_samples for turn in runner.turns[:rounds])
-    runner.loader_means.load(thaw(unfinished["means"]))
+    runner.loader_means.load(from_plain(unfinished["means"]))
     for callback, state in share_out_states(_with_loader_state(runner), unfinished["callbacks"]):
         callback.load_loader_state(runner, state)
     return rounds

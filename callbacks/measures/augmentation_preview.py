@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..loader_state import stored_as
+
 _TOLERANCE = 0.02  # bicubic scaling and colour changes overshoot a little
 _SHARE = 0.001
 _LEAST_SPREAD = 0.2
@@ -111,6 +113,7 @@ def _fitting(mean: np.ndarray, std: np.ndarray, channels: int) -> np.ndarray:
     return np.sort(np.broadcast_to(np.stack(ends), (2, channels)), axis=0)
 
 
+@stored_as("LabelOrder")
 class LabelOrder:
     """Watches labels batch by batch, and tells when a loader that shuffles would not give them so.
 

@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 
 from ..host_copy import read_tree
+from ..loader_state import stored_as
 
 
+@stored_as("Candidate")
 @dataclass(frozen=True)
 class Candidate:
     """A batch that may be shown.
@@ -27,6 +29,7 @@ class Candidate:
     samples: Mapping[str, Any]
 
 
+@stored_as("BestWorstBatches")
 class BestWorstBatches:
     """Keeps the best and the worst batch seen so far, and no other.
 

@@ -7,7 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from ..loader_state import stored_as
 
+
+@stored_as("Sample")
 @dataclass(frozen=True)
 class Sample:
     """A sample that may be shown.
@@ -25,6 +28,7 @@ class Sample:
     parts: Any
 
 
+@stored_as("BestWorstSamples")
 class BestWorstSamples:
     """Keeps the k best and the k worst samples seen so far, and no other.
 
@@ -100,6 +104,7 @@ class BestWorstSamples:
         return (-self.sign * sample.score if math.isfinite(sample.score) else -math.inf, sample.position)
 
 
+@stored_as("SmallestSamples")
 class _Smallest:
     """The samples of the ``count`` smallest keys, each id once."""
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from ..loader_state import stored_as
 from .targets import decide_targets
 
 _OUTERMOST = 1000.0
@@ -13,6 +14,7 @@ _MOST_AT_ONCE = 2**19
 _LARGEST = 1e30
 
 
+@stored_as("BinnedScores")
 class BinnedScores:
     """Counts of scores over a loader, each score a logit: log p - log(1 - p).
 

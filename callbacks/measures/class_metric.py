@@ -5,9 +5,12 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from ..loader_state import stored_as
+
 CLASS_METRICS = ("accuracy", "balanced_accuracy", "dice", "f1", "iou", "precision", "recall")
 
 
+@stored_as("ClassTotals")
 class ClassTotals:
     """What all ``CLASS_METRICS`` follow from, over a loader and batch by batch.
 

@@ -3,7 +3,10 @@
 import torch
 from torch import Tensor
 
+from ..loader_state import stored_as
 
+
+@stored_as("ConfusionByGroup")
 class ConfusionByGroup:
     """Counts of pairs of true and predicted class over a loader, a matrix for each group.
 

@@ -7,10 +7,13 @@ from functools import reduce
 import torch
 from torch import Tensor
 
+from ..loader_state import stored_as
+
 _LARGE = 2**22  # cells
 _MOST_IN_32_BITS = 2**31 - 1
 
 
+@stored_as("ConfusionMatrix")
 class ConfusionMatrix:
     """Counts of pairs of true and predicted class over a loader.
 

@@ -8,9 +8,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..loader_state import stored_as
+
 _MASK = (1 << 64) - 1
 
 
+@stored_as("SampleChoice")
 class SampleChoice:
     """Chooses samples by a hash of their position: spread evenly, and decided on the host before anything is copied.
 

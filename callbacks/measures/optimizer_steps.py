@@ -6,7 +6,10 @@ from functools import reduce
 import torch
 from torch import Tensor
 
+from ..loader_state import stored_as
 
+
+@stored_as("OptimizerSteps")
 class OptimizerSteps:
     """Counts the steps of one epoch and adds up their gradient norms, without reading the device.
 

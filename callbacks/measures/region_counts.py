@@ -4,9 +4,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..loader_state import stored_as
 from .targets import decide_targets
 
 
+@stored_as("RegionCounts")
 class RegionCounts:
     """Pixels in the intersection and in the union of truth and prediction, by image, summed up over windows.
 

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
+from ..loader_state import stored_as
+
 REGRESSION_METRICS = ("mae", "mse", "r2")
 
 State = Mapping[str, Tensor]
@@ -14,6 +16,7 @@ Reduce = Callable[[State], State]
 _SUMS = ("count", "absolute", "squared", "outside")
 
 
+@stored_as("RegressionTotals")
 class RegressionTotals:
     """What all ``REGRESSION_METRICS`` follow from, over a loader and batch by batch.
 

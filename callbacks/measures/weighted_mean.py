@@ -3,7 +3,10 @@
 import torch
 from torch import Tensor
 
+from ..loader_state import stored_as
 
+
+@stored_as("WeightedMean")
 class WeightedMean:
     """Means of several named values over all samples of a loader.
 

@@ -8,7 +8,7 @@ import torch
 from sklearn.metrics import confusion_matrix
 
 from assay.callbacks.class_counts import ClassCounts
-from assay.callbacks.loader_state import freeze, thaw
+from assay.callbacks.loader_state import from_plain, to_plain
 from assay.callbacks.score_counts import ScoreCounts
 
 
@@ -90,7 +90,7 @@ def test_a_checkpoint_within_a_loader_holds_what_waited(kind):
         first.observe(runner_of(output, target))
     state = first.loader_state(runner_of())
     second.begin(runner_of())
-    second.load_loader_state(runner_of(), thaw(freeze(state)))
+    second.load_loader_state(runner_of(), from_plain(to_plain(state)))
     for output, target in batches[3:]:
         second.observe(runner_of(output, target))
     second.report(runner_of(), None)
