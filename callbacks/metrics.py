@@ -25,11 +25,11 @@ from .metric_values import (
     check_metric,
     compute_metric,
     extremes,
-    metric_to_plain,
     known_names,
+    metric_from_plain,
+    metric_to_plain,
     plain_attributes,
     set_extremes,
-    metric_from_plain,
 )
 from .naming import Named
 from .unwrapped import detached
