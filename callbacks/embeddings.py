@@ -17,8 +17,9 @@ from .batch_size import samples_of_keys
 from .class_names import check_names
 from .diagnostic import Diagnostic
 from .distributed import winners_over_ranks
-from .drawings.embeddings import THUMBNAIL, draw_sheet
+from .drawings.embeddings import draw_sheet
 from .drawings.pictures import Channels
+from .drawings.theme import THUMBNAIL_SIZE
 from .errors import UsageError, at_least_one
 from .host_copy import HostCopy, copy_tree, read_tree
 from .image_checks import check_images
@@ -202,7 +203,7 @@ class Embeddings(Diagnostic):
     def _images(self, runner: dl.IRunner, rows: list[int]) -> dict[str, Any]:
         images = pick(runner.batch, self.image_key, type(self).__name__)
         images = check_images(self.image_key, images, **self.normalization)
-        return {"image": shrink(take(images, rows), THUMBNAIL)}
+        return {"image": shrink(take(images, rows), THUMBNAIL_SIZE)}
 
     def _parts(self, runner: dl.IRunner, positions: Sequence[int], rows: list[int]) -> dict[str, Any]:
         """Return what is kept of the chosen samples of a batch, on the device and small."""

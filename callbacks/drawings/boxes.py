@@ -8,13 +8,11 @@ import cv2
 import numpy as np
 
 from ..measures.box_matching import Matching, match_boxes
-from .grid import Colour, shorten, write
-from .palette import FALSE, HIT, MISSED, class_colours
-from .pictures import LARGEST_TILE
+from .grid import shorten, write
+from .palette import class_colours
+from .theme import FALSE, HIT, MISSED, Colour
 from .verdict import Verdict, name_of
 from .writing import text_length
-
-TILE_SIZE = LARGEST_TILE
 
 _TEXT_SIZE = 10
 _CHIP = 13

@@ -7,16 +7,22 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw
 
-from .grid import Colour, shorten
-from .matrix_sheet import GAP, INK, LINES, PAPER, TEXT_SIZE
+from .grid import shorten
+from .theme import (
+    AXES,
+    GAP,
+    INK,
+    LEGEND_GAP,
+    PAPER,
+    SHADE,
+    SWATCH,
+    SWATCH_INDENT,
+    TEXT_SIZE,
+    TITLE_LINE,
+    TITLE_SIZE,
+    Colour,
+)
 from .writing import text_length, write_text
-
-BLUE: Colour = (40, 90, 200)
-ORANGE: Colour = (225, 110, 15)
-PALE: Colour = (150, 170, 205)
-SHADE: Colour = (238, 236, 224)
-TITLE_SIZE = 15
-LINE = 18
 
 _FINER = 4  # binary digits of a pixel that lines are placed by
 
@@ -58,7 +64,7 @@ class Chart:
         self.ink = ImageDraw.Draw(self.canvas)
         for index, line in enumerate(title):
             text = shorten(line, size[0] - 2 * GAP, TITLE_SIZE)
-            self.text((GAP, GAP + index * (TITLE_SIZE + 6)), text, size=TITLE_SIZE)
+            self.text((GAP, GAP + index * TITLE_LINE), text, size=TITLE_SIZE)
 
     def text(
         self, place: tuple[float, float], text: str, *, anchor: str = "la", fill: Colour = INK, size: int = TEXT_SIZE
@@ -68,12 +74,12 @@ class Chart:
     def axes(self, panel: Panel, x: Mapping[float, str], y: Mapping[float, str], *, size: int = TEXT_SIZE) -> None:
         """Draw the frame and the lines of the grid, with what stands at them, by place from 0 to 1."""
         for value, text in x.items():
-            self.ink.line((panel.x(value), panel.top, panel.x(value), panel.bottom), fill=LINES)
+            self.ink.line((panel.x(value), panel.top, panel.x(value), panel.bottom), fill=AXES)
             self.text((panel.x(value), panel.bottom + 4), text, anchor="ma", size=size)
         for value, text in y.items():
-            self.ink.line((panel.left, panel.y(value), panel.right, panel.y(value)), fill=LINES)
+            self.ink.line((panel.left, panel.y(value), panel.right, panel.y(value)), fill=AXES)
             self.text((panel.left - 5, panel.y(value)), text, anchor="rm", size=size)
-        self.ink.rectangle((panel.left, panel.top, panel.right, panel.bottom), outline=LINES)
+        self.ink.rectangle((panel.left, panel.top, panel.right, panel.bottom), outline=AXES)
 
     def shade(self, panel: Panel, start: float, end: float) -> None:
         """Colour what lies between two values of x; to be called before the axes."""
@@ -122,9 +128,9 @@ class Chart:
         """Write what colours mean, in one row."""
         left, top = place
         for text, colour in entries:
-            self.ink.rectangle((left, top, left + 11, top + 11), fill=colour)
-            self.text((left + 16, top - 2), text)
-            left += 16 + text_length(text, TEXT_SIZE) + 14
+            self.ink.rectangle((left, top, left + SWATCH, top + SWATCH), fill=colour)
+            self.text((left + SWATCH_INDENT, top - 2), text)
+            left += SWATCH_INDENT + text_length(text, TEXT_SIZE) + LEGEND_GAP
 
 
 def _fine(pixels: np.ndarray) -> np.ndarray:

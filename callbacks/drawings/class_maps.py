@@ -5,11 +5,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from .decided import class_numbers, says_yes
-from .grid import Colour
 from .masks import levels, say_nan
-from .palette import IGNORED, NAN, class_colours
+from .palette import class_colours
 from .pictures import Shape, scale
 from .reading import read_alike, reading_step, resize_nearest
+from .theme import IGNORED, NAN, Colour
 from .verdict import Verdict, name_of
 
 _RIGHT = 25  # level of the grey of pixels that are right in an error map

@@ -6,7 +6,8 @@ import numpy as np
 
 from .confusion_matrix import _draw
 from .fonts import shown_names
-from .matrix_sheet import INK, MatrixSheet
+from .matrix_sheet import MatrixSheet
+from .theme import INK
 
 _CELL_WIDTH = 76
 

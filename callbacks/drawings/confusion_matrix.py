@@ -7,12 +7,11 @@ import numpy as np
 from PIL import Image
 
 from .fonts import shown_names
-from .grid import Colour
-from .matrix_sheet import GAP, INK, LINES, PAPER, TEXT_SIZE, MatrixSheet
+from .matrix_sheet import MatrixSheet
+from .theme import ABSENT, AXES, GAP, INK, PAPER, SWATCH, SWATCH_INDENT, TEXT_SIZE, Colour
 
 NORMALIZATIONS = ("true", "pred", "all", "none")
 
-_ABSENT: Colour = (225, 225, 225)
 _FULL: Colour = (8, 48, 107)
 # From which count on it is written in which unit: four digits are as short as a unit of thousands.
 _UNITS = ((10**12, 10**12, "T"), (10**9, 10**9, "G"), (10**6, 10**6, "M"), (10**4, 10**3, "k"))
@@ -70,7 +69,7 @@ def _draw(sheet: MatrixSheet, counts: np.ndarray, totals: np.ndarray, normalize:
     shares = counts / np.where(totals > 0, totals, np.nan)
     cells = _colours(shares).repeat(sheet.cell[1], axis=0).repeat(sheet.cell[0], axis=1)
     sheet.canvas.paste(Image.fromarray(cells), (sheet.left, sheet.top))
-    sheet.ink.rectangle((sheet.left - 1, sheet.top - 1, sheet.right, sheet.bottom), outline=LINES)
+    sheet.ink.rectangle((sheet.left - 1, sheet.top - 1, sheet.right, sheet.bottom), outline=AXES)
     if sheet.cell[1] >= 22:
         _write_numbers(sheet, counts, shares, with_shares=normalize != "none")
     entries = _entries(int(counts.max()) if normalize == "none" else None)
@@ -99,14 +98,14 @@ def _draw_scale(sheet: MatrixSheet, entries: Mapping[float, str], caption: str, 
     left, height = sheet.right + 2 * GAP, min(max(sheet.bottom - sheet.top, 110), 320)
     ramp = np.linspace(1, 0, height)[:, None].repeat(16, axis=1) ** 2
     sheet.canvas.paste(Image.fromarray(_colours(ramp)), (left, sheet.top))
-    sheet.ink.rectangle((left - 1, sheet.top - 1, left + 16, sheet.top + height), outline=LINES)
+    sheet.ink.rectangle((left - 1, sheet.top - 1, left + 16, sheet.top + height), outline=AXES)
     for level, text in entries.items():
         sheet.text((left + 21, sheet.top + height * (1 - math.sqrt(level))), text, anchor="lm")
     sheet.text((left, sheet.top + height + 10), caption, anchor="la")
     if absent:
         top = sheet.top + height + 32
-        sheet.ink.rectangle((left, top, left + 11, top + 11), fill=_ABSENT, outline=LINES)
-        sheet.text((left + 16, top + 6), "no sample", anchor="lm")
+        sheet.ink.rectangle((left, top, left + SWATCH, top + SWATCH), fill=ABSENT, outline=AXES)
+        sheet.text((left + SWATCH_INDENT, top + 6), "no sample", anchor="lm")
 
 
 def _entries(most: int | None) -> dict[float, str]:
@@ -123,7 +122,7 @@ def _colours(shares: np.ndarray) -> np.ndarray:
     some = shares > 0  # of many classes few cells are
     levels = np.sqrt(shares[some])[:, None]
     colours[some] = (np.array(PAPER) + levels * (np.array(_FULL) - np.array(PAPER))).round()
-    colours[np.isnan(shares)] = _ABSENT
+    colours[np.isnan(shares)] = ABSENT
     return colours
 
 

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .chart import LINE, TITLE_SIZE, Chart, Panel
-from .grid import RED, Colour, shorten
-from .matrix_sheet import GAP, INK, LINES, TEXT_SIZE
+from .chart import Chart, Panel
+from .grid import shorten
 from .palette import class_colours
+from .theme import AXES, GAP, GREY, INK, LINE, RED, SWATCH, SWATCH_INDENT, TEXT_SIZE, TITLE_LINE, Colour
+from .verdict import name_of
 
 _SIDE = 420
 _RADIUS = 3
@@ -40,7 +41,7 @@ def draw_embedding_map(
     """
     known = [("true class", labels), ("predicted class", predictions)]
     shown = [(name, classes) for name, classes in known if classes is not None] or [("samples", np.zeros(len(points)))]
-    top = GAP + len(title) * (TITLE_SIZE + 6) + LINE + 4
+    top = GAP + len(title) * TITLE_LINE + LINE + 4
     panels = [Panel(GAP + index * (_SIDE + GAP), top, _SIDE, _SIDE) for index in range(len(shown))]
     right = panels[-1].right + GAP
     has_names = labels is not None or predictions is not None
@@ -48,13 +49,13 @@ def draw_embedding_map(
     wrong = None if labels is None or predictions is None else labels != predictions
     for panel, (name, classes) in zip(panels, shown, strict=True):
         chart.text((panel.left, panel.top - 4), name, anchor="ls")
-        chart.ink.rectangle((panel.left, panel.top, panel.right, panel.bottom), outline=LINES)
+        chart.ink.rectangle((panel.left, panel.top, panel.right, panel.bottom), outline=AXES)
         _draw_points(chart, panel, points, classes.astype(np.int64), wrong if name == "predicted class" else None)
     if has_names:
         _write_names(chart, (right, top), np.concatenate([part for _, part in shown]).astype(np.int64), names)
         if wrong is not None and wrong.any():
             chart.ink.ellipse((right, top + _SIDE - 13, right + 9, top + _SIDE - 4), outline=RED, width=2)
-            chart.text((right + 16, top + _SIDE - 16), f"{int(wrong.sum())} of {len(wrong)} wrong")
+            chart.text((right + SWATCH_INDENT, top + _SIDE - 16), f"{int(wrong.sum())} of {len(wrong)} wrong")
     return np.array(chart.canvas)
 
 
@@ -82,17 +83,16 @@ def _write_names(chart: Chart, corner: tuple[int, int], classes: np.ndarray, nam
     (left, top), (found, counts) = corner, np.unique(classes, return_counts=True)
     most = found[np.argsort(-counts, kind="stable")][:_MOST_NAMES]
     for row, number in enumerate(sorted(most.tolist())):
-        is_named = names is not None and 0 <= number < len(names)
-        text = shorten(names[number] if names is not None and is_named else str(number), _NAMES_WIDTH - 16, TEXT_SIZE)
-        middle = top + row * LINE
-        chart.ink.rectangle((left, middle + 2, left + 11, middle + 13), fill=_colours(np.array([number]))[0])
-        chart.text((left + 16, middle), text)
+        above, colour = top + row * LINE, _colours(np.array([number]))[0]
+        chart.ink.rectangle((left, above + 2, left + SWATCH, above + 2 + SWATCH), fill=colour)
+        text = shorten(name_of(number, names), _NAMES_WIDTH - SWATCH_INDENT, TEXT_SIZE)
+        chart.text((left + SWATCH_INDENT, above), text)
     if len(found) > _MOST_NAMES:
         chart.text((left, top + _MOST_NAMES * LINE), f"+{len(found) - _MOST_NAMES} more", fill=INK)
 
 
 def _colours(classes: np.ndarray) -> list[Colour]:
     palette = class_colours(max(1, int(classes.max(initial=0)) + 1))
-    grey = np.array((150, 150, 150), dtype=np.uint8)
+    grey = np.array(GREY, dtype=np.uint8)
     rows = [palette[number] if number >= 0 else grey for number in classes.tolist()]
     return [(int(row[0]), int(row[1]), int(row[2])) for row in rows]

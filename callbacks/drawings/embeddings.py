@@ -6,10 +6,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from .pictures import Channels, fit, to_rgb
+from .theme import PAPER, THUMBNAIL_SIZE
 
-THUMBNAIL = 64
 _LARGEST_SHEET = 8192  # what a browser takes as one texture; the projector shows nothing above it
-_PAPER = (255, 255, 255)
 
 
 def draw_sheet(images: Sequence[np.ndarray], mean: Channels = 0.0, std: Channels = 1.0) -> tuple[np.ndarray, int]:
@@ -24,9 +23,9 @@ def draw_sheet(images: Sequence[np.ndarray], mean: Channels = 0.0, std: Channels
         [S, S, 3], uint8, RGB, with S at most 8192, and the side of a thumbnail, at most 64.
     """
     columns = math.ceil(math.sqrt(len(images)))
-    side = min(THUMBNAIL, _LARGEST_SHEET // columns)
-    sheet = np.full((columns * side, columns * side, 3), _PAPER[0], dtype=np.uint8)
+    side = min(THUMBNAIL_SIZE, _LARGEST_SHEET // columns)
+    sheet = np.full((columns * side, columns * side, 3), PAPER[0], dtype=np.uint8)
     for index, image in enumerate(images):
         top, left = index // columns * side, index % columns * side
-        sheet[top : top + side, left : left + side] = fit(to_rgb(image, mean, std), side, _PAPER)
+        sheet[top : top + side, left : left + side] = fit(to_rgb(image, mean, std), side, PAPER)
     return sheet, side

@@ -7,23 +7,31 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw
 
-from .grid import RED, Colour, shorten
+from .grid import shorten
+from .theme import (
+    BLUE,
+    GAP,
+    GRID_LINES,
+    INK,
+    LEGEND_GAP,
+    LINE,
+    PAPER,
+    RED,
+    SWATCH,
+    SWATCH_INDENT,
+    TITLE_LINE,
+    TITLE_SIZE,
+    Colour,
+)
 from .writing import text_length, write_text
 
 MISSING: Colour = (205, 205, 205)
 ZERO: Colour = (0, 0, 0)
 BROKEN: Colour = (255, 0, 200)
 
-_INK: Colour = (30, 30, 30)
-_PAPER: Colour = (255, 255, 255)
-_LINES: Colour = (225, 225, 225)
-_BLUE: Colour = (40, 90, 200)
 _PALE_BLUE: Colour = (160, 190, 240)
 _PALE_GREEN: Colour = (214, 240, 214)
 _HEALTHY_RATIOS = (3e-4, 3e-3)
-_GAP = 12
-_LINE = 18
-_TITLE_SIZE = 15
 _TEXT_SIZE = 11
 _LABEL_WIDTHS = (230, 380)
 _MOST_DECADES = 14
@@ -90,7 +98,7 @@ def draw_flow(stats: Mapping[str, np.ndarray], names: Sequence[str], title: Sequ
         _draw_non_finite(sheet, lefts["non_finite"], 70, np.where(broken, stats["non_finite"], 0.0))
     if "update_ratio" in lefts:
         _draw_update_ratios(sheet, lefts["update_ratio"], 160, stats["update_ratio"])
-    shown = [("min to max", _PALE_BLUE), ("mean ± std", _BLUE), ("mean", RED), _LEGEND[0]]
+    shown = [("min to max", _PALE_BLUE), ("mean ± std", BLUE), ("mean", RED), _LEGEND[0]]
     sheet.legend([*shown, ("some steps NaN or infinite", BROKEN)])
     return np.array(sheet.canvas)
 
@@ -108,23 +116,23 @@ class _Sheet:
 
     def __init__(self, names: Sequence[str], title: Sequence[str], widths: Sequence[int]):
         self.row = 18 if len(names) <= 40 else 9 if len(names) <= 100 else 7
-        self.top = _GAP + (_TITLE_SIZE + 6) * len(title) + _LINE
+        self.top = GAP + TITLE_LINE * len(title) + LINE
         longest = max(text_length(name, _TEXT_SIZE) for name in names)
-        self.label = _GAP + min(max(math.ceil(longest) + 30, _LABEL_WIDTHS[0]), _LABEL_WIDTHS[1])
+        self.label = GAP + min(max(math.ceil(longest) + 30, _LABEL_WIDTHS[0]), _LABEL_WIDTHS[1])
         self.bottom = self.top + max(self.row * len(names), 110)
         starts = np.cumsum([self.label + 20, *(width + 30 for width in widths)])
         self.lefts = starts[:-1].tolist()
-        size = (max(int(starts[-1]), _GAP + 640), self.bottom + 3 * _LINE)
-        self.canvas = Image.new("RGB", size, _PAPER)
+        size = (max(int(starts[-1]), GAP + 640), self.bottom + 3 * LINE)
+        self.canvas = Image.new("RGB", size, PAPER)
         self.ink = ImageDraw.Draw(self.canvas)
         for index, line in enumerate(title):
-            place = (_GAP, _GAP + index * (_TITLE_SIZE + 6))
-            text = shorten(line, size[0] - 2 * _GAP, _TITLE_SIZE)
-            write_text(self.canvas, place, text, fill=_INK, size=_TITLE_SIZE, anchor="la")
+            place = (GAP, GAP + index * TITLE_LINE)
+            text = shorten(line, size[0] - 2 * GAP, TITLE_SIZE)
+            write_text(self.canvas, place, text, fill=INK, size=TITLE_SIZE, anchor="la")
         self._label(names)
 
     def text(self, place: tuple[float, float], text: str, anchor: str = "la") -> None:
-        write_text(self.canvas, place, text, fill=_INK, size=_TEXT_SIZE, anchor=anchor)
+        write_text(self.canvas, place, text, fill=INK, size=_TEXT_SIZE, anchor=anchor)
 
     def bar(self, index: int | np.integer, start: float, end: float, colour: Colour) -> None:
         top = self.top + int(index) * self.row
@@ -132,15 +140,15 @@ class _Sheet:
 
     def axis(self, left: float, text: str) -> None:
         """Draw one line of a panel's grid, with its number."""
-        self.ink.line((left, self.top, left, self.bottom), fill=_LINES)
+        self.ink.line((left, self.top, left, self.bottom), fill=GRID_LINES)
         self.text((left, self.bottom + 3), text, anchor="ma")
 
     def legend(self, entries: Sequence[tuple[str, Colour]]) -> None:
-        left, top = float(_GAP), self.bottom + 2 * _LINE - 4
+        left, top = float(GAP), self.bottom + 2 * LINE - 4
         for text, colour in entries:
-            self.ink.rectangle((left, top, left + 11, top + 11), fill=colour)
-            self.text((left + 16, top - 1), text)
-            left += 16 + text_length(text, _TEXT_SIZE) + 14
+            self.ink.rectangle((left, top, left + SWATCH, top + SWATCH), fill=colour)
+            self.text((left + SWATCH_INDENT, top - 1), text)
+            left += SWATCH_INDENT + text_length(text, _TEXT_SIZE) + LEGEND_GAP
 
     def _label(self, names: Sequence[str]) -> None:
         """Name the rows; of thin ones only some, each with its number, so that the others can be counted."""
@@ -148,9 +156,9 @@ class _Sheet:
         for index in range(0, len(names), every):
             middle = self.top + (index + 0.5) * self.row
             number = f"{index + 1} " if every > 1 else ""
-            text = number + shorten(names[index], self.label - _GAP - 30, _TEXT_SIZE)
+            text = number + shorten(names[index], self.label - GAP - 30, _TEXT_SIZE)
             self.text((self.label, middle), text, anchor="rm")
-            self.ink.line((self.label + 4, middle, self.label + 10, middle), fill=_INK)
+            self.ink.line((self.label + 4, middle, self.label + 10, middle), fill=INK)
 
 
 def _draw_ranges(sheet: _Sheet, left: float, width: int, stats: Mapping[str, np.ndarray]) -> None:
@@ -170,7 +178,7 @@ def _draw_ranges(sheet: _Sheet, left: float, width: int, stats: Mapping[str, np.
         if np.isfinite(stats["norm"][index]):
             std = stats["std"][index]
             sheet.bar(index, place(stats["min"][index]), place(stats["max"][index]), _PALE_BLUE)
-            sheet.bar(index, place(mean - std), place(mean + std), _BLUE)
+            sheet.bar(index, place(mean - std), place(mean + std), BLUE)
             sheet.bar(index, place(mean) - 1, place(mean) + 1, RED)
 
 
@@ -216,7 +224,7 @@ def _draw_update_ratios(sheet: _Sheet, left: float, width: int, ratios: np.ndarr
     for index in np.flatnonzero(np.isfinite(ratios)):
         share = (math.log10(ratios[index]) - low) / (high - low) if ratios[index] > 0 else 0.0
         place = left + width * min(max(share, 0.0), 1.0)
-        sheet.bar(index, place - 2, place + 2, _BLUE if ratios[index] > 0 else ZERO)
+        sheet.bar(index, place - 2, place + 2, BLUE if ratios[index] > 0 else ZERO)
 
 
 def _draw_scale(sheet: _Sheet, left: float, low: int, high: int) -> None:

@@ -7,25 +7,26 @@ from functools import lru_cache
 
 import cv2
 import numpy as np
-from PIL import ImageFont
 
-from .fonts import DEJAVU, font_of, line_length, render_line
+from .fonts import line_length, render_line
 from .pictures import fit, heat_colours
-
-Colour = tuple[int, int, int]
-
-GREEN: Colour = (34, 139, 60)
-RED: Colour = (205, 38, 38)
-GREY: Colour = (150, 150, 150)
-INK: Colour = (30, 30, 30)
-PAPER: Colour = (255, 255, 255)
-TILE_SIZE = 144
+from .theme import (
+    CAPTION_SIZE,
+    CARD_GAP,
+    GREY,
+    HEADING_LINE,
+    HEADING_SIZE,
+    INK,
+    LEGEND_GAP,
+    LINE,
+    PAPER,
+    SWATCH,
+    SWATCH_INDENT,
+    TILE_SIZE,
+    Colour,
+)
 
 _FRAME = 4
-_GAP = 10
-_TITLE_SIZE = 17
-_CAPTION_SIZE = 13
-_LINE = 18
 _LEGEND_ROWS = 3
 _BAR = 96
 
@@ -84,32 +85,32 @@ def draw_grid(
     columns = math.ceil(math.sqrt(len(cards) / panels))
     rows = math.ceil(len(cards) / columns)
     cell = (
-        card_width(panels, tile_size) + _GAP,
-        card_width(1, tile_size) + _LINE * max(len(card.lines) for card in cards) + _GAP,
+        card_width(panels, tile_size) + CARD_GAP,
+        card_width(1, tile_size) + LINE * max(len(card.lines) for card in cards) + CARD_GAP,
     )
-    title_width = max((line_length(line, _TITLE_SIZE) for line in title), default=0)
-    width = max(columns * cell[0], math.ceil(title_width)) + 2 * _GAP
-    entries = _place_legend(legend, width - 2 * _GAP)
-    above = _GAP + (_TITLE_SIZE + 6) * len(title)
+    title_width = max((line_length(line, HEADING_SIZE) for line in title), default=0)
+    width = max(columns * cell[0], math.ceil(title_width)) + 2 * CARD_GAP
+    entries = _place_legend(legend, width - 2 * CARD_GAP)
+    above = CARD_GAP + HEADING_LINE * len(title)
     if note:
-        above += _LINE
+        above += LINE
     if scale is not None:
-        above += _LINE
-    heading = above + _LINE * (1 + max((row for _, _, row, _ in entries), default=-1))
-    canvas = np.full((heading + rows * cell[1] + _GAP, width, 3), PAPER[0], dtype=np.uint8)
+        above += LINE
+    heading = above + LINE * (1 + max((row for _, _, row, _ in entries), default=-1))
+    canvas = np.full((heading + rows * cell[1] + CARD_GAP, width, 3), PAPER[0], dtype=np.uint8)
     for index, line in enumerate(title):
-        write(canvas, (_GAP, _GAP + index * (_TITLE_SIZE + 6)), line, size=_TITLE_SIZE)
+        write(canvas, (CARD_GAP, CARD_GAP + index * HEADING_LINE), line, size=HEADING_SIZE)
     if note:
-        write(canvas, (_GAP, _GAP + (_TITLE_SIZE + 6) * len(title)), shorten(note, width - 2 * _GAP))
+        write(canvas, (CARD_GAP, CARD_GAP + HEADING_LINE * len(title)), shorten(note, width - 2 * CARD_GAP))
     if scale is not None:
-        _draw_bar(canvas, (_GAP, above - _LINE), scale)
+        _draw_bar(canvas, (CARD_GAP, above - LINE), scale)
     for text, colour, row, left in entries:
-        top = above + row * _LINE
+        top = above + row * LINE
         if colour is not None:
-            canvas[top + 3 : top + 14, _GAP + left : _GAP + left + 11] = colour
-        write(canvas, (_GAP + left + (16 if colour is not None else 0), top), text)
+            canvas[top + 3 : top + 3 + SWATCH, CARD_GAP + left : CARD_GAP + left + SWATCH] = colour
+        write(canvas, (CARD_GAP + left + (SWATCH_INDENT if colour is not None else 0), top), text)
     for index, card in enumerate(cards):
-        corner = (_GAP + index % columns * cell[0], heading + _GAP + index // columns * cell[1])
+        corner = (CARD_GAP + index % columns * cell[0], heading + CARD_GAP + index // columns * cell[1])
         _draw_card(canvas, card, corner, tile_size, panels)
     return canvas
 
@@ -124,15 +125,15 @@ def _draw_card(canvas: np.ndarray, card: Card, corner: tuple[int, int], size: in
     for index, line in enumerate(card.lines):
         colour = card.colour if index in card.marked else INK
         text = shorten(line, card_width(panels, size))
-        write(canvas, (left, top + height + 1 + index * _LINE), text, colour)
+        write(canvas, (left, top + height + 1 + index * LINE), text, colour)
 
 
 def _draw_bar(canvas: np.ndarray, corner: tuple[int, int], ends: tuple[str, str]) -> None:
     """Draw the colours of heat maps from 0 to 1, with what their ends mean at both sides."""
-    (left, top), ramp = corner, heat_colours(np.linspace(0, 1, _BAR, dtype=np.float32)[None].repeat(11, axis=0))
+    (left, top), ramp = corner, heat_colours(np.linspace(0, 1, _BAR, dtype=np.float32)[None].repeat(SWATCH, axis=0))
     write(canvas, corner, ends[0])
-    left += math.ceil(line_length(ends[0], _CAPTION_SIZE)) + 6
-    room = canvas[top + 3 : top + 14, left : left + _BAR]
+    left += math.ceil(line_length(ends[0], CAPTION_SIZE)) + 6
+    room = canvas[top + 3 : top + 3 + SWATCH, left : left + _BAR]
     room[:] = ramp[:, : room.shape[1]]
     write(canvas, (left + _BAR + 6, top), ends[1])
 
@@ -142,8 +143,8 @@ def _place_legend(legend: Sequence[tuple[str, Colour]], width: int) -> list[tupl
     placed: list[tuple[str, Colour | None, int, int]] = []
     row, left, reserve = 0, 0, 80
     for index, (name, colour) in enumerate(legend):
-        text = shorten(name, min(160, width - 16 - reserve))
-        length = 16 + math.ceil(line_length(text, _CAPTION_SIZE)) + 14
+        text = shorten(name, min(160, width - SWATCH_INDENT - reserve))
+        length = SWATCH_INDENT + math.ceil(line_length(text, CAPTION_SIZE)) + LEGEND_GAP
         last = row == _LEGEND_ROWS - 1
         if left and left + length > width - (reserve if last else 0):
             if last:
@@ -156,7 +157,7 @@ def _place_legend(legend: Sequence[tuple[str, Colour]], width: int) -> list[tupl
 
 
 def write(
-    canvas: np.ndarray, place: tuple[int, int], text: str, colour: Colour = INK, size: int = _CAPTION_SIZE
+    canvas: np.ndarray, place: tuple[int, int], text: str, colour: Colour = INK, size: int = CAPTION_SIZE
 ) -> None:
     """Write dark text on the white of ``canvas``; ``place`` is its left and upper end, what lies outside is cut."""
     patch, (left, top) = _text_patch(text, size, colour)
@@ -177,7 +178,7 @@ def _text_patch(text: str, size: int, colour: Colour) -> tuple[np.ndarray, tuple
 
 
 @lru_cache(maxsize=4096)
-def shorten(text: str, width: int, size: int = _CAPTION_SIZE) -> str:
+def shorten(text: str, width: int, size: int = CAPTION_SIZE) -> str:
     """Return ``text`` with as much of its middle left out as it takes to be at most ``width`` pixels wide."""
     text = " ".join(text.splitlines())
     if line_length(text, size) <= width:
@@ -196,15 +197,11 @@ def list_names(head: str, names: Sequence[str], width: int) -> str:
     """Return ``head`` and as many of the names as fit into ``width`` pixels; the others are counted ("+3 more")."""
     for shown in range(min(len(names), width // 4), 0, -1):  # a name and its comma are wider than 4 pixels
         text = f"{head}: {', '.join(names[:shown])}" + (f" +{len(names) - shown} more" if shown < len(names) else "")
-        if line_length(text, _CAPTION_SIZE) <= width:
+        if line_length(text, CAPTION_SIZE) <= width:
             return text
     more = f" +{len(names) - 1} more" if len(names) > 1 else ""
-    return f"{head}: {shorten(names[0], width - math.ceil(line_length(f'{head}: {more}', _CAPTION_SIZE)))}{more}"
+    return f"{head}: {shorten(names[0], width - math.ceil(line_length(f'{head}: {more}', CAPTION_SIZE)))}{more}"
 
 
 def _without_middle(text: str, keep: int) -> str:
     return f"{text[: math.ceil(keep / 2)]}…{text[len(text) - keep // 2 :]}"
-
-
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    return font_of(DEJAVU, size)

@@ -8,8 +8,6 @@ from .decided import NO_CLASS, class_number, says_yes
 from .grid import list_names
 from .verdict import Verdict, name_of
 
-TILE_SIZE = 200  # several labels need lines of some length
-
 
 def one_class(
     output: np.ndarray, target: np.ndarray, class_names: Sequence[str] | None, ignore_index: int | None

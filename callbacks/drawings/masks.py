@@ -5,10 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from .decided import says_yes
-from .grid import Colour
-from .palette import FALSE, HIT, IGNORED, MISSED, NAN
 from .pictures import Shape, scale_planes
 from .reading import read_alike, resize_nearest
+from .theme import FALSE, HIT, IGNORED, MISSED, NAN, Colour
 from .verdict import Verdict, name_of
 
 _OPACITY = 0.6

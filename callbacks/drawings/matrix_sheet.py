@@ -5,17 +5,10 @@ from collections.abc import Sequence
 
 from PIL import Image, ImageDraw
 
-from .grid import Colour, shorten
+from .grid import shorten
+from .theme import GAP, INK, LINE, PAPER, TEXT_SIZE, TITLE_LINE, TITLE_SIZE, Colour
 from .writing import text_length, write_text
 
-INK: Colour = (30, 30, 30)
-PAPER: Colour = (255, 255, 255)
-LINES: Colour = (200, 200, 200)
-GAP = 12
-TEXT_SIZE = 12
-
-_TITLE_SIZE = 15
-_LINE = 18
 _NAME_WIDTH = 170
 _SCALE_WIDTH = 124
 _LEAST_HEIGHT = 170
@@ -51,18 +44,18 @@ class MatrixSheet:
         self.cell = (cell_width or height, height)
         rows, columns = _texts(names[0], height, every), _texts(names[1], self.cell[0], every)
         flat = self.cell[0] < 14 or _longest(columns) <= self.cell[0] - 4
-        below = _LINE if flat else math.ceil(_longest(columns)) + 4
-        self.left = GAP + _LINE + math.ceil(_longest(rows)) + 10
-        self.top = 2 * GAP + (_TITLE_SIZE + 6) * len(title)
+        below = LINE if flat else math.ceil(_longest(columns)) + 4
+        self.left = GAP + LINE + math.ceil(_longest(rows)) + 10
+        self.top = 2 * GAP + TITLE_LINE * len(title)
         self.right, self.bottom = self.left + len(columns) * self.cell[0], self.top + len(rows) * height
-        heading = max((text_length(line, _TITLE_SIZE) for line in title), default=0)
+        heading = max((text_length(line, TITLE_SIZE) for line in title), default=0)
         width = max(self.right + 2 * GAP + _SCALE_WIDTH, math.ceil(heading) + 2 * GAP)
         self.canvas = Image.new(
-            "RGB", (width, max(self.bottom + 8 + below + _LINE, self.top + _LEAST_HEIGHT) + GAP), PAPER
+            "RGB", (width, max(self.bottom + 8 + below + LINE, self.top + _LEAST_HEIGHT) + GAP), PAPER
         )
         self.ink = ImageDraw.Draw(self.canvas)
         for index, line in enumerate(title):
-            self.text((GAP, GAP + index * (_TITLE_SIZE + 6)), line, anchor="la", size=_TITLE_SIZE)
+            self.text((GAP, GAP + index * TITLE_LINE), line, anchor="la", size=TITLE_SIZE)
         self._name_rows(rows)
         self._name_columns(columns, flat)
         self.upright((GAP + 6, (self.top + self.bottom) / 2), axes[0], centred=True)
@@ -76,9 +69,9 @@ class MatrixSheet:
     def upright(self, place: tuple[float, float], text: str, *, centred: bool = False) -> None:
         """Write a text that reads upwards; ``place`` is its upper end, or its middle."""
         length = math.ceil(text_length(text, TEXT_SIZE)) + 2
-        mask = Image.new("L", (length, _LINE), 0)
-        write_text(mask, (1, _LINE / 2), text, fill=255, size=TEXT_SIZE, anchor="lm")
-        corner = (round(place[0] - _LINE / 2), round(place[1] - (length / 2 if centred else 0)))
+        mask = Image.new("L", (length, LINE), 0)
+        write_text(mask, (1, LINE / 2), text, fill=255, size=TEXT_SIZE, anchor="lm")
+        corner = (round(place[0] - LINE / 2), round(place[1] - (length / 2 if centred else 0)))
         self.canvas.paste(INK, corner, mask.rotate(90, expand=True))
 
     def _name_rows(self, names: Sequence[str]) -> None:

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from .palette import IGNORED, NAN
 from .pictures import scale
 from .reading import reading_step
+from .theme import IGNORED, NAN
 from .verdict import Verdict
 
 _MOST_NUMBERS = 4

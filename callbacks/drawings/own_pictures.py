@@ -8,12 +8,8 @@ import torch
 
 from ..errors import UsageError
 from .fonts import line_length
-from .grid import TILE_SIZE, Card, draw_grid, write
-from .pictures import LARGEST_TILE
-
-_TITLE_SIZE = 17
-_LINE = 23
-_GAP = 10
+from .grid import Card, draw_grid, write
+from .theme import CARD_GAP, HEADING_LINE, HEADING_SIZE, LARGEST_TILE_SIZE, PAPER, TILE_SIZE
 
 
 def draw_own_pictures(pictures: Any, title: Sequence[str], captions: Sequence[Sequence[str]]) -> np.ndarray:
@@ -38,7 +34,7 @@ def draw_own_pictures(pictures: Any, title: Sequence[str], captions: Sequence[Se
         raise UsageError("visualize_batch must return a picture or a list of them, got an empty list.")
     found = [own_picture(picture) for picture in pictures]
     lines = captions if len(captions) == len(found) else [()] * len(found)
-    tile = min(LARGEST_TILE, max(TILE_SIZE, *(side for picture in found for side in picture.shape[:2])))
+    tile = min(LARGEST_TILE_SIZE, max(TILE_SIZE, *(side for picture in found for side in picture.shape[:2])))
     cards = [Card(picture, below) for picture, below in zip(found, lines, strict=True)]
     return draw_grid(cards, title, tile_size=tile)
 
@@ -62,12 +58,12 @@ def own_picture(picture: Any) -> np.ndarray:
 
 
 def _below_title(picture: np.ndarray, title: Sequence[str]) -> np.ndarray:
-    width = max([picture.shape[1], *(int(line_length(line, _TITLE_SIZE)) + 1 for line in title)]) + 2 * _GAP
-    top = _GAP + _LINE * len(title)
-    canvas = np.full((top + picture.shape[0] + _GAP, width, 3), 255, dtype=np.uint8)
+    width = max([picture.shape[1], *(int(line_length(line, HEADING_SIZE)) + 1 for line in title)]) + 2 * CARD_GAP
+    top = CARD_GAP + HEADING_LINE * len(title)
+    canvas = np.full((top + picture.shape[0] + CARD_GAP, width, 3), PAPER[0], dtype=np.uint8)
     for index, line in enumerate(title):
-        write(canvas, (_GAP, _GAP + index * _LINE), line, size=_TITLE_SIZE)
-    canvas[top : top + picture.shape[0], _GAP : _GAP + picture.shape[1]] = picture
+        write(canvas, (CARD_GAP, CARD_GAP + index * HEADING_LINE), line, size=HEADING_SIZE)
+    canvas[top : top + picture.shape[0], CARD_GAP : CARD_GAP + picture.shape[1]] = picture
     return canvas
 
 

@@ -5,11 +5,7 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-HIT = (40, 200, 80)
-MISSED = (235, 45, 45)
-FALSE = (255, 205, 0)
-IGNORED = (128, 128, 128)
-NAN = (0, 0, 0)
+from .theme import IGNORED
 
 # told apart by the colour-blind too (Okabe and Ito)
 _FIRST = ((0, 114, 178), (230, 159, 0), (0, 158, 115), (204, 121, 167), (86, 180, 233), (213, 94, 0), (240, 228, 66))

@@ -8,8 +8,6 @@ import numpy as np
 Channels = float | Sequence[float]
 Shape = tuple[int, int]
 
-LARGEST_TILE = 320  # side in pixels of the largest picture of a sample
-
 _SCALABLE = (np.uint8, np.uint16, np.int16, np.float32, np.float64)  # what OpenCV can average
 
 

@@ -6,13 +6,27 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from .chart import BLUE, LINE, ORANGE, TITLE_SIZE, Chart, Panel
-from .grid import RED, Colour, shorten
-from .matrix_sheet import GAP, INK, LINES, PAPER, TEXT_SIZE
+from .chart import Chart, Panel
+from .grid import shorten
+from .theme import (
+    ABSENT,
+    AXES,
+    BLUE,
+    GAP,
+    INK,
+    LINE,
+    ORANGE,
+    PAPER,
+    RED,
+    SWATCH,
+    SWATCH_INDENT,
+    TEXT_SIZE,
+    TITLE_LINE,
+    Colour,
+)
 
 MOST_CHARTS = 24
 
-_ABSENT: Colour = (225, 225, 225)
 _HALF: Colour = (120, 120, 120)
 _COLUMNS = 4
 _NAME_WIDTH = 190
@@ -140,7 +154,7 @@ def _draw_map(
             chart.ink.line((panel.x(value), panel.bottom, panel.x(value), panel.bottom + 4), fill=INK)
         for bound in bounds:
             chart.upright(panel, bound, _HALF, dashed=True)
-        chart.ink.rectangle((panel.left - 1, panel.top - 1, panel.right, panel.bottom), outline=LINES)
+        chart.ink.rectangle((panel.left - 1, panel.top - 1, panel.right, panel.bottom), outline=AXES)
         chart.text(((panel.left + panel.right) / 2, panel.bottom + 24), "probability of the class", anchor="ma")
     _name_rows(chart, names, left - 8, top, row)
     _draw_scale(chart, panels[1].right + 2 * GAP, top)
@@ -165,15 +179,15 @@ def _draw_scale(chart: Chart, left: float, top: int) -> None:
             box = (left + 13 * index, top + LINE * place, left + 13 * index + 12, top + LINE * place + LINE - 1)
             chart.ink.rectangle(box, fill=fill)
         chart.text((left + 32, top + LINE * (place + 0.5)), f"{level:.0%}", anchor="lm")
-    chart.ink.rectangle((left, top + 8 * LINE, left + 11, top + 8 * LINE + 11), fill=_ABSENT, outline=LINES)
-    chart.text((left + 16, top + 8 * LINE - 2), "none")
+    chart.ink.rectangle((left, top + 8 * LINE, left + SWATCH, top + 8 * LINE + SWATCH), fill=ABSENT, outline=AXES)
+    chart.text((left + SWATCH_INDENT, top + 8 * LINE - 2), "none")
 
 
 def _colours(shares: np.ndarray, full: Colour) -> np.ndarray:
     """Return the colour of each share: by its square root, so that rare ones are seen."""
     levels = np.sqrt(np.clip(np.nan_to_num(shares), 0, 1))[..., None]
     colours = np.array(PAPER) + levels * (np.array(full) - np.array(PAPER))
-    return np.where(np.isnan(shares)[..., None], _ABSENT, colours).round().astype(np.uint8)
+    return np.where(np.isnan(shares)[..., None], ABSENT, colours).round().astype(np.uint8)
 
 
 def _summary(undecided: np.ndarray, totals: np.ndarray, bounds: tuple[float, float]) -> str:
@@ -187,4 +201,4 @@ def _summary(undecided: np.ndarray, totals: np.ndarray, bounds: tuple[float, flo
 
 
 def _top() -> int:
-    return GAP + 2 * (TITLE_SIZE + 6) + 10
+    return GAP + 2 * TITLE_LINE + 10

@@ -4,15 +4,30 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .chart import LINE, PALE, TITLE_SIZE, Chart, Panel
-from .grid import GREY, Colour, shorten
-from .matrix_sheet import GAP, INK, LINES, TEXT_SIZE
+from .chart import Chart, Panel
+from .grid import shorten
+from .theme import (
+    AXES,
+    BLUE,
+    GAP,
+    GREEN,
+    GREY,
+    INK,
+    LINE,
+    ORANGE,
+    PALE_BLUE,
+    RED,
+    SWATCH,
+    TEXT_SIZE,
+    TITLE_LINE,
+    Colour,
+)
 
 _COLOURS: tuple[Colour, ...] = (
-    (40, 90, 200),
-    (225, 110, 15),
-    (34, 139, 60),
-    (205, 38, 38),
+    BLUE,
+    ORANGE,
+    GREEN,
+    RED,
     (130, 80, 180),
     (130, 85, 60),
     (215, 95, 180),
@@ -43,18 +58,18 @@ def draw_roc(
         [H, W, 3], uint8, RGB.
     """
     known = [int(index) for index in np.argsort(areas, kind="stable") if np.isfinite(areas[index])]
-    top = GAP + 2 * (TITLE_SIZE + 6) + LINE + 6
+    top = GAP + 2 * TITLE_LINE + LINE + 6
     panel = Panel(GAP + 48, top, _SIDE, _SIDE)
     chart = Chart((panel.right + 24 + _NAMES_WIDTH, panel.bottom + 50), [title, _summary(areas, bounds, known)])
     chart.axes(panel, _TICKS, _TICKS)
     chart.text(((panel.left + panel.right) / 2, panel.bottom + 24), "false positive rate", anchor="ma")
     chart.text((panel.left, panel.top - 4), "true positive rate", anchor="ls")
-    chart.lines(panel, [(np.array([0.0, 1.0]),) * 2], [LINES])
+    chart.lines(panel, [(np.array([0.0, 1.0]),) * 2], [AXES])
     many = len(names) > len(_COLOURS)
     curves = {index: (false[index], true[index]) for index in known}
     named = known[:_MOST_WORST] if many else sorted(known)
     if many:
-        chart.lines(panel, list(curves.values()), [PALE] * len(known))
+        chart.lines(panel, list(curves.values()), [PALE_BLUE] * len(known))
     colours = {index: _COLOURS[place if many else index] for place, index in enumerate(named)}
     entries = [(f"{areas[index]:.4f} ± {bounds[index]:.2g}", names[index], colours[index]) for index in named]
     if len(known) > 1:  # below the named ones, which it would hide where all are alike
@@ -72,7 +87,7 @@ def _write_names(chart: Chart, panel: Panel, entries: Sequence[tuple[str, str, C
     chart.text((left, top), f"AUC, {note}" if note else "AUC")
     for row, (number, name, colour) in enumerate(entries, start=1):
         middle = top + row * (LINE + 14)
-        chart.ink.rectangle((left, middle, left + 11, middle + 11), fill=colour)
+        chart.ink.rectangle((left, middle, left + SWATCH, middle + SWATCH), fill=colour)
         chart.text((left + 18, middle - 2), shorten(name, _NAMES_WIDTH - 18 - GAP, TEXT_SIZE))
         chart.text((left + 18, middle + 13), number)
 

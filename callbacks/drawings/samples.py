@@ -11,9 +11,10 @@ from ..errors import unknown_name
 from ..sample_losses import NO_SCORE
 from . import boxes, class_maps, labels, masks, numbers
 from .fonts import shown_names
-from .grid import GREEN, GREY, RED, TILE_SIZE, Card, Colour, card_width, draw_grid
+from .grid import Card, card_width, draw_grid
 from .pictures import Channels, heat_over, thumbnail
 from .tasks import TASKS, find_task, has_masks
+from .theme import BOXES_TILE_SIZE, GREEN, GREY, LABELS_TILE_SIZE, RED, TILE_SIZE, Colour
 from .truth import show_truth
 from .verdict import Verdict
 
@@ -114,7 +115,7 @@ def draw_samples(
 
 
 def _size(has_boxes: bool, has_labels: bool) -> int:
-    return boxes.TILE_SIZE if has_boxes else labels.TILE_SIZE if has_labels else TILE_SIZE
+    return BOXES_TILE_SIZE if has_boxes else LABELS_TILE_SIZE if has_labels else TILE_SIZE
 
 
 def _judge_truth(

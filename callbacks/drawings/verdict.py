@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .grid import Colour
+from .theme import Colour
 
 
 @dataclass(frozen=True)

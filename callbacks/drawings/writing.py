@@ -6,7 +6,7 @@ from functools import lru_cache
 from PIL import Image
 
 from .fonts import line_length, render_line
-from .grid import Colour
+from .theme import Colour
 
 
 def write_text(

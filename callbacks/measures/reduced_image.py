@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..drawings.pictures import LARGEST_TILE, Shape, fitted_shape, halvings
+from ..drawings.pictures import Shape, fitted_shape, halvings
+from ..drawings.theme import LARGEST_TILE_SIZE
 
 _AT_ONCE = 2**22  # values: few enough for their floats to take little memory beside the image
 _AS_THEY_ARE = (torch.uint8, torch.int16)  # what the drawing averages before it is cut to 0 to 255
@@ -42,7 +43,7 @@ def sizes(images: Any) -> list[Shape]:
 
 def _halvings(image: Tensor) -> int:
     shape = (image.shape[-2], image.shape[-1])
-    return halvings(shape, fitted_shape(shape, LARGEST_TILE))
+    return halvings(shape, fitted_shape(shape, LARGEST_TILE_SIZE))
 
 
 def _averaged(images: Tensor, factor: int) -> Tensor:

@@ -8,7 +8,8 @@ import cv2
 import jpeglib
 import numpy as np
 
-from assay.callbacks.drawings.grid import GREEN, RED, Card, draw_grid
+from assay.callbacks.drawings.grid import Card, draw_grid
+from assay.callbacks.drawings.theme import GREEN, RED
 
 from .jpeg import coefficients, read_rgb
 

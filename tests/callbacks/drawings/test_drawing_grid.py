@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from assay.callbacks.drawings import grid
-from assay.callbacks.drawings.grid import GREEN, GREY, RED, Card, draw_grid, list_names, shorten
+from assay.callbacks.drawings.fonts import DEJAVU, font_of
+from assay.callbacks.drawings.grid import Card, draw_grid, list_names, shorten
+from assay.callbacks.drawings.theme import GREEN, GREY, RED
 
 CELL, FRAME, MARGIN = 144 + 2 * 4 + 10, 4, 10
 
@@ -89,7 +91,7 @@ def test_marked_lines_are_written_in_the_colour_of_the_frame():
 @pytest.mark.parametrize("width", [40, 152, 400])
 @pytest.mark.parametrize("text", ["short", "W" * 80, "i" * 200, "/data/train/n01440764/n01440764_10026.JPEG" * 3, ""])
 def test_a_shortened_text_fits_its_width_and_keeps_as_much_as_possible(text, width):
-    font = grid._font(13)
+    font = font_of(DEJAVU, 13)
     result = shorten(text, width)
     assert font.getlength(result) <= width
     if result == text:
@@ -117,7 +119,7 @@ def test_a_text_of_several_lines_becomes_one():
 
 
 def test_letters_beyond_ascii_have_shapes_of_their_own():
-    font = grid._font(13)
+    font = font_of(DEJAVU, 13)
     missing = bytes(font.getmask("\uffff"))
     shapes = {bytes(font.getmask(letter)) for letter in "äßéøñЖλ…"}
     assert len(shapes) == 8
@@ -143,7 +145,7 @@ def test_the_legend_shows_what_fits_and_counts_the_rest():
     placed = grid._place_legend([(f"a class {i}", (i, 0, 200)) for i in range(200)], 500)
     shown = sum(colour is not None for _, colour, _, _ in placed)
     assert placed[-1][0] == f"+{200 - shown} more"
-    assert all(left + 16 * (c is not None) + grid._font(13).getlength(t) <= 500 for t, c, _, left in placed)
+    assert all(left + 16 * (c is not None) + font_of(DEJAVU, 13).getlength(t) <= 500 for t, c, _, left in placed)
 
 
 @pytest.mark.parametrize(
@@ -157,7 +159,7 @@ def test_the_legend_shows_what_fits_and_counts_the_rest():
 )
 def test_names_that_find_no_room_are_counted(names, width, text):
     found = list_names("missed", names, width)
-    assert grid._font(13).getlength(found) <= width
+    assert font_of(DEJAVU, 13).getlength(found) <= width
     assert found == text
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from assay.callbacks.drawings.numbers import number_maps, numbers, true_number_map
-from assay.callbacks.drawings.palette import IGNORED, NAN
+from assay.callbacks.drawings.theme import IGNORED, NAN
 
 NAN_VALUE = float("nan")
 SIDE = 4

@@ -4,11 +4,12 @@ import cv2
 import numpy as np
 import pytest
 
-from assay.callbacks.drawings import boxes, class_maps, labels, masks
-from assay.callbacks.drawings.grid import GREEN, GREY, RED, Card, draw_grid
-from assay.callbacks.drawings.palette import FALSE, HIT, IGNORED, MISSED, NAN, class_colours
+from assay.callbacks.drawings import class_maps, labels, masks
+from assay.callbacks.drawings.grid import Card, draw_grid
+from assay.callbacks.drawings.palette import class_colours
 from assay.callbacks.drawings.pictures import heat_over, thumbnail, to_rgb
 from assay.callbacks.drawings.samples import HEAT_SCALE, draw_samples, format_score
+from assay.callbacks.drawings.theme import BOXES_TILE_SIZE, FALSE, GREEN, GREY, HIT, IGNORED, MISSED, NAN, RED
 from assay.callbacks.errors import UsageError
 
 TITLE = ["worst valid batch by loss: 2", "epoch 1, batch 1 of 1"]
@@ -257,7 +258,7 @@ def test_several_masks_show_where_any_label_is_missed_or_false():
 
 
 def test_boxes_are_scaled_with_their_image_and_coloured_by_their_outcome():
-    side = boxes.TILE_SIZE
+    side = BOXES_TILE_SIZE
     truth = {"boxes": np.array([[2, 2, 10, 10], [20, 20, 30, 30.0]]), "labels": np.array([0, 1])}
     found = {
         "boxes": np.array([[2, 2, 10, 10], [2, 22, 12, 32.0], [0, 0, 39, 39]]),
@@ -291,7 +292,7 @@ def test_odd_and_empty_boxes_are_drawn(box, matches_itself):
     for found, truth, right in ((one, none, False), (none, one, False), (one, one, matches_itself), (none, none, True)):
         image = np.zeros((1, 3, 40, 30), dtype=np.float32)
         drawn = draw_samples({"image": image, "sample_id": "a", "output": [found], "target": [truth]}, TITLE)
-        assert corner_of(drawn, boxes.TILE_SIZE) == (GREEN if right else RED)
+        assert corner_of(drawn, BOXES_TILE_SIZE) == (GREEN if right else RED)
 
 
 @pytest.mark.parametrize(

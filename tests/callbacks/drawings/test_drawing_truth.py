@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 
 from assay.callbacks.drawings import boxes
-from assay.callbacks.drawings.palette import IGNORED, class_colours
+from assay.callbacks.drawings.palette import class_colours
 from assay.callbacks.drawings.samples import draw_samples
+from assay.callbacks.drawings.theme import IGNORED
 from assay.callbacks.drawings.truth import show_truth
 
 NAMES = ["cat", "dog", "bird"]

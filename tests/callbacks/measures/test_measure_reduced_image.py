@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from assay.callbacks.drawings import boxes, grid, labels
-from assay.callbacks.drawings.pictures import LARGEST_TILE, thumbnail
+from assay.callbacks.drawings import theme
+from assay.callbacks.drawings.pictures import thumbnail
 from assay.callbacks.measures.reduced_image import is_reduced, reduced, sizes
 
 
@@ -17,7 +17,7 @@ def values(kind, *shape):
     return image.to(kind) if kind.is_floating_point else (image * 255).to(kind)
 
 
-@pytest.mark.parametrize("size", sorted({grid.TILE_SIZE, labels.TILE_SIZE, boxes.TILE_SIZE}))
+@pytest.mark.parametrize("size", sorted({theme.TILE_SIZE, theme.LABELS_TILE_SIZE, theme.BOXES_TILE_SIZE}))
 @pytest.mark.parametrize(
     "kind", [torch.float32, torch.float64, torch.uint8, torch.int16, torch.int64, torch.uint16, torch.bool]
 )
@@ -26,7 +26,7 @@ def test_a_picture_of_a_reduced_image_is_that_of_the_image(kind, shape, size):
     image = values(kind, *shape)
     small = reduced(image)
     assert is_reduced(image)
-    assert max(small.shape[-2:]) <= 3.1 * LARGEST_TILE * max(shape[-2:]) / min(shape[-2:])
+    assert max(small.shape[-2:]) <= 3.1 * theme.LARGEST_TILE_SIZE * max(shape[-2:]) / min(shape[-2:])
     expected = thumbnail(image.numpy(), size).astype(int)
     found = thumbnail(small.numpy(), size, shape=shape[-2:]).astype(int)
     assert found.shape == expected.shape
