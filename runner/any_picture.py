@@ -1,4 +1,4 @@
-"""Pictures of a user's or of Catalyst's callbacks, in whatever form they come."""
+"""Convert a picture from any callback, in any usual layout, to 8-bit RGB."""
 
 from typing import Any
 
@@ -9,15 +9,16 @@ from assay.callbacks.errors import UsageError
 
 
 def as_rgb(image: Any) -> np.ndarray:
-    """Return a picture as [H, W, 3], uint8, a copy of its own.
+    """Return a picture as a copy, [H, W, 3] uint8.
 
     Args:
-        image: [H, W], [H, W, 1], [H, W, 3] or [H, W, 4] (the last is opacity, and what lies under it white), uint8 or
-            floating point from 0 to 1; an array or a tensor.
+        image: [H, W], [H, W, 1], [H, W, 3] or [H, W, 4], whose last channel is opacity over white; uint8 or floating
+            point from 0 to 1; an array or a tensor.
 
     Raises:
         UsageError: it is none of these.
     """
+    # NumPy has no bfloat16, hence float() before numpy().
     array = image.detach().float().cpu().numpy() if isinstance(image, Tensor) and image.is_floating_point() else image
     array = np.asarray(array)
     array = array[..., None] if array.ndim == 2 else array
@@ -27,6 +28,7 @@ def as_rgb(image: Any) -> np.ndarray:
             "log_image takes a picture [H, W], [H, W, 1], [H, W, 3] or [H, W, 4], uint8 or floating point from 0 to 1, "
             f"got {list(np.shape(image))} of {array.dtype}."
         )
+    # NaN is shown as black rather than as a random byte.
     shares = np.nan_to_num(array.astype(np.float64)).clip(0, 1) if is_float else array / 255.0
     if shares.shape[2] == 4:
         opacity = shares[..., 3:]

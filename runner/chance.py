@@ -1,4 +1,4 @@
-"""The chance of what a loader fetches: whatever an item draws from follows from (seed, epoch, index)."""
+"""Seed the generators for each item that a loader reads, from (seed, epoch, index)."""
 
 import operator
 import random
@@ -20,19 +20,19 @@ from .chance_sources import Seed
 from .item_errors import named_in_errors
 from .seeding import mix
 
-_ITEM, _BATCH = 2, 3  # keep apart what is drawn for an item and for a batch, and both from what the model draws
+_ITEM, _BATCH = 2, 3  # keep the draws for items and batches apart from each other and from the model's
 _CPU = torch.device("cpu")
 
 
 @dataclass
-class _Moment:
+class _Fetch:
     """A fetch that is under way.
 
     Attributes:
         seed: of the run.
         epoch: that the fetch belongs to.
-        seeds: what seeds further sources of chance, those of the data set, by number.
-        part: which parts of ``ConcatDataset`` the item lies in, from the outermost to the innermost.
+        seeds: seed the data set's own random sources, by number.
+        part: the parts of ``ConcatDataset`` that the item lies in, from the outermost to the innermost.
     """
 
     seed: int
@@ -43,94 +43,92 @@ class _Moment:
 
 @dataclass
 class _Process:
-    """This process: what it fetches at the moment, if it does."""
+    """What this process is fetching; None while it fetches nothing."""
 
-    moment: _Moment | None = None
+    fetch: _Fetch | None = None
 
 
-_here = _Process()  # not by thread: a data set may read its items in several
+_current = _Process()  # per process, not per thread: a data set may read its items in several threads
 
 
 @contextmanager
 def fetching(seed: int, epoch: int, seeds: Mapping[int, Seed] | None = None) -> Iterator[None]:
-    """Make ``seed`` and ``epoch`` those of the items that are read within.
+    """Read items for ``seed`` and ``epoch`` within the block.
 
-    Each item finds the generators of Python, NumPy and torch, and what ``seeds`` seed, seeded for it.
-
-    In the main process the global ones are put back: the model draws from them too. In a loader's worker the next fetch
-    seeds them anyway. Generators of a GPU are not touched.
+    Before each item, the generators of Python, NumPy and torch, and those that ``seeds`` reach, are seeded for it. In
+    the main process the global ones are restored afterwards. Generators of a GPU are not touched.
     """
-    before, _here.moment = _here.moment, _Moment(seed, epoch, seeds or {})
+    before, _current.fetch = _current.fetch, _Fetch(seed, epoch, seeds or {})
+    # The model draws from the global generators too. In a worker nothing does, and the next fetch seeds them again.
     state = RngState.take(_CPU) if get_worker_info() is None else None
     try:
         yield
     finally:
-        _here.moment = before
+        _current.fetch = before
         if state is not None:
             state.restore()
 
 
 def current_epoch() -> int | None:
-    """Return the epoch that is being fetched for, counted from 1; None where no runner fetches.
+    """Return the epoch whose items are being read, counted from 1; None where no runner reads.
 
-    A data set may ask for it in ``__getitem__``, however deep it stands in others and in whichever process.
+    A data set may call it in ``__getitem__``, however deeply it is nested in others, in any process.
     """
-    return None if _here.moment is None else _here.moment.epoch
+    return None if _current.fetch is None else _current.fetch.epoch
 
 
 def read_item(items: Any, index: Any) -> Any:
-    """Return ``items[index]``; within a fetch, with the generators seeded for it."""
-    moment = _here.moment
-    if moment is not None:
-        _seed(moment, as_number(index), _ITEM)
-        moment.part = _part(items, index)
+    """Return ``items[index]``; within a fetch, seed the generators for it first."""
+    fetch = _current.fetch
+    if fetch is not None:
+        _seed_generators(fetch, as_number(index), _ITEM)
+        fetch.part = _parts_of(items, index)
     with named_in_errors(items, [index]):
         return items[index]
 
 
 def seed_batch(indices: Sequence[Any]) -> None:
-    """Seed the generators, within a fetch, for what is drawn for a batch as a whole."""
-    moment = _here.moment
-    if moment is not None:
-        _seed(moment, indices, _BATCH)
-        moment.part = ()
+    """Seed the generators, within a fetch, for the draws for a batch as a whole."""
+    fetch = _current.fetch
+    if fetch is not None:
+        _seed_generators(fetch, indices, _BATCH)
+        fetch.part = ()
 
 
-def seed_here(seed: int) -> int:
-    """Return the seed that a data set goes by in the place where its item is read: its own, or one of the part's.
+def seed_of_part(seed: int) -> int:
+    """Return the seed of a data set for the item that is being read, which depends on the part of a ``ConcatDataset``.
 
-    In a ``ConcatDataset`` the items of one number in two parts of one seed draw differently. The first part draws as it
-    does alone.
+    Items with the same number in two parts with the same seed draw differently. The first part draws as it does alone.
     """
-    part = () if _here.moment is None else _here.moment.part
+    part = () if _current.fetch is None else _current.fetch.part
     return mix(seed, *part) if any(part) else seed
 
 
 def as_number(index: Any) -> int:
-    """Return a non-negative number for an index; a number stands for itself."""
+    """Return a non-negative number for an index of any type; a non-negative number is kept."""
     try:
         number = operator.index(index)
     except TypeError:
         number = -1
-    return number if number >= 0 else zlib.crc32(repr(index).encode())
+    return number if number >= 0 else zlib.crc32(repr(index).encode())  # hash() differs between processes
 
 
-def _part(items: Any, index: Any) -> tuple[int, ...]:
+def _parts_of(items: Any, index: Any) -> tuple[int, ...]:
     if isinstance(items, Subset):
-        return _part(items.dataset, items.indices[index])
+        return _parts_of(items.dataset, items.indices[index])
     if not isinstance(items, ConcatDataset) or index < 0:
         return ()
     part = bisect_right(items.cumulative_sizes, index)
     before = items.cumulative_sizes[part - 1] if part else 0
-    return (part, *_part(items.datasets[part], index - before)) if part < len(items.datasets) else ()
+    return (part, *_parts_of(items.datasets[part], index - before)) if part < len(items.datasets) else ()
 
 
-def _seed(moment: _Moment, *what: Any) -> None:
-    # Not by mix, which takes as long as all that follows.
-    text = repr((moment.seed, moment.epoch, *what))
+def _seed_generators(fetch: _Fetch, *what: Any) -> None:
+    # Not with mix, which takes as long as everything below.
+    text = repr((fetch.seed, fetch.epoch, *what))
     seed = int.from_bytes(blake2b(text.encode(), digest_size=4).digest(), "big")
     random.seed(seed)
     np.random.seed(seed)
-    torch.default_generator.manual_seed(seed)  # torch.manual_seed takes all devices, at 200 times the cost
-    for place, seed_source in moment.seeds.items():
-        seed_source(seed ^ place)  # two that began alike would draw alike
+    torch.default_generator.manual_seed(seed)  # torch.manual_seed seeds all devices, at 200 times the cost
+    for place, seed_source in fetch.seeds.items():
+        seed_source(seed ^ place)  # with one seed, two sources of a kind would draw alike

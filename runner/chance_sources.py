@@ -1,4 +1,4 @@
-"""What code draws from beside the global generators, wherever it keeps that."""
+"""Find the random generators that an object reaches, beside the global ones."""
 
 import random
 import sys
@@ -15,9 +15,9 @@ import torch
 from torch.utils.data import Dataset
 
 _GENERATORS = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
-_GLOBAL = (torch.default_generator, np.random.mtrand._rand, random._inst)  # type: ignore[attr-defined]
-_MOST_INSIDE = 1000  # longer lists hold samples
-_MOST_SEEN = 20_000  # objects, the nearest first
+_GLOBAL_GENERATORS = (torch.default_generator, np.random.mtrand._rand, random._inst)  # type: ignore[attr-defined]
+_LONGEST_LIST = 1000  # longer lists hold samples
+_MOST_OBJECTS = 20_000  # a bound on time; the nearest are searched first
 _LIBRARIES = tuple(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib"))
 _PLAIN = (str, bytes, int, float, complex, np.ndarray, np.generic, torch.Tensor, type(None))
 
@@ -26,22 +26,23 @@ Parts = Iterable[tuple[Any, Any]]
 
 
 def seeds_of(root: Any) -> dict[int, Seed]:
-    """Return what seeds each source of chance that an object reaches, by a number that follows from its place there.
+    """Return a function that seeds each random source that an object reaches, by a number that identifies its place.
 
     Sources are the generators of Python, NumPy and torch, except the global ones, and transforms with
-    ``set_random_seed``, which have generators of their own, as those of albumentations. They are found in attributes,
-    also of a class, in lists, tuples and dicts, in closures and arguments of functions, and among the globals that the
-    user's functions name. What a class names in ``seeds_itself`` is left out of its attributes.
+    ``set_random_seed`` that have generators of their own, such as albumentations'. They are searched in attributes of
+    objects and classes, in lists, tuples and dicts, in closures and default arguments of functions, and in globals that
+    the user's functions name. Attributes that a class names in ``seeds_itself`` are skipped.
     """
+    # Breadth first, so that the bound cuts off the farthest; keyed by path, which is the same in every process.
     sources: dict[int, Seed] = {}
     seen, waiting = {id(root): root}, deque([("", root)])
-    while waiting and len(seen) < _MOST_SEEN:
+    while waiting and len(seen) < _MOST_OBJECTS:
         path, part = waiting.popleft()
         seed = _seed_of(part)
         if seed is not None:
             sources[zlib.crc32(path.encode())] = seed
             continue
-        for name, inner in _inside(part):
+        for name, inner in _reached_from(part):
             if not isinstance(inner, _PLAIN) and id(inner) not in seen:
                 seen[id(inner)] = inner
                 waiting.append((f"{path}.{name}", inner))
@@ -60,16 +61,17 @@ def seed_generator(generator: Any, seed: int) -> None:
 
 def _seed_of(part: Any) -> Seed | None:
     if isinstance(part, _GENERATORS):
-        return None if any(part is one for one in _GLOBAL) else partial(seed_generator, part)
+        return None if any(part is one for one in _GLOBAL_GENERATORS) else partial(seed_generator, part)
     seeds_all = callable(getattr(type(part), "set_random_seed", None)) and not isinstance(part, Dataset)
     return part.set_random_seed if seeds_all else None
 
 
-def _inside(part: Any) -> Parts:
+def _reached_from(part: Any) -> Parts:
+    # A module is searched only for the names that a function uses, see _reached_by_function.
     if isinstance(part, (ModuleType, *_GENERATORS)):
         return ()
     if isinstance(part, FunctionType):
-        return _of_function(part)
+        return _reached_by_function(part)
     if isinstance(part, type):
         return () if _is_of_library(part.__module__) else tuple(vars(part).items())
     if isinstance(part, MethodType | staticmethod | classmethod):
@@ -80,9 +82,9 @@ def _inside(part: Any) -> Parts:
 
 
 def _items(part: Any) -> Parts:
-    # Not of a subclass that reads a file for each.
+    # Not of a subclass, which may read a file for each item.
     if type(part).__iter__ is dict.__iter__ if isinstance(part, dict) else type(part) in (list, tuple, deque):
-        return () if len(part) > _MOST_INSIDE else tuple(part.items() if isinstance(part, dict) else enumerate(part))
+        return () if len(part) > _LONGEST_LIST else tuple(part.items() if isinstance(part, dict) else enumerate(part))
     return ()
 
 
@@ -95,13 +97,13 @@ def _attributes(part: Any) -> Iterator[tuple[Any, Any]]:
         yield kind.__qualname__, kind
 
 
-def _of_function(function: FunctionType) -> Iterator[tuple[Any, Any]]:
+def _reached_by_function(function: FunctionType) -> Iterator[tuple[Any, Any]]:
     if _is_of_library(function.__module__):
         return
     for number, cell in enumerate(function.__closure__ or ()):
-        yield f"closure {number}", _content(cell)
+        yield f"closure {number}", _cell_content(cell)
     yield "defaults", (function.__defaults__, function.__kwdefaults__)
-    names = set(_names(function.__code__))
+    names = set(_names_in_code(function.__code__))
     for name in sorted(names & function.__globals__.keys()):
         value = function.__globals__[name]
         yield name, value
@@ -110,23 +112,23 @@ def _of_function(function: FunctionType) -> Iterator[tuple[Any, Any]]:
                 yield f"{name}.{inner}", vars(value)[inner]
 
 
-def _content(cell: Any) -> Any:
+def _cell_content(cell: Any) -> Any:
     try:
         return cell.cell_contents
-    except ValueError:  # not filled yet
+    except ValueError:  # the cell is still empty
         return None
 
 
-def _names(code: CodeType) -> Iterator[str]:
+def _names_in_code(code: CodeType) -> Iterator[str]:
     yield from code.co_names
-    for constant in code.co_consts:
+    for constant in code.co_consts:  # nested functions and comprehensions
         if isinstance(constant, CodeType):
-            yield from _names(constant)
+            yield from _names_in_code(constant)
 
 
 @cache
 def _is_of_library(module: str | None) -> bool:
-    """Whether a module is not the user's: one of Python, of an installed package, or of the runner."""
+    """Whether a module belongs to Python, an installed package or this project, and not to the user."""
     if module is None or module.startswith(("assay.runner", "assay.callbacks")):
         return True
     file = getattr(sys.modules.get(module), "__file__", None)

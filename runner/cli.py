@@ -157,9 +157,9 @@ def _complain(message: str, code: int) -> int:
 
 def _complain_with_users_frames(error: Exception) -> int:
     """Print the traceback from the first frame that is the user's; an error without one in a line."""
-    from .worker_errors import in_a_line, of_worker
+    from .worker_errors import one_line, worker_error
 
-    if (worker := of_worker(error)) is not None:
+    if (worker := worker_error(error)) is not None:
         said, frames = worker
         if frames:
             print(frames, file=sys.stderr)
@@ -169,7 +169,7 @@ def _complain_with_users_frames(error: Exception) -> int:
         frame = frame.tb_next
     if frame is not None:
         traceback.print_exception(type(error), error, frame)
-    said = in_a_line(f"{type(error).__name__}: {error}", getattr(error, "__notes__", []))
+    said = one_line(f"{type(error).__name__}: {error}", getattr(error, "__notes__", []))
     return _complain(f"{said} (--debug shows the traceback)", FAILED)
 
 

@@ -1,4 +1,4 @@
-"""Data sets whose items are dicts, augmented by chance that can be repeated."""
+"""Data sets of dicts, and their augmentation by transforms that draw repeatably."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 
 from assay.callbacks.keys import SAMPLE_ID_KEY
 
-from .chance import as_number, current_epoch, seed_here
+from .chance import as_number, current_epoch, seed_of_part
 from .images import BadImageError, check_max_value, read_image
 from .mask_files import Colours, check_colours, read_mask
 from .seeding import mix
@@ -28,27 +28,26 @@ class Transform(Protocol):
 class Augmented(Dataset[dict[str, Any]]):
     """Applies an albumentations transform to the items of a data set of dicts.
 
-    What is drawn for a sample follows from (seed, epoch, index) alone: the same with any number of workers,
-    persistent or not, and in a run that was interrupted, however deep this data set stands in others. The index is the
-    one in this data set. Two of one seed draw alike for one index, as an image and its mask need it, except in
-    different parts of a ``ConcatDataset``. albumentations ignores the global seeds, and with a seed of its own repeats
-    one sequence in every worker and every epoch.
+    What is drawn for a sample depends on (seed, epoch, index) alone. It is the same with any number of workers,
+    persistent or not, after an interruption, and however deeply this data set is nested in others. The index is the one
+    in this data set. Two data sets with one seed draw alike for one index, as an image and its mask need it, unless
+    they are different parts of a ``ConcatDataset``.
 
-    A part that is a path is read: by ``read_image``, or by ``read_mask`` to [H, W] where albumentations knows it as a
-    mask; of ``masks``, a list of paths, each is. So masks of class numbers are batched to [N, H, W], as losses over
-    classes take them.
+    A part that is a path is read with ``read_image``. Where albumentations treats the part as a mask, ``read_mask``
+    reads it to [H, W] instead; ``masks`` is a list of paths. Masks of class numbers are thus batched to [N, H, W], as
+    losses over classes take them.
 
     Args:
         items: the data set; ``items[i]`` is a dict.
         transform: usually ``albumentations.Compose``.
         seed: any non-negative integer.
-        keys: what albumentations calls a part, and its key in the item.
+        keys: maps the name that albumentations gives a part to the key in the item.
         colours: for masks that show classes by colours: ``{class: (red, green, blue)}``, see ``read_mask``.
         max_value: the value that is white in images of more than 8 bits, see ``read_image``.
 
     Raises:
-        BadImageError: when an item is asked for, its image cannot be read, or the transform raises an error; the sample
-            is named, by id or else by index.
+        BadImageError: on reading an item, its image cannot be read or the transform raises an error; the message names
+            the sample by its id, or else by its index.
         UsageError: ``colours`` or ``max_value`` is wrong.
     """
 
@@ -73,21 +72,22 @@ class Augmented(Dataset[dict[str, Any]]):
         self.keys = dict(keys or {"image": "image"})
         self.colours = colours
         self.max_value = max_value
-        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # persistent workers see it change
+        # In shared memory: persistent workers hold a copy of this object and must still see the epoch change.
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
 
     def set_epoch(self, epoch: int) -> None:
-        """Set the epoch of the next pass, for a loader that no runner reads: a runner's fetch brings the epoch."""
+        """Set the epoch of the next pass; needed only where no runner reads the loader."""
         self._epoch.fill_(epoch)
 
     @property
     def epoch(self) -> int:
-        """The epoch that the items are read for."""
-        epoch = current_epoch()
+        """The epoch whose items are being read."""
+        epoch = current_epoch()  # comes with the indices that a runner fetches
         return int(self._epoch) if epoch is None else epoch
 
     def seed_of(self, index: int, *numbers: int) -> int:
-        """Return a seed that follows from seed, epoch and index, and from further numbers."""
-        return mix(seed_here(self.seed), self.epoch, as_number(index), *numbers)
+        """Return a seed derived from seed, epoch, index and further numbers."""
+        return mix(seed_of_part(self.seed), self.epoch, as_number(index), *numbers)
 
     def __len__(self) -> int:
         return len(self.items)  # type: ignore[arg-type]
@@ -98,30 +98,33 @@ class Augmented(Dataset[dict[str, Any]]):
             item.update(self.items[index])
             for name, key in self.keys.items():
                 item[key] = self._read_part(name, item[key])
-            item.update(self._transformed(item, self.seed_of(index)))
+            item.update(self._apply_transform(item, self.seed_of(index)))
         except BadImageError as error:
             sample = f"{SAMPLE_ID_KEY} {item[SAMPLE_ID_KEY]!r}" if SAMPLE_ID_KEY in item else f"item {index}"
             raise BadImageError(f"{sample}: {error}") from error
         return item
 
-    def _transformed(self, item: Item, seed: int) -> dict[str, Any]:
+    def _apply_transform(self, item: Item, seed: int) -> dict[str, Any]:
         parts = {name: item[key] for name, key in self.keys.items()}
         try:
+            # albumentations ignores the global seeds, and a seed given once repeats one sequence in every worker and
+            # epoch: it is seeded anew for each sample.
             self.transform.set_random_seed(seed)
             parts = self.transform(**parts)
             return {key: parts[name] for name, key in self.keys.items()}
-        except Exception as error:  # whatever a transform of the user's raises
+        except Exception as error:  # a transform may be the user's own, and raise anything
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             raise BadImageError(f"the transform cannot take it: {reason}") from error
 
     def _read_part(self, name: str, part: Any) -> Any:
-        """Return a part of an item, read where it is a path."""
+        """Return a part of an item; a path is replaced by what the file holds."""
         if name == "masks" and isinstance(part, list | tuple):
             return [self._read_part("mask", one) for one in part]
         if not isinstance(part, str | os.PathLike):
             return part
-        of_albumentations = getattr(self.transform, "additional_targets", None) or {}
-        if of_albumentations.get(name, name).startswith("mask"):
+        # A Compose maps names of the user's to albumentations' own, such as {"depth": "mask"}.
+        targets = getattr(self.transform, "additional_targets", None) or {}
+        if targets.get(name, name).startswith("mask"):
             return read_mask(part, colours=self.colours)
         return read_image(part, max_value=self.max_value)
 
@@ -143,13 +146,11 @@ class Items(Dataset[dict[str, Any]]):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         if not 0 <= index < self.count:
-            raise IndexError(index)
+            raise IndexError(index)  # ends a plain for loop over the data set
         return self.make(index)
 
 
 def one_thread(worker: int) -> None:
-    """Let OpenCV work in one thread, as torch does in a loader's worker: for ``worker_init_fn``.
-
-    By itself it takes as many threads as there are cores, in each worker.
-    """
+    """Limit OpenCV to one thread in a loader's worker; pass it as ``worker_init_fn``."""
+    # torch limits itself to one thread there. OpenCV would start one per core in each worker.
     cv2.setNumThreads(0)

@@ -1,4 +1,4 @@
-"""How a loader of the runner fetches: with a batch's indices goes the chance that it is drawn by."""
+"""Make a loader send seed and epoch along with the indices of each batch, so that its draws repeat."""
 
 import copy
 import weakref
@@ -11,12 +11,12 @@ from torch.utils.data import DataLoader, Dataset, StackDataset, Subset, get_work
 from .chance import fetching, read_item, seed_batch
 from .chance_sources import Seed, seeds_of
 from .item_errors import named_in_errors
-from .seeding import tell_epoch
-from .worker_start import NotStarted, keep_quiet_of_lost_reader, pack, unpack
+from .seeding import set_epoch_inside
+from .worker_start import NotStarted, silence_lost_reader, pack, unpack
 
 
 class Batch(list[Any]):
-    """The indices of a batch, and the seed and epoch that it is fetched for, on their way to whoever fetches it.
+    """The indices of a batch, with the seed and epoch that it is read for.
 
     Args:
         indices: of the samples.
@@ -30,14 +30,14 @@ class Batch(list[Any]):
 
 
 class Fetched(Dataset[Any]):
-    """Reads the samples of a ``Batch`` and makes a batch of them, drawing by (seed, epoch, index) alone.
+    """Reads and collates the samples of a ``Batch``; their draws depend on (seed, epoch, index) alone.
 
-    Samples are read one by one, so that what one draws does not depend on the others of its batch. Where the data set
-    itself reads whole batches, by a ``__getitems__`` of its own, the batch is drawn for as a whole.
+    Samples are read one by one, so that the draws for one do not depend on the others of its batch. A data set with a
+    ``__getitems__`` of its own reads whole batches; then the draws depend on the indices of the batch.
 
     Args:
         items: the data set.
-        collate: the loader's ``collate_fn``; what it draws follows from (seed, epoch, indices).
+        collate: the loader's ``collate_fn``; its draws depend on (seed, epoch, indices).
         worker_init: the loader's ``worker_init_fn``.
     """
 
@@ -47,26 +47,27 @@ class Fetched(Dataset[Any]):
         self._seeds: dict[int, Seed] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _made_in_worker, pack((self.items, self.collate, self.worker_init))
+        return _unpickle_in_worker, pack((self.items, self.collate, self.worker_init))
 
     def __getitems__(self, batch: Batch) -> Any:
-        """Return the batch itself, not its items."""
+        """Return the collated batch, not its items."""
         if batch.epoch != self._epoch:
-            self._begin(batch.epoch)
+            self._start_epoch(batch.epoch)
         with fetching(batch.seed, batch.epoch, self._seeds):
-            items = self._read(batch)
+            items = self._read_items(batch)
             seed_batch(list(batch))
             with named_in_errors(self.items, batch, items):
                 return self.collate(items)
 
-    def _begin(self, epoch: int) -> None:
-        # A worker has a copy of the data set, which nobody else can tell.
+    def _start_epoch(self, epoch: int) -> None:
+        # A worker has a copy of the data set, which the main process cannot reach.
         if get_worker_info() is not None:
-            tell_epoch(self.items, epoch)
+            set_epoch_inside(self.items, epoch)
         self._epoch = epoch
+        # Once per epoch: the data set may have changed, and a search per batch would be slow.
         self._seeds = seeds_of((self.items, self.collate))
 
-    def _read(self, batch: Batch) -> Any:
+    def _read_items(self, batch: Batch) -> Any:
         if not _reads_batches(self.items):
             return [read_item(self.items, index) for index in batch]
         seed_batch(list(batch))
@@ -75,51 +76,53 @@ class Fetched(Dataset[Any]):
 
 
 def fetch_by_chance(loader: DataLoader[Any]) -> None:
-    """Have a loader, whose ``batch_sampler`` gives ``Batch``, fetch by ``Fetched``.
+    """Make a loader, whose ``batch_sampler`` yields ``Batch``, read through ``Fetched``.
 
-    Its attributes stay what they are: callbacks find the data set in ``loader.dataset``, and may change it.
+    Its attributes are kept: callbacks find the data set in ``loader.dataset``, and may replace it.
     """
     loader.__dict__["_get_iterator"] = _Iterators(loader)
 
 
 class _Iterators:
-    """Makes a loader's iterators; it does not hold the loader, which holds it."""
+    """Creates the iterators of a loader."""
 
     def __init__(self, loader: DataLoader[Any]):
+        # Weak, as the loader holds this object, and only the garbage collector would free a cycle.
         self.loader = weakref.ref(loader)
 
     def __call__(self) -> Any:
         loader: Any = copy.copy(self.loader())
         del loader.__dict__["_get_iterator"]
         fetched = Fetched(loader.dataset, loader.collate_fn, loader.worker_init_fn)
-        # A loader that is made refuses another data set.
-        loader.__dict__.update(dataset=fetched, collate_fn=_as_it_is, worker_init_fn=_begin_worker)
+        # DataLoader forbids setting these attributes after its constructor.
+        loader.__dict__.update(dataset=fetched, collate_fn=_return_batch, worker_init_fn=_init_worker)
         return loader._get_iterator()
 
 
-def _as_it_is(batch: Any) -> Any:
+def _return_batch(batch: Any) -> Any:
     return batch
 
 
-def _made_in_worker(files: Mapping[str, Path], packed: bytes) -> Fetched | NotStarted:
+def _unpickle_in_worker(files: Mapping[str, Path], packed: bytes) -> Fetched | NotStarted:
     parts = unpack(files, packed)
     return NotStarted(parts) if isinstance(parts, Exception) else Fetched(*parts)
 
 
-def _begin_worker(number: int) -> None:
-    """Show the user's code in a worker the user's data set, and call its ``worker_init_fn``."""
-    keep_quiet_of_lost_reader()
+def _init_worker(number: int) -> None:
+    """Call the user's ``worker_init_fn``, with the user's data set in ``get_worker_info()``."""
+    silence_lost_reader()
     info: Any = get_worker_info()
     fetched = info.dataset
     if isinstance(fetched, NotStarted):
         return
-    object.__setattr__(info, "dataset", fetched.items)  # it is frozen
+    object.__setattr__(info, "dataset", fetched.items)  # WorkerInfo forbids plain assignment
     if fetched.worker_init is not None:
         fetched.worker_init(number)
 
 
 def _reads_batches(items: Any) -> bool:
-    """Whether a data set reads whole batches by itself; torch's wrappers do where what they wrap does."""
+    """Whether a data set reads whole batches itself."""
+    # Torch's wrappers have __getitems__ too; they read whole batches only if the data set inside does.
     reads = getattr(type(items), "__getitems__", None)
     if reads is Subset.__getitems__:
         return _reads_batches(items.dataset)

@@ -1,24 +1,25 @@
-"""Keeping the memory of a step for the next one."""
+"""Make ``malloc`` keep the memory of a training step for the next one."""
 
 import ctypes
 import os
 
-# Of glibc's malloc.h. Larger blocks than this are always taken from the system and given back.
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # option numbers from glibc's malloc.h
+# 32 MiB is the largest threshold that glibc accepts; larger blocks always go back to the system.
 _LARGEST_KEPT, _NEVER = 32 * 2**20, 2**31 - 1
 _VARIABLES = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
 
 
 def keep_freed_memory() -> bool:
-    """Have glibc's ``malloc`` keep what is freed, for a process that trains on the CPU.
+    """Make glibc's ``malloc`` keep freed memory, for a process that trains on the CPU.
 
-    By itself it gives the gradients and activations of a step back to the system, page by page, and the next step waits
-    for them to be cleared anew: 7% of a step of ResNet-18. The process stays as large as its largest step. Where the
-    environment tells ``malloc`` something else, or another library takes its place, nothing is changed.
+    By default it returns the gradients and activations of a step to the system, and the next step waits for fresh pages
+    to be cleared: 7% of a step of ResNet-18. The process stays as large as its largest step. Nothing is changed where
+    the environment configures ``malloc``, or another allocator replaces it.
 
     Returns:
-        Whether it does so now.
+        Whether freed memory is kept now.
     """
+    # The user's own settings come first. musl, macOS and other allocators have no mallopt.
     set_option = getattr(ctypes.CDLL(None), "mallopt", None)
     if set_option is None or any(name in os.environ for name in _VARIABLES):
         return False

@@ -1,4 +1,4 @@
-"""Reading image files, and the error for one that cannot be read."""
+"""Read image files as 8-bit RGB, and the error for files that cannot be read."""
 
 import contextlib
 import mmap
@@ -21,19 +21,21 @@ SUFFIXES = (
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".tif", ".tiff", ".bmp", ".dib", ".webp", ".gif", ".heic",
     ".heif", ".avif", ".jp2", ".j2k", ".jpx", ".jxl", ".ppm", ".pgm", ".pbm", ".pnm", ".tga",
 )  # fmt: skip
-"""What the names of images end in: each is read, or named as one that cannot be read."""
+"""Suffixes of image files: each is read, or reported as unreadable."""
 
-_said = mmap.mmap(-1, 1)  # shared with the workers of a loader that are forked
+# A byte shared with forked loader workers, so that all of them together warn once.
+_depth_warned = mmap.mmap(-1, 1)
 
 
 class BadImageError(RuntimeError):
     """An image file that cannot be read: one line with the file, the reason and, where it is known, the sample.
 
     Args:
-        message: the line. Of the text that torch makes of an error in a loader worker, the last line is taken.
+        message: the line, or the traceback that torch passes on from a loader worker, of which the last line is taken.
     """
 
     def __init__(self, message: str):
+        # torch raises a worker's error again as ``type(error)(text of its traceback)``; the text becomes a note.
         *traceback, own = message.strip().splitlines()
         super().__init__(own.removeprefix(f"{type(self).__module__}.{type(self).__qualname__}: "))
         if traceback:
@@ -43,16 +45,16 @@ class BadImageError(RuntimeError):
 def read_image(path: str | os.PathLike[str], *, grey: bool = False, max_value: float | None = None) -> np.ndarray:
     """Read an image file as a viewer shows it; ``open_image`` reads windows of the same pixels.
 
-    It is turned as its orientation (EXIF, TIFF) says, and transparent pixels are shown on white. Bands beyond RGB, such
-    as near infrared, are dropped; of an animation the first picture is kept. Pixels of more than 8 bits are scaled from
-    the depth that the file declares (``sBIT`` of a PNG, bits or MaxSampleValue of a TIFF), else from ``max_value``,
-    else from all 16 bits, which is said once. Colour profiles are not applied. A changed byte inside a JPEG goes
-    unnoticed, as in a GIF, a WebP or an LZW TIFF: these have no checksum.
+    The orientation (EXIF, TIFF) is applied, and transparent pixels are shown on white. Bands beyond RGB, such as near
+    infrared, are dropped; of an animation the first frame is kept. Pixels of more than 8 bits are scaled from the depth
+    that the file declares (``sBIT`` of a PNG, bits or MaxSampleValue of a TIFF), else from ``max_value``, else from the
+    full 16 bits, with a warning once per run. Colour profiles are not applied. A changed byte inside a JPEG, GIF, WebP
+    or LZW TIFF goes unnoticed, because these formats have no checksum.
 
     Args:
-        path: the file, of a kind that OpenCV, Pillow or, for TIFF, GDAL knows; for HEIC install ``pillow-heif``.
-        grey: whether one channel is wanted instead of RGB.
-        max_value: the value that is white in pixels of more than 8 bits, such as 4095 of 12 bits, or 1.0 of floats.
+        path: a file that OpenCV, Pillow or, for TIFF, GDAL can decode; HEIC needs ``pillow-heif``.
+        grey: whether to return one channel instead of RGB.
+        max_value: the value that is white in pixels of more than 8 bits, such as 4095 for 12 bits, or 1.0 for floats.
 
     Returns:
         [H, W, 3], or [H, W, 1] if ``grey``; uint8.
@@ -70,15 +72,15 @@ def read_image(path: str | os.PathLike[str], *, grey: bool = False, max_value: f
         return to_channels(read_tiff(path, max_value), 1 if grey else 3)
     with bad_image_errors(path):
         pixels, orientation = decode(data, grey=grey)
-        say_assumed_depth(path, pixels, max_value)
+        warn_assumed_depth(path, pixels, max_value)
         return upright(to_channels(to_bytes(pixels, max_value), 1 if grey else 3), orientation)
 
 
 def images_in(folder: Path, *suffixes: str) -> list[Path]:
-    """Return the files of a folder that end in suffixes, by name; none where there is no folder.
+    """Return the files of a folder with one of the suffixes, sorted by name; none where there is no folder.
 
     Raises:
-        UsageError: an image ends otherwise, which would be left out.
+        UsageError: an image has another suffix, and would be left out.
     """
     paths = sorted(folder.iterdir()) if folder.is_dir() else []
     for path in paths:
@@ -95,11 +97,12 @@ def check_max_value(max_value: float | None) -> None:
 
 
 def read_file(path: str | os.PathLike[str]) -> bytes:
-    """Return what a file holds; of a TIFF its start.
+    """Return the content of a file; of a TIFF only the first 4 bytes.
 
     Raises:
         BadImageError: it cannot be read, or is empty.
     """
+    # GDAL opens a TIFF by itself, and it may be larger than the memory.
     with bad_image_errors(path), open(path, "rb") as file:
         start = file.read(4)
         if not start:
@@ -107,11 +110,11 @@ def read_file(path: str | os.PathLike[str]) -> bytes:
         return start if start in TIFF_STARTS else start + file.read()
 
 
-def say_assumed_depth(path: str | os.PathLike[str], pixels: Pixels, max_value: float | None) -> None:
-    """Say, once in a run, that 16 bits are taken to hold 16, as the file does not say how many it uses."""
+def warn_assumed_depth(path: str | os.PathLike[str], pixels: Pixels, max_value: float | None) -> None:
+    """Warn once per run that 65535 is taken as white, where a 16-bit file does not declare how many bits it uses."""
     is_assumed = pixels.values.dtype == np.uint16 and pixels.lacks_white and max_value is None
-    if is_assumed and not _said[0] and os.environ.get("RANK", "0") == "0":
-        _said[0] = 1
+    if is_assumed and not _depth_warned[0] and os.environ.get("RANK", "0") == "0":
+        _depth_warned[0] = 1
         tqdm.write(
             f"assay: image {os.fspath(path)!r} has 16 bits per sample and does not declare how many it uses: 65535 is "
             "taken as white. If white is less, such as 4095 of 12 bits, give max_value=.",
@@ -121,7 +124,7 @@ def say_assumed_depth(path: str | os.PathLike[str], pixels: Pixels, max_value: f
 
 @contextlib.contextmanager
 def bad_image_errors(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Name the file in whatever its decoder raises, which may be anything on broken bytes."""
+    """Turn whatever a decoder raises into a BadImageError that names the file."""
     try:
         yield
     except (BadImageError, UsageError):
@@ -132,11 +135,11 @@ def bad_image_errors(path: str | os.PathLike[str]) -> Iterator[None]:
         raise bad_image(path, error.strerror or str(error)) from error
     except ValueError as error:
         raise bad_image(path, str(error)) from error
-    except Exception as error:
+    except Exception as error:  # on broken bytes a decoder raises anything
         raise bad_image(path, f"{type(error).__name__}: {error}") from error
 
 
 def bad_image(path: str | os.PathLike[str], reason: str) -> BadImageError:
-    """Return the error for a file, in one line."""
+    """Return the error for a file, as one line."""
     line = f"image {os.fspath(path)!r} cannot be read: {reason}"
     return BadImageError(" ".join(line.split()))

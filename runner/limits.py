@@ -1,4 +1,4 @@
-"""Runs on a few batches: the dry run, and the test whether a model can learn some batches by heart."""
+"""Limit loaders to a few batches, for the dry run and the overfit test."""
 
 import copy
 from collections.abc import Iterator, Mapping
@@ -32,11 +32,11 @@ _FROM_ALL = (RandomSampler, SequentialSampler, SubsetRandomSampler)
 
 
 class FirstBatches(Sampler[list[int]]):
-    """The first batches of a batch sampler, whose order is drawn as ever.
+    """The first batches of a batch sampler, in the order that it draws.
 
     Args:
-        batch_sampler: gives the batches.
-        count: how many to take, no more than there are.
+        batch_sampler: yields the batches.
+        count: how many to take, at most as many as there are.
     """
 
     def __init__(self, batch_sampler: Any, count: int):
@@ -49,7 +49,7 @@ class FirstBatches(Sampler[list[int]]):
         return getattr(self.batch_sampler, "sampler", None)
 
     def set_epoch(self, epoch: int) -> None:
-        """Tell the batch sampler the epoch, where it asks for it."""
+        """Pass the epoch on to the batch sampler, where it has ``set_epoch``."""
         if hasattr(self.batch_sampler, "set_epoch"):
             self.batch_sampler.set_epoch(epoch)
 
@@ -61,67 +61,66 @@ class FirstBatches(Sampler[list[int]]):
 
 
 def limit_batches(loaders: Loaders, count: int, ranks: int) -> dict[str, DataLoader[Any]]:
-    """Return the loaders with at most ``count`` batches each, of each of ``ranks`` processes.
+    """Return the loaders with at most ``count`` batches each for each of ``ranks`` processes.
 
-    They are those that a pass begins with: where a loader shuffles, others in every epoch.
+    They are the first batches of each pass, which differ between epochs if the loader shuffles.
     """
-    _check(loaders)
-    return {key: _limited(loader, count * ranks) for key, loader in loaders.items()}
+    _check_loaders(loaders)
+    return {key: _limit_loader(loader, count * ranks) for key, loader in loaders.items()}
 
 
 def overfit_batches(loaders: Loaders, count: int, ranks: int, seed: int = 0) -> dict[str, DataLoader[Any]]:
-    """Return loaders that give the same ``count`` batches of each of ``ranks`` processes in every epoch.
+    """Return loaders that yield the same ``count`` batches for each of ``ranks`` processes in every epoch.
 
-    A loader for training gives batches that are drawn from all of its samples by chance, which follows from the seed:
-    the first ones of a folder are mostly of one class. In an ``Augmented`` data set the
-    transform of the first loader for validation stands in for its own; what any other draws by the epoch, it draws once
-    and for all. Loaders for validation give the batches of the first loader for training, others at most as many of
-    their own.
+    Training loaders yield batches drawn from all of their samples with the seed. An ``Augmented`` data set takes the
+    transform of the first validation loader in place of its own; any other draws the same in every epoch. Validation
+    loaders yield the batches of the first training loader, other loaders at most as many of their own.
 
     Raises:
         UsageError: there is no loader for training.
     """
-    _check(loaders)
+    _check_loaders(loaders)
     trained = {key: loader for key, loader in loaders.items() if key.startswith("train")}
     if not trained:
         raise UsageError(f"overfit_batches needs a loader for training; there is {listing(loaders)}.")
-    transform = _plain_transform(loaders)
-    same = {key: _frozen(loader, count * ranks, transform, seed) for key, loader in trained.items()}
+    transform = _validation_transform(loaders)
+    same = {key: _freeze_loader(loader, count * ranks, transform, seed) for key, loader in trained.items()}
     first = next(iter(same.values()))
-    others = {key: first if key.startswith("valid") else _limited(loaders[key], count * ranks) for key in loaders}
+    others = {key: first if key.startswith("valid") else _limit_loader(loaders[key], count * ranks) for key in loaders}
     return {**others, **same}
 
 
-def _check(loaders: Loaders) -> None:
+def _check_loaders(loaders: Loaders) -> None:
     for key, loader in loaders.items():
         check_loader(key, loader)
 
 
-def _limited(loader: DataLoader[Any], count: int) -> DataLoader[Any]:
+def _limit_loader(loader: DataLoader[Any], count: int) -> DataLoader[Any]:
     if len(loader) <= count:
         return loader
-    return _with(loader, batch_sampler=FirstBatches(loader.batch_sampler, count))
+    return _copy_loader(loader, batch_sampler=FirstBatches(loader.batch_sampler, count))
 
 
-def _frozen(loader: DataLoader[Any], count: int, transform: Transform | None, seed: int) -> DataLoader[Any]:
-    batches = from_main_rank(_by_chance(loader, count, seed))
+def _freeze_loader(loader: DataLoader[Any], count: int, transform: Transform | None, seed: int) -> DataLoader[Any]:
+    batches = from_main_rank(_draw_batches(loader, count, seed))
     skips = isinstance(loader.dataset, WithoutBadImages)
     dataset: Any = loader.dataset.items if isinstance(loader.dataset, WithoutBadImages) else loader.dataset
     if transform is not None:
-        dataset = _by_transform(dataset, transform)
+        dataset = _replace_transform(dataset, transform)
     few: Dataset[Any] = Subset(dataset, [index for batch in batches for index in batch])
     places = iter(range(sum(map(len, batches))))
-    return _with(
+    return _copy_loader(
         loader,
         dataset=WithoutBadImages(few) if skips else few,
         sampler=SequentialSampler(few),  # type: ignore[arg-type]
         batch_sampler=[list(islice(places, len(batch))) for batch in batches],
-        fixed_epoch=0,  # what is drawn by the epoch is drawn once and for all
+        fixed_epoch=0,  # each epoch draws as this one, so that the model meets the same pixels
     )
 
 
-def _by_chance(loader: DataLoader[Any], count: int, seed: int) -> list[list[int]]:
-    """Return batches of samples that are drawn from all; of a sampler of another kind, some of those that it gives."""
+def _draw_batches(loader: DataLoader[Any], count: int, seed: int) -> list[list[int]]:
+    """Return batches drawn from all samples, or, of an unknown kind of sampler, some of the batches that it yields."""
+    # Not the first ones: sorted by file, those of a folder are mostly of one class.
     batches: Any = loader.batch_sampler
     chance = torch.Generator().manual_seed(seed)
     sampler: Any = getattr(batches, "sampler", None)
@@ -133,8 +132,8 @@ def _by_chance(loader: DataLoader[Any], count: int, seed: int) -> list[list[int]
     return [given[place] for place in sorted(torch.randperm(len(given), generator=chance).tolist()[:count])]
 
 
-def _plain_transform(loaders: Loaders) -> Transform | None:
-    """Return what the images of a loader for validation go through; None where that is not known."""
+def _validation_transform(loaders: Loaders) -> Transform | None:
+    """Return the transform of the first validation loader with an ``Augmented`` data set; None if there is none."""
     for key, loader in loaders.items():
         augmented = [part for part in data_sets(loader.dataset) if isinstance(part, Augmented)]
         if key.startswith("valid") and augmented:
@@ -142,22 +141,22 @@ def _plain_transform(loaders: Loaders) -> Transform | None:
     return None
 
 
-def _by_transform(dataset: Any, transform: Transform) -> Any:
-    """Return a data set whose ``Augmented`` has another transform, also within those of torch that choose and join."""
-    other = copy.copy(dataset)
+def _replace_transform(dataset: Any, transform: Transform) -> Any:
+    """Return a data set whose ``Augmented`` has another transform, also inside ``Subset`` and ``ConcatDataset``."""
+    other = copy.copy(dataset)  # the user's own objects are left as they are
     if isinstance(dataset, Augmented):
         other.transform = transform
     elif isinstance(dataset, Subset):
-        other.dataset = _by_transform(dataset.dataset, transform)
+        other.dataset = _replace_transform(dataset.dataset, transform)
     elif isinstance(dataset, ConcatDataset):
-        other.datasets = [_by_transform(part, transform) for part in dataset.datasets]
+        other.datasets = [_replace_transform(part, transform) for part in dataset.datasets]
     else:
         return dataset
     return other
 
 
-def _with(loader: DataLoader[Any], **parts: Any) -> DataLoader[Any]:
-    # A loader that is made refuses these, and a new one would lose what a subclass does.
+def _copy_loader(loader: DataLoader[Any], **parts: Any) -> DataLoader[Any]:
+    # DataLoader forbids setting these, and a new loader would lose what a subclass overrides.
     other = copy.copy(loader)
     other.__dict__.update(parts, _iterator=None)
     return other

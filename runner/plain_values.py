@@ -1,4 +1,4 @@
-"""What a checkpoint may hold: values that are loaded without running code, each as it was, and nothing else."""
+"""Convert state to values that a checkpoint can load without running code, and back."""
 
 import io
 import pickle
@@ -16,16 +16,16 @@ from torch import Tensor, nn
 
 from assay.callbacks.errors import UsageError
 
-_KIND, _VALUE = "assay kind", "value"  # the keys of a dict that stands for what torch does not load
+_KIND, _VALUE = "assay kind", "value"  # the keys of a dict that stands for a value torch would not load
 
-_AS_THEY_ARE = (
+_KEPT_TYPES = (
     NoneType, bool, int, float, complex, str, bytes, bytearray, torch.Size, torch.device, torch.dtype,
 )  # fmt: skip
 _KEYS = (NoneType, bool, int, float, str, bytes)
 _DICTS = (dict, OrderedDict, Counter)
 _FACTORIES = {"None": None} | {kind.__name__: kind for kind in (bool, int, float, str, list, dict, set)}
 _NUMBERS = "?biufcSUmM"  # kinds of NumPy types that hold values and no objects
-_USUAL = (
+_LOADABLE_DTYPES = (
     torch.float32,
     torch.float64,
     torch.float16,
@@ -35,31 +35,31 @@ _USUAL = (
     torch.uint8,
     torch.bool,
 )
-_UNSAVED = (LookupError, RuntimeError, TypeError, ValueError, pickle.UnpicklingError)  # of a tensor, by torch
+_TENSOR_ERRORS = (LookupError, RuntimeError, TypeError, ValueError, pickle.UnpicklingError)  # of torch.save and load
 _SAME_IN_PYTHON = (np.float64, np.int64, np.bool_, np.complex128, np.str_, np.bytes_)
 
 
 def plain_state(state: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a state in types that ``torch.load(weights_only=True)`` takes; ``restored`` gives back what it was.
+    """Return a state in types that ``torch.load(weights_only=True)`` accepts; ``restored`` is the inverse.
 
-    Tensors, numbers, strings, lists, tuples and dicts stay as they are, and so does what holds nothing else. NumPy's
-    scalars that Python has too become Python's. Arrays, other scalars, sets, ``deque``, ``defaultdict``, named tuples,
-    paths, dates and times become dicts that say what they were; a named tuple comes back as one of the same fields.
+    Tensors, numbers, strings, and lists, tuples and dicts of them are kept. NumPy scalars that Python has too become
+    Python's. Arrays, other scalars, sets, ``deque``, ``defaultdict``, named tuples, paths, dates and times become dicts
+    that name their type. A named tuple is restored as one with the same fields.
 
     Raises:
         UsageError: it holds a value of another type; the message names its place.
     """
     try:
-        return {key: _plain(value, key) for key, value in state.items()}
+        return {key: _to_plain(value, key) for key, value in state.items()}
     except RecursionError as error:
         raise UsageError("a checkpoint cannot hold what refers to itself, or is nested a thousand deep.") from error
 
 
 def restored(value: Any) -> Any:
-    """Return what ``plain_state`` was given.
+    """Return the value that ``plain_state`` converted.
 
     Raises:
-        ValueError: it stands for something that this version does not know.
+        ValueError: it is of a type that this version does not know.
     """
     kind = type(value)
     if kind is dict and value.keys() == {_KIND, _VALUE}:
@@ -67,55 +67,58 @@ def restored(value: Any) -> Any:
             raise ValueError(f"it holds a {value[_KIND]!r}, which this version of assay does not know")
         return _RESTORERS[value[_KIND]](restored(value[_VALUE]))
     if kind in _DICTS:
-        return _rebuilt(value, {key: restored(of) for key, of in value.items()})
+        return _rebuild(value, {key: restored(of) for key, of in value.items()})
     if kind in (list, tuple):
-        return _rebuilt(value, kind(restored(of) for of in value))
+        return _rebuild(value, kind(restored(of) for of in value))
     return value
 
 
-def _plain(value: Any, place: str) -> Any:
+def _to_plain(value: Any, place: str) -> Any:
     kind = type(value)
-    if kind in _AS_THEY_ARE:
-        return value if value != b"" else {_KIND: "bytes", _VALUE: []}  # pickled by the name of its class
+    if kind in _KEPT_TYPES:
+        # Empty bytes are pickled as a call of the class ``bytes``, which weights_only refuses.
+        return value if value != b"" else {_KIND: "bytes", _VALUE: []}
     if isinstance(value, Tensor):
-        return _plain_tensor(value, place)
+        return _plain_of_tensor(value, place)
     if kind in _DICTS:
-        return _plain_dict(value, place)
+        return _plain_of_dict(value, place)
     if kind in (list, tuple):
-        return _rebuilt(value, kind(_plain(of, f"{place}[{index}]") for index, of in enumerate(value)))
+        return _rebuild(value, kind(_to_plain(of, f"{place}[{index}]") for index, of in enumerate(value)))
     if isinstance(value, _SAME_IN_PYTHON):
         return value.item()
-    return _described(value, place)
+    return _describe(value, place)
 
 
-def _plain_tensor(tensor: Tensor, place: str) -> Tensor:
-    """Return a tensor of torch's own type; one with attributes, which may be anything, goes without them."""
+def _plain_of_tensor(tensor: Tensor, place: str) -> Tensor:
+    """Return a tensor of torch's own type, without attributes."""
     try:
         own = tensor if type(tensor) in (Tensor, nn.Parameter) else tensor.as_subclass(Tensor)
-        if own.is_nested or own.layout is not torch.strided or own.dtype not in _USUAL:
-            _try_out(own)
-    except _UNSAVED as error:
+        if own.is_nested or own.layout is not torch.strided or own.dtype not in _LOADABLE_DTYPES:
+            _try_to_load(own)
+    except _TENSOR_ERRORS as error:
         kind = "nested" if tensor.is_nested else f"{tensor.layout} of {tensor.dtype}"
-        raise _refused(tensor, place, f" ({kind})") from error
-    return own.detach() if getattr(own, "__dict__", None) else own
+        raise _refusal(tensor, place, f" ({kind})") from error
+    return own.detach() if getattr(own, "__dict__", None) else own  # attributes may be anything, and would be pickled
 
 
-def _try_out(tensor: Tensor) -> None:
-    """Save and load a tensor as a checkpoint does: of the rarer kinds torch saves some that it does not load again."""
+def _try_to_load(tensor: Tensor) -> None:
+    # torch saves some of the rarer kinds of tensors that it then refuses to load: the user must learn that now.
     file = io.BytesIO()
     torch.save(tensor, file)
     file.seek(0)
-    with warnings.catch_warnings(action="ignore"):  # torch's, of what a sparse one costs
+    with warnings.catch_warnings(action="ignore"):  # of torch, about the cost of checking a sparse tensor
         torch.load(file, map_location="cpu", weights_only=True)
 
 
-def _plain_dict(value: Any, place: str) -> Any:
+def _plain_of_dict(value: Any, place: str) -> Any:
     if any(isinstance(key, _SAME_IN_PYTHON) for key in value):
-        value = type(value)({_plain(key, place): of for key, of in value.items()})
+        value = type(value)({_to_plain(key, place): of for key, of in value.items()})
     if all(_is_key(key) for key in value) and _KIND not in value:
-        items = {key: _plain(of, _within(place, key)) for key, of in value.items()}
-        return _rebuilt(value, items)
-    pairs = [[_plain(key, f"a key of {place}"), _plain(of, _within(place, key))] for key, of in value.items()]
+        items = {key: _to_plain(of, _place_of_key(place, key)) for key, of in value.items()}
+        return _rebuild(value, items)
+    pairs = [
+        [_to_plain(key, f"a key of {place}"), _to_plain(of, _place_of_key(place, key))] for key, of in value.items()
+    ]
     return {_KIND: type(value).__name__, _VALUE: pairs}
 
 
@@ -123,35 +126,36 @@ def _is_key(key: Any) -> bool:
     return (type(key) in _KEYS and key != b"") or (type(key) is tuple and all(_is_key(part) for part in key))
 
 
-def _rebuilt(old: Any, new: Any) -> Any:
-    """Return a container with new items; the old one where they are the same, with all that is attached to it."""
+def _rebuild(old: Any, new: Any) -> Any:
+    """Return a container with new items, or the old one where no item has changed."""
+    # The old one is kept because it costs nothing, and keeps whatever is attached to it.
     before = list(old.values()) if isinstance(old, dict) else old
     after = list(new.values()) if isinstance(new, dict) else new
     if all(one is another for one, another in zip(before, after, strict=True)):
         return old
     rebuilt = type(old)(new)
     if hasattr(old, "__dict__"):
-        rebuilt.__dict__.update(vars(old))  # of a module's state, the version of each part
+        rebuilt.__dict__.update(vars(old))  # a module's state_dict carries the versions of its parts there
     return rebuilt
 
 
-def _within(place: str, key: Any) -> str:
+def _place_of_key(place: str, key: Any) -> str:
     if isinstance(key, str):
         return f"{place}.{key}" if key else place  # the only model of a run is called ""
     return f"{place}[{key!r}]"
 
 
-def _described(value: Any, place: str) -> dict[str, Any]:
-    """Return a dict that says what a value was; raise where it has no plain form."""
+def _describe(value: Any, place: str) -> dict[str, Any]:
+    """Return the dict that stands for a value; raise where there is none."""
     for kind, (name, describe) in _DESCRIBERS.items():
         if type(value) is kind or (kind in (np.generic, PurePath) and isinstance(value, kind)):
-            return {_KIND: name, _VALUE: _plain(describe(value, place), place)}
+            return {_KIND: name, _VALUE: _to_plain(describe(value, place), place)}
     if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return {_KIND: "namedtuple", _VALUE: _plain([type(value).__name__, list(value._fields), list(value)], place)}
-    raise _refused(value, place)
+        return {_KIND: "namedtuple", _VALUE: _to_plain([type(value).__name__, list(value._fields), list(value)], place)}
+    raise _refusal(value, place)
 
 
-def _refused(value: Any, place: str, note: str = "") -> UsageError:
+def _refusal(value: Any, place: str, note: str = "") -> UsageError:
     kind = type(value)
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
     return UsageError(
@@ -163,7 +167,8 @@ def _refused(value: Any, place: str, note: str = "") -> UsageError:
 def _describe_array(array: Any, place: str) -> list[Any]:
     array = np.asarray(array)
     if array.dtype.kind not in _NUMBERS or array.dtype.itemsize == 0:
-        raise _refused(array, place, f" of {array.dtype}")
+        raise _refusal(array, place, f" of {array.dtype}")
+    # As bytes: torch has no tensors of NumPy's strings and times.
     content = np.ascontiguousarray(array).reshape(-1).view(np.uint8).copy()
     return [array.dtype.str, list(array.shape), torch.from_numpy(content)]
 
@@ -171,7 +176,7 @@ def _describe_array(array: Any, place: str) -> list[Any]:
 def _describe_defaultdict(value: Any, place: str) -> list[Any]:
     names = [name for name, factory in _FACTORIES.items() if factory is value.default_factory]
     if not names:
-        raise _refused(value, place, f" with the factory {value.default_factory!r}")
+        raise _refusal(value, place, f" with the factory {value.default_factory!r}")
     return [names[0], dict(value)]
 
 
@@ -192,7 +197,7 @@ _DESCRIBERS: dict[type, tuple[str, Callable[[Any, str], Any]]] = {
 }
 
 
-def _array(described: list[Any]) -> Any:
+def _restore_array(described: list[Any]) -> Any:
     name, shape, content = described
     if (dtype := np.dtype(name)).kind not in _NUMBERS:
         raise ValueError(f"it holds an array of {dtype}")
@@ -201,8 +206,8 @@ def _array(described: list[Any]) -> Any:
 
 _RESTORERS: dict[str, Callable[[Any], Any]] = {
     "bytes": bytes,
-    "array": _array,
-    "scalar": lambda described: _array(described)[()],
+    "array": _restore_array,
+    "scalar": lambda described: _restore_array(described)[()],
     "set": set,
     "frozenset": frozenset,
     "deque": lambda described: deque(*described),

@@ -1,4 +1,4 @@
-"""Images of any size, read and written by windows, so that memory does not grow with them."""
+"""Read images and write masks window by window, with memory independent of their size."""
 
 import contextlib
 import os
@@ -16,54 +16,55 @@ from rasterio.windows import Window
 from .image_headers import TIFF_STARTS
 from .images import bad_image_errors, check_max_value, read_image
 from .mask_files import read_mask, tiff_numbers
-from .tiffs import FAULTS, Tiff, check_window, is_utf8, quietly, reason_of
+from .tiffs import FAULTS, Tiff, check_window, is_utf8, ignore_gdal_remarks, reason_of
 from .whole_images import check_size
 
 CACHE_BYTES = 256 * 2**20
-"""Decoded blocks that GDAL keeps, all open files together; its own bound is 5% of the machine's memory."""
+"""Bytes of decoded blocks that GDAL caches for all open files; its default is 5% of the machine's memory."""
 
 KEPT_OPEN, KEPT_BYTES = 256, 64 * 2**20
-"""TIFF files that ``keep_open`` keeps open at most, and their decoded blocks: of each worker of a loader."""
+"""How many TIFF files ``keep_open`` keeps open, and bytes of decoded blocks, in each loader worker."""
 
-_OPTIONS = {"GDAL_CACHEMAX": CACHE_BYTES, "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR", "GDAL_PAM_ENABLED": "NO"}
+# GDAL must neither list the folder on opening, which is slow on a network drive, nor write .aux.xml files beside images.
+_GDAL_OPTIONS = {"GDAL_CACHEMAX": CACHE_BYTES, "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR", "GDAL_PAM_ENABLED": "NO"}
 
 
 class OpenImage(Protocol):
-    """An image that is read by windows."""
+    """An image that can be read by windows."""
 
     height: int
     width: int
 
     @property
     def georeference(self) -> Mapping[str, Any]:
-        """Where the image lies on the earth, as ``write_mask`` takes it; empty where that is unknown."""
+        """The georeference of the image, as ``write_mask`` takes it; empty where it has none."""
         ...
 
     def read(self, top: int, left: int, height: int, width: int) -> np.ndarray:
-        """Return a window that lies within the image, [height, width, 3] uint8 RGB; of a mask [height, width]."""
+        """Return a window within the image, [height, width, 3] uint8 RGB; of a mask [height, width]."""
         ...
 
 
 @contextlib.contextmanager
 def open_image(path: str | os.PathLike[str], *, max_value: float | None = None) -> Iterator[OpenImage]:
-    """Open an image to read windows of it: of the pixels that ``read_image`` returns.
+    """Open an image to read windows of the pixels that ``read_image`` returns.
 
-    A TIFF, tiled or striped, of any compression that GDAL knows, is decoded where it is read: the blocks that a window
-    touches, of which ``CACHE_BYTES`` are kept; where a single block takes half of that, the image is decoded whole. So
-    is any other format.
+    Of a TIFF, tiled or striped, with any compression that GDAL knows, only the blocks that a window touches are
+    decoded, and ``CACHE_BYTES`` of them are cached. An image is decoded whole where one of its blocks takes more than
+    half of that, and in any other format.
 
     Args:
         path: the file.
         max_value: see ``read_image``.
 
     Raises:
-        BadImageError: it cannot be read; this may show at a ``read`` only.
+        BadImageError: it cannot be read; a broken block shows only when ``read`` reaches it.
         UsageError: ``max_value`` is not greater than 0.
     """
     if not _is_tiff(path):
         yield _WholeImage(read_image(path, max_value=max_value))
         return
-    with rasterio.Env(**_OPTIONS):
+    with rasterio.Env(**_GDAL_OPTIONS):
         image = _open_tiff(path, max_value)
         with image.dataset:
             yield _whole_if_one_block(image)
@@ -78,47 +79,50 @@ def read_tiff(path: str | os.PathLike[str], max_value: float | None) -> np.ndarr
 
 
 def keep_open(path: str | os.PathLike[str], *, max_value: float | None = None) -> OpenImage:
-    """Return an image as ``open_image`` does, for a reader that comes back: opening costs more than a small window.
+    """Return an image as ``open_image`` does, and keep it open for the next call.
 
-    Of the TIFF files that it returned, each process and thread has its own, and the last ``KEPT_OPEN`` stay open. One
-    that has changed since is opened anew.
+    Opening a TIFF costs more than reading a small window. Each process and thread keeps the last ``KEPT_OPEN`` files of
+    its own open. A file that has changed is opened again.
 
     Args:
         path: the file.
         max_value: see ``read_image``.
 
     Raises:
-        BadImageError: it cannot be read; this may show at a ``read`` only.
+        BadImageError: it cannot be read; a broken block shows only when ``read`` reaches it.
         UsageError: ``max_value`` is not greater than 0.
     """
     if not _is_tiff(path):
         return _WholeImage(read_image(path, max_value=max_value))
     check_max_value(max_value)
-    image = _kept(path, max_value)
+    image = _keep_tiff(path, max_value)
     image.check_pixels()
     return _whole_if_one_block(image)
 
 
 def keep_mask_open(path: str | os.PathLike[str]) -> OpenImage:
-    """Return a mask, as ``keep_open`` does an image: its windows are those of what ``read_mask`` returns.
+    """Return a mask as ``keep_open`` returns an image; its windows hold what ``read_mask`` returns.
 
     Raises:
-        BadImageError: it cannot be read, or does not hold class numbers; this may show at a ``read`` only.
+        BadImageError: it cannot be read, or does not hold class numbers; this may show only at a ``read``.
     """
     if not _is_tiff(path):
         return _WholeImage(read_mask(path))
-    return _MaskWindows(_kept(path))
+    return _MaskWindows(_keep_tiff(path))
 
 
-def _kept(path: str | os.PathLike[str], max_value: float | None = None) -> Tiff:
+def _keep_tiff(path: str | os.PathLike[str], max_value: float | None = None) -> Tiff:
+    # Part of the cache's key: what tells that a file was replaced, and process and thread, as a GDAL handle must not be
+    # shared between threads nor inherited by a forked worker.
     status = os.stat(path)
     version = (status.st_mtime_ns, status.st_size, status.st_ino)
-    return _kept_tiff(os.fspath(path), max_value, version, os.getpid(), threading.get_ident())
+    return _open_kept_tiff(os.fspath(path), max_value, version, os.getpid(), threading.get_ident())
 
 
 @lru_cache(KEPT_OPEN)
-def _kept_tiff(path: str, max_value: float | None, version: tuple[int, ...], process: int, thread: int) -> Tiff:
-    with rasterio.Env(**_OPTIONS | {"GDAL_CACHEMAX": KEPT_BYTES}):  # the bound stays when the block is left
+def _open_kept_tiff(path: str, max_value: float | None, version: tuple[int, ...], process: int, thread: int) -> Tiff:
+    # GDAL keeps this limit when the block is left, and reads happen later.
+    with rasterio.Env(**_GDAL_OPTIONS | {"GDAL_CACHEMAX": KEPT_BYTES}):
         return Tiff(path, max_value)
 
 
@@ -130,7 +134,7 @@ def _open_tiff(path: str | os.PathLike[str], max_value: float | None) -> Tiff:
 
 
 def _whole_if_one_block(image: Tiff) -> OpenImage:
-    """Decode an image whose blocks are too large to be kept, which would be decoded anew for each window."""
+    # Blocks too large for the cache would be decoded again for each window.
     if image.block_bytes <= CACHE_BYTES // 2:
         return image
     return _WholeImage(image.read(0, 0, image.height, image.width), image.georeference)
@@ -166,23 +170,23 @@ def write_mask(
     palette: np.ndarray | None = None,
     georeference: Mapping[str, Any] | None = None,
 ) -> Iterator["MaskWriter"]:
-    """Write a mask as a compressed TIFF, in bands of rows from the top; it is whole when the block ends.
+    """Write a mask as a compressed TIFF, in bands of rows from the top; it is complete when the block ends.
 
     Args:
-        path: the file; one that is there is replaced.
-        height: rows in all.
-        width: of a row.
-        palette: colours of the values, [n, 3] uint8; None: the values are grey.
-        georeference: where it lies on the earth, see ``OpenImage``.
+        path: the file; an existing one is replaced.
+        height: number of rows.
+        width: length of a row.
+        palette: colours of the values, [n, 3] uint8; None: the values are grey levels.
+        georeference: see ``OpenImage``.
 
     Raises:
         OSError: it cannot be written.
     """
     options = {"driver": "GTiff", "compress": "deflate", "tiled": True, "blockxsize": 256, "blockysize": 256}
     shape = {"height": height, "width": width, "count": 1, "dtype": "uint8", "bigtiff": "if_safer"}
-    Path(path).unlink(missing_ok=True)  # GDAL would open it first
-    with rasterio.Env(**_OPTIONS), _named_for_gdal(path) as name:
-        with quietly(), _write_errors(path):
+    Path(path).unlink(missing_ok=True)  # GDAL would open an existing file first
+    with rasterio.Env(**_GDAL_OPTIONS), _name_for_gdal(path) as name:
+        with ignore_gdal_remarks(), _write_errors(path):
             dataset = rasterio.open(name, "w", **options, **shape, **(georeference or {}))
         with dataset:
             if palette is not None:
@@ -192,7 +196,7 @@ def write_mask(
 
 
 class MaskWriter:
-    """Takes the rows of a mask; ``write_mask`` makes it."""
+    """Writes the rows of a mask; ``write_mask`` creates it."""
 
     def __init__(self, dataset: Any, path: str | os.PathLike[str]):
         self._dataset = dataset
@@ -200,7 +204,7 @@ class MaskWriter:
         self._next_row = 0
 
     def write(self, rows: np.ndarray) -> None:
-        """Add rows, [h, width] uint8, below those before."""
+        """Append rows, [h, width] uint8, below the rows written before."""
         window = Window(0, self._next_row, rows.shape[1], rows.shape[0])
         with _write_errors(self._path):
             self._dataset.write(rows, 1, window=window)
@@ -208,28 +212,29 @@ class MaskWriter:
 
 
 def _check_written(path: str | os.PathLike[str], name: str) -> None:
-    """Read all blocks: GDAL keeps it to itself when the disk is full as it writes the last ones."""
-    with quietly(), _write_errors(path), rasterio.open(name) as dataset:
+    # GDAL does not report a full disk while it flushes the last blocks on closing: only reading them back tells.
+    with ignore_gdal_remarks(), _write_errors(path), rasterio.open(name) as dataset:
         for _, window in dataset.block_windows(1):
             dataset.read(1, window=window)
 
 
 @contextlib.contextmanager
-def _named_for_gdal(path: str | os.PathLike[str]) -> Iterator[str]:
-    """Give a name for a file to GDAL, which takes none that is not UTF-8: through the open folder it lies in."""
+def _name_for_gdal(path: str | os.PathLike[str]) -> Iterator[str]:
+    """Yield a name of a file that GDAL accepts: names that are not UTF-8 are replaced while it is written."""
     if is_utf8(os.fspath(path)):
         yield os.fspath(path)
         return
     folder, name = os.path.split(os.path.abspath(path))
     safe = f".{zlib.crc32(os.fsencode(name)):08x}.{os.getpid()}.gdal.tmp"
-    place = os.open(folder, os.O_RDONLY)
+    # By a descriptor, as the folder's own name need not be UTF-8 either.
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        yield f"/proc/self/fd/{place}/{safe}"
-        os.replace(safe, name, src_dir_fd=place, dst_dir_fd=place)
+        yield f"/proc/self/fd/{descriptor}/{safe}"
+        os.replace(safe, name, src_dir_fd=descriptor, dst_dir_fd=descriptor)
     finally:
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(safe, dir_fd=place)
-        os.close(place)
+            os.unlink(safe, dir_fd=descriptor)
+        os.close(descriptor)
 
 
 def _is_tiff(path: str | os.PathLike[str]) -> bool:

@@ -1,4 +1,4 @@
-"""An error of a data set, in a line: also what torch makes of one in a loader's worker, a text with its traceback."""
+"""Summarize an error of a data set in one line, also one that torch passes on from a loader worker as text."""
 
 import re
 import sysconfig
@@ -11,31 +11,32 @@ _OURS = (Path(__file__).parent, Path(__file__).parents[1] / "callbacks")
 _FRAME = re.compile(r'  File "(.+)", line \d+, in ')
 
 
-def of_worker(error: BaseException) -> tuple[str, str] | None:
-    """Return what a worker raised, in a line, and its traceback from the first frame that is the user's.
+def worker_error(error: BaseException) -> tuple[str, str] | None:
+    """Return a worker's error as one line, and its traceback from the user's first frame.
 
     Args:
-        error: of any kind; None is returned for one that was not raised in a worker.
+        error: of any kind; the result is None if it was not raised in a worker.
     """
+    # torch raises the error again with the worker's traceback as its text: everything has to be parsed from that.
     lines = str(error).splitlines()
     if not lines or not re.match(r"Caught \w+ in DataLoader worker process", lines[0]):
         return None
     last = max((place for place, line in enumerate(lines) if line.startswith("  ")), default=0)
-    users = (place for place, line in enumerate(lines) if (frame := _FRAME.match(line)) and _is_users(frame[1]))
+    users = (place for place, line in enumerate(lines) if (frame := _FRAME.match(line)) and _is_users_file(frame[1]))
     first = next(users, None)
     own = lines[last + 1 :]
     notes = [line for line in own if line.startswith(RAISED_BY)]
-    said = in_a_line(" ".join(line for line in own if line not in notes), notes)
+    said = one_line(" ".join(line for line in own if line not in notes), notes)
     return said, "" if first is None else "\n".join(lines[first : last + 1])
 
 
-def in_a_line(said: str, notes: Sequence[str]) -> str:
-    """Return what an error says, after the items that it is of."""
+def one_line(said: str, notes: Sequence[str]) -> str:
+    """Return the text of an error as one line, after the items that its notes name."""
     items = [note.removeprefix(RAISED_BY).removesuffix(".") for note in notes if note.startswith(RAISED_BY)]
     return " ".join(": ".join([*items[-1:], said]).split())
 
 
-def _is_users(file: str) -> bool:
+def _is_users_file(file: str) -> bool:
     path = Path(file)
     if "site-packages" in path.parts or "dist-packages" in path.parts or not path.is_absolute():
         return False

@@ -1,4 +1,4 @@
-"""What a loader's worker is handed where it does not inherit the process, by ``spawn`` and ``forkserver``."""
+"""Pass data sets to loader workers that are started by ``spawn`` or ``forkserver``."""
 
 import pickle
 import sys
@@ -17,10 +17,10 @@ from .catalog import import_files, imported_files
 
 
 class WorkerStartError(RuntimeError):
-    """A loader's worker that could not make what it is to read from, in one line.
+    """A loader's worker that could not unpack its data set, in one line.
 
     Args:
-        message: the line. Of the text that torch makes of an error in a loader worker, the last line is taken.
+        message: the line, or the traceback that torch passes on from the worker, of which the last line is taken.
     """
 
     def __init__(self, message: str):
@@ -31,7 +31,7 @@ class WorkerStartError(RuntimeError):
 
 
 def pack(parts: Any) -> tuple[dict[str, Path], bytes]:
-    """Return what ``unpack`` makes the parts of, in a process that has imported no experiment.
+    """Pickle parts for ``unpack``, which runs in a process that has not imported the experiment.
 
     Raises:
         UsageError: a part cannot be pickled.
@@ -41,7 +41,7 @@ def pack(parts: Any) -> tuple[dict[str, Path], bytes]:
     except (pickle.PicklingError, AttributeError, TypeError) as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise UsageError(
-            "workers that are not forked are handed the loader's data set and functions by pickle, and that fails "
+            "workers that are not forked receive the loader's data set and functions by pickle, and that fails "
             f"({reason}): define them at the top of a file, or leave multiprocessing_context out."
         ) from error
 
@@ -55,11 +55,9 @@ def unpack(files: Mapping[str, Path], packed: bytes) -> Any:
         return error
 
 
-def keep_quiet_of_lost_reader() -> None:
-    """Have this worker print nothing where the run ends while it is being handed a batch.
-
-    The thread that hands it over would print how its connection broke, beside the one line that says why the run ended.
-    """
+def silence_lost_reader() -> None:
+    """Keep a worker from printing a traceback when the run ends while a batch is passed on."""
+    # The thread that passes it on would report its broken connection beside the line that says why the run ended.
     before = sys.excepthook
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
@@ -71,10 +69,10 @@ def keep_quiet_of_lost_reader() -> None:
 
 
 class NotStarted(Dataset[Any]):
-    """Stands where a data set could not be made, and says so when it is asked for a batch.
+    """Takes the place of a data set that could not be unpacked, and raises the reason at the first batch.
 
     Args:
-        error: why.
+        error: the reason.
     """
 
     def __init__(self, error: Exception):

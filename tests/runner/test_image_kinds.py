@@ -30,7 +30,7 @@ def alpha():
 
 @pytest.fixture(autouse=True)
 def nothing_said(monkeypatch):
-    monkeypatch.setattr(images, "_said", bytearray(1))
+    monkeypatch.setattr(images, "_depth_warned", bytearray(1))
 
 
 def read_all_ways(path, **options):

@@ -8,7 +8,7 @@ from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset
 from assay.callbacks import UsageError
 from assay.runner import DictRunner, Engine
 from assay.runner.bad_images import NoGoodImageError, WithoutBadImages
-from assay.runner.worker_errors import in_a_line, of_worker
+from assay.runner.worker_errors import one_line, worker_error
 
 GOOD = {"image": torch.zeros(3, 4, 4), "target": 0}
 
@@ -53,9 +53,9 @@ def error_of(items, workers):
             loaders={"train": DataLoader(items, 4, num_workers=workers)},
         )  # fmt: skip
     error = caught.value
-    if (of := of_worker(error)) is not None:
+    if (of := worker_error(error)) is not None:
         return of[0]
-    return in_a_line(f"{type(error).__name__}: {error}", getattr(error, "__notes__", []))
+    return one_line(f"{type(error).__name__}: {error}", getattr(error, "__notes__", []))
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -92,8 +92,8 @@ def test_the_line_of_a_worker_comes_with_the_frames_of_the_user():
         "Raised by item 7 of the data set Leaves.\n"
     )
     frames = '  File "/home/me/leaves.py", line 9, in __getitem__\n    raise ValueError("no\\nleaf")'
-    assert of_worker(error) == ("item 7 of the data set Leaves: ValueError: no leaf", frames)
-    assert of_worker(ValueError("no leaf")) is None
+    assert worker_error(error) == ("item 7 of the data set Leaves: ValueError: no leaf", frames)
+    assert worker_error(ValueError("no leaf")) is None
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,7 @@ def test_a_tiff_that_stays_open_holds_the_same_pixels(tmp_path, picture, layout)
 
 
 def test_of_files_that_stay_open_the_oldest_are_closed(tmp_path, picture, monkeypatch):
-    monkeypatch.setattr(windows, "_kept_tiff", lru_cache(2)(windows._kept_tiff.__wrapped__))
+    monkeypatch.setattr(windows, "_open_kept_tiff", lru_cache(2)(windows._open_kept_tiff.__wrapped__))
     for name in "abcd":
         save_tiff(tmp_path / f"{name}.tif", picture)
         keep_open(tmp_path / f"{name}.tif").read(0, 0, 5, 5)
@@ -259,7 +259,7 @@ def test_a_full_disk_is_an_os_error(tmp_path, bands):
 
 @pytest.mark.parametrize("opened", [open_image, lambda path: nullcontext(keep_open(path))])
 def test_memory_is_bounded_by_the_cache_however_large_the_image(tmp_path, monkeypatch, opened):
-    monkeypatch.setitem(windows._OPTIONS, "GDAL_CACHEMAX", 4 * 2**20)
+    monkeypatch.setitem(windows._GDAL_OPTIONS, "GDAL_CACHEMAX", 4 * 2**20)
     monkeypatch.setattr(windows, "KEPT_BYTES", 4 * 2**20)
     size, path = 5000, tmp_path / "large.tif"
     save_tiff(path, np.zeros((size, size, 3), dtype=np.uint8), compress="lzw", tiled=True)  # 75 MB

@@ -15,7 +15,7 @@ from assay.runner.catalog import find_experiment
 from assay.runner.faults import explain
 from assay.runner.fetching import Batch, Fetched
 from assay.runner.sharding import end_workers, shard_loader
-from assay.runner.worker_start import NotStarted, WorkerStartError, keep_quiet_of_lost_reader
+from assay.runner.worker_start import NotStarted, WorkerStartError, silence_lost_reader
 
 FILE = """
 import torch
@@ -143,7 +143,7 @@ def test_a_worker_that_ends_by_itself_is_not_called_killed(message, expected):
 def test_a_worker_prints_nothing_of_a_run_that_has_left(monkeypatch, error, in_thread, is_printed):
     printed = []
     monkeypatch.setattr(sys, "excepthook", lambda kind, error, trace: printed.append(error))
-    keep_quiet_of_lost_reader()
+    silence_lost_reader()
     hand_over = partial(sys.excepthook, type(error), error, None)  # as multiprocessing does it
     if in_thread:
         thread = threading.Thread(target=hand_over)
