@@ -12,7 +12,7 @@ from .chance import fetching, read_item, seed_batch
 from .chance_sources import Seed, seeds_of
 from .item_errors import named_in_errors
 from .seeding import set_epoch_inside
-from .worker_start import NotStarted, silence_lost_reader, pack, unpack
+from .worker_start import NotStarted, pack, silence_lost_reader, unpack
 
 
 class Batch(list[Any]):

@@ -16,7 +16,7 @@ from rasterio.windows import Window
 from .image_headers import TIFF_STARTS
 from .images import bad_image_errors, check_max_value, read_image
 from .mask_files import read_mask, tiff_numbers
-from .tiffs import FAULTS, Tiff, check_window, is_utf8, ignore_gdal_remarks, reason_of
+from .tiffs import FAULTS, Tiff, check_window, ignore_gdal_remarks, is_utf8, reason_of
 from .whole_images import check_size
 
 CACHE_BYTES = 256 * 2**20
@@ -25,7 +25,7 @@ CACHE_BYTES = 256 * 2**20
 KEPT_OPEN, KEPT_BYTES = 256, 64 * 2**20
 """How many TIFF files ``keep_open`` keeps open, and bytes of decoded blocks, in each loader worker."""
 
-# GDAL must neither list the folder on opening, which is slow on a network drive, nor write .aux.xml files beside images.
+# GDAL must neither list the folder on opening, which is slow on a network drive, nor write .aux.xml beside images.
 _GDAL_OPTIONS = {"GDAL_CACHEMAX": CACHE_BYTES, "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR", "GDAL_PAM_ENABLED": "NO"}
 
 

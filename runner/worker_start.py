@@ -47,12 +47,12 @@ def pack(parts: Any) -> tuple[dict[str, Path], bytes]:
 
 
 def unpack(files: Mapping[str, Path], packed: bytes) -> Any:
-    """Return the parts; where that fails, the error, for the main process to hear of when it asks for a batch."""
+    """Return the parts, or the error on unpacking them."""
     try:
-        import_files(files)  # first: classes are looked for by the name of their module
+        import_files(files)  # first: pickle looks classes up in their modules, by name
         return pickle.loads(packed)
-    except Exception as error:  # noqa: BLE001  # an import runs whatever the user wrote
-        return error
+    except Exception as error:  # noqa: BLE001  # an import runs the user's code
+        return error  # NotStarted raises it at the first batch, where the main process hears of it
 
 
 def silence_lost_reader() -> None:
