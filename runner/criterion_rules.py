@@ -1,4 +1,4 @@
-"""What targets the criteria of torch take: those of which it is certain, and nothing about others."""
+"""Rules for the targets that torch's own criteria accept; other criteria have none."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 _FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 _INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)  # see class_numbers
-_SLACK = 1e-3  # of probabilities in half precision
+_SLACK = 1e-3  # rounding of probabilities in half precision
 
 
 @dataclass(frozen=True)
@@ -19,14 +19,14 @@ class Rule:
     """What a target must be, for one output.
 
     Attributes:
-        wanted: in words, what values are taken.
-        dtypes: that are taken.
-        shape: that is taken.
-        low: smallest value that is taken; None: any.
-        high: largest value that is taken; None: any.
-        ignored: a value that is taken too.
-        ends: what the smallest and the largest value may be; empty: anything from ``low`` to ``high``.
-        advice: what makes a target of another type one of these.
+        wanted: the accepted values, in words.
+        dtypes: the accepted types.
+        shape: the accepted shape.
+        low: the smallest accepted value; None: any.
+        high: the largest accepted value; None: any.
+        ignored: a value that is accepted as well.
+        ends: the accepted smallest and largest values; empty: anything from ``low`` to ``high``.
+        advice: the call that converts a target of another type.
     """
 
     wanted: str
@@ -40,13 +40,13 @@ class Rule:
 
 
 def find_rule(criterion: Any, output: Tensor, target: Tensor) -> Rule | None:
-    """Return what a criterion takes for targets of an output; None where that is not certain.
+    """Return what a criterion accepts as the target of an output; None where that is not certain.
 
     Args:
-        criterion: a module of ``torch.nn`` whose ``forward`` is torch's own, one of ``torch.nn.functional``, or a
+        criterion: a module of ``torch.nn`` with torch's own ``forward``, a function of ``torch.nn.functional``, or a
             ``functools.partial`` of one.
-        output: of any device; its values are not looked at.
-        target: likewise; class numbers and probabilities are told apart by its type.
+        output: on any device; its values are not read.
+        target: on any device; its type distinguishes class numbers from probabilities.
     """
     kind, options = kind_of(criterion)
     make = None if kind is None or not output.ndim else _RULES.get(kind)
@@ -54,27 +54,29 @@ def find_rule(criterion: Any, output: Tensor, target: Tensor) -> Rule | None:
 
 
 def name_of(criterion: Any) -> str:
-    """Return what a criterion is called."""
+    """Return the name of a criterion for messages."""
     criterion = criterion.func if isinstance(criterion, partial) else criterion
     return getattr(criterion, "__name__", type(criterion).__name__)
 
 
 def kind_of(criterion: Any) -> tuple[type | None, Callable[[str, Any], Any]]:
-    """Return the class of ``torch.nn`` that a criterion is like, and a function that gives its options."""
+    """Return the class of ``torch.nn`` that a criterion behaves like, and a function that returns its options."""
     keywords = criterion.keywords if isinstance(criterion, partial) else {}
     function = criterion.func if isinstance(criterion, partial) else criterion
-    if function in _OF_FUNCTIONS:
-        return _OF_FUNCTIONS[function], lambda name, default: keywords.get(name, default)
+    if function in _KIND_OF_FUNCTION:
+        return _KIND_OF_FUNCTION[function], lambda name, default: keywords.get(name, default)
+    # A subclass follows the rule of its base, unless it overrides forward and may then accept anything.
     for kind in type(criterion).__mro__:
         if kind in _RULES and type(criterion).forward is kind.forward:  # type: ignore[attr-defined]
             return kind, lambda name, default: getattr(criterion, name, default)
     return None, lambda name, default: default
 
 
-def _classes(output: Tensor, target: Tensor, options: Callable[[str, Any], Any]) -> Rule:
+def _class_rule(output: Tensor, target: Tensor, options: Callable[[str, Any], Any]) -> Rule:
     shape = tuple(output.shape)
     numbers = shape[:1] + shape[2:] if len(shape) > 1 else ()
     classes = shape[1] if len(shape) > 1 else shape[0]
+    # By torch's convention, floats in the shape of the output are class probabilities.
     if target.is_floating_point() and tuple(target.shape) == shape:
         return Rule("probabilities from 0 to 1", (target.dtype,), shape, -_SLACK, 1 + _SLACK)
     ignored = options("ignore_index", -100)
@@ -82,59 +84,59 @@ def _classes(output: Tensor, target: Tensor, options: Callable[[str, Any], Any])
     return Rule(wanted, _INTEGERS, numbers, 0, classes - 1, ignored, advice=".long()")
 
 
-def _margin_classes(output: Tensor, target: Tensor, options: Callable[[str, Any], Any]) -> Rule:
+def _margin_rule(output: Tensor, target: Tensor, options: Callable[[str, Any], Any]) -> Rule:
     classes = output.shape[-1]
     shape = tuple(output.shape[:-1])
     return Rule(f"class numbers from 0 to {classes - 1}", (torch.int64,), shape, 0, classes - 1, advice=".long()")
 
 
-def _yes_or_no(output: Tensor, target: Tensor, options: Callable[[str, Any], Any]) -> Rule:
+def _binary_rule(output: Tensor, target: Tensor, options: Callable[[str, Any], Any]) -> Rule:
     return Rule("numbers from 0 to 1", _FLOATS, tuple(output.shape), -_SLACK, 1 + _SLACK, advice=".float()")
 
 
-def _either_side(output: Tensor, target: Tensor, options: Callable[[str, Any], Any]) -> Rule:
-    return Rule("-1 and 1", _any(target), tuple(output.shape), -1, 1, ends=(-1, 1))
+def _sign_rule(output: Tensor, target: Tensor, options: Callable[[str, Any], Any]) -> Rule:
+    return Rule("-1 and 1", _dtype_of(target), tuple(output.shape), -1, 1, ends=(-1, 1))
 
 
-def _alike(output: Tensor, target: Tensor, options: Callable[[str, Any], Any]) -> Rule:
-    return Rule("numbers", _any(target), tuple(output.shape))
+def _same_shape_rule(output: Tensor, target: Tensor, options: Callable[[str, Any], Any]) -> Rule:
+    return Rule("numbers", _dtype_of(target), tuple(output.shape))
 
 
-def _alike_float(output: Tensor, target: Tensor, options: Callable[[str, Any], Any]) -> Rule:
+def _float_rule(output: Tensor, target: Tensor, options: Callable[[str, Any], Any]) -> Rule:
     return Rule("numbers", _FLOATS, tuple(output.shape), advice=".float()")
 
 
-def _chances(output: Tensor, target: Tensor, options: Callable[[str, Any], Any]) -> Rule:
+def _probability_rule(output: Tensor, target: Tensor, options: Callable[[str, Any], Any]) -> Rule:
     if options("log_target", False):
-        return _alike(output, target, options)
-    return Rule("probabilities from 0 to 1", _any(target), tuple(output.shape), -_SLACK, 1 + _SLACK)
+        return _same_shape_rule(output, target, options)
+    return Rule("probabilities from 0 to 1", _dtype_of(target), tuple(output.shape), -_SLACK, 1 + _SLACK)
 
 
-def _counts(output: Tensor, target: Tensor, options: Callable[[str, Any], Any]) -> Rule:
-    return Rule("counts of at least 0", _any(target), tuple(output.shape), low=0)
+def _count_rule(output: Tensor, target: Tensor, options: Callable[[str, Any], Any]) -> Rule:
+    return Rule("counts of at least 0", _dtype_of(target), tuple(output.shape), low=0)
 
 
-def _any(target: Tensor) -> tuple[torch.dtype, ...]:
+def _dtype_of(target: Tensor) -> tuple[torch.dtype, ...]:
     return (target.dtype,)
 
 
 _RULES: dict[type, Callable[[Tensor, Tensor, Callable[[str, Any], Any]], Rule]] = {
-    nn.CrossEntropyLoss: _classes,
-    nn.NLLLoss: _classes,
-    nn.MultiMarginLoss: _margin_classes,
-    nn.BCEWithLogitsLoss: _yes_or_no,
-    nn.BCELoss: _yes_or_no,
-    nn.MultiLabelSoftMarginLoss: _yes_or_no,
-    nn.SoftMarginLoss: _either_side,
-    nn.HingeEmbeddingLoss: _either_side,
-    nn.MSELoss: _alike,
-    nn.L1Loss: _alike,
-    nn.SmoothL1Loss: _alike,
-    nn.HuberLoss: _alike_float,
-    nn.KLDivLoss: _chances,
-    nn.PoissonNLLLoss: _counts,
+    nn.CrossEntropyLoss: _class_rule,
+    nn.NLLLoss: _class_rule,
+    nn.MultiMarginLoss: _margin_rule,
+    nn.BCEWithLogitsLoss: _binary_rule,
+    nn.BCELoss: _binary_rule,
+    nn.MultiLabelSoftMarginLoss: _binary_rule,
+    nn.SoftMarginLoss: _sign_rule,
+    nn.HingeEmbeddingLoss: _sign_rule,
+    nn.MSELoss: _same_shape_rule,
+    nn.L1Loss: _same_shape_rule,
+    nn.SmoothL1Loss: _same_shape_rule,
+    nn.HuberLoss: _float_rule,
+    nn.KLDivLoss: _probability_rule,
+    nn.PoissonNLLLoss: _count_rule,
 }
-_OF_FUNCTIONS: dict[Any, type] = {
+_KIND_OF_FUNCTION: dict[Any, type] = {
     F.cross_entropy: nn.CrossEntropyLoss,
     F.nll_loss: nn.NLLLoss,
     F.multi_margin_loss: nn.MultiMarginLoss,

@@ -1,4 +1,4 @@
-"""From a run to its metrics and pictures, once more: ``assay evaluate``."""
+"""``assay evaluate``: compute the metrics and draw the pictures of a run once more."""
 
 import os
 import shutil
@@ -29,11 +29,11 @@ from .resuming import decided_by_main_rank
 from .seeding import seed_everything
 from .training import get_loaders, get_model, prepare_machine
 
-_OF_TRAINING = (GradientStats, HParams, NonFiniteGuard, OptimizerMonitor)
+_FOR_TRAINING_ONLY = (GradientStats, HParams, NonFiniteGuard, OptimizerMonitor)  # callbacks that need optimizer steps
 
 
 class Evaluated(NamedTuple):
-    """What ``evaluate`` returns: where metrics and pictures are, the epoch of the weights, the metrics by name."""
+    """The folder of metrics and pictures, the epoch of the weights, and the metrics by name."""
 
     folder: Path
     epoch: int
@@ -50,26 +50,26 @@ def evaluate(
 ) -> "Evaluated":
     """Compute every metric of a loader with the weights of a checkpoint, and draw every picture.
 
-    They are those of the checkpoint's epoch in the run, which also is the step in TensorBoard. A train loader gives its
-    samples as in training, augmented, and the weights stay as they are.
+    The results are those of the checkpoint's epoch in the run, which is also the step in TensorBoard. A train loader
+    yields augmented samples as in training, but the weights do not change.
 
     Args:
         run: the run folder.
-        loader: which loader of the experiment.
+        loader: a loader of the experiment.
         checkpoint: ``best``, ``last``, or a file.
-        data_dir: where the data is by now; None: where it was.
+        data_dir: where the data is now; None: where it was.
         device: where to compute; None: as in the run, or on the CPU where there is no GPU.
 
     Returns:
         The metrics, and the folder ``RUN/evaluate/LOADER-CHECKPOINT``, which holds ``metrics.csv`` and ``tensorboard/``
-        of this time alone.
+        of this evaluation alone.
 
     Raises:
-        UsageError: it is no run folder, the loader or the checkpoint does not exist, or does not fit.
+        UsageError: it is not a run folder, or the loader or the checkpoint does not exist or does not fit.
         BrokenWeightsError: the weights are not finite.
     """
     run = Path(run)
-    experiment = _adapted(run, data_dir, device)
+    experiment = _reopen_here(run, data_dir, device)
     path = checkpoint_path(run, checkpoint)
     engine = prepare_machine(experiment)
     loaders = get_loaders(experiment, engine)
@@ -79,14 +79,15 @@ def evaluate(
     seed_everything(experiment.seed)
     runner = _Evaluation(experiment, max(1, state["epoch"]), path, state)
     folder = run / "evaluate" / f"{loader}-{Path(checkpoint).stem}"
-    temporary = decided_by_main_rank(lambda: _temporary(folder))
+    # Written beside the folder and renamed: results of an earlier evaluation stay until the new ones are complete.
+    temporary = decided_by_main_rank(lambda: _make_temporary(folder))
     try:
         runner.train(
             engine=engine,
             loaders={loader: loaders[loader]},
             model=get_model(experiment, engine),
             criterion=experiment.get_criterion(),
-            callbacks=_callbacks(experiment, temporary),
+            callbacks=_make_callbacks(experiment, temporary),
             loggers={
                 "tensorboard": TensorBoardLogger(temporary / "tensorboard", log_every_steps=0),
                 "csv": MetricsCsv(temporary / "metrics.csv"),
@@ -95,7 +96,7 @@ def evaluate(
             num_epochs=runner.epoch,
         )
         if engine.is_main_process:
-            _replace(folder, temporary)
+            _replace_folder(folder, temporary)
     finally:
         if engine.is_main_process:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -106,10 +107,10 @@ class _Evaluation(DictRunner):
     """Runs one epoch, in evaluation mode whatever the loader's name.
 
     Args:
-        experiment: what the run is of.
-        epoch: the one that chance is drawn for.
+        experiment: the experiment of the run.
+        epoch: the epoch to seed random draws for.
         path: of the checkpoint.
-        state: what it holds.
+        state: content of the checkpoint.
     """
 
     def __init__(self, experiment: Experiment, epoch: int, path: Path, state: dict[str, Any]):
@@ -123,11 +124,11 @@ class _Evaluation(DictRunner):
         self.load_model_state(validated_weights(self.state))
         check_finite_weights(plain_modules(self), f"checkpoint {self.path}")
         load_criterion_state(self.criterion, self.state.get("criterion", {}))
-        self.epoch_step = self.epoch - 1
+        self.epoch_step = self.epoch - 1  # Catalyst counts on from here, so that one epoch is run: the checkpoint's
 
     def on_loader_start(self, runner: dl.IRunner) -> None:
         super().on_loader_start(runner)
-        if self.is_train_loader:
+        if self.is_train_loader:  # Catalyst decides by the name, and would train on it
             self.is_train_loader, self.is_valid_loader = False, True
             for model in by_name(self.model).values():
                 model.eval()
@@ -136,40 +137,40 @@ class _Evaluation(DictRunner):
         return super()._shard(loader, trains=False)
 
 
-class _Bar(Progress):
-    """The bar alone: the metrics are printed in full afterwards."""
+class _BarOnly(Progress):
+    """The progress bar without the table, as all metrics are printed afterwards."""
 
     def on_epoch_end(self, runner: dl.IRunner) -> None:
         """Print nothing."""
 
 
-def _adapted(run: Path, data_dir: str | None, device: str | None) -> Experiment:
-    """Return the experiment, for the machine that this is."""
+def _reopen_here(run: Path, data_dir: str | None, device: str | None) -> Experiment:
+    """Return the experiment, adapted to this machine."""
     experiment = reopen(run, data_dir=data_dir, device=device)
     if not torch.cuda.is_available() and device is None:
         experiment.device = "auto"
     if not torch.cuda.is_available() and experiment.precision == "fp16":
-        experiment.precision = "fp32"
+        experiment.precision = "fp32"  # fp16 needs a GPU
     return experiment
 
 
-def _callbacks(experiment: Experiment, folder: Path) -> dict[str, dl.Callback]:
-    given = [callback for callback in experiment.get_callbacks() if not isinstance(callback, _OF_TRAINING)]
+def _make_callbacks(experiment: Experiment, folder: Path) -> dict[str, dl.Callback]:
+    given = [callback for callback in experiment.get_callbacks() if not isinstance(callback, _FOR_TRAINING_ONLY)]
     callbacks: dict[str, dl.Callback] = {str(i): callback for i, callback in enumerate(given)}
     if experiment.on_bad_image == "skip":
         callbacks["bad_images"] = BadImages(folder / "bad_images.txt")
-    callbacks["progress"] = _Bar()
+    callbacks["progress"] = _BarOnly()
     return callbacks
 
 
-def _temporary(folder: Path) -> Path:
+def _make_temporary(folder: Path) -> Path:
     folder.parent.mkdir(exist_ok=True)
     return Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
 
 
-def _replace(folder: Path, temporary: Path) -> None:
-    """Put a folder in the place of another, which is gone then."""
-    temporary.chmod(0o755)
+def _replace_folder(folder: Path, temporary: Path) -> None:
+    """Replace a folder by another."""
+    temporary.chmod(0o755)  # mkdtemp lets only the owner read
     if folder.exists():
         old = temporary.with_name(f"{temporary.name}.old")
         folder.rename(old)

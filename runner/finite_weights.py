@@ -1,4 +1,4 @@
-"""Refusing weights that hold NaN or infinite values: whatever follows from them would be wrong without a word."""
+"""Reject weights with NaN or infinite values, from which every result would be silently wrong."""
 
 from collections.abc import Mapping
 
@@ -8,38 +8,37 @@ from torch import Tensor, nn
 from assay.callbacks.non_finite_report import NonFiniteError
 from assay.callbacks.unwrapped import eager_name
 
-_STATISTICS = ("running_mean", "running_var")
+_STATISTICS = ("running_mean", "running_var")  # buffers of normalization layers
 
 
 class BrokenWeightsError(NonFiniteError):
-    """A model's weights are not finite; the message names the first of them and where they are from."""
+    """A model's weights are not finite; the message names the first such tensor and the source."""
 
 
 def check_finite_weights(models: Mapping[str, nn.Module], source: str) -> None:
-    """Raise where a parameter or a buffer is not finite. Reads the device once for each.
-
-    An infinite value is let through in a buffer, where it may mask something out, but not in a running statistic.
+    """Raise where a parameter or a buffer is not finite. Reads the device once per tensor.
 
     Args:
-        models: by name, ``""`` for the only one.
-        source: where the weights are from, for the error.
+        models: by name; ``""`` for a single one.
+        source: where the weights come from, for the message.
 
     Raises:
-        BrokenWeightsError: it names the first tensor, and the number of its values that are not finite.
+        BrokenWeightsError: the message names the first tensor, and how many of its values are not finite.
     """
     for key, model in models.items():
         for name, tensor in (*model.named_parameters(), *model.named_buffers()):
-            broken = _broken(name, tensor, isinstance(tensor, nn.Parameter))
+            broken = _count_broken(name, tensor, isinstance(tensor, nn.Parameter))
             if broken:
                 full = eager_name(f"{key}.{name}" if key else name)
                 raise BrokenWeightsError(
                     f"the weights of {source} are broken: {broken} of the {tensor.numel()} values of {full!r} are NaN "
-                    "or infinite; choose another checkpoint, of an epoch before."
+                    "or infinite; choose a checkpoint of an earlier epoch."
                 )
 
 
-def _broken(name: str, tensor: Tensor, is_parameter: bool) -> int:
+def _count_broken(name: str, tensor: Tensor, is_parameter: bool) -> int:
     if not (tensor.is_floating_point() or tensor.is_complex()):
         return 0
+    # A buffer may hold infinity on purpose, as attention masks do; running statistics and parameters may not.
     broken = ~tensor.isfinite() if is_parameter or name.endswith(_STATISTICS) else tensor.isnan()
     return int(torch.count_nonzero(broken))

@@ -1,4 +1,4 @@
-"""Small data sets made up in the layout and formats of real ones, for who has not got those at hand."""
+"""Generate small data sets in the layout and formats of real ones, for users without the real data."""
 
 import contextlib
 import fcntl
@@ -12,11 +12,11 @@ from assay.callbacks.errors import UsageError
 
 
 def make_once(folder: Path, make: Callable[[Path], None]) -> Path:
-    """Have a data set made in a folder that is not there yet, whole or not at all; of several processes one makes it.
+    """Generate a data set in a folder, completely or not at all, unless the folder exists.
 
     Args:
-        folder: where it will be.
-        make: fills an empty folder that it is given.
+        folder: where the data set will be.
+        make: fills the empty folder that it is given.
 
     Returns:
         The folder.
@@ -24,30 +24,31 @@ def make_once(folder: Path, make: Callable[[Path], None]) -> Path:
     if folder.exists():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with _alone(folder.parent / f".{folder.name}.lock"):
-        if not folder.exists():
+    with _exclusive_lock(folder.parent / f".{folder.name}.lock"):
+        if not folder.exists():  # another process may have made it while this one waited for the lock
             print(f"making a small data set in {folder}", flush=True)
             _make_whole(folder, make)
     return folder
 
 
 def make_new(folder: Path, make: Callable[[Path], None]) -> Path:
-    """Do the same on the user's request.
+    """Generate a data set that the user asked for.
 
     Raises:
-        UsageError: the folder is there already, and holds something.
+        UsageError: the folder exists, and is not empty.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UsageError(f"{folder} is there already: remove it, or name another with --data-dir.")
+        raise UsageError(f"{folder} exists already: remove it, or name another with --data-dir.")
     if folder.exists():
         folder.rmdir()
     return make_once(folder, make)
 
 
 def _make_whole(folder: Path, make: Callable[[Path], None]) -> None:
+    # Beside the folder, so that the rename at the end stays within one file system and is atomic.
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
-        temporary.chmod(0o755)
+        temporary.chmod(0o755)  # mkdtemp lets only the owner read
         make(temporary)
         os.replace(temporary, folder)
     finally:
@@ -55,7 +56,7 @@ def _make_whole(folder: Path, make: Callable[[Path], None]) -> None:
 
 
 @contextlib.contextmanager
-def _alone(path: Path) -> Iterator[None]:
+def _exclusive_lock(path: Path) -> Iterator[None]:
     with open(path, "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         try:

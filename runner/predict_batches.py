@@ -1,4 +1,4 @@
-"""Reading images in their order, ahead of the model, in batches of one shape."""
+"""Read and transform images in a background thread, and batch those of one shape."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -12,17 +12,17 @@ from torch import Tensor
 from .images import BadImageError, bad_image_errors
 from .predict_inputs import Input
 from .predict_outcome import Outcome
-from .predict_transform import Place, Placing, transformed
+from .predict_transform import Place, Placing, apply_transform
 from .prediction import Transform
 
 
 class Ready(NamedTuple):
-    """An image as the model takes it."""
+    """An image that is ready for the model."""
 
     input: Input
-    picture: np.ndarray  # [H, W, C] uint8, as it is in the file
-    image: Tensor  # [C, h, w]
-    place: Place | None  # of the picture in it, where that was asked for
+    picture: np.ndarray  # [H, W, C] uint8, as read from the file
+    image: Tensor  # [C, h, w], transformed
+    place: Place | None  # where the picture lies in the image, if requested
 
 
 def read_batches(
@@ -34,14 +34,14 @@ def read_batches(
     outcome: Outcome,
     placing: Placing | None = None,
 ) -> Iterator[tuple[list[Ready], Tensor]]:
-    """Yield images and their batch, [N, C, h, w]: at most ``batch_size`` that follow each other and have one shape.
+    """Yield images with their batch, [N, C, h, w]: consecutive images of one shape, at most ``batch_size``.
 
     Args:
-        inputs: which images.
-        read: returns one, by its path.
-        transform: makes a tensor of it.
-        batch_size: the most in a batch.
-        outcome: is told of an image that cannot be read, which is left out.
+        inputs: the images to read.
+        read: reads a file.
+        transform: converts a picture to a tensor.
+        batch_size: the largest size of a batch.
+        outcome: takes note of images that cannot be read; they are left out.
         placing: finds where an image lies after ``transform``.
     """
 
@@ -49,13 +49,13 @@ def read_batches(
         try:
             with bad_image_errors(one.path):
                 picture = read(one.path)
-            image = transformed(transform, picture, one.path)
+            image = apply_transform(transform, picture, one.path)
             return Ready(one, picture, image, None if placing is None else placing(picture, image))
         except BadImageError as error:
             return error
 
     batch: list[Ready] = []
-    for ready in _ahead(prepare, inputs, 2 * batch_size):
+    for ready in _prepare_ahead(prepare, inputs, 2 * batch_size):  # one batch is read while the model has another
         if isinstance(ready, BadImageError):
             outcome.fail(ready)
             continue
@@ -67,10 +67,11 @@ def read_batches(
         yield batch, torch.stack([of.image for of in batch])
 
 
-def _ahead(
+def _prepare_ahead(
     prepare: Callable[[Input], Ready | BadImageError], inputs: Iterable[Input], count: int
 ) -> Iterator[Ready | BadImageError]:
-    """Yield what a thread prepares, in order, up to ``count`` items ahead; one thread, as transforms have state."""
+    """Yield prepared items in order, while a thread works up to ``count`` items ahead."""
+    # A single thread, because transforms have state.
     waiting: deque[Future[Ready | BadImageError]] = deque()
     with ThreadPoolExecutor(1) as thread:
         try:
@@ -81,4 +82,4 @@ def _ahead(
             while waiting:
                 yield waiting.popleft().result()
         finally:
-            thread.shutdown(cancel_futures=True)
+            thread.shutdown(cancel_futures=True)  # where the consumer stops early, nothing more is read

@@ -1,4 +1,4 @@
-"""A table of boxes, and the images with the boxes drawn."""
+"""Predict boxes: a table of them, and the images with the boxes drawn."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,7 +23,7 @@ from .whole_files import save_whole
 
 DRAWN = "drawn"
 _HEADER = ("image", "class", "score", "left", "top", "right", "bottom")
-_LONGEST_SIDE = (800, 1600)  # of a drawn picture: smaller ones are enlarged, so that texts have room
+_LONGEST_SIDE = (800, 1600)  # of a drawn picture; smaller ones are enlarged to make room for text
 
 Boxes = dict[str, np.ndarray]
 
@@ -37,15 +37,15 @@ def predict_boxes(
     batch_size: int,
     outcome: Outcome,
 ) -> None:
-    """Write ``predictions.csv``, a row a box in pixels of the image, the highest scores first; and ``drawn/NAME.jpg``.
+    """Write ``predictions.csv``, one row per box in pixels of the image, highest score first, and ``drawn/NAME.jpg``.
 
     Args:
-        models: what predicts.
-        prediction: how.
+        models: the models.
+        prediction: how the experiment predicts.
         inputs: the images.
         output: the folder.
-        batch_size: images at a time.
-        outcome: is told of each image.
+        batch_size: images per batch.
+        outcome: records the result for each image.
     """
     with write_table(output / TABLE, _HEADER) as table:
         transform, placing = prediction.transform, Placing(prediction.transform)
@@ -55,23 +55,23 @@ def predict_boxes(
         for batch, images in batches:
             found: list[list[Boxes]] = []
             with outcome.naming(ready.input.path for ready in batch):
-                found = _by_image(models.outputs(images), models, images.shape)
-            for ready, of_image in zip(batch, found, strict=False):  # none is found where the batch has failed
+                found = _group_by_image(models.outputs(images), models, images.shape)
+            for ready, of_image in zip(batch, found, strict=False):  # found is empty if the batch failed
                 with outcome.naming([ready.input.path]):
                     if not all(np.isfinite(boxes[name]).all() for boxes in of_image for name in ("boxes", "scores")):
                         raise not_finite(ready.input.path)
-                    boxes = _final(of_image, ready, prediction)
-                    _draw(ready, boxes, prediction.class_names, output)
-                    for row in _rows(ready.input.name, boxes, prediction.class_names):
+                    boxes = _select_boxes(of_image, ready, prediction)
+                    _save_drawing(ready, boxes, prediction.class_names, output)
+                    for row in _table_rows(ready.input.name, boxes, prediction.class_names):
                         table.add(row)
                     outcome.add()
 
 
-def _by_image(outputs: list[list[Any]], models: Models, shape: Sequence[int]) -> list[list[Boxes]]:
-    """Return, of each image, what each model found in each view."""
+def _group_by_image(outputs: list[list[Any]], models: Models, shape: Sequence[int]) -> list[list[Boxes]]:
+    """Return for each image what each model found in each view."""
     found: list[list[Boxes]] = [[] for _ in range(shape[0])]
     for parts in outputs:
-        views = [_checked(of_view) for part in parts for of_view in part]
+        views = [_checked_output(of_view) for part in parts for of_view in part]
         for of_image, turned_back in zip(found, models.views.boxes(views, shape[2], shape[3]), strict=True):
             of_image += [{name: of_view[name].float().cpu().numpy() for name in _NEEDED} for of_view in turned_back]
     return found
@@ -80,35 +80,36 @@ def _by_image(outputs: list[list[Any]], models: Models, shape: Sequence[int]) ->
 _NEEDED = ("boxes", "scores", "labels")
 
 
-def _checked(found: Any) -> Mapping[str, Any]:
+def _checked_output(found: Any) -> Mapping[str, Any]:
     if not isinstance(found, Mapping) or not all(name in found for name in _NEEDED):
         kind = f"a dict of {', '.join(map(str, found))}" if isinstance(found, Mapping) else f"a {type(found).__name__}"
         raise UsageError(f"a detector's output must be a list of dicts of boxes, scores and labels, got {kind}.")
     return found
 
 
-def _final(found: Sequence[Boxes], ready: Ready, prediction: BoxPrediction) -> Boxes:
-    """Return the boxes of an image that count, in its own pixels, the highest scores first."""
+def _select_boxes(found: Sequence[Boxes], ready: Ready, prediction: BoxPrediction) -> Boxes:
+    """Return the boxes to report for an image, in its own pixels, highest score first."""
     boxes = fuse_boxes(found) if len(found) > 1 else found[0]
     order = np.argsort(-boxes["scores"], kind="stable")
     order = order[boxes["scores"][order] >= prediction.min_score]
     (height, width), place = ready.picture.shape[:2], ready.place or Place(0, 0, *ready.image.shape[-2:])
     corner, zoom = np.array([place.left, place.top] * 2), np.array([width / place.width, height / place.height] * 2)
     sides = (boxes["boxes"].reshape(-1, 4)[order] - corner) * zoom
-    inside = (sides[:, 2:] >= 0).all(axis=1) & (sides[:, :2] < [width, height]).all(axis=1)  # not in what was added
+    # A box may lie entirely in the padding that the transform added.
+    inside = (sides[:, 2:] >= 0).all(axis=1) & (sides[:, :2] < [width, height]).all(axis=1)
     order = order[inside][: prediction.max_boxes]
     sides = sides[inside][: prediction.max_boxes].clip(0, [width, height, width, height])
     return {"boxes": sides, "scores": boxes["scores"][order], "labels": boxes["labels"][order].astype(np.int64)}
 
 
-def _rows(name: str, boxes: Boxes, class_names: Sequence[str]) -> list[list[str]]:
+def _table_rows(name: str, boxes: Boxes, class_names: Sequence[str]) -> list[list[str]]:
     return [
         [name, name_of(int(label), class_names), f"{score:.6f}", *(f"{side:.2f}" for side in box)]
         for box, score, label in zip(boxes["boxes"], boxes["scores"], boxes["labels"], strict=True)
     ]
 
 
-def _draw(ready: Ready, boxes: Boxes, class_names: Sequence[str], output: Path) -> None:
+def _save_drawing(ready: Ready, boxes: Boxes, class_names: Sequence[str], output: Path) -> None:
     height, width = ready.picture.shape[:2]
     least, most = (side / max(height, width) for side in _LONGEST_SIDE)
     zoom = min(max(1.0, least), most)

@@ -1,4 +1,4 @@
-"""Which images are predicted, and what their predictions are called."""
+"""Find the images to predict, and name their predictions."""
 
 import glob
 import os
@@ -21,9 +21,9 @@ class Input:
 
     Attributes:
         path: the file.
-        name: its path below what all inputs have in common, with forward slashes.
-        stem: what its outputs are called, without suffix: the name without its own, or with it where another image of
-            the same folder has the same stem.
+        name: its path below the common folder of all inputs, with forward slashes.
+        stem: the name of its outputs, without suffix: ``name`` without its own suffix, or with it where another image
+            of the same folder has the same stem.
     """
 
     path: Path
@@ -33,12 +33,12 @@ class Input:
 
 @dataclass
 class LeftOut:
-    """What was found in folders and by patterns, and is no image.
+    """What folders and patterns hold beside images.
 
     Attributes:
-        kinds: how many of each kind: a suffix, or why else.
+        kinds: the number of files by suffix, or by another reason.
         errors: folders that cannot be read, each with the reason.
-        output: a folder of which nothing is counted.
+        output: a folder whose content is not counted.
     """
 
     output: Path
@@ -46,14 +46,14 @@ class LeftOut:
     errors: list[str] = field(default_factory=list)
 
     def line(self) -> str:
-        """Return one line that says what was left out; empty where nothing was."""
+        """Return a line that lists what was left out; "" where nothing was."""
         if not self.kinds:
             return ""
         kinds = ", ".join(f"{count} {printable(kind)}" for kind, count in self.kinds.most_common())
         return f"left out of --input, as no images: {kinds}"
 
     def fail(self, error: OSError) -> None:
-        """Take the error of a folder."""
+        """Record a folder that cannot be read."""
         self.errors.append(f"folder {os.fspath(error.filename)!r} cannot be read: {error.strerror or error}")
 
 
@@ -62,10 +62,10 @@ def find_inputs(patterns: Sequence[str], output: Path, left_out: LeftOut | None 
 
     Args:
         patterns: a file is taken whatever its suffix; of a folder, all images below it, sorted by path; otherwise a
-            pattern with ``*``, ``**``, ``?`` or ``[...]``, its matches sorted likewise. Files that begin with a dot are
-            left out of folders, and links to folders are not followed.
-        output: where predictions go: what lies there is left out of folders and patterns.
-        left_out: takes what is left out beside that.
+            pattern with ``*``, ``**``, ``?`` or ``[...]``, its matches sorted by path too. In folders, files that begin
+            with a dot are left out, and links to folders are not followed.
+        output: the folder of predictions; its content is left out of folders and patterns.
+        left_out: records what else is left out.
 
     Raises:
         UsageError: a path does not exist, or a folder or a pattern holds no image.
@@ -74,9 +74,9 @@ def find_inputs(patterns: Sequence[str], output: Path, left_out: LeftOut | None 
     found: dict[Path, Path] = {}
     bases = []
     for pattern in patterns:
-        base, paths = _expand(pattern, left_out)
+        base, paths = _expand_pattern(pattern, left_out)
         if not paths:
-            raise UsageError(_no_image(pattern, left_out))
+            raise UsageError(_no_image_message(pattern, left_out))
         paths = [path for path in paths if path == Path(pattern) or not _lies_in(path, output)]
         if not paths:
             raise UsageError(f"--output {output} must be another folder than that of the images.")
@@ -85,30 +85,28 @@ def find_inputs(patterns: Sequence[str], output: Path, left_out: LeftOut | None 
             found.setdefault(Path(os.path.abspath(path)), path)
     root = os.path.commonpath(bases)
     names = {path: Path(os.path.relpath(absolute, root)) for absolute, path in found.items()}
-    stems = _stems(list(names.values()))
+    stems = _unique_stems(list(names.values()))
     return [Input(path, name.as_posix(), stem) for (path, name), stem in zip(names.items(), stems, strict=True)]
 
 
-def _no_image(pattern: str, left_out: LeftOut) -> str:
+def _no_image_message(pattern: str, left_out: LeftOut) -> str:
     if left_out.errors:
         return f"--input {printable(pattern)} holds no image: {left_out.errors[0]}."
     return f"--input {printable(pattern)} holds no image: none ends in {', '.join(SUFFIXES)}."
 
 
-def _stems(names: Sequence[Path]) -> list[str]:
-    """Return what outputs are called: the name without its suffix, but as a whole where two would be the same.
-
-    Nor may an output be where the folder of another is.
-    """
+def _unique_stems(names: Sequence[Path]) -> list[str]:
+    """Return the stems of outputs: names without their suffix, or with it where two outputs would collide."""
+    # A longer name may collide anew, also with the folder of another output: repeat until nothing changes.
     before: list[str] = []
     stems = [name.with_suffix("").as_posix() for name in names]
     while stems != before:
-        before, clashes = stems, _clashes(stems)
+        before, clashes = stems, _find_clashes(stems)
         stems = [name.as_posix() if stem in clashes else stem for stem, name in zip(stems, names, strict=True)]
     return stems
 
 
-def _clashes(stems: Sequence[str]) -> set[str]:
+def _find_clashes(stems: Sequence[str]) -> set[str]:
     folders = {parent.as_posix() for stem in stems for parent in Path(stem).parents}
     twice = {stem for stem, count in Counter(stems).items() if count > 1}
     return twice | {stem for stem in stems if any(stem + suffix in folders for suffix in _OUTPUTS)}
@@ -117,12 +115,12 @@ def _clashes(stems: Sequence[str]) -> set[str]:
 _OUTPUTS = (".png", ".tif", ".jpg")  # of masks, and of pictures with boxes
 
 
-def _expand(pattern: str, left_out: LeftOut) -> tuple[str, list[Path]]:
-    """Return the folder that names are relative to, absolute, and the images."""
+def _expand_pattern(pattern: str, left_out: LeftOut) -> tuple[str, list[Path]]:
+    """Return the absolute folder that names are relative to, and the images."""
     path = Path(pattern)
     if path.is_dir():
         return os.path.abspath(path), sorted(_images_below(path, left_out))
-    if path.exists():
+    if path.exists():  # before the pattern: the name of a file may hold brackets
         return os.path.dirname(os.path.abspath(path)), [path]
     if not glob.has_magic(pattern):
         raise UsageError(f"--input {printable(pattern)} does not exist.")
@@ -146,7 +144,8 @@ def _images_below(folder: Path, left_out: LeftOut) -> Iterator[Path]:
 
 
 def _is_image(path: Path, left_out: LeftOut) -> bool:
-    """Whether a file is to be read as an image; a link that leads nowhere is, and will be named."""
+    """Whether a file is to be read as an image."""
+    # A broken link is: reading it fails, and the user learns of it.
     kind = ""
     if path.name.startswith("."):
         kind = _HIDDEN

@@ -1,8 +1,9 @@
-"""Masks of images of any size, tile by tile, with memory that grows neither with height nor with their number."""
+"""Predict masks of images of any size, tile by tile, with memory that does not grow with the height."""
 
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,9 +21,9 @@ from .images import bad_image_errors
 from .predict_inputs import Input
 from .predict_model import Models
 from .predict_outcome import Outcome, not_finite
-from .predict_scale import ArrayImage, ScaledImage, restored
+from .predict_scale import ArrayImage, ScaledImage, resize_bands
 from .predict_tiles import BandMerger, Tile, TileGrid
-from .predict_transform import Place, Placing, transformed
+from .predict_transform import Place, Placing, apply_transform
 from .prediction import MaskPrediction
 from .whole_images import check_size
 from .windows import OpenImage, open_image, write_mask
@@ -32,7 +33,7 @@ _MOST_CLASSES = 256
 
 
 def mask_path(one: Input, output: Path) -> Path:
-    """Return where the mask of an image is: a TIFF for a TIFF, for other formats a PNG."""
+    """Return the path of an image's mask: a TIFF for a TIFF, otherwise a PNG."""
     return output / f"{one.stem}{'.tif' if one.path.suffix.lower() in _TIFF else '.png'}"
 
 
@@ -47,17 +48,17 @@ def predict_masks(
     batch_size: int,
     outcome: Outcome,
 ) -> None:
-    """Write the mask of each image, in its exact size: 0 and 255, or of several classes their numbers.
+    """Write the mask of each image, in its exact size: 0 and 255, or the class numbers if there are several classes.
 
     Args:
-        models: what predicts.
-        prediction: how.
+        models: the models.
+        prediction: how the experiment predicts.
         inputs: the images.
         output: the folder.
         tile: side of a tile; None: images are not cut.
-        overlap: of tiles.
-        batch_size: tiles at a time.
-        outcome: is told of each image.
+        overlap: of neighbouring tiles.
+        batch_size: tiles per batch.
+        outcome: records the result for each image.
     """
     placing = None if prediction.transform is None else Placing(prediction.transform)
     for one in inputs:
@@ -65,37 +66,41 @@ def predict_masks(
         with outcome.naming([one.path]):
             path.parent.mkdir(parents=True, exist_ok=True)
             with open_image(one.path, max_value=prediction.max_value) as image, replacing(path) as temporary:
-                given, place = _as_trained(image, prediction, one.path, placing)
-                grid = _grid(given, prediction, tile, overlap, is_square=models.views.kind == "d4")
-                with _bar(one.name, len(grid)) as bar:
+                given, place = _prepare_image(image, prediction, one.path, placing)
+                grid = _make_grid(given, prediction, tile, overlap, is_square=models.views.kind == "d4")
+                with tqdm(
+                    desc=one.name, total=len(grid), unit="tile", leave=False, dynamic_ncols=True, disable=None
+                ) as bar:
                     bands = merged_bands(models, prediction, given, grid, batch_size, bar)
-                    whole = restored(_finite(bands, one.path), place, (image.height, image.width))
-                    _write(whole, prediction, image, path, temporary)
+                    whole = resize_bands(_require_finite(bands, one.path), place, (image.height, image.width))
+                    _write_bands(whole, prediction, image, path, temporary)
             outcome.add()
 
 
-def _as_trained(
+def _prepare_image(
     image: OpenImage, prediction: MaskPrediction, path: Path, placing: Placing | None
 ) -> tuple[OpenImage, Place]:
-    """Return an image as the model was trained on, and where the image lies in it."""
+    """Return the image at the scale or transform of training, and where the original lies in it."""
     if placing is None:
         given = image if prediction.scale == 1 else ScaledImage(image, prediction.scale)
         return given, Place(0, 0, given.height, given.width)
     with bad_image_errors(path):
         check_size(image.height, image.width)
     picture = image.read(0, 0, image.height, image.width)
-    tensor = transformed(placing.transform, picture, path)
+    tensor = apply_transform(placing.transform, picture, path)
     return ArrayImage(tensor), placing(picture, tensor)
 
 
-def _grid(image: OpenImage, prediction: MaskPrediction, tile: int | None, overlap: int, *, is_square: bool) -> TileGrid:
+def _make_grid(
+    image: OpenImage, prediction: MaskPrediction, tile: int | None, overlap: int, *, is_square: bool
+) -> TileGrid:
     size = image.height, image.width
     is_whole = prediction.transform is not None and (tile is None or tile >= max(size))
     divisor = 1 if is_whole else prediction.divisor
     return TileGrid(*size, tile or max(size), overlap, divisor, is_square=is_square)
 
 
-def _finite(bands: Iterator[Tensor], path: Path) -> Iterator[Tensor]:
+def _require_finite(bands: Iterator[Tensor], path: Path) -> Iterator[Tensor]:
     for band in bands:
         if not band.isfinite().all():
             raise not_finite(path)
@@ -106,37 +111,37 @@ def merged_bands(
     models: Models, prediction: MaskPrediction, image: OpenImage, grid: TileGrid, batch_size: int, bar: Any
 ) -> Iterator[Tensor]:
     """Yield probabilities, [C, h, width], in bands of rows from the top to the bottom of the image."""
-    merger = None
+    merger = None  # made when the first output shows the number of classes
     rows = list(grid.rows())
     for row, below in zip(rows, [*rows[1:], None], strict=True):
         for start in range(0, len(row), batch_size):
             tiles = row[start : start + batch_size]
-            values = _probabilities(models, prediction, image, grid, tiles)
+            values = _tile_probabilities(models, prediction, image, grid, tiles)
             merger = merger or BandMerger(grid, image.width, values.shape[1], values.device)
             for tile, of_tile in zip(tiles, values, strict=True):
                 merger.add(tile, of_tile)
             bar.update(len(tiles))
-        if merger is not None:
+        if merger is not None:  # rows above the next row of tiles are complete
             yield merger.take(image.height if below is None else below[0].top + below[0].kept[0].start)
 
 
-def _probabilities(
+def _tile_probabilities(
     models: Models, prediction: MaskPrediction, image: OpenImage, grid: TileGrid, tiles: list[Tile]
 ) -> Tensor:
-    """Return probabilities of tiles, [N, C, height, width], the mean over views and models."""
+    """Return the probabilities of tiles, [N, C, height, width], the mean over views and models."""
     pixels = torch.from_numpy(np.stack([grid.read(image, tile) for tile in tiles]))
     images = prediction.normalize(pixels.to(models.device, non_blocking=True))
     means = []
     for outputs in models.outputs(images):
         for output in outputs:
-            _check(output, images, prediction.output_key)
+            _check_output(output, images, prediction.output_key)
         views = torch.cat([prediction.probabilities(output) for output in outputs])
         means.append(models.views.mean_of_masks(views))
     mean = torch.stack(means).mean(dim=0) if len(means) > 1 else means[0]
-    return mean[..., : grid.shape[0], : grid.shape[1]]
+    return mean[..., : grid.shape[0], : grid.shape[1]]  # without what was filled up
 
 
-def _check(output: Any, images: Tensor, output_key: str) -> None:
+def _check_output(output: Any, images: Tensor, output_key: str) -> None:
     expected = (len(images), *images.shape[2:])
     shape = tuple(output.shape) if isinstance(output, Tensor) else ()
     if len(shape) != 4 or (shape[0], *shape[2:]) != expected:
@@ -148,22 +153,19 @@ def _check(output: Any, images: Tensor, output_key: str) -> None:
         raise UsageError(f"a mask holds at most {_MOST_CLASSES} classes; {output_key!r} has {shape[1]}.")
 
 
-def _write(bands: Iterator[Tensor], prediction: MaskPrediction, image: OpenImage, path: Path, temporary: Path) -> None:
-    first = next(bands)
+def _write_bands(
+    bands: Iterator[Tensor], prediction: MaskPrediction, image: OpenImage, path: Path, temporary: Path
+) -> None:
+    first = next(bands)  # shows the number of classes, which the file's palette needs
     palette = prediction.palette
     if len(first) > 1 and palette is None:
         palette = class_colours(len(first))
     with _open_mask(path, temporary, image, palette if len(first) > 1 else None) as file:
-        for band in _chained(first, bands):
-            file.write(_decided(band, prediction.threshold))
+        for band in chain([first], bands):
+            file.write(_to_mask(band, prediction.threshold))
 
 
-def _chained(first: Tensor, rest: Iterator[Tensor]) -> Iterator[Tensor]:
-    yield first
-    yield from rest
-
-
-def _decided(probabilities: Tensor, threshold: float) -> np.ndarray:
+def _to_mask(probabilities: Tensor, threshold: float) -> np.ndarray:
     """Return the mask, [H, W] uint8, of probabilities [C, H, W]."""
     if len(probabilities) == 1:
         return np.asarray(((probabilities[0] >= threshold).to(torch.uint8) * 255).cpu())
@@ -185,24 +187,21 @@ def _open_mask(
 
 @contextmanager
 def _write_png(path: Path, palette: np.ndarray | None) -> Iterator[_Rows]:
-    rows = _Collected()
+    # Pillow writes a PNG only as a whole; one byte per pixel is little beside the decoded image.
+    rows = _RowBuffer()
     yield rows
     mask = Image.fromarray(np.concatenate(rows.bands))
     if palette is not None:
         mask.putpalette(palette.astype(np.uint8).tobytes())
-    with open(path, "wb") as file:
+    with open(path, "wb") as file:  # opened here, as it must be on the disk before it is renamed
         mask.save(file, format="png")
         file.flush()
         os.fsync(file.fileno())
 
 
-class _Collected:
+class _RowBuffer:
     def __init__(self) -> None:
         self.bands: list[np.ndarray] = []
 
     def write(self, rows: np.ndarray) -> None:
         self.bands.append(rows)
-
-
-def _bar(name: str, tiles: int) -> Any:
-    return tqdm(desc=name, total=tiles, unit="tile", leave=False, dynamic_ncols=True, disable=None)

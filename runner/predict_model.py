@@ -1,4 +1,4 @@
-"""The models of a run, ready to predict: from checkpoints, alone or together, seen from several views."""
+"""Load the models of a run for prediction, alone or as an ensemble, with test-time augmentation."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -22,13 +22,13 @@ Weights = Mapping[str, Mapping[str, Tensor]]
 
 
 class Models:
-    """One model, or several with the same task.
+    """One model, or an ensemble for the same task.
 
     Args:
-        experiment: what the run is of.
-        prediction: what is given to a model, and taken from it.
-        weights: of each model, by ``validated_weights``.
-        engine: says device and precision.
+        experiment: the experiment of the run.
+        prediction: names the input and the output of the model.
+        weights: of each model, from ``validated_weights``.
+        engine: decides device and precision.
         views: test-time augmentation.
 
     Raises:
@@ -46,28 +46,29 @@ class Models:
         self.device: torch.device = engine.device
         self.views = views
         self.prediction = prediction
-        self._runners = [_ready(experiment, prediction, of, engine) for of in weights]
+        self._runners = [_prepare_runner(experiment, prediction, of, engine) for of in weights]
 
     def outputs(self, images: Tensor) -> list[list[Any]]:
-        """Return the output of each model for all views of images, in parts of as many as there are images.
+        """Return the outputs of each model for all views of images, one part per view.
 
         Args:
             images: [N, C, H, W], on any device.
         """
+        # View by view, so that test-time augmentation needs no more memory than plain prediction.
         views = self.views.augment(images.to(self.device, non_blocking=True)).split(len(images))
-        return [[self._output(runner, view) for view in views] for runner in self._runners]
+        return [[self._predict_view(runner, view) for view in views] for runner in self._runners]
 
     def check_finite(self, sources: Sequence[str]) -> None:
-        """Raise ``BrokenWeightsError`` where weights are not finite; ``sources`` says where those of each are from."""
+        """Raise ``BrokenWeightsError`` where weights are not finite; ``sources`` names where each model's come from."""
         for runner, source in zip(self._runners, sources, strict=True):
             check_finite_weights(by_name(runner.model), source)
 
-    def _output(self, runner: DictRunner, images: Tensor) -> Any:
+    def _predict_view(self, runner: DictRunner, images: Tensor) -> Any:
         outputs = runner.predict_batch({self.prediction.input_key: images})
         return pick(outputs, self.prediction.output_key, "get_prediction", "model's output")
 
 
-def _ready(experiment: Experiment, prediction: Prediction, weights: Weights, engine: Engine) -> DictRunner:
+def _prepare_runner(experiment: Experiment, prediction: Prediction, weights: Weights, engine: Engine) -> DictRunner:
     model = prepare_model(
         experiment.get_model(),
         engine.device,
@@ -78,7 +79,7 @@ def _ready(experiment: Experiment, prediction: Prediction, weights: Weights, eng
     )
     keys = experiment.input_key
     if not isinstance(keys, str | Mapping):
-        keys = [prediction.input_key]  # without a target, say, for which the model has a default
+        keys = [prediction.input_key]  # other inputs, such as a target, are not available: the model has defaults
     runner = DictRunner(model, engine, input_key=keys)
     runner.load_model_state(weights)
     parts = {name: engine.prepare_model(part, evaluation_mode=True).eval() for name, part in by_name(model).items()}
@@ -87,13 +88,13 @@ def _ready(experiment: Experiment, prediction: Prediction, weights: Weights, eng
 
 
 def average_weights(weights: Sequence[Weights]) -> dict[str, dict[str, Any]]:
-    """Return the mean of the weights of several models of the same shape; all that is no fraction is the first's.
+    """Return the mean of the weights of several models; values that are not floating point are the first model's.
 
     Raises:
-        UsageError: they are not of the same shape, or one stands for more numbers than its file holds.
+        UsageError: shapes differ, or a tensor claims more numbers than its file holds.
     """
-    first = _shapes(weights[0])
-    for other in map(_shapes, weights[1:]):
+    first = _tensor_shapes(weights[0])
+    for other in map(_tensor_shapes, weights[1:]):
         differing = [key for key in first.keys() | other.keys() if first.get(key) != other.get(key)]
         if differing:
             name, key = min(differing)
@@ -102,27 +103,28 @@ def average_weights(weights: Sequence[Weights]) -> dict[str, dict[str, Any]]:
                 f"{'.'.join(filter(None, (name, key)))} is {first.get((name, key))} and {other.get((name, key))}."
             )
     parts = weights[0].items()
-    return {name: {key: _mean([of[name][key] for of in weights]) for key in tensors} for name, tensors in parts}
+    return {name: {key: _mean_tensor([of[name][key] for of in weights]) for key in tensors} for name, tensors in parts}
 
 
-def _mean(tensors: Sequence[Any]) -> Any:
+def _mean_tensor(tensors: Sequence[Any]) -> Any:
     first = tensors[0]
     if not isinstance(first, Tensor) or not first.is_floating_point():
         return first
-    total = first.double()
+    total = first.double()  # sums in half precision would round, and depend on the order of the checkpoints
     for tensor in tensors[1:]:
         total = total + tensor.double()
     return (total / len(tensors)).to(first.dtype)
 
 
-def _shapes(weights: Weights) -> dict[tuple[str, str], tuple[int, ...] | None]:
-    """Return the shape of each tensor, and None for what is none, as the state of a module of its own."""
-    return {(name, key): _shape(key, value) for name, values in weights.items() for key, value in values.items()}
+def _tensor_shapes(weights: Weights) -> dict[tuple[str, str], tuple[int, ...] | None]:
+    """Return the shape of each tensor, and None for extra state that is not a tensor."""
+    return {(name, key): _tensor_shape(key, value) for name, values in weights.items() for key, value in values.items()}
 
 
-def _shape(key: str, value: Any) -> tuple[int, ...] | None:
+def _tensor_shape(key: str, value: Any) -> tuple[int, ...] | None:
     if not isinstance(value, Tensor):
         return None
+    # An expanded tensor of a few bytes can claim terabytes, which the mean would allocate.
     if value.numel() * value.element_size() > value.untyped_storage().nbytes():
         raise UsageError(
             f"the weights {key} of a checkpoint have the shape {tuple(value.shape)}; its file holds fewer."

@@ -1,4 +1,4 @@
-"""What has become of each image, while they are predicted."""
+"""Record which images were predicted and which failed, with a progress bar."""
 
 import contextlib
 import errno
@@ -17,17 +17,18 @@ from assay.callbacks.printable import printable
 
 from .images import BadImageError
 
-_OF_ONE_NAME = (errno.ENAMETOOLONG, errno.EEXIST, errno.ENOTDIR, errno.EISDIR)
+# Errors on writing that concern one file's name; others, such as a full disk, concern all.
+_ERRORS_OF_ONE_FILE = (errno.ENAMETOOLONG, errno.EEXIST, errno.ENOTDIR, errno.EISDIR)
 _NAMED_AT_THE_END = 20
 
 
 def not_finite(path: Path) -> BadImageError:
-    """Return the error for an image for which the model gives NaN or infinite values."""
+    """Return the error for an image for which the model returns NaN or infinite values."""
     return BadImageError(f"image {os.fspath(path)!r} cannot be predicted: the model's output for it is NaN or infinite")
 
 
 class Outcome:
-    """Counts the images, shows a bar where stderr is a terminal, and names those that cannot be read.
+    """Counts images, shows a progress bar where stderr is a terminal, and reports images that cannot be read.
 
     Args:
         total: number of images.
@@ -40,7 +41,7 @@ class Outcome:
         self._bar = tqdm(desc="predict", total=total, unit="image", dynamic_ncols=True, disable=None)
 
     def note(self, line: str) -> None:
-        """Say a line, where there is one."""
+        """Print a line to stderr, unless it is empty."""
         if line:
             tqdm.write(f"assay: {line}", file=sys.stderr)
 
@@ -50,16 +51,17 @@ class Outcome:
         self._bar.update(count)
 
     def fail(self, error: BadImageError) -> None:
-        """Report an image that cannot be read, or predicted."""
+        """Report an image that cannot be read or predicted."""
         self.unreadable.append(str(error))
+        # At once, as a run over many images may take hours; by tqdm, which keeps the line apart from the bar.
         tqdm.write(f"assay: {error}", file=sys.stderr)
         self._bar.update()
 
     @contextlib.contextmanager
     def naming(self, paths: Iterable[Path]) -> Iterator[None]:
-        """Report images whose prediction fails, so that the others are predicted; they have to be left out then.
+        """Report images whose prediction fails within the block, and go on with the others.
 
-        What is no image's fault ends the run: wrong use, a lack of memory for several images at once, a full disk.
+        Errors that are not an image's fault end the run: wrong use, too little memory for a batch, a full disk.
         """
         paths = list(paths)
         try:
@@ -69,11 +71,11 @@ class Outcome:
         except BadImageError as error:
             self.fail(error)
         except torch.OutOfMemoryError as error:
-            if len(paths) > 1:
+            if len(paths) > 1:  # a smaller batch may fit: the user should choose it
                 raise
             self._fail_all(paths, error)
         except OSError as error:
-            if error.errno not in _OF_ONE_NAME:
+            if error.errno not in _ERRORS_OF_ONE_FILE:
                 raise
             self._fail_all(paths, error)
         except RuntimeError as error:
@@ -85,7 +87,7 @@ class Outcome:
             self.fail(BadImageError(f"image {os.fspath(path)!r} cannot be predicted: {reason}"))
 
     def summary(self, output: object) -> str:
-        """Return how many images were predicted, and which could not be read."""
+        """Return how many images were predicted, and the first of those that could not be read."""
         line = f"predicted {self.done} of {self.total} images; see {printable(str(output))}"
         if not self.unreadable:
             return line

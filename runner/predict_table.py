@@ -1,4 +1,4 @@
-"""The table that ``assay predict`` writes."""
+"""The name and writer of the table that ``assay predict`` writes."""
 
 from assay.callbacks.csv_table import Table, cell, write_table
 

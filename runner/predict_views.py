@@ -1,4 +1,4 @@
-"""Test-time augmentation: the views of an image that a model is shown, and the way back."""
+"""Test-time augmentation: make views of images, and turn predictions for them back."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -12,9 +12,9 @@ _Way = tuple[bool, bool, bool]  # a view is transposed, after it is flipped left
 
 
 class Views:
-    """The views of one kind of test-time augmentation, by toolbelt's functions; without, the image alone.
+    """The views of one kind of test-time augmentation, made by toolbelt's functions.
 
-    ``flips`` are the image and its two mirror images, ``d4`` all eight symmetries of a square.
+    ``none`` is the image alone, ``flips`` the image and its two mirror images, ``d4`` all eight symmetries of a square.
 
     Args:
         kind: one of ``TTA``.
@@ -23,7 +23,7 @@ class Views:
     def __init__(self, kind: str):
         self.kind = kind
         self.ways = _WAYS[kind]
-        self._augment, self._deaugment = _toolbelts(kind)
+        self._augment, self._deaugment = _toolbelt_functions(kind)
 
     @property
     def count(self) -> int:
@@ -31,10 +31,10 @@ class Views:
         return len(self.ways)
 
     def augment(self, images: Tensor) -> Tensor:
-        """Return all views, [views * N, C, H, W]: the first view of all images first.
+        """Return all views, [views * N, C, H, W]; the first view of all images comes first.
 
         Raises:
-            UsageError: ``d4`` is asked for images that are not square.
+            UsageError: ``d4`` is requested for images that are not square.
         """
         if self.kind == "d4" and images.shape[2] != images.shape[3]:
             raise UsageError(f"--tta d4 needs square images, got {images.shape[2]} x {images.shape[3]}: choose flips.")
@@ -42,29 +42,30 @@ class Views:
 
     def mean_of_labels(self, values: Tensor) -> Tensor:
         """Return the mean over views, [N, C], of [views * N, C]."""
-        # Not by toolbelt's d4_labels_deaugment: it takes the seventh view twice, and the sixth not at all.
+        # Not with toolbelt's d4_labels_deaugment: it uses the seventh view twice, and the sixth not at all.
         return torch.stack(values.chunk(self.count)).mean(dim=0)
 
     def mean_of_masks(self, values: Tensor) -> Tensor:
-        """Return the mean over views, turned back, [N, C, H, W], of [views * N, C, H, W]."""
+        """Return the mean over views after turning them back, [N, C, H, W], of [views * N, C, H, W]."""
         return self._deaugment(values)
 
     def boxes(self, found: Sequence[Mapping[str, Tensor]], height: int, width: int) -> list[list[dict[str, Tensor]]]:
-        """Return, of each image, what was found in each view, with the boxes turned back.
+        """Return for each image what was found in each view, with the boxes turned back.
 
         Args:
-            found: of each view of each image, in the order of ``augment``, ``boxes`` [P, 4] and others.
+            found: per view and image, in the order of ``augment``: ``boxes`` [P, 4] and other entries.
             height: of the images.
-            width: likewise.
+            width: of the images.
         """
         images = len(found) // self.count
         return [
-            [_turned_back(found[view * images + index], way, height, width) for view, way in enumerate(self.ways)]
+            [_turn_back(found[view * images + index], way, height, width) for view, way in enumerate(self.ways)]
             for index in range(images)
         ]
 
 
-def _turned_back(found: Mapping[str, Tensor], way: _Way, height: int, width: int) -> dict[str, Tensor]:
+def _turn_back(found: Mapping[str, Tensor], way: _Way, height: int, width: int) -> dict[str, Tensor]:
+    # The inverse of a view, in the opposite order; the smaller side stays first in each pair.
     transposed, flipped_x, flipped_y = way
     left, top, right, bottom = found["boxes"].reshape(-1, 4).unbind(dim=1)
     if transposed:
@@ -76,19 +77,19 @@ def _turned_back(found: Mapping[str, Tensor], way: _Way, height: int, width: int
     return {**found, "boxes": torch.stack([left, top, right, bottom], dim=1)}
 
 
-def _toolbelts(kind: str) -> tuple[_Function, _Function]:
+def _toolbelt_functions(kind: str) -> tuple[_Function, _Function]:
     if kind == "none":
-        return _same, _same
+        return _return_unchanged, _return_unchanged
     from pytorch_toolbelt.inference import tta  # slow to import, and not needed without augmentation
 
     return getattr(tta, f"{kind}_image_augment"), getattr(tta, f"{kind}_image_deaugment")
 
 
-def _same(values: Tensor) -> Tensor:
+def _return_unchanged(values: Tensor) -> Tensor:
     return values
 
 
-# In toolbelt's order.
+# In the order of toolbelt's functions, which make the views.
 _WAYS: dict[str, Sequence[_Way]] = {
     "none": [(False, False, False)],
     "flips": [(False, False, False), (False, True, False), (False, False, True)],

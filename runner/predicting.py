@@ -1,4 +1,4 @@
-"""From a run to predictions: ``assay predict``."""
+"""``assay predict``: predict images with the model of a run."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -20,7 +20,7 @@ from .prediction import BoxPrediction, ClassPrediction, MaskPrediction, Predicti
 from .reopening import checkpoint_path, reopen
 
 ENSEMBLES = ("outputs", "weights")
-_TILE = 512  # where neither the user nor the experiment says
+_TILE = 512  # default where neither the user nor the experiment sets it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,12 +31,12 @@ class PredictOptions:
         input: files, folders and patterns.
         output: the folder for predictions.
         checkpoint: one or several: ``best``, ``last``, or a file.
-        ensemble: of several checkpoints, what is averaged: their ``outputs``, or their ``weights`` to one model.
-        tile: segmentation: side of the tiles; None: as the experiment says.
-        overlap: segmentation: of neighbouring tiles; None: as the experiment says, or a quarter of ``tile``.
+        ensemble: what to average over several checkpoints: their ``outputs``, or their ``weights`` to a single model.
+        tile: segmentation: side of the tiles; None: the experiment's.
+        overlap: segmentation: overlap of neighbouring tiles; None: the experiment's, or a quarter of ``tile``.
         tta: test-time augmentation, one of ``TTA``.
         precision: of the forward pass, one of ``PRECISIONS``.
-        batch_size: images, or tiles, at a time; None: what the task suggests.
+        batch_size: images or tiles per batch; None: the default of the task.
         device: one of ``DEVICES``.
 
     Raises:
@@ -62,6 +62,7 @@ class PredictOptions:
             value = getattr(self, name)
             if value is not None and value < smallest:
                 raise UsageError(f"--{name.replace('_', '-')} must be at least {smallest}, got {value}.")
+        # All options are checked here, before a model or an image is read.
         if Path(self.output).exists() and not Path(self.output).is_dir():
             raise UsageError(f"--output {self.output} must be a folder, and is a file.")
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
@@ -73,24 +74,24 @@ def predict(run: str | os.PathLike[str], options: PredictOptions) -> Outcome:
 
     Args:
         run: the run folder.
-        options: what, with what and where to.
+        options: what to predict, how, and where to.
 
     Returns:
-        What became of the images; those that cannot be read were reported, and the others predicted.
+        The outcome for each image; those that cannot be read were reported, and the others predicted.
 
     Raises:
-        UsageError: wrong use, which is noticed before a model is loaded; a checkpoint that does not fit.
+        UsageError: wrong use, which is found before a model is loaded; a checkpoint that does not fit.
         BrokenWeightsError: weights are not finite.
     """
     experiment = reopen(Path(run))
     prediction = experiment.get_prediction()
     output = Path(options.output)
-    with _extras_named():
-        work, views = _work(prediction, options), Views(options.tta)
+    with _name_missing_package():
+        work, views = _select_predictor(prediction, options), Views(options.tta)
     left_out = LeftOut(output)
     inputs = find_inputs(options.input, output, left_out)
     if isinstance(prediction, MaskPrediction):
-        _spare_inputs(inputs, output)
+        _check_no_overwrite(inputs, output)
     paths = [checkpoint_path(Path(run), which) for which in options.checkpoint]
     engine = Engine(options.device, options.precision)
     weights = [validated_weights(load_checkpoint(path)) for path in paths]
@@ -115,16 +116,17 @@ def predict(run: str | os.PathLike[str], options: PredictOptions) -> Outcome:
     return outcome
 
 
-def _work(prediction: Prediction, options: PredictOptions) -> Callable[..., None]:
-    """Return the function that predicts; what it needs is imported."""
+def _select_predictor(prediction: Prediction, options: PredictOptions) -> Callable[..., None]:
+    """Return the function that predicts for the task."""
+    # Imported only here: GDAL and toolbelt are slow to import, and optional.
     if isinstance(prediction, MaskPrediction):
         from .predict_masks import predict_masks
 
-        tile, overlap = _tiles(prediction, options)
+        tile, overlap = _tile_and_overlap(prediction, options)
         return partial(predict_masks, tile=tile, overlap=overlap)
     for name in ("tile", "overlap"):
         if getattr(options, name) is not None:
-            raise UsageError(f"--{name} is for segmentation; this run is of a {prediction.task}.")
+            raise UsageError(f"--{name} is for segmentation; the task of this run is {prediction.task}.")
     if isinstance(prediction, ClassPrediction):
         from .predict_classes import predict_classes
 
@@ -137,13 +139,14 @@ def _work(prediction: Prediction, options: PredictOptions) -> Callable[..., None
     raise UsageError(f"get_prediction must return a ClassPrediction, MaskPrediction or BoxPrediction, got a {kind}.")
 
 
-def _tiles(prediction: MaskPrediction, options: PredictOptions) -> tuple[int | None, int]:
-    """Return side and overlap of tiles; no side where what a transform returns is not cut."""
+def _tile_and_overlap(prediction: MaskPrediction, options: PredictOptions) -> tuple[int | None, int]:
+    """Return side and overlap of tiles; the side is None where images go through a transform and are not cut."""
     tile = options.tile or prediction.tile or (_TILE if prediction.transform is None else None)
     if tile is None:
         if options.overlap is not None:
             raise UsageError("--overlap needs --tile here: this run's transform gives the model images as a whole.")
         return None, 0
+    # The experiment's overlap belongs to the experiment's tile, not to one that the user chooses.
     given = None if options.tile is not None else prediction.overlap
     overlap = options.overlap if options.overlap is not None else tile // 4 if given is None else given
     if overlap >= tile:
@@ -152,7 +155,7 @@ def _tiles(prediction: MaskPrediction, options: PredictOptions) -> tuple[int | N
 
 
 @contextmanager
-def _extras_named() -> Iterator[None]:
+def _name_missing_package() -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
@@ -161,7 +164,7 @@ def _extras_named() -> Iterator[None]:
         raise UsageError(f"this prediction needs the package {package!r}: {advice}.") from error
 
 
-def _spare_inputs(inputs: Sequence[Input], output: Path) -> None:
+def _check_no_overwrite(inputs: Sequence[Input], output: Path) -> None:
     from .predict_masks import mask_path
 
     images = {os.path.realpath(one.path) for one in inputs}

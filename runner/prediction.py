@@ -1,4 +1,4 @@
-"""What an experiment says about the use of its model on images that have no target: one of three kinds."""
+"""How an experiment's model predicts images without targets: classes, masks or boxes."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -23,13 +23,13 @@ Transform = Callable[..., dict[str, Any]]
 
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """What all kinds have in common.
+    """What all kinds of prediction have in common.
 
     Attributes:
-        task: what the kind is of.
-        batch_size: images, or tiles, at a time, where the user does not say.
-        output_key: which output of the model is used.
-        input_key: which of the model's inputs the images, [N, C, H, W], are; of several, the others need a default.
+        task: name of the task.
+        batch_size: default number of images, or tiles, per batch.
+        output_key: the output of the model to use.
+        input_key: the model's input that takes the images, [N, C, H, W]; any other input needs a default.
     """
 
     task: ClassVar[str]
@@ -40,14 +40,14 @@ class Prediction:
 
 @dataclass(frozen=True, kw_only=True)
 class ClassPrediction(Prediction):
-    """Images get a class, or several labels, with probabilities; the output is logits [N, C].
+    """Predicts a class, or several labels, per image, with probabilities; the output is logits [N, C].
 
     Attributes:
-        class_names: one an output; a single one, [N] or [N, 1], is the probability of "yes" and named by itself.
-        transform: an albumentations transform without chance, from what ``read`` returns to a tensor [C, H, W], of
-            one size if images are to share a batch.
-        multilabel: whether each class stands for itself (sigmoid), or one is chosen of all (softmax).
-        read: returns an image file as [H, W, channels] uint8; it raises ``BadImageError``.
+        class_names: one per output; a single output, [N] or [N, 1], is the probability of the class that is named.
+        transform: a deterministic albumentations transform from what ``read`` returns to a tensor [C, H, W]; images of
+            one size share a batch.
+        multilabel: whether classes are independent (sigmoid) or exclusive (softmax).
+        read: reads an image file as [H, W, channels] uint8, or raises ``BadImageError``.
     """
 
     task: ClassVar[str] = "classification"
@@ -66,10 +66,11 @@ class ClassPrediction(Prediction):
         Raises:
             UsageError: the output has another number of classes.
         """
+        # In float32, as a softmax in half precision loses the small probabilities; a single output may be [N].
         logits = logits.float().reshape(len(logits), -1)
         if logits.shape[1] != len(self.class_names):
             raise UsageError(
-                f"class_names must have one name an output: the model's {self.output_key!r} has "
+                f"class_names must have one name per output: the model's {self.output_key!r} has "
                 f"{logits.shape[1]}, got {len(self.class_names)}."
             )
         return logits.sigmoid() if self.multilabel or logits.shape[1] == 1 else logits.softmax(dim=1)
@@ -77,24 +78,24 @@ class ClassPrediction(Prediction):
 
 @dataclass(frozen=True, kw_only=True)
 class MaskPrediction(Prediction):
-    """Every pixel gets a class, or yes and no; the output is logits [N, C, H, W] in the size that the model is given.
+    """Predicts a class, or yes or no, per pixel; the output is logits [N, C, H, W] in the size of the input.
 
-    The mask has the size of the image as it is shown, whatever the scale: probabilities are interpolated.
+    The mask has the size of the upright image, whatever the scale: probabilities are interpolated.
 
     Attributes:
-        mean: of the images' normalization ``(x - mean) / std`` from the range 0 to 1, one number or one a channel.
-        std: likewise.
-        scale: what the sides of images are multiplied by, as in training; by windows, so that any image fits.
+        mean: of the normalization ``(x - mean) / std`` of images from 0 to 1; one number, or one per channel.
+        std: of the same normalization.
+        scale: factor for the sides of images, as in training; applied by windows, so that images of any size fit.
         transform: in place of these three, the albumentations transform of validation, from an image [H, W, 3] uint8 to
             a tensor [C, h, w]. It may resize and pad the image as a whole, and must neither crop nor turn it.
-        threshold: of one channel: the probability from which on a pixel is 255 in the mask, and not 0.
-        palette: of several channels: colours of the classes [C, 3], uint8, by which a mask of class numbers is shown;
-            None: ``class_colours``.
-        tile: side of the tiles that images are cut to, in pixels of what the model is given; None: 512, and of what
-            ``transform`` returns nothing is cut.
+        threshold: for one channel: pixels with at least this probability are 255 in the mask, others 0.
+        palette: for several channels: colours of the classes, [C, 3] uint8, to display the class numbers; None:
+            ``class_colours``.
+        tile: side of the tiles that images are cut into, in pixels of the model's input; None: 512, or with
+            ``transform`` no tiles.
         overlap: of neighbouring tiles, in pixels; None: a quarter of the side.
-        divisor: what the sides of an image that the model is given must be multiples of; an image that ``transform``
-            returns and that is not cut is given as it is.
+        divisor: sides of the model's input are padded to multiples of this, except for an image that ``transform``
+            returns and that is not cut.
         max_value: the value that is white in images of more than 8 bits, see ``read_image``.
 
     Raises:
@@ -118,13 +119,14 @@ class MaskPrediction(Prediction):
         check_max_value(self.max_value)
         if not 0 < self.scale < math.inf:
             raise UsageError(f"scale must be greater than 0, got {self.scale}.")
-        if self.transform is not None and not _is_default(self.mean, 0.0, self.std, 1.0, self.scale, 1.0):
+        if self.transform is not None and not _are_defaults(self.mean, 0.0, self.std, 1.0, self.scale, 1.0):
             raise UsageError(
                 "MaskPrediction takes a transform, or else mean, std and scale: the transform does it all."
             )
 
     def normalize(self, images: Tensor) -> Tensor:
-        """Return images [N, H, W, C] as the model takes them, [N, C, H, W] float32: uint8, or of ``transform``."""
+        """Return images [N, H, W, C], uint8 or from ``transform``, as the model takes them, [N, C, H, W] float32."""
+        # On the device: uint8 is a quarter of the bytes to send.
         if self.transform is not None:
             return images.permute(0, 3, 1, 2).contiguous()
         mean, std = (torch.as_tensor(of, dtype=torch.float32, device=images.device) for of in (self.mean, self.std))
@@ -136,25 +138,25 @@ class MaskPrediction(Prediction):
         return logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(dim=1)
 
 
-def _is_default(*values: Any) -> bool:
-    """Whether each first of two is the second."""
+def _are_defaults(*values: Any) -> bool:
+    """Whether in each pair of value and default, given one after the other, both are equal."""
     pairs = zip(values[::2], values[1::2], strict=True)
     return all(np.array_equal(np.unique(np.asarray(value)), [default]) for value, default in pairs)
 
 
 @dataclass(frozen=True, kw_only=True)
 class BoxPrediction(Prediction):
-    """Objects get boxes; the output is N dicts of ``boxes`` [P, 4], ``labels`` [P] and ``scores`` [P].
+    """Predicts boxes of objects; the output is N dicts of ``boxes`` [P, 4], ``labels`` [P] and ``scores`` [P].
 
-    Boxes are left, top, right, bottom in pixels of the image that the model is given.
+    Boxes are left, top, right, bottom in pixels of the model's input.
 
     Attributes:
-        class_names: one a label, from label 0 on; torchvision's detectors keep 0 for what is no object.
-        transform: an albumentations transform without chance, from what ``read`` returns to a tensor [C, h, w]. It may
-            resize and pad the image, and boxes are put back; it must neither crop nor turn it.
-        min_score: boxes below it are left out.
-        max_boxes: the most that are kept of an image, those of the highest scores.
-        read: returns an image file as [H, W, channels] uint8; it raises ``BadImageError``.
+        class_names: one per label, from label 0 on; torchvision's detectors reserve 0 for the background.
+        transform: a deterministic albumentations transform from what ``read`` returns to a tensor [C, h, w]. It may
+            resize and pad the image, which is undone for the boxes; it must neither crop nor turn it.
+        min_score: boxes with lower scores are left out.
+        max_boxes: how many boxes to keep per image, those with the highest scores.
+        read: reads an image file as [H, W, channels] uint8, or raises ``BadImageError``.
     """
 
     task: ClassVar[str] = "detection"

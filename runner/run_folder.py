@@ -128,7 +128,7 @@ def read_environment(run: Path) -> dict[str, Any]:
 
 def _part(run: Path, name: str) -> Path:
     if not (run / name).is_file():
-        raise UsageError(f"{run} is no run folder: it holds no {name}.")
+        raise UsageError(f"{run} is not a run folder: it holds no {name}.")
     return run / name
 
 

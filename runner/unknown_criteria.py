@@ -1,4 +1,4 @@
-"""What can be said of targets whose criterion is the user's own, which may take any."""
+"""Hints on the targets of a user's own criterion, whose rules are unknown."""
 
 import logging
 from collections.abc import Iterator, Mapping
@@ -18,28 +18,28 @@ _log = logging.getLogger("assay")
 
 
 @contextmanager
-def suspect_named(
+def name_suspect(
     term: LossTerm, criterion: Any, parts: Mapping[str, Any], host: HostTargets, place: str
 ) -> Iterator[None]:
-    """Name, where a criterion fails, the first sample whose target is none of the output's classes.
+    """Where a criterion fails, name the first sample whose target is not a class of the output.
 
     Args:
         term: of the loss.
         criterion: the term's own.
         parts: the batch with its outputs.
-        host: its targets as the loader gave them.
-        place: opens the error.
+        host: the targets as the loader yields them.
+        place: opens the error message.
 
     Raises:
-        UsageError: in place of the criterion's error, which it quotes.
+        UsageError: replaces the criterion's error, and quotes it.
     """
     try:
         yield
     except (UsageError, torch.OutOfMemoryError):
-        raise
+        raise  # says what is wrong already, or is no fault of the targets
     except (IndexError, RuntimeError, ValueError) as error:
         output, target = parts.get(term.output), parts.get(term.target)
-        if (found := _outside(term, output, target, host)) is None:
+        if (found := _find_outside(term, output, target, host)) is None:
             raise
         sample, value, classes = found
         said = " ".join(f"{type(error).__name__}: {error}".split())
@@ -49,9 +49,10 @@ def suspect_named(
         ) from error
 
 
-def _outside(term: LossTerm, output: Any, target: Any, host: HostTargets) -> tuple[str, float, int] | None:
+def _find_outside(term: LossTerm, output: Any, target: Any, host: HostTargets) -> tuple[str, float, int] | None:
     if not isinstance(output, Tensor) or not isinstance(target, Tensor) or target.is_floating_point():
         return None
+    # Only where the output has one number per class for each target; anything else is not a classification.
     if output.ndim < 2 or output.shape[1] < 2 or target.numel() * output.shape[1] != output.numel():
         return None
     classes = output.shape[1]
@@ -60,9 +61,9 @@ def _outside(term: LossTerm, output: Any, target: Any, host: HostTargets) -> tup
 
 
 def warn_of_broadcast(term: LossTerm, criterion: Any, output: Tensor, target: Tensor, place: str) -> bool:
-    """Say where torch would pair each number of an output with each target; return whether that was said."""
+    """Warn where torch would broadcast every output against every target; return whether it warned."""
     pair = tuple(output.shape), tuple(target.shape)
-    if not (output.is_floating_point() and target.is_floating_point()) or _sides(pair[0]) != _sides(pair[1]):
+    if not (output.is_floating_point() and target.is_floating_point()) or _long_sides(pair[0]) != _long_sides(pair[1]):
         return False
     try:
         together = torch.broadcast_shapes(*pair)
@@ -71,12 +72,12 @@ def warn_of_broadcast(term: LossTerm, criterion: Any, output: Tensor, target: Te
     if together.numel() <= max(output.numel(), target.numel()):
         return False
     _log.warning(
-        "%s: %r is %s and %r %s, of which torch makes %s where a loss subtracts one from the other. If %s does not "
-        "bring them to one shape, its value is wrong: target.reshape(output.shape) does.",
+        "%s: %r is %s and %r %s, which torch broadcasts to %s where a loss subtracts one from the other. Unless %s "
+        "brings them to one shape, its value is wrong: use target.reshape(output.shape).",
         place, term.output, list(pair[0]), term.target, list(pair[1]), list(together), name_of(criterion),
     )  # fmt: skip
     return True
 
 
-def _sides(shape: tuple[int, ...]) -> list[int]:
+def _long_sides(shape: tuple[int, ...]) -> list[int]:
     return [side for side in shape if side != 1]

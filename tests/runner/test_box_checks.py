@@ -58,7 +58,7 @@ def test_boxes_of_a_type_that_the_detector_does_not_take_are_named():
     check_boxes(given, KNOWN, "loader 'train'")
     taken = Labels(0, 3, torch.float32)
     check_boxes(batch([[1, 2, 3, 4]]), taken, "loader 'train'")
-    with pytest.raises(UsageError, match=r"boxes of torch.float64, and this detector takes torch.float32 alone: .to\("):
+    with pytest.raises(UsageError, match=r"boxes of torch.float64, and this detector takes only torch.float32: .to\("):
         check_boxes({**given, "target": given["target"][1:]}, taken, "loader 'train'")
 
 

@@ -240,7 +240,7 @@ def test_a_file_with_two_experiments_is_refused(refused, tmp_path, mine):
         (["--monitor", "[]"], "monitor must name one or several different metrics, got []."),
         (["--config", "none.yaml"], "--config none.yaml cannot be read: No such file or directory."),
         (["--config=."], "--config . cannot be read: Is a directory."),
-        (["--resume", "nowhere"], "nowhere is no run folder: it holds no config.yaml."),
+        (["--resume", "nowhere"], "nowhere is not a run folder: it holds no config.yaml."),
         (["--run-dir", "mine.py"], "--run-dir mine.py must be a folder, and is a file."),
     ],
 )  # fmt: skip

@@ -59,7 +59,7 @@ def test_the_command_fails_with_one_line_and_leaves_nothing(run, broken, images,
     assert main(arguments) == 1
     expected = (
         f"assay: error: the weights of {source} are broken: 1 of the 3 values of 'layer.bias' are NaN or infinite; "
-        "choose another checkpoint, of an epoch before."
+        "choose a checkpoint of an earlier epoch."
     )
     assert expected in capfd.readouterr().err.splitlines()
     assert not (images / "out").exists()

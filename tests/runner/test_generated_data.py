@@ -66,7 +66,7 @@ def test_the_users_data_dir_is_used_and_must_be_a_folder(tmp_path):
 def test_on_request_it_goes_into_an_empty_folder_only(tmp_path):
     (tmp_path / "empty").mkdir()
     assert (make_new(tmp_path / "empty", Paper().make_data) / "page").exists()
-    with pytest.raises(UsageError, match="is there already: remove it, or name another with --data-dir"):
+    with pytest.raises(UsageError, match="exists already: remove it, or name another with --data-dir"):
         make_new(tmp_path / "empty", Paper().make_data)
 
 

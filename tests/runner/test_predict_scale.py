@@ -14,10 +14,10 @@ from assay.runner import Engine, Experiment, UsageError, read_image, read_mask
 from assay.runner.predict_inputs import Input
 from assay.runner.predict_model import Models
 from assay.runner.predict_outcome import Outcome
-from assay.runner.predict_scale import ScaledImage, restored
+from assay.runner.predict_scale import ScaledImage, resize_bands
 from assay.runner.predict_transform import Place, Placing
 from assay.runner.predict_views import Views
-from assay.runner.predicting import PredictOptions, _work
+from assay.runner.predicting import PredictOptions, _select_predictor
 from assay.runner.prediction import BoxPrediction, MaskPrediction
 from assay.runner.windows import open_image
 
@@ -49,7 +49,7 @@ def run(tmp_path, prediction, name, model, *, tta="none", **options):
         def get_model(self):
             return model
 
-    work = _work(prediction, PredictOptions(input=["a"], output="b", tta=tta, **options))
+    work = _select_predictor(prediction, PredictOptions(input=["a"], output="b", tta=tta, **options))
     models = Models(Toy(), prediction, [{"": {}}], Engine("cpu"), Views(tta))
     (tmp_path / "out").mkdir(exist_ok=True)
     inputs = [Input(tmp_path / name, name, name.partition(".")[0])]
@@ -190,7 +190,7 @@ def test_a_window_of_a_scaled_image_is_that_of_the_whole(tmp_path, picture, scal
 def test_bands_are_interpolated_as_torch_does_the_whole(size, bands):
     values = torch.rand(2, 20, 30)
     place = Place(2, 4, 15, 25)
-    found = list(restored(iter(values.split(bands, dim=1)), place, size))
+    found = list(resize_bands(iter(values.split(bands, dim=1)), place, size))
     inside = values[None, :, 2:17, 4:29]
     expected = nn.functional.interpolate(inside, size, mode="bilinear", align_corners=False)[0]
     torch.testing.assert_close(torch.cat(found, dim=1), expected)
@@ -250,4 +250,4 @@ def test_wrong_fields_are_refused(options, message):
 
 def test_the_overlap_of_images_that_are_not_cut_is_refused():
     with pytest.raises(UsageError, match="--overlap needs --tile here"):
-        _work(MaskPrediction(transform=A.Compose([])), PredictOptions(input=["a"], output="b", overlap=8))
+        _select_predictor(MaskPrediction(transform=A.Compose([])), PredictOptions(input=["a"], output="b", overlap=8))

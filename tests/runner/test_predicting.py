@@ -249,7 +249,7 @@ def test_boxes_are_written_to_a_table_and_drawn(run_of, tmp_path, monkeypatch, t
 @pytest.mark.parametrize(
     ("toy", "arguments", "message"),
     [
-        ("labels", ["--tile", "64"], "--tile is for segmentation; this run is of a classification"),
+        ("labels", ["--tile", "64"], "--tile is for segmentation; the task of this run is classification"),
         ("masks", ["--tile", "0"], "--tile must be at least 1, got 0"),
         ("masks", ["--tile", "32", "--overlap", "32"], "--overlap must be less than --tile, 32, got 32"),
         ("masks", ["--overlap", "-1"], "--overlap must be at least 0, got -1"),
@@ -291,7 +291,7 @@ def test_predict_refuses_several_processes(monkeypatch):
 def test_a_folder_that_is_no_run_is_named(tmp_path, capfd):
     for run in (tmp_path, tmp_path / "none"):
         assert main(["predict", str(run), "--input", "a", "--output", "b"]) == 2
-        assert f"{run} is no run folder" in capfd.readouterr().err
+        assert f"{run} is not a run folder" in capfd.readouterr().err
 
 
 def test_the_mean_of_weights_checks_shapes_before_it_makes_any():

@@ -14,7 +14,7 @@ from assay.runner.predict_masks import predict_masks
 from assay.runner.predict_model import Models
 from assay.runner.predict_outcome import Outcome
 from assay.runner.predict_views import Views
-from assay.runner.predicting import PredictOptions, _extras_named, _work
+from assay.runner.predicting import PredictOptions, _name_missing_package, _select_predictor
 from assay.runner.prediction import BoxPrediction, ClassPrediction, MaskPrediction, Prediction
 
 
@@ -145,10 +145,10 @@ def test_an_experiment_must_say_how_to_predict():
     with pytest.raises(
         UsageError, match="must return a ClassPrediction, MaskPrediction or BoxPrediction, got a Prediction"
     ):
-        _work(Prediction(), PredictOptions(input=["a"], output="none"))
+        _select_predictor(Prediction(), PredictOptions(input=["a"], output="none"))
 
 
 def test_a_package_that_is_not_installed_is_named():
     message = r"needs the package 'rasterio': pip install 'catalyst-assay\[experiments\]'"
-    with pytest.raises(UsageError, match=message), _extras_named():
+    with pytest.raises(UsageError, match=message), _name_missing_package():
         raise ModuleNotFoundError(name="rasterio.windows")

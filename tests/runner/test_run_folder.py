@@ -177,7 +177,7 @@ def test_commit_and_dirtiness_are_those_of_the_repository_one_works_in(tmp_path,
 
 @pytest.mark.parametrize(("read", "file"), [(read_config, "config.yaml"), (read_environment, "environment.json")])
 def test_a_folder_without_a_run_is_refused(tmp_path, read, file):
-    with pytest.raises(UsageError, match=rf"is no run folder: it holds no {file}"):
+    with pytest.raises(UsageError, match=rf"is not a run folder: it holds no {file}"):
         read(tmp_path)
 
 

@@ -84,7 +84,7 @@ def test_a_pairing_of_all_with_all_is_said(output, target, together, caplog):
     output, target = torch.zeros(output), torch.zeros(target)
     compute(lambda output, target: (output - target).abs().mean(), output, target)
     (record,) = caplog.records
-    assert f"of which torch makes {together} where a loss subtracts" in record.getMessage()
+    assert f"which torch broadcasts to {together} where a loss subtracts" in record.getMessage()
 
 
 @pytest.mark.parametrize(("output", "target"), [((4, 3), (4, 3)), ((4, 1), (4, 1)), ((1, 1), (1,)), ((4, 3), (4,))])
