@@ -13,7 +13,7 @@ from torch import Tensor
 from .class_names import check_names
 from .detections import FOUND, TRUE, has_detections, pick_boxes
 from .dict_batch import dict_batch
-from .distributed import gather_objects, reduce_state
+from .distributed import gather_objects
 from .drawings.verdict import name_of
 from .errors import UsageError, unknown_name
 from .host_copy import HostCopy
@@ -22,6 +22,7 @@ from .loader_place import place_in_loader
 from .loader_state import from_plain, to_plain
 from .measures.box_precision import box_precision
 from .measures.coco_precision import CocoPrecision, coco_precision, pack
+from .measures.measure import reduce_measure
 from .measures.weighted_mean import WeightedMean
 from .naming import Named
 
@@ -168,7 +169,7 @@ class BoxMetrics(Named):
     def on_loader_end(self, runner: dl.IRunner) -> None:
         of_ranks = gather_objects([(first, found.read(), true.read()) for first, found, true in self.batches_])
         batches = sorted((batch for of_rank in of_ranks for batch in of_rank), key=lambda batch: batch[0])
-        state = reduce_state(self.mean_.state, self.mean_.reductions)
+        state = reduce_measure(self.mean_)
         self.batches_ = []
         if not batches:
             return

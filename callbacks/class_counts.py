@@ -12,10 +12,11 @@ from .class_shapes import check_shapes
 from .class_targets import ClassTargets
 from .diagnostic import Diagnostic
 from .dict_batch import pick_tensor
-from .distributed import reduce_state, world_size
+from .distributed import world_size
 from .errors import UsageError, unknown_name
 from .keys import OUTPUT_KEY, TARGET_KEY
 from .measures.confusion_matrix import ConfusionMatrix
+from .measures.measure import Measure, reduce_measure
 from .measures.targets import decide_targets
 from .metrics import TASKS, decide
 from .sharing import first_alike
@@ -78,7 +79,7 @@ class ClassCounts(Diagnostic):
         """Show the counts of the loader over all ranks, int64 on the host."""
         raise NotImplementedError
 
-    def make_measure(self, device: torch.device) -> Any:
+    def make_measure(self, device: torch.device) -> Measure:
         """Return a measure whose state holds ``outside`` and ``counts``, here [1, C, C] or, of labels, [C, 2, 2]."""
         groups, classes = (self.num_classes, 2) if self.task == "multilabel" else (1, self.num_classes)
         return ConfusionMatrix(groups, classes, self.ignore_index, device=device)
@@ -145,7 +146,7 @@ class ClassCounts(Diagnostic):
             self.settle(runner)
             if world_size() > 1 and hasattr(self.measure_, "widen"):
                 self.measure_.widen()  # of one type on all ranks, which the sum fits into
-            state = reduce_state(self.measure_.state, self.measure_.reductions)
+            state = reduce_measure(self.measure_)
             self.measure_ = None
             self.check(runner, writer, state)
             self.counts_ = state["counts"].cpu()

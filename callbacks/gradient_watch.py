@@ -16,6 +16,7 @@ from .distributed import reduce_state
 from .host_copy import HostCopy
 from .loader_state import from_plain, to_plain
 from .measures.gradient_stats import GradientStats
+from .measures.measure import reduce_measure
 from .unwrapped import held_by, raw_optimizers, trained_parameters
 
 
@@ -225,4 +226,4 @@ def steps_of_loader(runner: dl.IRunner) -> int:
 
 
 def _packed(measure: GradientStats) -> Tensor:
-    return measure.pack(reduce_state(measure.state, measure.reductions))
+    return measure.pack(reduce_measure(measure))

@@ -10,12 +10,12 @@ from .class_names import check_names
 from .class_shapes import check_shapes
 from .class_targets import ClassTargets
 from .dict_batch import pick_tensor
-from .distributed import reduce_state
 from .errors import UsageError, unknown_name
 from .keys import OUTPUT_KEY, TARGET_KEY
 from .loader_state import from_plain, to_plain
 from .measures.image_overlap import OVERLAPS, WITHOUT_TRUTH, image_means
 from .measures.image_overlap import ImageOverlap as Measure
+from .measures.measure import reduce_measure
 from .measures.targets import decide_targets
 from .metrics import TASKS, decide
 from .naming import Named
@@ -115,7 +115,7 @@ class ImageOverlap(Named):
     def on_loader_end(self, runner: dl.IRunner) -> None:
         if self.measure_ is None:
             return
-        state = reduce_state(self.measure_.state, self.measure_.reductions)
+        state = reduce_measure(self.measure_)
         self.measure_ = None
         means, outside = image_means(state).tolist(), int(state["outside"])
         if outside:

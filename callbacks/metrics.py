@@ -17,6 +17,7 @@ from .errors import UsageError, unknown_name
 from .keys import OUTPUT_KEY, TARGET_KEY
 from .loader_state import from_plain, to_plain
 from .measures.class_metric import CLASS_METRICS, ClassTotals, class_metric, count_outside
+from .measures.measure import reduce_measure
 from .measures.regression import REGRESSION_METRICS, RegressionTotals, regression_metric
 from .measures.targets import decide_targets, is_paired
 from .metric_values import (
@@ -213,7 +214,7 @@ class Metrics(Named):
             state = totals.over_ranks(partial(_reduce_one, "max"), partial(_reduce_all, "sum"))
             values = {name: regression_metric(metric, state) for name, metric in self.by_name.items()}
             return values, state["outside"].sum()
-        found = reduce_state(totals.state, totals.reductions)
+        found = reduce_measure(totals)
         return self._class_values(found["totals"]), count_outside(found)
 
     def _class_values(self, totals: Tensor) -> dict[str, Tensor]:

@@ -10,8 +10,8 @@ from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from .diagnostic import Diagnostic
-from .distributed import reduce_state
 from .errors import UsageError, at_least_one
+from .measures.measure import reduce_measure
 from .measures.optimizer_steps import OptimizerSteps, total_norm
 from .param_groups import check_groups, group_settings
 from .unwrapped import raw_optimizers
@@ -105,7 +105,7 @@ class OptimizerMonitor(Diagnostic):
         if self.steps_ is None:
             return
         self.observe(runner)  # where the rank only stood in for its last batch, which has no end
-        state = reduce_state(self.steps_.state, self.steps_.reductions)
+        state = reduce_measure(self.steps_)
         found = self.settings_ | self.steps_.compute(state)
         values = {self.named(f"optimizer/{name}"): value for name, value in found.items()}
         tensors = {tag: value for tag, value in values.items() if isinstance(value, Tensor)}

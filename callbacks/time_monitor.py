@@ -99,7 +99,7 @@ class TimeMonitor(Diagnostic):
         device = runner.engine.device
         state = self.times_.state(device)
         state["peak"] = torch.tensor(_peak_mib(device), dtype=torch.float64, device=device)
-        state = reduce_state(state, PhaseTimes.reductions | {"peak": "max"})
+        state = reduce_state(state, {**PhaseTimes.reductions, "peak": "max"})
         dropped = {"other"} if runner.is_train_loader else {"other", "backward", "optimizer"}
         values = {f"time/{name}": value for name, value in summarize(state).items() if name not in dropped}
         values["memory/peak_mib"] = state["peak"].item()

@@ -2,11 +2,13 @@
 
 import math
 from collections.abc import Iterator
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from ..loader_state import stored_as
+from .measure import Reductions
 from .targets import decide_targets
 
 _OUTERMOST = 1000.0
@@ -39,7 +41,7 @@ class BinnedScores:
         device: where the tensors are.
     """
 
-    reductions = {"counts": "sum", "outside": "sum", "nan": "sum"}
+    reductions: ClassVar[Reductions] = {"counts": "sum", "outside": "sum", "nan": "sum"}
 
     def __init__(
         self,

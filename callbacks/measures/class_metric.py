@@ -1,11 +1,13 @@
 """Metrics of decided classes, all drawn from one count, without reading the device."""
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from ..loader_state import stored_as
+from .measure import Reductions
 
 CLASS_METRICS = ("accuracy", "balanced_accuracy", "dice", "f1", "iou", "precision", "recall")
 
@@ -28,7 +30,7 @@ class ClassTotals:
         device: where the tensors are.
     """
 
-    reductions = {"totals": "sum", "outside": "sum"}
+    reductions: ClassVar[Reductions] = {"totals": "sum", "outside": "sum"}
 
     def __init__(
         self, task: str, num_classes: int, ignore_index: int | None = None, device: torch.device | str = "cpu"

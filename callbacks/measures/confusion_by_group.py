@@ -1,9 +1,12 @@
 """How often each true class was predicted as each class, counted apart for groups of samples."""
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
 from ..loader_state import stored_as
+from .measure import Reductions
 
 
 @stored_as("ConfusionByGroup")
@@ -21,7 +24,7 @@ class ConfusionByGroup:
         device: where the tensors are.
     """
 
-    reductions = {"counts": "sum", "outside": "sum", "ungrouped": "sum"}
+    reductions: ClassVar[Reductions] = {"counts": "sum", "outside": "sum", "ungrouped": "sum"}
 
     def __init__(self, groups: int, classes: int, ignore_index: int | None = None, device: torch.device | str = "cpu"):
         self.ignore_index = ignore_index

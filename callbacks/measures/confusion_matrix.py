@@ -3,11 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from ..loader_state import stored_as
+from .measure import Reductions
 
 _LARGE = 2**22  # cells
 _MOST_IN_32_BITS = 2**31 - 1
@@ -29,7 +31,7 @@ class ConfusionMatrix:
         device: where the tensors are.
     """
 
-    reductions = {"counts": "sum", "outside": "sum"}
+    reductions: ClassVar[Reductions] = {"counts": "sum", "outside": "sum"}
 
     def __init__(self, groups: int, classes: int, ignore_index: int | None = None, device: torch.device | str = "cpu"):
         self.ignore_index = ignore_index

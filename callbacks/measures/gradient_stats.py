@@ -2,9 +2,12 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from itertools import chain, islice
+from typing import ClassVar
 
 import torch
 from torch import Tensor
+
+from .measure import Reductions
 
 _HALF_TYPES = (torch.float16, torch.bfloat16)
 _SMALL = 16384  # up to here it is cheaper to copy gradients of one size together than to reduce each by itself
@@ -28,7 +31,7 @@ class GradientStats:
         device: where the gradients are.
     """
 
-    reductions = {
+    reductions: ClassVar[Reductions] = {
         "min": "min",
         "max": "max",
         **dict.fromkeys(("mean", "std", "norm", "zeros", "non_finite", "update_ratio"), "sum"),

@@ -1,9 +1,12 @@
 """How far predicted and true regions overlap, image by image."""
 
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor
+
+from .measure import Reductions
 
 OVERLAPS = ("iou", "dice")
 WITHOUT_TRUTH = ("skip", "match")
@@ -30,7 +33,7 @@ class ImageOverlap:
         device: where the tensors are.
     """
 
-    reductions = {"sums": "sum", "counts": "sum", "outside": "sum"}
+    reductions: ClassVar[Reductions] = {"sums": "sum", "counts": "sum", "outside": "sum"}
 
     def __init__(
         self,

@@ -2,11 +2,13 @@
 
 from collections.abc import Iterable
 from functools import reduce
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from ..loader_state import stored_as
+from .measure import Reductions
 
 
 @stored_as("OptimizerSteps")
@@ -19,7 +21,13 @@ class OptimizerSteps:
         scale: [], the loss scale before the first step; None: the loss is not scaled.
     """
 
-    reductions = {"norm": "sum", "steps": "sum", "clipped": "sum", "skipped": "max", "scale": "max"}
+    reductions: ClassVar[Reductions] = {
+        "norm": "sum",
+        "steps": "sum",
+        "clipped": "sum",
+        "skipped": "max",
+        "scale": "max",
+    }
 
     def __init__(
         self, device: torch.device | str = "cpu", *, max_norm: float | None = None, scale: Tensor | None = None

@@ -4,11 +4,12 @@ import math
 from collections import defaultdict, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
 
+from .measure import Reductions
 from .phase_times import Timer
 
 LOOP = ""
@@ -77,7 +78,7 @@ class Spent:
             if every step had been observed. All are float64, on the host.
     """
 
-    reductions = {"loop": "min", "spent": "max", "each_step": "max"}
+    reductions: ClassVar[Reductions] = {"loop": "min", "spent": "max", "each_step": "max"}
 
     def __init__(self, total_ms: Mapping[Label, float], loaders: Sequence[str], names: Sequence[str]):
         loop = [0.0] * len(loaders)

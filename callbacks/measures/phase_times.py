@@ -3,10 +3,12 @@
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
+
+from .measure import Reductions
 
 PHASES = ("data", "forward", "backward", "optimizer", "diagnostics", "other")
 
@@ -65,7 +67,7 @@ class PhaseTimes:
         timer: gives the stamps.
     """
 
-    reductions = {"ms": "sum", "steps": "sum", "samples": "sum", "elapsed_ms": "max"}
+    reductions: ClassVar[Reductions] = {"ms": "sum", "steps": "sum", "samples": "sum", "elapsed_ms": "max"}
 
     def __init__(self, timer: Timer):
         self.timer = timer

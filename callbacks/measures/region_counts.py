@@ -1,10 +1,13 @@
 """Intersection and union of binary masks, of their area and of their border, by image, without reading the device."""
 
+from typing import ClassVar
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ..loader_state import stored_as
+from .measure import Reductions
 from .targets import decide_targets
 
 
@@ -25,7 +28,7 @@ class RegionCounts:
         device: where the tensors are.
     """
 
-    reductions = {"area": "sum", "border": "sum"}
+    reductions: ClassVar[Reductions] = {"area": "sum", "border": "sum"}
 
     def __init__(self, images: int, reach: int, device: torch.device | str = "cpu"):
         self.reach = reach

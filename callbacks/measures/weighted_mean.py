@@ -1,9 +1,12 @@
 """The mean of batch values over an epoch, weighted by samples."""
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
 from ..loader_state import stored_as
+from .measure import Reductions
 
 
 @stored_as("WeightedMean")
@@ -18,7 +21,7 @@ class WeightedMean:
         device: where the values are.
     """
 
-    reductions = {"total": "sum", "weight": "sum"}
+    reductions: ClassVar[Reductions] = {"total": "sum", "weight": "sum"}
 
     def __init__(self, names: list[str], device: torch.device | str = "cpu"):
         self.names = names
