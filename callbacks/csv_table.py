@@ -6,8 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
+from .atomic_files import replacing
 from .printable import printable
-from .replacing import replacing
 
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .atomic_files import replacing
 from .host_copy import HostCopy, kept_from_loader
 from .measures.non_finite import flag_samples
-from .replacing import replacing
 from .rng import RngState
 
 FORMAT = "assay non-finite batch 1"

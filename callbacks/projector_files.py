@@ -9,7 +9,7 @@ from PIL import Image
 from tensorboard.plugins.projector.projector_config_pb2 import EmbeddingInfo, ProjectorConfig
 
 from .printable import printable
-from .replacing import replacing
+from .atomic_files import replacing
 
 _CONFIG = "projector_config.pbtxt"
 

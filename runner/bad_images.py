@@ -8,6 +8,7 @@ import torch
 from catalyst import dl
 from torch.utils.data import Dataset, default_collate
 
+from assay.callbacks.atomic_files import save_text
 from assay.callbacks.distributed import gather_objects
 from assay.callbacks.errors import UsageError
 from assay.callbacks.printable import printable
@@ -17,7 +18,6 @@ from .chance import fetching, read_item
 from .chance_sources import seeds_of
 from .images import BadImageError
 from .item_errors import item_names
-from .whole_files import save_text
 
 ON_BAD_IMAGE = ("raise", "skip")
 _SHOWN = 5  # lines in the summary at the end of a run

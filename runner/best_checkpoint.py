@@ -12,15 +12,14 @@ from typing import Any
 import torch
 from catalyst import dl
 
+from assay.callbacks.atomic_files import digest, half_written, link_whole, save_text, save_whole
 from assay.callbacks.distributed import from_main_rank
 from assay.callbacks.errors import UsageError, at_least_one
 from assay.callbacks.logdir import folder_in_run
-from assay.callbacks.replacing import half_written
 from assay.callbacks.unwrapped import plain_modules, weights_of
 
 from .checkpoint_files import INDEX
 from .monitor import Monitor
-from .whole_files import digest, link_whole, save_text, save_whole
 
 BEST = "best.pth"
 

@@ -15,11 +15,11 @@ import numpy as np
 import torch
 from numpy._core import multiarray
 
+from assay.callbacks.atomic_files import digest
 from assay.callbacks.errors import UsageError, listing
 
 from .checkpoint_state import FORMAT, check_state
 from .plain_values import restored
-from .whole_files import digest
 
 __all__ = ["FORMAT", "INDEX"]
 

@@ -13,16 +13,15 @@ import torch
 from catalyst import dl
 from catalyst.core.callback import ICheckpointCallback
 
+from assay.callbacks.atomic_files import digest, half_written, link_whole, save_text, save_whole
 from assay.callbacks.distributed import from_main_rank
 from assay.callbacks.errors import UsageError, at_least_one, listing, unknown_name
-from assay.callbacks.replacing import half_written
 
 from .agreement import Agreement
 from .checkpoint_files import FORMAT, INDEX, checkpoint_file, epoch_file, load_checkpoint, read_index, validated_weights
 from .mid_epoch import forgetful
 from .monitor import History, Monitor
 from .plain_values import plain_state
-from .whole_files import digest, link_whole, save_text, save_whole
 
 ON_SAVE_ERROR = ("stop", "warn")
 

@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from assay.callbacks.replacing import naming
+from assay.callbacks.atomic_files import naming
 
 _log = logging.getLogger("assay")
 

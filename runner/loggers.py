@@ -14,15 +14,14 @@ from catalyst import dl
 from catalyst.core.logger import ILogger
 from torch import Tensor
 
+from assay.callbacks.atomic_files import naming, save_text
 from assay.callbacks.errors import UsageError
 from assay.callbacks.hparams_summaries import flatten, session_start
-from assay.callbacks.replacing import naming
 from assay.callbacks.summaries import add_summary
 from assay.callbacks.writer import Writer
 
 from .any_picture import as_rgb
 from .log_files import cut_back, file_sizes
-from .whole_files import save_text
 
 _log = logging.getLogger("assay")
 

@@ -7,6 +7,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from assay.callbacks.atomic_files import save_whole
 from assay.callbacks.drawings.predicted_boxes import predicted_boxes
 from assay.callbacks.drawings.verdict import name_of
 from assay.callbacks.errors import UsageError
@@ -19,7 +20,6 @@ from .predict_outcome import Outcome, not_finite
 from .predict_table import TABLE, write_table
 from .predict_transform import Place, Placing
 from .prediction import BoxPrediction
-from .whole_files import save_whole
 
 DRAWN = "drawn"
 _HEADER = ("image", "class", "score", "left", "top", "right", "bottom")

@@ -13,9 +13,9 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
+from assay.callbacks.atomic_files import replacing
 from assay.callbacks.drawings.palette import class_colours
 from assay.callbacks.errors import UsageError
-from assay.callbacks.replacing import replacing
 
 from .images import bad_image_errors
 from .predict_inputs import Input

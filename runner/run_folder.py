@@ -16,10 +16,9 @@ from typing import Any
 import torch
 import yaml
 
+from assay.callbacks.atomic_files import half_written, save_text
 from assay.callbacks.errors import UsageError
-from assay.callbacks.replacing import half_written
 
-from .whole_files import save_text
 from .yaml_files import read_fields
 
 CONFIG = "config.yaml"

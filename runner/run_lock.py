@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
+from assay.callbacks.atomic_files import naming
 from assay.callbacks.errors import UsageError
-from assay.callbacks.replacing import naming
 
 LOCK = ".lock"
 _log = logging.getLogger("assay")

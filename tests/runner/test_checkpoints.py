@@ -14,11 +14,11 @@ from torch import nn
 from torch.optim import SGD
 from torch.utils.data import DataLoader
 
+from assay.callbacks.atomic_files import save_whole
 from assay.runner import Checkpoints, DictRunner, Monitor, UsageError, load_checkpoint
 from assay.runner import checkpoints as module
 from assay.runner.checkpoint_files import FORMAT, find_checkpoint, read_index
 from assay.runner.schedulers import SCHEDULERS, make_scheduler, steps_by
-from assay.runner.whole_files import save_whole
 
 
 class Script(dl.Callback):

@@ -13,8 +13,8 @@ from image_files import exif
 from PIL import Image
 from test_predicting import read_table, run_of  # noqa: F401
 
+from assay.callbacks.atomic_files import replacing
 from assay.callbacks.printable import printable
-from assay.callbacks.replacing import replacing
 from assay.runner import UsageError, read_image, read_mask
 from assay.runner.cli import main
 from assay.runner.predict_batches import read_batches
