@@ -26,8 +26,7 @@ from .keys import IMAGE_KEY, SAMPLE_ID_KEY, TARGET_KEY, pick
 from .loader_place import positions_in_loader
 from .measures.augmentation_preview import LabelOrder, Range, extremes, extremes_of, range_of_extremes
 from .measures.reduced_image import is_reduced, reduced, sizes
-from .summaries import add_picture
-from .writer import Sink, Writer
+from .writer import Writer
 
 _SAYINGS = {
     "sorted": "over its first {batches} batches the labels never go down, through {classes} classes",
@@ -171,16 +170,18 @@ class AugmentationPreview(Diagnostic):
         taken, self.taken_ = self.taken_ or [], None
         place = self.place(runner.loader_key)
         title = [f"{place} samples as the model sees them", f"epoch {runner.epoch_step}, augmented"]
-        writer.submit(partial(self._write, taken, title, runner.loader_key))
+        draw = partial(self._draw, taken, title, runner.loader_key)
+        writer.image(self.named("augmentations"), draw, 1, once=True)
 
-    def _write(self, taken: Sequence[Mapping[str, Any]], title: list[str], loader: str, sink: Sink) -> None:
+    def _draw(self, taken: Sequence[Mapping[str, Any]], title: list[str], loader: str) -> np.ndarray:
         host = [_complete(read_tree(part)) for part in taken]
         samples = {name: [value for part in host for value in part[name]] for name in host[0]}
         found = self._range(samples["image"], samples.pop("extremes"))
         if found is not None:
             title = [title[0], f"{title[1]}, range {found.low:.2f} to {found.high:.2f}"]
             self._say_range(loader, found)
-        add_picture(sink, self.named("augmentations"), self.draw(samples, title), 1)
+        picture: np.ndarray = self.draw(samples, title)
+        return picture
 
     def _range(self, images: Sequence[np.ndarray], seen: Sequence[np.ndarray | None]) -> Range | None:
         mean, std = self._normalization()
@@ -223,7 +224,7 @@ class AugmentationPreview(Diagnostic):
             said = _SAYINGS[finding].format(batches=self.order_.batches, classes=len(self.order_.classes))
             cause = "; its sampler is a SequentialSampler" if _is_sequential(runner.loader) else ""
             message = f"{runner.loader_key} seems not to be shuffled{cause}: {said}; pass the loader shuffle=True"
-            self.writers_[runner.loader_key].submit(lambda _: _log.warning(message))
+            self.writers_[runner.loader_key].warn(message)
         self.order_ = None
 
 

@@ -251,20 +251,20 @@ class BestWorstBatches(Diagnostic):
         try:
             return losses_of_batch(runner, batch, parts["output"], parts["target"], self.criterion_key)
         except NoSampleLossError as error:
-            # By way of the writer, which drops what does not belong to this rank.
-            self.writers_[runner.loader_key].submit(partial(self._say_in_order, str(error)))
+            self._warn_once(self.writers_[runner.loader_key].warn, str(error))
             return None
 
-    def _say_in_order(self, reason: str, *_: Any) -> None:
+    def _warn_once(self, warn: Callable[[str], Any], reason: str) -> None:
         if not self.said_:
-            _log.warning("BestWorstBatches shows samples in their order, without a loss of each: %s.", reason)
+            warn(f"BestWorstBatches shows samples in their order, without a loss of each: {reason}.")
         self.said_ = True
 
     def _draw(self, samples: Mapping[str, Any], title: list[str], kind: str | None) -> np.ndarray:
         read = measures.read_samples(samples)
         if "loss" in read and (read["loss"] == WHOLE_BATCH).any():
             del read["loss"]
-            self._say_in_order("the criterion compares the samples of a batch")
+            # Not by the writer: in its own thread it would wait for itself where the queue is full.
+            self._warn_once(_log.warning, "the criterion compares the samples of a batch")
         return self.draw({**read, "kind": kind}, title)
 
 

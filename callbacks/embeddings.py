@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from operator import itemgetter
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,7 +26,7 @@ from .keys import IMAGE_KEY, OUTPUT_KEY, SAMPLE_ID_KEY, TARGET_KEY, pick
 from .loader_place import positions_in_loader
 from .measures.embeddings import SampleChoice, pool, position_hash, shrink, take
 from .measures.targets import NO_CLASS, class_of_distribution, decide_targets
-from .projector_files import write_embedding
+from .projector_files import Embedding
 from .writer import Writer
 
 
@@ -185,15 +184,15 @@ class Embeddings(Diagnostic):
 
     def _write(self, writer: Writer, cloud: Cloud) -> None:
         del self.last_[cloud.loader]
-        writer.submit(lambda sink: self._write_files(Path(_folder_of(sink)), cloud))
+        name = self.named(self.tag).replace("/", "-")
+        writer.embedding(f"{name}:{cloud.epoch:05d}", partial(self._embedding, cloud))
 
-    def _write_files(self, folder: Path, cloud: Cloud) -> None:
+    def _embedding(self, cloud: Cloud) -> Embedding:
         columns = [name for name in ("id", "label", "prediction", "correct") if name in cloud.samples[0]]
         rows = [[self._cell(name, sample.get(name)) for name in columns] for sample in cloud.samples]
         sheet, side = self.draw([sample["image"] for sample in cloud.samples])
         vectors = np.stack([sample["vector"] for sample in cloud.samples])
-        name = self.named(self.tag).replace("/", "-")
-        write_embedding(folder, f"{name}:{cloud.epoch:05d}", vectors, columns, rows, sheet, side)
+        return Embedding(vectors, columns, rows, sheet, side)
 
     def _cell(self, column: str, value: Any) -> str:
         if column in ("label", "prediction") and self.class_names and 0 <= value < len(self.class_names):
@@ -217,11 +216,6 @@ class Embeddings(Diagnostic):
         ids = batch.get(self.sample_id_key, positions)
         parts["id"] = take(ids, rows) if isinstance(ids, Tensor) else [ids[row] for row in rows]
         return parts
-
-
-def _folder_of(sink: Any) -> str:
-    folder: str = sink._get_file_writer().get_logdir()
-    return folder
 
 
 def _put(choice: SampleChoice, positions: Sequence[int], parts: Mapping[str, Any]) -> None:

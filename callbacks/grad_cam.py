@@ -1,6 +1,5 @@
 """Where the network looks at the samples that it gets most wrong."""
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -40,8 +39,6 @@ _NO_LAYER = (
 
 _ANY_FORM = "a map of more than one place, [N, C, h, w], [N, h, w, C] or tokens [N, L, C]"
 _PLACES = {"nchw": "places", "nhwc": "places", "tokens": "tokens", "windows": "tokens", "function": "places"}
-
-_log = logging.getLogger("assay")
 
 
 class GradCAM(SampleRanking):
@@ -214,8 +211,7 @@ class GradCAM(SampleRanking):
 
     def _warn(self, writer: Writer) -> None:
         if not self.warned_:
-            # By way of the writer, which drops what does not belong to this rank.
-            writer.submit(lambda _: _log.warning(_NO_LAYER))
+            writer.warn(_NO_LAYER)
         self.warned_ = True
 
     def _maps(self, runner: dl.IRunner, samples: Sequence[Sample]) -> list[np.ndarray] | None:

@@ -1,6 +1,5 @@
 """Saying which gradients went wrong, once for each new set of parameters."""
 
-import logging
 from collections.abc import Mapping, Sequence
 
 from torch import Tensor
@@ -17,8 +16,6 @@ _SAYINGS = {
     "exploded": "exploded: the norm is above {exploded_above:g} times the median (or 1)",
     "broken": "have NaN or infinite gradients",
 }
-
-_log = logging.getLogger("assay")
 
 
 class TroubleLog:
@@ -55,5 +52,4 @@ class TroubleLog:
     @staticmethod
     def _log(writer: Writer, when: str, names: Sequence[str], saying: str) -> None:
         listed = ", ".join(names[:_MOST_NAMES]) + (f" and {len(names) - _MOST_NAMES} more" * (len(names) > _MOST_NAMES))
-        # By way of the writer, which drops what does not belong to this rank.
-        writer.submit(lambda _: _log.warning("gradients, %s: %d %s: %s", when, len(names), saying, listed))
+        writer.warn(f"gradients, {when}: {len(names)} {saying}: {listed}")

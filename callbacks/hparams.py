@@ -11,7 +11,6 @@ from .errors import UsageError
 from .hparams_summaries import flatten, session_end, session_start
 from .keys import pick
 from .lookup import HasWriters, find_writer, writes_nothing
-from .summaries import add_summary
 from .writer import Writer
 
 _FOLDER = "run"
@@ -72,8 +71,7 @@ class HParams(Diagnostic):
         writer = self.writers_[_FOLDER] = find_writer(runner, _FOLDER, asked_by=type(self).__name__)
         logged = any(isinstance(logger, HasWriters) for logger in runner.loggers.values())
         if not logged and runner.epoch_step == 0:
-            start = session_start(flatten(runner.hparams))
-            writer.submit(lambda sink: add_summary(sink, start))
+            writer.summary(session_start(flatten(runner.hparams)))
 
     def tags(self, loader_key: str) -> tuple[str, ...]:
         return tuple(f"best/{name}" for name in self.minimize)
@@ -108,13 +106,13 @@ class HParams(Diagnostic):
 
     def on_experiment_end(self, runner: dl.IRunner) -> None:
         for writer in self.writers_.values():
-            writer.submit(lambda sink: add_summary(sink, session_end(succeeded=True)))
+            writer.summary(session_end(succeeded=True))
         super().on_experiment_end(runner)
 
     def on_exception(self, runner: dl.IRunner) -> None:
         super().on_exception(runner)  # raises nothing, and takes what the writer has to raise
         for writer in self.writers_.values():
-            writer.submit(lambda sink: add_summary(sink, session_end(succeeded=False)))
+            writer.summary(session_end(succeeded=False))
         super().on_exception(runner)
 
 

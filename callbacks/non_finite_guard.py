@@ -1,6 +1,5 @@
 """Keeping NaN and infinite values out of a model, and telling where they came from."""
 
-import logging
 import os
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -29,8 +28,6 @@ from .unwrapped import held_by, raw_optimizers
 from .writer import Writer
 
 CHOICES = ("stop", "skip")
-
-_log = logging.getLogger("assay")
 
 
 class NonFiniteGuard(Diagnostic):
@@ -192,11 +189,10 @@ class NonFiniteGuard(Diagnostic):
         missing = [key for key in self.loss_keys if key not in runner.batch_metrics]
         if missing and not self.said_:
             self.said_ = True
-            message = (
+            self.writers_[runner.loader_key].warn(
                 f"NonFiniteGuard(loss_key={missing[0]!r}) watches no such loss: the metrics of a {runner.loader_key} "
                 f"batch lack it; they have {listing(runner.batch_metrics)}. Outputs and gradients are watched."
             )
-            self.writers_[runner.loader_key].submit(lambda _: _log.warning("%s", message))
 
     def _check(self, runner: dl.IRunner, record: Record) -> None:
         """Check losses and outputs of the batch, once."""
@@ -259,8 +255,7 @@ class NonFiniteGuard(Diagnostic):
         skipped = "; the step was skipped" if runner.is_train_loader else ""
         if self.in_a_row_ >= self.max_skips:
             self._stop(f"{message}{skipped}, as were all of the last {self.in_a_row_} (max_skips)")
-        # By way of the writer, which drops what does not belong to this rank.
-        writer.submit(lambda _: _log.warning("%s%s", message, skipped))
+        writer.warn(message + skipped)
 
     def _stop(self, message: str) -> NoReturn:
         self.step_.take_back()  # of the batch behind, whose step is not made any more

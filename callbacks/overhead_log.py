@@ -1,6 +1,5 @@
 """Telling what diagnostics cost, and what is thinned for it."""
 
-import logging
 from collections.abc import Iterable, Mapping
 
 from .measures.overhead_budget import FIXED, Interval, Shares
@@ -8,8 +7,6 @@ from .writer import Writer
 
 _NAMED = 3
 _TOO_SMALL = "too small"
-
-_log = logging.getLogger("assay")
 
 
 class OverheadLog:
@@ -36,10 +33,9 @@ class OverheadLog:
             groups.setdefault(f"every {one.every} {one.unit} instead of {before}", []).append(one.what)
         if groups:
             changes = "; ".join(f"{pace}: {', '.join(names)}" for pace, names in groups.items())
-            self._say(
-                writer,
+            writer.warn(
                 f"max_overhead={self.max_overhead:g}: the diagnostics took {share:.1%} of the loop's time in {place}. "
-                f"From now on {changes}.",
+                f"From now on {changes}."
             )
 
     def say_too_small(self, writer: Writer, place: str, shares: Shares) -> None:
@@ -49,17 +45,12 @@ class OverheadLog:
         self.said.add(_TOO_SMALL)
         fixed = shares.of_kind(FIXED)
         costly = sorted(fixed, key=lambda name: -fixed[name])[:_NAMED]
-        self._say(
-            writer,
+        writer.warn(
             f"max_overhead={self.max_overhead:g} cannot be kept: what cannot be thinned took "
             f"{sum(fixed.values()):.1%} of the loop's time in {place}, most of it "
             f"{', '.join(f'{name} {fixed[name]:.1%}' for name in costly)}; leave these out (an experiment's "
-            "--diagnostics light leaves out many), or raise max_overhead.",
+            "--diagnostics light leaves out many), or raise max_overhead."
         )
-
-    def _say(self, writer: Writer, message: str) -> None:
-        # By way of the writer, which drops what does not belong to this rank.
-        writer.submit(lambda _: _log.warning("%s", message))
 
 
 def write_shares(writers: Mapping[str, Writer], shares: Shares, epoch: int) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .measures.overhead_budget import FIXED, PICTURES, Label, Laps
-from .writer import Sink, Writer
+from .writer import ForwardingWriter, Sink, Writer
 
 
 class Meter:
@@ -68,8 +68,21 @@ class _Lap(AbstractContextManager[None]):
             self.meter.laps.begin(self.before)
 
 
-class MeteredWriter(Writer):
-    """Hands all on to a writer, with the time taken, and leaves out pictures in epochs that draw none.
+class _TimedWriter(ForwardingWriter):
+    """Hands everything on to a writer, and counts its time as one kind of a diagnostic's work."""
+
+    def __init__(self, writer: Writer, loader_key: str, meter: Meter, kind: str):
+        super().__init__(writer)
+        self.loader_key, self.meter, self.kind = loader_key, meter, kind
+
+    def wrap(self, work: Callable[[Sink], Any]) -> Callable[[Sink], Any]:
+        """Return the work with its time taken, which counts for the epoch of the call."""
+        label, epoch = Label(self.loader_key, self.meter.name, self.kind), self.meter.epoch
+        return lambda sink: self.meter.run(work, label, epoch, sink)
+
+
+class MeteredWriter(_TimedWriter):
+    """Hands everything on to a writer with the time taken, and leaves out pictures in epochs that draw none.
 
     Args:
         writer: of the event folder.
@@ -77,43 +90,14 @@ class MeteredWriter(Writer):
         meter: of the diagnostic that writes.
     """
 
-    def __init__(self, writer: Writer, loader_key: str, meter: Meter):  # without a thread of its own
-        self.writer = writer
-        self.loader_key = loader_key
-        self.meter = meter
+    def __init__(self, writer: Writer, loader_key: str, meter: Meter):
+        super().__init__(writer, loader_key, meter, FIXED)
+        self.pictures = _TimedWriter(writer, loader_key, meter, PICTURES)
 
-    def image(self, tag: str, draw: Callable[[], np.ndarray], step: int) -> None:
-        """Write one picture, see ``Writer.image``; nothing in an epoch that draws none."""
-        if self.meter.draws:
-            _Pictures(self).image(tag, draw, step)
-
-    def submit(self, work: Callable[[Sink], Any]) -> None:
-        """Queue any work on the sink."""
-        self.submit_as(FIXED, work)
-
-    def submit_as(self, kind: str, work: Callable[[Sink], Any]) -> None:
-        """Queue work of a kind, see ``Label``."""
-        label, epoch = Label(self.loader_key, self.meter.name, kind), self.meter.epoch
-        self.writer.submit(lambda sink: self.meter.run(work, label, epoch, sink))
-
-    def drain(self) -> None:
-        """Wait until all that was queued is in the event file; raise what went wrong on the way."""
-        self.writer.drain()
-
-    def end_epoch(self) -> None:
-        """Hand on what has to be elsewhere before the next epoch."""
-        self.writer.end_epoch()
-
-    def close(self) -> None:
-        """Drain, and close the event file."""
-        self.writer.close()
-
-
-class _Pictures(Writer):
-    """Hands on to a metered writer what is done to draw."""
-
-    def __init__(self, writer: MeteredWriter):
-        self.writer = writer
-
-    def submit(self, work: Callable[[Sink], Any]) -> None:
-        self.writer.submit_as(PICTURES, work)
+    def image(self, tag: str, draw: Callable[[], np.ndarray], step: int, *, once: bool = False) -> None:
+        """Write one picture, see ``Writer.image``; nothing in an epoch that draws none, unless it comes only once."""
+        if once:
+            # Its time is not that of pictures: there is nothing to gain from drawing them in fewer epochs.
+            super().image(tag, draw, step)
+        elif self.meter.draws:
+            self.pictures.image(tag, draw, step)

@@ -15,7 +15,7 @@ from .keys import OUTPUT_KEY, TARGET_KEY
 from .measures.score_curves import ScoreSummary, at_least, groups, mean_known, roc_points, summarize_scores
 from .score_counts import ScoreCounts
 from .tables import markdown_table
-from .writer import Sink, Writer
+from .writer import Writer
 
 LARGEST_BOUND = 0.005
 
@@ -117,10 +117,13 @@ class PRCurves(ScoreCounts):
         self.thresholds_[runner.loader_key] = self._by_class(found)
         self._say_bounds(runner, writer, found)
         title = f"{self.place(runner.loader_key)} ROC, epoch {step}"
-        tags = [self.named(f"pr/{name}") for name in self.score_names]
-        writer.submit(partial(_add_curves, tags=tags, counts=counts, edges=self.edges, step=step))
+        writer.pr_curves(partial(self._curves, counts), step)
         writer.image(self.named("roc"), partial(self._draw, counts, found, title), step)
         writer.text(self.named("pr_table"), lambda: markdown_table(_HEADER, self._rows(found)), step)
+
+    def _curves(self, counts: Tensor) -> dict[str, np.ndarray]:
+        tags = [self.named(f"pr/{name}") for name in self.score_names]
+        return dict(zip(tags, _pr_curves(counts, self.edges), strict=True))
 
     def _draw(self, counts: Tensor, found: ScoreSummary, title: str) -> np.ndarray:
         names = shown_names(self.class_names)[-len(self.score_names) :]
@@ -183,7 +186,8 @@ def _decimals(values: Tensor, digits: int) -> list[str]:
     return ["-" if np.isnan(value) else f"{value:.{digits}f}" for value in values.tolist()]
 
 
-def _add_curves(sink: Sink, *, tags: Sequence[str], counts: Tensor, edges: Tensor, step: int) -> None:
+def _pr_curves(counts: Tensor, edges: Tensor) -> np.ndarray:
+    """Return [C, 6, T] as ``Writer.pr_curves`` takes them, of counts [C, 2, B]."""
     thresholds = torch.linspace(0, 1, _THRESHOLDS, dtype=torch.float64)
     places = torch.searchsorted(edges, thresholds.logit())
     predicted = torch.cat([at_least(some)[:, :, places] for some in groups(counts)])
@@ -191,7 +195,5 @@ def _add_curves(sink: Sink, *, tags: Sequence[str], counts: Tensor, edges: Tenso
     precision, recall = true / (true + false).clamp(min=1), true / true[:, :1].clamp(min=1)
     below = predicted[:, :, :1] - predicted
     columns = (true, false, below[:, 0].double(), below[:, 1].double(), precision, recall)
-    for tag, values in zip(tags, torch.stack(columns, dim=1).numpy(), strict=True):
-        # Of a Writer's sinks all are SummaryWriters, torch's or tensorboardX's, which have this alike.
-        add: Any = sink
-        add.add_pr_curve_raw(tag, *values, global_step=step, num_thresholds=_THRESHOLDS)
+    curves: np.ndarray = torch.stack(columns, dim=1).numpy()
+    return curves

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 import numpy as np
 from catalyst import dl
@@ -14,7 +13,7 @@ from .errors import UsageError
 from .keys import OUTPUT_KEY, TARGET_KEY
 from .measures.score_curves import best_thresholds, shares_by_probability
 from .score_counts import ScoreCounts
-from .writer import Sink, Writer
+from .writer import Histogram, Writer
 
 _PICTURE_BINS = 40
 _HISTOGRAM_BINS = 100
@@ -90,7 +89,7 @@ class PredictionDistribution(ScoreCounts):
     def write(self, runner: dl.IRunner, writer: Writer, counts: Tensor) -> None:
         title, step = f"{self.place(runner.loader_key)} predictions, epoch {runner.epoch_step}", runner.epoch_step
         writer.image(self.named("predictions/distribution"), partial(self._draw, counts, title), step)
-        writer.submit(partial(self._add_histograms, counts=counts, step=step))
+        writer.histograms(partial(self._histograms, counts), step)
 
     def _draw(self, counts: Tensor, title: str) -> np.ndarray:
         shares = shares_by_probability(counts, self.edges, np.linspace(0, 1, _PICTURE_BINS + 1))
@@ -106,28 +105,24 @@ class PredictionDistribution(ScoreCounts):
             bounds=(self.low, self.high),
         )
 
-    def _add_histograms(self, sink: Sink, *, counts: Tensor, step: int) -> None:
+    def _histograms(self, counts: Tensor) -> dict[str, Histogram]:
         # Two classes have one score, of class 1: its distribution for both.
         rows = counts[0] if self.task == "binary" else counts[:, 1]
         edges = self.edges.sigmoid().numpy()
-        limits = np.linspace(0, 1, _HISTOGRAM_BINS + 1)
-        buckets = np.searchsorted(limits[1:-1], (edges[:-1] + edges[1:]) / 2, side="right")
-        for name, row in zip(self.class_names, rows.numpy(), strict=True):
-            if row.any():
-                _add_histogram(sink, self.named(f"predictions/{name}"), row, edges, buckets, step)
+        named = zip(self.class_names, rows.numpy(), strict=True)
+        return {self.named(f"predictions/{name}"): _histogram(row, edges) for name, row in named if row.any()}
 
 
-def _add_histogram(sink: Any, tag: str, counts: np.ndarray, edges: np.ndarray, buckets: np.ndarray, step: int) -> None:
-    """Add counts [B] by bin; ``buckets`` [B] are the numbers of the bars that the middles of the bins are in."""
+def _histogram(counts: np.ndarray, edges: np.ndarray) -> Histogram:
+    """Return the histogram of counts [B] between edges [B + 1]; a bin counts for the bar that its middle is in."""
     middles, filled = (edges[:-1] + edges[1:]) / 2, np.flatnonzero(counts)
-    sink.add_histogram_raw(
-        tag,
-        min=float(edges[filled[0]]),
-        max=float(edges[filled[-1] + 1]),
-        num=int(counts.sum()),
-        sum=float((counts * middles).sum()),
-        sum_squares=float((counts * middles**2).sum()),
-        bucket_limits=np.linspace(0, 1, _HISTOGRAM_BINS + 1)[1:].tolist(),
-        bucket_counts=np.bincount(buckets, weights=counts, minlength=_HISTOGRAM_BINS).tolist(),
-        global_step=step,
+    limits = np.linspace(0, 1, _HISTOGRAM_BINS + 1)
+    bars = np.searchsorted(limits[1:-1], middles, side="right")
+    return Histogram(
+        counts=np.bincount(bars, weights=counts, minlength=_HISTOGRAM_BINS),
+        limits=limits[1:],
+        low=float(edges[filled[0]]),
+        high=float(edges[filled[-1] + 1]),
+        total=float((counts * middles).sum()),
+        total_of_squares=float((counts * middles**2).sum()),
     )

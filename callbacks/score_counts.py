@@ -1,6 +1,5 @@
 """What the diagnostics of scores share: counting over a loader how scores are distributed over the truth."""
 
-import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,8 +12,6 @@ from .errors import UsageError
 from .keys import OUTPUT_KEY, TARGET_KEY
 from .measures.binned_scores import BinnedScores, default_bins, score_edges
 from .writer import Writer
-
-_log = logging.getLogger("assay")
 
 
 class ScoreCounts(ClassCounts):
@@ -98,9 +95,7 @@ class ScoreCounts(ClassCounts):
         if (runner.loader_key, kind) in self.said_:
             return
         self.said_.add((runner.loader_key, kind))
-        line = f"{type(self).__name__}, {self.place(runner.loader_key)} epoch {runner.epoch_step}: {text}"
-        # By way of the writer, which drops what does not belong to this rank.
-        writer.submit(lambda _: _log.warning("%s", line))
+        writer.warn(f"{type(self).__name__}, {self.place(runner.loader_key)} epoch {runner.epoch_step}: {text}")
 
     def _say_nan(self, runner: dl.IRunner, writer: Writer, nan: Tensor) -> None:
         if total := int(nan.sum()):

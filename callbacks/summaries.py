@@ -1,5 +1,6 @@
 """Summaries as TensorBoard stores them, for what its writers do not offer or do slowly."""
 
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -27,6 +28,11 @@ def add_picture(sink: Any, tag: str, picture: np.ndarray, step: int) -> None:
         add_summary(sink, image_summary(tag, picture), step)
     else:
         add(tag, picture, step)
+
+
+def event_folder(sink: Any) -> Path:
+    """Return the event folder that a ``SummaryWriter``, torch's or tensorboardX's, writes to."""
+    return Path(sink._get_file_writer().get_logdir())
 
 
 def image_summary(tag: str, picture: np.ndarray) -> Summary:

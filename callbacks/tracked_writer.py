@@ -1,4 +1,4 @@
-"""A writer whose pictures, scalars and texts also go to trackers."""
+"""A writer whose scalars, pictures and texts also go to trackers such as W&B and MLflow."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,40 +7,42 @@ import numpy as np
 
 from .summaries import add_picture
 from .trackers import Entry, Outbox
-from .writer import Sink, Writer
+from .writer import ForwardingWriter, Sink, Writer
 
 
-class TrackedWriter(Writer):
-    """Hands all on to a writer, and what it has written to trackers when the epoch ends.
+class TrackedWriter(ForwardingWriter):
+    """Hands everything on to a writer, and at the end of an epoch what was written to the trackers.
 
-    Until then the loop waits for no drawing; then it waits for all that was queued.
+    Until then the loop waits for no drawing; at the end of the epoch it waits for everything that was queued.
 
     Args:
         writer: of the event folder.
-        outbox: takes what the trackers are to get.
+        outbox: collects what the trackers get.
     """
 
-    def __init__(self, writer: Writer, outbox: Outbox):  # without a thread of its own
-        self.writer = writer
+    def __init__(self, writer: Writer, outbox: Outbox):
+        super().__init__(writer)
         self.outbox = outbox
 
-    def submit(self, work: Callable[[Sink], Any]) -> None:
-        """Queue any work on the sink."""
-        self.writer.submit(lambda sink: work(_Tee(sink, self.outbox)))
+    def wrap(self, work: Callable[[Sink], Any]) -> Callable[[Sink], Any]:
+        """Return the work on a sink that also fills the outbox."""
+        return lambda sink: work(_Tee(sink, self.outbox))
 
     def drain(self) -> None:
-        """Wait until all that was queued is in the event file, and hand it on; raise what went wrong on the way."""
+        """Wait until everything queued is in the event file, and deliver it; raise the error of the thread."""
         try:
             self.writer.drain()
         finally:
+            # After an error too: what was written before it belongs to the trackers as well.
             self.outbox.deliver()
 
     def end_epoch(self) -> None:
-        """Wait until all that was queued is written, and hand it on."""
+        """Wait until everything queued is written, and deliver it."""
+        # Trackers refuse or drop what comes after the metrics of a later step: see ``Outbox``.
         self.drain()
 
     def close(self) -> None:
-        """Drain, and close the event file."""
+        """Drain and close the event file."""
         try:
             self.drain()
         finally:
@@ -48,7 +50,7 @@ class TrackedWriter(Writer):
 
 
 class _Tee:
-    """A sink that also keeps scalars, pictures and texts for the trackers."""
+    """A sink that also puts scalars, pictures and texts into the outbox; of other kinds trackers get nothing."""
 
     def __init__(self, sink: Any, outbox: Outbox):
         self._sink, self._outbox = sink, outbox
@@ -70,7 +72,7 @@ class _Tee:
 
 
 class NoEventFile:
-    """The sink of a run that has trackers alone: it takes what is written, and keeps nothing."""
+    """The sink of a run that has trackers alone: it accepts every kind of value and keeps nothing."""
 
     def add_scalar(self, tag: str, scalar_value: Any, global_step: int | None = None) -> None: ...
     def add_text(self, tag: str, text_string: str, global_step: int | None = None) -> None: ...

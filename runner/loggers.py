@@ -17,7 +17,6 @@ from torch import Tensor
 from assay.callbacks.atomic_files import naming, save_text
 from assay.callbacks.errors import UsageError
 from assay.callbacks.hparams_summaries import flatten, session_start
-from assay.callbacks.summaries import add_summary
 from assay.callbacks.writer import Writer
 
 from .any_picture import as_rgb
@@ -90,8 +89,7 @@ class TensorBoardLogger(ILogger):
             return
         writer = self.get_writer("run")
         writer.text("config", f"```yaml\n{_as_yaml(hparams)}```", 0)
-        start = session_start(flatten(hparams))
-        writer.submit(lambda sink: add_summary(sink, start))
+        writer.summary(session_start(flatten(hparams)))
 
     def log_image(self, tag: str, image: Any, runner: dl.IRunner, scope: str | None = None) -> None:
         """Write a picture for callbacks that use Catalyst's own ``runner.log_image``.

@@ -123,6 +123,15 @@ def test_in_an_epoch_that_draws_none_pictures_are_left_out_and_all_else_is_writt
     assert clock.ms == 0
 
 
+def test_a_picture_that_comes_once_is_never_left_out_and_counts_as_fixed(clock, written):
+    writer, meter, sink = written
+    meter.draws = False
+    writer.image("picture", lambda: draw(clock, 5), 1, once=True)
+    writer.drain()
+    assert [tag for tag, *_ in sink.seen] == ["picture"]
+    assert list(meter.drawn) == [(Label("valid", "Painter", FIXED), 5, 0)]
+
+
 def test_without_a_clock_of_the_thread_nothing_of_it_is_kept(clock, laps):
     meter = Meter("Painter", laps, None)
     writer = MeteredWriter(Writer(Sink()), "valid", meter)

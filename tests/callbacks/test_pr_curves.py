@@ -248,14 +248,16 @@ class Collect:
     def image(self, tag, draw, step):
         self.written[tag] = draw()
 
-    def submit(self, work):
-        work(self)
+    def warn(self, message):
+        """Keep nothing: only the main process logs it."""
 
-    def add_pr_curve_raw(self, tag, *values, **options):
-        self.written[tag] = np.stack(values)
+    def pr_curves(self, make, step):
+        self.written.update(make())
 
-    def add_histogram_raw(self, tag, **values):
-        self.written[tag] = np.array([*values.pop("bucket_counts"), *values.pop("bucket_limits"), *values.values()])
+    def histograms(self, make, step):
+        for tag, histogram in make().items():
+            values = vars(histogram).copy()
+            self.written[tag] = np.array([*values.pop("counts"), *values.pop("limits"), *values.values()])
 
 
 def loader_over_ranks(rank, build, output, target, size):

@@ -1,5 +1,7 @@
+import re
 import threading
 import traceback
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -7,7 +9,11 @@ import torch
 from torch.utils.tensorboard import SummaryWriter
 
 from assay.callbacks import UsageError
-from assay.callbacks.writer import Writer
+from assay.callbacks.hparams_summaries import session_start
+from assay.callbacks.projector_files import Embedding
+from assay.callbacks.tracked_writer import TrackedWriter
+from assay.callbacks.trackers import Outbox
+from assay.callbacks.writer import Histogram, Writer
 
 WAIT_S = 20
 
@@ -246,3 +252,83 @@ def test_names_that_are_not_utf_8_are_written_as_text(tmp_path, as_function):
     writer.close()
     (file,) = tmp_path.iterdir()
     assert b"caf\\xe9.png" in file.read_bytes()
+
+
+def test_distributions_and_curves_are_in_the_event_file_as_they_were_counted(tmp_path, read_events):
+    counts, limits = np.array([3.0, 0.0, 1.0]), np.array([0.25, 0.5, 1.0])
+    histogram = Histogram(counts, limits, low=0.0, high=0.75, total=1.5, total_of_squares=0.75)
+    curve = np.arange(30.0).reshape(6, 5)
+    writer = Writer(SummaryWriter(str(tmp_path)))
+    writer.histograms(lambda: {"mine": histogram}, 2)
+    writer.pr_curves(lambda: {"pr/a": curve}, 3)
+    writer.close()
+    events = read_events(tmp_path)
+    (event,) = events.Histograms("mine")
+    found = event.histogram_value
+    assert (event.step, found.num, found.min, found.max, found.sum, found.sum_squares) == (2, 4, 0, 0.75, 1.5, 0.75)
+    assert found.bucket == list(counts)
+    assert found.bucket_limit == list(limits)
+    (event,) = events.Tensors("pr/a")
+    assert event.step == 3
+    values = np.frombuffer(event.tensor_proto.tensor_content, np.float32) if event.tensor_proto.tensor_content else None
+    values = np.array(event.tensor_proto.float_val) if values is None else values
+    assert np.array_equal(values.reshape(6, 5), curve)
+
+
+def test_an_embedding_is_files_beside_the_event_file(tmp_path):
+    cloud = Embedding(np.eye(2), ["id", "label"], [["a", "0"], ["b", "1"]], np.zeros((8, 8, 3), np.uint8), 4)
+    writer = Writer(SummaryWriter(str(tmp_path)))
+    writer.embedding("cloud:1", lambda: cloud)
+    writer.close()
+    assert (tmp_path / "cloud-1" / "metadata.tsv").read_text() == "id\tlabel\na\t0\nb\t1\n"
+    assert np.array_equal(np.loadtxt(tmp_path / "cloud-1" / "tensors.tsv"), np.eye(2))
+    assert 'tensor_name: "cloud:1"' in (tmp_path / "projector_config.pbtxt").read_text()
+
+
+def test_trackers_get_scalars_pictures_and_texts_and_of_other_kinds_nothing(tmp_path):
+    outbox = Outbox([], None, "valid")
+    writer = TrackedWriter(Writer(SummaryWriter(str(tmp_path))), outbox)
+    histogram = Histogram(np.ones(1), np.ones(1), low=0.0, high=1.0, total=0.5, total_of_squares=0.25)
+    writer.histograms(lambda: {"mine": histogram}, 1)
+    writer.pr_curves(lambda: {"pr/a": np.zeros((6, 5))}, 1)
+    writer.summary(session_start({"lr": 0.1}))
+    writer.image("picture", lambda: np.zeros((2, 2, 3), np.uint8), 1)
+    writer.scalars({"a": 1.0}, 1)
+    writer.text("note", "x", 1)
+    writer.writer.drain()
+    assert [(entry.kind, entry.tag) for entry in outbox._entries] == [
+        ("picture", "picture"), ("scalar", "a"), ("text", "note")
+    ]  # fmt: skip
+    writer.close()
+
+
+def test_a_warning_comes_after_what_was_queued_before_and_is_logged_as_it_is(caplog):
+    sink, gate = ListSink(), threading.Event()
+    writer = Writer(sink)
+    writer.submit(lambda sink: gate.wait(WAIT_S))
+    writer.warn("100% of 5 %s")
+    assert caplog.messages == []
+    gate.set()
+    writer.close()
+    assert caplog.messages == ["100% of 5 %s"]
+
+
+def test_a_rank_that_does_not_write_warns_of_nothing(caplog):
+    writer = Writer(None)
+    writer.warn("twice")
+    writer.close()
+    assert caplog.messages == []
+
+
+def test_nothing_goes_round_the_methods_of_the_writer():
+    folder = Path(__file__).parents[2]
+    own = {"writer.py", "tracked_writer.py"}
+    found = [
+        f"{path.relative_to(folder)}: {line.strip()}"
+        for room in ("callbacks", "runner", "experiments")
+        for path in sorted((folder / room).rglob("*.py"))
+        if path.name not in own
+        for line in path.read_text().splitlines()
+        if re.search(r"submit\(", line) and "thread.submit(" not in line  # a ThreadPoolExecutor's
+    ]
+    assert not found
