@@ -11,7 +11,6 @@ from catalyst import dl
 from torch import Tensor
 from torch.utils.data import SequentialSampler
 
-from .batch_size import batch_size
 from .class_names import check_names
 from .described import described
 from .detections import without_masks
@@ -23,9 +22,9 @@ from .errors import UsageError, at_least_one, unknown_name
 from .host_copy import HostCopy, copy_tree, read_tree
 from .image_checks import check_images
 from .keys import IMAGE_KEY, SAMPLE_ID_KEY, TARGET_KEY, pick
-from .loader_place import positions_in_loader
 from .measures.augmentation_preview import LabelOrder, Range, extremes, extremes_of, range_of_extremes
 from .measures.reduced_image import is_reduced, reduced, sizes
+from .runner_view import batch_size, positions_in_loader
 from .writer import Writer
 
 _SAYINGS = {

@@ -10,7 +10,6 @@ import numpy as np
 from catalyst import dl
 from torch import Tensor
 
-from .batch_size import samples_of_keys
 from .class_names import check_names
 from .detections import Detections, without_masks
 from .diagnostic import Diagnostic
@@ -23,10 +22,10 @@ from .errors import UsageError, at_least_one, unknown_name
 from .host_copy import HostCopy, copy_tree, is_read_at_once, kept_from_loader
 from .image_checks import check_images
 from .keys import IMAGE_KEY, OUTPUT_KEY, SAMPLE_ID_KEY, TARGET_KEY, pick
-from .loader_place import batches_in_loader, place_in_loader, positions_in_loader
 from .measures import best_worst_batches as measures
 from .measures.reduced_image import reduced, sizes
 from .own_drawing import OwnDrawing, VisualizeBatch
+from .runner_view import batches_in_loader, count_of_loss, place_in_loader, positions_in_loader, samples_of_keys
 from .sample_losses import NO_SCORE, WHOLE_BATCH, NoSampleLossError, losses_of_batch
 from .target_kind import target_kind
 from .unwrapped import detached
@@ -211,7 +210,7 @@ class BestWorstBatches(Diagnostic):
             return float(value)
         if value.numel() != 1:
             raise UsageError(f"{asked_by} needs one number a batch, got a tensor of shape {tuple(value.shape)}.")
-        count = getattr(runner, "loss_counts_", {}).get(metric)
+        count = count_of_loss(runner, metric)
         return HostCopy(value.reshape(()) if count is None else value.reshape(()).masked_fill(count == 0, NO_SCORE))
 
     def settle(self, runner: dl.IRunner) -> None:

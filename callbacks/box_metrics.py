@@ -18,13 +18,13 @@ from .drawings.verdict import name_of
 from .errors import UsageError, unknown_name
 from .host_copy import HostCopy
 from .keys import OUTPUT_KEY, TARGET_KEY
-from .loader_place import place_in_loader
 from .loader_state import from_plain, to_plain
 from .measures.box_precision import box_precision
 from .measures.coco_precision import CocoPrecision, coco_precision, pack
 from .measures.measure import reduce_measure
 from .measures.weighted_mean import WeightedMean
 from .naming import Named
+from .runner_view import history_of, place_in_loader
 
 RULES = ("coco", "competition")
 
@@ -127,8 +127,8 @@ class BoxMetrics(Named):
         self.batches_: list[tuple[int, HostCopy, HostCopy]] = []
 
     def on_experiment_start(self, runner: dl.IRunner) -> None:
-        history = getattr(runner, "history", {})
-        if any(self.named(_COCO_OF_BEFORE) in of for by_loader in history.values() for of in by_loader.values()):
+        former, history = self.named(_COCO_OF_BEFORE), history_of(runner)
+        if any(former in of for by_loader in history.values() for of in by_loader.values()):
             self.map_is = "competition"
         if self.map_is == "competition" and runner.engine.is_main_process:
             self._say_names()

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from catalyst import dl
 
 from .errors import UsageError
-from .host_targets import MARKS, HostTargets, shown
+from .host_targets import MARKS, shown
 from .keys import pick
 from .measures.targets import has_shares
+from .runner_view import host_targets
 
 _NEED = {255: "; masks of 0 and 255 need / 255", -1: "; targets of -1 and 1 need (target + 1) / 2"}
 
@@ -51,8 +52,7 @@ class ClassTargets:
         target = pick(runner.batch, self.key, self.asked_by)
         if self.task == "multiclass" and has_shares(target.shape, output):
             return
-        known: HostTargets | None = getattr(runner, "host_targets", None)
-        found = (known or HostTargets(runner.batch)).find(self.key, target, self)
+        found = host_targets(runner).find(self.key, target, self)
         if found is not None:
             sample, value = found
             holds = f"loader {runner.loader_key!r}, {sample}: {self.key!r} holds {shown(value)}"

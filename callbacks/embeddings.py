@@ -12,7 +12,6 @@ import torch
 from catalyst import dl
 from torch import Tensor
 
-from .batch_size import samples_of_keys
 from .class_names import check_names
 from .diagnostic import Diagnostic
 from .distributed import winners_over_ranks
@@ -23,10 +22,10 @@ from .errors import UsageError, at_least_one
 from .host_copy import HostCopy, copy_tree, read_tree
 from .image_checks import check_images
 from .keys import IMAGE_KEY, OUTPUT_KEY, SAMPLE_ID_KEY, TARGET_KEY, pick
-from .loader_place import positions_in_loader
 from .measures.embeddings import SampleChoice, pool, position_hash, shrink, take
 from .measures.targets import NO_CLASS, class_of_distribution, decide_targets
 from .projector_files import Embedding
+from .runner_view import positions_in_loader, samples_of_keys
 from .writer import Writer
 
 

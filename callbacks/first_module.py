@@ -1,6 +1,6 @@
 """Running a model again on one batch, to find where its values stopped being finite."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -10,6 +10,7 @@ from torch import nn
 from .buffer_snapshot import BufferSnapshot
 from .measures.non_finite import flag_values
 from .non_finite_record import Record, float_tensors
+from .runner_view import forward_of
 from .unwrapped import eager_name, use_plain_modules
 
 
@@ -25,19 +26,20 @@ def first_module(runner: dl.IRunner, record: Record, before: BufferSnapshot) -> 
         record: the batch.
         before: the buffers as they were before the batch; of none, they are taken as they are.
     """
-    if not callable(getattr(runner, "forward", None)) or not isinstance(record.inputs, Mapping):
+    forward = forward_of(runner)
+    if forward is None or not isinstance(record.inputs, Mapping):
         return None
     with use_plain_modules(runner) as models:
         now = BufferSnapshot(buffer for model in models.values() for buffer in model.buffers())
         now.take()
         before.restore()
         try:
-            return _run_again(runner, record, models)
+            return _run_again(forward, record, models)
         finally:
             now.restore()
 
 
-def _run_again(runner: dl.IRunner, record: Record, models: Mapping[str, nn.Module]) -> str | None:
+def _run_again(forward: Callable[[Any], Any], record: Record, models: Mapping[str, nn.Module]) -> str | None:
     watch = _Watch()
     handles = [
         module.register_forward_hook(watch.hook(".".join(filter(None, (key, eager_name(name))))))
@@ -47,7 +49,7 @@ def _run_again(runner: dl.IRunner, record: Record, models: Mapping[str, nn.Modul
     try:
         # A model that is compiled in place would compile the hooks too.
         with record.rng.again(), torch.no_grad(), torch.compiler.set_stance("force_eager"):
-            runner.forward(record.inputs)
+            forward(record.inputs)
     finally:
         for handle in handles:
             handle.remove()

@@ -25,6 +25,7 @@ from .measures.image_input import for_one_pass
 from .measures.image_layouts import FORMS, KINDS, Function
 from .measures.overhead_budget import PICTURES
 from .model_call import ModelCall
+from .runner_view import input_keys
 from .sample_ranking import Ranking, SampleRanking, Score, without_input
 from .target_kind import target_kind
 from .unwrapped import use_plain_modules
@@ -161,7 +162,7 @@ class GradCAM(SampleRanking):
         )
 
     def on_experiment_start(self, runner: dl.IRunner) -> None:
-        self.inputs_ = [key for key in _input_keys(runner) if key != self.keys["image"]]
+        self.inputs_ = [key for key in input_keys(runner) if key != self.keys["image"]]
         self.warned_ = False
         self.found_: dict[Any, Layer | None] = {}
         self.notes_: list[str] = []  # why maps of the last loader are 0, by sample
@@ -343,10 +344,3 @@ def _check_explain(explain: str | int) -> str | int:
     if not isinstance(explain, str | int) or isinstance(explain, bool) or (isinstance(explain, int) and explain < 0):
         raise UsageError(f"explain must be 'predicted', 'true' or a class number, got {explain!r}.")
     return explain
-
-
-def _input_keys(runner: dl.IRunner) -> list[str]:
-    """Return what the runner's models are given, by key of the batch."""
-    keys = getattr(runner, "input_key", getattr(runner, "_input_key", None))
-    groups = list(keys.values()) if isinstance(keys, Mapping) else [keys]
-    return [key for group in groups if group for key in ([group] if isinstance(group, str) else group)]

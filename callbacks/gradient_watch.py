@@ -1,6 +1,5 @@
 """Taking the gradients and the movement of the parameters when their optimizers step."""
 
-import math
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -17,6 +16,7 @@ from .host_copy import HostCopy
 from .loader_state import from_plain, to_plain
 from .measures.gradient_stats import GradientStats
 from .measures.measure import reduce_measure
+from .runner_view import clipping_norm, gradient_hooks_of, norm_before_clipping, steps_in_loader
 from .unwrapped import held_by, raw_optimizers, trained_parameters
 
 
@@ -125,8 +125,8 @@ class ClippedNorm:
 
     def __call__(self, *_: Any) -> None:
         if self.watch.observing:
-            norm = self.runner.grad_norm_.detach().to(torch.float64)
-            row = torch.stack([norm, norm.clamp(max=self.runner.clip_grad_norm), torch.ones_like(norm)])
+            norm = norm_before_clipping(self.runner).detach().to(torch.float64)
+            row = torch.stack([norm, norm.clamp(max=clipping_norm(self.runner)), torch.ones_like(norm)])
             self.state["sums"] += torch.where(norm.isfinite(), row, 0.0)
 
 
@@ -158,14 +158,14 @@ class GradientWatches:
             own = held_by(optimizer, self._parameters)
             if own:
                 watch = GradientWatch(
-                    own, every_n_steps, suspects, update_ratio=update_ratio, steps=steps_of_loader(runner), timed=timed
+                    own, every_n_steps, suspects, update_ratio=update_ratio, steps=steps_in_loader(runner), timed=timed
                 )
                 self._attach(runner, optimizer, watch)
 
     def _attach(self, runner: dl.IRunner, optimizer: Optimizer, watch: GradientWatch) -> None:
-        before_clipping = getattr(runner, "register_gradient_hook", None)
+        before_clipping = gradient_hooks_of(runner)
         self._hooks.append((before_clipping or optimizer.register_step_pre_hook)(watch))
-        if before_clipping and runner.clip_grad_norm is not None and self._clipped is None:
+        if before_clipping and clipping_norm(runner) is not None and self._clipped is None:
             # The runner's norm is that of all parameters, the same for each optimizer.
             self._clipped = ClippedNorm(runner, watch)
             self._hooks.append(optimizer.register_step_pre_hook(self._clipped))
@@ -217,12 +217,6 @@ class GradientWatches:
         order = sorted(range(len(names)), key=lambda index: places[names[index]])
         summary = GradientStats.summarize(packed[:, order])
         return [names[index] for index in order], summary, (parts[-1][:2] / parts[-1][2]).tolist() if sums else []
-
-
-def steps_of_loader(runner: dl.IRunner) -> int:
-    """Return how many optimizer steps the train loader of this time makes, or more where batches are accumulated."""
-    batches: int = runner.loader_batch_len
-    return math.ceil(batches / getattr(runner, "accumulate_steps", 1))
 
 
 def _packed(measure: GradientStats) -> Tensor:

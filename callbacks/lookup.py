@@ -12,6 +12,7 @@ from catalyst import dl
 
 from .distributed import from_main_rank
 from .errors import UsageError, listing
+from .runner_view import is_evaluation
 from .tracked_writer import NoEventFile, TrackedWriter
 from .trackers import Outbox, trackers_of
 from .writer import Writer
@@ -54,7 +55,7 @@ def find_writer(runner: dl.IRunner, loader_key: str, asked_by: str, *, event_fil
         return Writer(None)
     writer = _event_writer(runner, loader_key)
     trackers = trackers_of(list(runner.loggers.values()))
-    if writer is None and not trackers and _is_evaluation(runner):
+    if writer is None and not trackers and is_evaluation(runner):
         _log.warning(
             "%s writes nothing: evaluate_loader gives the run no logger; for what it writes call train() with "
             "loaders={'valid': loader} and a logger.", asked_by,
@@ -72,17 +73,11 @@ def find_writer(runner: dl.IRunner, loader_key: str, asked_by: str, *, event_fil
 
 def writes_nothing(runner: dl.IRunner) -> bool:
     """Return whether the run is an ``evaluate_loader`` without a logger of the runner's own. A collective."""
-    if not _is_evaluation(runner):
+    if not is_evaluation(runner):
         return False
     loggers = list(runner.loggers.values())
     known = any(isinstance(logger, HasWriters | dl.TensorboardLogger) for logger in loggers)
     return not from_main_rank(known or bool(trackers_of(loggers)))
-
-
-def _is_evaluation(runner: dl.IRunner) -> bool:
-    """Return whether the run is that of Catalyst's ``evaluate_loader``, which takes no logger."""
-    settings = [getattr(runner, name, None) for name in ("_valid_loader", "_valid_metric", "_logdir", "_loggers")]
-    return settings[0] == "valid" and not any(settings[1:]) and list(runner.loaders) == ["valid"]
 
 
 def _event_writer(runner: dl.IRunner, loader_key: str) -> Writer | None:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from .errors import UsageError, listing, unknown_name
 from .keys import pick
+from .runner_view import forward_of
 from .unwrapped import by_name
 
 
@@ -31,7 +32,7 @@ class ModelCall:
     def __init__(self, runner: dl.IRunner, model: str | None, *, image_key: str, output_key: str, asked_by: str):
         self.models = by_name(runner.model)
         self.model = model
-        self.by_runner = callable(getattr(runner, "forward", None))
+        self.by_runner = forward_of(runner) is not None
         self.image_key, self.output_key, self.asked_by = image_key, output_key, asked_by
         if model is not None and model not in self.models:
             known = [name for name in self.models if name]
@@ -56,8 +57,9 @@ class ModelCall:
         Raises:
             UsageError: the model does not take the images alone, or what it returns is no tensor.
         """
-        if self.by_runner:
-            outputs: Any = runner.forward(parts)  # type: ignore[attr-defined]
+        forward = forward_of(runner)
+        if forward is not None:
+            outputs = forward(parts)
         else:
             outputs = self._call(next(iter(self.chosen(by_name(runner.model)).values())), parts[self.image_key])
         if isinstance(outputs, Mapping):

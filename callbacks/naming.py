@@ -8,6 +8,7 @@ from catalyst import dl
 from catalyst.callbacks.metrics.confusion_matrix import ConfusionMatrixCallback
 
 from .errors import UsageError
+from .runner_view import loaders_of
 from .wrapped import inside
 
 _PREFIX = re.compile(r"[\w.-]+(/[\w.-]+)*")
@@ -74,7 +75,7 @@ class Named(dl.Callback):
 
     def on_loader_start(self, runner: dl.IRunner) -> None:
         """Check the names, of all loaders of the epoch."""
-        for loader_key in getattr(runner, "loaders", ()):
+        for loader_key in loaders_of(runner):
             _check_names(runner, self, loader_key)
 
 

@@ -7,12 +7,11 @@ import torch
 from catalyst import dl
 from torch import Tensor
 
-from .batch_size import batch_size
 from .host_copy import HostCopy, is_read_at_once, kept_from_loader
-from .loader_place import place_in_loader
 from .measures.non_finite import flag_values
 from .non_finite_record import Place, Record, float_tensors
 from .rng import RngState
+from .runner_view import batch_size, loss_scale, loss_terms, place_in_loader
 from .unwrapped import detached
 
 
@@ -55,16 +54,13 @@ def check_batch(
 
 def gradients_count(runner: dl.IRunner) -> Tensor | float:
     """Return 0 where a gradient may have overflowed only because its loss was scaled up, else 1."""
-    scaler = getattr(runner.engine, "scaler", None)
-    if scaler is None:
-        return 1.0
-    scale: Tensor = scaler.scale(torch.ones((), device=runner.engine.device))
-    return (scale < 1).float()
+    scale = loss_scale(runner)
+    return 1.0 if scale is None else (scale < 1).float()
 
 
 def _losses(runner: dl.IRunner, keys: Sequence[str]) -> dict[str, Tensor]:
     """Return the terms of the loss, [] each; the sum alone where it is the only one."""
-    names = [term.label for term in getattr(runner, "losses", ())]
+    names = [term.label for term in loss_terms(runner) or ()]
     chosen = [name for name in dict.fromkeys([*names, *keys]) if name in runner.batch_metrics]
     return {name: _to_tensor(runner.batch_metrics[name], runner.engine.device) for name in chosen}
 

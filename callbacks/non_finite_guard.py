@@ -23,6 +23,7 @@ from .non_finite_checks import check_batch, gradients_count, stand_in_record, st
 from .non_finite_record import Record
 from .non_finite_report import Finding, NonFiniteError, Reporter, examine, find_folder
 from .non_finite_step import StepDecision
+from .runner_view import gradient_hooks_of, loss_terms
 from .step_gate import StepGate
 from .unwrapped import held_by, raw_optimizers
 from .writer import Writer
@@ -132,8 +133,9 @@ class NonFiniteGuard(Diagnostic):
         self._start_loader()
         optimizers = raw_optimizers(runner.optimizer).values()
         self.handles_ = [StepGate(optimizer, partial(self._answer, runner)) for optimizer in optimizers]
-        if hasattr(runner, "register_gradient_hook"):
-            self.handles_.append(runner.register_gradient_hook(partial(self._decide_for_all, runner)))
+        register = gradient_hooks_of(runner)
+        if register is not None:
+            self.handles_.append(register(partial(self._decide_for_all, runner)))
 
     def tags(self, loader_key: str) -> tuple[str, ...]:
         return ("non_finite/batch",)
@@ -181,7 +183,7 @@ class NonFiniteGuard(Diagnostic):
             record.keep()
         self.pending_, self.current_, self.decided_ = record, None, None
         self.step_.end_batch()
-        if runner.is_train_loader and not hasattr(runner, "losses"):
+        if runner.is_train_loader and loss_terms(runner) is None:
             self._say_unwatched(runner)
 
     def _say_unwatched(self, runner: dl.IRunner) -> None:

@@ -17,6 +17,7 @@ from .first_module import first_module
 from .measures.non_finite import flag_values
 from .non_finite_picture import samples_to_draw
 from .non_finite_record import Place, Record, float_tensors, save_record
+from .runner_view import logdir_of
 from .writer import Writer
 
 _MOST_NAMES = 4
@@ -79,7 +80,7 @@ def examine(runner: dl.IRunner, record: Record, before: BufferSnapshot, paramete
 def find_folder(given: Path | None, runner: dl.IRunner) -> Path:
     """Return where batches are saved: in the run folder given, else in that of the runner or of its logger."""
     logdirs = (getattr(logger, "logdir", None) for logger in runner.loggers.values())
-    folder = given or getattr(runner, "_logdir", None) or next(filter(None, logdirs), None)
+    folder = given or logdir_of(runner) or next(filter(None, logdirs), None)
     if folder is None:
         raise UsageError("NonFiniteGuard saves batches in the run folder: pass train() logdir=..., or folder=...")
     return Path(folder) / "non_finite"

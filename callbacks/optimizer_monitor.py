@@ -14,6 +14,7 @@ from .errors import UsageError, at_least_one
 from .measures.measure import reduce_measure
 from .measures.optimizer_steps import OptimizerSteps, total_norm
 from .param_groups import check_groups, group_settings
+from .runner_view import clipping_norm, loss_scale, norm_before_clipping
 from .unwrapped import raw_optimizers
 from .writer import Writer
 
@@ -90,14 +91,14 @@ class OptimizerMonitor(Diagnostic):
         self.norms_, self.steps_, self.settings_, self.counts_ = {}, None, {}, {}
         if not runner.is_train_loader:
             return
-        max_norm = getattr(runner, "clip_grad_norm", None) if hasattr(runner, "grad_norm_") else None
-        self.steps_ = OptimizerSteps(runner.engine.device, max_norm=max_norm, scale=_loss_scale(runner))
+        max_norm, scale = clipping_norm(runner), loss_scale(runner)
+        self.steps_ = OptimizerSteps(runner.engine.device, max_norm=max_norm, scale=scale)
         for name, optimizer in raw_optimizers(runner.optimizer).items():
             self.settings_.update(group_settings(name, optimizer))
 
     def observe(self, runner: dl.IRunner) -> None:
         self._close_step()
-        scale = _loss_scale(runner)
+        scale = loss_scale(runner)
         if self.steps_ is not None and scale is not None:
             self.steps_.update_scale(scale)
 
@@ -132,7 +133,7 @@ class OptimizerMonitor(Diagnostic):
             return
         gradients = _gradients(optimizer)
         if gradients:
-            self.norms_[name] = runner.grad_norm_ if clipped else _unscaled_norm(optimizer, gradients)
+            self.norms_[name] = norm_before_clipping(runner) if clipped else _unscaled_norm(optimizer, gradients)
             self.skipped_ = getattr(optimizer, "found_inf", None)
 
     def _close_step(self) -> None:
@@ -160,12 +161,3 @@ def _unscaled_norm(optimizer: Optimizer, gradients: list[Tensor]) -> Tensor:
     # A fused optimizer unscales by itself, and drops the step by itself where found_inf is not 0.
     scale = getattr(optimizer, "grad_scale", None)
     return total_norm(gradients) if scale is None else total_norm(gradients) / scale
-
-
-def _loss_scale(runner: dl.IRunner) -> Tensor | None:
-    """Return the loss scale as a tensor [] on the device; ``scaler.get_scale`` would wait for it."""
-    scaler = getattr(runner.engine, "scaler", None)
-    if scaler is None:
-        return None
-    scale: Tensor = scaler.scale(torch.ones((), device=runner.engine.device))
-    return scale

@@ -13,7 +13,6 @@ from torch.utils.hooks import RemovableHandle
 from .diagnostic import Diagnostic
 from .distributed import reduce_state, world_size
 from .errors import UsageError
-from .gradient_watch import steps_of_loader
 from .host_copy import copy_tree, read_tree
 from .hparams import HParams
 from .lookup import find_writer
@@ -23,6 +22,7 @@ from .non_finite_guard import NonFiniteGuard
 from .overhead_log import write_shares
 from .overhead_meter import Meter
 from .overhead_plan import OverheadPlan
+from .runner_view import steps_in_loader
 from .unwrapped import raw_optimizers
 from .wrapped import inside
 from .writer import Writer
@@ -126,7 +126,7 @@ class OverheadBudget(Diagnostic):
 
     def begin(self, runner: dl.IRunner) -> None:
         if runner.is_train_loader:
-            self.plan_.begin_training(steps_of_loader(runner))
+            self.plan_.begin_training(steps_in_loader(runner))
         if self.loop_ is not None:
             self._run_loop(runner)
 

@@ -17,7 +17,6 @@ import torch
 from catalyst import dl
 from torch import Tensor
 
-from .batch_size import samples_of_keys
 from .class_counts import _count_classes
 from .class_names import check_names
 from .csv_table import write_table
@@ -25,9 +24,8 @@ from .distributed import from_main_rank, gather_objects, world_size
 from .errors import UsageError, unknown_name
 from .host_copy import copy_tree, is_read_at_once, read_tree
 from .keys import OUTPUT_KEY, SAMPLE_ID_KEY, TARGET_KEY, pick
-from .loader_place import positions_in_loader
-from .logdir import folder_in_run
 from .metrics import METRIC_TASKS
+from .runner_view import folder_in_run, positions_in_loader, samples_of_keys
 from .task_scores import probabilities_of
 
 Row = tuple[int, list[str]]  # position in the loader, cells

@@ -11,14 +11,13 @@ from catalyst import dl
 from torch import Tensor
 from torch.utils.data import DistributedSampler, RandomSampler, SubsetRandomSampler, WeightedRandomSampler
 
-from .batch_size import batch_size
 from .distributed import gather_objects
 from .errors import UsageError, unknown_name
 from .host_copy import copy_tree, is_read_at_once, read_tree
 from .keys import OUTPUT_KEY, pick
-from .loader_place import place_in_loader
 from .metrics import TASKS
 from .naming import Named
+from .runner_view import batch_size, place_in_loader
 from .task_scores import probabilities_of
 
 _NONE = -1  # no class

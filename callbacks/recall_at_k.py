@@ -11,17 +11,16 @@ import torch
 from catalyst import dl
 from torch import Tensor
 
-from .batch_size import samples_of_keys
 from .distributed import winners_over_ranks
 from .errors import UsageError, at_least_one, unknown_name
 from .host_copy import copy_tree, read_tree
 from .keys import OUTPUT_KEY, SAMPLE_ID_KEY, TARGET_KEY, pick
-from .loader_place import positions_in_loader
 from .loader_state import from_plain, to_plain
 from .measures.embeddings import SampleChoice, pool, position_hash, take
 from .measures.recall_at_k import DISTANCES, recall_at_k
 from .measures.targets import NO_CLASS, class_of_distribution
 from .naming import Named
+from .runner_view import positions_in_loader, samples_of_keys
 
 
 class RecallAtK(Named):

@@ -12,6 +12,7 @@ from catalyst import dl
 from torch import Tensor, nn
 
 from .errors import UsageError, listing, unknown_name
+from .runner_view import sample_losses_of
 from .target_mean import TargetMean, class_numbers, target_mean
 from .undone import undone
 
@@ -211,9 +212,9 @@ def losses_of_batch(
     Returns:
         None where the runner has no criterion, or several by name and no rule, or the output is no tensor.
     """
-    if criterion_key is None and hasattr(runner, "sample_losses") and runner.criterion is not None:
-        losses: Tensor | None = runner.sample_losses(batch) if isinstance(output, Tensor) else None
-        return losses
+    by_runner = sample_losses_of(runner)
+    if criterion_key is None and by_runner is not None and runner.criterion is not None:
+        return by_runner(batch) if isinstance(output, Tensor) else None
     criterion = pick_criterion(runner.criterion, criterion_key)
     if criterion is None or not isinstance(output, Tensor):
         return None

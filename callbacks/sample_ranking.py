@@ -8,7 +8,6 @@ from typing import Any
 from catalyst import dl
 from torch import Tensor, nn
 
-from .batch_size import samples_of_keys
 from .box_score import BoxF1
 from .detections import Detections, without_masks
 from .diagnostic import Diagnostic
@@ -18,10 +17,10 @@ from .errors import UsageError, at_least_one
 from .host_copy import HostCopy, copy_tree, is_read_at_once, kept_from_loader, read_tree
 from .image_checks import check_images
 from .keys import IMAGE_KEY, OUTPUT_KEY, SAMPLE_ID_KEY, TARGET_KEY, pick
-from .loader_place import positions_in_loader
 from .measures.best_worst_samples import BestWorstSamples, Sample
 from .measures.reduced_image import is_reduced, reduced
 from .own_drawing import OwnDrawing
+from .runner_view import positions_in_loader, samples_of_keys
 from .sample_losses import NO_SCORE, WHOLE_BATCH, NoSampleLossError, losses_of_batch, names_of_criteria
 from .sharing import first_alike
 from .unwrapped import detached

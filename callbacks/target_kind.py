@@ -5,6 +5,7 @@ from typing import Any
 from catalyst import dl
 from torch import nn
 
+from .runner_view import criterion_of, loss_terms
 from .sample_losses import pick_criterion
 
 _KINDS = {
@@ -38,8 +39,7 @@ def target_kind(runner: dl.IRunner, output_key: str, target_key: str, criterion_
 
 
 def _criterion(runner: dl.IRunner, output_key: str, target_key: str) -> Any:
-    terms = getattr(runner, "losses", None)
-    criterion = getattr(runner, "criterion", None)
+    terms, criterion = loss_terms(runner), criterion_of(runner)
     if terms is None or criterion is None:
         return pick_criterion(criterion, None)
     fitting = [term for term in terms if (term.output, term.target) == (output_key, target_key)]

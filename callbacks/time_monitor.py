@@ -11,12 +11,12 @@ import torch
 from catalyst import dl
 from catalyst.core.callback import IBackwardCallback, ICriterionCallback, IOptimizerCallback, ISchedulerCallback
 
-from .batch_size import batch_size
 from .call_hooks import Handle, around_calls
 from .diagnostic import Diagnostic
 from .distributed import reduce_state
 from .errors import UsageError
 from .measures.phase_times import CudaTimer, HostTimer, PhaseTimes, summarize
+from .runner_view import batch_size
 from .unwrapped import by_name, raw_optimizers
 from .wrapped import inside
 from .writer import Writer

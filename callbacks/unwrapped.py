@@ -8,6 +8,8 @@ from catalyst import dl
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from .runner_view import criterion_of
+
 
 def by_name(part: Any) -> dict[str, Any]:
     """Return one component or several by name as a dict; the only one is called ``""``, and None gives an empty one."""
@@ -88,7 +90,7 @@ def trained_parameters(runner: dl.IRunner) -> dict[str, nn.Parameter]:
 
 
 def _criteria(runner: dl.IRunner) -> list[tuple[str, nn.Module]]:
-    named = by_name(getattr(runner, "criterion", None)).items()
+    named = by_name(criterion_of(runner)).items()
     return [(f"criterion.{key}".rstrip("."), part) for key, part in named if isinstance(part, nn.Module)]
 
 

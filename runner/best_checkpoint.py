@@ -15,7 +15,7 @@ from catalyst import dl
 from assay.callbacks.atomic_files import digest, half_written, link_whole, save_text, save_whole
 from assay.callbacks.distributed import from_main_rank
 from assay.callbacks.errors import UsageError, at_least_one
-from assay.callbacks.logdir import folder_in_run
+from assay.callbacks.runner_view import averaged_weights, folder_in_run
 from assay.callbacks.unwrapped import plain_modules, weights_of
 
 from .checkpoint_files import INDEX
@@ -139,9 +139,7 @@ class BestCheckpoint(dl.Callback):
 
 def _weights(runner: dl.IRunner) -> dict[str, Any]:
     """Return the weights that were validated: of the only model, or by model."""
-    average = getattr(runner, "ema_", None)
-    if average is not None:
-        models: dict[str, Any] = average.state_dict()["models"]
-    else:
+    models = averaged_weights(runner)
+    if models is None:
         models = {name: weights_of(model) for name, model in plain_modules(runner).items()}
     return models[""] if list(models) == [""] else models

@@ -21,8 +21,8 @@ from assay.callbacks.distributed import copy_from_main_rank, from_main_rank, gat
 from assay.callbacks.errors import UsageError, listing
 from assay.callbacks.host_targets import HostTargets
 from assay.callbacks.keys import IMAGE_KEY, SAMPLE_ID_KEY, pick
-from assay.callbacks.loader_place import Place
 from assay.callbacks.lookup import HasWriters
+from assay.callbacks.runner_view import BatchPlace
 from assay.callbacks.sample_losses import NO_SCORE, weighted_sum
 from assay.callbacks.unwrapped import (
     by_name,
@@ -151,7 +151,7 @@ class DictRunner(dl.Runner):
         self.epoch_step: int = 0
         self.need_early_stop: bool = False
         self.batch: Any = None
-        self.place = Place(0, 0)  # of the batch in the loader of all ranks; callbacks read it, and the next one
+        self.place = BatchPlace(0, 0)  # of the batch in the loader of all ranks; callbacks read it, and the next one
         self.loader_batches = 0  # of all ranks
         self.grad_norm_: Tensor | None = None  # of the last step, before clipping by norm; callbacks read it
         if accumulate_steps < 1:

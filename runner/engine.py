@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 
 from assay.callbacks.distributed import mean_over_ranks
 from assay.callbacks.errors import UsageError
+from assay.callbacks.runner_view import trains_criterion
 
 from .criteria import own_parameters, to_device
 from .engine_arguments import DEVICES, PRECISIONS, accelerator_options, chosen_device, chosen_precision
@@ -86,7 +87,7 @@ class Engine(CatalystEngine):
             return
         runner.criterion = to_device(runner.criterion, self.device)
         trained = any(parameter.requires_grad for parameter in own_parameters(runner.criterion))
-        if trained and self.num_processes > 1 and not hasattr(runner, "place"):
+        if trained and self.num_processes > 1 and not trains_criterion(runner):
             raise UsageError(
                 f"the criterion has parameters of its own, and on several processes a {type(runner).__name__} trains "
                 "them apart: use a DictRunner, or make them a part of the model."

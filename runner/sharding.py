@@ -17,7 +17,7 @@ from torch.utils.data import (
 )
 
 from assay.callbacks.distributed import from_main_rank
-from assay.callbacks.loader_place import Place
+from assay.callbacks.runner_view import BatchPlace
 
 from .fetching import Batch, fetch_by_chance
 from .seeding import seed_everything, seed_order
@@ -40,7 +40,7 @@ class Turn:
 
     indices: list[int]
     samples: int
-    place: Place
+    place: BatchPlace
     round_samples: int
 
 
@@ -104,7 +104,7 @@ class Shard(Sampler[list[int]]):
 
     def _take(self, pieces: Sequence[list[int]]) -> None:
         before, mine = pieces[: self.rank], pieces[self.rank]
-        place = Place(self.batches + sum(map(bool, before)) + 1, self.samples + sum(map(len, before)))
+        place = BatchPlace(self.batches + sum(map(bool, before)) + 1, self.samples + sum(map(len, before)))
         # Two, for the same reason that ``split`` has.
         indices = mine or ([pieces[0][0]] * SAMPLES_OF_STAND_IN if self.trains else [])
         in_round = sum(map(len, pieces))

@@ -12,8 +12,8 @@ from torchmetrics.detection import MeanAveragePrecision
 
 from assay.callbacks import UsageError, box_metrics
 from assay.callbacks.box_metrics import BoxMetrics, BoxPrecision
-from assay.callbacks.loader_place import Place
 from assay.callbacks.measures.box_precision import box_precision
+from assay.callbacks.runner_view import BatchPlace
 from assay.runner import DictRunner, Engine, LossTerm
 
 
@@ -222,7 +222,7 @@ def loader_over_ranks(rank, data, size, idle):
         if rank == (0 if idle else number % size):
             part = data[first : first + 4]
             runner.batch, runner.batch_metrics, runner.batch_size = collate(part), {}, len(part)
-            runner.place = Place(number + 1, first)
+            runner.place = BatchPlace(number + 1, first)
             callback.on_batch_end(runner)
     callback.on_loader_end(runner)
     return runner.loader_metrics

@@ -7,8 +7,8 @@ from torch import nn
 from torch.utils.data import DataLoader, default_collate
 
 from assay.callbacks import Metrics
-from assay.callbacks.batch_size import batch_size as size_for_callbacks
-from assay.callbacks.loader_place import place_in_loader
+from assay.callbacks.runner_view import batch_size as size_for_callbacks
+from assay.callbacks.runner_view import place_in_loader
 from assay.runner import DictRunner, Engine
 from assay.runner.bad_images import WithoutBadImages, collate
 from assay.runner.batch_size import SizedBatch, batch_size
