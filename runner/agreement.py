@@ -1,4 +1,4 @@
-"""A number that ranks agree on, without a step that waits for it."""
+"""Let ranks agree on a number without waiting for the device."""
 
 import torch
 
@@ -7,10 +7,10 @@ from assay.callbacks.host_copy import HostCopy
 
 
 class Agreement:
-    """The largest of the numbers that the ranks tell each other.
+    """The largest of the numbers that the ranks exchange.
 
     Args:
-        device: what the ranks communicate on.
+        device: the device that the ranks communicate on.
     """
 
     def __init__(self, device: torch.device):
@@ -18,19 +18,19 @@ class Agreement:
         self._agreed: HostCopy | None = None
 
     def exchange(self, number: int) -> int:
-        """Tell a number, and return the largest of those told the time before, which have arrived by now; at first 0.
+        """Send a number, and return the largest number of the previous exchange; 0 the first time. A collective.
 
-        On one process it is that number itself. A collective.
+        On one process, return the number itself.
         """
         if world_size() == 1:
             return number
-        before = self._read()
+        before = self._read()  # one exchange later, when the copy to the host has long arrived
         mine = torch.full((1,), number, dtype=torch.int32, device=self._device)
         self._agreed = HostCopy(reduce_state({"number": mine}, {"number": "max"})["number"])
         return before
 
     def settle(self, number: int) -> int:
-        """Tell a number, and wait for the largest of those told now and the time before. A collective."""
+        """Send a number, and wait for the largest of this exchange and the previous one. A collective."""
         return max(self.exchange(number), self._read())
 
     def _read(self) -> int:

@@ -1,4 +1,4 @@
-"""Which experiments there are, and how a name or a file becomes one. Listing them imports none."""
+"""List the experiments, and find one by its name or its file."""
 
 import ast
 import importlib
@@ -20,8 +20,9 @@ _imported: dict[str, Path] = {}  # by the module's name
 
 def experiment_names() -> dict[str, str]:
     """Return the experiments of the package: name and first line of the docstring."""
+    # Parsed, not imported: an import takes seconds, and may need packages that are not installed.
     found = {}
-    for folder in _folders():
+    for folder in _experiment_folders():
         for path in sorted(folder.iterdir()):
             source = path / "__init__.py" if path.is_dir() else path
             if not path.name.startswith(("_", ".")) and source.suffix == ".py" and source.is_file():
@@ -31,11 +32,11 @@ def experiment_names() -> dict[str, str]:
 
 
 def find_experiment(name: str) -> type["Experiment"]:
-    """Return the experiment of a name in the package, or of a path to a Python file or a folder.
+    """Return the experiment with a name in the package, or at a path of a Python file or a folder.
 
     Raises:
-        UsageError: there is none of that name, the path does not exist, the file holds not exactly one, or a package
-            that it needs is not installed.
+        UsageError: there is no such name or path, the file does not define exactly one experiment, or a package that it
+            needs is not installed.
     """
     if name.endswith(".py") or "/" in name:
         return _only_experiment(_import_file(Path(name), f"assay_user_{label(name)}"), name)
@@ -54,22 +55,22 @@ def find_experiment(name: str) -> type["Experiment"]:
 
 
 def label(name: str) -> str:
-    """Return what an experiment is called in paths: its name, or the stem of its file."""
+    """Return the name of an experiment in paths: its own, or the stem of its file."""
     return re.sub(r"\W+", "_", Path(name).stem)
 
 
-def _folders() -> list[Path]:
+def _experiment_folders() -> list[Path]:
     spec = importlib.util.find_spec(_PACKAGE)
     return [Path(folder) for folder in (spec.submodule_search_locations or [])] if spec else []
 
 
 def imported_files() -> dict[str, Path]:
-    """Return the files of experiments that this process has imported, by the name of the module."""
+    """Return the files of experiments that this process has imported, by module name."""
     return dict(_imported)
 
 
 def import_files(files: Mapping[str, Path]) -> None:
-    """Import what ``imported_files`` returned in another process, where this one has not yet."""
+    """Import the files that ``imported_files`` returned in another process, unless they are imported already."""
     for name, path in files.items():
         if _imported.get(name) != path:
             _import_file(path, name)
@@ -83,8 +84,8 @@ def _import_file(path: Path, name: str) -> object:
     if spec is None or spec.loader is None:
         raise UsageError(f"the experiment {str(path)!r} must be a Python file.")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # where dataclasses and worker processes look for it
-    sys.path.insert(0, str(source.resolve().parent))  # so that it may import its neighbours
+    sys.modules[name] = module  # before it is executed: dataclasses look their module up there, as pickle does
+    sys.path.insert(0, str(source.resolve().parent))  # so that it can import its neighbours, as a script can
     spec.loader.exec_module(module)
     _imported[name] = path.absolute()
     return module
@@ -94,6 +95,7 @@ def _only_experiment(module: object, name: str) -> type["Experiment"]:
     from .experiment import Experiment
 
     own = [item for item in vars(module).values() if isinstance(item, type) and issubclass(item, Experiment)]
+    # Imported experiments, such as the base of a variant, do not count.
     own = [item for item in own if item.__module__ == getattr(module, "__name__", None)]
     if len(own) != 1:
         classes = ", ".join(item.__name__ for item in own) or "none"

@@ -1,4 +1,4 @@
-"""The checksums of event files, computed in C."""
+"""Compute the checksums of event files in C instead of Python."""
 
 from crc32c import crc32c
 from tensorboard.summary.writer import record_writer
@@ -13,5 +13,6 @@ def masked_crc32c(data: bytes) -> int:
 
 
 def speed_up_checksums() -> None:
-    """Have TensorBoard's writers use it: their own, in Python, holds up the training loop for 0.2 s a megabyte."""
+    """Make TensorBoard's writers use the checksum in C."""
+    # Their own, in Python, holds the interpreter lock, and so the training loop, for 0.2 s per megabyte.
     record_writer.masked_crc32c = masked_crc32c

@@ -18,7 +18,7 @@ from .exit_codes import FAILED, INTERRUPTED, PREEMPTED, USAGE, StoppedError
 from .quick_imports import quick_imports
 from .use_commands import USE_COMMANDS, add_use_commands, run_use_command
 
-_DESCRIPTION = "Trains vision models, and shows in TensorBoard what they do."
+_DESCRIPTION = "Train vision models, and see in TensorBoard what they do."
 _EPILOG = "assay train EXP --help lists the fields of an experiment."
 _TRAIN_USAGE = "assay train EXP [--config FILE] [--FIELD VALUE ...] [--run-dir DIR] [--resume RUN]"
 
@@ -33,39 +33,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
         with stops_early():
-            return _dispatch(arguments)
+            return _run_command(arguments)
     except UsageError as error:
-        _wait_for_turn(error)
+        _let_cause_report_first(error)
         if "--debug" in arguments:
             traceback.print_exc()
-        return _complain(str(error), USAGE)
+        return _print_error(str(error), USAGE)
     except StoppedError as stopped:
-        return _stop(stopped.message, stopped.exit_code)
+        return _print_stopped(stopped.message, stopped.exit_code)
     except StoppedEarly as stopped:
-        return _stop(f"stopped by {stopped.signal_name} before anything was saved; start it again", PREEMPTED)
+        return _print_stopped(f"stopped by {stopped.signal_name} before anything was saved; start it again", PREEMPTED)
     except KeyboardInterrupt:
-        return _complain("interrupted", INTERRUPTED)
+        return _print_error("interrupted", INTERRUPTED)
     except Exception as error:
-        _wait_for_turn(error)
+        _let_cause_report_first(error)
         if "--debug" in arguments:
             traceback.print_exc()
             return FAILED
         from .faults import explain
-        from .rank import explain_loss
+        from .rank import explain_lost_rank
 
-        if (meaning := explain(error) or explain_loss(error)) is not None:
-            return _complain(meaning, FAILED)
-        return _complain_with_users_frames(error)
-
-
-def _wait_for_turn(error: Exception) -> None:
-    if "TORCHELASTIC_RUN_ID" in os.environ:  # not without need: it imports torch
-        from .rank import wait_for_turn
-
-        wait_for_turn(error)
+        if (meaning := explain(error) or explain_lost_rank(error)) is not None:
+            return _print_error(meaning, FAILED)
+        return _print_users_frames(error)
 
 
-def _dispatch(arguments: list[str]) -> int:
+def _let_cause_report_first(error: Exception) -> None:
+    if "TORCHELASTIC_RUN_ID" in os.environ:  # otherwise not, as it imports torch
+        from .rank import let_cause_report_first
+
+        let_cause_report_first(error)
+
+
+def _run_command(arguments: list[str]) -> int:
     parser = _Parser(prog="assay", description=_DESCRIPTION, epilog=_EPILOG)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=_Parser)
     commands.add_parser("list", help="name the experiments")
@@ -77,6 +77,7 @@ def _dispatch(arguments: list[str]) -> int:
     train.add_argument("experiment", metavar="EXP", help="a name that `assay list` shows, or a path to a file of yours")
     train.add_argument("arguments", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     add_use_commands(commands)
+    # argparse's own messages name neither the rule nor the closest name.
     first, second = [*arguments, "", ""][:2]
     if first == "train" and second not in ("-h", "--help") and (not second or second.startswith("-")):
         raise UsageError("train needs an experiment first: assay train EXP; `assay list` names them.")
@@ -85,7 +86,7 @@ def _dispatch(arguments: list[str]) -> int:
     if not first.startswith("-") and first not in commands.choices:
         raise unknown_name("command", first, commands.choices)
     if first in USE_COMMANDS:
-        arguments = [_with_dashes(argument) for argument in arguments]
+        arguments = [_dash_flag(argument) for argument in arguments]
     parsed = parser.parse_args(arguments)
     if parsed.command in USE_COMMANDS:
         lines, exit_code = run_use_command(parsed)
@@ -93,15 +94,15 @@ def _dispatch(arguments: list[str]) -> int:
         return exit_code
     if parsed.command == "data":
         return _make_data(parsed.experiment, parsed.data_dir)
-    return _train(parsed.experiment, parsed.arguments) if parsed.command == "train" else _list()
+    return _train(parsed.experiment, parsed.arguments) if parsed.command == "train" else _list_experiments()
 
 
-def _with_dashes(argument: str) -> str:
+def _dash_flag(argument: str) -> str:
     flag, equals, value = argument.partition("=")
     return f"{flag.replace('_', '-')}{equals}{value}" if argument.startswith("--") else argument
 
 
-def _list() -> int:
+def _list_experiments() -> int:
     experiments = experiment_names()
     width = max((len(name) for name in experiments), default=0)
     for name, summary in experiments.items():
@@ -114,7 +115,7 @@ def _make_data(name: str, data_dir: str | None) -> int:
     with quick_imports():
         experiment = find_experiment(name)()
     if not experiment.makes_data:
-        raise UsageError(f"experiment {name!r} cannot make data; its docstring tells where its data is from.")
+        raise UsageError(f"experiment {name!r} cannot make data; its docstring says where its data comes from.")
     from .generated_data import make_new
 
     print(make_new(Path(data_dir) if data_dir is not None else experiment.generated_folder, experiment.make_data))
@@ -122,7 +123,7 @@ def _make_data(name: str, data_dir: str | None) -> int:
 
 
 def _train(name: str, arguments: list[str]) -> int:
-    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # its import asks the network for the newest version
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # importing it queries the network for its newest version
     with quick_imports():
         experiment_class = find_experiment(name)
         from .faults import quiet_event_threads
@@ -133,7 +134,7 @@ def _train(name: str, arguments: list[str]) -> int:
     end_with_launcher()
     experiment, options = parse_experiment(experiment_class, name, arguments)
     if name not in experiment_names():
-        name = os.path.abspath(name)  # so that the run finds its file again from anywhere
+        name = os.path.abspath(name)  # so that the run finds its file again from any folder
     with quiet_event_threads():
         train(experiment, name=name, run_dir=options["run_dir"], resume=options["resume"])
     return 0
@@ -144,37 +145,38 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(message)
 
 
-def _stop(message: str, code: int) -> int:
-    if os.environ.get("RANK", "0") == "0":
+def _print_stopped(message: str, code: int) -> int:
+    if os.environ.get("RANK", "0") == "0":  # all ranks stop for the same reason
         print(f"assay: {message}", file=sys.stderr)
     return code
 
 
-def _complain(message: str, code: int) -> int:
+def _print_error(message: str, code: int) -> int:
     print(f"assay: error: {' '.join(message.split())}", file=sys.stderr)
     return code
 
 
-def _complain_with_users_frames(error: Exception) -> int:
-    """Print the traceback from the first frame that is the user's; an error without one in a line."""
+def _print_users_frames(error: Exception) -> int:
+    """Print the traceback from the user's first frame on; an error without such a frame as one line."""
+    # Imported here, as a mistyped command should not wait for torch.
     from .worker_errors import one_line, worker_error
 
     if (worker := worker_error(error)) is not None:
         said, frames = worker
         if frames:
             print(frames, file=sys.stderr)
-        return _complain(f"{said} (--debug shows the traceback)", FAILED)
+        return _print_error(f"{said} (--debug shows the traceback)", FAILED)
     frame = error.__traceback__
-    while frame is not None and not _is_users(frame):
+    while frame is not None and not _is_users_frame(frame):
         frame = frame.tb_next
     if frame is not None:
         traceback.print_exception(type(error), error, frame)
     said = one_line(f"{type(error).__name__}: {error}", getattr(error, "__notes__", []))
-    return _complain(f"{said} (--debug shows the traceback)", FAILED)
+    return _print_error(f"{said} (--debug shows the traceback)", FAILED)
 
 
-def _is_users(frame: TracebackType) -> bool:
-    """Whether code is the user's: an experiment, or what it imports that is neither ours nor a library's."""
+def _is_users_frame(frame: TracebackType) -> bool:
+    """Whether code is the user's: an experiment, or what it imports outside this project and libraries."""
     module = str(frame.tb_frame.f_globals.get("__name__", ""))
     if module.startswith(("assay_user_", "assay.experiments.")):
         return True

@@ -1,7 +1,6 @@
-"""A signal that comes before a run is under way: it ends the process as one that comes later does, and leaves nothing.
+"""Handle signals that arrive before a run has started: end the process cleanly and leave nothing behind."""
 
-It imports next to nothing, so that a command can be ready for signals before it imports torch.
-"""
+# This module imports next to nothing, so that a command can handle signals before it imports torch.
 
 import signal
 import threading
@@ -14,13 +13,13 @@ SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 
 
 class StoppedEarly(BaseException):
-    """SIGTERM or SIGUSR1 came while nothing was under way that could be saved.
-
-    It is no ``Exception``: an import that is tried, and done without where it fails, lets it through.
+    """SIGTERM or SIGUSR1 arrived before there was anything to save.
 
     Args:
         number: of the signal.
     """
+
+    # Not an Exception: code that tries an optional import and catches Exception must not swallow it.
 
     def __init__(self, number: int):
         super().__init__(number)
@@ -33,17 +32,17 @@ class StoppedEarly(BaseException):
 
 
 class _Watch:
-    """Raises where a signal comes, unless signals are held: then as soon as they are not."""
+    """Raises when a signal arrives, or once signals are no longer held."""
 
     def __init__(self) -> None:
         self.held = 0
         self.came = 0
 
     def note(self, number: int, frame: FrameType | None) -> None:
-        self.came = self.came or number
-        self.leave_if_told()
+        self.came = self.came or number  # the first one is reported
+        self.raise_if_signalled()
 
-    def leave_if_told(self) -> None:
+    def raise_if_signalled(self) -> None:
         if self.came and not self.held:
             number, self.came = self.came, 0
             raise StoppedEarly(number)
@@ -54,8 +53,8 @@ _watch = _Watch()
 
 @contextmanager
 def stops_early() -> Iterator[None]:
-    """Have SIGTERM and SIGUSR1 raise ``StoppedEarly`` in the block, unless something in it handles them otherwise."""
-    if threading.current_thread() is not threading.main_thread():  # Python handles signals there alone
+    """Make SIGTERM and SIGUSR1 raise ``StoppedEarly`` in the block, unless code in it sets other handlers."""
+    if threading.current_thread() is not threading.main_thread():  # Python handles signals only there
         yield
         return
     before: dict[int, Any] = {number: signal.signal(number, _watch.note) for number in SIGNALS}
@@ -68,7 +67,8 @@ def stops_early() -> Iterator[None]:
 
 @contextmanager
 def held_signals() -> Iterator[None]:
-    """Have signals wait for the end of the block, in which something is made that has to be known to be undone."""
+    """Hold signals back until ``raise_if_signalled``, while something is created that must be undone afterwards."""
+    # A signal between the creation of a folder and its registration would leave the folder behind.
     _watch.held += 1
     try:
         yield
@@ -76,6 +76,6 @@ def held_signals() -> Iterator[None]:
         _watch.held -= 1
 
 
-def leave_if_told() -> None:
-    """Raise ``StoppedEarly`` where a signal came while signals were held."""
-    _watch.leave_if_told()
+def raise_if_signalled() -> None:
+    """Raise ``StoppedEarly`` if a signal arrived while signals were held."""
+    _watch.raise_if_signalled()

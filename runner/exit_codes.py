@@ -1,20 +1,20 @@
-"""How ``assay`` ends, for those who call it."""
+"""Exit codes."""
 
 import signal
 
 FAILED, USAGE, PREEMPTED, INTERRUPTED = 1, 2, 75, 130
-"""A failed run; wrong use; ended by SIGTERM or SIGUSR1, to be gone on with (sysexits' EX_TEMPFAIL); by Ctrl-C."""
+"""A failed run; wrong use; stopped by SIGTERM or SIGUSR1, to be resumed (sysexits' EX_TEMPFAIL); stopped by Ctrl-C."""
 
 
 class StoppedError(Exception):
-    """A run left by a signal, between two steps; ``--resume`` goes on with it.
+    """A run stopped by a signal between two steps; ``--resume`` continues it.
 
     Args:
-        message: what has to be said, in one line.
+        message: one line for the user.
         number: of the signal.
     """
 
     def __init__(self, message: str, number: int):
-        super().__init__(message, number)
+        super().__init__(message, number)  # with all arguments, or it could not be unpickled
         self.message = message
         self.exit_code = INTERRUPTED if number == signal.SIGINT else PREEMPTED

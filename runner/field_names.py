@@ -1,4 +1,4 @@
-"""Names that a field cannot have: they stand for something else on the command line or in the class."""
+"""Check that the fields of an experiment have no reserved names."""
 
 from collections.abc import Iterable
 
@@ -8,7 +8,7 @@ _FLAGS = ("config", "debug", "help", "resume", "run_dir")
 
 
 def check_field_names(names: Iterable[str], base: type) -> None:
-    """Raise where a field cannot be reached by its flag, or hides a method of the class that all experiments have.
+    """Raise where a field cannot be a flag, or would hide a method of ``Experiment``.
 
     Args:
         names: of the fields.

@@ -1,4 +1,4 @@
-"""Leaving a run by a signal: between two steps, on all ranks at once, with the last checkpoint whole."""
+"""Stop a run on a signal: between two steps, on all ranks at once, with a complete checkpoint."""
 
 import signal
 import threading
@@ -13,28 +13,27 @@ from assay.callbacks.distributed import world_size
 
 from .agreement import Agreement
 from .checkpoints import Checkpoints
-from .early_stop import leave_if_told
+from .early_stop import raise_if_signalled
 from .exit_codes import StoppedError
 from .shell import command
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-_SAME_S = 1.0  # a terminal and torchrun both hand on one Ctrl-C
+_SAME_S = 1.0  # a terminal and torchrun both forward a Ctrl-C: within this time it counts once
 
 
 class StopOnSignal(dl.Callback):
-    """Saves and ends the run behind the step that a signal comes in: SIGINT, SIGTERM or SIGUSR1.
+    """Saves and ends the run after the step in which SIGINT, SIGTERM or SIGUSR1 arrives.
 
-    A second Ctrl-C ends it at once. On several ranks one that has the signal is enough: each step of a training loader
-    ends with a reduction of one number, which is looked at one step later, so that nothing waits for the device. Their
-    validation, which needs no other communication, goes on to the end of the epoch.
+    A second Ctrl-C ends it at once. With several ranks, a signal to one of them is enough. Validation on several ranks
+    first continues to the end of the epoch.
 
     Args:
-        folder: of the run, for the line that says how to go on.
-        name: of the experiment, likewise.
-        checkpoints: what saves the run.
+        folder: of the run, for the command that resumes it.
+        name: of the experiment, for the same command.
+        checkpoints: saves the run.
 
     Raises:
-        StoppedError: a signal came; on all ranks.
+        StoppedError: a signal arrived; raised on all ranks.
     """
 
     def __init__(self, folder: Path, name: str, checkpoints: Checkpoints):
@@ -47,45 +46,47 @@ class StopOnSignal(dl.Callback):
         self.before_: dict[int, Any] = {}
 
     def on_experiment_start(self, runner: dl.IRunner) -> None:
-        leave_if_told()
+        raise_if_signalled()
         self.signal_ = 0
         self.agreement_ = Agreement(runner.engine.device)
-        if threading.current_thread() is threading.main_thread():  # Python handles signals there alone
-            self.before_ = {number: signal.signal(number, self._note) for number in SIGNALS}
+        if threading.current_thread() is threading.main_thread():  # Python handles signals only there
+            self.before_ = {number: signal.signal(number, self._record_signal) for number in SIGNALS}
         self.hook_ = runner.register_round_hook(lambda: self._after_round(runner))
 
     def on_epoch_end(self, runner: dl.IRunner) -> None:
         number = self.agreement_.settle(self.signal_)
-        if number and runner.epoch_step < runner.num_epochs:
-            raise self._stopped(number, f"after epoch {runner.epoch_step}", saved=True)
+        if number and runner.epoch_step < runner.num_epochs:  # after the last epoch the run is complete anyway
+            raise self._stopped_error(number, f"after epoch {runner.epoch_step}", saved=True)
 
     def on_experiment_end(self, runner: dl.IRunner) -> None:
-        self._restore()
+        self._restore_handlers()
 
     def on_exception(self, runner: dl.IRunner) -> None:
-        self._restore()
+        self._restore_handlers()
 
     def _after_round(self, runner: dl.IRunner) -> None:
+        # In training, each step ends with a reduction of one number, which is read one step later, so that nothing
+        # waits for the device. Validation has no other communication, and does not get it either.
         if not runner.is_between_steps or (world_size() > 1 and not runner.is_train_loader):
             return
         if number := self.agreement_.exchange(self.signal_):
             saved = self.checkpoints.save_within_epoch(runner)
             where = f"in epoch {runner.epoch_step} after batch {runner.epoch_rounds}"
-            raise self._stopped(number, where, saved=saved)
+            raise self._stopped_error(number, where, saved=saved)
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
+    def _record_signal(self, number: int, frame: FrameType | None) -> None:
         if number == self.signal_ == signal.SIGINT and time.monotonic() - self.came_ > _SAME_S:
             raise KeyboardInterrupt
         if not self.signal_:
             self.signal_, self.came_ = number, time.monotonic()
 
-    def _stopped(self, number: int, where: str, *, saved: bool) -> StoppedError:
+    def _stopped_error(self, number: int, where: str, *, saved: bool) -> StoppedError:
         again = command("assay", "train", self.name, "--resume", self.folder)
         outcome = "it is saved and goes on" if saved else "it was not saved, and goes on from the checkpoint before"
         name = signal.Signals(number).name
         return StoppedError(f"stopped by {name} {where}; {outcome} by: {again}", number)
 
-    def _restore(self) -> None:
+    def _restore_handlers(self) -> None:
         for number, handler in self.before_.items():
             signal.signal(number, handler)
         self.before_ = {}

@@ -1,6 +1,6 @@
-"""``torchrun`` as ``make train`` calls it: it marks the lines of each rank, and ends as the one that failed first."""
+"""``torchrun`` with prefixed output per rank, clean signals, and the exit code of the rank that failed first."""
 
-# ruff: noqa: E402 - signals have a meaning before torch is imported, which takes seconds
+# ruff: noqa: E402 - signals must be handled before torch is imported, which takes seconds
 import logging
 import os
 import signal
@@ -12,15 +12,16 @@ from collections.abc import Sequence
 from .exit_codes import FAILED, INTERRUPTED, PREEMPTED
 
 
-def _leave(number: int, frame: object) -> None:
-    """End this process, which has started no other yet."""
+def _exit_early(number: int, frame: object) -> None:
+    """End this process, which has not started any other yet."""
+    # In a signal handler: print is not reentrant, and code that is being imported could catch SystemExit.
     os.write(2, f"assay: stopped by {signal.Signals(number).name} before anything was saved; start it again\n".encode())
     os._exit(PREEMPTED)
 
 
-if __name__ == "__main__":  # torchrun has handlers of its own from its first process on
+if __name__ == "__main__":  # until torchrun sets its own handlers, when it starts its first process
     for _number in (signal.SIGTERM, signal.SIGUSR1):
-        signal.signal(_number, _leave)
+        signal.signal(_number, _exit_early)
 
 from torch.distributed import run
 from torch.distributed.elastic.multiprocessing.api import SignalException
@@ -29,7 +30,7 @@ from torch.distributed.elastic.rendezvous import RendezvousError
 
 from .rank import watch_connections
 
-# What torchrun takes for flags that are not given. SIGUSR1 would end it at once, and with it the ranks.
+# Defaults of torchrun's flags. Without SIGUSR1 among its signals, it would end torchrun and the ranks at once.
 _DEFAULTS = {
     "PET_TEE": "3",
     "TORCHELASTIC_LOG_LINE_PREFIX_TEMPLATE": "[rank ${rank}] ",
@@ -43,18 +44,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``torchrun`` with these arguments, by default those of the command line.
 
     Returns:
-        0; the exit code of the rank that failed first, or 128 and its signal; 130 after Ctrl-C and 75 after another
-        signal, which the ranks had time to save by; 1 where the machines did not find, or lost, each other.
+        0; the exit code of the rank that failed first, or 128 plus its signal; 130 after Ctrl-C and 75 after another
+        signal, both after the ranks had time to save; 1 if the machines did not find or lost each other.
     """
     for name, value in _DEFAULTS.items():
         os.environ.setdefault(name, value)
     if "LOGLEVEL" not in os.environ:
-        logging.disable(logging.ERROR)  # what torchrun does, and the list of failures: the ranks speak for themselves
-    threading.Thread(target=_watch, daemon=True).start()
+        logging.disable(logging.ERROR)  # torchrun's log and its list of failures would hide the ranks' own messages
+    threading.Thread(target=_watch_machines, daemon=True).start()
     try:
         _torchrun(None if arguments is None else list(arguments))
     except ChildFailedError as error:
-        return _report(*error.get_first_failure())
+        return _report_failure(*error.get_first_failure())
     except SignalException as error:
         return INTERRUPTED if error.sigval == signal.SIGINT else PREEMPTED
     except KeyboardInterrupt:
@@ -67,21 +68,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 @record
 def _torchrun(arguments: list[str] | None) -> None:
-    """Do what ``torchrun`` does, without flags cut short: it takes ``--n`` of an experiment for one of its own."""
+    # As torchrun's own main, but without abbreviations: it would take --n of an experiment for a flag of its own.
     parser = run.get_args_parser()
     parser.allow_abbrev = False
     run.run(parser.parse_args(arguments))
 
 
-def _watch() -> None:
-    """Notice a lost machine here too: the launchers of a run talk to each other."""
+def _watch_machines() -> None:
+    # The launchers of a run have connections of their own, which would wait half an hour for a lost machine.
     while True:
         watch_connections()
         time.sleep(_WATCH_EVERY_S)
 
 
-def _report(rank: int, failure: ProcessFailure) -> int:
-    """Name the rank that failed first; what it said stands above."""
+def _report_failure(rank: int, failure: ProcessFailure) -> int:
+    """Report the rank that failed first, whose own message stands above, and return the exit code."""
     code = failure.exitcode
     how = f"ended with exit code {code}" if code > 0 else f"was ended by {failure.signal_name()}"
     sys.stderr.write(f"assay: rank {rank} {how}; that ends the run\n")

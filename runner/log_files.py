@@ -1,4 +1,4 @@
-"""Files that a run appends to: how long they are at a checkpoint, and cutting them back to it on resume."""
+"""Record the sizes of log files at a checkpoint, and truncate the files to them on resume."""
 
 import logging
 import os
@@ -11,35 +11,34 @@ _log = logging.getLogger("assay")
 
 
 def file_sizes(folder: Path, paths: Iterable[Path]) -> dict[str, int]:
-    """Return the size of each file that there is, by its path within a folder, once it is safely on the disk."""
+    """Flush existing files to the disk and return the size of each, by its path within a folder."""
     return {path.relative_to(folder).as_posix(): _synced_size(path) for path in paths if path.is_file()}
 
 
-def cut_back(folder: Path, paths: Iterable[Path], sizes: Mapping[str, int]) -> None:
-    """Make files as long as they were, and remove those that there were not.
-
-    TensorBoard's ``purge_step`` does not do: every reader takes what is in the files.
+def truncate_to(folder: Path, paths: Iterable[Path], sizes: Mapping[str, int]) -> None:
+    """Truncate files to the given sizes, and remove files that are not among them.
 
     Args:
         folder: where the files are.
-        paths: all files that may have grown since, or come since.
-        sizes: what ``file_sizes`` returned. Where it has files and none of them is there, the folder holds another run,
-            and nothing is touched.
+        paths: all files that may have grown or been created since.
+        sizes: what ``file_sizes`` returned. If none of its files exists, the folder is of another run, and nothing is
+            changed.
     """
+    # TensorBoard's purge_step does not suffice: other readers take everything that is in the files.
     if sizes and not any((folder / name).is_file() for name in sizes):
         return
     if gone := [name for name in sizes if not (folder / name).is_file()]:
-        _log.warning("%s is gone, with what was written to it until the checkpoint.", folder / gone[0])
+        _log.warning("%s is missing, with everything written to it before the checkpoint.", folder / gone[0])
     for path in list(paths):
         if (size := sizes.get(path.relative_to(folder).as_posix())) is None:
             path.unlink()
         elif path.stat().st_size < size:
-            _log.warning("%s lost its last %d bytes: it is shorter than it was.", path, size - path.stat().st_size)
+            _log.warning("%s lost its last %d bytes since the checkpoint.", path, size - path.stat().st_size)
         else:
             os.truncate(path, size)
 
 
 def _synced_size(path: Path) -> int:
     with naming(path), open(path, "rb") as file:
-        os.fsync(file.fileno())
+        os.fsync(file.fileno())  # a checkpoint must not name a size that a power failure could take back
         return os.fstat(file.fileno()).st_size

@@ -1,4 +1,4 @@
-"""Where a run's numbers go: TensorBoard, one event folder a loader, and one CSV file."""
+"""Loggers of a run: TensorBoard, with one event folder per loader, and a CSV file."""
 
 import csv
 import io
@@ -20,7 +20,7 @@ from assay.callbacks.hparams_summaries import flatten, session_start
 from assay.callbacks.writer import Writer
 
 from .any_picture import as_rgb
-from .log_files import cut_back, file_sizes
+from .log_files import file_sizes, truncate_to
 
 _log = logging.getLogger("assay")
 
@@ -33,23 +33,23 @@ Rows = Mapping[tuple[int, str], Mapping[str, float]]
 
 
 class TensorBoardLogger(ILogger):
-    """Writes to ``FOLDER/LOADER/``, and what belongs to no loader to ``FOLDER/run/``.
+    """Writes to ``FOLDER/LOADER/``, and values that belong to no loader to ``FOLDER/run/``.
 
     ==================== ======= =======================================================================
     tag                  kind    content
     ==================== ======= =======================================================================
     ``METRIC/epoch``     scalar  the loader's metric; step = epoch
-    ``METRIC/batch``     scalar  a batch's metric, every ``log_every_steps`` steps; step = samples seen, of all loaders
+    ``METRIC/batch``     scalar  a batch's metric, every ``log_every_steps`` steps; step = samples seen in all loaders
     ``config``           text    in ``run``: hyper-parameters, as YAML
     (HPARAMS tab)        hparams in ``run``: hyper-parameters; the callback ``HParams`` adds the best metric
     ==================== ======= =======================================================================
 
-    Callbacks get the writer of a loader by ``get_writer`` (see ``assay.callbacks.lookup``). A resumed run cuts the
-    event files back to what they held at the checkpoint, so that no point stands twice or is missing.
+    Callbacks get the writer of a loader from ``get_writer`` (see ``assay.callbacks.lookup``). A resumed run truncates
+    the event files to their length at the checkpoint, so that no point is duplicated or missing.
 
     Args:
-        folder: where the event folders are made.
-        log_every_steps: how often batch metrics are written; 0: never.
+        folder: where to create the event folders.
+        log_every_steps: how often to write batch metrics; 0: never.
     """
 
     def __init__(self, folder: str | os.PathLike[str], *, log_every_steps: int = 10):
@@ -62,12 +62,13 @@ class TensorBoardLogger(ILogger):
 
     @property
     def logger(self) -> dict[str, Writer]:
-        """The writers by event folder, under Catalyst's name for it."""
+        """The writers by event folder; the name is Catalyst's."""
         return self.writers_
 
     def get_writer(self, loader_key: str) -> Writer:
-        """Return the writer of a loader's event folder; it is made when it is first asked for."""
+        """Return the writer of a loader's event folder, and create it on first use."""
         if loader_key not in self.writers_:
+            # Imported only here: it takes seconds, and only the main rank writes.
             from torch.utils.tensorboard import SummaryWriter
 
             from .checksums import speed_up_checksums
@@ -88,19 +89,19 @@ class TensorBoardLogger(ILogger):
         if not hparams:
             return
         writer = self.get_writer("run")
-        writer.text("config", f"```yaml\n{_as_yaml(hparams)}```", 0)
+        writer.text("config", f"```yaml\n{_to_yaml(hparams)}```", 0)
         writer.summary(session_start(flatten(hparams)))
 
     def log_image(self, tag: str, image: Any, runner: dl.IRunner, scope: str | None = None) -> None:
         """Write a picture for callbacks that use Catalyst's own ``runner.log_image``.
 
         Args:
-            tag: its tag.
+            tag: of the picture.
             image: see ``as_rgb``.
-            runner: its loader gives the folder.
-            scope: ``batch``: it is of a batch, at the samples seen so far; else of the epoch.
+            runner: its current loader decides the folder.
+            scope: ``batch``: the step is the number of samples seen; otherwise the epoch.
         """
-        picture = as_rgb(image)
+        picture = as_rgb(image)  # a copy, made now: the caller may change the array before the writer's thread runs
         step = runner.sample_step if scope == "batch" else runner.epoch_step
         self.get_writer(runner.loader_key).image(tag, lambda: picture, step)
 
@@ -113,14 +114,14 @@ class TensorBoardLogger(ILogger):
             writer.close()
 
     def state_dict(self) -> dict[str, int]:
-        """Return the size of each event file, by its path, when all that was queued is in it."""
+        """Return the size of each event file, by its path, after everything queued is written."""
         for writer in self.writers_.values():
             writer.drain()
         return file_sizes(self.folder, self._event_files())
 
     def load_state_dict(self, state: Mapping[str, int]) -> None:
-        """Cut the event files back to what they held; to be called before there is a writer."""
-        cut_back(self.folder, self._event_files(), state)
+        """Truncate the event files to the sizes in ``state``; call it before the first ``get_writer``."""
+        truncate_to(self.folder, self._event_files(), state)
 
     def _event_files(self) -> Iterator[Path]:
         return self.folder.glob("*/events.out.tfevents.*")
@@ -129,7 +130,7 @@ class TensorBoardLogger(ILogger):
         tensors = {name: value for name, value in metrics.items() if isinstance(value, Tensor)}
         numbers = {f"{name}/batch": float(value) for name, value in metrics.items() if name not in tensors}
         writer = self.get_writer(runner.loader_key)
-        if tensors:
+        if tensors:  # one copy to the host for all, which the writer's thread reads later
             values = torch.stack([value.detach().reshape(()).float() for value in tensors.values()])
             writer.scalars_later([f"{name}/batch" for name in tensors], values, runner.sample_step)
         if numbers:
@@ -139,8 +140,8 @@ class TensorBoardLogger(ILogger):
 class MetricsCsv(ILogger):
     """Appends every loader's metrics to a file with the columns epoch, loader, metric, value.
 
-    Epochs count from 1. A resumed run cuts the file back to what it held at the checkpoint. One that was edited since
-    keeps its whole lines of the epochs until then, and one that is gone is made again.
+    Epochs count from 1. A resumed run truncates the file to its length at the checkpoint. A file that was edited since
+    keeps its complete lines up to that epoch, and a missing one is written again.
 
     Args:
         path: the file.
@@ -161,48 +162,49 @@ class MetricsCsv(ILogger):
             writer.writerows([CSV_COLUMNS, *rows] if is_new else rows)
 
     def state_dict(self) -> dict[str, int]:
-        """Return the size of the file, by its name; nothing where there is none."""
+        """Return the size of the file, by its name; nothing if it does not exist."""
         return file_sizes(self.path.parent, [self.path])
 
     def load_state_dict(self, state: Mapping[str, int]) -> None:
-        """Cut the file back to what it held."""
+        """Truncate the file to its size in ``state``."""
         if self.path.is_file():
-            cut_back(self.path.parent, [self.path], state)
+            truncate_to(self.path.parent, [self.path], state)
 
     def load_history(self, known: Rows, state: Mapping[str, int]) -> None:
-        """Do the same, whatever became of the file.
+        """Restore the file as of the checkpoint, even if it was edited or removed.
 
         Args:
-            known: the metrics until the checkpoint, by epoch and loader.
-            state: what ``state_dict`` returned then.
+            known: the metrics up to the checkpoint, by epoch and loader.
+            state: what ``state_dict`` returned at the checkpoint.
         """
+        # A line that ends exactly at the saved size is taken as a sign that the file was only appended to.
         size = state.get(self.path.name)
         if size is None or (self.path.is_file() and self.path.read_bytes()[:size][size - 1 :] == b"\n"):
             self.load_state_dict(state)
         elif self.path.is_file():
-            _log.warning("%s was edited since the checkpoint: its whole lines until then stay.", self.path)
+            _log.warning("%s was edited since the checkpoint: its complete lines until then are kept.", self.path)
             save_text(self.path, "".join(_lines_until(self.path.read_bytes(), known)))
         else:
-            _log.warning("%s is gone: it is made again from the checkpoint.", self.path)
+            _log.warning("%s is missing: it is written again from the checkpoint.", self.path)
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            save_text(self.path, "".join(_lines([CSV_COLUMNS, *_rows(known)])))
+            save_text(self.path, "".join(_csv_lines([CSV_COLUMNS, *_rows_of(known)])))
 
 
-def _rows(known: Rows) -> Iterator[tuple[int, str, str, float]]:
+def _rows_of(known: Rows) -> Iterator[tuple[int, str, str, float]]:
     for (epoch, loader), metrics in known.items():
         for name, value in metrics.items():
             yield epoch, loader, name, float(value)
 
 
-def _lines(rows: Iterable[Sequence[Any]]) -> list[str]:
+def _csv_lines(rows: Iterable[Sequence[Any]]) -> list[str]:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue().splitlines(keepends=True)
 
 
 def _lines_until(content: bytes, known: Rows) -> Iterator[str]:
-    """Yield the header and the lines of a file that end, and whose epoch and loader are known."""
-    yield from _lines([CSV_COLUMNS])
+    """Yield the header and the complete lines of a file whose epoch and loader are known."""
+    yield from _csv_lines([CSV_COLUMNS])
     for line in content.decode(errors="replace").splitlines(keepends=True):
         cells = next(csv.reader([line]), [])
         is_row = line.endswith("\n") and len(cells) == len(CSV_COLUMNS) and cells[0].isdecimal()
@@ -216,6 +218,6 @@ def read_metrics(path: str | os.PathLike[str]) -> dict[tuple[int, str, str], flo
         return {(int(row["epoch"]), row["loader"], row["metric"]): float(row["value"]) for row in csv.DictReader(file)}
 
 
-def _as_yaml(hparams: Mapping[str, Any]) -> str:
+def _to_yaml(hparams: Mapping[str, Any]) -> str:
     values = {name: value if isinstance(value, _PLAIN) else str(value) for name, value in hparams.items()}
     return str(yaml.safe_dump(values, sort_keys=False))

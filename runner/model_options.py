@@ -1,4 +1,4 @@
-"""What may be done to a model before it is trained: memory layout, synchronized normalization, compilation."""
+"""Apply options to a model before training: memory layout, synchronized normalization, compilation."""
 
 from typing import Any
 
@@ -18,23 +18,23 @@ def prepare_model(
         model: a module, or several by name.
         device: where it will be trained.
         ranks: number of processes.
-        channels_last: store weights of convolutions as [N, H, W, C], which GPUs read faster.
-        sync_batchnorm: normalize over the batches of all ranks; of one rank it is left as it is.
-        compile_model: compile each model when it first runs, by ``torch.compile``.
+        channels_last: whether to store weights of convolutions as [N, H, W, C], which GPUs read faster.
+        sync_batchnorm: whether to normalize over the batches of all ranks; with one rank nothing changes.
+        compile_model: whether to compile each model with ``torch.compile`` when it first runs.
 
     Raises:
-        UsageError: ``sync_batchnorm`` is asked for on several processes without GPUs.
+        UsageError: ``sync_batchnorm`` is requested for several processes without GPUs.
     """
     if sync_batchnorm and ranks > 1 and device.type != "cuda":
         raise UsageError(f"sync_batchnorm needs GPUs: torch's SyncBatchNorm does not run on {device.type!r}.")
-    models = {name: _prepared(part, ranks, channels_last, sync_batchnorm) for name, part in by_name(model).items()}
+    models = {name: _prepare_one(part, ranks, channels_last, sync_batchnorm) for name, part in by_name(model).items()}
     if compile_model:
         for part in models.values():
-            part.compile()  # in place, so that the names of the weights stay
+            part.compile()  # in place: torch.compile(model) would prefix the names of the weights
     return models if isinstance(model, dict) else models[""]
 
 
-def _prepared(model: nn.Module, ranks: int, channels_last: bool, sync_batchnorm: bool) -> nn.Module:
+def _prepare_one(model: nn.Module, ranks: int, channels_last: bool, sync_batchnorm: bool) -> nn.Module:
     if sync_batchnorm and ranks > 1:
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
     return model.to(memory_format=torch.channels_last) if channels_last else model  # type: ignore[call-overload,no-any-return]

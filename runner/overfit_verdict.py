@@ -1,4 +1,4 @@
-"""Whether a run has learned a few batches by heart, and what was in them."""
+"""Decide whether a run has overfitted a few batches, and name the classes in them."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,8 +14,8 @@ from assay.callbacks.metrics import TASKS, Metrics
 from .monitor import History, Monitor
 
 _WANTED_METRIC = 0.95
-_WANTED_LOSS = 0.1  # of that of the first epoch
-_LISTED = 8  # classes by name
+_WANTED_LOSS = 0.1  # share of the loss in the first epoch
+_LISTED = 8  # classes that are named
 _MEANS_OVER_LABELS = ("f1", "iou", "precision", "recall")
 
 
@@ -25,8 +25,8 @@ class Classes:
 
     Attributes:
         names: of all classes or labels.
-        present: numbers of those that are true of some sample.
-        means: metrics, as they are logged, that are means over all labels, of which an absent one has 0.
+        present: numbers of the classes that are true of some sample.
+        means: names of metrics that are means over all labels, in which an absent label counts as 0.
     """
 
     names: Sequence[str]
@@ -34,12 +34,12 @@ class Classes:
     means: Sequence[str] = ()
 
     @property
-    def are_told_apart(self) -> bool:
-        """Whether an answer that never changes is wrong somewhere."""
+    def are_distinguishable(self) -> bool:
+        """Whether a constant prediction would be wrong for some sample."""
         return len(self.present) > 1 or bool(self.means and self.present)
 
     def over_present(self, metric: str, value: float) -> float:
-        """Return a metric's value as the mean over the labels that occur."""
+        """Return the value of a metric as a mean over the labels that occur."""
         return value * len(self.names) / len(self.present) if metric in self.means and self.present else value
 
     def __str__(self) -> str:
@@ -50,15 +50,15 @@ class Classes:
 
 
 def classes_in(loader: DataLoader[Any], callbacks: Iterable[Any]) -> Classes | None:
-    """Return which classes occur in the samples of a loader, by the first ``Metrics`` that counts classes.
+    """Return which classes occur in the samples of a loader, according to the first ``Metrics`` that counts classes.
 
     Returns:
-        None where there is no such callback, or the items of the data set have no target under its key.
+        None if there is no such callback, or the items of the data set have no target under its key.
     """
     counting = [one for one in callbacks if isinstance(one, Metrics) and one.by_name and one.task in TASKS]
     items = [loader.dataset[index] for index in chain.from_iterable(loader.batch_sampler or ())] if counting else []
     metrics = counting[0] if counting else None
-    items = [item for item in items if isinstance(item, Mapping)]  # others stand in for images that cannot be read
+    items = [item for item in items if isinstance(item, Mapping)]  # anything else has no target under a key
     if metrics is None or not items or not all(metrics.target_key in item for item in items):
         return None
     count = 2 if metrics.task == "binary" else int(metrics.num_classes or 0)
@@ -82,13 +82,14 @@ def _true_classes(target: Any, metrics: Metrics, count: int) -> set[int]:
 
 
 def overfit_verdict(history: History, monitor: Monitor, count: int, classes: Classes | None = None) -> str:
-    """Return a line that says whether a run learned its ``count`` batches by heart, by which figures, and of what.
+    """Return a line that says whether a run has overfitted its ``count`` batches, with figures and classes.
 
-    One of two figures suffices. The monitor's metric, where it is to be large and is 1 at most, must have reached 0.95
-    in some epoch, on the loader for training or on its own: the samples are the same, but a normalization by running
-    means follows a few steps late. Of labels those count that are in the batches. The loss in training must have fallen
-    to a tenth of that of the first epoch. Batches of one class alone tell nothing: an answer that never changes fits.
+    One of two conditions suffices: the monitor's metric, if it is maximized and at most 1, has reached 0.95 in some
+    epoch, on the training loader or its own; or the training loss has fallen to a tenth of its value in the first
+    epoch. Metrics of labels count only the labels that occur. Batches of a single class prove nothing, as a constant
+    prediction fits them.
     """
+    # Either loader will do: both have the same samples, but in evaluation mode running means lag a few steps behind.
     start = history[min(history)]
     key = next(key for key in start if key.startswith("train"))
     by_loss, loss = _loss_figures(Monitor(key, "loss", minimize=True), history)
@@ -96,8 +97,8 @@ def overfit_verdict(history: History, monitor: Monitor, count: int, classes: Cla
     figures = [loss] if metric is None else [metric, loss] if by_metric or not by_loss else [loss, metric]
     word, advice = ("yes", "") if by_loss or by_metric else ("no", _ADVICE)
     seen = "" if classes is None else f"; {classes}"
-    if word == "yes" and classes is not None and not classes.are_told_apart:
-        word, seen = "cannot tell", f"{seen}, which an answer that never changes fits: raise --overfit-batches"
+    if word == "yes" and classes is not None and not classes.are_distinguishable:
+        word, seen = "cannot tell", f"{seen}, which a constant prediction fits: raise --overfit-batches"
     return f"overfits {count} batches: {word}: {'; '.join(figures)}{seen}{advice}"
 
 
@@ -105,7 +106,7 @@ _ADVICE = "; try more --epochs or another --lr, then look at targets, loss and m
 
 
 def _loss_figures(loss: Monitor, history: History) -> tuple[bool, str]:
-    first, best = loss.value(history[min(history)]), _best(loss, history)
+    first, best = loss.value(history[min(history)]), _best_value(loss, history)
     wanted = _WANTED_LOSS * first
     return (
         0 <= best <= wanted,
@@ -116,11 +117,11 @@ def _loss_figures(loss: Monitor, history: History) -> tuple[bool, str]:
 def _metric_figures(key: str, monitor: Monitor, history: History, classes: Classes | None) -> tuple[bool, str | None]:
     start = history[min(history)]
     found = [Monitor(one, monitor.metric, minimize=False) for one in dict.fromkeys((key, monitor.loader))]
-    found = [one for one in found if one.metric in start[one.loader] and _best(one, history) <= 1]
+    found = [one for one in found if one.metric in start[one.loader] and _best_value(one, history) <= 1]
     if monitor.minimize or not found:
         return False, None
-    best = max(found, key=lambda one: _best(one, history))
-    values = [best.value(start), _best(best, history)]
+    best = max(found, key=lambda one: _best_value(one, history))
+    values = [best.value(start), _best_value(best, history)]
     if classes is not None:
         values = [classes.over_present(best.metric, value) for value in values]
     of = " (of the labels in the batches)" if classes is not None and best.metric in classes.means else ""
@@ -128,6 +129,6 @@ def _metric_figures(key: str, monitor: Monitor, history: History, classes: Class
     return values[1] >= _WANTED_METRIC, f"{figures}, at least {_WANTED_METRIC} is wanted"
 
 
-def _best(monitor: Monitor, history: History) -> float:
+def _best_value(monitor: Monitor, history: History) -> float:
     epoch = monitor.best(history)
     return math.nan if epoch is None else monitor.value(history[epoch])

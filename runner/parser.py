@@ -1,4 +1,4 @@
-"""The flags of an experiment, made from its fields: one place for flags, YAML, defaults and help."""
+"""Build the flags, YAML keys, defaults and help of an experiment from its fields."""
 
 import dataclasses
 import inspect
@@ -35,7 +35,7 @@ def experiment_parser(experiment: type[Experiment], name: str) -> _Parser:
     """Return the parser of ``assay train NAME``.
 
     Raises:
-        UsageError: a field has a name that means something else.
+        UsageError: a field has a reserved name.
     """
     check_field_names((field.name for field in dataclasses.fields(experiment) if field.init), Experiment)
     parser = _Parser(
@@ -47,7 +47,7 @@ def experiment_parser(experiment: type[Experiment], name: str) -> _Parser:
     )
     parser.add_argument("--config", action="config", metavar="FILE", help="YAML file with fields: a run's config.yaml.")
     parser.add_argument("--run-dir", type=str, metavar="DIR", help="Folder of the run; by default runs/NAME/TIME.")
-    parser.add_argument("--resume", type=str, metavar="RUN", help="Go on with the run in this folder.")
+    parser.add_argument("--resume", type=str, metavar="RUN", help="Continue the run in this folder.")
     parser.add_argument("--debug", action="store_true", help="Show tracebacks.")
     docs, parser.hints = _docs(experiment), _hints(experiment)
     groups: dict[type, Any] = {}
@@ -56,10 +56,10 @@ def experiment_parser(experiment: type[Experiment], name: str) -> _Parser:
             title = str(owner.__doc__).rstrip(".") if owner in GROUPS else f"{name} only"
             groups[owner] = parser.add_argument_group(title)
         hint = parser.hints[field.name]
-        flag = groups[owner].add_argument(_flag(field.name), type=hint, help=docs.get(field.name))
-        flag.option_strings = [_flag(field.name)]  # without jsonargparse's second one, for appending to lists
+        flag = groups[owner].add_argument(_flag_of(field.name), type=hint, help=docs.get(field.name))
+        flag.option_strings = [_flag_of(field.name)]  # drops jsonargparse's second one, for appending to lists
         flag.metavar = flag.metavar or _metavar(hint)
-    parser.set_defaults({field.name: _default(field) for _, field in _owned_fields(experiment)})
+    parser.set_defaults({field.name: _default_of(field) for _, field in _owned_fields(experiment)})
     return parser
 
 
@@ -69,32 +69,32 @@ def parse_experiment(
     """Return the experiment that the arguments describe, and the options ``run_dir``, ``resume`` and ``debug``.
 
     Raises:
-        UsageError: an unknown flag or field, a value of the wrong type or range, or one that cannot change when a
-            run goes on.
+        UsageError: an unknown flag or field, a value of the wrong type or range, or one that cannot change in a resumed
+            run.
     """
     parser = experiment_parser(experiment, name)
     known = [option for action in parser._actions for option in action.option_strings]
-    arguments = _with_true([_normalized(argument, known) for argument in arguments], parser.hints)
-    for config in _values_of("--config", arguments):
+    arguments = _complete_bool_flags([_normalize_flag(argument, known) for argument in arguments], parser.hints)
+    for config in _flag_values("--config", arguments):
         parser.set_defaults(experiment.missing_fields(_check_config(config, parser.hints)))
-    for run in _values_of("--resume", arguments):
+    for run in _flag_values("--resume", arguments):
         config = str(Path(run) / CONFIG)
-        read_config(Path(run))
+        read_config(Path(run))  # names a damaged run before jsonargparse reports a syntax error
         parser.set_defaults(experiment.missing_fields(_check_config(config, parser.hints)))
-        before = {key: of for key, of in _fields(parser, ["--config", config]).items() if key in parser.hints}
-        _check_resume(run, name, before, _fields(parser, arguments, defaults=False))
+        before = {key: of for key, of in _parse_fields(parser, ["--config", config]).items() if key in parser.hints}
+        _check_resume(run, name, before, _parse_fields(parser, arguments, defaults=False))
         arguments = ["--config", config, *arguments]
-    values = _fields(parser, arguments, with_meta=False)
+    values = _parse_fields(parser, arguments, with_meta=False)
     options = {option: values.pop(option) for option in ("run_dir", "resume", "debug")}
     values.pop("config", None)
     return experiment(**values), options
 
 
 def usage_error(message: str, hints: dict[str, Any]) -> UsageError:
-    """Return an error of jsonargparse, which takes several lines, as one line that names flag, rule and value.
+    """Return a multi-line error of jsonargparse as one line that names flag, rule and value.
 
     Args:
-        message: what jsonargparse says.
+        message: jsonargparse's message.
         hints: the type of each field.
     """
     message = " ".join(message.split())
@@ -103,38 +103,38 @@ def usage_error(message: str, hints: dict[str, Any]) -> UsageError:
         return unknown_name(wrong[1], wrong[2], get_args(hints[wrong[1]]))
     if wrong and wrong[1] in hints:
         expected = " or ".join(_type_names(hints[wrong[1]]))
-        return UsageError(f"{_flag(wrong[1])} must be {expected}, got {wrong[2]!r}.")
+        return UsageError(f"{_flag_of(wrong[1])} must be {expected}, got {wrong[2]!r}.")
     if missing := re.match("argument (--[^ :]+): expected one argument", message):
         return UsageError(f"{missing[1]} needs a value.")
     return UsageError(message)
 
 
-def _fields(parser: _Parser, arguments: Sequence[str], **options: Any) -> dict[str, Any]:
-    return _with_lists(parser.parse_args(list(arguments), **options).as_dict(), parser.hints)
+def _parse_fields(parser: _Parser, arguments: Sequence[str], **options: Any) -> dict[str, Any]:
+    return _wrap_single_items(parser.parse_args(list(arguments), **options).as_dict(), parser.hints)
 
 
 def _check_config(path: str, known: Collection[str]) -> dict[str, Any]:
-    """Return the fields of a YAML file; complain about what is none."""
+    """Return the fields of a YAML file; raise for unknown names."""
     fields = read_fields(Path(path), what=f"--config {path}")
     for name in fields:
         if name not in known:
-            raise _unknown(f"field in {path}:", str(name), known)
+            raise _unknown_name(f"field in {path}:", str(name), known)
     return fields
 
 
 def _check_resume(run: str, name: str, fields: dict[str, Any], given: dict[str, Any]) -> None:
-    """Complain about a run of another experiment, and about fields that would make it another run."""
+    """Raise for a run of another experiment, and for changed fields that must stay the same in a resumed run."""
     of = read_environment(Path(run))["experiment"]
     if label(of) != label(name):
         raise UsageError(f"--resume {run} is a run of {of!r}, not of {name!r}.")
     if given.get("run_dir") is not None:
-        raise UsageError(f"--run-dir cannot be given with --resume: the run goes on in {run}.")
+        raise UsageError(f"--run-dir cannot be given with --resume: the run continues in {run}.")
     changed = {key: value for key, value in given.items() if key in fields and value != fields[key]}
     for key, value in changed.items():
         if key not in RESUMABLE:
             raise UsageError(
-                f"{_flag(key)} cannot change when a run goes on: it was {fields[key]!r}, got {value!r}. "
-                f"These can: {', '.join(map(_flag, RESUMABLE))}."
+                f"{_flag_of(key)} cannot change in a resumed run: it was {fields[key]!r}, got {value!r}. "
+                f"These can: {', '.join(map(_flag_of, RESUMABLE))}."
             )
     if changed.get("epochs", fields["epochs"]) < fields["epochs"]:
         raise UsageError(f"--epochs of a resumed run must be at least {fields['epochs']}, got {changed['epochs']}.")
@@ -142,43 +142,43 @@ def _check_resume(run: str, name: str, fields: dict[str, Any], given: dict[str, 
         raise UsageError("--epochs cannot be raised with the one-cycle schedule: it ends with the run.")
 
 
-def _flag(name: str) -> str:
+def _flag_of(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
-def _normalized(argument: str, known: Collection[str]) -> str:
-    """Return a flag with dashes, whichever it was written with; complain about one that does not exist."""
+def _normalize_flag(argument: str, known: Collection[str]) -> str:
+    """Return a flag with dashes in place of underscores; raise for one that does not exist."""
     if not argument.startswith("--"):
         return argument
     flag, equals, value = argument.partition("=")
     flag, dot, key = flag.partition(".")  # --optimizer-options.nesterov
-    if _flag(flag[2:]) not in known:
-        raise _unknown("flag", flag, known)
-    return f"{_flag(flag[2:])}{dot}{key}{equals}{value}"
+    if _flag_of(flag[2:]) not in known:
+        raise _unknown_name("flag", flag, known)
+    return f"{_flag_of(flag[2:])}{dot}{key}{equals}{value}"
 
 
-def _with_true(arguments: Sequence[str], hints: dict[str, Any]) -> list[str]:
-    """Let a flag of type bool stand for itself: ``--deterministic`` is ``--deterministic=true``."""
-    flags = {_flag(name) for name, hint in hints.items() if hint is bool}
+def _complete_bool_flags(arguments: Sequence[str], hints: dict[str, Any]) -> list[str]:
+    """Complete a bool flag without a value: ``--deterministic`` becomes ``--deterministic=true``."""
+    flags = {_flag_of(name) for name, hint in hints.items() if hint is bool}
     followed = pairwise([*arguments, "--"])
     return [f"{one}=true" if one in flags and after.startswith("--") else one for one, after in followed]
 
 
-def _unknown(kind: str, name: str, known: Collection[str]) -> UsageError:
-    """Build the error for one of very many names: only the closest is told."""
+def _unknown_name(kind: str, name: str, known: Collection[str]) -> UsageError:
+    # There are too many flags to list them all.
     close = get_close_matches(name, known, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else "."
     return UsageError(f"unknown {kind} {name!r}{hint} --help explains them all.")
 
 
-def _values_of(flag: str, arguments: Sequence[str]) -> list[str]:
-    """Return each value that a flag is given; none where it stands without one."""
+def _flag_values(flag: str, arguments: Sequence[str]) -> list[str]:
+    """Return each value that is given to a flag; none where it has no value."""
     values = [value for name, _, value in (argument.partition("=") for argument in arguments) if name == flag and value]
     return values + [value for name, value in pairwise(arguments) if name == flag]
 
 
 def _hints(experiment: type[Experiment]) -> dict[str, Any]:
-    """Return the type of each field; a list may also be given as its only item."""
+    """Return the type of each field; the type of a list also allows a single item."""
     hints = get_type_hints(experiment)
     names = [field.name for _, field in _owned_fields(experiment)]
     return {
@@ -187,8 +187,8 @@ def _hints(experiment: type[Experiment]) -> dict[str, Any]:
     }
 
 
-def _with_lists(values: dict[str, Any], hints: dict[str, Any]) -> dict[str, Any]:
-    """Put a list around what was given as the only item of one."""
+def _wrap_single_items(values: dict[str, Any], hints: dict[str, Any]) -> dict[str, Any]:
+    """Wrap single items that were given for a list into a list."""
     return {
         name: [value] if _takes_list(hints.get(name)) and not isinstance(value, list | NoneType) else value
         for name, value in values.items()
@@ -214,7 +214,7 @@ def _type_names(hint: Any) -> list[str]:
 
 
 def _owned_fields(experiment: type[Experiment]) -> list[tuple[type, dataclasses.Field[Any]]]:
-    """Return each field with the class that introduced it; those of the experiment itself come first."""
+    """Return each field with the class that introduced it; the experiment's own fields come first."""
     owners: dict[str, type] = {}
     for owner in reversed(experiment.__mro__):
         for name in inspect.get_annotations(owner):
@@ -233,7 +233,7 @@ def _docs(experiment: type[Experiment]) -> dict[str, str]:
     return docs
 
 
-def _default(field: dataclasses.Field[Any]) -> Any:
+def _default_of(field: dataclasses.Field[Any]) -> Any:
     if field.default_factory is not dataclasses.MISSING:
         return field.default_factory()
     if field.default is dataclasses.MISSING:
@@ -242,7 +242,7 @@ def _default(field: dataclasses.Field[Any]) -> Any:
 
 
 class _HelpFormatter(jsonargparse.DefaultHelpFormatter):
-    """Help with the description as it was written, and with types in place of repeated names."""
+    """Shows the description as written, and types in place of repeated names."""
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **{**kwargs, "max_help_position": 34})
@@ -254,4 +254,4 @@ class _HelpFormatter(jsonargparse.DefaultHelpFormatter):
         return action.help if action.dest in ("run_dir", "resume", "debug") else str(super()._get_help_string(action))
 
     def _get_type_str(self, action: Any) -> None:
-        """Leave the type out of the text: it stands behind the flag."""
+        """Leave the type out of the text, as it stands after the flag."""

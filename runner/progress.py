@@ -1,4 +1,4 @@
-"""What a run says while it runs: a bar in a terminal, and a line an epoch everywhere."""
+"""Progress of a run: a bar in a terminal, and one line per epoch everywhere."""
 
 import math
 import sys
@@ -14,16 +14,15 @@ from assay.callbacks.host_copy import HostCopy
 
 
 class Progress(dl.Callback):
-    """Shows a bar with epoch, loader, time left and loss, and prints one line at the end of each epoch.
+    """Shows a bar with epoch, loader, remaining time and loss, and prints one line at the end of each epoch.
 
-    The bar is drawn only where stderr is a terminal. It refreshes by time: the loss is read from the device a few
-    times a second at the most, and by then it has arrived, so that no step waits for it. The line holds the metrics
-    that each batch has too, and those that are asked for; what diagnostics add is in the logs.
+    The bar is drawn only where stderr is a terminal. The line holds the metrics that every batch has, and those in
+    ``metrics``; metrics that diagnostics add are in the logs only.
 
     Args:
-        metrics: more metrics for the line, as ``LOADER/METRIC``.
+        metrics: further metrics for the line, as ``LOADER/METRIC``.
         refresh_s: seconds between two refreshes of the bar.
-        show_bar: whether to draw the bar; by default where stderr is a terminal.
+        show_bar: whether to draw the bar; by default if stderr is a terminal.
         clock: returns seconds.
     """
 
@@ -63,6 +62,7 @@ class Progress(dl.Callback):
             return
         if self.loss_ is not None and self.loss_.ready():
             self.bar_.set_postfix(loss=f"{self.loss_.read().tolist():.4g}", refresh=False)
+        # Read at the next refresh, when the copy has arrived: no step waits for the device.
         loss = runner.batch_metrics.get("loss")
         self.loss_ = HostCopy(loss.reshape(())) if isinstance(loss, Tensor) else None
         self.bar_.update(self.pending_steps_)
@@ -70,7 +70,7 @@ class Progress(dl.Callback):
         self.refreshed_ = self.clock()
 
     def on_loader_end(self, runner: dl.IRunner) -> None:
-        self._close()
+        self._close_bar()
         self.of_batches_[runner.loader_key] = frozenset(runner.batch_metrics)
 
     def on_epoch_end(self, runner: dl.IRunner) -> None:
@@ -78,46 +78,46 @@ class Progress(dl.Callback):
             seconds = self.clock() - self.epoch_began_
             metrics = self.shown(runner.history[runner.epoch_step])
             print(epoch_line(runner.epoch_step, runner.num_epochs, metrics, seconds))
-            sys.stdout.flush()
+            sys.stdout.flush()  # into a file or a pipe Python would hold the line back
 
     def shown(self, metrics: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float]]:
-        """Return those of an epoch's metrics that are shown, by loader."""
+        """Return the metrics of an epoch that are shown, by loader."""
         return {
-            loader: {name: value for name, value in of.items() if self._shows(loader, name)}
+            loader: {name: value for name, value in of.items() if self._is_shown(loader, name)}
             for loader, of in metrics.items()
         }
 
     def state_dict(self) -> dict[str, Any]:
-        """Return which metrics batches have, for a run that is resumed when it is over."""
+        """Return which metrics batches have, for a run that is resumed after its last epoch."""
         return {loader: sorted(names) for loader, names in self.of_batches_.items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take back what ``state_dict`` returned."""
+        """Restore what ``state_dict`` returned."""
         self.of_batches_ = {loader: frozenset(names) for loader, names in state.items()}
 
     def loader_state(self, runner: dl.IRunner) -> None:
-        """Return nothing: where the bar is follows from the loader."""
+        """Return nothing: the position of the bar follows from the loader."""
 
     def load_loader_state(self, runner: dl.IRunner, state: None) -> None:
-        """Have the bar go on where the loader does."""
+        """Move the bar to where the loader continues."""
         if self.bar_ is not None:
             self.bar_.update(runner.loader_rounds)
 
-    def _shows(self, loader: str, name: str) -> bool:
+    def _is_shown(self, loader: str, name: str) -> bool:
         of_batches = self.of_batches_.get(loader)
         return of_batches is None or name in of_batches or f"{loader}/{name}" in self.metrics
 
     def on_exception(self, runner: dl.IRunner) -> None:
-        self._close()
+        self._close_bar()
 
-    def _close(self) -> None:
+    def _close_bar(self) -> None:
         if self.bar_ is not None:
             self.bar_.close()
             self.bar_ = None
 
 
 def epoch_line(epoch: int, epochs: int, metrics: dict[str, dict[str, float]], seconds: float) -> str:
-    """Return one line on an epoch: its number, every loader's metrics, and how long it took."""
+    """Return the line for an epoch: its number, the metrics of every loader, and how long it took."""
     width = int(math.log10(max(1, epochs))) + 1
     parts = [
         f"{loader} " + " ".join(f"{name} {value:.4f}" for name, value in of.items()) for loader, of in metrics.items()

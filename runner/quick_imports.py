@@ -1,4 +1,4 @@
-"""Importing without looks for garbage, of which there is next to none."""
+"""Import with the garbage collector off."""
 
 import atexit
 import gc
@@ -9,13 +9,13 @@ from contextlib import contextmanager
 
 @contextmanager
 def quick_imports() -> Iterator[None]:
-    """Import what an experiment needs, torch first, in four fifths of the time.
+    """Import within the block without garbage collections, in four fifths of the time.
 
-    The modules make half a million objects that stay, and each collection looks at all of them in vain. It would do so
-    in training too, a quarter of a second each time: so they are left out from then on, until the process ends, where
-    some libraries complain of what nobody collects. A process that has imported torch is let alone, as what it has
-    left behind by now may be garbage.
+    The imported objects stay excluded from collections until the process ends. Nothing changes in a process that has
+    already imported torch.
     """
+    # Modules create half a million lasting objects, which every collection would scan in vain: also later, in training,
+    # for a quarter of a second each time. What a process has created before may be garbage, hence the check for torch.
     if "torch" in sys.modules or not gc.isenabled():
         yield
         return
@@ -25,4 +25,4 @@ def quick_imports() -> Iterator[None]:
     finally:
         gc.freeze()
         gc.enable()
-        atexit.register(gc.unfreeze)
+        atexit.register(gc.unfreeze)  # some libraries warn at exit of objects that are never collected

@@ -1,4 +1,4 @@
-"""Going on with a run: which one after an elastic restart, and from which checkpoint."""
+"""Find the run to resume after an elastic restart, and the newest intact checkpoint of a run."""
 
 import json
 import logging
@@ -21,7 +21,8 @@ _log = logging.getLogger("assay")
 
 
 def decided_by_main_rank(decide: Callable[[], Value]) -> Value:
-    """Return what ``decide`` returns on the main rank, on every rank; wrong use that it finds is raised on all."""
+    """Run ``decide`` on the main rank, and return its result, or raise its ``UsageError``, on every rank."""
+    # An error on the main rank alone would leave the others waiting in the collective below.
     value, error = None, None
     if world_size() == 1 or dist.get_rank() == 0:
         try:
@@ -35,11 +36,9 @@ def decided_by_main_rank(decide: Callable[[], Value]) -> Value:
 
 
 def join_after_restart(*, on_cpu: bool) -> None:
-    """Join the group of an elastic restart, before accelerate does, under keys of its own.
-
-    ``torchrun`` keeps its store through a restart, and with torch 2.14 gloo then finds the addresses of the processes
-    before, which are gone: two of three restarts fail.
-    """
+    """Join the process group after an elastic restart, under keys of its own, before accelerate does."""
+    # torchrun keeps its store through a restart. With torch 2.14 gloo finds the addresses of the previous processes
+    # there, which no longer exist, and two of three restarts fail.
     count = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     if count == "0" or dist.is_initialized() or os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != str(True):
         return
@@ -53,20 +52,20 @@ def join_after_restart(*, on_cpu: bool) -> None:
 
 
 def restarted_run(run_dir: str | os.PathLike[str] | None, runs: Path) -> Path | None:
-    """Return the folder that this ``torchrun`` began its run in, where it has restarted its processes; else None.
+    """Return the folder of the run that this ``torchrun`` started, if it has restarted its processes; otherwise None.
 
     Args:
-        run_dir: the only folder that it may be; None: any in ``runs``.
-        runs: where the experiment's runs are.
+        run_dir: the only folder to consider; None: any in ``runs``.
+        runs: the folder of the experiment's runs.
     """
     if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0":
         return None
     folders = [Path(run_dir)] if run_dir is not None else sorted(runs.glob("*"), reverse=True)
-    return next((folder for folder in folders if _launched(folder) == launch_id()), None)
+    return next((folder for folder in folders if _launch_of(folder) == launch_id()), None)
 
 
-def _launched(folder: Path) -> str | None:
-    """Return what ``launch_id`` was when a run began; None where it did not come so far."""
+def _launch_of(folder: Path) -> str | None:
+    """Return the ``launch_id`` of a run when it started; None where it was not yet written."""
     try:
         environment = json.loads((folder / ENVIRONMENT).read_text())
     except (OSError, ValueError, RecursionError):
@@ -77,22 +76,22 @@ def _launched(folder: Path) -> str | None:
 def newest_checkpoint(
     run: str | os.PathLike[str], check: Callable[[dict[str, Any]], None] = lambda state: None
 ) -> Path:
-    """Return the newest checkpoint of a run that is whole; a warning names each one that is passed over.
+    """Return the newest intact checkpoint of a run; a warning names each damaged one that is skipped.
 
     Args:
-        run: a run folder, its ``checkpoints`` folder, or a checkpoint, which is then the only one that will do.
-        check: raises where the run cannot go on from a state that is whole.
+        run: a run folder, its ``checkpoints`` folder, or a checkpoint, which is then the only one considered.
+        check: raises if the run cannot continue from an intact state.
 
     Raises:
-        UsageError: there is none; where all are damaged, the newest is named.
+        UsageError: there is none; if all are damaged, the message names the newest.
     """
-    damaged: dict[int, str] = {}  # by inode: several names may stand for one file
+    damaged: dict[int, str] = {}  # by inode, as best.pt and last.pt are links to the same file as an epoch's
     for path in _newest_first(Path(run)):
         key = path.stat().st_ino if path.is_file() else -1 - len(damaged)
         if key in damaged:
             continue
         try:
-            state, moment = _moment_of(path)
+            state, moment = _load_with_moment(path)
         except UsageError as error:
             damaged[key] = str(error)
         else:
@@ -105,8 +104,8 @@ def newest_checkpoint(
     return find_checkpoint(run)
 
 
-def _moment_of(path: Path) -> tuple[dict[str, Any], str]:
-    """Return a checkpoint and when a checkpoint was saved, in words; raise where this run cannot go on from it."""
+def _load_with_moment(path: Path) -> tuple[dict[str, Any], str]:
+    """Return a checkpoint and its position in the run, in words; raise if this run cannot continue from it."""
     if not path.is_file():
         raise UsageError(f"checkpoint {path} is missing.")
     state = load_checkpoint(path)
@@ -114,26 +113,27 @@ def _moment_of(path: Path) -> tuple[dict[str, Any], str]:
         return state, f"of epoch {state['epoch']}"
     if (count := len(unfinished["ranks"])) != world_size():
         raise UsageError(
-            f"checkpoint {path} was saved within an epoch by {count} processes, and {world_size()} cannot go on there."
+            f"checkpoint {path} was saved within an epoch by {count} processes, and {world_size()} cannot continue it."
         )
     return state, f"of epoch {state['epoch'] + 1}, within it"
 
 
 def _newest_first(run: Path) -> Iterator[Path]:
-    """Yield the checkpoints that the index names, or that there are; of an epoch, its own file before others."""
+    """Yield checkpoints, newest first: those in the index, or without an index those in the folder."""
     if run.is_file():
         yield run
         return
     folder = run / "checkpoints" if (run / "checkpoints").is_dir() else run
     entries = read_index(folder)
-    for entry in sorted(entries, key=_age):
+    for entry in sorted(entries, key=_sort_key):
         yield folder / entry["file"]
     if not entries:
         yield from sorted(folder.glob("epoch-*.pt"), reverse=True)
         yield from folder.glob("last.pt")
 
 
-def _age(entry: dict[str, Any]) -> tuple[Any, ...]:
-    """Return what orders index entries from the newest on: an epoch's end is behind all that is within it."""
+def _sort_key(entry: dict[str, Any]) -> tuple[Any, ...]:
+    """Return the key that sorts index entries from the newest to the oldest."""
+    # The end of an epoch is newer than every batch within it. Among equals, the epoch's own file is tried first.
     within = -entry["batch"] if "batch" in entry else -math.inf
     return (-entry["epoch"], within, entry["file"] != checkpoint_file(entry), entry["file"])

@@ -1,4 +1,4 @@
-"""The folder of a run: what it was made with, and nothing left half-written."""
+"""Create, describe and reopen the folder of a run."""
 
 import contextlib
 import json
@@ -34,7 +34,7 @@ class RunFolder:
 
     Args:
         path: the folder.
-        created: the folders that were made for it, itself first; empty where it was there before.
+        created: the folders that were created for it, innermost first; empty if it existed before.
     """
 
     def __init__(self, path: Path, *, created: Sequence[Path] = ()):
@@ -43,16 +43,16 @@ class RunFolder:
 
     @classmethod
     def create(cls, path: str | os.PathLike[str] | None, experiment_name: str) -> "RunFolder":
-        """Make the folder of a new run: ``path``, or ``runs/EXPERIMENT/YYYYmmdd-HHMMSS`` with a suffix if need be."""
+        """Create the folder of a new run: ``path``, or ``runs/EXPERIMENT/YYYYmmdd-HHMMSS``, with a suffix if needed."""
         if path is not None:
             return cls._create_at(Path(path))
         stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
         parent = Path("runs") / experiment_name
         for number in range(1, 1000):
             folder = parent / (stamp if number == 1 else f"{stamp}-{number}")
-            created = _missing(folder)
+            created = _missing_folders(folder)
             try:
-                folder.mkdir(parents=True)
+                folder.mkdir(parents=True)  # creating it claims the name: two runs may start in the same second
             except FileExistsError:
                 continue
             return cls(folder, created=created)
@@ -64,74 +64,74 @@ class RunFolder:
             raise UsageError(f"--run-dir {path} must be a folder, and is a file.")
         if path.is_dir() and any(path.iterdir()):
             holds = "a run already" if (path / CONFIG).exists() else "other files"
-            raise UsageError(f"--run-dir {path} holds {holds}: choose another, or go on with a run by --resume.")
-        created = _missing(path)
+            raise UsageError(f"--run-dir {path} holds {holds}: choose another, or continue a run with --resume.")
+        created = _missing_folders(path)
         path.mkdir(parents=True, exist_ok=True)
         return cls(path, created=created)
 
     @classmethod
     def reopen(cls, path: Path) -> "RunFolder":
-        """Take the folder of a run that goes on, without the half-written files of a process that was killed."""
+        """Open the folder of a resumed run, and remove files that a killed process left half-written."""
         for left_by_a_kill in half_written(path):
             left_by_a_kill.unlink()
         return cls(path)
 
     def write_config(self, fields: Mapping[str, Any]) -> None:
-        """Write every field of the experiment; ``--config`` takes the file back."""
+        """Write every field of the experiment to a file that ``--config`` accepts."""
         save_text(self.path / CONFIG, yaml.safe_dump(dict(fields), sort_keys=False))
 
     def write_environment(self, experiment: str, device: torch.device, *, generated: bool) -> None:
-        """Write what the run was made with: versions, commit, command line, host and devices."""
+        """Write the environment of the run: versions, commit, command line, host and devices."""
         environment = describe_environment(device) | {"experiment": experiment, "generated": generated}
         save_text(self.path / ENVIRONMENT, json.dumps(environment, indent=2) + "\n")
 
     def discard(self) -> None:
-        """Remove what the run left, when it ended by wrong use before its first checkpoint."""
+        """Remove everything that the run created, after wrong use ended it before its first checkpoint."""
         for child in self.path.iterdir():
             shutil.rmtree(child) if child.is_dir() else child.unlink()
-        with contextlib.suppress(OSError):  # another run of the same moment lives there
+        with contextlib.suppress(OSError):  # not empty: another run has started in one of them
             for folder in self.created:
                 folder.rmdir()
 
 
-def _missing(path: Path) -> list[Path]:
-    """Return the folders that must be made for a path to exist, the innermost first."""
+def _missing_folders(path: Path) -> list[Path]:
+    """Return the folders that must be created for a path to exist, innermost first."""
     return [folder for folder in (path, *path.parents) if not folder.exists()]
 
 
 def has_checkpoint(run: Path) -> bool:
-    """Whether there is something in a run folder that the run can go on from."""
+    """Whether a run folder holds a checkpoint to resume from."""
     return any((run / "checkpoints").glob("*.pt"))
 
 
 def read_config(run: Path) -> dict[str, Any]:
     """Return the fields of a run."""
-    path = _part(run, CONFIG)
+    path = _existing_file(run, CONFIG)
     try:
         return read_fields(path, what="it")
     except UsageError as error:
-        raise _damaged(path, str(error)) from error
+        raise _damaged_error(path, str(error)) from error
 
 
 def read_environment(run: Path) -> dict[str, Any]:
-    """Return what a run was made with; its ``experiment`` is there."""
-    path = _part(run, ENVIRONMENT)
+    """Return the environment of a run; it is sure to name the ``experiment``."""
+    path = _existing_file(run, ENVIRONMENT)
     try:
         environment = json.loads(path.read_text())
     except (OSError, ValueError, RecursionError) as error:
-        raise _damaged(path, f"it must be JSON: {' '.join(str(error).split())}.") from error
+        raise _damaged_error(path, f"it must be JSON: {' '.join(str(error).split())}.") from error
     if not isinstance(environment, dict) or not isinstance(environment.get("experiment"), str):
-        raise _damaged(path, "it must name the experiment.")
+        raise _damaged_error(path, "it must name the experiment.")
     return environment
 
 
-def _part(run: Path, name: str) -> Path:
+def _existing_file(run: Path, name: str) -> Path:
     if not (run / name).is_file():
         raise UsageError(f"{run} is not a run folder: it holds no {name}.")
     return run / name
 
 
-def _damaged(path: Path, reason: str) -> UsageError:
+def _damaged_error(path: Path, reason: str) -> UsageError:
     return UsageError(f"{path} is damaged: put a copy in its place, or start a new run; {reason}")
 
 
@@ -144,33 +144,32 @@ def describe_environment(device: torch.device) -> dict[str, Any]:
         "host": platform.node(),
         "platform": platform.platform(),
         "python": platform.python_version(),
-        "packages": {name: _version(name) for name in _PACKAGES},
+        "packages": {name: _package_version(name) for name in _PACKAGES},
         "cuda": torch.version.cuda,
         "device": str(device),
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
         "cpus": os.cpu_count(),
         "threads": torch.get_num_threads(),
-        "git": _git(),
+        "git": _git_state(),
     }
 
 
 def launch_id() -> str | None:
-    """Return what all processes of one ``torchrun`` share, through its restarts; None where there is none."""
+    """Return an id that all processes of one ``torchrun`` share, also after restarts; None without ``torchrun``."""
     name = os.environ.get("TORCHELASTIC_RUN_ID")
-    return (
-        f"{platform.node()}:{os.getppid()}" if name == "none" else name
-    )  # torchrun's default name is the same for all
+    # "none" is torchrun's default, and thus the same for all launches: the launcher's process id tells them apart.
+    return f"{platform.node()}:{os.getppid()}" if name == "none" else name
 
 
-def _version(package: str) -> str | None:
+def _package_version(package: str) -> str | None:
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return None
 
 
-def _git() -> dict[str, Any] | None:
-    """Return commit and dirtiness of the working directory's repository; None where there is none."""
+def _git_state() -> dict[str, Any] | None:
+    """Return the commit of the current folder's repository and whether it has changes; None without a repository."""
     try:
         commit = _run_git("rev-parse", "HEAD")
         return {"commit": commit, "dirty": bool(_run_git("status", "--porcelain"))}

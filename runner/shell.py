@@ -1,11 +1,11 @@
-"""Commands that are printed to be typed again."""
+"""Quote commands that users copy into a shell."""
 
 import shlex
 from pathlib import Path
 
 
 def command(*words: str | Path) -> str:
-    """Return a command line as a shell takes it, whatever its paths hold; a path is never taken for a flag."""
+    """Return a command line quoted for a shell; a path that begins with a dash is not taken for a flag."""
     return shlex.join(_not_a_flag(word) if isinstance(word, Path) else word for word in words)
 
 

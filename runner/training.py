@@ -27,7 +27,7 @@ from .catalog import label
 from .checkpoints import Checkpoints
 from .criteria import train_too
 from .dict_runner import DictRunner
-from .early_stop import StoppedEarly, held_signals, leave_if_told
+from .early_stop import StoppedEarly, held_signals, raise_if_signalled
 from .early_stopping import EarlyStopping
 from .engine import Engine
 from .exit_codes import StoppedError
@@ -91,7 +91,7 @@ def _train_in(
 ) -> Path:
     folder, previous, checkpoint = opened
     try:
-        leave_if_told()
+        raise_if_signalled()
         if engine.is_main_process:
             folder.write_config(dataclasses.asdict(experiment))
             if previous is None:

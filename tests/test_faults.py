@@ -259,7 +259,7 @@ def test_a_killed_worker_ends_a_run_by_one_line_that_says_what_to_lower(data, tr
     assert len(errors) == 1, errors
     assert errors[0].startswith("assay: error: loader worker ")
     assert " was killed (Killed) in epoch 1, loader 'train', " in errors[0]
-    assert errors[0].endswith("by which workers hand over batches: lower --workers or --batch-size.")
+    assert errors[0].endswith("through which workers pass batches on: lower --workers or --batch-size.")
 
 
 def test_a_full_gpu_ends_a_run_by_one_line_that_says_what_to_lower_and_where_it_was(data, train):
@@ -267,7 +267,7 @@ def test_a_full_gpu_ends_a_run_by_one_line_that_says_what_to_lower_and_where_it_
     assert code == 1
     assert errors == [
         "assay: error: the GPU's memory ran out in epoch 1, loader 'valid', batch 2 of 6: lower --batch-size, and "
-        "raise --accumulate-steps by the same factor to train alike; --precision bf16 takes less as well. "
+        "raise --accumulate-steps by the same factor to train alike; --precision bf16 needs less memory as well. "
         "(CUDA out of memory.)"
     ]
 

@@ -123,7 +123,7 @@ def test_several_models_are_kept_by_name(tmp_path):
 def test_a_metric_that_never_was_finite_is_named_at_the_end(tmp_path, caplog):
     with caplog.at_level(logging.WARNING, logger="assay"):
         train(tmp_path, BestCheckpoint("valid/score:max", tmp_path / "b"), scores=[math.nan])
-    assert "BestCheckpoint: valid/score was never finite, and nothing was saved." in caplog.text
+    assert "BestCheckpoint: valid/score was never finite, so nothing was saved." in caplog.text
     assert not (tmp_path / "b").exists()
 
 
@@ -147,7 +147,7 @@ def test_what_cannot_be_followed_is_refused_and_leaves_nothing(callback, message
 
 def test_two_callbacks_with_one_folder_are_refused(tmp_path):
     callbacks = [BestCheckpoint(f"valid/{metric}", tmp_path / "b") for metric in ("loss:min", "score:max")]
-    with pytest.raises(UsageError, match=r"two callbacks write to .*b; give each a folder of its own"):
+    with pytest.raises(UsageError, match=r"two callbacks write to .*b; give each its own folder"):
         train(tmp_path, *callbacks, scores=[0.5])
 
 

@@ -359,7 +359,7 @@ def test_wrong_use_removes_each_folder_that_was_made_for_the_run_and_no_other(re
 def test_a_run_folder_with_a_run_in_it_is_refused(assay, refused, mine):
     assert assay("train", mine(), "--run-dir", "one", "--epochs", "1")[0] == 0
     message = refused("train", "mine.py", "--run-dir", "one")
-    assert message == "--run-dir one holds a run already: choose another, or go on with a run by --resume."
+    assert message == "--run-dir one holds a run already: choose another, or continue a run with --resume."
 
 
 def test_a_run_folder_with_other_files_is_refused(refused, mine):
@@ -576,19 +576,19 @@ def old_run(assay, mine):
     [
         (
             ["--batch-size", "4"],
-            "--batch-size cannot change when a run goes on: it was 8, got 4. "
+            "--batch-size cannot change in a resumed run: it was 8, got 4. "
             "These can: --epochs, --device, --workers, --threads, --data-dir, --on-save-error, --save-every-steps, "
             "--save-every-minutes.",
         ),
         (
             ["--monitor", "train/loss:min"],
-            "--monitor cannot change when a run goes on: it was ['valid/loss:min'], got ['train/loss:min']. "
+            "--monitor cannot change in a resumed run: it was ['valid/loss:min'], got ['train/loss:min']. "
             "These can: --epochs, --device, --workers, --threads, --data-dir, --on-save-error, --save-every-steps, "
             "--save-every-minutes.",
         ),
         (["--epochs", "1"], "--epochs of a resumed run must be at least 2, got 1."),
         (["--epochs", "0"], "--epochs of a resumed run must be at least 2, got 0."),
-        (["--run-dir", "another"], "--run-dir cannot be given with --resume: the run goes on in old."),
+        (["--run-dir", "another"], "--run-dir cannot be given with --resume: the run continues in old."),
     ],
 )
 def test_what_would_make_it_another_run_is_refused_on_resume(refused, old_run, arguments, message):

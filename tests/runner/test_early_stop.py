@@ -11,7 +11,7 @@ from test_training import Toy
 from assay.runner import train
 from assay.runner import training as module
 from assay.runner.cli import main
-from assay.runner.early_stop import SIGNALS, StoppedEarly, held_signals, leave_if_told, stops_early
+from assay.runner.early_stop import SIGNALS, StoppedEarly, held_signals, raise_if_signalled, stops_early
 from assay.runner.exit_codes import StoppedError
 
 
@@ -44,11 +44,11 @@ def test_signals_wait_while_they_are_held():
             send(signal.SIGTERM)
             reached.append("held")
         reached.append("free")
-        leave_if_told()
+        raise_if_signalled()
         reached.append("never")
     assert reached == ["held", "free"]
     with stops_early():
-        leave_if_told()  # it was told once
+        raise_if_signalled()  # it was told once
 
 
 def test_another_thread_runs_without():

@@ -382,7 +382,7 @@ def test_both_together_are_refused():
 @pytest.mark.parametrize("flag", ["--overfit-batches", "--limit-batches"])
 def test_a_whole_run_cannot_go_on_with_a_few_batches(tmp_path, flag):
     folder = train(Toy(epochs=1), name="toy", run_dir=tmp_path / "run")
-    with pytest.raises(UsageError, match=f"{flag} cannot change when a run goes on: it was None, got 2"):
+    with pytest.raises(UsageError, match=f"{flag} cannot change in a resumed run: it was None, got 2"):
         parse_experiment(Toy, "toy", ["--resume", str(folder), flag, "2"])
 
 

@@ -15,7 +15,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from assay.callbacks import BestWorstBatches, HParams
-from assay.runner.log_files import cut_back, file_sizes
+from assay.runner.log_files import file_sizes, truncate_to
 
 sys.path.append(str(Path(__file__).parents[1] / "callbacks"))
 from tensorboard_server import serve
@@ -159,7 +159,7 @@ def test_files_are_cut_to_their_sizes_and_newer_ones_removed(tmp_path):
     assert sizes == {"a/old": 10, "a/gone": 10}
     old.write_bytes(b"0123456789abc")
     gone.unlink()
-    cut_back(tmp_path, tmp_path.glob("*/*"), sizes)
+    truncate_to(tmp_path, tmp_path.glob("*/*"), sizes)
     assert old.read_bytes() == b"0123456789"
     assert not gone.exists()
     assert not new.exists()
@@ -169,6 +169,6 @@ def test_a_file_that_is_shorter_than_it_was_is_named_and_left(tmp_path, caplog):
     path = tmp_path / "events"
     path.write_bytes(b"0123")
     with caplog.at_level(logging.WARNING, "assay"):
-        cut_back(tmp_path, [path], {"events": 10})
-    assert caplog.messages == [f"{path} lost its last 6 bytes: it is shorter than it was."]
+        truncate_to(tmp_path, [path], {"events": 10})
+    assert caplog.messages == [f"{path} lost its last 6 bytes since the checkpoint."]
     assert path.read_bytes() == b"0123"

@@ -216,7 +216,7 @@ LATER = ["2,valid,loss,0.3\n", "3,train,loss,0.2\n"]
         ([*LINES[:-1], "2,train,lo"], LINES[:-1], "was edited"),
         (["mine\n", "\n", *LINES[1:], "2,train\n"], LINES, "was edited"),
         ([], LINES[:1], "was edited"),
-        (None, LINES, "is gone: it is made again"),
+        (None, LINES, "is missing: it is written again"),
     ],
 )
 def test_the_file_is_cut_at_the_end_of_a_line_whatever_became_of_it(tmp_path, caplog, content, expected, warning):

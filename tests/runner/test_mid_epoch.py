@@ -211,7 +211,7 @@ def test_another_number_of_processes_goes_on_from_the_last_epoch_with_a_warning(
     processes.run(2, run_with, folder, {"killed_at": (2, 5), "save_every_steps": 1}, {})
     assert newest_checkpoint(folder) == folder / "checkpoints" / "epoch-0001.pt"
     path = folder / "checkpoints" / "epoch-0002-batch-0004.pt"
-    reason = f"checkpoint {path} was saved within an epoch by 2 processes, and 1 cannot go on there."
+    reason = f"checkpoint {path} was saved within an epoch by 2 processes, and 1 cannot continue it."
     assert f"{reason} Going on from {folder}/checkpoints/epoch-0001.pt, of epoch 1." in caplog.text
     with pytest.raises(UsageError, match="saved within an epoch by 2 processes, and 1 cannot"):
         newest_checkpoint(path)

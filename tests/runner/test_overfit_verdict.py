@@ -73,7 +73,7 @@ def test_labels_that_are_not_in_the_batches_do_not_count():
 def test_batches_of_one_class_tell_nothing():
     verdict = overfit_verdict(of_f1(1.0), F1, 2, Classes(["cat", "dog"], [1]))
     assert verdict.startswith("overfits 2 batches: cannot tell: ")
-    assert "1 of 2 (dog), which an answer that never changes fits: raise --overfit-batches" in verdict
+    assert "1 of 2 (dog), which a constant prediction fits: raise --overfit-batches" in verdict
     assert overfit_verdict(of_f1(0.5), F1, 2, Classes(["cat", "dog"], [1])).startswith("overfits 2 batches: no: ")
     assert overfit_verdict(of_f1(1.0), F1, 2, Classes(["cat", "dog"], [0, 1])).startswith("overfits 2 batches: yes: ")
 

@@ -59,7 +59,7 @@ def test_a_folder_that_holds_a_run_or_other_files_or_is_a_file_is_refused(tmp_pa
     run.write_config({"lr": 0.1})
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "notes.txt").touch()
-    with pytest.raises(UsageError, match=r"run holds a run already: choose another, or go on with a run by --resume"):
+    with pytest.raises(UsageError, match=r"run holds a run already: choose another, or continue a run with --resume"):
         RunFolder.create(tmp_path / "run", "digits")
     with pytest.raises(UsageError, match=r"other holds other files: choose another"):
         RunFolder.create(tmp_path / "other", "digits")

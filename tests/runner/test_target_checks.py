@@ -212,6 +212,6 @@ def test_a_gpu_that_refused_a_value_is_explained():
     error = RuntimeError("CUDA error: device-side assert triggered\nCompile with `TORCH_USE_CUDA_DSA`")
     note_place(error, "epoch 1, loader 'train', batch 3 of 9")
     assert explain(error) == (
-        "the GPU refused a value in epoch 1, loader 'train', batch 3 of 9, mostly a target that is no class: "
+        "the GPU rejected a value in epoch 1, loader 'train', batch 3 of 9, usually a target that is not a class: "
         "--device cpu names it. (CUDA error: device-side assert triggered.)"
     )

@@ -123,7 +123,7 @@ def test_shared_memory_stays_shared(loader):
         ),
         (
             "DataLoader worker (pid 12) is killed by signal: Killed. ",
-            "loader worker 12 was killed (Killed). Mostly memory",
+            "loader worker 12 was killed (Killed). Usually memory",
         ),
     ],
 )
