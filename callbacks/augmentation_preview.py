@@ -15,6 +15,7 @@ from .class_names import check_names
 from .described import described
 from .detections import without_masks
 from .diagnostic import Diagnostic
+from .drawings.picture_style import PictureStyle
 from .drawings.pictures import Channels
 from .drawings.samples import draw_samples
 from .drawings.tasks import TASKS
@@ -99,10 +100,8 @@ class AugmentationPreview(Diagnostic):
         self.image_key, self.target_key, self.sample_id_key = image_key, target_key, sample_id_key
         if task is not None and task not in TASKS:
             raise unknown_name("task", task, TASKS)
-        self.normalization: dict[str, Channels] = {"mean": mean, "std": std}
-        self.draw = partial(
-            draw_samples, task=task, class_names=check_names(class_names), ignore_index=ignore_index, mean=mean, std=std
-        )
+        self.style: PictureStyle = PictureStyle(check_names(class_names), mean, std, ignore_index)
+        self.draw = partial(draw_samples, style=self.style, task=task)
         self.taken_: list[Mapping[str, Any]] | None = None
         self.order_: LabelOrder | None = None
         self.labels_: HostCopy | None = None
@@ -148,7 +147,7 @@ class AugmentationPreview(Diagnostic):
     def _take(self, runner: dl.IRunner, count: int) -> dict[str, Any]:
         """Return images, ids and, where they are given one by one, targets of the first samples of a batch."""
         batch = runner.batch
-        images = check_images(self.image_key, pick(batch, self.image_key, type(self).__name__), **self.normalization)
+        images = check_images(self.image_key, pick(batch, self.image_key, type(self).__name__), self.style)
         positions = positions_in_loader(runner, len(images))
         parts = {"image": images, "sample_id": batch.get(self.sample_id_key, positions)}
         targets = batch.get(self.target_key)
@@ -163,7 +162,7 @@ class AugmentationPreview(Diagnostic):
         return {**parts, "image": reduced(images), "image_size": sizes(images), "extremes": seen}
 
     def _normalization(self) -> tuple[np.ndarray, np.ndarray]:
-        return np.asarray(self.normalization["mean"], np.float64), np.asarray(self.normalization["std"], np.float64)
+        return np.asarray(self.style.mean, np.float64), np.asarray(self.style.std, np.float64)
 
     def _show(self, runner: dl.IRunner, writer: Writer) -> None:
         taken, self.taken_ = self.taken_ or [], None
@@ -189,14 +188,14 @@ class AugmentationPreview(Diagnostic):
         return range_of_extremes([*known, *extremes_of(small, mean, std)], mean, std)
 
     def _say_range(self, loader: str, found: Range) -> None:
-        given = ", ".join(f"{name}={values!r}" for name, values in self.normalization.items())
+        given = f"mean={self.style.mean!r}, std={self.style.std!r}"
         if found.leaves:
             _log.warning(
                 "images of %s leave 0 to 1 with %s: they range from %.2f to %.2f, %.1f%% of the values outside; "
                 "mean and std must be those of the data's normalization",
                 loader, given, found.low, found.high, 100 * found.outside,
             )  # fmt: skip
-        elif found.not_normalized and np.any(np.asarray(self.normalization["mean"]) != 0):
+        elif found.not_normalized and np.any(np.asarray(self.style.mean) != 0):
             _log.warning(
                 "images of %s look as if they were not normalized: they range from %.2f to %.2f as the model sees "
                 "them, with %s; normalize them by it, or leave mean and std out",

@@ -15,6 +15,7 @@ from .detections import Detections, without_masks
 from .diagnostic import Diagnostic
 from .dict_batch import dict_batch
 from .distributed import winner_over_ranks
+from .drawings.picture_style import PictureStyle
 from .drawings.pictures import Channels
 from .drawings.samples import draw_samples, format_score
 from .drawings.tasks import TASKS
@@ -138,15 +139,13 @@ class BestWorstBatches(Diagnostic):
         self.sample_id_key = sample_id_key
         self.criterion_key = criterion_key
         self.detections_ = Detections(output_key, type(self).__name__) if task == "detection" else None
-        self.normalization: dict[str, Channels] = {"mean": mean, "std": std}
+        style = PictureStyle(check_names(class_names), mean, std, ignore_index)
         self.own_drawing = None if visualize_batch is None else OwnDrawing(visualize_batch)
+        self.style = style if self.own_drawing is None else None
         self.draw = self.own_drawing or partial(
             draw_samples,
+            style=style,
             task=task,
-            class_names=check_names(class_names),
-            ignore_index=ignore_index,
-            mean=mean,
-            std=std,
             min_score=_fraction("min_score", min_score),
             min_iou=_fraction("min_iou", min_iou),
         )
@@ -200,7 +199,7 @@ class BestWorstBatches(Diagnostic):
             known = {name: batch[key] for name, key in self.keys.items() if name != "image" and key in batch}
             return {**known, **self.own_drawing.parts(batch, size)}
         parts = {name: without_masks(pick(batch, key, type(self).__name__)) for name, key in self.keys.items()}
-        check_images(self.keys["image"], parts["image"], **self.normalization)
+        check_images(self.keys["image"], parts["image"], self.style)
         return parts
 
     def _score(self, runner: dl.IRunner, metric: str) -> HostCopy | float:

@@ -8,6 +8,7 @@ from catalyst import dl
 
 from .class_names import check_names
 from .detections import Detections
+from .drawings.picture_style import PictureStyle
 from .drawings.pictures import Channels
 from .drawings.samples import draw_samples, format_score
 from .keys import IMAGE_KEY, OUTPUT_KEY, SAMPLE_ID_KEY, TARGET_KEY
@@ -108,16 +109,11 @@ class BestWorstSamples(SampleRanking):
         )
         if task == "detection":
             self.detections_ = Detections(output_key, type(self).__name__)
+        style = PictureStyle(check_names(class_names), mean, std, ignore_index)
         self.own_drawing = None if visualize_batch is None else OwnDrawing(visualize_batch)
+        self.style = style if self.own_drawing is None else None
         self.draw = self.own_drawing or partial(
-            draw_samples,
-            task=task,
-            class_names=check_names(class_names),
-            ignore_index=ignore_index,
-            mean=mean,
-            std=std,
-            min_score=min_score,
-            min_iou=min_iou,
+            draw_samples, style=style, task=task, min_score=min_score, min_iou=min_iou
         )
 
     def tags(self, loader_key: str) -> tuple[str, ...]:

@@ -10,11 +10,10 @@ import torch
 from catalyst import dl
 from torch import Tensor
 
-from .class_names import check_names
+from .class_names import check_names, name_of
 from .detections import FOUND, TRUE, has_detections, pick_boxes
 from .dict_batch import dict_batch
 from .distributed import gather_objects
-from .drawings.verdict import name_of
 from .errors import UsageError, unknown_name
 from .host_copy import HostCopy
 from .keys import OUTPUT_KEY, TARGET_KEY

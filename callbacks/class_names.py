@@ -38,3 +38,10 @@ def check_names(names: Sequence[str] | None, argument: str = "class_names") -> l
             )
         places[name] = place
     return found
+
+
+def name_of(index: int, class_names: Sequence[str] | None) -> str:
+    """Return the name of a class, or its number where it has none."""
+    if class_names is None or not 0 <= index < len(class_names):
+        return str(index)
+    return str(class_names[index])

@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 
 from catalyst import dl
 
+from .drawings.picture_style import PictureStyle
 from .loader_state import from_plain, to_plain
 from .lookup import find_writer, writes_nothing
 from .measures.overhead_budget import FIXED
@@ -33,6 +34,7 @@ class Diagnostic(Named):
     observed: ClassVar[tuple[str, ...]] = ("measure_",)
     event_files: ClassVar[bool] = False  # whether it writes what TensorBoard alone can show
     works_unwritten: ClassVar[bool] = False  # whether it has something to do in evaluate_loader, which takes no logger
+    style: PictureStyle | None = None  # how it shows samples; None: it shows none, or a function of the user's does
     is_mute_ = False
     meter_: Meter | None = None  # of a budget, as long as the run goes on
 

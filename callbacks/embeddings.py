@@ -16,6 +16,7 @@ from .class_names import check_names
 from .diagnostic import Diagnostic
 from .distributed import winners_over_ranks
 from .drawings.embeddings import draw_sheet
+from .drawings.picture_style import PictureStyle
 from .drawings.pictures import Channels
 from .drawings.theme import THUMBNAIL_SIZE
 from .errors import UsageError, at_least_one
@@ -108,7 +109,7 @@ class Embeddings(Diagnostic):
         self.image_key, self.sample_id_key = image_key, sample_id_key
         self.class_keys = {"output": output_key, "target": target_key}
         self.class_names = check_names(class_names)
-        self.normalization: dict[str, Channels] = {"mean": mean, "std": std}
+        self.normalization = PictureStyle(mean=mean, std=std)
         self.draw = partial(draw_sheet, mean=mean, std=std)
         if not re.fullmatch(r"[\w-]+", tag):
             raise UsageError(f"tag must be of letters, digits, '-' and '_', got {tag!r}.")
@@ -200,7 +201,7 @@ class Embeddings(Diagnostic):
 
     def _images(self, runner: dl.IRunner, rows: list[int]) -> dict[str, Any]:
         images = pick(runner.batch, self.image_key, type(self).__name__)
-        images = check_images(self.image_key, images, **self.normalization)
+        images = check_images(self.image_key, images, self.normalization)
         return {"image": shrink(take(images, rows), THUMBNAIL_SIZE)}
 
     def _parts(self, runner: dl.IRunner, positions: Sequence[int], rows: list[int]) -> dict[str, Any]:

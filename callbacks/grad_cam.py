@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from .best_worst_samples import draw_ranking, ranking_title
 from .class_names import check_names
+from .drawings.picture_style import PictureStyle
 from .drawings.pictures import Channels
 from .drawings.samples import draw_samples
 from .drawings.tasks import TASKS, find_task
@@ -156,10 +157,8 @@ class GradCAM(SampleRanking):
         self.layer = layer
         self.reshape = _check_reshape(reshape, layer)
         self.explain = _check_explain(explain)
-        self.ignore_index = ignore_index
-        self.draw = partial(
-            draw_samples, task=task, class_names=check_names(class_names), ignore_index=ignore_index, mean=mean, std=std
-        )
+        self.style: PictureStyle = PictureStyle(check_names(class_names), mean, std, ignore_index)
+        self.draw = partial(draw_samples, style=self.style, task=task)
 
     def on_experiment_start(self, runner: dl.IRunner) -> None:
         self.inputs_ = [key for key in input_keys(runner) if key != self.keys["image"]]
@@ -280,7 +279,9 @@ class GradCAM(SampleRanking):
     def _score(self, runner: dl.IRunner, samples: Sequence[Sample], output: Tensor) -> Tensor:
         targets = [sample.parts["target"] for sample in samples]
         kind = target_kind(runner, self.keys["output"], self.keys["target"], self.criterion_key)
-        task = find_task([sample.parts["output"] for sample in samples], targets, self.task, self.ignore_index, kind)
+        task = find_task(
+            [sample.parts["output"] for sample in samples], targets, self.task, self.style.ignore_index, kind
+        )
         if task == "regression":
             return explained_number(output, self.explain)
         if task is None and self.explain == "true":
@@ -290,7 +291,7 @@ class GradCAM(SampleRanking):
                 "'regression', or explain 'predicted'."
             )
         target = _stack(targets, output.device) if self.explain == "true" else None
-        return explained_score(output, target, self.explain, self.ignore_index, multilabel=task == "multilabel")
+        return explained_score(output, target, self.explain, self.style.ignore_index, multilabel=task == "multilabel")
 
     def _forward(self, runner: dl.IRunner, samples: Sequence[Sample]) -> Tensor:
         """Run the models on samples of one size, and return the logits, [N, ...]."""

@@ -1,24 +1,26 @@
-"""Whether what a batch holds under its image key can be drawn, said before it gets to the writer's thread."""
+"""A check that the images of a batch can be drawn, made before they reach the thread of the writer."""
 
 from typing import Any
 
 from torch import Tensor
 
-from .drawings.pictures import Channels, fits_channels
+from .drawings.picture_style import PictureStyle
+from .drawings.pictures import fits_channels
 from .errors import UsageError
 
 
-def check_images(key: str, images: Any, **normalization: Channels) -> Any:
+def check_images(key: str, images: Any, style: PictureStyle | None = None) -> Any:
     """Return the images of a batch: [N, C, H, W] or [N, H, W], or a list of N images [C, H, W] or [H, W].
 
     Args:
         key: of the batch, for the error.
         images: floating point, integers or bool, of any number of channels, as ``drawings.pictures.to_rgb`` takes them.
-        normalization: ``mean`` and ``std``, where they are to be checked too.
+        style: its ``mean`` and ``std`` are checked too; None: there are none to check.
 
     Raises:
         UsageError: another shape or type, or a ``mean`` or ``std`` that has neither one number nor one a channel.
     """
+    normalization = [] if style is None else [("mean", style.mean), ("std", style.std)]
     listed = isinstance(images, list | tuple)
     axes = 3 if listed else 4
     for image in images if listed else [images]:
@@ -32,7 +34,7 @@ def check_images(key: str, images: Any, **normalization: Channels) -> Any:
         if image.is_complex():
             raise UsageError(f"image_key={key!r} must hold floating point, integers or bool, got {image.dtype}.")
         channels = image.shape[-3] if image.ndim == axes else 1
-        for name, values in normalization.items():
+        for name, values in normalization:
             if not fits_channels(values, channels):
                 raise UsageError(f"{name} must be one number or one a channel, {channels} here, got {values!r}.")
     return images

@@ -14,6 +14,7 @@ from torch.utils.hooks import RemovableHandle
 from .class_names import check_names
 from .diagnostic import Diagnostic
 from .distributed import gather_objects
+from .drawings.picture_style import PictureStyle
 from .drawings.pictures import Channels
 from .drawings.samples import draw_samples
 from .errors import at_least_one, listing, unknown_name
@@ -112,7 +113,8 @@ class NonFiniteGuard(Diagnostic):
         self.keys = {"image": image_key, "target": target_key, "output": output_key}
         self.sample_id_key = sample_id_key
         self.loss_keys = [loss_key] if isinstance(loss_key, str) else list(loss_key)
-        self.draw = partial(draw_samples, class_names=check_names(class_names), mean=mean, std=std)
+        self.style: PictureStyle = PictureStyle(check_names(class_names), mean, std)
+        self.draw = partial(draw_samples, style=self.style)
         self.folder = None if folder is None else Path(folder)
         self.handles_: list[StepGate | RemovableHandle] = []
 

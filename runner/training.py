@@ -7,7 +7,6 @@ import shutil
 import sys
 from collections.abc import Iterable
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,8 @@ import torch
 from accelerate import DistributedDataParallelKwargs
 from torch.utils.data import DataLoader
 
-from assay.callbacks.drawings.samples import draw_samples
+from assay.callbacks.diagnostic import Diagnostic
+from assay.callbacks.drawings.picture_style import PictureStyle
 from assay.callbacks.errors import UsageError, listing
 from assay.callbacks.hparams import HParams
 from assay.callbacks.non_finite_guard import NonFiniteGuard
@@ -279,7 +279,12 @@ def _get_callbacks(experiment: Experiment, monitors: list[Monitor], folder: Path
         callbacks["bad_images"] = BadImages(folder / "bad_images.txt")
     callbacks["progress"] = Progress(metrics=[monitor.name for monitor in monitors])
     if experiment.non_finite != "off" and not _holds(brought, NonFiniteGuard):
-        callbacks["non_finite"] = NonFiniteGuard(experiment.non_finite, **_drawing_options(callbacks.values()))
+        # The guard draws the broken batch as the experiment's own diagnostics draw theirs.
+        styles = (one.style for one in callbacks.values() if isinstance(one, Diagnostic) and one.style is not None)
+        style = next(styles, PictureStyle())
+        callbacks["non_finite"] = NonFiniteGuard(
+            experiment.non_finite, class_names=style.class_names, mean=style.mean, std=style.std
+        )
     if not _holds(brought, HParams):
         callbacks["hparams"] = HParams([it.name for it in monitors], [it.minimize for it in monitors])
     if experiment.max_overhead is not None and experiment.diagnostics != "off" and not _holds(brought, OverheadBudget):
@@ -291,15 +296,6 @@ def _get_callbacks(experiment: Experiment, monitors: list[Monitor], folder: Path
 
 def _holds(callbacks: Iterable[Any], kind: type) -> bool:
     return any(isinstance(callback, kind) for callback in callbacks)
-
-
-def _drawing_options(callbacks: Iterable[Any]) -> dict[str, Any]:
-    """Return class names and normalization, as the first of the callbacks that draw samples has them."""
-    drawers = (getattr(callback, "draw", None) for callback in callbacks)
-    for draw in drawers:
-        if isinstance(draw, partial) and draw.func is draw_samples:
-            return {name: draw.keywords[name] for name in ("class_names", "mean", "std")}
-    return {}
 
 
 def get_model(experiment: Experiment, engine: Engine) -> Any:

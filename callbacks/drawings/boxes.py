@@ -10,8 +10,9 @@ import numpy as np
 from ..measures.box_matching import Matching, match_boxes
 from .grid import shorten, write
 from .palette import class_colours
+from .picture_style import PictureStyle
 from .theme import FALSE, HIT, MISSED, Colour
-from .verdict import Verdict, name_of
+from .verdict import Verdict
 from .writing import text_length
 
 _TEXT_SIZE = 10
@@ -28,7 +29,7 @@ def found_boxes(
     shape: Sequence[int],
     output: Mapping[str, Any],
     target: Mapping[str, Any],
-    class_names: Sequence[str] | None,
+    style: PictureStyle,
     min_score: float,
     min_iou: float,
 ) -> Verdict:
@@ -39,7 +40,7 @@ def found_boxes(
         shape: height and width of the image that the boxes are in pixels of.
         output: ``boxes`` [P, 4] (left, top, right, bottom), ``scores`` [P], ``labels`` [P].
         target: ``boxes`` [M, 4], ``labels`` [M].
-        class_names: one a label.
+        style: names the labels.
         min_score: of the predictions that are shown and counted.
         min_iou: with a true box of the same label, from which on a prediction is a hit.
     """
@@ -50,8 +51,8 @@ def found_boxes(
     labels = np.asarray(output["labels"]).reshape(-1)[order]
     true_boxes, true_labels = _boxes(target), np.asarray(target["labels"]).reshape(-1)
     matching = match_boxes(boxes, scores, labels, true_boxes, true_labels, min_iou=min_iou)
-    names = [name_of(int(label), class_names) for label in labels]
-    true_names = [name_of(int(label), class_names) for label in true_labels]
+    names = [style.name_of(int(label)) for label in labels]
+    true_names = [style.name_of(int(label)) for label in true_labels]
     zoom = _zoom(picture, shape)
     drawn = _Boxes(picture, len(boxes) + int(matching.missed.sum()))
     for box, text, colour in _by_importance(matching, boxes * zoom, scores, names, true_boxes * zoom, true_names):
@@ -61,24 +62,22 @@ def found_boxes(
     return Verdict([line], not any(counts[1:]), [0], [drawn.finish()], _LEGEND)
 
 
-def true_boxes(
-    picture: np.ndarray, shape: Sequence[int], target: Mapping[str, Any], class_names: Sequence[str] | None
-) -> Verdict:
+def true_boxes(picture: np.ndarray, shape: Sequence[int], target: Mapping[str, Any], style: PictureStyle) -> Verdict:
     """Show the true boxes alone, in the colours of their classes.
 
     Args:
         picture: [h, w, 3], the image in the size it is shown in.
         shape: height and width of the image that the boxes are in pixels of.
         target: ``boxes`` [M, 4], ``labels`` [M].
-        class_names: one a label.
+        style: names the labels.
     """
     labels = np.asarray(target["labels"]).reshape(-1).astype(np.int64)
     colours = class_colours(max(0, int(labels.max(initial=0))) + 1)
     drawn, legend = _Boxes(picture, len(labels)), []
     for box, label in zip(_boxes(target) * _zoom(picture, shape), labels.tolist(), strict=True):
         red, green, blue = colours[max(0, label)].tolist()
-        drawn.add(box, name_of(label, class_names), (red, green, blue))
-        legend.append((name_of(label, class_names), (red, green, blue), 1.0))
+        drawn.add(box, style.name_of(label), (red, green, blue))
+        legend.append((style.name_of(label), (red, green, blue), 1.0))
     return Verdict([f"boxes: {len(labels)}"], None, (), [drawn.finish()], legend)
 
 

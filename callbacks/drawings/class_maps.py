@@ -7,21 +7,16 @@ import numpy as np
 from .decided import class_numbers, says_yes
 from .masks import levels, say_nan
 from .palette import class_colours
+from .picture_style import PictureStyle
 from .pictures import Shape, scale
 from .reading import read_alike, reading_step, resize_nearest
 from .theme import IGNORED, NAN, Colour
-from .verdict import Verdict, name_of
+from .verdict import Verdict
 
 _RIGHT = 25  # level of the grey of pixels that are right in an error map
 
 
-def class_map(
-    picture: np.ndarray,
-    output: np.ndarray,
-    target: np.ndarray,
-    class_names: Sequence[str] | None,
-    ignore_index: int | None,
-) -> Verdict:
+def class_map(picture: np.ndarray, output: np.ndarray, target: np.ndarray, style: PictureStyle) -> Verdict:
     """Show truth and prediction in the colours of the classes, and where they differ.
 
     A pixel with a logit that is NaN is wrong, and black. Of large maps every n-th pixel is read, see ``read_alike``.
@@ -30,10 +25,9 @@ def class_map(
         picture: [h, w, 3], the image in the size it is shown in.
         output: logits [C, H, W], the largest wins.
         target: class numbers, [H', W'] or [1, H', W'], or shares of each, [C, H', W']; what is no class does not count.
-        class_names: one a class.
-        ignore_index: class number of pixels that do not count.
+        style: names the classes; pixels of its ``ignore_index`` do not count.
     """
-    classes = len(output)
+    classes, ignore_index = len(output), style.ignore_index
     read, read_target = read_alike(output, target)
     read_target = class_numbers(read_target, classes, ignore_index)
     prediction = _largest(read)
@@ -47,23 +41,20 @@ def class_map(
     panels.append(_error_map(np.take(colours, truth, axis=0), wrong, ~counts, shape))
     lines, occur = _agreement(truth, prediction, wrong, counts, classes)
     is_nan = (prediction == classes + 1) & counts
-    legend = _legend(occur, counts, class_names) + ([("NaN", NAN, 0.0)] if is_nan.any() else [])
+    legend = _legend(occur, counts, style) + ([("NaN", NAN, 0.0)] if is_nan.any() else [])
     lines += say_nan(is_nan, counts)
     return Verdict(lines, None, (), panels, legend, "image, truth, prediction, errors in the colour of the truth")
 
 
-def true_map(
-    picture: np.ndarray, target: np.ndarray, class_names: Sequence[str] | None, ignore_index: int | None
-) -> Verdict:
+def true_map(picture: np.ndarray, target: np.ndarray, style: PictureStyle) -> Verdict:
     """Show the truth alone.
 
     Args:
         picture: [h, w, 3], the image in the size it is shown in.
         target: class numbers, [H, W] or [1, H, W]; or 0 and 1, [C, H, W], of which the last wins where they overlap.
-        class_names: one a class.
-        ignore_index: value of pixels that do not count.
+        style: names the classes; pixels of its ``ignore_index`` do not count.
     """
-    step = reading_step(target.shape)
+    ignore_index, step = style.ignore_index, reading_step(target.shape)
     target = target[..., ::step, ::step]
     if target.ndim == 3 and len(target) > 1:
         target = np.where(says_yes(target), np.arange(1, len(target) + 1).reshape(-1, 1, 1), 0).max(axis=0) - 1
@@ -73,7 +64,7 @@ def true_map(
     truth, counts = _numbers(numbers, classes, ignore_index)
     occur = np.bincount(truth[counts], minlength=classes)
     panel = scale(np.take(_colours_of(classes), truth, axis=0), picture.shape[:2])
-    return Verdict((), None, (), [picture, panel], _legend(occur, counts, class_names), "image, truth")
+    return Verdict((), None, (), [picture, panel], _legend(occur, counts, style), "image, truth")
 
 
 def _numbers(target: np.ndarray, classes: int, ignore_index: int | None) -> tuple[np.ndarray, np.ndarray]:
@@ -89,12 +80,10 @@ def _colours_of(classes: int) -> np.ndarray:
     return np.concatenate([class_colours(classes), np.array([IGNORED, NAN], dtype=np.uint8)])
 
 
-def _legend(
-    occur: np.ndarray, counts: np.ndarray, class_names: Sequence[str] | None
-) -> list[tuple[str, Colour, float]]:
+def _legend(occur: np.ndarray, counts: np.ndarray, style: PictureStyle) -> list[tuple[str, Colour, float]]:
     """Return the entries of the classes that occur, and of the pixels that do not count."""
     colours = class_colours(len(occur)).tolist()
-    legend = [(name_of(c, class_names), _colour(colours[c]), float(occur[c])) for c in np.flatnonzero(occur).tolist()]
+    legend = [(style.name_of(c), _colour(colours[c]), float(occur[c])) for c in np.flatnonzero(occur).tolist()]
     return legend if counts.all() else [*legend, ("ignored", IGNORED, 0.0)]
 
 

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ..class_names import name_of
 from .chart import Chart, Panel
 from .grid import shorten
 from .palette import class_colours
 from .theme import AXES, GAP, GREY, INK, LINE, RED, SWATCH, SWATCH_INDENT, TEXT_SIZE, TITLE_LINE, Colour
-from .verdict import name_of
 
 _SIDE = 420
 _RADIUS = 3

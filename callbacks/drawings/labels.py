@@ -1,58 +1,47 @@
 """Truth and prediction of a classification, as lines of text."""
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from .decided import NO_CLASS, class_number, says_yes
 from .grid import list_names
-from .verdict import Verdict, name_of
+from .picture_style import PictureStyle
+from .verdict import Verdict
 
 
-def one_class(
-    output: np.ndarray, target: np.ndarray, class_names: Sequence[str] | None, ignore_index: int | None
-) -> Verdict:
+def one_class(output: np.ndarray, target: np.ndarray, style: PictureStyle) -> Verdict:
     """Say which class is true, which is predicted, and its probability; where that is NaN, the prediction is NaN too.
 
     Args:
         output: logits, [C], the largest wins; or one number, positive means class 1.
         target: class number, or [C], of which the largest is true; of two classes by one number also soft, 0 to 1.
-        class_names: one a class; without, classes are shown by number.
-        ignore_index: class number of a sample that does not count.
+        style: names the classes; a sample of its ``ignore_index`` does not count.
     """
     logits = output.reshape(-1).astype(np.float64)
-    truth = class_number(target, len(logits), ignore_index)
+    truth = class_number(target, len(logits), style.ignore_index)
     if len(logits) == 1:
         logits = np.array([0.0, logits[0]])
     prediction = int(logits.argmax())
     share = _softmax(logits)[prediction]
-    guess = "pred: NaN" if np.isnan(share) else f"pred: {name_of(prediction, class_names)} ({share:.2f})"
-    if truth == ignore_index:
+    guess = "pred: NaN" if np.isnan(share) else f"pred: {style.name_of(prediction)} ({share:.2f})"
+    if truth == style.ignore_index:
         return Verdict(["true: ignored", guess])
     right = truth == prediction and not np.isnan(share)
-    name = "no class" if truth == NO_CLASS else name_of(truth, class_names)
+    name = "no class" if truth == NO_CLASS else style.name_of(truth)
     return Verdict([f"true: {name}", guess], bool(right), [1])
 
 
-def several_labels(
-    output: np.ndarray,
-    target: np.ndarray,
-    class_names: Sequence[str] | None,
-    ignore_index: int | None,
-    width: int,
-) -> Verdict:
+def several_labels(output: np.ndarray, target: np.ndarray, style: PictureStyle, width: int) -> Verdict:
     """Name the labels that are missed, those that are falsely predicted, and those that are predicted rightly.
 
     Args:
         output: logits, [C], positive means yes.
         target: [C], 0 or 1, or soft, 0 to 1.
-        class_names: one a label; without, labels are shown by number.
-        ignore_index: target value of a label that does not count.
+        style: names the labels; one whose target is its ``ignore_index`` does not count.
         width: of a line in pixels.
     """
-    predicted, true, counts = output > 0, says_yes(target), target != ignore_index
+    predicted, true, counts = output > 0, says_yes(target), target != style.ignore_index
     kinds = {"missed": true & ~predicted & counts, "false": predicted & ~true & counts, "right": predicted & true}
-    names = {kind: [name_of(i, class_names) for i in np.flatnonzero(labels).tolist()] for kind, labels in kinds.items()}
+    names = {kind: [style.name_of(i) for i in np.flatnonzero(labels).tolist()] for kind, labels in kinds.items()}
     wrong = [kind for kind in ("missed", "false") if names[kind]]
     lines = [list_names(kind, names[kind], width) for kind in wrong]
     lines.append(list_names("right", names["right"] or ["none"], width))

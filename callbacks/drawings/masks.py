@@ -5,40 +5,37 @@ from collections.abc import Sequence
 import numpy as np
 
 from .decided import says_yes
+from .picture_style import PictureStyle
 from .pictures import Shape, scale_planes
 from .reading import read_alike, resize_nearest
 from .theme import FALSE, HIT, IGNORED, MISSED, NAN, Colour
-from .verdict import Verdict, name_of
+from .verdict import Verdict
 
 _OPACITY = 0.6
 
 
-def one_mask(picture: np.ndarray, output: np.ndarray, target: np.ndarray, ignore_index: int | None) -> Verdict:
+def one_mask(picture: np.ndarray, output: np.ndarray, target: np.ndarray, style: PictureStyle) -> Verdict:
     """Show where a binary mask hits, misses and sees what is not there. A logit that is NaN is wrong, and black.
 
     Args:
         picture: [h, w, 3], the image in the size it is shown in.
         output: logits [H, W] or [1, H, W], positive means yes.
         target: 0 or 1, [H', W'] or [1, H', W']; the output is brought to its size.
-        ignore_index: target value of pixels that do not count.
+        style: pixels of its ``ignore_index`` do not count.
     """
-    true, counts = _true_and_counted(target.reshape(target.shape[-2:]), ignore_index)
+    true, counts = _true_and_counted(target.reshape(target.shape[-2:]), style.ignore_index)
     predicted, is_nan = _predicted(output.reshape(output.shape[-2:]), true)
     outcomes = _outcomes(predicted, true, counts)
     hits, missed, false = (int(np.count_nonzero(mask)) for mask in outcomes)
     union = hits + missed + false
     line = f"IoU {hits / union:.2f}" if union else "IoU: no truth, no prediction"
     panels = [picture, paint(picture, _layers(outcomes, is_nan, counts))]
-    return Verdict([line, *say_nan(is_nan, counts)], None, (), panels, _outcome_legend(ignore_index, is_nan & counts))
+    return Verdict(
+        [line, *say_nan(is_nan, counts)], None, (), panels, _outcome_legend(style.ignore_index, is_nan & counts)
+    )
 
 
-def several_masks(
-    picture: np.ndarray,
-    output: np.ndarray,
-    target: np.ndarray,
-    class_names: Sequence[str] | None,
-    ignore_index: int | None,
-) -> Verdict:
+def several_masks(picture: np.ndarray, output: np.ndarray, target: np.ndarray, style: PictureStyle) -> Verdict:
     """Show where any of several overlapping masks is missed or false, and which of them is the worst.
 
     A logit that is NaN is wrong, and black. Of large masks every n-th pixel is read, see ``read_alike``.
@@ -47,11 +44,10 @@ def several_masks(
         picture: [h, w, 3], the image in the size it is shown in.
         output: logits [C, H, W], positive means yes.
         target: 0 or 1, [C, H', W'].
-        class_names: one a mask.
-        ignore_index: target value of pixels that do not count.
+        style: names the masks; pixels of its ``ignore_index`` do not count.
     """
     read, read_target = read_alike(output, target)
-    true, counts = _true_and_counted(read_target, ignore_index)
+    true, counts = _true_and_counted(read_target, style.ignore_index)
     predicted, is_nan = _predicted(read, true)
     outcomes = _outcomes(predicted, true, counts)
     hits, missed, false = (np.count_nonzero(mask, axis=(1, 2)) for mask in outcomes)
@@ -62,12 +58,12 @@ def several_masks(
         ious = hits[occur] / union[occur]
         lines = [
             f"mIoU {ious.mean():.2f}",
-            f"worst: {name_of(int(occur[ious.argmin()]), class_names)} {ious.min():.2f}",
+            f"worst: {style.name_of(int(occur[ious.argmin()]))} {ious.min():.2f}",
         ]
     lines += say_nan(is_nan, counts)
     flat = [np.any(mask, axis=0) for mask in (*outcomes, is_nan & counts, counts)]
     panels = [picture, paint(picture, _layers(flat[:3], *flat[3:]))]
-    return Verdict(lines, None, (), panels, _outcome_legend(ignore_index, flat[3]))
+    return Verdict(lines, None, (), panels, _outcome_legend(style.ignore_index, flat[3]))
 
 
 def paint(picture: np.ndarray, layers: Sequence[tuple[np.ndarray, Colour]]) -> np.ndarray:

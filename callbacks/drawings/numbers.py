@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
+from .picture_style import PictureStyle
 from .pictures import scale
 from .reading import reading_step
 from .theme import IGNORED, NAN
@@ -13,17 +14,17 @@ from .verdict import Verdict
 _MOST_NUMBERS = 4
 
 
-def numbers(output: np.ndarray, target: np.ndarray, ignore_index: float | None) -> Verdict:
+def numbers(output: np.ndarray, target: np.ndarray, style: PictureStyle) -> Verdict:
     """Say what is true, what is predicted, and how far apart they are.
 
     Args:
         output: one number or [D].
-        target: likewise.
-        ignore_index: target value that does not count.
+        target: one number or [D].
+        style: a number that is its ``ignore_index`` does not count.
     """
     true, found = target.reshape(-1).astype(np.float64), output.reshape(-1).astype(np.float64)
-    counts = counted(true, ignore_index)
-    lines = [true_line(true, ignore_index), f"pred: {_listed(found)}"]
+    counts = counted(true, style.ignore_index)
+    lines = [true_line(true, style.ignore_index), f"pred: {_listed(found)}"]
     if counts.any():
         error = np.abs(found - true)[counts].mean()
         lines.append(f"{'off by' if len(true) == 1 else 'mean error'}: {error:.4g}")
@@ -35,7 +36,7 @@ def true_line(true: np.ndarray, ignore_index: float | None) -> str:
     return f"true: {_listed(true)}" if counted(true, ignore_index).any() else "true: ignored"
 
 
-def number_maps(picture: np.ndarray, output: np.ndarray, target: np.ndarray, ignore_index: float | None) -> Verdict:
+def number_maps(picture: np.ndarray, output: np.ndarray, target: np.ndarray, style: PictureStyle) -> Verdict:
     """Show truth and prediction in the same colours, from the smallest to the largest true number, and their error.
 
     Of large maps every n-th pixel is read, see ``reading_step``. Three channels are shown as red, green and blue; of
@@ -44,11 +45,11 @@ def number_maps(picture: np.ndarray, output: np.ndarray, target: np.ndarray, ign
     Args:
         picture: [h, w, 3], the image in the size it is shown in.
         output: [H, W] or [D, H, W].
-        target: likewise.
-        ignore_index: target value of pixels that do not count.
+        target: [H, W] or [D, H, W].
+        style: pixels of its ``ignore_index`` do not count.
     """
     true, found = (_channels(part) for part in (target, output))
-    counts = counted(true, ignore_index)
+    counts = counted(true, style.ignore_index)
     if not counts.any():
         return Verdict(["all ignored"], None, (), [picture] * 4, (), _PANELS)
     low, high = float(true[counts].min()), float(true[counts].max())
@@ -63,10 +64,10 @@ def number_maps(picture: np.ndarray, output: np.ndarray, target: np.ndarray, ign
     return Verdict(lines, None, (), [picture, *(scale(panel, picture.shape[:2]) for panel in panels)], (), _PANELS)
 
 
-def true_number_map(picture: np.ndarray, target: np.ndarray, ignore_index: float | None) -> Verdict:
+def true_number_map(picture: np.ndarray, target: np.ndarray, style: PictureStyle) -> Verdict:
     """Show true numbers alone, [H, W] or [D, H, W], see ``number_maps``."""
     true = _channels(target)
-    counts = counted(true, ignore_index)
+    counts = counted(true, style.ignore_index)
     if not counts.any():
         return Verdict(["true: ignored"], None, (), [picture] * 2, (), "image, truth")
     low, high = float(true[counts].min()), float(true[counts].max())

@@ -7,7 +7,7 @@ import numpy as np
 from .boxes import _Boxes, _boxes, _zoom
 from .fonts import shown_names
 from .palette import class_colours
-from .verdict import name_of
+from .picture_style import PictureStyle
 
 
 def predicted_boxes(
@@ -25,9 +25,9 @@ def predicted_boxes(
     labels = np.asarray(output["labels"]).reshape(-1).astype(np.int64)
     colours = class_colours(max(0, int(labels.max(initial=0))) + 1)
     drawn = _Boxes(picture, len(labels))
-    class_names = None if class_names is None else shown_names(class_names)
+    style = PictureStyle(None if class_names is None else shown_names(class_names))
     boxes = _boxes(output) * _zoom(picture, shape)
     for box, score, label in zip(boxes, output["scores"], labels.tolist(), strict=True):
         red, green, blue = colours[max(0, label)].tolist()
-        drawn.add(box, f"{name_of(label, class_names)} {score:.2f}", (red, green, blue))
+        drawn.add(box, f"{style.name_of(label)} {score:.2f}", (red, green, blue))
     return drawn.finish()

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -12,13 +13,16 @@ from ..sample_losses import NO_SCORE
 from . import boxes, class_maps, labels, masks, numbers
 from .fonts import shown_names
 from .grid import Card, card_width, draw_grid
-from .pictures import Channels, heat_over, thumbnail
+from .picture_style import PictureStyle
+from .pictures import heat_over, thumbnail
 from .tasks import TASKS, find_task, has_masks
 from .theme import BOXES_TILE_SIZE, GREEN, GREY, LABELS_TILE_SIZE, RED, TILE_SIZE, Colour
 from .truth import show_truth
 from .verdict import Verdict
 
 HEAT_SCALE = ("map: 0", "largest of the sample")
+
+_PLAIN = PictureStyle()
 
 Judge = Callable[[int, np.ndarray, Sequence[int]], Verdict]
 
@@ -27,11 +31,8 @@ def draw_samples(
     samples: Mapping[str, Any],
     title: Sequence[str],
     *,
+    style: PictureStyle = _PLAIN,
     task: str | None = None,
-    class_names: Sequence[str] | None = None,
-    ignore_index: int | None = None,
-    mean: Channels = 0.0,
-    std: Channels = 1.0,
     min_score: float = 0.5,
     min_iou: float = 0.5,
 ) -> np.ndarray:
@@ -68,12 +69,9 @@ def draw_samples(
             had, where ``image`` is a reduced copy: boxes are in its pixels). ``kind`` of the targets, see
             ``target_kind``, helps to find the task.
         title: lines above the grid.
+        style: names the classes, undoes the normalization, and says which target does not count.
         task: multiclass, binary, multilabel, detection or regression; None: found by ``find_task``. What does not fit
             a task that is named is shown as an image alone.
-        class_names: one a class; without, classes are shown by number.
-        ignore_index: target value that does not count.
-        mean: of the images' normalization.
-        std: of the images' normalization.
         min_score: of the boxes that are shown and counted.
         min_iou: from which on a box is hit.
 
@@ -86,24 +84,25 @@ def draw_samples(
     """
     if task is not None and task not in TASKS:
         raise unknown_name("task", task, TASKS)
-    class_names = None if class_names is None else shown_names(class_names)
+    if style.class_names is not None:
+        style = replace(style, class_names=shown_names(style.class_names))
     images = [np.asarray(image) for image in samples["image"]]
     outputs, targets = samples.get("output"), samples.get("target")
     if outputs is None and targets is not None:
-        size, judge = _judge_truth(targets, task, class_names, ignore_index)
+        size, judge = _judge_truth(targets, task, style)
     else:
-        task = find_task(outputs, targets, task, ignore_index, samples.get("kind"))
+        task = find_task(outputs, targets, task, style.ignore_index, samples.get("kind"))
         shown = samples["output"] if task in ("multilabel", "regression") else None
         several = shown is not None and np.size(shown[0]) > 1 and not has_masks(shown)
         size = _size(task == "detection", several)
         width = card_width(1 if samples.get("heat") is None else 2, size)
-        judge = _judge(task, samples, class_names, ignore_index, min_score, min_iou, width)
+        judge = _judge(task, samples, style, min_score, min_iou, width)
     cards: list[Card] = []
     panels = ""
     legend: dict[tuple[str, Colour], float] = {}
     sizes = samples.get("image_size") or [image.shape[-2:] for image in images]
     for index, image in enumerate(images):
-        picture = thumbnail(image, size, mean, std, sizes[index])
+        picture = thumbnail(image, size, style.mean, style.std, sizes[index])
         verdict = judge(index, picture, sizes[index])
         for name, colour, weight in verdict.legend:
             legend[name, colour] = legend.get((name, colour), 0.0) + weight
@@ -118,21 +117,18 @@ def _size(has_boxes: bool, has_labels: bool) -> int:
     return BOXES_TILE_SIZE if has_boxes else LABELS_TILE_SIZE if has_labels else TILE_SIZE
 
 
-def _judge_truth(
-    targets: Sequence[Any], task: str | None, class_names: Sequence[str] | None, ignore_index: int | None
-) -> tuple[int, Judge]:
+def _judge_truth(targets: Sequence[Any], task: str | None, style: PictureStyle) -> tuple[int, Judge]:
     """Return the size of a tile, and what shows the truth of the sample of an index."""
     has_labels = any(np.ndim(target) == 1 and len(target) > 1 for target in targets)
     size = _size(any(isinstance(target, Mapping) for target in targets), has_labels)
-    show = partial(show_truth, task=task, class_names=class_names, ignore_index=ignore_index, width=card_width(1, size))
+    show = partial(show_truth, task=task, style=style, width=card_width(1, size))
     return size, lambda index, picture, shape: show(picture, shape, targets[index])
 
 
 def _judge(
     task: str | None,
     samples: Mapping[str, Any],
-    class_names: Sequence[str] | None,
-    ignore_index: int | None,
+    style: PictureStyle,
     min_score: float,
     min_iou: float,
     width: int,
@@ -142,29 +138,27 @@ def _judge(
         return lambda index, picture, shape: Verdict()
     outputs, targets = samples["output"], samples["target"]
     if task == "detection":
-        draw = partial(boxes.found_boxes, class_names=class_names, min_score=min_score, min_iou=min_iou)
+        draw = partial(boxes.found_boxes, style=style, min_score=min_score, min_iou=min_iou)
         return lambda index, picture, shape: draw(picture, shape, outputs[index], targets[index])
     if has_masks(outputs):
         kinds: dict[str, Callable[..., Verdict]] = {
             "regression": numbers.number_maps,
             "binary": masks.one_mask,
-            "multiclass": partial(class_maps.class_map, class_names=class_names),
-            "multilabel": partial(masks.several_masks, class_names=class_names),
+            "multiclass": class_maps.class_map,
+            "multilabel": masks.several_masks,
         }
         mask = kinds[task]
         return lambda index, picture, shape: mask(
-            picture, np.asarray(outputs[index]), np.asarray(targets[index]), ignore_index=ignore_index
+            picture, np.asarray(outputs[index]), np.asarray(targets[index]), style
         )
     if task == "regression":
         return lambda index, picture, shape: numbers.numbers(
-            np.asarray(outputs[index]), np.asarray(targets[index]), ignore_index
+            np.asarray(outputs[index]), np.asarray(targets[index]), style
         )
     name: Callable[..., Verdict] = labels.one_class
     if task == "multilabel":
         name = partial(labels.several_labels, width=width)
-    return lambda index, picture, shape: name(
-        np.asarray(outputs[index]), np.asarray(targets[index]), class_names, ignore_index
-    )
+    return lambda index, picture, shape: name(np.asarray(outputs[index]), np.asarray(targets[index]), style)
 
 
 def _card(samples: Mapping[str, Any], index: int, picture: np.ndarray, verdict: Verdict) -> Card:

@@ -27,10 +27,3 @@ class Verdict:
     panels: Sequence[np.ndarray] | None = None
     legend: Sequence[tuple[str, Colour, float]] = ()
     panel_names: str = ""
-
-
-def name_of(index: int, class_names: Sequence[str] | None) -> str:
-    """Return the name of a class, or its number where it has none."""
-    if class_names is None or not 0 <= index < len(class_names):
-        return str(index)
-    return str(class_names[index])

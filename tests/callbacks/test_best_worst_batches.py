@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 
 from assay.callbacks import BestWorstBatches, Metrics, UsageError
 from assay.callbacks.diagnostic import Diagnostic
+from assay.callbacks.drawings.picture_style import PictureStyle
 from assay.callbacks.drawings.samples import draw_samples
 from assay.runner import DictRunner, Engine
 
@@ -358,7 +359,7 @@ def test_a_segmentation_is_shown_with_its_arguments(tmp_path, read_events):
     run_ours(tmp_path, [callback], {"valid": items}, model=Masks(), criterion=criterion)
     samples, title = callback.drawn("worst", "valid")
     [event] = read_events(tmp_path / "tensorboard" / "valid").Images("batches/worst/loss")
-    expected = draw_samples(samples, title, ignore_index=255, class_names=["road", "sky"])
+    expected = draw_samples(samples, title, style=PictureStyle(["road", "sky"], ignore_index=255))
     assert np.array_equal(picture_of(event), expected)
     assert not np.array_equal(expected, draw_samples(samples, title))
 

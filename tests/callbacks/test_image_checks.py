@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from assay.callbacks.drawings.picture_style import PictureStyle
 from assay.callbacks.drawings.pictures import to_rgb
 from assay.callbacks.errors import UsageError
 from assay.callbacks.image_checks import check_images
@@ -48,12 +49,12 @@ def test_others_are_an_error(images, message):
 def test_a_normalization_is_refused_where_the_drawing_would_refuse_it(channels, count):
     images, mean = torch.rand(2, channels, 4, 5), [0.5] * count
     if count in (1, channels):
-        assert check_images("image", images, mean=mean, std=1.0) is images
+        assert check_images("image", images, PictureStyle(mean=mean)) is images
         to_rgb(images[0].numpy(), mean)
     else:
         message = f"mean must be one number or one a channel, {channels} here"
         with pytest.raises(UsageError, match=message):
-            check_images("image", images, mean=mean, std=1.0)
+            check_images("image", images, PictureStyle(mean=mean))
         with pytest.raises(ValueError, match="mean must be one number or one"):
             to_rgb(np.asarray(images[0]), mean)
 
@@ -61,4 +62,4 @@ def test_a_normalization_is_refused_where_the_drawing_would_refuse_it(channels, 
 def test_every_image_of_a_list_is_checked():
     images = [torch.rand(3, 4, 5), torch.rand(4, 4, 5)]
     with pytest.raises(UsageError, match="std must be one number or one a channel, 4 here"):
-        check_images("image", images, std=[1, 2, 3])
+        check_images("image", images, PictureStyle(std=[1, 2, 3]))

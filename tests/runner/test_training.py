@@ -285,7 +285,7 @@ def test_the_guard_of_an_experiment_draws_as_its_diagnostics_do(tmp_path, drawn)
             super().__init__(order=10**6)
 
         def on_experiment_start(self, runner):
-            self.options = runner.callbacks["non_finite"].draw.keywords
+            self.options = runner.callbacks["non_finite"].style
 
     @dataclass(kw_only=True)
     class Drawn(Toy):
@@ -304,7 +304,7 @@ def test_the_guard_of_an_experiment_draws_as_its_diagnostics_do(tmp_path, drawn)
     toy = Drawn(epochs=1)
     train(toy, name="toy", run_dir=tmp_path / "run")
     expected = (["a", "b", "c"], 0.5, [0.25]) if drawn else (None, 0.0, 1.0)
-    assert tuple(toy.guarded.options[name] for name in ("class_names", "mean", "std")) == expected
+    assert tuple(getattr(toy.guarded.options, name) for name in ("class_names", "mean", "std")) == expected
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,13 @@ import pytest
 from assay.callbacks.drawings import class_maps, labels, masks
 from assay.callbacks.drawings.grid import Card, draw_grid
 from assay.callbacks.drawings.palette import class_colours
+from assay.callbacks.drawings.picture_style import PictureStyle
 from assay.callbacks.drawings.pictures import heat_over, thumbnail, to_rgb
 from assay.callbacks.drawings.samples import HEAT_SCALE, draw_samples, format_score
 from assay.callbacks.drawings.theme import BOXES_TILE_SIZE, FALSE, GREEN, GREY, HIT, IGNORED, MISSED, NAN, RED
 from assay.callbacks.errors import UsageError
 
+IGNORING_9, IGNORING_255 = PictureStyle(ignore_index=9), PictureStyle(ignore_index=255)
 TITLE = ["worst valid batch by loss: 2", "epoch 1, batch 1 of 1"]
 LEFT, TOP = 10, 10 + 46 + 10
 
@@ -50,7 +52,7 @@ def test_a_card_shows_id_caption_truth_prediction_with_probability_and_loss():
         Card(pictures[0], ["s0", "#1 of 9", "true: cat", "pred: cat (0.73)", "loss: 0.3133"], GREEN, [3]),
         Card(pictures[1], ["s1", "#2 of 9", "true: cat", "pred: dog (0.95)", "loss: 3.049"], RED, [3]),
     ]
-    drawn = draw_samples(samples, TITLE, class_names=["cat", "dog"], mean=0.5, std=0.2)
+    drawn = draw_samples(samples, TITLE, style=PictureStyle(["cat", "dog"], mean=0.5, std=0.2))
     assert np.array_equal(drawn, draw_grid(expected, TITLE))
 
 
@@ -74,7 +76,7 @@ def test_truth_and_prediction_are_those_that_the_logits_decide_for(output, targe
 def test_an_ignored_sample_is_neither_right_nor_wrong():
     samples = batch(1, output=np.array([[0.0, 0.0]]), target=np.array([255]))
     expected = [Card(to_rgb(samples["image"][0]), ["s0", "true: ignored", "pred: 0 (0.50)"])]
-    assert np.array_equal(draw_samples(samples, TITLE, ignore_index=255), draw_grid(expected, TITLE))
+    assert np.array_equal(draw_samples(samples, TITLE, style=IGNORING_255), draw_grid(expected, TITLE))
 
 
 def test_a_target_of_probabilities_is_shown_where_the_task_is_named():
@@ -96,19 +98,19 @@ def test_a_target_of_probabilities_is_shown_where_the_task_is_named():
     ],
 )
 def test_several_labels_are_named_as_missed_false_and_right(output, target, lines, colour):
-    verdict = labels.several_labels(np.array(output), np.array(target), list("abcd"), 9, 200)
+    verdict = labels.several_labels(np.array(output), np.array(target), PictureStyle(list("abcd"), ignore_index=9), 200)
     assert list(verdict.lines) == lines
     assert verdict.right is (colour == GREEN)
-    drawn = draw_samples(batch(1, output=np.array([output]), target=np.array([target])), TITLE, ignore_index=9)
+    drawn = draw_samples(batch(1, output=np.array([output]), target=np.array([target])), TITLE, style=IGNORING_9)
     assert tuple(drawn[TOP, LEFT]) == colour
 
 
 @pytest.mark.parametrize("target", [0, 1, 2])
 def test_a_prediction_that_is_nan_is_never_right(target):
     for output in ([np.nan] * 3, [0.0, np.nan, 0.0], [np.inf] * 3):
-        verdict = labels.one_class(np.array(output), np.array(target), None, None)
+        verdict = labels.one_class(np.array(output), np.array(target), PictureStyle())
         assert (verdict.right, list(verdict.lines)) == (False, [f"true: {target}", "pred: NaN"])
-    several = labels.several_labels(np.array([1.0, np.nan]), np.array([1, 0]), None, None, 200)
+    several = labels.several_labels(np.array([1.0, np.nan]), np.array([1, 0]), PictureStyle(), 200)
     assert (several.right, list(several.lines), list(several.marked)) == (
         False,
         ["right: 0", "pred: some are NaN"],
@@ -193,11 +195,11 @@ def test_ignored_pixels_of_a_mask_are_hatched_and_do_not_count():
     target = np.array([[1, 0], [9, 9]])
     output = np.array([[1.0, -1.0], [1.0, 1.0]])
     samples = {"image": GREY_IMAGE[None], "sample_id": "a", "output": [output], "target": [target]}
-    drawn = panel(draw_samples(samples, TITLE, ignore_index=9), 1)
+    drawn = panel(draw_samples(samples, TITLE, style=IGNORING_9), 1)
     below = {tuple(colour) for colour in drawn[80:140, 80:140].reshape(-1, 3).tolist()}
     assert below == {(128, 128, 128)}  # grey stripes on grey
     white = {**samples, "image": np.ones((1, 1, 8, 8), dtype=np.float32)}
-    below = panel(draw_samples(white, TITLE, ignore_index=9), 1)[80:140, 80:140].reshape(-1, 3)
+    below = panel(draw_samples(white, TITLE, style=IGNORING_9), 1)[80:140, 80:140].reshape(-1, 3)
     stripes = np.unique(below, axis=0)
     assert len(stripes) == 2
     assert stripes[0] == pytest.approx(np.array(IGNORED) * BLEND + 255 * (1 - BLEND), abs=1)
@@ -221,7 +223,7 @@ def test_classes_are_shown_in_their_colours_and_errors_in_that_of_the_true_class
     prediction[4:, 4:] = 1
     output = (prediction[None] == np.arange(3)[:, None, None]).astype(np.float32)[:, ::stride, ::stride]
     samples = {"image": GREY_IMAGE[None], "sample_id": "a", "output": [output], "target": target[None]}
-    drawn, colours = draw_samples(samples, TITLE, ignore_index=255), class_colours(3)
+    drawn, colours = draw_samples(samples, TITLE, style=IGNORING_255), class_colours(3)
     assert (panel(drawn, 0) == 128).all()
     assert panel(drawn, 1)[10, 10].tolist() == colours[0].tolist()
     assert panel(drawn, 1)[10, 130].tolist() == colours[2].tolist()
@@ -238,10 +240,10 @@ def test_a_large_output_that_is_right_everywhere_has_no_errors_where_only_some_p
     output = (small[None] == np.arange(20)[:, None, None]).astype(np.float32)
     target = small.repeat(4, axis=0).repeat(4, axis=1)
     picture = np.full((144, 144, 3), 128, dtype=np.uint8)
-    verdict = class_maps.class_map(picture, output, target, None, None)
+    verdict = class_maps.class_map(picture, output, target, PictureStyle())
     assert list(verdict.lines) == ["accuracy 1.00, mIoU 1.00"]
     assert (verdict.panels[3] == 25).all()
-    several = masks.several_masks(picture, output - 0.5, (target[None] == np.arange(20)[:, None, None]), None, None)
+    several = masks.several_masks(picture, output - 0.5, (target[None] == np.arange(20)[:, None, None]), PictureStyle())
     assert several.lines[0] == "mIoU 1.00"
 
 
@@ -320,7 +322,7 @@ def test_pixels_of_a_class_map_that_are_nan_are_wrong_black_and_counted_in_the_c
     output[1, :2, :4] = np.nan  # 8 of the 56 pixels that count; one logit is enough
     output[:, 7] = np.nan
     picture = np.full((144, 144, 3), 128, dtype=np.uint8)
-    verdict = class_maps.class_map(picture, output, target, None, 255)
+    verdict = class_maps.class_map(picture, output, target, IGNORING_255)
     assert list(verdict.lines) == ["accuracy 0.86, mIoU 0.86", "14% are NaN"]
     assert [entry[0] for entry in verdict.legend] == ["0", "ignored", "NaN"]
     truth, prediction, errors = verdict.panels[1:]
@@ -339,9 +341,9 @@ def test_pixels_of_masks_that_are_nan_are_wrong_black_and_counted_in_the_caption
         target, output = (part.repeat(128, axis=0).repeat(128, axis=1) for part in (target, output))
     output[:, : shape[1] // 4] = np.nan  # a third of the pixels that count
     picture = np.full((144, 144, 3), 128, dtype=np.uint8)
-    one = masks.one_mask(picture, output, target, 255)
+    one = masks.one_mask(picture, output, target, IGNORING_255)
     several = masks.several_masks(
-        picture, np.stack([output, -np.ones_like(output)]), np.stack([target] * 2) * 1, None, 255
+        picture, np.stack([output, -np.ones_like(output)]), np.stack([target] * 2) * 1, IGNORING_255
     )
     assert list(one.lines) == ["IoU 0.50", "33% are NaN"]  # 16 hits, 8 missed and 8 false alarms
     assert several.lines[-1] == "17% are NaN"
@@ -355,5 +357,5 @@ def test_pixels_of_masks_that_are_nan_are_wrong_black_and_counted_in_the_caption
 def test_a_small_share_of_nan_is_said_and_none_is_not(broken, lines):
     output = np.ones((10, 20))
     output.flat[:broken] = np.nan
-    verdict = masks.one_mask(np.zeros((20, 20, 3), dtype=np.uint8), output, np.ones((10, 20)), None)
+    verdict = masks.one_mask(np.zeros((20, 20, 3), dtype=np.uint8), output, np.ones((10, 20)), PictureStyle())
     assert list(verdict.lines[1:]) == lines

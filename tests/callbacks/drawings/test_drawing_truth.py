@@ -3,6 +3,7 @@ import pytest
 
 from assay.callbacks.drawings import boxes
 from assay.callbacks.drawings.palette import class_colours
+from assay.callbacks.drawings.picture_style import PictureStyle
 from assay.callbacks.drawings.samples import draw_samples
 from assay.callbacks.drawings.theme import IGNORED
 from assay.callbacks.drawings.truth import show_truth
@@ -24,8 +25,8 @@ def has(picture, colour):
 
 
 def words(target, task=None, width=400):
-    options = {"task": task, "class_names": NAMES, "ignore_index": -100, "width": width}
-    return list(show_truth(PICTURE, (16, 16), target, **options).lines)
+    style = PictureStyle(NAMES, ignore_index=-100)
+    return list(show_truth(PICTURE, (16, 16), target, task=task, style=style, width=width).lines)
 
 
 @pytest.mark.parametrize(
@@ -62,7 +63,7 @@ def test_a_mask_is_shown_beside_the_image_in_the_colours_of_its_classes():
     mask[:8], mask[8:, 8:] = 2, 255
     colours = class_colours(3)
     for target in (mask, mask[None], mask.astype(np.float32)):
-        picture = drawn(target, class_names=NAMES, ignore_index=255)
+        picture = drawn(target, style=PictureStyle(NAMES, ignore_index=255))
         assert picture.shape[1] > drawn(np.int64(1)).shape[1]
         assert has(picture, colours[2])
         assert has(picture, colours[0])
@@ -71,7 +72,7 @@ def test_a_mask_is_shown_beside_the_image_in_the_colours_of_its_classes():
 
 
 def test_a_mask_without_a_class_is_all_grey():
-    picture = drawn(np.full((16, 16), -100), ignore_index=-100)
+    picture = drawn(np.full((16, 16), -100), style=PictureStyle(ignore_index=-100))
     assert (picture == IGNORED[0]).all(axis=2).sum() >= 144 * 144
 
 
@@ -85,7 +86,7 @@ def test_overlapping_masks_show_the_last_one():
 
 def test_boxes_stand_where_they_are_in_the_image_in_the_colours_of_their_classes():
     target = {"boxes": np.array([[10.0, 20.0, 50.0, 60.0]]), "labels": np.array([1])}
-    verdict = boxes.true_boxes(np.zeros((240, 240, 3), dtype=np.uint8), (80, 80), target, NAMES)
+    verdict = boxes.true_boxes(np.zeros((240, 240, 3), dtype=np.uint8), (80, 80), target, PictureStyle(NAMES))
     rows, columns = np.nonzero((verdict.panels[0] == class_colours(2)[1]).all(axis=2))
     expected = (30, 150, 60, 180)  # three pixels of the tile are one of the image
     assert (columns.min(), columns.max(), rows.min(), rows.max()) == pytest.approx(expected, abs=2)
