@@ -46,12 +46,16 @@ def find_experiment(name: str) -> type["Experiment"]:
     try:
         module = importlib.import_module(f"{_PACKAGE}.{name}")
     except ModuleNotFoundError as error:
-        package = (error.name or "").partition(".")[0]
-        if package == "assay":
-            raise
-        advice = "pip install 'catalyst-assay[experiments]'"
-        raise UsageError(f"experiment {name!r} needs the package {package!r}: {advice}.") from error
+        if (error.name or "").partition(".")[0] == "assay":
+            raise  # an experiment's import of a module that does not exist is a bug, and no missing package
+        raise missing_package(f"experiment {name!r}", error) from error
     return _only_experiment(module, name)
+
+
+def missing_package(what: str, error: ModuleNotFoundError) -> UsageError:
+    """Return the error for an optional package that ``what`` needs and that is not installed."""
+    package = (error.name or "").partition(".")[0]
+    return UsageError(f"{what} needs the package {package!r}: pip install 'catalyst-assay[experiments]'.")
 
 
 def label(name: str) -> str:

@@ -14,6 +14,7 @@ from tqdm import tqdm
 from assay.callbacks.errors import UsageError
 
 from .image_headers import TIFF_STARTS
+from .one_line_error import OneLineError
 from .pixels import Pixels, to_bytes, to_channels, upright
 from .whole_images import decode
 
@@ -27,19 +28,8 @@ SUFFIXES = (
 _depth_warned = mmap.mmap(-1, 1)
 
 
-class BadImageError(RuntimeError):
-    """An image file that cannot be read: one line with the file, the reason and, where it is known, the sample.
-
-    Args:
-        message: the line, or the traceback that torch passes on from a loader worker, of which the last line is taken.
-    """
-
-    def __init__(self, message: str):
-        # torch raises a worker's error again as ``type(error)(text of its traceback)``; the text becomes a note.
-        *traceback, own = message.strip().splitlines()
-        super().__init__(own.removeprefix(f"{type(self).__module__}.{type(self).__qualname__}: "))
-        if traceback:
-            self.add_note(message)
+class BadImageError(OneLineError):
+    """An image file that cannot be read: names the file, the reason and, where it is known, the sample."""
 
 
 def read_image(path: str | os.PathLike[str], *, grey: bool = False, max_value: float | None = None) -> np.ndarray:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from assay.callbacks.errors import UsageError, unknown_name
 
+from .catalog import missing_package
 from .checkpoint_files import load_checkpoint, validated_weights
 from .engine import DEVICES, PRECISIONS, Engine
 from .images import BadImageError
@@ -159,9 +160,7 @@ def _name_missing_package() -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
-        package = (error.name or "").partition(".")[0]
-        advice = "pip install 'catalyst-assay[experiments]'"
-        raise UsageError(f"this prediction needs the package {package!r}: {advice}.") from error
+        raise missing_package("this prediction", error) from error
 
 
 def _check_no_overwrite(inputs: Sequence[Input], output: Path) -> None:

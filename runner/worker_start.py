@@ -14,20 +14,11 @@ from torch.utils.data import Dataset
 from assay.callbacks.errors import UsageError
 
 from .catalog import import_files, imported_files
+from .one_line_error import OneLineError
 
 
-class WorkerStartError(RuntimeError):
-    """A loader's worker that could not unpack its data set, in one line.
-
-    Args:
-        message: the line, or the traceback that torch passes on from the worker, of which the last line is taken.
-    """
-
-    def __init__(self, message: str):
-        *traceback, own = message.strip().splitlines()
-        super().__init__(own.removeprefix(f"{type(self).__module__}.{type(self).__qualname__}: "))
-        if traceback:
-            self.add_note(message)
+class WorkerStartError(OneLineError):
+    """A loader's worker could not unpack its data set."""
 
 
 def pack(parts: Any) -> tuple[dict[str, Path], bytes]:

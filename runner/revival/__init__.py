@@ -1,4 +1,4 @@
-"""Catalyst 22.04 on today's torch and accelerate: what is broken in it is mended, in a project that stays as it is."""
+"""Mend Catalyst 22.04 for today's torch and accelerate, without changes to the project that uses it."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ __all__ = ["Revival", "revive"]
 
 @dataclass(frozen=True)
 class Revival:
-    """What is mended in this process; printed, a line for each fault.
+    """The faults that are mended in this process; prints one line per fault.
 
     Attributes:
         faults: in the order in which they were mended.
@@ -50,21 +50,21 @@ class Revival:
 def revive(without: Collection[str] = ()) -> Revival:
     """Mend what is broken in Catalyst 22.04 on today's stack, for this process.
 
-    Call it once at the head of a script, before callbacks, loaders and engines are made. What is healthy is left
-    alone, and a second call mends only what the first left out.
+    Call it once at the top of a script, before callbacks, loaders and engines are created. Working parts are left
+    alone, and a second call mends only what the first one left out.
 
     Args:
-        without: names of faults to leave as they are; ``print(revive())`` lists them. Those that change the numbers of
-            a project that works have a star: ``accumulation``, ``collecting``, ``config_words``, ``loader_metrics``,
+        without: names of faults to leave as they are; ``print(revive())`` lists them. A star marks those that change
+            the numbers of a working project: ``accumulation``, ``collecting``, ``config_words``, ``loader_metrics``,
             ``means`` and ``padding``.
 
     Returns:
-        What is mended, by this call or one before.
+        What is mended, by this call or earlier ones.
 
     Raises:
         UsageError: a name is unknown, or ``without`` is a single string.
     """
-    if isinstance(without, str):
+    if isinstance(without, str):  # it is a collection too, of letters
         raise UsageError(f"without must be a collection of names, got the string {without!r}: write ({without!r},).")
     for name in without:
         if name not in FAULTS:

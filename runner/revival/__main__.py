@@ -1,4 +1,4 @@
-"""``python -m assay.runner.revival SCRIPT ...``: run a project that is not to be edited, revived."""
+"""``python -m assay.runner.revival SCRIPT ...``: mend Catalyst and run a project without editing it."""
 
 import argparse
 import runpy
@@ -11,13 +11,13 @@ from . import revive
 
 
 def main(arguments: list[str]) -> None:
-    """Revive Catalyst, and run a script or module as Python would."""
+    """Mend Catalyst, and run a script or module as Python would."""
     parser = argparse.ArgumentParser(
         prog="python -m assay.runner.revival",
-        description="Mend Catalyst 22.04 for a project that is not to be edited, and run it.",
+        description="Mend Catalyst 22.04 and run a project without editing it.",
         epilog="catalyst-run: python -m assay.runner.revival -m catalyst.contrib.scripts.run -C config.yml",
     )
-    parser.add_argument("--without", default="", metavar="NAMES", help="faults to leave as they are, by commas")
+    parser.add_argument("--without", default="", metavar="NAMES", help="faults not to mend, separated by commas")
     parser.add_argument("--list", action="store_true", help="print what is mended, and why, before anything runs")
     parser.add_argument("-m", dest="is_module", action="store_true", help="SCRIPT is the name of a module")
     parser.add_argument("script", metavar="SCRIPT", nargs="?", help="a file, or with -m a module")
@@ -36,6 +36,7 @@ def main(arguments: list[str]) -> None:
 
 
 def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    # The project must find sys.argv and sys.path as if it were started directly.
     sys.argv = [options.script, *options.arguments]
     if options.is_module:
         sys.path.insert(0, "")

@@ -1,4 +1,4 @@
-"""The checkpoints of Catalyst's own callback."""
+"""Mends of Catalyst's CheckpointCallback."""
 
 from pathlib import Path
 from typing import Any
@@ -52,11 +52,11 @@ def resuming() -> bool:
 
 
 def end_epoch(callback: Any, runner: Any) -> None:
-    """Stand for ``CheckpointCallback.on_epoch_end_best``."""
+    """Replace ``CheckpointCallback.on_epoch_end_best``: write the best file only in the epoch that is the best."""
     metrics = runner.epoch_metrics if callback.loader_key is None else runner.epoch_metrics[callback.loader_key]
     score = pick(metrics, callback.metric_key, "CheckpointCallback(metric_key=...)", source_name="metrics of the epoch")
     callback._handle_epoch(runner=runner, score=score)
-    best = callback._storage[0]  # it holds the live model, whose weights are those of this epoch
+    best = callback._storage[0]  # holds the live model, not a copy: its weights are always those of this epoch
     this_epoch = Path(callback.logdir, f"{callback.mode}.{runner.epoch_step:04d}.pth")
     if callback.save_best and Path(best.logpath) == this_epoch:
         callback._save(runner, best.obj, f"{callback.logdir}/{callback.mode}.best")

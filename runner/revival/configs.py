@@ -1,4 +1,4 @@
-"""YAML configs, as ``catalyst-run`` reads them."""
+"""Mends of the YAML configs that ``catalyst-run`` reads."""
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
@@ -21,33 +21,34 @@ _stock_arguments = slayer._extract_positional_keyword_vars
 def config_words() -> bool:
     """The y and n that Catalyst's configs have for yes and no are texts, and both count as yes."""
     slayer._extract_positional_keyword_vars = _extract_arguments
-    slayer._get_from_params = _make
+    slayer._get_from_params = _make_from_config
     return True
 
 
 @fault()
 def config_variables() -> bool:
     """A variable outlives its config and meets that of the next run, and one that is not there yet is an empty dict."""
-    slayer._get_from_params = _make
+    slayer._get_from_params = _make_from_config
     return True
 
 
 def _extract_arguments(function: Callable[..., Any], kwargs: dict[str, Any]) -> Any:
-    """Stand for hydra-slayer's, which hands out the arguments of what a config calls."""
+    """Replace hydra-slayer's function that prepares the arguments of a call in a config."""
     return _stock_arguments(function, yes_or_no(function, kwargs))
 
 
 def yes_or_no(function: Callable[..., Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments with True and False for y and n, where what a function takes is a bool."""
+    """Return the arguments with True and False for y and n, where the function expects a bool."""
+    # YAML 1.2 reads y and n as strings, and both are true.
     flags = {name for name, parameter in _parameters(function).items() if _takes_bool(parameter)}
-    return {name: _word(value) if name in flags else value for name, value in arguments.items()}
+    return {name: _word_to_bool(value) if name in flags else value for name, value in arguments.items()}
 
 
 def _parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
-    """Return what a function takes, and what a class or method hands on to those that it is derived from."""
+    """Return the parameters of a function; of a class or method also those of its bases, which kwargs may reach."""
     parameters: dict[str, inspect.Parameter] = {}
     for own in reversed(_derived_from(function)):
-        with suppress(TypeError, ValueError):  # some in C do not tell
+        with suppress(TypeError, ValueError):  # some callables in C have no signature
             parameters |= inspect.signature(own).parameters
     return parameters
 
@@ -65,12 +66,14 @@ def _takes_bool(parameter: inspect.Parameter) -> bool:
     return isinstance(parameter.default, bool) or parameter.annotation in _BOOLS
 
 
-def _word(value: Any) -> Any:
+def _word_to_bool(value: Any) -> Any:
     return _WORDS.get(value.lower(), value) if isinstance(value, str) else value
 
 
-def _make(*, params: dict[str, Any], vars_dict: dict[str, Any], var_key: str, attrs_delimiter: str, **keys: Any) -> Any:
-    """Stand for hydra-slayer's, which makes what one mapping of a config describes."""
+def _make_from_config(
+    *, params: dict[str, Any], vars_dict: dict[str, Any], var_key: str, attrs_delimiter: str, **keys: Any
+) -> Any:
+    """Replace hydra-slayer's function that creates what one mapping of a config describes."""
     if is_mended("config_variables") and set(params) == {var_key}:
         _check_variable(params[var_key].partition(attrs_delimiter)[0], vars_dict)
     keys |= {"var_key": var_key, "attrs_delimiter": attrs_delimiter}
@@ -80,7 +83,7 @@ def _make(*, params: dict[str, Any], vars_dict: dict[str, Any], var_key: str, at
             for stage in made["run"]:
                 stage.update(yes_or_no(getattr(made["runner"], stage["_call_"]), stage))
         if is_mended("config_variables"):
-            variables.clear()
+            variables.clear()  # otherwise the next config of this process would see them
     return made, variables
 
 

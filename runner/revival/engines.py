@@ -1,4 +1,4 @@
-"""Catalyst's engines on today's accelerate, one process or several."""
+"""Mends of Catalyst's engines for today's accelerate, for one process or several."""
 
 import os
 from collections.abc import Callable
@@ -31,6 +31,7 @@ def process_kinds() -> bool:
 @fault()
 def engines() -> bool:
     """Catalyst's engines refuse fp16, lack what AUCCallback asks for, and leave a criterion's weights on the CPU."""
+    # New bases in place of new classes: projects subclass them, and have imported them by name.
     for kind in _KINDS:
         kind.__bases__ = (Engine,)
     core.Engine.use_fp16 = Engine.use_fp16
@@ -50,20 +51,20 @@ def several_processes() -> bool:
     """DistributedDataParallelEngine starts processes beside those of torchrun, and works on GPUs alone."""
     kind = stock.DistributedDataParallelEngine
     kind.__bases__ = (Engine,)
-    kind.spawn, kind.setup, kind.cleanup = _spawn, _set_up, _clean_up
+    kind.spawn, kind.setup, kind.cleanup = _spawn_processes, _set_up, _clean_up
     del kind.mean_reduce_ddp_metrics  # Engine's is right on one process too
     return True
 
 
 def _prepare_parallel(engine: Any, model: nn.Module, *args: Any, **options: Any) -> nn.Module:
-    """Stand for ``DataParallelEngine.prepare_model``: a process of several has one GPU, and needs no wrapper."""
+    """Replace ``DataParallelEngine.prepare_model``; one of several processes has a single GPU and needs no wrapper."""
     own = nn.DataParallel(model) if engine.distributed_type == DistributedType.NO else model
     prepared: nn.Module = Engine.prepare_model(engine, own, *args, **options)
     return prepared
 
 
-def _spawn(engine: Any, run: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Stand for ``DistributedDataParallelEngine.spawn``: in a process that torchrun started, run."""
+def _spawn_processes(engine: Any, run: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Replace ``DistributedDataParallelEngine.spawn``; in a process that torchrun started, run without spawning."""
     if "WORLD_SIZE" in os.environ:
         return run(*args, **kwargs)
     mended = tuple(name for name in FAULTS if is_mended(name))
@@ -71,14 +72,14 @@ def _spawn(engine: Any, run: Callable[..., Any], *args: Any, **kwargs: Any) -> A
 
 
 def _run_revived(local_rank: int, mended: tuple[str, ...], run: Callable[..., Any], world_size: int) -> None:
-    for name in mended:
+    for name in mended:  # a spawned process imports Catalyst anew, as broken as before
         mend(name)
     run(local_rank, world_size)
 
 
 def _set_up(engine: Any, local_rank: int, world_size: int) -> None:
-    """Stand for ``DistributedDataParallelEngine.setup``."""
-    if local_rank >= 0:  # of a process that Catalyst started
+    """Replace ``DistributedDataParallelEngine.setup``."""
+    if local_rank >= 0:  # in a process that Catalyst started
         rank = engine._workers_global_rank + local_rank
         group = {"MASTER_ADDR": engine._address, "MASTER_PORT": engine._port, "WORLD_SIZE": world_size}
         group |= {"RANK": rank, "LOCAL_RANK": local_rank}
@@ -89,5 +90,5 @@ def _set_up(engine: Any, local_rank: int, world_size: int) -> None:
 
 
 def _clean_up(engine: Any) -> None:
-    """Stand for ``DistributedDataParallelEngine.cleanup``."""
+    """Replace ``DistributedDataParallelEngine.cleanup``."""
     leave_group()

@@ -1,4 +1,4 @@
-"""What is wrong with Catalyst on today's stack: each fault is a function that mends it, and says why."""
+"""The registry of Catalyst's faults: each is a function that mends it, with the reason as its docstring."""
 
 import functools
 import inspect
@@ -13,13 +13,13 @@ _mended: set[str] = set()
 
 @dataclass(frozen=True)
 class Fault:
-    """What ``revive`` mends.
+    """A fault that ``revive`` mends.
 
     Attributes:
-        name: what ``without`` calls it.
+        name: its name in ``without``.
         reason: what is wrong without the mend.
-        changes_numbers: whether metrics or weights of a run that worked before are others afterwards.
-        mend: mends it in this process; returns False, and touches nothing, where the fault is not there.
+        changes_numbers: whether the mend changes metrics or weights of a run that worked before.
+        mend: mends it in this process; returns False and changes nothing if the fault is absent.
     """
 
     name: str
@@ -29,7 +29,7 @@ class Fault:
 
 
 def fault(*, changes_numbers: bool = False) -> Callable[[Callable[[], bool]], Callable[[], bool]]:
-    """Register a function as the mend of the fault that it is named after; its docstring is the reason."""
+    """Register a function as the mend of the fault of the same name; its docstring is the reason."""
 
     def register(mend: Callable[[], bool]) -> Callable[[], bool]:
         reason = " ".join((inspect.getdoc(mend) or "").split())
@@ -40,7 +40,7 @@ def fault(*, changes_numbers: bool = False) -> Callable[[Callable[[], bool]], Ca
 
 
 def mend(name: str) -> None:
-    """Mend a fault, once for the process."""
+    """Mend a fault, once per process."""
     if name not in _mended and FAULTS[name].mend():
         _mended.add(name)
 
@@ -51,7 +51,8 @@ def is_mended(name: str) -> bool:
 
 
 def replace_everywhere(old: Any, new: Any) -> None:
-    """Put ``new`` in the place of ``old`` in every module of Catalyst that knows it by a name of its own."""
+    """Replace ``old`` by ``new`` in every module of Catalyst that has imported it."""
+    # Each ``from ... import`` made a name of its own, which a change in the first module does not reach.
     for name, module in list(sys.modules.items()):
         if name.partition(".")[0] == "catalyst":
             for key, value in list(vars(module).items()):
@@ -60,7 +61,7 @@ def replace_everywhere(old: Any, new: Any) -> None:
 
 
 def after(owner: type, name: str, action: Callable[..., None]) -> None:
-    """Have a method call ``action`` with its own arguments when it is done."""
+    """Make a method call ``action`` with the same arguments after its own work."""
     method = getattr(owner, name)
 
     def both(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -72,7 +73,7 @@ def after(owner: type, name: str, action: Callable[..., None]) -> None:
 
 
 def before(owner: type, name: str, action: Callable[..., None]) -> None:
-    """Have a method call ``action`` with its own arguments before it begins."""
+    """Make a method call ``action`` with the same arguments before its own work."""
     method = getattr(owner, name)
 
     def both(self: Any, *args: Any, **kwargs: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The backward pass and the optimizer's step: clipping, accumulation, and what is logged of an optimizer's groups."""
+"""Mends of the backward pass and the optimizer's step: clipping, accumulation, and logs of parameter groups."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,16 +19,16 @@ from .fault import fault, is_mended
 @fault()
 def clipping() -> bool:
     """BackwardCallback(grad_clip_fn=...) fails, its log_gradient logs nothing, and OptimizerCallback never clips."""
-    dl.BackwardCallback.on_batch_end = _backward
-    dl.OptimizerCallback.on_batch_end = _step
+    dl.BackwardCallback.on_batch_end = _go_backward
+    dl.OptimizerCallback.on_batch_end = _count_batch
     return True
 
 
 @fault(changes_numbers=True)
 def accumulation() -> bool:
     """OptimizerCallback(accumulation_steps=n) sums gradients where it should average, and leaves out the last group."""
-    dl.BackwardCallback.on_batch_end = _backward
-    dl.OptimizerCallback.on_batch_end = _step
+    dl.BackwardCallback.on_batch_end = _go_backward
+    dl.OptimizerCallback.on_batch_end = _count_batch
     dl.OptimizerCallback.on_loader_end = _end_loader
     return True
 
@@ -43,13 +43,13 @@ def groups() -> bool:
 
 @dataclass(frozen=True)
 class _Place:
-    """Where a batch stands among those of one optimizer step: their number, and whether it is the last of them."""
+    """The number of batches of an optimizer step, and whether a batch is the last of them."""
 
     size: int
     is_last: bool
 
 
-def _place(runner: Any, steps: int) -> _Place:
+def _place_in_group(runner: Any, steps: int) -> _Place:
     if steps == 1:
         return _Place(1, is_last=True)
     number = runner.loader_batch_step // runner.engine.num_processes  # from 1
@@ -58,28 +58,28 @@ def _place(runner: Any, steps: int) -> _Place:
     return _Place(size, number == first + size)
 
 
-def _backward(callback: Any, runner: Any) -> None:
-    """Stand for ``BackwardCallback.on_batch_end``."""
+def _go_backward(callback: Any, runner: Any) -> None:
+    """Replace ``BackwardCallback.on_batch_end``."""
     if not runner.is_train_loader:
         return
     loss, place = runner.batch_metrics[callback.metric_key], _Place(1, is_last=True)
     if is_mended("accumulation"):
-        place = _place(runner, _accumulated(runner, callback.metric_key))
-    runner.engine.backward(loss / place.size)
+        place = _place_in_group(runner, _batches_per_step(runner, callback.metric_key))
+    runner.engine.backward(loss / place.size)  # gradients add up: the sum over the group is the mean
     wanted = callback.grad_clip_fn is not None or callback._log_gradient
     if wanted and place.is_last and is_mended("clipping"):
-        runner.engine.unscale_gradients()
-        norm = _clip(callback.grad_clip_fn, [p for model in _models(runner) for p in model.parameters()])
+        runner.engine.unscale_gradients()  # fp16 scales losses, and with them the norm to clip by
+        norm = _clip_gradients(callback.grad_clip_fn, [p for model in _models_of(runner) for p in model.parameters()])
         if callback._log_gradient and norm is not None:
             runner.batch_metrics[f"{callback._prefix_gradient}/norm"] = norm
 
 
-def _step(callback: Any, runner: Any) -> None:
-    """Stand for ``OptimizerCallback.on_batch_end``."""
+def _count_batch(callback: Any, runner: Any) -> None:
+    """Replace ``OptimizerCallback.on_batch_end``: step after the last batch of a group."""
     if runner.is_train_loader:
         callback._accumulation_counter += 1
         if is_mended("accumulation"):
-            is_last = _place(runner, callback.accumulation_steps).is_last
+            is_last = _place_in_group(runner, callback.accumulation_steps).is_last
         else:
             is_last = callback._accumulation_counter % callback.accumulation_steps == 0
         if is_last:
@@ -90,7 +90,8 @@ def _step(callback: Any, runner: Any) -> None:
 def _make_step(callback: Any, runner: Any) -> None:
     if callback.grad_clip_fn is not None and is_mended("clipping"):
         runner.engine.unscale_gradients(callback.optimizer)
-        _clip(callback.grad_clip_fn, [p for group in callback.optimizer.param_groups for p in group["params"]])
+        parameters = [p for group in callback.optimizer.param_groups for p in group["params"]]
+        _clip_gradients(callback.grad_clip_fn, parameters)
     callback.optimizer.step()
     callback.optimizer.zero_grad()
     if is_mended("accumulation"):
@@ -98,9 +99,10 @@ def _make_step(callback: Any, runner: Any) -> None:
 
 
 def _end_loader(callback: Any, runner: Any) -> None:
-    """Stand for ``OptimizerCallback.on_loader_end``: make the step of a group that was broken off."""
+    """Replace ``OptimizerCallback.on_loader_end``: step for a group that ended early."""
     if runner.is_train_loader and callback._accumulation_counter:
-        share = _place(runner, callback.accumulation_steps).size / callback._accumulation_counter
+        # The batches were weighted for a full group: weight them for those that came.
+        share = _place_in_group(runner, callback.accumulation_steps).size / callback._accumulation_counter
         for group in callback.optimizer.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None:
@@ -109,8 +111,8 @@ def _end_loader(callback: Any, runner: Any) -> None:
     runner.loader_metrics.update(callback._get_lr_momentum_stats())
 
 
-def _accumulated(runner: Any, metric_key: str) -> int:
-    """Return how many batches an optimizer's step takes that follows this loss."""
+def _batches_per_step(runner: Any, metric_key: str) -> int:
+    """Return the number of batches per step of the optimizers that follow a loss."""
     callbacks = map(get_original_callback, callbacks_of(runner))
     steps = {
         callback.accumulation_steps
@@ -124,32 +126,32 @@ def _accumulated(runner: Any, metric_key: str) -> int:
     return steps.pop() if steps else 1
 
 
-def _clip(clip: Callable[[list[nn.Parameter]], Any] | None, parameters: list[nn.Parameter]) -> Any:
-    """Clip the gradients; return their norm before, or None where the function that clips does not tell it."""
+def _clip_gradients(clip: Callable[[list[nn.Parameter]], Any] | None, parameters: list[nn.Parameter]) -> Any:
+    """Clip the gradients; return their norm before, or None if the clipping function does not return it."""
     if clip is not None:
         return clip(parameters)
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     return get_total_norm(gradients) if gradients else None
 
 
-def _models(runner: Any) -> list[nn.Module]:
+def _models_of(runner: Any) -> list[nn.Module]:
     return list(runner.model.values()) if isinstance(runner.model, Mapping) else [runner.model]
 
 
 def _log_optimizer(callback: Any) -> dict[str, float]:
-    """Stand for ``OptimizerCallback._get_lr_momentum_stats``."""
+    """Replace ``OptimizerCallback._get_lr_momentum_stats``."""
     rates = [group["lr"] for group in callback.optimizer.param_groups]
     momenta = get_optimizer_momentum_list(callback.optimizer)
-    return _by_group(callback._prefix_lr, rates) | _by_group(callback._prefix_momentum, momenta)
+    return _name_by_group(callback._prefix_lr, rates) | _name_by_group(callback._prefix_momentum, momenta)
 
 
 def _log_scheduler(callback: Any, metrics: dict[str, float], rates: list[float], momenta: list[float | None]) -> None:
-    """Stand for ``SchedulerCallback._update_lr_and_momentum_in_metrics_dict``."""
+    """Replace ``SchedulerCallback._update_lr_and_momentum_in_metrics_dict``."""
     name = "" if callback.scheduler_key is None else f"/{callback.scheduler_key}"
-    metrics |= _by_group(f"lr{name}", rates) | _by_group(f"momentum{name}", momenta)
+    metrics |= _name_by_group(f"lr{name}", rates) | _name_by_group(f"momentum{name}", momenta)
 
 
-def _by_group(name: str, values: Sequence[float | None]) -> dict[str, float]:
-    """Name the values of the groups: the first as Catalyst does, the others by their number after it."""
+def _name_by_group(name: str, values: Sequence[float | None]) -> dict[str, float]:
+    """Name the values of parameter groups: the first as Catalyst does, the others with their number appended."""
     names = [name, *(f"{name}/{number}" for number in range(1, len(values)))]
     return {name: value for name, value in zip(names, values, strict=True) if value is not None}

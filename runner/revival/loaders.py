@@ -1,4 +1,4 @@
-"""Loaders: Catalyst's wrappers, and the share of each process."""
+"""Mends of loaders: Catalyst's wrappers, and how processes share the batches."""
 
 from collections.abc import Iterator
 from itertools import chain, pairwise
@@ -30,11 +30,11 @@ def padding() -> bool:
 
 
 class EvenShard(BatchSampler):
-    """The batches of one process: all make the same number of steps, and no sample is left out or repeated.
+    """The batches of one process; all processes take the same number of steps, without repeating or omitting samples.
 
-    Each takes every n-th batch. The samples of a last round that is not full are dealt out evenly, with those of the
-    round before where they are fewer than the processes. What cannot be dealt out is repeated: the only round of fewer
-    samples than processes, and batches of a sampler that puts into a batch what belongs together.
+    Each takes every n-th batch. The samples of an incomplete last round are distributed evenly, together with those of
+    the previous round if they are fewer than the processes. Samples are repeated only where they cannot be distributed:
+    in a single round with fewer samples than processes, and where a sampler composes its batches itself.
 
     Args:
         batch_sampler: of the loader as it would run on one process.
@@ -55,10 +55,11 @@ class EvenShard(BatchSampler):
         return rounds + bool(left and not self.drop_last)
 
     def __iter__(self) -> Iterator[list[int]]:
-        """Yield the batches of this process, of an order that the first process draws. A collective."""
+        """Yield the batches of this process, in the order that the first process draws. A collective."""
         order = from_main_rank([list(batch) for batch in self.batch_sampler])
         full = len(order) // self.ranks * self.ranks
         left = [] if self.drop_last else order[full:]
+        # Another sampler may put into a batch what belongs together, as pairs do: it must not be taken apart.
         if left and type(self.batch_sampler) is not BatchSampler:
             left += [left[-1]] * (self.ranks - len(left))
         elif left:
@@ -69,35 +70,36 @@ class EvenShard(BatchSampler):
 
 
 def deal(samples: list[int], batches: int) -> list[list[int]]:
-    """Deal samples out: the sizes of two batches differ by one at most, and none is empty."""
+    """Distribute samples over batches whose sizes differ by at most one; none is empty."""
     samples = samples + [samples[-1]] * (batches - len(samples))
     bounds = [len(samples) * number // batches for number in range(batches + 1)]
     return [samples[first:last] for first, last in pairwise(bounds)]
 
 
 def _ask_origin(wrapper: Any, key: str) -> Any:
-    """Stand for ``ILoaderWrapper.__getattr__``."""
-    if key == "origin":  # not there yet: a copy is being made
+    """Replace ``ILoaderWrapper.__getattr__``."""
+    if key == "origin":  # not set yet while a copy is made, which would recurse without end
         raise AttributeError(key)
     return getattr(wrapper.origin, key)
 
 
 def _set_up_loaders(runner: Any) -> None:
-    """Stand for ``IRunner._setup_loaders``."""
+    """Replace ``IRunner._setup_loaders``."""
     set_global_seed(runner.seed + max(0, runner.engine.process_index) + runner.epoch_step)
-    runner.loaders = {key: _prepare(runner.engine, loader) for key, loader in runner.get_loaders().items()}
+    runner.loaders = {key: _prepare_loader(runner.engine, loader) for key, loader in runner.get_loaders().items()}
 
 
-def _prepare(engine: Any, loader: Any) -> Any:
+def _prepare_loader(engine: Any, loader: Any) -> Any:
     batched = isinstance(loader, DataLoader) and loader.batch_sampler is not None
     if engine.num_processes == 1 or not batched or isinstance(loader.dataset, IterableDataset):
         return engine.prepare(loader)
     shard = EvenShard(loader.batch_sampler, engine.process_index, engine.num_processes)
-    mine = DataLoader(loader.dataset, batch_sampler=shard, **_options(loader))
+    mine = DataLoader(loader.dataset, batch_sampler=shard, **_loader_options(loader))
+    # accelerate must only move batches to the device; with the real number of processes it would share them out again.
     return prepare_data_loader(mine, engine.device, num_processes=1, process_index=0, put_on_device=True)
 
 
-def _options(loader: DataLoader[Any]) -> dict[str, Any]:
+def _loader_options(loader: DataLoader[Any]) -> dict[str, Any]:
     names = ("collate_fn", "generator", "num_workers", "persistent_workers", "pin_memory", "timeout", "worker_init_fn")
     options = {name: getattr(loader, name) for name in names}
     if loader.num_workers:

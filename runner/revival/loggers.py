@@ -1,4 +1,4 @@
-"""Catalyst's loggers: what they leave out, and what they lose after an error."""
+"""Mends of Catalyst's loggers: hyper-parameters that they omit, and logs lost after an error."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from assay.callbacks.hparams_summaries import flatten
 
 from .fault import before, fault
 
-_FOLDER = "_epoch_"  # where Catalyst's logger puts what belongs to no loader
+_FOLDER = "_epoch_"  # where Catalyst's logger writes values that belong to no loader
 
 
 @fault()
@@ -26,19 +26,20 @@ def hparams() -> bool:
 @fault()
 def closing() -> bool:
     """After an error no logger is closed, and what was logged last is lost."""
-    before(IRunner, "on_exception", _close)
+    before(IRunner, "on_exception", _close_loggers)
     return True
 
 
 def _log_hparams(logger: Any, hparams: Any, runner: Any = None) -> None:
-    """Stand for ``TensorboardLogger.log_hparams``."""
+    """Replace ``TensorboardLogger.log_hparams``."""
     callbacks = runner.get_callbacks() if hparams else {}
-    if hparams and not any(isinstance(callback, HParams) for callback in callbacks.values()):  # it writes a row itself
+    # HParams writes a row itself.
+    if hparams and not any(isinstance(callback, HParams) for callback in callbacks.values()):
         logger._check_loader_key(_FOLDER)
         _, start, _ = hparams_summaries(flatten(hparams), {})
         logger.loggers[_FOLDER].file_writer.add_summary(start)
 
 
-def _close(runner: Any, _: Any) -> None:
+def _close_loggers(runner: Any, _: Any) -> None:
     runner.flush_log()
     runner.close_log()

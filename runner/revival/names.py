@@ -1,4 +1,4 @@
-"""Names that torch had in Catalyst's time."""
+"""Mends of names that torch no longer has."""
 
 import collections.abc
 import math
@@ -23,6 +23,7 @@ def torch_six() -> bool:
         nan=math.nan,
         string_classes=(str, bytes),
     )
+    # For ``import torch._six``, and for ``torch._six`` after ``import torch``.
     sys.modules["torch._six"] = module
     vars(torch)["_six"] = module
     return True

@@ -1,4 +1,4 @@
-"""Catalyst's own optimizers."""
+"""Mends of Catalyst's own optimizers."""
 
 from typing import Any
 
@@ -11,9 +11,9 @@ from .fault import after, fault
 @fault()
 def lookahead() -> bool:
     """Lookahead makes nothing of what torch's Optimizer holds by now, and fails at its first step."""
-    after(Lookahead, "__init__", _hold_hooks)
+    after(Lookahead, "__init__", _add_missing_state)
     return True
 
 
-def _hold_hooks(optimizer: Optimizer, *args: Any, **options: Any) -> None:
-    optimizer.__setstate__({})  # torch's way to add what an older state lacks
+def _add_missing_state(optimizer: Optimizer, *args: Any, **options: Any) -> None:
+    optimizer.__setstate__({})  # torch's own way to add attributes that an older state lacks

@@ -1,4 +1,4 @@
-"""What several processes have to agree on: metrics, gathered values, and when to stop."""
+"""Mends of what several processes must agree on: metrics, gathered values, and when to stop."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -23,7 +23,7 @@ def gathering() -> bool:
 def means() -> bool:
     """A mean over processes weighs each alike, however few samples it had, and a project's own is one process's."""
     BatchMetricCallback.on_loader_end = _end_metric
-    before(IRunner, "on_loader_end", _average)
+    before(IRunner, "on_loader_end", _average_own)
     return True
 
 
@@ -36,29 +36,30 @@ def stopping() -> bool:
 
 
 def _end_metric(callback: Any, runner: Any) -> None:
-    """Stand for ``BatchMetricCallback.on_loader_end``."""
+    """Replace ``BatchMetricCallback.on_loader_end``."""
     runner.loader_metrics.update(_mean_over_samples(runner, callback.metric.compute_key_value()))
 
 
-def _average(runner: Any, _: Any) -> None:
-    """Average what a project's own code put among the metrics of a loader; what agrees already stays as it is."""
+def _average_own(runner: Any, _: Any) -> None:
+    """Average the metrics that a project's own code added to a loader's; values that agree already are kept."""
     runner.loader_metrics.update(_mean_over_samples(runner, runner.loader_metrics))
 
 
 def _mean_over_samples(runner: Any, metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the mean of each metric over processes, each weighed by its samples of this loader. A collective."""
+    """Return the mean of each metric over processes, weighted by their samples of this loader. A collective."""
     if runner.engine.num_processes == 1:
         return dict(metrics)
     mine = {key: float(value) for key, value in metrics.items()}
     shares = gather_objects((runner.loader_sample_step, mine))
     means = {}
     for key, value in mine.items():
-        told = [(samples, others[key]) for samples, others in shares if key in others]
-        differs = any(other != value for _, other in told)
-        means[key] = sum(n * other for n, other in told) / sum(n for n, _ in told) if differs else value
+        known = [(samples, others[key]) for samples, others in shares if key in others]
+        # Equal values are kept as they are: a weighted mean of them may differ in the last bit.
+        differs = any(other != value for _, other in known)
+        means[key] = sum(n * other for n, other in known) / sum(n for n, _ in known) if differs else value
     return means
 
 
 def _agree_to_stop(runner: Any, _: Any) -> None:
-    if runner.engine.num_processes > 1:
+    if runner.engine.num_processes > 1:  # a collective: all must leave in the same epoch
         runner.need_early_stop = any(gather_objects(runner.need_early_stop))

@@ -1,4 +1,4 @@
-"""Samplers, and the arguments that they may have."""
+"""Mends of samplers whose arguments torch and Python no longer accept."""
 
 from typing import Any
 
@@ -13,12 +13,12 @@ def samplers() -> bool:
     """Torch's Sampler takes no data any more; all of Catalyst's samplers hand it theirs, as do those of projects."""
     if Sampler.__init__ is not object.__init__:
         return False
-    setattr(Sampler, "__init__", _take_data)  # noqa: B010 - mypy takes no assignment to a method
+    setattr(Sampler, "__init__", _ignore_data)  # noqa: B010 - mypy takes no assignment to a method
     return True
 
 
-def _take_data(self: Any, data_source: Any = None) -> None:
-    """Take what is sampled from and forget it, as torch did."""
+def _ignore_data(self: Any, data_source: Any = None) -> None:
+    """Accept the data source and ignore it, as torch did."""
 
 
 @fault()
@@ -29,4 +29,4 @@ def sets() -> bool:
 
 
 def _list_classes(sampler: Any, *args: Any, **kwargs: Any) -> None:
-    sampler._classes = sorted(sampler._classes)
+    sampler._classes = sorted(sampler._classes)  # the order of a set of strings differs between processes

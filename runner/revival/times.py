@@ -1,4 +1,4 @@
-"""Times that mean what their names say."""
+"""Mend of TimerCallback, whose times include those of other callbacks."""
 
 from typing import Any
 
@@ -6,15 +6,15 @@ from catalyst import dl
 
 from .fault import after, fault
 
-_LAST = 1000  # after the callbacks of any order
+_AFTER_ALL = 1000  # after the callbacks of any order
 
 
 @fault()
 def timing() -> bool:
     """TimerCallback counts the backward pass and the optimizer's step as time that the data takes."""
-    after(dl.TimerCallback, "__init__", _come_last)
+    after(dl.TimerCallback, "__init__", _run_last)
     return True
 
 
-def _come_last(callback: Any) -> None:
-    callback.order = _LAST
+def _run_last(callback: Any) -> None:
+    callback.order = _AFTER_ALL

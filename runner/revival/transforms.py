@@ -1,4 +1,4 @@
-"""Transforms of a batch by its keys."""
+"""Mend of BatchTransformCallback for a single key."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ def transforms() -> bool:
 
 
 def transform_values(callback: Any, runner: Any) -> None:
-    """Stand for ``BatchTransformCallback._handle_value``: of one key, what is no tuple or list is the value itself."""
+    """Replace ``BatchTransformCallback._handle_value``: for a single key, a result that is no sequence is the value."""
     values = callback.transform(*(runner.batch[key] for key in callback.input_key))
     if len(callback.output_key) == 1 and not isinstance(values, tuple | list):
         values = (values,)

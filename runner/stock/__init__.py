@@ -1,8 +1,8 @@
-"""Catalyst's own callbacks beside a runner that goes backward, clips, steps and saves by itself.
+"""Reconcile Catalyst's own callbacks with a runner that computes losses, steps and saves by itself.
 
-One that asks for what the runner does anyway is taken out, or keeps what it logs. One that asks for another loss,
-another accumulation or a step of its own is refused before the first step, with the argument of ``DictRunner`` that
-does what it asks for. Schedulers are left to the callbacks that step them.
+A callback that repeats what the runner does is removed, or only keeps its logging. A callback that requests another
+loss, another accumulation or a step of its own is rejected before the first step, with a message that names the
+argument of ``DictRunner`` to use instead. Schedulers are left to the callbacks that step them.
 """
 
 from typing import TYPE_CHECKING
@@ -20,13 +20,13 @@ __all__ = ["StockCallbacks"]
 
 
 class StockCallbacks:
-    """What the callbacks of a run, as ``runner.callbacks`` holds them, leave to the runner, and it to them.
+    """What the stock callbacks of a run leave to the runner, and the runner to them.
 
     Args:
-        runner: set up but for its callbacks, which are checked and, where the runner does what they ask for, taken out.
+        runner: set up except for its callbacks, which are checked, and removed if the runner does their work.
 
     Raises:
-        UsageError: a callback asks for what the runner does otherwise; it says what to give the runner instead.
+        UsageError: a callback requests what the runner does differently; the message says what to pass to the runner.
     """
 
     def __init__(self, runner: "DictRunner"):

@@ -1,4 +1,4 @@
-"""Callbacks that choose, limit or watch loaders."""
+"""Check stock callbacks that choose, limit or watch loaders."""
 
 import logging
 from typing import TYPE_CHECKING, Any
@@ -12,34 +12,34 @@ from assay.callbacks.wrapped import inside
 if TYPE_CHECKING:
     from ..dict_runner import DictRunner
 
-_FORGETFUL = (IEpochMetricHandlerCallback, dl.CheckpointCallback)
+_WITHOUT_STATE = (IEpochMetricHandlerCallback, dl.CheckpointCallback)
 _log = logging.getLogger("assay")
 
 
 def check_loaders(runner: "DictRunner") -> None:
-    """Raise where a callback names a loader that there is not, or would put another one in its place."""
+    """Raise where a callback names a loader that does not exist, or would replace one."""
     callbacks = [inside(callback) for callback in runner.callbacks.values()]
     for callback in callbacks:
         if isinstance(callback, dl.BatchOverfitCallback):
             raise UsageError(
-                "BatchOverfitCallback is not to be had with DictRunner, which shares out the loaders by itself: leave "
-                "it out, and give the loaders of a data set of a few batches, as torch.utils.data.Subset."
+                "BatchOverfitCallback is not supported with DictRunner, which distributes the loaders over ranks "
+                "itself: leave it out, and pass loaders of a small data set, such as a torch.utils.data.Subset."
             )
         for name in _loaders_of(callback):
             if name not in runner.loaders:
                 raise unknown_name("loader", name, runner.loaders, f" of {type(callback).__name__}")
-    forgetful = sorted({type(callback).__name__ for callback in callbacks if isinstance(callback, _FORGETFUL)})
+    forgetful = sorted({type(callback).__name__ for callback in callbacks if isinstance(callback, _WITHOUT_STATE)})
     if forgetful and runner._resume is not None and runner.engine.is_main_process:
-        _log.warning("%s: Catalyst's, which begin anew in a resumed run", " and ".join(forgetful))
+        _log.warning("%s have no state, and start anew in a resumed run", " and ".join(forgetful))
 
 
 def check_same_loaders(runner: "DictRunner") -> None:
-    """Raise where a callback has put another loader in the place of one of the run's."""
+    """Raise where a callback has replaced a loader of the run."""
     for name, loader in runner.loaders.items():
         if loader is not runner.all_loaders.get(name):
             raise UsageError(
-                f"loader {name!r} was put in at the start of epoch {runner.epoch_step}, by a callback: DictRunner "
-                "shares out the loaders that train() is given; give it all of them, and leave some out of an epoch by "
+                f"loader {name!r} was replaced by a callback at the start of epoch {runner.epoch_step}: DictRunner "
+                "distributes the loaders passed to train(); pass all of them, and leave some out of an epoch with "
                 "PeriodicLoaderCallback."
             )
 

@@ -1,4 +1,4 @@
-"""Callbacks that compute a loss, which the runner does by itself."""
+"""Remove stock callbacks that compute a loss of the runner's."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -12,36 +12,36 @@ if TYPE_CHECKING:
 
 
 def without_losses(runner: "DictRunner") -> None:
-    """Take out the callbacks that compute a loss of the runner's once more; others stay, as metrics.
+    """Remove callbacks that compute a loss of the runner's once more; others are kept as metrics.
 
     Raises:
-        UsageError: one would put another number in the place of a loss of the runner.
+        UsageError: a callback would replace a loss of the runner's by another number.
     """
     names = {"loss"} | ({term.label for term in runner.losses} if len(runner.losses) > 1 else set())
     kept: dict[str, dl.Callback] = {}
     for key, callback in runner.callbacks.items():
         inner = inside(callback)
-        name = _name_of(inner)
+        name = _computed_name(inner)
         if name not in names:
             kept[key] = callback
-        elif not _is_computed(runner, inner, name):
+        elif not _is_same_loss(runner, inner, name):
             raise UsageError(
-                f"{type(inner).__name__} computes {name!r}, which DictRunner computes from its losses, and learns "
-                "from: leave it out and give DictRunner losses=[LossTerm(output, target, criterion, weight)], or give "
-                "it another metric_key, to watch it as a metric."
+                f"{type(inner).__name__} computes {name!r}, which DictRunner computes from its losses and minimizes: "
+                "leave it out and pass losses=[LossTerm(output, target, criterion, weight)] to DictRunner, or give it "
+                "another metric_key, to log it as a metric."
             )
     runner.callbacks = kept
 
 
-def _name_of(callback: Any) -> str | None:
-    """Return the name of what a stock callback computes of a batch."""
+def _computed_name(callback: Any) -> str | None:
+    """Return the name of the value that a stock callback computes per batch."""
     if isinstance(callback, dl.FunctionalMetricCallback):
         return str(callback.metric.metric_name)
     return str(callback.metric_key) if isinstance(callback, dl.MetricAggregationCallback) else None
 
 
-def _is_computed(runner: "DictRunner", callback: Any, name: str) -> bool:
-    """Whether what a callback computes is just what the runner computes under that name."""
+def _is_same_loss(runner: "DictRunner", callback: Any, name: str) -> bool:
+    """Whether a callback computes exactly what the runner computes under that name."""
     if type(callback) is not dl.CriterionCallback:
         return False
     terms = [term for term in runner.losses if term.label == name or (len(runner.losses) == 1 and term.weight == 1)]

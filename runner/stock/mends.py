@@ -1,4 +1,4 @@
-"""What is broken in Catalyst's callbacks, mended in those of a run: means over ranks, checkpoints, transforms."""
+"""Mend the stock callbacks of a run: means over ranks, checkpoints, transforms."""
 
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -20,30 +20,31 @@ if TYPE_CHECKING:
 
 
 def mend_callbacks(runner: "DictRunner") -> None:
-    """Mend the callbacks of a run, one by one, wherever they stand; classes stay as they are.
+    """Mend the callbacks of a run, also inside wrappers.
 
     Raises:
-        UsageError: one resumes from a checkpoint of Catalyst's, or saves weights of which its metric is not.
+        UsageError: a callback resumes from a checkpoint of Catalyst's, or saves weights that its metric is not of.
     """
+    # Instances are mended, not classes: other runners of the process keep Catalyst's behaviour.
     callbacks = [inside(callback) for callback in runner.callbacks.values()]
     if runner.engine.num_processes > 1 and any(isinstance(callback, _MetricCallback) for callback in callbacks):
-        for name in ("gathering", "collecting", "loader_metrics"):  # by which Catalyst sees one process, or fails
+        for name in ("gathering", "collecting", "loader_metrics"):  # without, metrics are of one process, or fail
             mend(name)
     for callback in callbacks:
-        if isinstance(callback, dl.BatchMetricCallback) and _ends_as(callback, dl.BatchMetricCallback):
+        if isinstance(callback, dl.BatchMetricCallback) and _keeps_loader_end(callback, dl.BatchMetricCallback):
             callback.on_loader_end = partial(_end_metric, callback)
         elif isinstance(callback, dl.CheckpointCallback):
-            _mend_checkpoints(runner, callback)
+            _mend_checkpoint(runner, callback)
         elif isinstance(callback, dl.BatchTransformCallback) and callback.input_key is not None:
             callback._handle_batch = partial(transform_values, callback)
 
 
-def _ends_as(callback: Any, kind: type) -> bool:
+def _keeps_loader_end(callback: Any, kind: type) -> bool:
     return bool(type(callback).on_loader_end is kind.on_loader_end)  # type: ignore[attr-defined]
 
 
 def _end_metric(callback: Any, runner: Any) -> None:
-    """Stand for ``BatchMetricCallback.on_loader_end``: the mean over ranks weighs each by its samples. A collective."""
+    """Replace ``BatchMetricCallback.on_loader_end``: weight each rank's mean by its samples. A collective."""
     samples = sum(turn.samples for turn in runner.turns)
     mine = {name: float(value) for name, value in callback.metric.compute_key_value().items()} if samples else {}
     if runner.engine.num_processes > 1:
@@ -54,15 +55,15 @@ def _end_metric(callback: Any, runner: Any) -> None:
     runner.loader_metrics.update(mine)
 
 
-def _mend_checkpoints(runner: "DictRunner", callback: Any) -> None:
+def _mend_checkpoint(runner: "DictRunner", callback: Any) -> None:
     if callback._resume_runner is not None or callback._resume_model is not None:
         raise UsageError(
-            "resume_runner and resume_model of CheckpointCallback are not to be had with DictRunner: load the weights "
-            "into the model before train(), or go on with a run of assay by train(resume=RUN)."
+            "resume_runner and resume_model of CheckpointCallback are not supported with DictRunner: load the weights "
+            "into the model before train(), or continue a run of assay with train(resume=RUN)."
         )
     if runner.ema_decay is not None and callback.metric_key is not None:
         raise UsageError(
-            "CheckpointCallback would save the trained weights, and with ema_decay metrics are those of their average: "
+            "CheckpointCallback would save the trained weights, but with ema_decay the metrics are of their average: "
             "leave it out; with a logdir the runner's own checkpoints hold both."
         )
     if callback.on_epoch_end == callback.on_epoch_end_best:
@@ -71,8 +72,9 @@ def _mend_checkpoints(runner: "DictRunner", callback: Any) -> None:
 
 
 def _save_once(callback: Any, runner: Any, content: Any, prefix: str) -> str:
-    """Stand for ``CheckpointCallback._save``: the main process alone writes, and the others wait for the file."""
-    by_engine = callback.mode == "model" and isinstance(content, nn.Module)  # which lets the main one write, and waits
+    """Replace ``CheckpointCallback._save``: only the main process writes, and the others wait for the file."""
+    # The engine already does so for modules, and waits inside: there every process has to call it.
+    by_engine = callback.mode == "model" and isinstance(content, nn.Module)
     if by_engine or runner.engine.is_main_process:
         type(callback)._save(callback, runner, content, prefix)
     runner.engine.wait_for_everyone()

@@ -1,4 +1,4 @@
-"""Callbacks that step a scheduler, or set the learning rate."""
+"""Check stock callbacks that step a scheduler or set the learning rate."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -21,10 +21,11 @@ class Schedules:
     """The schedulers of a run that callbacks step.
 
     Args:
-        runner: its callbacks are there already.
+        runner: set up, with its callbacks.
 
     Raises:
-        UsageError: a callback names no scheduler, steps by another rule than the runner is told, or two step the same.
+        UsageError: a callback names no scheduler of the run, steps at other times than the runner was asked to, or two
+            step the same scheduler.
     """
 
     def __init__(self, runner: "DictRunner"):
@@ -33,16 +34,16 @@ class Schedules:
         stepped = [_scheduler_of(runner, it) for it in self._callbacks if isinstance(it, dl.SchedulerCallback)]
         if twice := {name for name in stepped if stepped.count(name) > 1}:
             raise UsageError(f"two SchedulerCallbacks step the scheduler {listing(twice)}: leave one of them out.")
-        # Any other, as LRFinder, sets the rate in its own way, and Catalyst's runner steps no scheduler beside it.
+        # Other callbacks, such as LRFinder, set the rate themselves; Catalyst's runner steps no scheduler beside them.
         others = len(stepped) < len(self._callbacks)
         self._stepped = set(by_name(runner.scheduler)) if others else set(stepped)
 
     def has(self, name: str) -> bool:
-        """Return whether a callback steps the scheduler of that name, of a single one ``""``."""
+        """Return whether a callback steps the scheduler with that name; a single scheduler is named ``""``."""
         return name in self._stepped
 
     def step_without_batch(self) -> None:
-        """Do what the callbacks do after a training batch, in a round in which this rank has none."""
+        """Step as after a training batch, in a round in which this rank has none, to stay in step with other ranks."""
         for callback in self._callbacks:
             if isinstance(callback, dl.SchedulerCallback) and callback.mode == "batch":
                 callback.make_batch_step(self._runner)

@@ -1,4 +1,4 @@
-"""Callbacks that go backward, clip gradients or step an optimizer, which the runner does by itself."""
+"""Remove or check stock callbacks that go backward, clip gradients or step an optimizer."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -27,10 +27,10 @@ class _Clip:
 
 
 class Clipping:
-    """The functions by which callbacks clip gradients, at the place of the runner's own clipping.
+    """The gradient clipping of callbacks, applied where the runner clips.
 
     Args:
-        runner: its callbacks are there already.
+        runner: set up, with its callbacks.
     """
 
     def __init__(self, runner: "DictRunner"):
@@ -46,7 +46,7 @@ class Clipping:
         return bool(self._clips)
 
     def clip(self, metrics: dict[str, Any]) -> None:
-        """Clip the gradients of an optimizer step, and add to ``metrics`` the norms before that are to be logged."""
+        """Clip the gradients of an optimizer step, and add the norms that callbacks log before it to ``metrics``."""
         for one in self._clips:
             gradients = [parameter.grad for parameter in one.parameters if parameter.grad is not None]
             if one.logged_as is not None and gradients:
@@ -66,7 +66,7 @@ def _clip_of(runner: "DictRunner", callback: Any) -> _Clip:
 
 
 class _LoggedRates(dl.Callback):
-    """Logs the learning rate and momentum as an ``OptimizerCallback`` does, whose step the runner takes."""
+    """Logs the learning rate and momentum of an ``OptimizerCallback``, without its step."""
 
     def __init__(self, callback: Any):
         super().__init__(order=callback.order)
@@ -76,27 +76,27 @@ class _LoggedRates(dl.Callback):
         self.callback.on_experiment_start(runner)
 
     def on_batch_end(self, runner: dl.IRunner) -> None:
-        runner.batch_metrics.update(self._rates())
+        runner.batch_metrics.update(self._logged_values())
 
     def on_loader_end(self, runner: dl.IRunner) -> None:
-        runner.loader_metrics.update(self._rates())
+        runner.loader_metrics.update(self._logged_values())
 
-    def _rates(self) -> dict[str, float]:
+    def _logged_values(self) -> dict[str, float]:
         rates = self.callback._get_lr_momentum_stats()
         return {name: value for name, value in rates.items() if value is not None}  # Adagrad has no momentum
 
 
 def without_steps(runner: "DictRunner") -> None:
-    """Take out the callbacks that go backward or step: the runner does what they ask for.
+    """Remove callbacks that go backward or step, as the runner does so itself.
 
     Raises:
-        UsageError: one asks for something else.
+        UsageError: a callback requests something that the runner does differently.
     """
     kept: dict[str, dl.Callback] = {}
     stepping = []
     for name, callback in runner.callbacks.items():
         if isinstance(inside(callback), _STEPS):
-            _check(runner, callback)
+            _check_callback(runner, callback)
         if isinstance(callback, dl.OptimizerCallback):
             stepping.append(callback)
             kept[name] = _LoggedRates(callback)
@@ -106,36 +106,36 @@ def without_steps(runner: "DictRunner") -> None:
     runner.callbacks = kept
 
 
-def _check(runner: "DictRunner", callback: Any) -> None:
+def _check_callback(runner: "DictRunner", callback: Any) -> None:
     kind = type(inside(callback))
     wrapped = isinstance(callback, CallbackWrapper)
     if wrapped or kind not in (dl.BackwardCallback, dl.OptimizerCallback):
         raise UsageError(
             f"{kind.__name__}{' in a wrapper' if wrapped else ''} cannot take its own steps with DictRunner, which "
-            "goes backward and steps by itself after each batch: leave it out; register_gradient_hook calls a function "
+            "goes backward and steps itself after each batch: leave it out; register_gradient_hook calls a function "
             "before each step."
         )
     if callback.metric_key != "loss":
         raise UsageError(
             f"metric_key of {kind.__name__} must be 'loss' with DictRunner, which goes backward from the sum of its "
-            f"losses, got {callback.metric_key!r}: give DictRunner losses=[LossTerm(...)]."
+            f"losses, got {callback.metric_key!r}: pass losses=[LossTerm(...)] to DictRunner."
         )
     steps = getattr(callback, "accumulation_steps", 1)
     if steps not in (1, runner.accumulate_steps):
         raise UsageError(
-            f"accumulation_steps of OptimizerCallback is {steps}, and DictRunner accumulates by itself, with "
-            f"accumulate_steps={runner.accumulate_steps}: give it accumulate_steps={steps}."
+            f"accumulation_steps of OptimizerCallback is {steps}, but DictRunner accumulates itself, with "
+            f"accumulate_steps={runner.accumulate_steps}: pass it accumulate_steps={steps}."
         )
 
 
 def _check_optimizers(runner: "DictRunner", callbacks: Iterable[Any]) -> None:
-    """Raise where callbacks step some of the optimizers only: the runner steps all of them."""
+    """Raise where callbacks step only some of the optimizers, as the runner steps all of them."""
     optimizers = raw_optimizers(runner.optimizer)
     stepped = {_key_of(optimizers, callback) for callback in callbacks}
     if stepped and (left := optimizers.keys() - stepped):
         raise UsageError(
             f"DictRunner steps all optimizers of the run, and no OptimizerCallback steps {listing(left)}: leave the "
-            "callbacks out, or hand train() no optimizer that is not to step."
+            "callbacks out, or pass train() only the optimizers that are to step."
         )
 
 

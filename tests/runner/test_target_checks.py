@@ -64,7 +64,7 @@ def test_a_value_that_is_not_taken_is_named_with_its_sample(criterion, output, t
 @pytest.mark.parametrize(
     ("criterion", "output", "target", "message"),
     [
-        (CE, MAPS, MASK[..., None], r"is \[4, 8, 8, 1\], and .* takes \[4, 8, 8\] .*: .squeeze\(-1\) takes"),
+        (CE, MAPS, MASK[..., None], r"is \[4, 8, 8, 1\], and .* takes \[4, 8, 8\] .*: .squeeze\(-1\) removes"),
         (CE, MAPS, MASK[:, None], r"is \[4, 1, 8, 8\], .*: .squeeze\(1\) removes the axis"),
         (CE, MAPS, MASK[:, ::2, ::2], "resize the masks, or the output"),
         (CE, LOGITS, F.one_hot(LABELS), r".argmax\(1\) makes class numbers of one-hot targets"),

@@ -198,7 +198,7 @@ class OwnStep(dl.OptimizerCallback):
 @pytest.mark.parametrize(
     ("callback", "said"),
     [
-        (dl.OptimizerCallback("loss", accumulation_steps=2), "give it accumulate_steps=2"),
+        (dl.OptimizerCallback("loss", accumulation_steps=2), "pass it accumulate_steps=2"),
         (dl.OptimizerCallback("loss_kl"), r"metric_key of OptimizerCallback must be 'loss' .*losses=\[LossTerm"),
         (dl.BackwardCallback("loss_kl"), "metric_key of BackwardCallback must be 'loss'"),
         (dl.OptimizerCallback("loss", optimizer_key="head"), "optimizer_key must name an optimizer of the run, got 'h"),
@@ -208,7 +208,7 @@ class OwnStep(dl.OptimizerCallback):
         (dl.CriterionCallback(metric_key="loss", criterion_key="a", **KEYS), "CriterionCallback computes 'loss'"),
         (dl.MetricAggregationCallback("loss", ["loss"], mode="mean"), "MetricAggregationCallback computes 'loss'"),
         (dl.FunctionalMetricCallback(metric_fn=nn.CrossEntropyLoss(), metric_key="loss", **KEYS), "another metric_key"),
-        (dl.BatchOverfitCallback(train=1), "BatchOverfitCallback is not to be had with DictRunner"),
+        (dl.BatchOverfitCallback(train=1), "BatchOverfitCallback is not supported with DictRunner"),
         (dl.PeriodicLoaderCallback("valid", "loss", True, vald=2), "unknown loader 'vald' of PeriodicLoaderCallback"),
         (dl.EarlyStoppingCallback(1, "vald", "loss", True), "unknown loader 'vald' of EarlyStoppingCallback"),
     ],
@@ -334,7 +334,7 @@ def test_a_loader_that_a_callback_puts_in_is_refused(train, make_net, make_loade
         def on_epoch_start(self, runner):
             runner.loaders = {"train": make_loader()}
 
-    with pytest.raises(UsageError, match="loader 'train' was put in at the start of epoch 1, by a callback"):
+    with pytest.raises(UsageError, match="loader 'train' was replaced by a callback at the start of epoch 1"):
         train(make_net(), {"train": make_loader()}, callbacks=[Swap(order=0)])
 
 
@@ -361,7 +361,7 @@ def test_the_best_checkpoint_of_catalysts_callback_is_the_best(mode, train, make
     ("options", "runner", "said"),
     [
         ({"resume_model": "model.pth"}, {}, r"resume_runner and resume_model .* train\(resume=RUN\)"),
-        ({"resume_runner": "runner.pth"}, {}, "resume_runner and resume_model of CheckpointCallback are not to be had"),
+        ({"resume_runner": "runner.pth"}, {}, "resume_runner and resume_model of CheckpointCallback are not supported"),
         ({}, {"ema_decay": 0.9}, "CheckpointCallback would save the trained weights"),
     ],
 )
@@ -378,7 +378,7 @@ def test_a_resumed_run_says_which_callbacks_begin_anew(train, make_net, make_loa
     callbacks = [dl.EarlyStoppingCallback(3, "valid", "loss", True), dl.CheckpointCallback(str(tmp_path), "valid")]
     with caplog.at_level(logging.WARNING, "assay"):
         train(make_net(), loaders, epochs=2, logdir=folder, resume=folder, callbacks=callbacks)
-    assert "CheckpointCallback and EarlyStoppingCallback: Catalyst's, which begin anew in a resumed run" in caplog.text
+    assert "CheckpointCallback and EarlyStoppingCallback have no state, and start anew in a resumed run" in caplog.text
 
 
 def test_other_stock_callbacks_run_as_they_do_elsewhere(train, make_net, make_loader, tmp_path, capfd):
