@@ -11,6 +11,9 @@ from assay.callbacks.errors import UsageError
 from assay.callbacks.unwrapped import load_weights, weights_of
 
 
+# Not by torch's AveragedModel: its first update copies the weights instead of averaging them, its exponential average
+# also averages whole numbers such as BatchNorm's count of batches, and it names each weight "module.NAME", which the
+# checkpoints written so far do not.
 class MovingAverage:
     """The average of the weights of one or several models, as models of their own in eval mode.
 

@@ -1,4 +1,4 @@
-"""One process at a time in a run folder."""
+"""A lock that keeps a second process out of a run folder."""
 
 import contextlib
 import errno
@@ -16,13 +16,16 @@ from assay.callbacks.errors import UsageError
 LOCK = ".lock"
 _log = logging.getLogger("assay")
 
+# Not by the package filelock: its locks (flock) are inherited by forked processes, and the workers of a loader, which
+# outlive a killed run for some seconds, would keep the folder locked. Those of lockf belong to one process.
+
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold a run folder for this process, as a file with its id and host; several ranks hold it by their first.
+    """Hold a run folder for this process; of several ranks the first one holds it.
 
-    The kernel lets go of it when the process ends, however it does, so that a file which was left behind is taken over.
-    Loader workers, which outlive a killed process for some seconds, do not inherit it.
+    A file in the folder names the process and its host. The kernel releases the lock when the process ends, even if it
+    is killed, so a file that was left behind is taken over. Where the file system has no locks, a warning says so.
 
     Raises:
         UsageError: another process holds the folder.
@@ -36,6 +39,7 @@ def locked(folder: Path) -> Iterator[None]:
             file.flush()
         yield
     finally:
+        # In this order: once it is released, the file may be that of the next process.
         path.unlink(missing_ok=True)
         file.close()
 
@@ -51,8 +55,10 @@ def _open_locked(folder: Path, path: Path) -> IO[str]:
                 holder = file.read() or "another process"
                 file.close()
                 raise UsageError(f"{folder} is in use by {holder}: wait until it has ended, or end it.") from error
+            # Some network file systems have no locks: the run goes on without.
             _log.warning("%s is not protected from a second process: %s.", folder, error.strerror)
             return file
         if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
             return file
-        file.close()  # the process before removed it meanwhile
+        # The process before removed the file after it was opened here, so the lock is on a file without a name.
+        file.close()

@@ -22,6 +22,20 @@ with locked(Path(sys.argv[1])):
 """
 
 
+HOLD_WITH_A_WORKER = """
+import os, sys, time
+from pathlib import Path
+from assay.runner.run_lock import locked
+with locked(Path(sys.argv[1])):
+    if os.fork() == 0:
+        os.close(1)
+        sys.stdin.read()  # until the test ends
+        os._exit(0)
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
 @pytest.fixture
 def holder(tmp_path):
     with subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True) as process:
@@ -43,6 +57,17 @@ def test_the_lock_of_a_killed_process_is_taken_over(holder, tmp_path):
     with locked(tmp_path):
         assert f"process {os.getpid()} on" in (tmp_path / LOCK).read_text()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_worker_that_outlives_its_killed_process_does_not_keep_the_folder(tmp_path):
+    command = [sys.executable, "-c", HOLD_WITH_A_WORKER, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "held\n"
+        process.kill()
+        process.wait()
+        with locked(tmp_path):
+            assert f"process {os.getpid()} on" in (tmp_path / LOCK).read_text()
+        process.stdin.close()
 
 
 def test_it_is_let_go_of_by_an_error(tmp_path):
