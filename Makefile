@@ -23,11 +23,11 @@ export OMP_WAIT_POLICY ?= passive
 export NO_ALBUMENTATIONS_UPDATE ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup list train data evaluate predict tensorboard test trackers test-trackers lint bench proofs suite gpu \
+.PHONY: help setup list train data evaluate predict tensorboard test test-long trackers test-trackers lint bench proofs suite gpu \
 	lock clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(SETUP)  ## make the virtual environment; the other targets do it by themselves
 
@@ -73,8 +73,11 @@ predict: $(SETUP)  ## use a run on images: RUN=runs/digits/... INPUT="a.png fold
 tensorboard: $(SETUP)  ## look at the runs: LOGDIR=runs
 	@$(BIN)/tensorboard --logdir $(LOGDIR) --samples_per_plugin images=200
 
-test: $(SETUP)  ## run the tests: ARGS="-k grid" JOBS=2
-	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+test: $(SETUP)  ## run the quick tests: ARGS="-k grid" JOBS=2
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not long" $(ARGS)
+
+test-long: $(SETUP)  ## run the tests that take long, each marked with its reason
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m long $(ARGS)
 
 # In an environment of their own: Catalyst imports W&B and MLflow in every process where they are installed.
 trackers:  ## run the tests of the loggers of W&B and MLflow
@@ -104,7 +107,8 @@ bench: $(VENV)/.bench  ## measure what diagnostics cost, beside peers: DEVICE=cu
 	@$(BIN)/python -m benchmarks --device $(DEVICE) $(ARGS)
 
 # Each model is trained for a minute or two; what is in build/proofs is not trained again.
-proofs: $(SETUP)  ## run the longer proofs: callbacks side by side, memory, and what Grad-CAM shows of planted evidence; ARGS="ViT Swin"
+proofs: $(SETUP)  ## run the longer proofs: long tests, callbacks side by side, memory, what Grad-CAM shows; ARGS="ViT Swin"
+	@$(MAKE) --no-print-directory test-long ARGS=
 	@$(BIN)/python -m proofs.callback_sweep
 	@$(BIN)/python -m proofs.memory
 	@$(BIN)/python -m proofs $(ARGS)

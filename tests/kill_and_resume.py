@@ -20,9 +20,10 @@ import tempfile
 import time
 from collections import Counter
 from functools import partial
-from multiprocessing import get_context, set_start_method
+from multiprocessing import set_start_method
 from pathlib import Path
 
+import forked
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -31,8 +32,6 @@ from assay.runner.cli import main as assay
 
 EPOCHS = 6
 EXPERIMENT = Path(__file__).with_name("small_experiment.py")
-ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", "NO_ALBUMENTATIONS_UPDATE": "1"}
-PRELOADED = ["__main__", "torch._dynamo", "assay.runner.training", "assay.callbacks.best_worst_batches", __name__]
 
 
 class Ranks:
@@ -41,9 +40,7 @@ class Ranks:
     def __init__(self, folder, processes=1, workers=0, resume=False, options=()):
         fields = ["--resume", folder] if resume else ["--run-dir", folder, "--epochs", EPOCHS, "--device", "cpu"]
         fields += [] if resume else ["--workers", workers, *options]
-        os.environ.update(ENVIRONMENT)
-        context = get_context("forkserver")
-        context.set_forkserver_preload(PRELOADED)
+        context = forked.context()
         arguments = [f"{folder}.log", list(map(str, ["train", EXPERIMENT, *fields]))]
         self.ranks = [
             context.Process(target=be_a_rank, args=(of_rank, *arguments)) for of_rank in environments(processes)
@@ -172,7 +169,7 @@ def run_restarted(folder, processes, kills=1, workers=0, options=()):
     command += ["--max-restarts", kills, "-m", "assay.runner", "train", EXPERIMENT, "--run-dir", folder]
     command += ["--epochs", EPOCHS, "--device", "cpu", "--workers", workers, *options]
     with open(f"{folder}.log", "w") as log:
-        torchrun = subprocess.Popen(list(map(str, command)), env=os.environ | ENVIRONMENT, stdout=log, stderr=log)
+        torchrun = subprocess.Popen(list(map(str, command)), env=os.environ | forked.QUIET, stdout=log, stderr=log)
     try:
         for kill in range(kills):
             wait_for(lambda saved=kill: last_epoch(folder) > saved, torchrun)

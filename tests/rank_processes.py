@@ -1,8 +1,8 @@
 """Processes that stand for the ranks of a distributed run: they start once, and each test hands them its work."""
 
 import os
-from multiprocessing import get_context
 
+import forked
 import torch
 import torch.distributed as dist
 from accelerate.state import AcceleratorState
@@ -13,7 +13,6 @@ class RankProcesses:
 
     def __init__(self, folder):
         self.folder = folder
-        self.context = get_context("spawn")
         self.started = []
         self.calls = 0
 
@@ -41,8 +40,9 @@ class RankProcesses:
             process.join(20)
 
     def _start(self):
-        ours, theirs = self.context.Pipe()
-        process = self.context.Process(target=serve, args=(theirs,), daemon=True)
+        context = forked.context()
+        ours, theirs = context.Pipe()
+        process = context.Process(target=serve, args=(theirs,), daemon=True)
         process.start()
         self.started.append((process, ours))
 

@@ -13,6 +13,7 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 from catalyst import dl
+from forked import command
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from assay.callbacks import TimeMonitor
@@ -288,9 +289,7 @@ def check_event_fault(code, errors, reason):
 
 def test_an_event_file_that_cannot_grow_ends_a_run_without_a_hang(data):
     arguments = ["train", "mine.py", "--data-dir", data(), "--run-dir", "run", "--fault", "limit", "--threads", "1"]
-    done = subprocess.run(
-        [sys.executable, "-m", "assay.runner", *map(str, arguments)], capture_output=True, text=True, timeout=180
-    )
+    done = command(*arguments).result(timeout=180)
     check_event_fault(done.returncode, done.stderr.splitlines(), "File too large")
 
 

@@ -5,6 +5,7 @@ import random
 import pytest
 from kill_and_resume import differences, run_killed, run_restarted, run_straight
 
+pytestmark = pytest.mark.long("trains anew after each kill; test_mid_epoch and test_resuming are the quick ones")
 SETUP = {"processes": 2, "options": ["--diagnostics", "light"]}
 
 

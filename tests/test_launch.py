@@ -17,6 +17,8 @@ EXPERIMENT = str(Path(__file__).with_name("small_experiment.py"))
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "assay.runner", "train"]
 LAUNCH = ["-m", "assay.runner.launch", *TORCHRUN[2:]]
 
+long = pytest.mark.long("starts a launcher and its ranks, as the quicker test beside it does")
+
 FAILING = """
 import atexit, os, signal, sys
 from dataclasses import dataclass
@@ -117,8 +119,8 @@ def assert_no_orphans(folder, within=60):
     ("how", "code", "why"),
     [
         ("raise", 1, "[rank 1] ValueError: sample seventeen is bad"),
-        ("misuse", 2, "[rank 1] assay: error: rank one alone is used in a wrong way."),
-        ("kill", 128 + signal.SIGKILL, "assay: rank 1 was ended by SIGKILL; that ends the run"),
+        pytest.param("misuse", 2, "[rank 1] assay: error: rank one alone is used in a wrong way.", marks=long),
+        pytest.param("kill", 137, "assay: rank 1 was ended by SIGKILL; that ends the run", marks=long),
     ],
 )
 def test_an_error_on_one_rank_ends_all_with_its_reason(how, code, why, tmp_path):
@@ -137,6 +139,7 @@ def test_an_error_on_one_rank_ends_all_with_its_reason(how, code, why, tmp_path)
     assert_no_orphans(tmp_path)
 
 
+@long
 def test_wrong_use_is_said_once_under_plain_torchrun(tmp_path):
     returned, said = finish(start([*TORCHRUN, EXPERIMENT, "--epochs", "0"], tmp_path), within=120)
     assert returned == 1  # torchrun's own, as is the summary that it prints
@@ -144,7 +147,13 @@ def test_wrong_use_is_said_once_under_plain_torchrun(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGUSR1, 75), (signal.SIGKILL, -9)])
+SIGNALS = [
+    (signal.SIGUSR1, 75),
+    *(pytest.param(*of, marks=long) for of in ((signal.SIGINT, 130), (signal.SIGKILL, -9))),
+]
+
+
+@pytest.mark.parametrize(("number", "code"), SIGNALS)
 def test_a_signal_to_the_launcher_ends_all_and_leaves_no_orphan(number, code, tmp_path):
     process = start([*LAUNCH, EXPERIMENT, "--epochs", "99999", *SMALL], tmp_path)
     read_until(process, "epoch     1/99999")

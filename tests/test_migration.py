@@ -2,7 +2,6 @@
 
 import ast
 import re
-import subprocess
 import sys
 import types
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 import torchmetrics
 from catalyst import dl
 from catalyst.contrib.scripts.run import run_from_config
+from forked import Forked
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -143,9 +143,7 @@ def test_every_block_runs(tmp_path):
     config = tmp_path / "config.yml"
     (text,) = [text for kind, text in BLOCKS if kind == "yaml"]
     config.write_text(text)
-    # In a process of its own, as Catalyst stays mended.
-    command = [sys.executable, __file__, config]
-    ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    ran = Forked(run_blocks, config, cwd=tmp_path).result()  # apart, as Catalyst stays mended
     assert ran.returncode == 0, ran.stderr[-3000:]
     for name in ("toolbelt", "losses", "dict_runner", "loop", "config"):
         assert list((tmp_path / "logs" / name).rglob("events.out.tfevents.*")), name
@@ -177,7 +175,3 @@ def run_blocks(config):
     project.make_loaders = lambda: {key: DataLoader(items, batch_size=8) for key in ("train", "valid")}
     sys.modules["my_project"] = project
     run_from_config(configs=[config])
-
-
-if __name__ == "__main__":
-    run_blocks(sys.argv[1])

@@ -11,6 +11,7 @@ from assay.callbacks.best_worst_samples import BestWorstSamples
 from assay.experiments.digits import Digits
 from assay.runner import train
 
+pytestmark = pytest.mark.long("trains digits for ten epochs")
 FLIPPED, SHOWN = 50, 36
 
 

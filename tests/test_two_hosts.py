@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.long("starts eight processes, and waits until a machine counts as lost")
 EXPERIMENT = str(Path(__file__).with_name("small_experiment.py"))
 ADDRESSES = ["10.123.45.1", "10.123.45.2"]
 

@@ -11,6 +11,7 @@ from benchmarks.growth_point import costs_of_ranks
 
 TINY = {"samples": 64, "batch": 16, "side": 16, "layers": 6, "k": 2}
 IMAGES = {"side": 128, "batch": 64, "layers": 6, "k": 4, "samples": 256}
+long = pytest.mark.long("measures five points, each in a process of its own")
 FIGURES = ("step", "loop", "loader_end", "loader_end_wall", "writer")
 
 
@@ -26,6 +27,7 @@ def measured():
         return {"costs": costs.result(), "peaks": {name: peak.result() for name, peak in peaks.items()}}
 
 
+@long
 def test_every_cost_of_a_point_is_there_for_each_epoch(measured):
     found = measured["costs"]
     for name in FIGURES:
@@ -33,6 +35,7 @@ def test_every_cost_of_a_point_is_there_for_each_epoch(measured):
         assert all(math.isfinite(value) and value > 0 for value in found[name])
 
 
+@long
 def test_what_diagnostics_cost_is_told_apart_by_callback(measured):
     parts = measured["costs"]["parts"]
     assert {"GradientStats", "BestWorstBatches", "PRCurves", "GradCAM", "ConfusionMatrix"} <= parts.keys()
@@ -43,12 +46,14 @@ def test_what_diagnostics_cost_is_told_apart_by_callback(measured):
     assert step <= min(measured["costs"]["step"]) + 1e-9
 
 
+@long
 def test_memory_grows_with_k_and_not_with_samples(measured):
     peaks, sample_mib = measured["peaks"], 3 * 128 * 128 * 4 / 2**20
     assert peaks["more k"] - peaks["few"] > 2 * 60 * sample_mib  # the best and the worst, 60 more of each
     assert abs(peaks["more samples"] - peaks["few"]) < 60 * sample_mib  # of 768 more
 
 
+@long
 def test_a_run_of_two_ranks_prints_a_line_and_writes_the_results(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(results, "FOLDER", tmp_path / "benchmarks" / "results")
     (tmp_path / "benchmarks").mkdir()

@@ -10,8 +10,10 @@ from benchmarks import loaders, plain_loaders, results
 # The plain loop of tiles opens them with nothing around it.
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 
+long = pytest.mark.long("makes scenes, or reads for a while in processes of their own")
 
-@pytest.fixture(scope="module", params=["inria", "alaska2", "wheat"])
+
+@pytest.fixture(scope="module", params=[pytest.param("inria", marks=long), "alaska2", "wheat"])
 def case(request, tmp_path_factory):
     """A case with its experiment and a folder of few files."""
     folder = tmp_path_factory.mktemp(request.param)
@@ -45,6 +47,7 @@ def test_the_plain_decoder_finds_the_same_pixels(tmp_path):
     np.testing.assert_allclose(plain_loaders.read_unrounded(path), read_jpeg(path)[1], atol=2e-3)
 
 
+@long
 def test_the_benchmark_writes_a_row_for_each_case_and_number_of_workers(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(results, "FOLDER", tmp_path / "benchmarks" / "results")
     (tmp_path / "benchmarks").mkdir()

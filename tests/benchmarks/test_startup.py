@@ -56,6 +56,7 @@ def test_a_run_without_a_step_is_no_measurement(tmp_path):
         startup.timed([sys.executable, "-m", "benchmarks.first_step", "train", "no-such"])
 
 
+@pytest.mark.long("starts every command twice, with all that it imports")
 def test_the_benchmark_writes_a_row_for_each_command(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(results, "FOLDER", tmp_path / "benchmarks" / "results")
     (tmp_path / "benchmarks").mkdir()

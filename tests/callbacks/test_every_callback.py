@@ -1,16 +1,13 @@
 """Every exported callback, built from names alone: it runs, and writes what its docstring promises."""
 
 import inspect
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 import yaml
 from catalyst import dl
+from forked import command
 from sweep_parts import CLASSES, OURS, STOCK, Net, make_loaders
 from torch import nn
 
@@ -146,12 +143,7 @@ def test_all_of_them_run_together_from_a_config_of_catalyst(tmp_path, read_event
     }  # fmt: skip
     path = tmp_path / "config.yml"
     path.write_text(yaml.safe_dump(config, sort_keys=False))
-    command = Path(sys.executable).with_name("catalyst-run")
-    folders = [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(folders)}
-    ran = subprocess.run(
-        [command, "-C", path], capture_output=True, text=True, env=environment, timeout=300, cwd=tmp_path
-    )
+    ran = command("-C", path, module="catalyst.contrib.scripts.run", cwd=tmp_path).result()
     assert ran.returncode == 0, ran.stderr[-3000:]
     tags = written(tmp_path / "logs", read_events)
     for name in CALLBACKS:

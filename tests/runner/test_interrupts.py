@@ -5,30 +5,34 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
+
+from forked import QUIET, command, wait_for
 
 from assay.runner import load_checkpoint
 from assay.runner.cli import main
 from assay.runner.loggers import read_metrics
 
-ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
 EXPERIMENT = str(Path(__file__).parents[1] / "small_experiment.py")
 SMALL = ["--device", "cpu", "--diagnostics", "off"]
 
 
-def start(folder, *arguments, processes=1):
-    run = ["-m", "assay.runner", "train", EXPERIMENT, *SMALL, *map(str, arguments)]
-    if processes > 1:
-        run = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), *run]
-    return subprocess.Popen(
-        [sys.executable, *run], cwd=folder, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+
+
+def start(folder, *arguments):
+    return command("train", EXPERIMENT, *SMALL, *arguments, cwd=folder)
+
+
+def start_ranks(folder, *arguments):
+    run = [*TORCHRUN, "-m", "assay.runner", "train", EXPERIMENT, *SMALL, *map(str, arguments)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(run, cwd=folder, env=os.environ | QUIET, **pipes)
 
 
 def end(process):
     process.kill()
-    process.communicate()
+    process.wait()
 
 
 def ranks_of(launcher):
@@ -43,15 +47,6 @@ def ranks_of(launcher):
             continue
         if parent == launcher and "RANK" in variables:
             found[int(variables["RANK"])] = int(entry)
-    return found
-
-
-def wait_for(condition, process, timeout_s=90):
-    deadline = time.monotonic() + timeout_s
-    while not (found := condition()):
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
     return found
 
 
@@ -85,7 +80,7 @@ def test_sigterm_ends_the_run_with_75_and_a_line_that_says_how_to_go_on_and_one_
 
 
 def test_a_signal_to_one_of_two_ranks_ends_both_at_the_same_step(tmp_path):
-    process = start(tmp_path, "--epochs", 99999, "--run-dir", "run", processes=2)
+    process = start_ranks(tmp_path, "--epochs", 99999, "--run-dir", "run")
     try:
         wait_for(lambda: (tmp_path / "run/checkpoints/last.pt").exists(), process)
         os.kill(ranks_of(process.pid)[1], signal.SIGUSR1)

@@ -43,6 +43,7 @@ def accuracy(tmp_path):
     return learn
 
 
+@pytest.mark.long("trains digits to the end, twice")
 @pytest.mark.parametrize(("precision", "device"), PRECISIONS)
 def test_digits_are_read_as_well_as_with_full_precision(accuracy, precision, device):
     full = accuracy("fp32", device)

@@ -1,9 +1,7 @@
 """What `revive` tells, and what it leaves alone."""
 
-import subprocess
-import sys
-
 import pytest
+from forked import command
 
 from assay.runner import UsageError, revive
 from assay.runner.revival.fault import FAULTS
@@ -63,8 +61,7 @@ if __name__ == "__main__":
 
 
 def run_script(folder, *arguments):
-    command = [sys.executable, "-m", "assay.runner.revival", *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
+    return command(*arguments, module="assay.runner.revival", cwd=folder).result()
 
 
 @pytest.fixture
