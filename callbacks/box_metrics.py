@@ -23,6 +23,7 @@ from .measures.coco_precision import CocoPrecision, coco_precision, pack
 from .measures.measure import reduce_measure
 from .measures.weighted_mean import WeightedMean
 from .naming import Named
+from .order import METRICS
 from .runner_view import history_of, place_in_loader
 
 RULES = ("coco", "competition")
@@ -114,7 +115,7 @@ class BoxMetrics(Named):
         map_is: str = "coco",
         prefix: str = "",
     ):
-        super().__init__(dl.CallbackOrder.Metric, prefix)
+        super().__init__(METRICS, prefix)
         if find_spec("pycocotools") is None:
             raise UsageError("BoxMetrics needs the package pycocotools: pip install 'catalyst-assay[experiments]'.")
         if map_is not in RULES:

@@ -10,6 +10,7 @@ from .loader_state import from_plain, to_plain
 from .lookup import find_writer, writes_nothing
 from .measures.overhead_budget import FIXED
 from .naming import Named
+from .order import DIAGNOSTICS
 from .overhead_meter import Meter, MeteredWriter
 from .writer import Writer
 
@@ -38,7 +39,7 @@ class Diagnostic(Named):
     is_mute_ = False
     meter_: Meter | None = None  # of a budget, as long as the run goes on
 
-    def __init__(self, order: int = dl.CallbackOrder.External, prefix: str = ""):
+    def __init__(self, order: int = DIAGNOSTICS, prefix: str = ""):
         super().__init__(order, prefix)
         self.writers_: dict[str, Writer] = {}
 

@@ -26,6 +26,7 @@ from .measures.image_input import for_one_pass
 from .measures.image_layouts import FORMS, KINDS, Function
 from .measures.overhead_budget import PICTURES
 from .model_call import ModelCall
+from .order import EXPLANATIONS
 from .runner_view import input_keys
 from .sample_ranking import Ranking, SampleRanking, Score, without_input
 from .target_kind import target_kind
@@ -148,7 +149,7 @@ class GradCAM(SampleRanking):
             score_name=score_name,
             prefix=prefix,
         )
-        self.order = dl.CallbackOrder.External - 1  # its pass is made before the others draw in threads beside it
+        self.order = EXPLANATIONS
         if task is not None and task not in _EXPLAINED:
             allowed = ", ".join(_EXPLAINED)
             raise UsageError(f"task must be one of {allowed}, got {task!r}: of detected boxes there is no Grad-CAM.")

@@ -11,6 +11,7 @@ from .errors import UsageError
 from .hparams_summaries import flatten, session_end, session_start
 from .keys import pick
 from .lookup import HasWriters, find_writer, writes_nothing
+from .order import HPARAMS
 from .writer import Writer
 
 _FOLDER = "run"
@@ -45,8 +46,7 @@ class HParams(Diagnostic):
     observed = ()  # its values are those of finished loaders
 
     def __init__(self, metric: str | Sequence[str] = "valid/loss", minimize: bool | Sequence[bool] = True):
-        # Before the checkpoints, which keep the best values.
-        super().__init__(order=dl.CallbackOrder.MetricAggregation)
+        super().__init__(order=HPARAMS)
         self.minimize = _pair_up(metric, minimize)
         self.best_: dict[str, float] = {}
 

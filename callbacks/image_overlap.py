@@ -19,6 +19,7 @@ from .measures.measure import reduce_measure
 from .measures.targets import decide_targets
 from .metrics import TASKS, decide
 from .naming import Named
+from .order import METRICS
 
 
 class ImageOverlap(Named):
@@ -73,7 +74,7 @@ class ImageOverlap(Named):
         target_key: str = TARGET_KEY,
         prefix: str = "",
     ):
-        super().__init__(dl.CallbackOrder.Metric, prefix)
+        super().__init__(METRICS, prefix)
         self.metrics = [metrics] if isinstance(metrics, str) else list(metrics)
         for kind, known, given in (("metric", OVERLAPS, self.metrics), ("task", TASKS, [task])):
             for name in given:

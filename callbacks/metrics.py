@@ -33,6 +33,7 @@ from .metric_values import (
     set_extremes,
 )
 from .naming import Named
+from .order import METRICS
 from .unwrapped import detached
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ class Metrics(Named):
         target_key: str = TARGET_KEY,
         prefix: str = "",
     ):
-        super().__init__(dl.CallbackOrder.Metric, prefix)
+        super().__init__(METRICS, prefix)
         if task not in METRIC_TASKS:
             raise unknown_name("task", task, METRIC_TASKS)
         if class_names is not None and num_classes not in (None, len(class_names)):

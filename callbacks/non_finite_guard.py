@@ -24,6 +24,7 @@ from .non_finite_checks import check_batch, gradients_count, stand_in_record, st
 from .non_finite_record import Record
 from .non_finite_report import Finding, NonFiniteError, Reporter, examine, find_folder
 from .non_finite_step import StepDecision
+from .order import STEP_GUARD
 from .runner_view import gradient_hooks_of, loss_terms
 from .step_gate import StepGate
 from .unwrapped import held_by, raw_optimizers
@@ -104,8 +105,7 @@ class NonFiniteGuard(Diagnostic):
         std: Channels = 1.0,
         folder: str | os.PathLike[str] | None = None,
     ):
-        # Behind the stock optimizer's callback, and before all that watch the optimizer: they see a step held back.
-        super().__init__(order=dl.CallbackOrder.Optimizer + 1)
+        super().__init__(order=STEP_GUARD)
         if on_non_finite not in CHOICES:
             raise unknown_name("on_non_finite", on_non_finite, CHOICES)
         self.on_non_finite = on_non_finite

@@ -13,6 +13,7 @@ from .diagnostic import Diagnostic
 from .errors import UsageError, at_least_one
 from .measures.measure import reduce_measure
 from .measures.optimizer_steps import OptimizerSteps, total_norm
+from .order import DIAGNOSTICS, OPTIMIZER
 from .param_groups import check_groups, group_settings
 from .runner_view import clipping_norm, loss_scale, norm_before_clipping
 from .unwrapped import raw_optimizers
@@ -55,11 +56,9 @@ class OptimizerMonitor(Diagnostic):
             optimizer to train with, or two groups of one name.
     """
 
-    def __init__(self, every_n_steps: int = 1, *, order: int = dl.CallbackOrder.External, prefix: str = ""):
-        if order <= dl.CallbackOrder.Optimizer:
-            raise UsageError(
-                f"order must be above that of the optimizer, {int(dl.CallbackOrder.Optimizer)}, got {order}."
-            )
+    def __init__(self, every_n_steps: int = 1, *, order: int = DIAGNOSTICS, prefix: str = ""):
+        if order <= OPTIMIZER:
+            raise UsageError(f"order must be above that of the optimizer, {OPTIMIZER}, got {order}.")
         super().__init__(order, prefix)
         self.every_n_steps = at_least_one("every_n_steps", every_n_steps)
         self.counts_: dict[str, int] = {}

@@ -19,6 +19,7 @@ from .lookup import find_writer
 from .measures.overhead_budget import LATE, LOOP, PICTURES, Label, Laps, Shares, Spent
 from .measures.phase_times import CudaTimer, HostTimer
 from .non_finite_guard import NonFiniteGuard
+from .order import FIRST
 from .overhead_log import write_shares
 from .overhead_meter import Meter
 from .overhead_plan import OverheadPlan
@@ -86,7 +87,7 @@ class OverheadBudget(Diagnostic):
         clock: Callable[[], float] = time.perf_counter,
         thread_clock: Callable[[], float] = time.thread_time,
     ):
-        super().__init__(order=dl.CallbackOrder.Internal)  # before all that it takes the time of
+        super().__init__(order=FIRST)
         self.max_overhead = check_overhead(max_overhead)
         for name, given in (("clock", clock), ("thread_clock", thread_clock)):
             if not callable(given):

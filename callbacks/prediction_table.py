@@ -25,6 +25,7 @@ from .errors import UsageError, unknown_name
 from .host_copy import copy_tree, is_read_at_once, read_tree
 from .keys import OUTPUT_KEY, SAMPLE_ID_KEY, TARGET_KEY, pick
 from .metrics import METRIC_TASKS
+from .order import DIAGNOSTICS
 from .runner_view import folder_in_run, positions_in_loader, samples_of_keys
 from .task_scores import probabilities_of
 
@@ -81,7 +82,7 @@ class PredictionTable(dl.Callback):
         target_key: str = TARGET_KEY,
         sample_id_key: str = SAMPLE_ID_KEY,
     ):
-        super().__init__(order=dl.CallbackOrder.External)
+        super().__init__(order=DIAGNOSTICS)
         if task not in METRIC_TASKS:
             raise unknown_name("task", task, METRIC_TASKS)
         self.folder = None if folder is None else Path(folder)

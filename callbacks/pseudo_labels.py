@@ -17,6 +17,7 @@ from .host_copy import copy_tree, is_read_at_once, read_tree
 from .keys import OUTPUT_KEY, pick
 from .metrics import TASKS
 from .naming import Named
+from .order import DIAGNOSTICS
 from .runner_view import batch_size, place_in_loader
 from .task_scores import probabilities_of
 
@@ -74,7 +75,7 @@ class PseudoLabels(Named):
         output_key: str = OUTPUT_KEY,
         prefix: str = "",
     ):
-        super().__init__(dl.CallbackOrder.External, prefix)
+        super().__init__(DIAGNOSTICS, prefix)
         if not callable(getattr(dataset, "set_target", None)):
             raise UsageError(f"dataset must have set_target(index, target), got a {type(dataset).__name__}.")
         if task not in TASKS:

@@ -20,6 +20,7 @@ from .measures.embeddings import SampleChoice, pool, position_hash, take
 from .measures.recall_at_k import DISTANCES, recall_at_k
 from .measures.targets import NO_CLASS, class_of_distribution
 from .naming import Named
+from .order import METRICS
 from .runner_view import positions_in_loader, samples_of_keys
 
 
@@ -74,7 +75,7 @@ class RecallAtK(Named):
         sample_id_key: str = SAMPLE_ID_KEY,
         prefix: str = "",
     ):
-        super().__init__(dl.CallbackOrder.Metric, prefix)
+        super().__init__(METRICS, prefix)
         self.k = [at_least_one("k", one) for one in ([k] if isinstance(k, int) else k)]
         if not self.k:
             raise UsageError("k must be one number or several, got none.")

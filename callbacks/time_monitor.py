@@ -9,19 +9,16 @@ from typing import Any
 
 import torch
 from catalyst import dl
-from catalyst.core.callback import IBackwardCallback, ICriterionCallback, IOptimizerCallback, ISchedulerCallback
 
 from .call_hooks import Handle, around_calls
 from .diagnostic import Diagnostic
 from .distributed import reduce_state
 from .errors import UsageError
 from .measures.phase_times import CudaTimer, HostTimer, PhaseTimes, summarize
+from .order import FIRST, surround
 from .runner_view import batch_size
 from .unwrapped import by_name, raw_optimizers
-from .wrapped import inside
 from .writer import Writer
-
-_STEPPING = (ICriterionCallback, IBackwardCallback, IOptimizerCallback, ISchedulerCallback)
 
 
 class TimeMonitor(Diagnostic):
@@ -116,19 +113,16 @@ class TimeMonitor(Diagnostic):
             self.times_.begin(phase)
 
     def _insert_marks(self, runner: dl.IRunner) -> None:
-        """Put callbacks of our own around those that are there, in a new dict: Catalyst iterates over the old one."""
-        items = list(runner.callbacks.items())
-        behind_step = max(
-            (i + 1 for i, (_, callback) in enumerate(items) if isinstance(inside(callback), _STEPPING)), default=0
-        )
         name = f"{type(self).__name__}-{id(self)}"
-        start = _Mark(on_batch_start=partial(self._begin_phase, "other"))
-        stepped = _Mark(on_batch_end=partial(self._begin_phase, "diagnostics"))
         data = partial(self._begin_phase, "data")
-        end = _Mark(on_loader_start=data, on_batch_end=data)
-        self.marks_ = {f"{name}-start": start, f"{name}-stepped": stepped, f"{name}-end": end}
-        (_, *others) = marks = list(self.marks_.items())
-        runner.callbacks = dict([marks[0], *items[:behind_step], others[0], *items[behind_step:], others[1]])
+        first = {f"{name}-start": _Mark(on_batch_start=partial(self._begin_phase, "other"))}
+        after_step = {f"{name}-stepped": _Mark(on_batch_end=partial(self._begin_phase, "diagnostics"))}
+        last = {f"{name}-end": _Mark(on_loader_start=data, on_batch_end=data)}
+        self.marks_ = {**first, **after_step, **last}
+        # The joint with the runner: the time of the other callbacks is only known from before the first to after the
+        # last of them, and one callback has one place. So marks join the run while it starts, in a new dict, as
+        # Catalyst iterates over the old one now; ``release`` takes them out again.
+        runner.callbacks = surround(runner.callbacks, first=first, after_step=after_step, last=last)
 
     def release(self, runner: dl.IRunner) -> None:
         for hook in self.hooks_:
@@ -141,7 +135,7 @@ class _Mark(dl.Callback):
     """Calls the given functions at their events."""
 
     def __init__(self, **hooks: Callable[[dl.IRunner], None]):
-        super().__init__(order=dl.CallbackOrder.Internal)
+        super().__init__(order=FIRST)
         for event, hook in hooks.items():
             setattr(self, event, hook)
 

@@ -11,6 +11,7 @@ from torch.utils.data import Dataset, default_collate
 from assay.callbacks.atomic_files import save_text
 from assay.callbacks.distributed import gather_objects
 from assay.callbacks.errors import UsageError
+from assay.callbacks.order import FIRST
 from assay.callbacks.printable import printable
 
 from .batch_size import SizedBatch, batch_size
@@ -137,7 +138,7 @@ class BadImages(dl.Callback):
     """
 
     def __init__(self, path: Path):
-        super().__init__(order=dl.CallbackOrder.Internal)  # before the checkpoint, which saves the findings
+        super().__init__(order=FIRST)
         self.path = path
         self.found_: dict[str, dict[int, str]] = {}  # by loader and index
 

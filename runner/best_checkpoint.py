@@ -15,6 +15,7 @@ from catalyst import dl
 from assay.callbacks.atomic_files import digest, half_written, link_whole, save_text, save_whole
 from assay.callbacks.distributed import from_main_rank
 from assay.callbacks.errors import UsageError, at_least_one
+from assay.callbacks.order import CHECKPOINTS
 from assay.callbacks.runner_view import averaged_weights, folder_in_run
 from assay.callbacks.unwrapped import plain_modules, weights_of
 
@@ -61,7 +62,7 @@ class BestCheckpoint(dl.Callback):
         *,
         top_k: int = 1,
     ):
-        super().__init__(order=dl.CallbackOrder.External + 2)
+        super().__init__(order=CHECKPOINTS)
         self.monitor = monitor if isinstance(monitor, Monitor) else Monitor.parse(monitor)
         self.folder = None if folder is None else Path(folder)
         self.top_k = at_least_one("top_k", top_k)

@@ -16,6 +16,7 @@ from catalyst.core.callback import ICheckpointCallback
 from assay.callbacks.atomic_files import digest, half_written, link_whole, save_text, save_whole
 from assay.callbacks.distributed import from_main_rank
 from assay.callbacks.errors import UsageError, at_least_one, listing, unknown_name
+from assay.callbacks.order import CHECKPOINTS
 
 from .agreement import Agreement
 from .checkpoint_files import FORMAT, INDEX, checkpoint_file, epoch_file, load_checkpoint, read_index, validated_weights
@@ -82,7 +83,7 @@ class Checkpoints(ICheckpointCallback):
         clock: Callable[[], float] = time.monotonic,
     ):
         super().__init__()
-        self.order = dl.CallbackOrder.External + 2  # what other callbacks remember and write belongs to it
+        self.order = CHECKPOINTS
         if top_k < 1:
             raise UsageError(f"top_k must be at least 1, got {top_k}.")
         if on_save_error not in ON_SAVE_ERROR:

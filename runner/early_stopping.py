@@ -3,6 +3,7 @@
 from catalyst import dl
 
 from assay.callbacks.errors import UsageError
+from assay.callbacks.order import DIAGNOSTICS
 
 from .monitor import Monitor
 
@@ -21,7 +22,7 @@ class EarlyStopping(dl.Callback):
     """
 
     def __init__(self, monitor: Monitor, patience: int):
-        super().__init__(order=dl.CallbackOrder.External)
+        super().__init__(order=DIAGNOSTICS)
         if patience < 1:
             raise UsageError(f"patience must be at least 1, got {patience}.")
         self.monitor = monitor

@@ -10,6 +10,7 @@ from typing import Any
 from catalyst import dl
 
 from assay.callbacks.distributed import world_size
+from assay.callbacks.order import STOP_ON_SIGNAL
 
 from .agreement import Agreement
 from .checkpoints import Checkpoints
@@ -37,7 +38,7 @@ class StopOnSignal(dl.Callback):
     """
 
     def __init__(self, folder: Path, name: str, checkpoints: Checkpoints):
-        super().__init__(order=dl.CallbackOrder.External + 3)  # after the checkpoint
+        super().__init__(order=STOP_ON_SIGNAL)
         self.folder = folder
         self.name = name
         self.checkpoints = checkpoints

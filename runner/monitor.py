@@ -8,6 +8,7 @@ from typing import Any
 from catalyst import dl
 
 from assay.callbacks.errors import UsageError, listing
+from assay.callbacks.order import FIRST
 
 History = Mapping[int, Mapping[str, Mapping[str, float]]]
 
@@ -78,7 +79,7 @@ class KnownMonitors(dl.Callback):
     """
 
     def __init__(self, monitors: Sequence[Monitor]):
-        super().__init__(order=dl.CallbackOrder.Internal)
+        super().__init__(order=FIRST)
         self.monitors = list(monitors)
 
     def on_epoch_end(self, runner: dl.IRunner) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from assay.callbacks.host_copy import HostCopy
+from assay.callbacks.order import PROGRESS
 
 
 class Progress(dl.Callback):
@@ -34,7 +35,7 @@ class Progress(dl.Callback):
         show_bar: bool | None = None,
         clock: Callable[[], float] = time.monotonic,
     ):
-        super().__init__(order=dl.CallbackOrder.External + 1)
+        super().__init__(order=PROGRESS)
         self.metrics = frozenset(metrics)
         self.refresh_s = refresh_s
         self.show_bar = sys.stderr.isatty() if show_bar is None else show_bar

@@ -4,9 +4,9 @@ from typing import Any
 
 from catalyst import dl
 
-from .fault import after, fault
+from assay.callbacks.order import LAST
 
-_AFTER_ALL = 1000  # after the callbacks of any order
+from .fault import after, fault
 
 
 @fault()
@@ -17,4 +17,4 @@ def timing() -> bool:
 
 
 def _run_last(callback: Any) -> None:
-    callback.order = _AFTER_ALL
+    callback.order = LAST
