@@ -110,6 +110,7 @@ class BestCheckpoint(dl.Callback):
     def _save_if_best(self, runner: dl.IRunner, value: float) -> OSError | None:
         epoch = runner.epoch_step
         newest = {"file": f"epoch-{epoch:04d}.pth", "epoch": epoch, "metric": self.monitor.name, "value": value}
+        # A resumed run may repeat an epoch: the new entry replaces the old one.
         ranked = self._rank_entries([*(entry for entry in self.kept_ if entry["epoch"] != epoch), newest])
         if newest not in ranked or self.folder_ is None:
             return None
@@ -119,7 +120,7 @@ class BestCheckpoint(dl.Callback):
             newest["sha256"] = digest(self.folder_ / newest["file"])
             self._write_index(self.folder_, ranked)
         except OSError as error:
-            return error
+            return error  # raised on every rank, see on_epoch_end
         self.kept_ = ranked
         return None
 

@@ -91,6 +91,7 @@ def _describe_fault(image: Mapping[str, Any], size: tuple[int, int] | None, know
 def _box_fault(boxes: Tensor, size: tuple[int, int] | None) -> str | None:
     for box in boxes.tolist():
         left, top, right, bottom = box
+        # With "not", because every comparison with NaN is false.
         if not right > left or not bottom > top or not all(abs(side) < float("inf") for side in box):
             wanted = "left, top, right, bottom, with right > left and bottom > top"
             return f"holds the box {_format_box(box)}, and boxes are {wanted}"

@@ -162,17 +162,17 @@ def _print_users_frames(error: Exception) -> int:
     from .worker_errors import one_line, worker_error
 
     if (worker := worker_error(error)) is not None:
-        said, frames = worker
+        message, frames = worker
         if frames:
             print(frames, file=sys.stderr)
-        return _print_error(f"{said} (--debug shows the traceback)", FAILED)
+        return _print_error(f"{message} (--debug shows the traceback)", FAILED)
     frame = error.__traceback__
     while frame is not None and not _is_users_frame(frame):
         frame = frame.tb_next
     if frame is not None:
         traceback.print_exception(type(error), error, frame)
-    said = one_line(f"{type(error).__name__}: {error}", getattr(error, "__notes__", []))
-    return _print_error(f"{said} (--debug shows the traceback)", FAILED)
+    message = one_line(f"{type(error).__name__}: {error}", getattr(error, "__notes__", []))
+    return _print_error(f"{message} (--debug shows the traceback)", FAILED)
 
 
 def _is_users_frame(frame: TracebackType) -> bool:
@@ -181,5 +181,6 @@ def _is_users_frame(frame: TracebackType) -> bool:
     if module.startswith(("assay_user_", "assay.experiments.")):
         return True
     file = Path(frame.tb_frame.f_code.co_filename)
+    # Code that was generated, or frozen into Python, has no file.
     is_library = not file.is_file() or file.is_relative_to(_STDLIB) or not _PACKAGE_FOLDERS.isdisjoint(file.parts)
     return not module.startswith("assay.") and not is_library

@@ -77,7 +77,7 @@ def evaluate(
         raise unknown_name("loader", loader, loaders)
     state = load_checkpoint(path)
     seed_everything(experiment.seed)
-    runner = _Evaluation(experiment, max(1, state["epoch"]), path, state)
+    runner = _Evaluation(experiment, max(1, state["epoch"]), path, state)  # 0: saved within the first epoch
     folder = run / "evaluate" / f"{loader}-{Path(checkpoint).stem}"
     # Written beside the folder and renamed: results of an earlier evaluation stay until the new ones are complete.
     temporary = decided_by_main_rank(lambda: _make_temporary(folder))

@@ -17,6 +17,7 @@ from .worker_start import WorkerStartError
 
 _NO_ROOM_TO_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 _SAVED = "The run has a checkpoint."  # a note, added where the run is known and read where the error is printed
+# torch's messages for a worker that was killed by a signal, or has ended by itself.
 _WORKER = re.compile(
     r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\)"
     r"(?: is killed by signal: ([\w ]+)| exited unexpectedly with exit code (\d+))?"
@@ -78,7 +79,7 @@ def _explain_write(error: BaseException) -> str | None:
     if not isinstance(error, OSError) or not _is_failed_write(error):
         return None
     path = os.fsdecode(error.filename)
-    advice = "--resume goes on with the run" if _SAVED in _notes_of(error) else "nothing is saved that could go on"
+    advice = "--resume continues the run" if _SAVED in _notes_of(error) else "nothing is saved to continue from"
     return f"{path} cannot be written{_place_of(error)}: {error.strerror}. {advice}."
 
 

@@ -83,9 +83,9 @@ class StopOnSignal(dl.Callback):
 
     def _stopped_error(self, number: int, where: str, *, saved: bool) -> StoppedError:
         again = command("assay", "train", self.name, "--resume", self.folder)
-        outcome = "it is saved and goes on" if saved else "it was not saved, and goes on from the checkpoint before"
+        outcome = "it is saved" if saved else "it was not saved, and continues from the checkpoint before"
         name = signal.Signals(number).name
-        return StoppedError(f"stopped by {name} {where}; {outcome} by: {again}", number)
+        return StoppedError(f"stopped by {name} {where}; {outcome}; continue it with: {again}", number)
 
     def _restore_handlers(self) -> None:
         for number, handler in self.before_.items():

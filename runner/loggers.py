@@ -79,6 +79,7 @@ class TensorBoardLogger(ILogger):
 
     def log_metrics(self, metrics: Mapping[str, Any], scope: str, runner: dl.IRunner) -> None:
         if scope == "batch" and self.log_every_steps:
+            # Catalyst's loader_batch_step counts the batches of all processes.
             if runner.loader_batch_step // runner.engine.num_processes % self.log_every_steps == 0:
                 self._log_batch(metrics, runner)
         elif scope == "loader":
@@ -159,7 +160,7 @@ class MetricsCsv(ILogger):
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with naming(self.path), open(self.path, "a", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
-            writer.writerows([CSV_COLUMNS, *rows] if is_new else rows)
+            writer.writerows([CSV_COLUMNS, *rows] if is_new else rows)  # one write: no row without its line end
 
     def state_dict(self) -> dict[str, int]:
         """Return the size of the file, by its name; nothing if it does not exist."""
@@ -220,4 +221,4 @@ def read_metrics(path: str | os.PathLike[str]) -> dict[tuple[int, str, str], flo
 
 def _to_yaml(hparams: Mapping[str, Any]) -> str:
     values = {name: value if isinstance(value, _PLAIN) else str(value) for name, value in hparams.items()}
-    return str(yaml.safe_dump(values, sort_keys=False))
+    return str(yaml.safe_dump(values, sort_keys=False))  # in the order of the fields, as in config.yaml

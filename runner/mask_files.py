@@ -154,9 +154,9 @@ def _checked_numbers(values: np.ndarray) -> np.ndarray:
     if values.dtype in (np.uint8, np.bool_):
         return values.astype(np.uint8)
     if values.dtype.kind == "f" and not (np.isfinite(values).all() and (values == values.round()).all()):
-        raise ValueError(f"its pixels are {values.dtype} with fractions or NaN, no class numbers")
+        raise ValueError(f"its pixels are {values.dtype} with fractions or NaN, not class numbers")
     if values.max() > _LARGEST_CLASS or values.min() < -_LARGEST_CLASS:
-        raise ValueError(f"its pixels reach from {values.min()} to {values.max()}, no class numbers")
+        raise ValueError(f"its pixels reach from {values.min()} to {values.max()}, not class numbers")
     return values.astype(np.int32)
 
 

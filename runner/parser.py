@@ -75,6 +75,7 @@ def parse_experiment(
     parser = experiment_parser(experiment, name)
     known = [option for action in parser._actions for option in action.option_strings]
     arguments = _complete_bool_flags([_normalize_flag(argument, known) for argument in arguments], parser.hints)
+    # A config of an older version keeps its meaning: fields that it lacks take the defaults of that time.
     for config in _flag_values("--config", arguments):
         parser.set_defaults(experiment.missing_fields(_check_config(config, parser.hints)))
     for run in _flag_values("--resume", arguments):
@@ -82,8 +83,9 @@ def parse_experiment(
         read_config(Path(run))  # names a damaged run before jsonargparse reports a syntax error
         parser.set_defaults(experiment.missing_fields(_check_config(config, parser.hints)))
         before = {key: of for key, of in _parse_fields(parser, ["--config", config]).items() if key in parser.hints}
+        # Without defaults: only fields that the user gave are compared with those of the run.
         _check_resume(run, name, before, _parse_fields(parser, arguments, defaults=False))
-        arguments = ["--config", config, *arguments]
+        arguments = ["--config", config, *arguments]  # first, as later arguments override earlier ones
     values = _parse_fields(parser, arguments, with_meta=False)
     options = {option: values.pop(option) for option in ("run_dir", "resume", "debug")}
     values.pop("config", None)
@@ -160,7 +162,7 @@ def _normalize_flag(argument: str, known: Collection[str]) -> str:
 def _complete_bool_flags(arguments: Sequence[str], hints: dict[str, Any]) -> list[str]:
     """Complete a bool flag without a value: ``--deterministic`` becomes ``--deterministic=true``."""
     flags = {_flag_of(name) for name, hint in hints.items() if hint is bool}
-    followed = pairwise([*arguments, "--"])
+    followed = pairwise([*arguments, "--"])  # the last argument has no value after it either
     return [f"{one}=true" if one in flags and after.startswith("--") else one for one, after in followed]
 
 
@@ -173,6 +175,7 @@ def _unknown_name(kind: str, name: str, known: Collection[str]) -> UsageError:
 
 def _flag_values(flag: str, arguments: Sequence[str]) -> list[str]:
     """Return each value that is given to a flag; none where it has no value."""
+    # --flag=value, and --flag value.
     values = [value for name, _, value in (argument.partition("=") for argument in arguments) if name == flag and value]
     return values + [value for name, value in pairwise(arguments) if name == flag]
 
@@ -215,6 +218,7 @@ def _type_names(hint: Any) -> list[str]:
 
 def _owned_fields(experiment: type[Experiment]) -> list[tuple[type, dataclasses.Field[Any]]]:
     """Return each field with the class that introduced it; the experiment's own fields come first."""
+    # From the base down: a subclass that only changes a default does not own the field.
     owners: dict[str, type] = {}
     for owner in reversed(experiment.__mro__):
         for name in inspect.get_annotations(owner):

@@ -94,6 +94,7 @@ def _select_boxes(found: Sequence[Boxes], ready: Ready, prediction: BoxPredictio
     order = order[boxes["scores"][order] >= prediction.min_score]
     (height, width), place = ready.picture.shape[:2], ready.place or Place(0, 0, *ready.image.shape[-2:])
     corner, zoom = np.array([place.left, place.top] * 2), np.array([width / place.width, height / place.height] * 2)
+    # From the pixels of the model's input to those of the image.
     sides = (boxes["boxes"].reshape(-1, 4)[order] - corner) * zoom
     # A box may lie entirely in the padding that the transform added.
     inside = (sides[:, 2:] >= 0).all(axis=1) & (sides[:, :2] < [width, height]).all(axis=1)

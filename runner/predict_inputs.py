@@ -12,7 +12,13 @@ from assay.callbacks.printable import printable
 
 from .images import SUFFIXES
 
-_HIDDEN, _LINK, _FOLDER, _SPECIAL, _NO_SUFFIX = "hidden", "links to folders", "folders", "no files", "without suffix"
+_HIDDEN, _LINK, _FOLDER, _SPECIAL, _NO_SUFFIX = (
+    "hidden",
+    "links to folders",
+    "folders",
+    "special files",
+    "without suffix",
+)
 
 
 @dataclass(frozen=True)
@@ -50,7 +56,7 @@ class LeftOut:
         if not self.kinds:
             return ""
         kinds = ", ".join(f"{count} {printable(kind)}" for kind, count in self.kinds.most_common())
-        return f"left out of --input, as no images: {kinds}"
+        return f"left out of --input, not images: {kinds}"
 
     def fail(self, error: OSError) -> None:
         """Record a folder that cannot be read."""
@@ -81,7 +87,7 @@ def find_inputs(patterns: Sequence[str], output: Path, left_out: LeftOut | None 
         if not paths:
             raise UsageError(f"--output {output} must be another folder than that of the images.")
         bases.append(base)
-        for path in paths:
+        for path in paths:  # by absolute path, as patterns may overlap
             found.setdefault(Path(os.path.abspath(path)), path)
     root = os.path.commonpath(bases)
     names = {path: Path(os.path.relpath(absolute, root)) for absolute, path in found.items()}
@@ -139,7 +145,7 @@ def _images_below(folder: Path, left_out: LeftOut) -> Iterator[Path]:
         hidden = [name for name in folders if name.startswith(".")]
         for kind, names in ((_LINK, links), (_HIDDEN, hidden)):
             left_out.kinds.update([kind] * len(names))
-        folders[:] = [name for name in folders if name not in hidden]
+        folders[:] = [name for name in folders if name not in hidden]  # os.walk descends into what is left
         yield from (path for name in files if _is_image(path := Path(parent) / name, left_out))
 
 

@@ -95,6 +95,7 @@ def _make_grid(
     image: OpenImage, prediction: MaskPrediction, tile: int | None, overlap: int, *, is_square: bool
 ) -> TileGrid:
     size = image.height, image.width
+    # What a transform returns and is not cut has its size on purpose: it is not padded.
     is_whole = prediction.transform is not None and (tile is None or tile >= max(size))
     divisor = 1 if is_whole else prediction.divisor
     return TileGrid(*size, tile or max(size), overlap, divisor, is_square=is_square)

@@ -166,6 +166,7 @@ def _name_missing_package() -> Iterator[None]:
 def _check_no_overwrite(inputs: Sequence[Input], output: Path) -> None:
     from .predict_masks import mask_path
 
+    # By real path, as a link in the folder may lead to an image.
     images = {os.path.realpath(one.path) for one in inputs}
     for one in inputs:
         if os.path.realpath(mask_path(one, output)) in images:

@@ -58,6 +58,7 @@ class ClassPrediction(Prediction):
     read: Reader = read_image
 
     def __post_init__(self) -> None:
+        # The dataclass is frozen, and forbids plain assignment.
         object.__setattr__(self, "class_names", check_names(self.class_names))
 
     def probabilities(self, logits: Tensor) -> Tensor:

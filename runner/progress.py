@@ -59,7 +59,7 @@ class Progress(dl.Callback):
         if self.bar_ is None:
             return
         self.pending_steps_ += 1
-        if self.clock() - self.refreshed_ < self.refresh_s:
+        if self.clock() - self.refreshed_ < self.refresh_s:  # by time, as drawing takes longer than a fast step
             return
         if self.loss_ is not None and self.loss_.ready():
             self.bar_.set_postfix(loss=f"{self.loss_.read().tolist():.4g}", refresh=False)
@@ -72,6 +72,7 @@ class Progress(dl.Callback):
 
     def on_loader_end(self, runner: dl.IRunner) -> None:
         self._close_bar()
+        # The metrics of the last batch: what diagnostics add to the loader's metrics is not among them.
         self.of_batches_[runner.loader_key] = frozenset(runner.batch_metrics)
 
     def on_epoch_end(self, runner: dl.IRunner) -> None:

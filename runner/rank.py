@@ -68,7 +68,7 @@ def explain_lost_rank(error: BaseException) -> str | None:
     if not is_lost_rank(error):
         return None
     reason = str(error).split("] ")[-1].split(". ")[0].strip()
-    return f"another process of the run ended, or its machine is cut off; if it ended, it says why ({reason})."
+    return f"another process of the run ended, and reports why itself, or its machine is cut off ({reason})."
 
 
 def let_cause_report_first(error: BaseException) -> None:
@@ -77,8 +77,8 @@ def let_cause_report_first(error: BaseException) -> None:
     # machine reports it. A rank that still lives after some seconds reports too, so that no error is lost.
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         return
-    said_by_first = isinstance(error, UsageError) and os.environ.get("LOCAL_RANK", "0") != "0"
-    if said_by_first or is_lost_rank(error):
+    is_reported_by_first = isinstance(error, UsageError) and os.environ.get("LOCAL_RANK", "0") != "0"
+    if is_reported_by_first or is_lost_rank(error):
         signal.signal(signal.SIGTERM, signal.SIG_DFL)  # torchrun's signal must end it without a message
         time.sleep(_PATIENCE_S)
     get_error_handler().record_exception(error)  # for torchrun's summary

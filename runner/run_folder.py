@@ -78,6 +78,7 @@ class RunFolder:
 
     def write_config(self, fields: Mapping[str, Any]) -> None:
         """Write every field of the experiment to a file that ``--config`` accepts."""
+        # In the order of the fields, as in --help.
         save_text(self.path / CONFIG, yaml.safe_dump(dict(fields), sort_keys=False))
 
     def write_environment(self, experiment: str, device: torch.device, *, generated: bool) -> None:
@@ -118,7 +119,7 @@ def read_environment(run: Path) -> dict[str, Any]:
     path = _existing_file(run, ENVIRONMENT)
     try:
         environment = json.loads(path.read_text())
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # JSON that is nested too deeply recurses
         raise _damaged_error(path, f"it must be JSON: {' '.join(str(error).split())}.") from error
     if not isinstance(environment, dict) or not isinstance(environment.get("experiment"), str):
         raise _damaged_error(path, "it must name the experiment.")
@@ -178,5 +179,6 @@ def _git_state() -> dict[str, Any] | None:
 
 
 def _run_git(*arguments: str) -> str:
+    # With a limit: a slow or locked repository must not hold up the run.
     done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=True, timeout=10)
     return done.stdout.strip()

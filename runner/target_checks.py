@@ -74,6 +74,7 @@ class TargetChecks:
         Raises:
             UsageError: the shape, the type or a value of the target is wrong; a value is named with its sample.
         """
+        # A term that overrides compute may take any target.
         return [
             type(term).compute is LossTerm.compute and self._check_term(term, term.pick_criterion(criterion), parts)
             for term in terms
@@ -93,8 +94,8 @@ class TargetChecks:
         if tuple(target.shape) != rule.shape:
             raise UsageError(self._shape_message(term, takes, rule, output, target))
         if target.dtype not in rule.dtypes:
-            types = " or ".join(str(dtype) for dtype in rule.dtypes[:1])
-            raise UsageError(f"{self._place}: {term.target!r} is {target.dtype}, and {takes} {types}: {rule.advice}.")
+            usual = rule.dtypes[0]  # what the advised call makes
+            raise UsageError(f"{self._place}: {term.target!r} is {target.dtype}, and {takes} {usual}: {rule.advice}.")
         if (found := self.host.find(term.target, target, rule)) is not None:
             sample, value = found
             raise UsageError(
@@ -104,6 +105,7 @@ class TargetChecks:
         return self.host.all_count(term.target, target, rule)
 
     def _check_type(self, term: LossTerm, criterion: Any, output: Any, target: Any) -> None:
+        # Only for criteria that are known to need tensors: a user's own may take lists.
         if isinstance(output, Tensor) and isinstance(target, str | list | tuple) and kind_of(criterion)[0]:
             kind = type(target).__name__
             of = f" of {type(target[0]).__name__}" if target and not isinstance(target, str) else ""

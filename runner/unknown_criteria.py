@@ -42,10 +42,10 @@ def name_suspect(
         if (found := _find_outside(term, output, target, host)) is None:
             raise
         sample, value, classes = found
-        said = " ".join(f"{type(error).__name__}: {error}".split())
+        quoted = " ".join(f"{type(error).__name__}: {error}".split())
         raise UsageError(
             f"{place}, {sample}: {term.target!r} holds {shown(value)}, the classes of {term.output!r} are 0 to "
-            f"{classes - 1}, and {name_of(criterion)} raised {said}"
+            f"{classes - 1}, and {name_of(criterion)} raised {quoted}"
         ) from error
 
 

@@ -86,7 +86,7 @@ def _open_with_opencv(data: bytes) -> Image.Image:
     except cv2.error as error:
         raise ValueError(error.err) from error
     if image is None:
-        raise ValueError(f"its {len(data)} bytes are no whole image of a kind that OpenCV knows")
+        raise _incomplete_error(data)
     return Image.fromarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
 
 
@@ -130,7 +130,7 @@ def _decode_jpeg(data: bytes, grey: bool) -> tuple[Pixels, int]:
 def _decode_png(data: bytes) -> tuple[Pixels, int]:
     chunks = png_chunks(data)
     if chunks is None:
-        raise ValueError(f"its {len(data)} bytes are no whole image of a kind that OpenCV knows")
+        raise _incomplete_error(data)
     header = chunks[b"IHDR"]
     width, height = int.from_bytes(header[:4], "big"), int.from_bytes(header[4:8], "big")
     check_size(height, width)
@@ -169,8 +169,12 @@ def _declared_white(values: np.ndarray, depth: int, significant: bytes) -> int |
 def _decode_with_opencv(data: bytes, flags: int) -> np.ndarray:
     image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     if image is None:
-        raise ValueError(f"its {len(data)} bytes are no whole image of a kind that OpenCV knows")
+        raise _incomplete_error(data)
     if image.ndim == 3:  # converted in place, without a second copy
         cv2.cvtColor(image, cv2.COLOR_BGR2RGB if image.shape[2] == 3 else cv2.COLOR_BGRA2RGBA, dst=image)
     values: np.ndarray = image.reshape(*image.shape[:2], -1)
     return values
+
+
+def _incomplete_error(data: bytes) -> ValueError:
+    return ValueError(f"its {len(data)} bytes are not a complete image of a format that OpenCV knows")

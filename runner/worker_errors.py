@@ -21,19 +21,20 @@ def worker_error(error: BaseException) -> tuple[str, str] | None:
     lines = str(error).splitlines()
     if not lines or not re.match(r"Caught \w+ in DataLoader worker process", lines[0]):
         return None
+    # The lines of the traceback are indented; those of the error follow.
     last = max((place for place, line in enumerate(lines) if line.startswith("  ")), default=0)
     users = (place for place, line in enumerate(lines) if (frame := _FRAME.match(line)) and _is_users_file(frame[1]))
     first = next(users, None)
     own = lines[last + 1 :]
     notes = [line for line in own if line.startswith(RAISED_BY)]
-    said = one_line(" ".join(line for line in own if line not in notes), notes)
-    return said, "" if first is None else "\n".join(lines[first : last + 1])
+    message = one_line(" ".join(line for line in own if line not in notes), notes)
+    return message, "" if first is None else "\n".join(lines[first : last + 1])
 
 
-def one_line(said: str, notes: Sequence[str]) -> str:
+def one_line(message: str, notes: Sequence[str]) -> str:
     """Return the text of an error as one line, after the items that its notes name."""
     items = [note.removeprefix(RAISED_BY).removesuffix(".") for note in notes if note.startswith(RAISED_BY)]
-    return " ".join(": ".join([*items[-1:], said]).split())
+    return " ".join(": ".join([*items[-1:], message]).split())
 
 
 def _is_users_file(file: str) -> bool:

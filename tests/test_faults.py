@@ -282,7 +282,7 @@ def check_event_fault(code, errors, reason):
     assert errors[0].startswith("assay: error: ")
     assert "run/tensorboard" in errors[0]
     assert " cannot be written in epoch 2, loader '" in errors[0]  # of the next call after it, whichever loader's
-    assert errors[0].endswith(f": {reason}. --resume goes on with the run.")
+    assert errors[0].endswith(f": {reason}. --resume continues the run.")
     assert load_checkpoint("run")["epoch"] == 1
     assert {epoch for epoch, _, _ in read_metrics("run/metrics.csv")} == {1}
 

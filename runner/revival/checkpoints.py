@@ -29,7 +29,7 @@ def one_writer() -> bool:
         if not dist.is_initialized() or dist.get_rank() == 0:
             save(content, path)
         if dist.is_initialized():
-            dist.barrier()
+            dist.barrier()  # nobody goes on to read the file before it is complete
 
     checkpoint.save_checkpoint = save_once
     return True

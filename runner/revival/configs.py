@@ -19,7 +19,7 @@ _stock_arguments = slayer._extract_positional_keyword_vars
 
 @fault(changes_numbers=True)
 def config_words() -> bool:
-    """The y and n that Catalyst's configs have for yes and no are texts, and both count as yes."""
+    """The y and n of Catalyst's configs are read as strings, and both count as yes."""
     slayer._extract_positional_keyword_vars = _extract_arguments
     slayer._get_from_params = _make_from_config
     return True
@@ -27,7 +27,7 @@ def config_words() -> bool:
 
 @fault()
 def config_variables() -> bool:
-    """A variable outlives its config and meets that of the next run, and one that is not there yet is an empty dict."""
+    """A variable outlives its config and is seen by the next run, and an undefined one is an empty dict."""
     slayer._get_from_params = _make_from_config
     return True
 

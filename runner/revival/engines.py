@@ -21,7 +21,7 @@ _KINDS = (stock.CPUEngine, stock.GPUEngine, stock.DataParallelEngine)
 
 @fault()
 def process_kinds() -> bool:
-    """Every run, and the CMC callbacks, ask accelerate for DistributedType.TPU, which is called XLA by now."""
+    """Every run, and the CMC callbacks, ask accelerate for DistributedType.TPU, which is now called XLA."""
     if hasattr(DistributedType, "TPU"):
         return False
     setattr(DistributedType, "TPU", DistributedType.XLA)  # noqa: B010 - mypy takes no assignment to an enum
@@ -30,7 +30,7 @@ def process_kinds() -> bool:
 
 @fault()
 def engines() -> bool:
-    """Catalyst's engines refuse fp16, lack what AUCCallback asks for, and leave a criterion's weights on the CPU."""
+    """Catalyst's engines reject fp16, lack a method for AUCCallback, and leave a criterion's weights on the CPU."""
     # New bases in place of new classes: projects subclass them, and have imported them by name.
     for kind in _KINDS:
         kind.__bases__ = (Engine,)
@@ -41,14 +41,14 @@ def engines() -> bool:
 
 @fault()
 def data_parallel() -> bool:
-    """DataParallelEngine, which Catalyst takes where there are several GPUs, lacks what accelerate hands its method."""
+    """DataParallelEngine, Catalyst's default for several GPUs, lacks arguments that accelerate passes to its method."""
     stock.DataParallelEngine.prepare_model = _prepare_parallel
     return True
 
 
 @fault()
 def several_processes() -> bool:
-    """DistributedDataParallelEngine starts processes beside those of torchrun, and works on GPUs alone."""
+    """DistributedDataParallelEngine starts processes beside those of torchrun, and works only on GPUs."""
     kind = stock.DistributedDataParallelEngine
     kind.__bases__ = (Engine,)
     kind.spawn, kind.setup, kind.cleanup = _spawn_processes, _set_up, _clean_up

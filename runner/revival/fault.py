@@ -41,6 +41,7 @@ def fault(*, changes_numbers: bool = False) -> Callable[[Callable[[], bool]], Ca
 
 def mend(name: str) -> None:
     """Mend a fault, once per process."""
+    # Not twice: some mends wrap methods, which would then be wrapped again.
     if name not in _mended and FAULTS[name].mend():
         _mended.add(name)
 

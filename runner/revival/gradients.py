@@ -26,7 +26,7 @@ def clipping() -> bool:
 
 @fault(changes_numbers=True)
 def accumulation() -> bool:
-    """OptimizerCallback(accumulation_steps=n) sums gradients where it should average, and leaves out the last group."""
+    """OptimizerCallback(accumulation_steps=n) sums gradients instead of averaging, and drops the last group."""
     dl.BackwardCallback.on_batch_end = _go_backward
     dl.OptimizerCallback.on_batch_end = _count_batch
     dl.OptimizerCallback.on_loader_end = _end_loader
@@ -35,7 +35,7 @@ def accumulation() -> bool:
 
 @fault()
 def groups() -> bool:
-    """Of an optimizer's parameter groups the learning rate and momentum of the first alone are logged."""
+    """Only the learning rate and momentum of an optimizer's first parameter group are logged."""
     dl.OptimizerCallback._get_lr_momentum_stats = _log_optimizer
     dl.SchedulerCallback._update_lr_and_momentum_in_metrics_dict = _log_scheduler
     return True
@@ -62,6 +62,7 @@ def _go_backward(callback: Any, runner: Any) -> None:
     """Replace ``BackwardCallback.on_batch_end``."""
     if not runner.is_train_loader:
         return
+    # Two faults replace this method: each part asks whether its own is to be mended.
     loss, place = runner.batch_metrics[callback.metric_key], _Place(1, is_last=True)
     if is_mended("accumulation"):
         place = _place_in_group(runner, _batches_per_step(runner, callback.metric_key))

@@ -21,7 +21,7 @@ _PARTS = "_parts_of_batches"
 
 @fault(changes_numbers=True)
 def collecting() -> bool:
-    """Metrics of a whole loader count memory without samples where a sampler draws fewer, and fail on more."""
+    """Metrics of a whole loader count uninitialized memory where a sampler draws fewer samples, and fail on more."""
     setattr(AccumulativeMetric, "storage", property(_join_parts, _replace_parts))  # noqa: B010 - mypy knows no such attribute
     AccumulativeMetric.update = _collect_batch
     SklearnModelCallback.on_loader_end = _fit_model
@@ -30,7 +30,7 @@ def collecting() -> bool:
 
 @fault(changes_numbers=True)
 def loader_metrics() -> bool:
-    """On several processes CMC is refused, and R2 and scikit-learn's metrics and models see one process's samples."""
+    """On several processes CMC is rejected, and R2 and scikit-learn's metrics and models see one process's samples."""
     for callback in (dl.CMCScoreCallback, dl.ReidCMCScoreCallback):
         del callback.on_experiment_start  # all it does is refuse several processes
     for metric in (CMCMetric, ReidCMCMetric):

@@ -17,7 +17,7 @@ from .fault import fault
 
 @fault()
 def wrapped_loaders() -> bool:
-    """Catalyst's loader wrappers answer None for what they do not hold themselves: BatchOverfitCallback fails."""
+    """Catalyst's loader wrappers return None for attributes of the wrapped loader, and BatchOverfitCallback fails."""
     ILoaderWrapper.__getattr__ = _ask_origin
     return True
 

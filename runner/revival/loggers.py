@@ -16,7 +16,7 @@ _FOLDER = "_epoch_"  # where Catalyst's logger writes values that belong to no l
 
 @fault()
 def hparams() -> bool:
-    """TensorboardLogger leaves out the hyper-parameters that a run is given."""
+    """TensorboardLogger does not log the hyper-parameters of a run."""
     if "log_hparams" in vars(dl.TensorboardLogger):
         return False
     dl.TensorboardLogger.log_hparams = _log_hparams
@@ -25,7 +25,7 @@ def hparams() -> bool:
 
 @fault()
 def closing() -> bool:
-    """After an error no logger is closed, and what was logged last is lost."""
+    """After an error no logger is closed, and the last entries are lost."""
     before(IRunner, "on_exception", _close_loggers)
     return True
 

@@ -12,7 +12,7 @@ from .fault import fault
 
 @fault()
 def torch_six() -> bool:
-    """Catalyst's MNIST, CIFAR and MovieLens, and many projects, ask for torch._six, which is gone."""
+    """Catalyst's MNIST, CIFAR and MovieLens, and many projects, import torch._six, which no longer exists."""
     if hasattr(torch, "_six"):
         return False
     module = ModuleType("torch._six")

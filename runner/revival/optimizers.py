@@ -10,7 +10,7 @@ from .fault import after, fault
 
 @fault()
 def lookahead() -> bool:
-    """Lookahead makes nothing of what torch's Optimizer holds by now, and fails at its first step."""
+    """Lookahead lacks attributes that torch's Optimizer has now, and fails at its first step."""
     after(Lookahead, "__init__", _add_missing_state)
     return True
 

@@ -14,14 +14,14 @@ from .fault import after, before, fault, replace_everywhere
 
 @fault()
 def gathering() -> bool:
-    """Metrics over several processes are gathered by way of the GPU, even where there is none."""
+    """Metrics of several processes are gathered through the GPU, even without one."""
     replace_everywhere(distributed.all_gather, gather_objects)
     return True
 
 
 @fault(changes_numbers=True)
 def means() -> bool:
-    """A mean over processes weighs each alike, however few samples it had, and a project's own is one process's."""
+    """A mean over processes ignores how many samples each had, and a project's own metrics are one process's."""
     BatchMetricCallback.on_loader_end = _end_metric
     before(IRunner, "on_loader_end", _average_own)
     return True
@@ -29,7 +29,7 @@ def means() -> bool:
 
 @fault()
 def stopping() -> bool:
-    """Each process decides for itself whether to stop early, and one that goes on alone waits for ever."""
+    """Each process decides by itself whether to stop early, and one that continues alone waits forever."""
     for event in ("on_loader_end", "on_epoch_end"):
         after(IRunner, event, _agree_to_stop)
     return True

@@ -10,7 +10,7 @@ from .fault import after, fault
 
 @fault()
 def samplers() -> bool:
-    """Torch's Sampler takes no data any more; all of Catalyst's samplers hand it theirs, as do those of projects."""
+    """Torch's Sampler no longer accepts a data source, which Catalyst's samplers and those of projects pass to it."""
     if Sampler.__init__ is not object.__init__:
         return False
     setattr(Sampler, "__init__", _ignore_data)  # noqa: B010 - mypy takes no assignment to a method
@@ -23,7 +23,7 @@ def _ignore_data(self: Any, data_source: Any = None) -> None:
 
 @fault()
 def sets() -> bool:
-    """Python's random.sample takes no set any more; BalanceBatchSampler hands it the set of its classes."""
+    """Python's random.sample no longer accepts a set, which BalanceBatchSampler passes to it."""
     after(BalanceBatchSampler, "__init__", _list_classes)
     return True
 

@@ -11,7 +11,7 @@ from .fault import after, fault
 
 @fault()
 def timing() -> bool:
-    """TimerCallback counts the backward pass and the optimizer's step as time that the data takes."""
+    """TimerCallback counts the backward pass and the optimizer's step as data time."""
     after(dl.TimerCallback, "__init__", _run_last)
     return True
 

@@ -9,7 +9,7 @@ from .fault import fault
 
 @fault()
 def transforms() -> bool:
-    """BatchTransformCallback(input_key=...) without output_key puts the first sample in the place of the batch."""
+    """BatchTransformCallback(input_key=...) without output_key replaces the batch by its first sample."""
     dl.BatchTransformCallback._handle_value = transform_values
     return True
 

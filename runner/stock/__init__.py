@@ -30,6 +30,7 @@ class StockCallbacks:
     """
 
     def __init__(self, runner: "DictRunner"):
+        # Schedules and Clipping read the callbacks that without_steps removes.
         check_loaders(runner)
         self.schedules = Schedules(runner)
         self.clipping = Clipping(runner)

@@ -17,6 +17,7 @@ def without_losses(runner: "DictRunner") -> None:
     Raises:
         UsageError: a callback would replace a loss of the runner's by another number.
     """
+    # The runner logs a single term only as the loss itself.
     names = {"loss"} | ({term.label for term in runner.losses} if len(runner.losses) > 1 else set())
     kept: dict[str, dl.Callback] = {}
     for key, callback in runner.callbacks.items():
@@ -42,7 +43,7 @@ def _computed_name(callback: Any) -> str | None:
 
 def _is_same_loss(runner: "DictRunner", callback: Any, name: str) -> bool:
     """Whether a callback computes exactly what the runner computes under that name."""
-    if type(callback) is not dl.CriterionCallback:
+    if type(callback) is not dl.CriterionCallback:  # a subclass may compute anything
         return False
     terms = [term for term in runner.losses if term.label == name or (len(runner.losses) == 1 and term.weight == 1)]
     asked = (callback.input_key, callback.target_key, callback.criterion_key)

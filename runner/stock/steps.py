@@ -37,7 +37,7 @@ class Clipping:
         callbacks = [inside(callback) for callback in runner.callbacks.values()]
         self._clips = [
             _clip_of(runner, callback)
-            for kind in (dl.BackwardCallback, dl.OptimizerCallback)
+            for kind in (dl.BackwardCallback, dl.OptimizerCallback)  # the order in which Catalyst calls them
             for callback in callbacks
             if type(callback) is kind and (callback.grad_clip_fn or getattr(callback, "_log_gradient", False))
         ]
@@ -108,7 +108,7 @@ def without_steps(runner: "DictRunner") -> None:
 
 def _check_callback(runner: "DictRunner", callback: Any) -> None:
     kind = type(inside(callback))
-    wrapped = isinstance(callback, CallbackWrapper)
+    wrapped = isinstance(callback, CallbackWrapper)  # which turns its callback off for some epochs or loaders
     if wrapped or kind not in (dl.BackwardCallback, dl.OptimizerCallback):
         raise UsageError(
             f"{kind.__name__}{' in a wrapper' if wrapped else ''} cannot take its own steps with DictRunner, which "

@@ -101,7 +101,7 @@ def test_bytes_behind_the_end_of_a_jpeg_are_no_fault(tmp_path, picture):
     [
         (None, "No such file or directory"),
         (b"", "it is empty"),
-        (b"<html>404</html>", "its 16 bytes are no whole image of a kind that OpenCV knows"),
+        (b"<html>404</html>", "its 16 bytes are not a complete image of a format that OpenCV knows"),
     ],
 )
 def test_what_is_no_image_is_named_with_the_reason(tmp_path, content, reason):

@@ -64,7 +64,7 @@ def test_sigterm_ends_the_run_with_75_and_a_line_that_says_how_to_go_on_and_one_
     assert process.returncode == 75
     said = re.fullmatch(
         r"assay: stopped by SIGTERM (?:in epoch \d+ after batch \d+|after epoch \d+); "
-        rf"it is saved and goes on by: assay train {re.escape(EXPERIMENT)} --resume run\n",
+        rf"it is saved; continue it with: assay train {re.escape(EXPERIMENT)} --resume run\n",
         errors,
     )
     assert said, errors
@@ -88,6 +88,6 @@ def test_a_signal_to_one_of_two_ranks_ends_both_at_the_same_step(tmp_path):
     finally:
         end(process)
     assert errors.count("assay: stopped by SIGUSR1 ") == 1, errors
-    assert f"goes on by: assay train {EXPERIMENT} --resume run\n" in errors
+    assert f"continue it with: assay train {EXPERIMENT} --resume run\n" in errors
     assert "exitcode  : 75" in errors
     assert "Traceback" not in errors.split("ChildFailedError")[0].split("assay: stopped")[0]

@@ -95,7 +95,7 @@ def check_report(printed):
     for name in bad:
         for text in (printed.out, printed.err):
             assert sum(f"'in/{name}'".replace("\udce9", "\\udce9") in line for line in text.splitlines()) == 1
-    left_out = "left out of --input, as no images: 2 hidden, 1 .txt, 1 .csv, 1 without suffix, 1 no files"
+    left_out = "left out of --input, not images: 2 hidden, 1 .txt, 1 .csv, 1 without suffix, 1 special files"
     (line,) = [line for line in printed.err.splitlines() if "left out of" in line]
     assert sorted(line.partition("images: ")[2].split(", ")) == sorted(left_out.partition("images: ")[2].split(", "))
 
@@ -205,10 +205,10 @@ def test_links_to_folders_and_folders_of_a_pattern_are_counted(tmp_path, monkeyp
     Path("in/link").symlink_to(tmp_path / "in/x.png")
     left_out = LeftOut(Path("out"))
     assert len(find_inputs(["in"], Path("out"), left_out)) == 2
-    assert left_out.line() == "left out of --input, as no images: 1 links to folders"
+    assert left_out.line() == "left out of --input, not images: 1 links to folders"
     left_out = LeftOut(Path("out"))
     assert len(find_inputs(["in/*.png", "*/*.png"], Path("out"), left_out)) == 1
-    assert left_out.line() == "left out of --input, as no images: 2 folders"
+    assert left_out.line() == "left out of --input, not images: 2 folders"
     assert len(find_inputs(["**/*.png"], Path("out"), left_out := LeftOut(Path("out")))) == 3
     assert left_out.line() == ""
 

@@ -95,7 +95,7 @@ def test_classes_are_written_to_a_table_in_the_order_of_the_images(run_of, image
     printed = capfd.readouterr()
     assert "predicted 7 of 8 images; see out; 1 could not be read" in printed.out
     assert [line for line in printed.err.splitlines() if "in/3.png" in line] == [
-        "assay: image 'in/3.png' cannot be read: its 14 bytes are no whole image of a kind that OpenCV knows"
+        "assay: image 'in/3.png' cannot be read: its 14 bytes are not a complete image of a format that OpenCV knows"
     ]
     assert not left_behind()
 
