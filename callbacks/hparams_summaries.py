@@ -1,8 +1,10 @@
-"""Hyper-parameters and the session that they belong to, as TensorBoard's HPARAMS tab reads them.
+"""Summaries for TensorBoard's HPARAMS tab: hyper-parameters, and the start and the end of the session they belong to.
 
-There is one session a run folder. No description of the experiment is written: the server would take the first that
-it finds for all runs, where without any it collects the names of all of them.
+A run folder holds one session.
 """
+
+# No description of the experiment (EXPERIMENT_TAG) is written: the server would take the first one it finds for all
+# runs, while without any it collects the hyper-parameters of all of them.
 
 import math
 import time
@@ -21,23 +23,23 @@ def flatten(hparams: Mapping[str, Any], prefix: str = "") -> dict[str, Plain]:
     """Return hyper-parameters as the HPARAMS tab takes them.
 
     Args:
-        hparams: by name; of a nested dict the names are joined by dots.
-        prefix: of the names.
+        hparams: by name; the names of a nested dict are joined by dots.
+        prefix: comes before every name.
 
     Returns:
-        Flags, finite numbers and strings as they are; lists joined by commas; anything else as text.
+        Flags, finite numbers and strings as they are, lists joined by commas, anything else as text.
     """
     flat: dict[str, Plain] = {}
     for name, value in hparams.items():
         if isinstance(value, Mapping):
             flat.update(flatten(value, f"{prefix}{name}."))
         else:
-            flat[f"{prefix}{name}"] = _plain(value)
+            flat[f"{prefix}{name}"] = _as_plain(value)
     return flat
 
 
 def session_start(hparams: Mapping[str, Plain]) -> Summary:
-    """Return the summary that opens a run's session."""
+    """Return the summary that starts a run's session."""
     info = SessionStartInfo(start_time_secs=time.time())
     for name, value in hparams.items():
         kind = {bool: "bool_value", str: "string_value"}.get(type(value), "number_value")
@@ -46,13 +48,13 @@ def session_start(hparams: Mapping[str, Plain]) -> Summary:
 
 
 def session_end(succeeded: bool) -> Summary:
-    """Return the summary that closes a run's session."""
+    """Return the summary that ends a run's session."""
     status = api_pb2.STATUS_SUCCESS if succeeded else api_pb2.STATUS_FAILURE
     info = SessionEndInfo(status=status, end_time_secs=time.time())
     return _summary(metadata.SESSION_END_INFO_TAG, HParamsPluginData(session_end_info=info))
 
 
-def _plain(value: Any) -> Plain:
+def _as_plain(value: Any) -> Plain:
     if isinstance(value, bool | str):
         return value
     if isinstance(value, Real) and math.isfinite(value):

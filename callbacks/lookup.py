@@ -1,4 +1,4 @@
-"""Finding the writer of any Catalyst runner."""
+"""Find the writer of a loader's event folder, for any Catalyst runner and any of its loggers."""
 
 import logging
 import time
@@ -29,27 +29,26 @@ class HasWriters(Protocol):
 
 _log = logging.getLogger("assay")
 
-# One writer, and with it one thread, for a loader, however many callbacks use it, for as long as the logger lives.
+# All callbacks share one writer per loader, and with it one thread, for as long as the logger lives.
 _writers: WeakKeyDictionary[Any, dict[str, Writer]] = WeakKeyDictionary()
 
 
 def find_writer(runner: dl.IRunner, loader_key: str, asked_by: str, *, event_files: bool = False) -> Writer:
     """Return the writer that belongs to a loader of the runner.
 
-    Works with any logger that has ``get_writer`` and with the stock ``dl.TensorboardLogger``; loggers of other kinds
-    that take pictures get them too, and scalars and texts (see ``assay.callbacks.trackers``). On a process that
-    does not write (every one but the main process of a distributed run), the writer drops what it is given, so
-    the caller need not know its rank.
+    It works with any logger that has ``get_writer`` and with the stock ``dl.TensorboardLogger``. Loggers of other kinds
+    that take pictures get these too, as well as scalars and texts (see ``assay.callbacks.trackers``). On all processes
+    of a distributed run but the main one the writer drops everything, so the caller need not know its rank.
 
     Args:
         runner: any Catalyst runner whose ``on_experiment_start`` has run.
         loader_key: the loader whose event folder is wanted, or ``run`` for what belongs to no loader.
-        asked_by: who asks; it opens the error.
-        event_files: whether a logger of another kind than TensorBoard's is not enough.
+        asked_by: the name of the caller, which begins the error.
+        event_files: whether only a TensorBoard logger will do.
 
     Raises:
-        UsageError: the runner has no logger to write to. In ``evaluate_loader``, which can be given none, a warning
-            says so, and the writer drops what it is given.
+        UsageError: the runner has no logger to write to. ``evaluate_loader``, which takes no logger, gets a warning
+            instead, and a writer that drops everything.
     """
     if not runner.engine.is_main_process:
         return Writer(None)
@@ -103,15 +102,11 @@ def _stock_sink(logger: dl.TensorboardLogger, loader_key: str) -> "_StockSink":
 
 
 class _StockSink:
-    """A tensorboardX ``SummaryWriter`` whose ``flush`` waits until all is in the file, and which tells what failed.
-
-    Its own flushes the file and leaves behind what is still in the queue before it, so that a run that fails
-    would lose its last pictures. The queue's worker writes one event before it takes the next: once it has taken
-    an empty event, those before it are written.
+    """A tensorboardX ``SummaryWriter`` whose ``flush`` waits until everything is in the file, and which raises errors.
 
     Raises:
-        OSError: an event could not be written; by the next call, ``flush`` or ``close``, once, also by one of the
-            stock logger's own. What is written behind it is dropped.
+        OSError: an event could not be written; raised once, by the next call, ``flush`` or ``close``, of the stock
+            logger's own too. What is written after it is dropped.
     """
 
     def __init__(self, writer: Any):
@@ -123,18 +118,23 @@ class _StockSink:
         return getattr(self._writer, name)
 
     def add_summary(self, summary: Any, step: int | None = None) -> None:
-        """Write a summary of TensorBoard's own; tensorboardX takes no other than of its own copy of the format."""
+        """Write a summary in TensorBoard's format."""
+        # tensorboardX accepts only its own copy of the format.
         from tensorboardX.proto.summary_pb2 import Summary
 
         self._writer._get_file_writer().add_summary(Summary.FromString(summary.SerializeToString()), step)
 
     def flush(self) -> None:
+        """Wait until every event is in the file."""
         from tensorboardX.proto.event_pb2 import Event
 
         if self._writer.all_writers is None:  # closed
             return
         for writer in self._writer.all_writers.values():
             events = writer.event_writer
+            # tensorboardX flushes the file but not the queue before it, so a run that fails would lose its last
+            # pictures. Its worker writes one event before it takes the next: when it has taken this empty one, all
+            # events before it are written.
             events.add_event(Event(wall_time=time.time()))
             while events._event_queue.qsize() and events._worker.is_alive():
                 time.sleep(0.001)
@@ -151,10 +151,9 @@ class _StockSink:
 
 
 class _FailingFile:
-    """An event file of tensorboardX that keeps its error for the next call.
+    """An event file of tensorboardX that keeps its error for the next call."""
 
-    The worker dies of an error otherwise, and who writes next waits for ever for a place in its queue.
-    """
+    # Otherwise the error ends tensorboardX's worker, and the next write waits forever for room in its queue.
 
     def __init__(self, events: Any):
         self._file, self._folder = events._ev_writer, events.get_logdir()
@@ -174,17 +173,18 @@ class _FailingFile:
             raise error
 
     def write_event(self, event: Any) -> None:
-        self._try(self._file.write_event, event)
+        self._keep_error_of(self._file.write_event, event)
 
     def flush(self) -> None:
-        self._try(self._file.flush)
+        self._keep_error_of(self._file.flush)
 
     def close(self) -> None:
-        self._try(self._file.flush)
-        with suppress(OSError):  # what the file could not take, it still holds
+        self._keep_error_of(self._file.flush)
+        # The file still holds what it could not write, and fails on it again.
+        with suppress(OSError):
             self._file.close()
 
-    def _try(self, work: Callable[..., Any], *arguments: Any) -> None:
+    def _keep_error_of(self, work: Callable[..., Any], *arguments: Any) -> None:
         if self._has_failed:
             return
         try:

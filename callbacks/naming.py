@@ -1,4 +1,4 @@
-"""The names that callbacks write under: a prefix tells two of a kind apart, and none hides another one in silence."""
+"""Names of the tags and metrics that callbacks write: a prefix for two of a kind, and a check that none is shared."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
@@ -16,24 +16,26 @@ _EXAMPLE = "prefix='second'"
 
 
 class Named(dl.Callback):
-    """Base of the callbacks that write tags or metrics: it gives them their names, and refuses those taken by others.
+    """Base of the callbacks that write tags or metrics: it adds a prefix to their names and refuses names in use.
 
-    Two callbacks that write under one name at one step hide each other, as two of one kind do for a model with two
-    heads. The error comes when the first loader starts, before the first step.
+    Two callbacks that write the same name at the same step hide each other, for example two of one kind for a model
+    with two heads. The error is raised when the first loader starts, before the first step.
 
     Args:
         order: when the callback runs within an event.
-        prefix: stands before every tag and metric, with a ``/`` between them; letters, digits, ``_``, ``-``, ``.`` and
-            ``/``. Empty: there is none.
+        prefix: comes before every tag and metric, with a ``/`` in between; letters, digits, ``_``, ``-``, ``.`` and
+            ``/``. Empty: no prefix.
 
     Raises:
-        UsageError: the prefix is none; when a loader starts, when another callback of the run writes a tag or a metric
-            of the same name in the same loader.
+        UsageError: the prefix has other characters; at the start of a loader, another callback of the run writes a tag
+            or metric of the same name in this loader.
     """
 
-    one_a_run: ClassVar[bool] = False  # for those that are about the run, of which a second one says nothing more
+    # Whether it is about the run as a whole, so that a second one could only repeat the first.
+    one_a_run: ClassVar[bool] = False
 
-    also_apart: ClassVar[str] = ""  # what else keeps two of a kind apart
+    # What besides a prefix gives two callbacks of a kind different names; for the error.
+    also_apart: ClassVar[str] = ""
 
     def __init__(self, order: int, prefix: str = ""):
         super().__init__(order=order)
@@ -45,36 +47,37 @@ class Named(dl.Callback):
         return f"{self.prefix}/{name}" if self.prefix else name
 
     def place(self, loader_key: str) -> str:
-        """Return a loader's name for titles, with the prefix that tells pictures of two callbacks apart."""
+        """Return a loader's name for titles, with the prefix where there is one."""
         return f"{loader_key} {self.prefix}" if self.prefix else loader_key
 
     def tags(self, loader_key: str) -> Iterable[str]:
-        """Return the tags that it writes in a loader's folder, without the prefix; of a group one is enough."""
+        """Return the tags that it writes for a loader, without the prefix; one per group of tags is enough."""
         return ()
 
     def metrics_written(self, loader_key: str) -> Iterable[str]:
-        """Return the metrics that it writes for a loader, without the prefix; of a group one is enough."""
+        """Return the metrics that it writes for a loader, without the prefix; one per group of metrics is enough."""
         return ()
 
     def write_metrics(self, runner: dl.IRunner, metrics: MutableMapping[str, Any], values: Mapping[str, Any]) -> None:
         """Add values to the metrics of a batch or of a loader, with the prefix.
 
         Raises:
-            UsageError: one is there already, of the runner's own or of another callback.
+            UsageError: the runner or another callback has written a metric of this name before.
         """
         named = {self.named(name): value for name, value in values.items()}
-        # What it wrote of the batch before may still be there, where a runner keeps that.
+        # A runner may keep the metrics of the last batch: what this callback wrote there is no clash.
         taken = sorted(name for name in named.keys() & metrics.keys() if metrics[name] is not self.latest_.get(name))
         if taken:
             raise UsageError(
                 f"{_shown(self)} writes the metric {taken[0]!r} of loader {runner.loader_key!r}, which the runner or "
-                f"another callback has written before: {_advice(self)}."
+                f"another callback has written before: {_advise(self)}."
             )
         metrics.update(named)
         self.latest_.update(named)
 
     def on_loader_start(self, runner: dl.IRunner) -> None:
-        """Check the names, of all loaders of the epoch."""
+        """Check the names in all loaders of the epoch."""
+        # All at once, so that a clash in validation ends the run before an epoch is trained.
         for loader_key in loaders_of(runner):
             _check_names(runner, self, loader_key)
 
@@ -86,31 +89,30 @@ def _check_prefix(prefix: Any) -> str:
 
 
 def _check_names(runner: dl.IRunner, callback: Named, loader_key: str) -> None:
-    """Raise where a callback and another one of the run write under one name in a loader."""
-    active = dict(_active(runner, loader_key))
+    active = dict(_active_callbacks(runner, loader_key))
     key = next((key for key, one in active.items() if one is callback), None)
     if key is None:
         return
-    own = _names(callback, loader_key)
+    own = _names_written(callback, loader_key)
     for other_key, other in active.items():
-        if other is not callback and (shared := sorted(own & _names(other, loader_key))):
+        if other is not callback and (shared := sorted(own & _names_written(other, loader_key))):
             kind, name = shared[0]
             raise UsageError(
                 f"{_shown(callback)} and {_shown(other)} (callbacks {key!r} and {other_key!r}) both write the {kind} "
-                f"{name!r} of loader {loader_key!r}, and one would hide the other: {_advice(callback)}."
+                f"{name!r} of loader {loader_key!r}, and one would hide the other: {_advise(callback)}."
             )
 
 
-def _active(runner: dl.IRunner, loader_key: str) -> Iterator[tuple[str, Any]]:
-    """Return the callbacks that run in a loader of this epoch, by name, from within Catalyst's wrappers."""
+def _active_callbacks(runner: dl.IRunner, loader_key: str) -> Iterator[tuple[str, Any]]:
+    """Return the callbacks that run in a loader of this epoch, by name, without Catalyst's wrappers."""
     for key, callback in runner.callbacks.items():
         is_active = getattr(callback, "filter_fn", None)
         if is_active is None or is_active(runner.epoch_step, loader_key):
             yield key, inside(callback)
 
 
-def _names(callback: Any, loader_key: str) -> set[tuple[str, str]]:
-    """Return what a callback, of ours or of Catalyst's, writes: ``tag`` or ``metric``, and the full name."""
+def _names_written(callback: Any, loader_key: str) -> set[tuple[str, str]]:
+    """Return what a callback, ours or one of Catalyst's, writes: ``tag`` or ``metric``, and the full name."""
     if isinstance(callback, Named):
         tags, metrics = callback.tags(loader_key), callback.metrics_written(loader_key)
         named = {("tag", callback.named(name)) for name in tags}
@@ -124,12 +126,13 @@ def _names(callback: Any, loader_key: str) -> set[tuple[str, str]]:
 
 
 def _names_of_metric(metric: Any) -> Iterator[str]:
-    """Return the names of the main values of a metric of Catalyst."""
+    """Return the names of the main values of one of Catalyst's metrics."""
     prefix, suffix = getattr(metric, "prefix", None) or "", getattr(metric, "suffix", None) or ""
     name = getattr(metric, "metric_name_mean", getattr(metric, "metric_name", None))
     if not isinstance(name, str):
         return
-    has_both = name.startswith(prefix) and name.endswith(suffix)  # some of them put these there themselves
+    # Some of Catalyst's metrics have prefix and suffix in this name already, others add them when they compute.
+    has_both = name.startswith(prefix) and name.endswith(suffix)
     if topk := getattr(metric, "topk", None):
         yield from (f"{prefix}{name}{k:02d}{suffix}" for k in topk)
     else:
@@ -141,7 +144,7 @@ def _shown(callback: Any) -> str:
     return f"{type(callback).__name__}(prefix={prefix!r})" if prefix else type(callback).__name__
 
 
-def _advice(callback: Named) -> str:
+def _advise(callback: Named) -> str:
     name = type(callback).__name__
     if callback.one_a_run:
         return f"it is about the whole run, so give it one {name}"

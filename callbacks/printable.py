@@ -1,8 +1,9 @@
-"""Names of files in texts."""
+"""Text that can always be written as UTF-8, whatever bytes the names of files hold."""
 
 
 def printable(text: str) -> str:
-    r"""Return a text that can be written as UTF-8: of a file's name that is not, such bytes are shown as ``\xe9``."""
+    r"""Return a text that can be written as UTF-8; bytes of a file's name that are not UTF-8 become ``\xe9``."""
+    # Python stands for such bytes by lone surrogates, which "surrogateescape" turns back; other surrogates it refuses.
     try:
         data = text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:

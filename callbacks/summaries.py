@@ -1,4 +1,4 @@
-"""Summaries as TensorBoard stores them, for what its writers do not offer or do slowly."""
+"""Summaries in TensorBoard's own format, for what a ``SummaryWriter`` cannot write or writes slowly."""
 
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 
 from .errors import UsageError
 
+# TensorBoard's own encoder takes ten times as long: the best compression is not worth the loop's time.
 _FAST = [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_DEFAULT]
 if hasattr(cv2, "IMWRITE_PNG_FILTER"):  # from OpenCV 4.12 on
     # One filter for all rows, of the kind that suits frames and enlarged pixels: trying each takes twice as long.
@@ -16,13 +17,14 @@ if hasattr(cv2, "IMWRITE_PNG_FILTER"):  # from OpenCV 4.12 on
 
 
 def add_summary(sink: Any, summary: Summary, step: int | None = None) -> None:
-    """Write a summary to a sink that knows how to, or to torch's ``SummaryWriter``."""
+    """Write a summary to a sink that has ``add_summary``, or to torch's ``SummaryWriter``, which hides it."""
     add = getattr(sink, "add_summary", None) or sink._get_file_writer().add_summary
     add(summary, step)
 
 
 def add_picture(sink: Any, tag: str, picture: np.ndarray, step: int) -> None:
-    """Write a picture, [H, W, 3] uint8 RGB, to a sink that takes it as it is, or as a summary."""
+    """Write a picture, [H, W, 3] uint8 RGB, to a sink."""
+    # The sinks of trackers take the pixels; a ``SummaryWriter`` takes the encoded picture.
     add = getattr(sink, "add_picture", None)
     if add is None:
         add_summary(sink, image_summary(tag, picture), step)
@@ -36,7 +38,7 @@ def event_folder(sink: Any) -> Path:
 
 
 def image_summary(tag: str, picture: np.ndarray) -> Summary:
-    """Return a picture as a summary.
+    """Return a summary that holds a picture.
 
     Args:
         tag: its tag.
@@ -53,7 +55,7 @@ def image_summary(tag: str, picture: np.ndarray) -> Summary:
 
 
 def encode_png(picture: np.ndarray) -> bytes:
-    """Return an RGB picture as PNG, compressed as fast as it goes."""
+    """Return an RGB picture as PNG, with fast compression."""
     _, data = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), _FAST)
     encoded: bytes = data.tobytes()
     return encoded

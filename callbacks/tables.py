@@ -1,19 +1,20 @@
-"""Tables as text: as Markdown for TensorBoard, aligned for a console."""
+"""Tables as text: in Markdown for TensorBoard, or with aligned columns for a console."""
 
 from collections.abc import Sequence
 
+# TensorBoard renders Markdown and the HTML within it, so that a name such as "a|b" or "<b>" would break the table.
 _ESCAPES = str.maketrans({**{letter: f"\\{letter}" for letter in "\\|`*_[]"}, "&": "&amp;", "<": "&lt;"})
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a Markdown table: what is not the first column stands to the right."""
+    """Return a Markdown table; all columns but the first are aligned to the right."""
     rule = ["---", *["---:"] * (len(header) - 1)]
     lines = [[_escape(cell) for cell in header], rule, *([_escape(cell) for cell in row] for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def text_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a table of columns as wide as they need to be, the first one to the left."""
+    """Return a table with columns as wide as their longest cell; all but the first are aligned to the right."""
     lines = [[" ".join(cell.split()) for cell in line] for line in (header, *rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
     return "\n".join(
@@ -23,5 +24,5 @@ def text_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _escape(cell: str) -> str:
-    """Keep a name from being read as Markdown or HTML."""
+    # A line break would end the row.
     return " ".join(cell.split()).translate(_ESCAPES)

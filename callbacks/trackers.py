@@ -1,4 +1,4 @@
-"""Handing on what callbacks write to trackers: Catalyst's loggers of W&B, of MLflow, and any that takes pictures."""
+"""Trackers, which get what callbacks write: Catalyst's loggers of W&B and MLflow, and any that takes pictures."""
 
 import itertools
 import re
@@ -24,13 +24,13 @@ class Entry:
     step: int
 
 
-class Place:
-    """A runner as it was at an epoch and a loader: what a logger asks of it when it is called later.
+class PastRunner:
+    """A runner as it was in an earlier loader, for loggers, which read loader and epoch from it when they are called.
 
     Args:
-        runner: answers whatever else is asked.
+        runner: answers everything else.
         loader_key: name of the loader, or ``run`` for what belongs to none.
-        epoch: ``epoch_step`` of then.
+        epoch: its ``epoch_step``.
     """
 
     def __init__(self, runner: dl.IRunner, loader_key: str, epoch: int):
@@ -45,70 +45,73 @@ class Place:
 class Tracker:
     """Hands entries to a Catalyst logger by ``log_image``, ``log_metrics`` (scope ``loader``) and ``log_artifact``.
 
-    A text is an artifact: a Markdown file that lies in a temporary folder until the process ends.
+    A text becomes an artifact: a Markdown file in a temporary folder, which stays until the process ends.
 
     Args:
-        logger: has a ``log_image`` of its own.
+        logger: overrides ``log_image``.
     """
 
     def __init__(self, logger: Any):
         self.logger = logger
 
-    def scalars(self, values: Mapping[str, float], place: Place) -> None:
-        self.logger.log_metrics(values, scope="loader", runner=place)
+    def scalars(self, values: Mapping[str, float], runner: PastRunner) -> None:
+        self.logger.log_metrics(values, scope="loader", runner=runner)
 
-    def picture(self, tag: str, picture: np.ndarray, place: Place) -> None:
-        self.logger.log_image(tag, picture, runner=place, scope="loader")
+    def picture(self, tag: str, picture: np.ndarray, runner: PastRunner) -> None:
+        self.logger.log_image(tag, picture, runner=runner, scope="loader")
 
-    def text(self, tag: str, text: str, place: Place) -> None:
+    def text(self, tag: str, text: str, runner: PastRunner) -> None:
         if type(self.logger).log_artifact is not ILogger.log_artifact:
-            path = _texts() / f"{_as_file_name(tag)}_epoch-{place.epoch_step:04d}_loader-{place.loader_key}.md"
+            path = (
+                _folder_of_texts() / f"{_as_file_name(tag)}_epoch-{runner.epoch_step:04d}_loader-{runner.loader_key}.md"
+            )
             path.write_text(text)
-            self.logger.log_artifact(tag, runner=place, path_to_artifact=str(path), scope="loader")
+            self.logger.log_artifact(tag, runner=runner, path_to_artifact=str(path), scope="loader")
 
 
 class WandbTracker(Tracker):
     """Hands entries to W&B: pictures and texts as media ``LOADER/TAG``, scalars as ``WandbLogger`` names metrics."""
 
-    def picture(self, tag: str, picture: np.ndarray, place: Place) -> None:
+    def picture(self, tag: str, picture: np.ndarray, runner: PastRunner) -> None:
         import wandb
 
-        self._log(tag, wandb.Image(picture), place)
+        self._log(tag, wandb.Image(picture), runner)
 
-    def text(self, tag: str, text: str, place: Place) -> None:
+    def text(self, tag: str, text: str, runner: PastRunner) -> None:
         import markdown
         import wandb
 
-        self._log(tag, wandb.Html(markdown.markdown(text, extensions=["tables", "fenced_code"])), place)
+        self._log(tag, wandb.Html(markdown.markdown(text, extensions=["tables", "fenced_code"])), runner)
 
-    def _log(self, tag: str, value: Any, place: Place) -> None:
-        # The steps are those of the logger's own metrics: W&B drops what comes at an earlier one.
-        step = place.sample_step if self.logger.log_batch_metrics else place.epoch_step
-        self.logger.logger.log({f"{place.loader_key}/{tag}": value}, step=step)
+    def _log(self, tag: str, value: Any, runner: PastRunner) -> None:
+        # The step must be that of the logger's own metrics: W&B drops what comes at an earlier one.
+        step = runner.sample_step if self.logger.log_batch_metrics else runner.epoch_step
+        self.logger.logger.log({f"{runner.loader_key}/{tag}": value}, step=step)
 
 
 class MLflowTracker(Tracker):
     """Hands entries to MLflow: pictures by epoch under ``LOADER/TAG``, metrics ``TAG/LOADER/epoch``, texts as files."""
 
-    def scalars(self, values: Mapping[str, float], place: Place) -> None:
-        named = {_as_mlflow_name(f"{tag}/{place.loader_key}/epoch"): value for tag, value in values.items()}
-        self.logger.logger.log_metrics(named, step=place.epoch_step)
+    def scalars(self, values: Mapping[str, float], runner: PastRunner) -> None:
+        named = {_as_mlflow_name(f"{tag}/{runner.loader_key}/epoch"): value for tag, value in values.items()}
+        self.logger.logger.log_metrics(named, step=runner.epoch_step)
 
-    def picture(self, tag: str, picture: np.ndarray, place: Place) -> None:
-        key = _as_mlflow_name(f"{place.loader_key}/{tag}")
-        self.logger.logger.log_image(picture, key=key, step=place.epoch_step, synchronous=True)
+    def picture(self, tag: str, picture: np.ndarray, runner: PastRunner) -> None:
+        key = _as_mlflow_name(f"{runner.loader_key}/{tag}")
+        self.logger.logger.log_image(picture, key=key, step=runner.epoch_step, synchronous=True)
 
-    def text(self, tag: str, text: str, place: Place) -> None:
-        name = _as_mlflow_name(f"{place.loader_key}/{tag}").replace(":", "_3a_")
-        self.logger.logger.log_text(text, f"{name}/epoch-{place.epoch_step:04d}.md")
+    def text(self, tag: str, text: str, runner: PastRunner) -> None:
+        name = _as_mlflow_name(f"{runner.loader_key}/{tag}").replace(":", "_3a_")
+        self.logger.logger.log_text(text, f"{name}/epoch-{runner.epoch_step:04d}.md")
 
 
 def trackers_of(loggers: Sequence[Any]) -> list[Tracker]:
-    """Return one for each logger that takes pictures and is not TensorBoard's."""
+    """Return a tracker for each logger that takes pictures and is not TensorBoard's."""
     return [_tracker_class(logger)(logger) for logger in loggers if _takes_pictures(logger)]
 
 
 def _takes_pictures(logger: Any) -> bool:
+    # A logger of any other kind inherits a ``log_image`` that does nothing.
     own = getattr(type(logger), "log_image", ILogger.log_image) is not ILogger.log_image
     return own and not isinstance(logger, dl.TensorboardLogger) and not hasattr(logger, "get_writer")
 
@@ -122,10 +125,7 @@ def _tracker_class(logger: Any) -> type[Tracker]:
 
 
 class Outbox:
-    """Keeps what was written until the thread of the loop hands it to the trackers.
-
-    Only that thread may: a run of MLflow belongs to the thread that began it, and W&B drops what comes after the
-    metrics of a later step.
+    """Collects what is written until the thread of the loop delivers it to the trackers.
 
     Args:
         trackers: in the order in which they are called.
@@ -135,39 +135,41 @@ class Outbox:
 
     def __init__(self, trackers: Sequence[Tracker], runner: dl.IRunner, loader_key: str):
         self.trackers, self.runner, self.loader_key = trackers, runner, loader_key
+        # The writer's thread appends and the loop's thread pops. Only the latter may call a tracker: a run of MLflow
+        # belongs to the thread that began it, and W&B drops what comes after the metrics of a later step.
         self._entries: deque[Entry] = deque()
 
     def add(self, entry: Entry) -> None:
-        """Keep one thing more; for the thread of the writer."""
+        """Add an entry; called in the thread of the writer."""
         self._entries.append(entry)
 
     def deliver(self) -> None:
-        """Hand all on, in the order in which it was written; scalars of one epoch together."""
+        """Deliver all entries in the order in which they were written, and scalars of one epoch together."""
         entries = [self._entries.popleft() for _ in range(len(self._entries))]
         for (kind, step), group in itertools.groupby(entries, key=lambda entry: (entry.kind, entry.step)):
-            place = Place(self.runner, self.loader_key, step)
+            runner = PastRunner(self.runner, self.loader_key, step)
             values = [(entry.tag, entry.value) for entry in group]
             for tracker in self.trackers:
-                _hand_on(tracker, kind, values, place)
+                _deliver_entries(tracker, kind, values, runner)
 
 
-def _hand_on(tracker: Tracker, kind: str, values: list[tuple[str, Any]], place: Place) -> None:
+def _deliver_entries(tracker: Tracker, kind: str, values: list[tuple[str, Any]], runner: PastRunner) -> None:
     if kind == "scalar":
-        tracker.scalars(dict(values), place)
+        tracker.scalars(dict(values), runner)
         return
-    take: Callable[[str, Any, Place], None] = tracker.picture if kind == "picture" else tracker.text
+    take: Callable[[str, Any, PastRunner], None] = tracker.picture if kind == "picture" else tracker.text
     for tag, value in values:
-        take(tag, value, place)
+        take(tag, value, runner)
 
 
-_temporary: list[tempfile.TemporaryDirectory[str]] = []
+_temporary_folders: list[tempfile.TemporaryDirectory[str]] = []
 
 
-def _texts() -> Path:
-    """Return a folder that is there until the process ends: some loggers read files later."""
-    if not _temporary:
-        _temporary.append(tempfile.TemporaryDirectory(prefix="assay-texts-"))
-    return Path(_temporary[0].name)
+def _folder_of_texts() -> Path:
+    # It stays until the process ends, because some loggers read files later.
+    if not _temporary_folders:
+        _temporary_folders.append(tempfile.TemporaryDirectory(prefix="assay-texts-"))
+    return Path(_temporary_folders[0].name)
 
 
 def _as_file_name(tag: str) -> str:
@@ -175,5 +177,5 @@ def _as_file_name(tag: str) -> str:
 
 
 def _as_mlflow_name(tag: str) -> str:
-    """Write characters that MLflow refuses by their number, so that different tags stay different."""
+    # Characters that MLflow refuses are written by their number, so that different tags stay different.
     return re.sub(r"[^\w\-. :/]", lambda match: f"_{ord(match[0]):x}_", tag)

@@ -75,7 +75,7 @@ class Writer:
         if queue_size < 1:
             raise UsageError(f"queue_size must be at least 1, got {queue_size}.")
         self._sink = sink
-        # One thread: event files are written in order, and a SummaryWriter is not safe to share among threads.
+        # One thread, so that the event file has the order of the calls.
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="assay-writer")
         self._slots = BoundedSemaphore(queue_size)
         self._error: BaseException | None = None
