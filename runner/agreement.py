@@ -24,14 +24,14 @@ class Agreement:
         """
         if world_size() == 1:
             return number
-        before = self._read()  # one exchange later, when the copy to the host has long arrived
+        before = self._read_agreed()  # one exchange later, when the copy to the host has long arrived
         mine = torch.full((1,), number, dtype=torch.int32, device=self._device)
         self._agreed = HostCopy(reduce_state({"number": mine}, {"number": "max"})["number"])
         return before
 
     def settle(self, number: int) -> int:
         """Send a number, and wait for the largest of this exchange and the previous one. A collective."""
-        return max(self.exchange(number), self._read())
+        return max(self.exchange(number), self._read_agreed())
 
-    def _read(self) -> int:
+    def _read_agreed(self) -> int:
         return 0 if self._agreed is None else int(self._agreed.read()[0])

@@ -60,7 +60,7 @@ class WithoutBadImages(Dataset[Any]):
 
     def __getitems__(self, indices: Sequence[int]) -> list[Any]:
         """Return the items of a batch that can be read, or else their stand-ins."""
-        items = [item for index in indices if (item := self._read(index)) is not None]
+        items = [item for index in indices if (item := self._read_or_mark(index)) is not None]
         return items or self._find_stand_ins(indices[-1])
 
     def why(self, index: int) -> str:
@@ -69,7 +69,7 @@ class WithoutBadImages(Dataset[Any]):
         _, why = self._try_to_read(index)
         return why or f"item {index} could not be read at first, and now it can"
 
-    def _read(self, index: int) -> Any:
+    def _read_or_mark(self, index: int) -> Any:
         item, why = self._try_to_read(index)
         if why:
             self.is_bad[index] = True
@@ -90,7 +90,7 @@ class WithoutBadImages(Dataset[Any]):
 
     def _find_stand_ins(self, after: int) -> "_StandIns":
         for step in range(1, len(self) + 1):
-            item = self._read((after + step) % len(self))
+            item = self._read_or_mark((after + step) % len(self))
             if item is not None:
                 return _StandIns([item, item])  # two, because batch normalization refuses a batch of one
         raise NoGoodImageError(

@@ -78,17 +78,17 @@ def _reached_from(part: Any) -> Parts:
         return [("self", getattr(part, "__self__", None)), ("function", part.__func__)]
     if isinstance(part, partial):
         return [("function", part.func), ("arguments", part.args), ("keywords", part.keywords)]
-    return [*_items(part), *_attributes(part)]
+    return [*_contained_items(part), *_own_attributes(part)]
 
 
-def _items(part: Any) -> Parts:
+def _contained_items(part: Any) -> Parts:
     # Not of a subclass, which may read a file for each item.
     if type(part).__iter__ is dict.__iter__ if isinstance(part, dict) else type(part) in (list, tuple, deque):
         return () if len(part) > _LONGEST_LIST else tuple(part.items() if isinstance(part, dict) else enumerate(part))
     return ()
 
 
-def _attributes(part: Any) -> Iterator[tuple[Any, Any]]:
+def _own_attributes(part: Any) -> Iterator[tuple[Any, Any]]:
     left_out = getattr(type(part), "seeds_itself", ())
     for name, value in tuple(getattr(part, "__dict__", {}).items()):
         if name not in left_out:

@@ -94,7 +94,7 @@ def _run_command(arguments: list[str]) -> int:
         return exit_code
     if parsed.command == "data":
         return _make_data(parsed.experiment, parsed.data_dir)
-    return _train(parsed.experiment, parsed.arguments) if parsed.command == "train" else _list_experiments()
+    return _train_experiment(parsed.experiment, parsed.arguments) if parsed.command == "train" else _list_experiments()
 
 
 def _dash_flag(argument: str) -> str:
@@ -122,7 +122,7 @@ def _make_data(name: str, data_dir: str | None) -> int:
     return 0
 
 
-def _train(name: str, arguments: list[str]) -> int:
+def _train_experiment(name: str, arguments: list[str]) -> int:
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # importing it queries the network for its newest version
     with quick_imports():
         experiment_class = find_experiment(name)

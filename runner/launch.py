@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         logging.disable(logging.ERROR)  # torchrun's log and its list of failures would hide the ranks' own messages
     threading.Thread(target=_watch_machines, daemon=True).start()
     try:
-        _torchrun(None if arguments is None else list(arguments))
+        _run_torchrun(None if arguments is None else list(arguments))
     except ChildFailedError as error:
         return _report_failure(*error.get_first_failure())
     except SignalException as error:
@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 @record
-def _torchrun(arguments: list[str] | None) -> None:
+def _run_torchrun(arguments: list[str] | None) -> None:
     # As torchrun's own main, but without abbreviations: it would take --n of an experiment for a flag of its own.
     parser = run.get_args_parser()
     parser.allow_abbrev = False

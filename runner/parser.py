@@ -49,7 +49,7 @@ def experiment_parser(experiment: type[Experiment], name: str) -> _Parser:
     parser.add_argument("--run-dir", type=str, metavar="DIR", help="Folder of the run; by default runs/NAME/TIME.")
     parser.add_argument("--resume", type=str, metavar="RUN", help="Continue the run in this folder.")
     parser.add_argument("--debug", action="store_true", help="Show tracebacks.")
-    docs, parser.hints = _docs(experiment), _hints(experiment)
+    docs, parser.hints = _field_docs(experiment), _field_types(experiment)
     groups: dict[type, Any] = {}
     for owner, field in _owned_fields(experiment):
         if owner not in groups:
@@ -58,7 +58,7 @@ def experiment_parser(experiment: type[Experiment], name: str) -> _Parser:
         hint = parser.hints[field.name]
         flag = groups[owner].add_argument(_flag_of(field.name), type=hint, help=docs.get(field.name))
         flag.option_strings = [_flag_of(field.name)]  # drops jsonargparse's second one, for appending to lists
-        flag.metavar = flag.metavar or _metavar(hint)
+        flag.metavar = flag.metavar or _metavar_of(hint)
     parser.set_defaults({field.name: _default_of(field) for _, field in _owned_fields(experiment)})
     return parser
 
@@ -180,7 +180,7 @@ def _flag_values(flag: str, arguments: Sequence[str]) -> list[str]:
     return values + [value for name, value in pairwise(arguments) if name == flag]
 
 
-def _hints(experiment: type[Experiment]) -> dict[str, Any]:
+def _field_types(experiment: type[Experiment]) -> dict[str, Any]:
     """Return the type of each field; the type of a list also allows a single item."""
     hints = get_type_hints(experiment)
     names = [field.name for _, field in _owned_fields(experiment)]
@@ -202,7 +202,7 @@ def _takes_list(hint: Any) -> bool:
     return any(get_origin(one) is list for one in get_args(hint))
 
 
-def _metavar(hint: Any) -> str:
+def _metavar_of(hint: Any) -> str:
     if _takes_list(hint):
         return f"[{_type_names(hint)[-1].upper()},...]"
     return _type_names(hint)[0].partition("[")[0].upper()
@@ -227,7 +227,7 @@ def _owned_fields(experiment: type[Experiment]) -> list[tuple[type, dataclasses.
     return sorted(owned, key=lambda pair: GROUPS.index(pair[0]) if pair[0] in GROUPS else -1)
 
 
-def _docs(experiment: type[Experiment]) -> dict[str, str]:
+def _field_docs(experiment: type[Experiment]) -> dict[str, str]:
     """Return the docstring of each field; a subclass that only changes a default inherits it."""
     docs: dict[str, str] = {}
     for owner in reversed(experiment.__mro__):

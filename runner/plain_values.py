@@ -67,9 +67,9 @@ def restored(value: Any) -> Any:
             raise ValueError(f"it holds a {value[_KIND]!r}, which this version of assay does not know")
         return _RESTORERS[value[_KIND]](restored(value[_VALUE]))
     if kind in _DICTS:
-        return _rebuild(value, {key: restored(of) for key, of in value.items()})
+        return _rebuild_container(value, {key: restored(of) for key, of in value.items()})
     if kind in (list, tuple):
-        return _rebuild(value, kind(restored(of) for of in value))
+        return _rebuild_container(value, kind(restored(of) for of in value))
     return value
 
 
@@ -83,10 +83,10 @@ def _to_plain(value: Any, place: str) -> Any:
     if kind in _DICTS:
         return _plain_of_dict(value, place)
     if kind in (list, tuple):
-        return _rebuild(value, kind(_to_plain(of, f"{place}[{index}]") for index, of in enumerate(value)))
+        return _rebuild_container(value, kind(_to_plain(of, f"{place}[{index}]") for index, of in enumerate(value)))
     if isinstance(value, _SAME_IN_PYTHON):
         return value.item()
-    return _describe(value, place)
+    return _describe_value(value, place)
 
 
 def _plain_of_tensor(tensor: Tensor, place: str) -> Tensor:
@@ -115,7 +115,7 @@ def _plain_of_dict(value: Any, place: str) -> Any:
         value = type(value)({_to_plain(key, place): of for key, of in value.items()})
     if all(_is_key(key) for key in value) and _KIND not in value:
         items = {key: _to_plain(of, _place_of_key(place, key)) for key, of in value.items()}
-        return _rebuild(value, items)
+        return _rebuild_container(value, items)
     pairs = [
         [_to_plain(key, f"a key of {place}"), _to_plain(of, _place_of_key(place, key))] for key, of in value.items()
     ]
@@ -126,7 +126,7 @@ def _is_key(key: Any) -> bool:
     return (type(key) in _KEYS and key != b"") or (type(key) is tuple and all(_is_key(part) for part in key))
 
 
-def _rebuild(old: Any, new: Any) -> Any:
+def _rebuild_container(old: Any, new: Any) -> Any:
     """Return a container with new items, or the old one where no item has changed."""
     # The old one is kept because it costs nothing, and keeps whatever is attached to it.
     before = list(old.values()) if isinstance(old, dict) else old
@@ -145,7 +145,7 @@ def _place_of_key(place: str, key: Any) -> str:
     return f"{place}[{key!r}]"
 
 
-def _describe(value: Any, place: str) -> dict[str, Any]:
+def _describe_value(value: Any, place: str) -> dict[str, Any]:
     """Return the dict that stands for a value; raise where there is none."""
     for kind, (name, describe) in _DESCRIBERS.items():
         if type(value) is kind or (kind in (np.generic, PurePath) and isinstance(value, kind)):

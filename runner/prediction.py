@@ -120,7 +120,9 @@ class MaskPrediction(Prediction):
         check_max_value(self.max_value)
         if not 0 < self.scale < math.inf:
             raise UsageError(f"scale must be greater than 0, got {self.scale}.")
-        if self.transform is not None and not _are_defaults(self.mean, 0.0, self.std, 1.0, self.scale, 1.0):
+        replaced = ((self.mean, 0.0), (self.std, 1.0), (self.scale, 1.0))
+        are_defaults = all(np.all(np.asarray(value) == default) for value, default in replaced)
+        if self.transform is not None and not are_defaults:
             raise UsageError(
                 "MaskPrediction takes a transform, or else mean, std and scale: the transform does it all."
             )
@@ -137,12 +139,6 @@ class MaskPrediction(Prediction):
         """Return probabilities of logits, [N, C, H, W]."""
         logits = logits.float()
         return logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(dim=1)
-
-
-def _are_defaults(*values: Any) -> bool:
-    """Whether in each pair of value and default, given one after the other, both are equal."""
-    pairs = zip(values[::2], values[1::2], strict=True)
-    return all(np.array_equal(np.unique(np.asarray(value)), [default]) for value, default in pairs)
 
 
 @dataclass(frozen=True, kw_only=True)

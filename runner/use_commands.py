@@ -57,10 +57,10 @@ def run_use_command(parsed: argparse.Namespace) -> tuple[list[str], int]:
     """Run the command; return the lines to print, and the exit code."""
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
     os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")  # our own line about an unreadable image suffices
-    return _evaluate(parsed) if parsed.command == "evaluate" else _predict(parsed)
+    return _evaluate_run(parsed) if parsed.command == "evaluate" else _predict_images(parsed)
 
 
-def _evaluate(parsed: argparse.Namespace) -> tuple[list[str], int]:
+def _evaluate_run(parsed: argparse.Namespace) -> tuple[list[str], int]:
     with quick_imports():
         from .evaluation import evaluate
         from .faults import quiet_event_threads
@@ -77,7 +77,7 @@ def _evaluate(parsed: argparse.Namespace) -> tuple[list[str], int]:
     return [f"{parsed.loader}, weights of epoch {done.epoch}", *lines, f"metrics and pictures: {done.folder}"], 0
 
 
-def _predict(parsed: argparse.Namespace) -> tuple[list[str], int]:
+def _predict_images(parsed: argparse.Namespace) -> tuple[list[str], int]:
     with quick_imports():
         from .predicting import PredictOptions, predict
 

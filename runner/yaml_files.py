@@ -49,23 +49,23 @@ def _check_size(root: Any, what: str) -> None:
     """Raise where a node holds too many values, counting each use of an alias, or is nested too deeply."""
     sizes: dict[int, tuple[int, int]] = {}  # by node: values, depth
     if root is not None:
-        values, depth = _measure(root, sizes)
+        values, depth = _count_values(root, sizes)
         if values > _MOST_VALUES:
             raise UsageError(f"{what} must hold at most {_MOST_VALUES} values, and holds {_format_count(values)}.")
         if depth > _DEEPEST:
             raise _too_deep(what)
 
 
-def _measure(node: Any, sizes: dict[int, tuple[int, int]]) -> tuple[int, int]:
+def _count_values(node: Any, sizes: dict[int, tuple[int, int]]) -> tuple[int, int]:
     if id(node) not in sizes:
         sizes[id(node)] = (0, sys.maxsize)  # until it is known; a node that contains itself stays too deep
-        inner = [_measure(child, sizes) for child in _children(node)]
+        inner = [_count_values(child, sizes) for child in _child_nodes(node)]
         depth = 1 + max((one[1] for one in inner), default=0)
         sizes[id(node)] = (1 + sum(one[0] for one in inner), depth)
     return sizes[id(node)]
 
 
-def _children(node: Any) -> list[Any]:
+def _child_nodes(node: Any) -> list[Any]:
     if isinstance(node, yaml.MappingNode):
         return [part for pair in node.value for part in pair]
     return list(node.value) if isinstance(node, yaml.SequenceNode) else []

@@ -32,10 +32,10 @@ def main(arguments: list[str]) -> None:
     if options.list:
         sys.stdout.write(f"{revival}\n")
     if options.script is not None:
-        _run(parser, options)
+        _run_script(parser, options)
 
 
-def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+def _run_script(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     # The project must find sys.argv and sys.path as if it were started directly.
     sys.argv = [options.script, *options.arguments]
     if options.is_module:

@@ -40,11 +40,11 @@ def _extract_arguments(function: Callable[..., Any], kwargs: dict[str, Any]) -> 
 def yes_or_no(function: Callable[..., Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments with True and False for y and n, where the function expects a bool."""
     # YAML 1.2 reads y and n as strings, and both are true.
-    flags = {name for name, parameter in _parameters(function).items() if _takes_bool(parameter)}
+    flags = {name for name, parameter in _parameters_of(function).items() if _takes_bool(parameter)}
     return {name: _word_to_bool(value) if name in flags else value for name, value in arguments.items()}
 
 
-def _parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+def _parameters_of(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     """Return the parameters of a function; of a class or method also those of its bases, which kwargs may reach."""
     parameters: dict[str, inspect.Parameter] = {}
     for own in reversed(_derived_from(function)):

@@ -1,6 +1,6 @@
 """Mends of the backward pass and the optimizer's step: clipping, accumulation, and logs of parameter groups."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch.nn.utils import get_total_norm
 
 from assay.callbacks.errors import UsageError
 from assay.callbacks.runner_view import callbacks_of
+from assay.callbacks.unwrapped import by_name
 
 from .fault import fault, is_mended
 
@@ -70,7 +71,9 @@ def _go_backward(callback: Any, runner: Any) -> None:
     wanted = callback.grad_clip_fn is not None or callback._log_gradient
     if wanted and place.is_last and is_mended("clipping"):
         runner.engine.unscale_gradients()  # fp16 scales losses, and with them the norm to clip by
-        norm = _clip_gradients(callback.grad_clip_fn, [p for model in _models_of(runner) for p in model.parameters()])
+        norm = _clip_gradients(
+            callback.grad_clip_fn, [p for model in by_name(runner.model).values() for p in model.parameters()]
+        )
         if callback._log_gradient and norm is not None:
             runner.batch_metrics[f"{callback._prefix_gradient}/norm"] = norm
 
@@ -133,10 +136,6 @@ def _clip_gradients(clip: Callable[[list[nn.Parameter]], Any] | None, parameters
         return clip(parameters)
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     return get_total_norm(gradients) if gradients else None
-
-
-def _models_of(runner: Any) -> list[nn.Module]:
-    return list(runner.model.values()) if isinstance(runner.model, Mapping) else [runner.model]
 
 
 def _log_optimizer(callback: Any) -> dict[str, float]:

@@ -30,17 +30,14 @@ def mend_callbacks(runner: "DictRunner") -> None:
     if runner.engine.num_processes > 1 and any(isinstance(callback, _MetricCallback) for callback in callbacks):
         for name in ("gathering", "collecting", "loader_metrics"):  # without, metrics are of one process, or fail
             mend(name)
+    stock_end = dl.BatchMetricCallback.on_loader_end
     for callback in callbacks:
-        if isinstance(callback, dl.BatchMetricCallback) and _keeps_loader_end(callback, dl.BatchMetricCallback):
+        if isinstance(callback, dl.BatchMetricCallback) and type(callback).on_loader_end is stock_end:
             callback.on_loader_end = partial(_end_metric, callback)
         elif isinstance(callback, dl.CheckpointCallback):
             _mend_checkpoint(runner, callback)
         elif isinstance(callback, dl.BatchTransformCallback) and callback.input_key is not None:
             callback._handle_batch = partial(transform_values, callback)
-
-
-def _keeps_loader_end(callback: Any, kind: type) -> bool:
-    return bool(type(callback).on_loader_end is kind.on_loader_end)  # type: ignore[attr-defined]
 
 
 def _end_metric(callback: Any, runner: Any) -> None:

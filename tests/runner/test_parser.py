@@ -163,9 +163,9 @@ def test_the_help_shows_every_field_with_its_docstring_and_default(experiment, m
 
 
 def test_every_field_of_the_base_has_a_docstring_of_its_own():
-    from assay.runner.parser import _docs
+    from assay.runner.parser import _field_docs
 
-    docs = _docs(Experiment)
+    docs = _field_docs(Experiment)
     names = [one.name for one in fields(Experiment)]
     assert {name for name in names if not docs.get(name)} == set()
     assert len({docs[name] for name in names}) == len(names)
