@@ -42,8 +42,7 @@ class RegressionTotals:
 
     def __init__(self, ignore_index: float | None = None, device: torch.device | str = "cpu"):
         self.ignore_index = ignore_index
-        self.device = torch.device(device)
-        self.state: dict[str, Tensor] = {}  # empty until the first batch tells D
+        self.state = _nothing(0, torch.device(device))  # until the first batch tells D
 
     @torch.no_grad()
     def update(self, output: Tensor, target: Tensor) -> State:
@@ -54,7 +53,7 @@ class RegressionTotals:
             target: likewise; its shape may differ by axes of length 1.
         """
         batch = _tally(_by_output(output, output.shape), _by_output(target, output.shape), self.ignore_index)
-        self.state = _merged(self.state, batch) if self.state else batch
+        self.state = _merged(self.state, batch) if len(self.state["count"]) else batch
         return batch
 
     def over_ranks(self, largest: Callable[[Tensor], Tensor], total: Reduce) -> State:
@@ -64,8 +63,10 @@ class RegressionTotals:
             largest: returns the maximum over ranks, elementwise.
             total: returns the sums over ranks.
         """
-        outputs = int(largest(torch.tensor(len(self.state.get("count", ())), device=self.device)))
-        mine = self.state or _nothing(outputs, self.device)
+        mine, device = self.state, self.state["count"].device
+        outputs = int(largest(torch.tensor(len(mine["count"]), device=device)))
+        # A rank without a batch does not know D, and adds nothing.
+        mine = mine if len(mine["count"]) else _nothing(outputs, device)
         sums = total({**{name: mine[name] for name in _SUMS}, "mean": mine["mean"] * mine["count"]})
         mean = sums["mean"] / sums["count"].clamp(min=1)
         spread = mine["spread"] + mine["count"] * (mine["mean"] - mean) ** 2

@@ -1,3 +1,4 @@
+import io
 import math
 
 import numpy as np
@@ -6,6 +7,7 @@ import torch
 from sklearn import metrics as sk
 
 from assay.callbacks import Metrics, UsageError
+from assay.callbacks.loader_state import from_plain, to_plain
 from assay.callbacks.measures.regression import REGRESSION_METRICS, RegressionTotals, regression_metric
 
 REFERENCES = {"mae": sk.mean_absolute_error, "mse": sk.mean_squared_error, "r2": sk.r2_score}
@@ -81,6 +83,26 @@ def test_nothing_is_read_from_the_device():
     batch = totals.update(torch.zeros(4, 2, device="meta"), torch.zeros(4, 2, device="meta"))
     totals.update(torch.zeros(4, 2, device="meta"), torch.zeros(4, 2, device="meta"))
     assert {regression_metric(name, batch).device.type for name in REGRESSION_METRICS} == {"meta"}
+
+
+@pytest.mark.parametrize("batches", [0, 2])
+def test_totals_go_on_from_a_checkpoint_on_their_device(batches):
+    output, target = torch.randn(2, 4, 6, 2)
+    straight, first, second = RegressionTotals(), RegressionTotals(), RegressionTotals()
+    for totals, rows in ((straight, range(4)), (first, range(batches))):
+        for row in rows:
+            totals.update(output[row], target[row])
+    file = io.BytesIO()
+    torch.save(to_plain(first), file)
+    file.seek(0)
+    plain = torch.load(file, weights_only=True)
+    second = from_plain(plain, second)
+    for row in range(batches, 4):
+        second.update(output[row], target[row])
+    for name, value in straight.state.items():
+        assert torch.equal(second.state[name], value)
+    there = from_plain(plain, RegressionTotals(device="meta"))
+    assert {part.device.type for part in there.state.values()} == {"meta"}
 
 
 def loader(callback, output, target, size):
