@@ -1,7 +1,7 @@
 """What the diagnostics of classes share: counting true and predicted classes over a loader."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, final
 
 import torch
 from catalyst import dl
@@ -19,7 +19,7 @@ from .measures.confusion_matrix import ConfusionMatrix
 from .measures.measure import Measure, reduce_measure
 from .measures.targets import decide_targets
 from .metrics import TASKS, decide
-from .sharing import first_alike
+from .sharing import first_alike, key_of_methods
 from .writer import Writer
 
 _SMALL = 1 << 12  # values of an output: to count less takes dozens of operations as well
@@ -109,9 +109,10 @@ class ClassCounts(Diagnostic):
         return ClassTargets(type(self).__name__, self.task, self.num_classes, self.ignore_index, self.target_key)
 
     @property
-    def choice(self) -> tuple[Any, ...]:
-        """What decides the counts."""
-        return (self.task, self.num_classes, self.ignore_index, self.output_key, self.target_key)
+    @final
+    def count_key(self) -> tuple[Any, ...]:
+        """What decides the counts; of a subclass that counts by itself, without its help."""
+        return key_of_methods(self, ("make_measure", "take", "count"))
 
     def on_experiment_start(self, runner: dl.IRunner) -> None:
         super().on_experiment_start(runner)

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
 
 import torch
 from catalyst import dl
@@ -69,11 +68,6 @@ class ConfusionByGroup(ClassCounts):
             raise UsageError("group_names must name at least one group, got none.")
         self.group_key = group_key
         self.group_names = check_names(group_names, "group_names")
-
-    @property
-    def choice(self) -> tuple[Any, ...]:
-        """What decides the counts."""
-        return (*super().choice, self.group_key, len(self.group_names))
 
     def make_measure(self, device: torch.device) -> Counts:
         """Return a measure whose state holds ``counts``, [G, C, C], ``outside`` and ``ungrouped``."""

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, final
 
 from catalyst import dl
 from torch import Tensor, nn
@@ -22,7 +22,7 @@ from .measures.reduced_image import is_reduced, reduced
 from .own_drawing import OwnDrawing
 from .runner_view import positions_in_loader, samples_of_keys
 from .sample_losses import NO_SCORE, WHOLE_BATCH, NoSampleLossError, losses_of_batch, names_of_criteria
-from .sharing import first_alike
+from .sharing import first_alike, key_of_methods
 from .unwrapped import detached
 from .writer import Writer
 
@@ -97,7 +97,7 @@ class SampleRanking(Diagnostic):
         self.score_name = _check_score_name(score_name) or _name_of_score(score, criterion_key)
         self.minimize = minimize
         self.k_samples = at_least_one("k_samples", k_samples)
-        self.keys = {"image": image_key, "target": target_key, "output": output_key}
+        self.image_key, self.target_key, self.output_key = image_key, target_key, output_key
         self.sample_id_key = sample_id_key
         self.detections_ = Detections(output_key, type(self).__name__) if isinstance(self.score, BoxF1) else None
         self.own_drawing: OwnDrawing | None = None
@@ -117,11 +117,16 @@ class SampleRanking(Diagnostic):
         self.source_ = first_alike(runner, self, SampleRanking)
 
     @property
-    def choice(self) -> tuple[Any, ...]:
+    @final
+    def count_key(self) -> tuple[Any, ...]:
         """What decides which samples are chosen, and what is kept of them."""
-        keys = (*self.keys.items(), *self.inputs_)
-        by = self.score, self.criterion_key, self.minimize, self.k_samples
-        return (*by, keys, self.sample_id_key, self.own_drawing)
+        methods = key_of_methods(self, ("_scores", "_parts", "_compare"))
+        return (*methods, *self.inputs_, self.own_drawing, self.detections_ is None)
+
+    @property
+    def keys(self) -> dict[str, str]:
+        """The keys of the batch, by what is under them."""
+        return {"image": self.image_key, "target": self.target_key, "output": self.output_key}
 
     def begin(self, runner: dl.IRunner) -> None:
         self.pending_, self.ranking_, self.measure_ = None, None, None

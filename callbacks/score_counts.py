@@ -1,7 +1,6 @@
 """What the diagnostics of scores share: counting over a loader how scores are distributed over the truth."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
 from catalyst import dl
@@ -71,11 +70,6 @@ class ScoreCounts(ClassCounts):
     def on_experiment_start(self, runner: dl.IRunner) -> None:
         super().on_experiment_start(runner)
         self.said_ = set()
-
-    @property
-    def choice(self) -> tuple[Any, ...]:
-        """What decides the counts."""
-        return (*super().choice, self.bins)
 
     def make_measure(self, device: torch.device) -> BinnedScores:
         """Return a measure whose state holds ``counts``, [C, 2, B], ``outside`` and ``nan``."""

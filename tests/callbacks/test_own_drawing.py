@@ -96,7 +96,7 @@ def test_a_picture_for_each_of_the_best_and_worst_samples_stands_above_its_id(tm
 
 def test_one_that_draws_by_itself_keeps_samples_of_its_own():
     own = BestWorstSamples(visualize_batch=lambda batch: np.zeros((4, 4)), **KEYS)
-    assert own.choice != BestWorstSamples(**KEYS).choice
+    assert own.count_key != BestWorstSamples(**KEYS).count_key
 
 
 @pytest.mark.parametrize(

@@ -86,7 +86,7 @@ def test_options_reach_the_callbacks_that_take_them():
     assert made["BestWorstSamples"].k_samples == made["GradCAM"].k_samples == made["BestWorstBatches"].k_images == 5
     assert made["AugmentationPreview"].k_images == 5
     assert made["GradientStats"].every_n_steps == 3
-    assert made["BestWorstSamples"].choice == made["GradCAM"].choice
+    assert made["BestWorstSamples"].count_key == made["GradCAM"].count_key
 
 
 def train(folder, model, items, callbacks, criterion, runner=None, loggers=None, **options):
