@@ -19,7 +19,7 @@ from assay.callbacks.atomic_files import digest
 from assay.callbacks.errors import UsageError, listing
 
 from .checkpoint_state import FORMAT, check_state
-from .plain_values import restored
+from .plain_values import restore_state
 
 __all__ = ["FORMAT", "INDEX"]
 
@@ -129,7 +129,7 @@ def _read(path: Path, *, is_whole: bool) -> Any:
             _check_sums(path)
         # What torch remarks on foreign bytes is left out; the error says it all.
         with warnings.catch_warnings(action="ignore"), torch.serialization.safe_globals(_OF_NUMPY):
-            return restored(torch.load(path, map_location="cpu", weights_only=True))
+            return restore_state(torch.load(path, map_location="cpu", weights_only=True))
     except _UNREADABLE as error:
         if refused := _refused_types(path):
             raise UsageError(

@@ -68,7 +68,7 @@ class TensorBoardLogger(ILogger):
     def get_writer(self, loader_key: str) -> Writer:
         """Return the writer of a loader's event folder, and create it on first use."""
         if loader_key not in self.writers_:
-            # Imported only here: it takes seconds, and only the main rank writes.
+            # Imported on first use, as it is slow to import.
             from torch.utils.tensorboard import SummaryWriter
 
             from .checksums import speed_up_checksums
@@ -160,7 +160,7 @@ class MetricsCsv(ILogger):
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with naming(self.path), open(self.path, "a", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
-            writer.writerows([CSV_COLUMNS, *rows] if is_new else rows)  # one write: no row without its line end
+            writer.writerows([CSV_COLUMNS, *rows] if is_new else rows)
 
     def state_dict(self) -> dict[str, int]:
         """Return the size of the file, by its name; nothing if it does not exist."""

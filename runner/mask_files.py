@@ -58,7 +58,7 @@ def read_mask(path: str | os.PathLike[str], *, colours: Colours | None = None) -
     with bad_image_errors(path):
         if data[:4] not in TIFF_STARTS:
             return _read_whole(data, colours)
-        import rasterio  # slow to import, and most masks are PNG
+        import rasterio  # slow to import
 
         from .tiffs import Tiff
 
@@ -90,7 +90,7 @@ def check_colours(colours: Colours) -> None:
 
 
 def _is_number(value: object, largest: int) -> bool:
-    is_whole = isinstance(value, int | np.integer) and not isinstance(value, bool)  # YAML's ``yes`` is a bool
+    is_whole = isinstance(value, int | np.integer) and not isinstance(value, bool)  # in Python True is 1
     return is_whole and 0 <= value <= largest  # type: ignore[operator]
 
 

@@ -40,7 +40,7 @@ _SAME_IN_PYTHON = (np.float64, np.int64, np.bool_, np.complex128, np.str_, np.by
 
 
 def plain_state(state: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a state in types that ``torch.load(weights_only=True)`` accepts; ``restored`` is the inverse.
+    """Return a state in types that ``torch.load(weights_only=True)`` accepts; ``restore_state`` is the inverse.
 
     Tensors, numbers, strings, and lists, tuples and dicts of them are kept. NumPy scalars that Python has too become
     Python's. Arrays, other scalars, sets, ``deque``, ``defaultdict``, named tuples, paths, dates and times become dicts
@@ -55,7 +55,7 @@ def plain_state(state: Mapping[str, Any]) -> dict[str, Any]:
         raise UsageError("a checkpoint cannot hold what refers to itself, or is nested a thousand deep.") from error
 
 
-def restored(value: Any) -> Any:
+def restore_state(value: Any) -> Any:
     """Return the value that ``plain_state`` converted.
 
     Raises:
@@ -65,11 +65,11 @@ def restored(value: Any) -> Any:
     if kind is dict and value.keys() == {_KIND, _VALUE}:
         if value[_KIND] not in _RESTORERS:
             raise ValueError(f"it holds a {value[_KIND]!r}, which this version of assay does not know")
-        return _RESTORERS[value[_KIND]](restored(value[_VALUE]))
+        return _RESTORERS[value[_KIND]](restore_state(value[_VALUE]))
     if kind in _DICTS:
-        return _rebuild_container(value, {key: restored(of) for key, of in value.items()})
+        return _rebuild_container(value, {key: restore_state(of) for key, of in value.items()})
     if kind in (list, tuple):
-        return _rebuild_container(value, kind(restored(of) for of in value))
+        return _rebuild_container(value, kind(restore_state(of) for of in value))
     return value
 
 

@@ -54,7 +54,7 @@ class Models:
         Args:
             images: [N, C, H, W], on any device.
         """
-        # View by view, so that test-time augmentation needs no more memory than plain prediction.
+        # The model runs view by view, so that its activations take no more memory than without augmentation.
         views = self.views.augment(images.to(self.device, non_blocking=True)).split(len(images))
         return [[self._predict_view(runner, view) for view in views] for runner in self._runners]
 

@@ -39,7 +39,7 @@ def decode(data: bytes, *, grey: bool = False) -> tuple[Pixels, int]:
 
 def check_size(height: int, width: int) -> None:
     """Raise a ValueError where an image has more pixels than Pillow would decode."""
-    # OpenCV and GDAL have no such limit of their own: a decompression bomb would fill the memory.
+    # One limit for all decoders: a small file may decompress to more than the memory.
     limit = Image.MAX_IMAGE_PIXELS
     if limit is not None and height * width > 2 * limit:
         raise ValueError(

@@ -19,7 +19,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 
 from assay.runner import Checkpoints, DictRunner, UsageError, load_checkpoint
-from assay.runner.plain_values import plain_state, restored
+from assay.runner.plain_values import plain_state, restore_state
 
 Point = namedtuple("Point", ["x", "y"])
 
@@ -33,7 +33,7 @@ def stored(value):
 
 
 def there_and_back(value):
-    return restored(stored(value))
+    return restore_state(stored(value))
 
 
 def assert_same(one, another):
@@ -93,7 +93,7 @@ def test_a_value_comes_back_as_it_was(value):
     ],
 )
 def test_what_python_has_too_is_pythons_in_the_file_itself(value, plain):
-    assert_same(restored(stored(value)), plain)
+    assert_same(restore_state(stored(value)), plain)
     if not isinstance(value, MappingProxyType):
         assert_same(stored(value), plain)
 
@@ -237,7 +237,7 @@ def test_what_refers_to_itself_is_refused():
 )
 def test_a_kind_that_there_is_not_is_refused(value):
     with pytest.raises(ValueError, match=r"does not know|an array of object|cannot reshape"):
-        restored(value)
+        restore_state(value)
 
 
 # -- in a run ---------------------------------------------------------------------------------------------------------
