@@ -1,6 +1,7 @@
 """Toys that train in milliseconds, and a process that remembers no engine from the test before."""
 
 import copy
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from assay.runner import DictRunner, Engine
+from assay.runner.cli import main
 
 
 class TinyNet(nn.Module):
@@ -149,3 +151,25 @@ def assert_same_weights():
             )
 
     return check
+
+
+@pytest.fixture(scope="module")
+def run_of(tmp_path_factory):
+    """Return a function that trains a toy, once, and returns the run folder."""
+    runs = {}
+
+    def run(toy, *arguments):
+        if (toy, arguments) not in runs:
+            folder = tmp_path_factory.mktemp("runs") / toy
+            AcceleratorState._reset_state(True)
+            assert (
+                main(
+                    ["train", str(Path(__file__).with_name("toys") / f"{toy}.py"), "--run-dir", str(folder), *arguments]
+                )
+                == 0
+            )
+            AcceleratorState._reset_state(True)
+            runs[toy, arguments] = folder
+        return runs[toy, arguments]
+
+    return run

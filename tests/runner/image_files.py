@@ -42,7 +42,8 @@ def write_tiff(path, values, *, tags=None, colormap=None, **options):
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         with rasterio.open(path, "w", driver="GTiff", **shape, **options) as file:
             file.write(values.transpose(2, 0, 1))
-            file.update_tags(**(tags or {}))
+            if tags:
+                file.update_tags(**tags)
             if colormap is not None:
                 file.write_colormap(1, colormap)
 

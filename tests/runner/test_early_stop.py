@@ -6,7 +6,7 @@ import signal
 import threading
 
 import pytest
-from test_training import Toy
+from toy_experiment import Toy
 
 from assay.runner import train
 from assay.runner import training as module

@@ -1,30 +1,16 @@
 """Flags, YAML and help, all made from an experiment's fields."""
 
 import re
-from dataclasses import dataclass, field, fields
-from typing import Any, Literal
+from dataclasses import dataclass, fields
+from typing import Any
 
 import pytest
+from toy_fields import Toy
 
 from assay.runner import Experiment, UsageError
 from assay.runner.catalog import experiment_names, find_experiment
 from assay.runner.fields import GROUPS
 from assay.runner.parser import experiment_parser, parse_experiment, usage_error
-
-
-@dataclass(kw_only=True)
-class Toy(Experiment):
-    """A toy."""
-
-    lr: float = 0.25
-    sizes: list[int] = field(default_factory=lambda: [3, 5])
-    """Sizes of things."""
-    names: list[str] | None = None
-    """Names of things."""
-    crop: tuple[int, int] = (4, 4)
-    """Height and width."""
-    kind: Literal["round", "square"] = "round"
-    """What kind of thing."""
 
 
 def parse(*arguments):

@@ -11,7 +11,7 @@ import pytest
 import torch
 from image_files import exif
 from PIL import Image
-from test_predicting import read_table, run_of  # noqa: F401
+from predicted import read_table
 
 from assay.callbacks.atomic_files import replacing
 from assay.callbacks.printable import printable
@@ -100,7 +100,7 @@ def check_report(printed):
     assert sorted(line.partition("images: ")[2].split(", ")) == sorted(left_out.partition("images: ")[2].split(", "))
 
 
-def test_classes_of_all_files_that_can_be_read_are_predicted(run_of, folder, capfd):  # noqa: F811
+def test_classes_of_all_files_that_can_be_read_are_predicted(run_of, folder, capfd):
     assert main(["predict", str(run_of("labels")), "--input", "in", "--output", "out"]) == 1
     rows = read_table()
     assert {row["image"] for row in rows} == {cell(name) for name in GOOD}
@@ -109,7 +109,7 @@ def test_classes_of_all_files_that_can_be_read_are_predicted(run_of, folder, cap
     check_report(capfd.readouterr())
 
 
-def test_masks_of_all_files_that_can_be_read_are_written_each_to_a_file_of_its_own(run_of, folder, capfd):  # noqa: F811
+def test_masks_of_all_files_that_can_be_read_are_written_each_to_a_file_of_its_own(run_of, folder, capfd):
     assert main(["predict", str(run_of("masks", "--classes", "3")), "--input", "in", "--output", "out"]) == 1
     check_report(capfd.readouterr())
     found = {path.relative_to("out").as_posix() for path in Path("out").rglob("*") if path.is_file()}
@@ -128,7 +128,7 @@ def test_masks_of_all_files_that_can_be_read_are_written_each_to_a_file_of_its_o
         assert read_mask(Path("out") / name).max() <= 2
 
 
-def test_boxes_of_all_files_that_can_be_read_are_found(run_of, folder, capfd):  # noqa: F811
+def test_boxes_of_all_files_that_can_be_read_are_found(run_of, folder, capfd):
     assert main(["predict", str(run_of("boxes")), "--input", "in", "--output", "out"]) == 1
     check_report(capfd.readouterr())
     assert {row["image"] for row in read_table()} == {cell(name) for name in GOOD}

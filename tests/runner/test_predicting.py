@@ -1,6 +1,5 @@
 """``assay predict``, from the command line to the files: toys that say what must come out."""
 
-import csv
 import threading
 import time
 from pathlib import Path
@@ -11,8 +10,9 @@ import pytest
 import rasterio
 import torch
 from accelerate.state import AcceleratorState
+from image_files import write_tiff
 from PIL import Image
-from test_windows import save_tiff
+from predicted import read_table
 from toys.masks import MEAN, STD, Convolutions
 
 from assay.runner import UsageError, load_checkpoint, windows
@@ -22,23 +22,6 @@ from assay.runner.predicting import PredictOptions, predict
 
 TOYS = Path(__file__).parent / "toys"
 BROKEN = b"\x89PNG\r\n\x1a\nbroken"
-
-
-@pytest.fixture(scope="module")
-def run_of(tmp_path_factory):
-    """Return a function that trains a toy, once, and returns the run folder."""
-    runs = {}
-
-    def run(toy, *arguments):
-        if (toy, arguments) not in runs:
-            folder = tmp_path_factory.mktemp("runs") / toy
-            AcceleratorState._reset_state(True)
-            assert main(["train", str(TOYS / f"{toy}.py"), "--run-dir", str(folder), *arguments]) == 0
-            AcceleratorState._reset_state(True)
-            runs[toy, arguments] = folder
-        return runs[toy, arguments]
-
-    return run
 
 
 @pytest.fixture
@@ -54,11 +37,6 @@ def images(tmp_path, monkeypatch):
         Image.fromarray(picture).save(path)
     Path("in/3.png").write_bytes(BROKEN)
     return Path("in")
-
-
-def read_table(path="out/predictions.csv"):
-    with open(path, newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def left_behind(folder="out"):
@@ -151,7 +129,7 @@ def test_the_mean_of_weights_is_exact_and_counts_are_those_of_the_first():
 @pytest.mark.parametrize("kind", ["png", "tif"])
 def test_a_mask_has_the_images_size_and_what_the_whole_image_gets(run_of, tmp_path, shape, kind):
     run, pixels = run_of("masks"), np.random.default_rng(1).integers(0, 256, (*shape, 3), dtype=np.uint8)
-    save_tiff(tmp_path / "x.tif", pixels, compress="lzw")
+    write_tiff(tmp_path / "x.tif", pixels, compress="lzw")
     Image.fromarray(pixels).save(tmp_path / "x.png")
     predict(run, PredictOptions(input=[str(tmp_path / f"x.{kind}")], output=str(tmp_path / "out"), batch_size=3))
     mask = np.asarray(Image.open(tmp_path / "out" / f"x.{kind}"))
@@ -186,7 +164,7 @@ def test_a_convolutional_model_gives_one_mask_however_it_is_cut(run_of, tmp_path
 
 def test_masks_keep_folders_names_and_places_and_bad_images_are_left_out(run_of, images, capfd):
     place = {"crs": "EPSG:32633", "transform": rasterio.Affine(0.3, 0, 500_000, 0, -0.3, 5_000_000)}
-    save_tiff(images / "deep" / "1.tif", np.zeros((30, 20, 3), dtype=np.uint8), **place)
+    write_tiff(images / "deep" / "1.tif", np.zeros((30, 20, 3), dtype=np.uint8), **place)
     (images / "cut.tif").write_bytes((images / "deep" / "1.tif").read_bytes()[:900])
     assert main(["predict", str(run_of("masks")), "--input", "in", "--output", "out"]) == 1
     found = sorted(path.relative_to("out").as_posix() for path in Path("out").rglob("*.*"))
@@ -200,7 +178,7 @@ def test_memory_is_bounded_for_a_large_tiff(run_of, tmp_path, monkeypatch):
     """In proportion to 4 GiB for 20,000 x 20,000 pixels."""
     size, peak, done = 4000, [0], threading.Event()
     monkeypatch.setitem(windows._GDAL_OPTIONS, "GDAL_CACHEMAX", 8 * 2**20)
-    save_tiff(tmp_path / "x.tif", np.zeros((size, size, 3), dtype=np.uint8), compress="lzw")
+    write_tiff(tmp_path / "x.tif", np.zeros((size, size, 3), dtype=np.uint8), compress="lzw")
     options = {"output": str(tmp_path / "out"), "tile": 256, "batch_size": 2}
     Image.fromarray(np.zeros((600, 600, 3), dtype=np.uint8)).save(tmp_path / "small.png")
     predict(run_of("masks"), PredictOptions(input=[str(tmp_path / "small.png")], **options))  # has all imported

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from test_training import Toy
 from torch import nn
 from torch.utils.data import DataLoader
+from toy_experiment import Toy
 
 from assay.runner import DictRunner, UsageError, load_checkpoint, train
 from assay.runner import settings as module

@@ -14,55 +14,14 @@ from catalyst import dl
 from catalyst.core.logger import ILogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
+from toy_experiment import Net, Toy
 
-from assay.callbacks import AugmentationPreview, ConfusionMatrix, Metrics, OptimizerMonitor, OverheadBudget
+from assay.callbacks import AugmentationPreview, ConfusionMatrix, OptimizerMonitor, OverheadBudget
 from assay.callbacks.non_finite_guard import NonFiniteGuard
 from assay.callbacks.non_finite_report import NonFiniteError
-from assay.runner import Experiment, Monitor, Progress, UsageError, load_checkpoint
+from assay.runner import Monitor, Progress, UsageError, load_checkpoint
 from assay.runner.loggers import read_metrics
 from assay.runner.training import prepare_machine, summary, train
-
-
-class Net(nn.Module):
-    def __init__(self, factor=1.0):
-        super().__init__()
-        self.layer = nn.Linear(4, 3)
-        self.factor = factor
-
-    def forward(self, image):
-        return {"logits": self.layer(image) * self.factor}
-
-
-class Recorder(dl.Callback):
-    """Notes the learning rate that each step is made with."""
-
-    def __init__(self):
-        super().__init__(order=0)
-        self.rates = []
-
-    def on_batch_start(self, runner):
-        if runner.is_train_loader:
-            self.rates.append(runner.optimizer.param_groups[0]["lr"])
-
-
-@dataclass(kw_only=True)
-class Toy(Experiment):
-    epochs: int = 2
-    batch_size: int = 4
-    device: str = "cpu"
-    factor: float = 1.0
-
-    def get_loaders(self):
-        noise = torch.Generator().manual_seed(0)
-        items = [{"image": torch.randn(4, generator=noise), "target": i % 3} for i in range(18)]  # 5 batches
-        return {"train": self.make_loader(items, shuffle=True), "valid": self.make_loader(items)}
-
-    def get_model(self):
-        return Net(self.factor)
-
-    def get_callbacks(self):
-        self.recorder = Recorder()
-        return [Metrics(num_classes=3), self.recorder]
 
 
 def test_it_returns_the_folder_of_the_run(tmp_path, capsys):

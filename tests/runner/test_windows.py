@@ -4,7 +4,6 @@ import os
 import resource
 import subprocess
 import sys
-import warnings
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from functools import lru_cache
@@ -12,8 +11,8 @@ from functools import lru_cache
 import numpy as np
 import pytest
 import rasterio
+from image_files import write_tiff
 from PIL import Image
-from rasterio.errors import NotGeoreferencedWarning
 from torch.utils.data import DataLoader
 
 from assay.runner import windows
@@ -37,18 +36,9 @@ def picture():
     return np.stack([columns, rows, (rows * columns) % 256], axis=-1).astype(np.uint8)
 
 
-def save_tiff(path, picture, **options):
-    height, width, count = picture.shape
-    shape = {"height": height, "width": width, "count": count, "dtype": picture.dtype}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        with rasterio.open(path, "w", driver="GTiff", **shape, **options) as file:
-            file.write(picture.transpose(2, 0, 1))
-
-
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_window_of_a_tiff_holds_the_pixels_of_the_image(tmp_path, picture, layout):
-    save_tiff(tmp_path / "a.tif", picture, **layout)
+    write_tiff(tmp_path / "a.tif", picture, **layout)
     with open_image(tmp_path / "a.tif") as image:
         assert (image.height, image.width) == (150, 217)
         for top, left, height, width in [(0, 0, 150, 217), (63, 10, 30, 200), (149, 216, 1, 1)]:
@@ -59,7 +49,7 @@ def test_a_window_of_a_tiff_holds_the_pixels_of_the_image(tmp_path, picture, lay
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_tiff_that_stays_open_holds_the_same_pixels(tmp_path, picture, layout):
-    save_tiff(tmp_path / "a.tif", picture, **layout)
+    write_tiff(tmp_path / "a.tif", picture, **layout)
     for top, left, height, width in [(0, 0, 150, 217), (63, 10, 30, 200), (149, 216, 1, 1)]:
         window = keep_open(tmp_path / "a.tif").read(top, left, height, width)
         np.testing.assert_array_equal(window, picture[top : top + height, left : left + width])
@@ -69,22 +59,22 @@ def test_a_tiff_that_stays_open_holds_the_same_pixels(tmp_path, picture, layout)
 def test_of_files_that_stay_open_the_oldest_are_closed(tmp_path, picture, monkeypatch):
     monkeypatch.setattr(windows, "_open_kept_tiff", lru_cache(2)(windows._open_kept_tiff.__wrapped__))
     for name in "abcd":
-        save_tiff(tmp_path / f"{name}.tif", picture)
+        write_tiff(tmp_path / f"{name}.tif", picture)
         keep_open(tmp_path / f"{name}.tif").read(0, 0, 5, 5)
     links = (os.path.realpath(f"/proc/self/fd/{number}") for number in os.listdir("/proc/self/fd"))
     assert {os.path.basename(link) for link in links if str(tmp_path) in link} == {"c.tif", "d.tif"}
 
 
 def test_a_file_that_changed_is_opened_anew(tmp_path, picture):
-    save_tiff(tmp_path / "a.tif", picture)
+    write_tiff(tmp_path / "a.tif", picture)
     before = keep_open(tmp_path / "a.tif").read(0, 0, 150, 217)
-    save_tiff(tmp_path / "b.tif", 255 - picture)
+    write_tiff(tmp_path / "b.tif", 255 - picture)
     os.replace(tmp_path / "b.tif", tmp_path / "a.tif")
     np.testing.assert_array_equal(keep_open(tmp_path / "a.tif").read(0, 0, 150, 217), 255 - before)
 
 
 def test_each_process_and_thread_has_its_own_open_file(tmp_path, picture):
-    save_tiff(tmp_path / "a.tif", picture, compress="lzw", **TILED)
+    write_tiff(tmp_path / "a.tif", picture, compress="lzw", **TILED)
     mine = keep_open(tmp_path / "a.tif")
     with ThreadPoolExecutor(1) as pool:
         assert pool.submit(keep_open, tmp_path / "a.tif").result() is not mine
@@ -116,7 +106,7 @@ def test_a_file_that_cannot_be_kept_open_is_named(tmp_path, content, reason):
 
 def test_a_kept_tiff_that_is_cut_off_fails_where_it_ends(tmp_path, picture, capfd):
     path = tmp_path / "cut.tif"
-    save_tiff(path, picture)
+    write_tiff(path, picture)
     path.write_bytes(path.read_bytes()[: picture.size // 2])
     keep_open(path).read(0, 0, 20, 217)
     with pytest.raises(BadImageError, match=r"cut.tif' cannot be read: "):
@@ -126,7 +116,7 @@ def test_a_kept_tiff_that_is_cut_off_fails_where_it_ends(tmp_path, picture, capf
 
 def test_a_tiff_in_one_large_block_is_decoded_once(tmp_path, picture, monkeypatch):
     place = {"crs": "EPSG:32633", "transform": rasterio.Affine(0.3, 0, 500_000, 0, -0.3, 5_000_000)}
-    save_tiff(tmp_path / "a.tif", picture, blockysize=150, compress="deflate", **place)
+    write_tiff(tmp_path / "a.tif", picture, blockysize=150, compress="deflate", **place)
     monkeypatch.setattr(windows, "CACHE_BYTES", picture.nbytes)
     with open_image(tmp_path / "a.tif") as image:
         np.testing.assert_array_equal(image.read(20, 30, 40, 50), picture[20:60, 30:80])
@@ -138,7 +128,7 @@ def test_a_tiff_in_one_large_block_is_decoded_once(tmp_path, picture, monkeypatc
 
 
 def test_an_error_of_another_file_is_not_blamed_on_the_image(tmp_path, picture):
-    save_tiff(tmp_path / "a.tif", picture)
+    write_tiff(tmp_path / "a.tif", picture)
     with pytest.raises(rasterio.RasterioIOError), open_image(tmp_path / "a.tif"):
         rasterio.open(tmp_path / "other.tif")
 
@@ -161,13 +151,13 @@ def test_a_tiff_of_any_kind_of_pixels_is_what_read_image_makes_of_it(tmp_path, p
 
 
 def test_of_sixteen_bits_the_upper_eight_are_kept(tmp_path, picture):
-    save_tiff(tmp_path / "a.tif", picture.astype(np.uint16) * 256 + 201)
+    write_tiff(tmp_path / "a.tif", picture.astype(np.uint16) * 256 + 201)
     with open_image(tmp_path / "a.tif") as image:
         np.testing.assert_array_equal(image.read(5, 6, 70, 80), picture[5:75, 6:86])
 
 
 def test_floats_are_refused(tmp_path, picture):
-    save_tiff(tmp_path / "a.tif", picture.astype(np.float32))
+    write_tiff(tmp_path / "a.tif", picture.astype(np.float32))
     message = r"a.tif' cannot be read: its pixels are float32, neither uint8 nor uint16"
     with pytest.raises(BadImageError, match=message), open_image(tmp_path / "a.tif"):
         pass
@@ -189,7 +179,7 @@ def test_a_missing_file_is_named(tmp_path):
 
 def test_a_tiff_that_is_cut_off_fails_where_it_ends(tmp_path, picture):
     path = tmp_path / "cut.tif"
-    save_tiff(path, picture)
+    write_tiff(path, picture)
     path.write_bytes(path.read_bytes()[: picture.size // 2])
     with open_image(path) as image:
         image.read(0, 0, 20, 217)
@@ -224,7 +214,7 @@ def test_a_mask_is_written_in_bands(tmp_path, palette):
 
 def test_a_mask_lies_where_its_image_lies(tmp_path, picture):
     place = {"crs": "EPSG:32633", "transform": rasterio.Affine(0.3, 0, 500_000, 0, -0.3, 5_000_000)}
-    save_tiff(tmp_path / "a.tif", picture, **place)
+    write_tiff(tmp_path / "a.tif", picture, **place)
     with (
         open_image(tmp_path / "a.tif") as image,
         write_mask(tmp_path / "m.tif", image.height, image.width, georeference=image.georeference) as file,
@@ -262,7 +252,7 @@ def test_memory_is_bounded_by_the_cache_however_large_the_image(tmp_path, monkey
     monkeypatch.setitem(windows._GDAL_OPTIONS, "GDAL_CACHEMAX", 4 * 2**20)
     monkeypatch.setattr(windows, "KEPT_BYTES", 4 * 2**20)
     size, path = 5000, tmp_path / "large.tif"
-    save_tiff(path, np.zeros((size, size, 3), dtype=np.uint8), compress="lzw", tiled=True)  # 75 MB
+    write_tiff(path, np.zeros((size, size, 3), dtype=np.uint8), compress="lzw", tiled=True)  # 75 MB
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with opened(path) as image:
         for top in range(0, size, 500):

@@ -3,6 +3,7 @@
 import time
 
 import pytest
+from toy_fields import Toy
 
 from assay.runner import UsageError
 from assay.runner.parser import parse_experiment
@@ -86,8 +87,6 @@ def test_the_config_of_a_run_names_the_run_and_what_to_do(tmp_path):
     ],
 )
 def test_a_field_that_is_wrong_is_refused_from_a_config_and_from_a_run(tmp_path, flag, text, message):
-    from test_parser import Toy
-
     (tmp_path / "config.yaml").write_text(text)
     (tmp_path / "environment.json").write_text('{"experiment": "toy"}')
     given = tmp_path if flag == "--resume" else tmp_path / "config.yaml"
