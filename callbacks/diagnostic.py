@@ -36,6 +36,7 @@ class Diagnostic(Named):
     event_files: ClassVar[bool] = False  # whether it writes what TensorBoard alone can show
     works_unwritten: ClassVar[bool] = False  # whether it has something to do in evaluate_loader, which takes no logger
     style: PictureStyle | None = None  # how it shows samples; None: it shows none, or a function of the user's does
+    counts_as_overhead: ClassVar[bool] = True  # whether an OverheadBudget takes its time, and may thin it
     is_mute_ = False
     meter_: Meter | None = None  # of a budget, as long as the run goes on
 

@@ -44,6 +44,7 @@ class HParams(Diagnostic):
 
     one_a_run = True
     observed = ()  # its values are those of finished loaders
+    counts_as_overhead = False  # a run has it without diagnostics too
 
     def __init__(self, metric: str | Sequence[str] = "valid/loss", minimize: bool | Sequence[bool] = True):
         super().__init__(order=HPARAMS)

@@ -89,6 +89,7 @@ class NonFiniteGuard(Diagnostic):
     works_unwritten = True  # it fails, or saves batches
     observed = ("skipped_", "in_a_row_")
     one_a_run = True
+    counts_as_overhead = False  # a run has it without diagnostics too
 
     def __init__(
         self,

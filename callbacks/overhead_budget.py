@@ -14,13 +14,10 @@ from .diagnostic import Diagnostic
 from .distributed import reduce_state, world_size
 from .errors import UsageError
 from .host_copy import copy_tree, read_tree
-from .hparams import HParams
 from .lookup import find_writer
 from .measures.overhead_budget import LATE, LOOP, PICTURES, Label, Laps, Shares, Spent
 from .measures.phase_times import CudaTimer, HostTimer
-from .non_finite_guard import NonFiniteGuard
 from .order import FIRST
-from .overhead_log import write_shares
 from .overhead_meter import Meter
 from .overhead_plan import OverheadPlan
 from .runner_view import steps_in_loader
@@ -33,12 +30,12 @@ _FIRST_STEPS = 8  # before it, a few steps of the first epoch would decide
 
 
 class OverheadBudget(Diagnostic):
-    """Takes the time of all other diagnostics of the run, and thins the costly ones until they fit into a budget.
+    """Times all other diagnostics of the run, and thins the costly ones until they fit into a budget.
 
     Two things are thinned: gradients are observed at fewer optimizer steps (``GradientStats``), and pictures are drawn
     in fewer epochs, though always in the first and the last one. What the costliest of these take is brought down to
     one common level, at which all diagnostics together take ``max_overhead`` of the loop's time, on average over
-    epochs. All that is counted over samples (metrics, confusion matrices, curves, best and worst) stays exact.
+    epochs. Whatever is counted over samples (metrics, confusion matrices, curves, best and worst) stays exact.
 
     ================================== ====== ===================================================================
     tag, in the folder of each loader  kind   step and content
@@ -52,14 +49,14 @@ class OverheadBudget(Diagnostic):
 
     The folder ``run`` has the ``overhead/share`` of all loaders together, which is what is kept under the budget.
 
-    What is thinned is said once for each diagnostic (logger ``assay``), and once, with the costliest ones, that a
-    budget is too small for what cannot be thinned. A diagnostic's time is that of its events, and of its work on
-    gradients; what a run has without diagnostics too (``Metrics``, ``HParams``, ``NonFiniteGuard``) belongs to the
-    loop. On a CPU the CPU time of the thread that draws counts as well. On a GPU the time is that of its own queue:
-    what the queue hides costs nothing.
+    Each thinned diagnostic is logged once (logger ``assay``), and so is a budget that is too small for what cannot be
+    thinned, with the costliest ones. A diagnostic's time is that of its events, and of its work on gradients; what a
+    run has without diagnostics too (``Metrics``, ``HParams``, ``NonFiniteGuard``) belongs to the loop. On a CPU the
+    CPU time of the thread that draws counts as well. On a GPU the time is that of its own queue: what the queue hides
+    costs nothing.
 
-    Time is taken from behind the first optimizer step on. The interval of gradients follows it in the first epoch,
-    behind 8, 16, 32, ... optimizer steps, and at the end of every further one; that of pictures from the end of the
+    Timing begins after the first optimizer step. The interval of gradients follows it in the first epoch, after 8, 16,
+    32, ... optimizer steps, and at the end of every further one; that of pictures from the end of the
     second epoch on, as first pictures take longer. On several ranks the slowest one counts, and all decide alike.
     Nothing waits for the device within a step, and nothing but these few decisions is sent between ranks.
 
@@ -77,8 +74,8 @@ class OverheadBudget(Diagnostic):
     """
 
     observed = ()
-
     one_a_run = True
+    counts_as_overhead = False  # it measures the others, and takes no time that they could save
 
     def __init__(
         self,
@@ -103,7 +100,7 @@ class OverheadBudget(Diagnostic):
         self.hook_: RemovableHandle | None = None
         self.loop_: Label | None = None  # of the loader that runs, once time is taken
         self.first_epoch_ = 0
-        self.steps_ = 0  # of the first epoch, behind the very first one
+        self.steps_ = 0  # of the first epoch, after the very first one
         self.agreed_: Callable[[], Shares] | None = None
 
     def on_experiment_start(self, runner: dl.IRunner) -> None:
@@ -147,7 +144,9 @@ class OverheadBudget(Diagnostic):
         shares, self.agreed_ = self._agree(runner, self._take(runner.epoch_step))(), None
         if not shares.loop_ms:  # the device has not come to an end of anything
             return
-        write_shares(self.writers_, shares, runner.epoch_step)
+        for loader, by_name in shares.by_loader().items():
+            taken = {f"overhead/{name}": float(share) for name, share in by_name.items()}
+            self.writers_[loader].scalars({"overhead/share": sum(taken.values()), **taken}, runner.epoch_step)
         values = {"overhead/share": shares.total(), **self.plan_.values()}
         self.writers_[_FOLDER].scalars(values, runner.epoch_step)
         if runner.epoch_step > self.first_epoch_:
@@ -173,7 +172,7 @@ class OverheadBudget(Diagnostic):
         self.laps_.begin(self.loop_)
 
     def _on_step(self, runner: dl.IRunner, *_: Any) -> None:
-        """Begin behind the first step; in the first epoch, adapt how many steps are observed."""
+        """Begin after the first step; in the first epoch, adapt how many steps are observed."""
         if self.loop_ is None:
             self._run_loop(runner)
         elif runner.epoch_step == self.first_epoch_ and self.plan_.steps:
@@ -220,7 +219,7 @@ def _by_name(runner: dl.IRunner) -> dict[str, Diagnostic]:
     found: dict[str, Diagnostic] = {}
     for callback in runner.callbacks.values():
         inner = inside(callback)
-        if isinstance(inner, Diagnostic) and not isinstance(inner, OverheadBudget | HParams | NonFiniteGuard):
+        if isinstance(inner, Diagnostic) and inner.counts_as_overhead:
             kind = type(inner).__name__
             names = (kind if number == 1 else f"{kind}-{number}" for number in count(1))
             found[next(name for name in names if name not in found)] = inner

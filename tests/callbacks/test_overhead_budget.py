@@ -306,6 +306,17 @@ def test_every_diagnostic_is_found_but_what_a_run_has_without_any(clock, tmp_pat
     assert values["overhead/Costly"] == approx({1: 0.1, 2: 0.1})
 
 
+class Uncounted(Costly):
+    counts_as_overhead = False
+
+
+def test_a_diagnostic_that_does_not_count_as_overhead_belongs_to_the_loop(clock, tmp_path, read_events):
+    train(clock, [Costly(clock, step=10), Uncounted(clock, step=100)], tmp_path, budget=1.0)
+    values = scalars(read_events, tmp_path, "valid")
+    assert values.keys() == {"overhead/Costly", "overhead/share"}
+    assert values["overhead/Costly"] == approx({1: 0.05, 2: 0.05})
+
+
 class Images(nn.Module):
     def __init__(self):
         super().__init__()

@@ -52,6 +52,25 @@ def shares(plan, loop=1000.0, **ms):
     return Shares({name: part.numpy() for name, part in state.items()}, LOADERS, names)
 
 
+class Own(Diagnostic):
+    """A diagnostic of a user's that can observe fewer steps."""
+
+    def __init__(self):
+        super().__init__()
+        self.every_n_steps = self.interval = 1
+
+    def observe_every(self, n_steps):
+        self.interval = n_steps
+
+
+def test_any_diagnostic_that_can_observe_fewer_steps_is_thinned(say):
+    own = Own()
+    plan = make_plan(Own=own)
+    assert plan.thinned.keys() == {"Stats", "Own"}
+    plan.adapt(shares(plan, Own_steps=800.0), say, "epoch 1")
+    assert own.interval == plan.steps["Own"].every > 1
+
+
 def drawn(plan, epochs):
     seen = []
     for epoch in range(1, epochs + 1):
@@ -93,7 +112,7 @@ def test_of_a_run_with_room_for_nothing_the_first_and_the_last_picture_are_left_
 def test_steps_alone_are_adapted_within_an_epoch(say):
     plan = make_plan()
     plan.adapt_steps(shares(plan, Stats_steps=3000, Grid_pictures=500), say, "epoch 1 so far")
-    assert plan.steps["Stats"].every == plan.gradient_stats["Stats"].every_n_steps_ == 30
+    assert plan.steps["Stats"].every == plan.thinned["Stats"].every_n_steps_ == 30
     assert plan.pictures["Grid"].every == 1
 
 
@@ -146,7 +165,7 @@ def test_the_state_holds_plain_values_and_gives_the_same_decisions(say, caplog):
     other.load_state_dict(state)
     assert other.state_dict() == state
     assert other.values() == plan.values()
-    assert other.gradient_stats["Stats"].every_n_steps_ == plan.gradient_stats["Stats"].every_n_steps_ == 100
+    assert other.thinned["Stats"].every_n_steps_ == plan.thinned["Stats"].every_n_steps_ == 100
     other.adapt(shares(other, Stats_steps=3000, Grid_pictures=300, Chart_fixed=100), say, "epoch 3")
     say.drain()
     assert len(caplog.messages) == said == 2
