@@ -1,4 +1,4 @@
-"""What is wrong with the input of a training: its range, and the order of its labels."""
+"""Checks of the input of a training: the range of the images, and the order of the labels."""
 
 import math
 from collections import Counter
@@ -12,11 +12,11 @@ from torch import Tensor
 from ..loader_state import stored_as
 
 _TOLERANCE = 0.02  # bicubic scaling and colour changes overshoot a little
-_SHARE = 0.001
-_LEAST_SPREAD = 0.2
+_MOST_OUTSIDE = 0.001  # share of values: augmentation moves a few farther than the tolerance
+_LEAST_SPREAD = 0.2  # images of one grey say nothing about their normalization
 _LEAST_BATCHES = 3
-_CHANCE = 1e-6
-_AT_ONCE = 2**20  # values
+_CHANCE = 1e-6  # of an accident, below which an order of labels is reported
+_AT_ONCE = 2**20  # values of a channel that are compared at a time
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Range:
 
     Attributes:
         low: smallest finite value after the normalization was undone; 0 to 1 is what it should be.
-        high: largest likewise.
+        high: largest such value.
         outside: share of the values that lie outside by more than a little, or are not finite.
         raw: smallest and largest finite value as the model sees them.
     """
@@ -37,16 +37,14 @@ class Range:
 
     @property
     def leaves(self) -> bool:
-        """Whether the values leave 0 to 1, by more than augmentation explains."""
-        return self.outside > _SHARE
+        """Whether more values are outside of 0 to 1 than augmentation explains."""
+        return self.outside > _MOST_OUTSIDE
 
     @property
     def not_normalized(self) -> bool:
-        """Whether the images look as if nobody had normalized them: they fill 0 to 1 before anything is undone.
-
-        Of images that were, some pixel is darker than the mean, so that their smallest value is below 0.
-        """
+        """Whether the images look as if nobody had normalized them: they fill 0 to 1 before anything is undone."""
         low, high = self.raw
+        # In normalized images some pixel is darker than the mean, so that the smallest value is below 0.
         return low >= 0 and high <= 1 and high - low > _LEAST_SPREAD
 
 
@@ -79,22 +77,23 @@ def extremes(image: Tensor, mean: np.ndarray, std: np.ndarray) -> Tensor:
     """Return what ``range_of_extremes`` needs of an image, without reading the device.
 
     Args:
-        image: [C, H, W] or [H, W], floating point. It is looked at in parts, as copies of it would take much memory.
+        image: [C, H, W] or [H, W], floating point.
         mean: one number or [C].
-        std: likewise.
+        std: one number or [C].
 
     Returns:
         [4, C], float64: smallest and largest finite value (inf and -inf where there is none), the number of those that
         lie within 0 to 1 or a little outside after the normalization is undone, and the number of all.
     """
     channels = image.reshape(-1, *image.shape[-2:])
-    low, high = _fitting(mean, std, len(channels))
+    low, high = _fitting_range(mean, std, len(channels))
+    # In bands of some rows, as masks and copies of a whole large image would take several times its memory.
     rows = max(1, _AT_ONCE // channels.shape[2])
-    found = [_extremes_of(*one, rows) for one in zip(channels, low.tolist(), high.tolist(), strict=True)]
+    found = [_extremes_of_channel(*one, rows) for one in zip(channels, low.tolist(), high.tolist(), strict=True)]
     return torch.stack(found, dim=1)
 
 
-def _extremes_of(channel: Tensor, low: float, high: float, rows: int) -> Tensor:
+def _extremes_of_channel(channel: Tensor, low: float, high: float, rows: int) -> Tensor:
     parts = []
     for band in channel.split(rows):
         finite = band.isfinite()
@@ -106,8 +105,9 @@ def _extremes_of(channel: Tensor, low: float, high: float, rows: int) -> Tensor:
     return torch.stack([whole[:, 0].amin(), whole[:, 1].amax(), whole[:, 2].sum(), size])
 
 
-def _fitting(mean: np.ndarray, std: np.ndarray, channels: int) -> np.ndarray:
+def _fitting_range(mean: np.ndarray, std: np.ndarray, channels: int) -> np.ndarray:
     """Return the values of each channel between which an image fits 0 to 1: [2, channels]."""
+    # A std of 0 gives infinite ends, between which every value fits.
     with np.errstate(divide="ignore"):
         ends = [(end - mean.reshape(-1)) / std.reshape(-1) for end in (-_TOLERANCE, 1 + _TOLERANCE)]
     return np.sort(np.broadcast_to(np.stack(ends), (2, channels)), axis=0)
@@ -115,10 +115,10 @@ def _fitting(mean: np.ndarray, std: np.ndarray, channels: int) -> np.ndarray:
 
 @stored_as("LabelOrder")
 class LabelOrder:
-    """Watches labels batch by batch, and tells when a loader that shuffles would not give them so.
+    """Watches labels batch by batch, and reports an order that a shuffling loader would not give.
 
-    That labels never go down, or that each batch holds one class only, is taken for an accident until shuffling
-    would lead to it less than once in a million runs.
+    Labels that never go down, or batches of one class each, count as an accident until shuffling would lead to them
+    less than once in a million runs.
     """
 
     def __init__(self) -> None:
@@ -131,7 +131,7 @@ class LabelOrder:
 
     @property
     def open(self) -> bool:
-        """Whether more labels may lead to a finding."""
+        """Whether further labels may change the finding."""
         return (self.ascending or self.pure) and self.finding() is None
 
     def update(self, labels: Sequence[int]) -> None:
@@ -144,9 +144,10 @@ class LabelOrder:
         self.pure_batches[labels[0]] += 1
 
     def finding(self) -> str | None:
-        """Return ``sorted``, ``one class a batch``, or None while there is nothing to say."""
+        """Return ``sorted``, ``one class a batch``, or None while there is nothing to report."""
         if self.batches < _LEAST_BATCHES:
             return None
+        # Shuffling gives every order of the labels with the same probability: 1 / exp(orders).
         orders = _log_orders(self.classes)
         if self.ascending and orders > -math.log(_CHANCE):
             return "sorted"
@@ -156,5 +157,5 @@ class LabelOrder:
 
 
 def _log_orders(counts: Counter[int]) -> float:
-    """Return the logarithm of the number of orders that things of several kinds can come in."""
+    """Return the logarithm of the multinomial coefficient: the number of orders of things of several kinds."""
     return math.lgamma(sum(counts.values()) + 1) - sum(math.lgamma(count + 1) for count in counts.values())

@@ -1,4 +1,4 @@
-"""Which samples of an epoch were the best by a score, and which were the worst."""
+"""The k best and the k worst samples of an epoch by a score."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -19,7 +19,7 @@ class Sample:
         score: as a host number.
         position: its place in the loader, from 0.
         sample_id: its id.
-        parts: what was kept of it.
+        parts: what was kept of it: image, target, output and the like.
     """
 
     score: float
@@ -32,9 +32,9 @@ class Sample:
 class BestWorstSamples:
     """Keeps the k best and the k worst samples seen so far, and no other.
 
-    A score that is NaN or infinite is worse than any other and never among the best; of equals, those that come
-    first in the loader. A sample that is seen several times (drawn again by the sampler, say) counts once, with its
-    most extreme score.
+    A score that is NaN or infinite is worse than any other and never among the best. Of equals, those that come first
+    in the loader are kept. A sample that is seen several times, for example when the sampler draws it again, counts
+    once, with its most extreme score.
 
     Args:
         k_samples: k, at least 1.
@@ -74,19 +74,19 @@ class BestWorstSamples:
             scores: [N].
             positions: [N], places in the loader.
             ids: [N], hashable.
-            take: called with the index of a sample that is kept; returns what is to be kept of it.
-            add_to_worst: called with the index of a sample that is among the worst, and what was taken of it; returns
-                what is to be kept of it there.
+            take: called with the index of a sample that is kept; returns its parts.
+            add_to_worst: called with the index of a sample that is among the worst, and its parts; returns the parts
+                that are kept there.
         """
         self.seen += len(scores)
         badness = self.sign * np.asarray(scores, dtype=np.float64)
         finite = np.isfinite(badness)
-        taken: dict[int, Any] = {}
+        taken: dict[int, Any] = {}  # a sample of a small loader can be among both: it is taken once
         for kept, key, lead, finish in (
             (self._best, self.best_key, np.where(finite, badness, np.inf), lambda _, parts: parts),
             (self._worst, self.worst_key, np.where(finite, -badness, -np.inf), add_to_worst),
         ):
-            # Most samples are neither: one comparison of the whole batch tells them.
+            # Most samples are neither: one comparison of the whole batch leaves them out.
             for index in np.flatnonzero((lead <= kept.limit) & (finite | (kept is self._worst))).tolist():
                 sample = Sample(float(scores[index]), int(positions[index]), ids[index], None)
                 if kept.wants(key(sample), sample.sample_id):
@@ -110,7 +110,7 @@ class _Smallest:
 
     def __init__(self, count: int):
         self.count = count
-        self.limit = math.inf
+        self.limit = math.inf  # the largest key that can still enter: a quick test before ``wants``
         self._kept: dict[Any, tuple[tuple[float, int], Sample]] = {}
 
     def wants(self, key: tuple[float, int], sample_id: Any) -> bool:
@@ -119,7 +119,8 @@ class _Smallest:
         return len(self._kept) < self.count or key < self._last()[0]
 
     def make_room(self, sample_id: Any) -> None:
-        """Drop what gives way to a sample that is wanted, before it is taken: at no time more than k are held."""
+        """Drop the sample that gives way to a wanted one."""
+        # Before the new one is taken, so that never more than k images are held.
         if sample_id in self._kept:
             del self._kept[sample_id]
         elif len(self._kept) == self.count:

@@ -1,4 +1,4 @@
-"""How scores are distributed over the truth: counts by class, truth and bin, without reading the device."""
+"""Histograms of scores by class and truth, counted in bins of logits without reading the device."""
 
 import math
 from collections.abc import Iterator
@@ -11,16 +11,16 @@ from ..loader_state import stored_as
 from .measure import Reductions
 from .targets import decide_targets
 
-_OUTERMOST = 1000.0
-_MOST_AT_ONCE = 2**19
-_LARGEST = 1e30
+_OUTERMOST = 1000.0  # logit of the last edge, in units from chance: sigmoid is exactly 1 far before it
+_MOST_AT_ONCE = 2**19  # scores that are binned together, so that what is computed on the way stays small
+_LARGEST = 1e30  # logits are cut here: their differences stay finite in float32
 
 
 @stored_as("BinnedScores")
 class BinnedScores:
     """Counts of scores over a loader, each score a logit: log p - log(1 - p).
 
-    The state lives on the device, in int64, and is valid before the first update. Its size is 16 bytes a class and bin.
+    The state lives on the device, in int64, and is valid before the first update. It takes 16 bytes per class and bin.
 
     ============ ==============================================================================================
     state        content
@@ -34,7 +34,7 @@ class BinnedScores:
     other side.
 
     Args:
-        task: ``binary`` (one logit a target), ``multilabel`` (one a label) or ``multiclass`` (one against the rest).
+        task: ``binary`` (a logit per target), ``multilabel`` (one per label) or ``multiclass`` (one against the rest).
         classes: C, number of classes or labels; 1 for ``binary``.
         bins: B, an even number, at most 65536.
         ignore_index: target value that is left out; None: nothing is.
@@ -76,12 +76,13 @@ class BinnedScores:
         scores = output.flatten(2) if output.ndim > 2 else output.unsqueeze(2)
         channels = 1 if self.task == "multiclass" else classes
         truth = target.reshape(scores.shape[0], channels, scores.shape[2])
-        wanted = self._wanted(truth, classes if self.task == "multiclass" else 2)
+        wanted = self._count_outside(truth, classes if self.task == "multiclass" else 2)
         count = self._count_classes if self.task == "multiclass" else self._count_labels
-        for part in _parts(scores):
+        for part in _split(scores):
             count(scores[part].float(), truth[part], wanted[part])
 
-    def _wanted(self, truth: Tensor, classes: int) -> Tensor:
+    def _count_outside(self, truth: Tensor, classes: int) -> Tensor:
+        """Return which targets count, and count those that are no class."""
         inside = (truth >= 0) & (truth < classes)
         if self.ignore_index is None:
             self.state["outside"] += (~inside).sum()
@@ -94,35 +95,35 @@ class BinnedScores:
         """Add scores, [n, C, p], of truths of that shape."""
         unknown = scores.isnan()
         self.state["nan"] += (unknown & wanted).sum(dim=(0, 2))
-        place = self._place(scores).add_(truth == 1, alpha=self.state["counts"].shape[2])
-        self._add(place, (wanted & ~unknown).to(torch.int64))
+        place = self._bin_index(scores).add_(truth == 1, alpha=self.state["counts"].shape[2])
+        self._scatter(place, (wanted & ~unknown).to(torch.int64))
 
     def _count_classes(self, logits: Tensor, truth: Tensor, wanted: Tensor) -> None:
         """Add logits, [n, C, p], of true classes, [n, 1, p]."""
         scores = one_against_rest(logits)
-        unknown = scores[:, :1].isnan()  # of one class as of all
+        unknown = scores[:, :1].isnan()  # one NaN makes the softmax of all classes NaN
         self.state["nan"] += (unknown & wanted).sum()
-        # What is left out is counted as nothing: an index by mask would make the step wait.
-        place, weights = self._place(scores), (wanted & ~unknown).to(torch.int64)
-        self._add(place, weights)
-        # That was as if no class were true; now the one that is moves over.
+        # What is left out counts with weight 0: indexing by a mask would wait for the device.
+        place, weights = self._bin_index(scores), (wanted & ~unknown).to(torch.int64)
+        self._scatter(place, weights)
+        # So far every class counts as not true: the true one moves over.
         own = place.gather(1, truth.clamp(0, scores.shape[1] - 1))
         moved = torch.cat([own, own + self.state["counts"].shape[2]], dim=1)
-        self._add(moved, torch.cat([-weights, weights], dim=1))
+        self._scatter(moved, torch.cat([-weights, weights], dim=1))
 
-    def _place(self, scores: Tensor) -> Tensor:
-        """Return where scores, [n, C, p], count in the flat counts, were the truth no; any place for NaN."""
+    def _bin_index(self, scores: Tensor) -> Tensor:
+        """Return the index of scores, [n, C, p], in the flat counts for a truth of no; any index for NaN."""
         classes, _, bins = self.state["counts"].shape
-        place = _asinh(scores - self.centre).mul_(_bins_a_unit(bins)).add_(bins // 2)
+        place = _asinh(scores - self.centre).mul_(_bins_per_unit(bins)).add_(bins // 2)
         label = torch.arange(0, 2 * bins * classes, 2 * bins, device=scores.device).reshape(1, -1, 1)
         return place.nan_to_num_(0.0).clamp_(0, bins - 1).to(torch.int64).add_(label)
 
-    def _add(self, place: Tensor, weights: Tensor) -> None:
+    def _scatter(self, place: Tensor, weights: Tensor) -> None:
         self.state["counts"].view(-1).scatter_add_(0, place.reshape(-1), weights.expand(place.shape).reshape(-1))
 
 
-def _parts(scores: Tensor) -> Iterator[tuple[slice, slice, slice]]:
-    """Cut scores, [N, C, P], by samples or by pixels into parts, so that what is computed on the way stays small."""
+def _split(scores: Tensor) -> Iterator[tuple[slice, slice, slice]]:
+    """Return slices that cut scores, [N, C, P], by samples or by pixels."""
     count, classes, pixels = scores.shape
     most = max(1, _MOST_AT_ONCE // max(1, classes))
     samples, width = max(1, most // max(1, pixels)), min(most, max(1, pixels))
@@ -149,7 +150,7 @@ def one_against_rest(logits: Tensor) -> Tensor:
 
 
 def chance_logit(task: str, classes: int) -> float:
-    """Return the logit where bins are finest: that of 1 / C for ``multiclass``, of 0.5 for the others."""
+    """Return the logit of chance, where bins are finest: of 1 / C for ``multiclass``, of 0.5 for the others."""
     return -math.log(classes - 1) if task == "multiclass" else 0.0
 
 
@@ -163,16 +164,17 @@ def score_edges(task: str, classes: int, bins: int) -> Tensor:
 
     They are equidistant in asinh(logit - chance): about as fine as 15 / B near chance, 15 / B of the logit far from it.
     """
-    edges = torch.sinh((torch.arange(bins + 1, dtype=torch.float64) - bins // 2) / _bins_a_unit(bins))
+    edges = torch.sinh((torch.arange(bins + 1, dtype=torch.float64) - bins // 2) / _bins_per_unit(bins))
     edges += chance_logit(task, classes)
     edges[0], edges[-1] = -math.inf, math.inf
     return edges
 
 
 def _asinh(values: Tensor) -> Tensor:
-    """Return the inverse hyperbolic sine to 1e-6: on a CPU torch's own takes five times as long."""
+    """Return the inverse hyperbolic sine to 1e-6."""
+    # On a CPU torch.asinh takes five times as long.
     return values.square().add_(1).sqrt_().add_(values.abs()).log_().copysign_(values)
 
 
-def _bins_a_unit(bins: int) -> float:
+def _bins_per_unit(bins: int) -> float:
     return bins / 2 / math.asinh(_OUTERMOST)

@@ -1,4 +1,4 @@
-"""Which results of a computation all of it goes through: those of a main stream, not of a branch beside it."""
+"""The nodes of an autograd graph that every path goes through: its main stream, without the branches."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -11,14 +11,13 @@ Mark = TypeVar("Mark")
 def bottlenecks(last: Node, marks: Mapping[Node, Mark]) -> list[Mark]:
     """Return the marks of the nodes that every path from the leaves of a graph to ``last`` goes through, leaves first.
 
-    Nodes are visited after all that use them. One through which everything goes is met when no edge is open but those
-    that lead to it.
-
     Args:
         last: node of the result.
-        marks: nodes of the graph that are asked about; others may be among them.
+        marks: for the nodes that are asked about; nodes outside of the graph are ignored.
     """
-    uses = _uses(last)
+    # Nodes are visited after all that use them, as in a backward pass. Every path goes through a node that is visited
+    # while no edge is open but those that lead to it.
+    uses = _count_uses(last)
     seen: Counter[Node] = Counter()
     found, ready, open_edges = [], [last], 0
     while ready:
@@ -35,8 +34,8 @@ def bottlenecks(last: Node, marks: Mapping[Node, Mark]) -> list[Mark]:
     return found[::-1]
 
 
-def _uses(last: Node) -> Counter[Node]:
-    """Return by how many edges each node of a graph is used."""
+def _count_uses(last: Node) -> Counter[Node]:
+    """Return the number of edges that use each node of a graph."""
     uses: Counter[Node] = Counter()
     waiting = [last]
     while waiting:

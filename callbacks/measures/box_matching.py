@@ -1,4 +1,4 @@
-"""Which predicted boxes hit which true ones."""
+"""Matching of predicted boxes with true ones by IoU."""
 
 from dataclasses import dataclass
 
@@ -34,7 +34,7 @@ def match_boxes(
     *,
     min_iou: float = 0.5,
 ) -> Matching:
-    """Match predicted boxes with true ones of the same label, one prediction a truth.
+    """Match predicted boxes with true ones of the same label, at most one prediction per true box.
 
     Predictions choose in the order of their scores (the first of equals first): each takes the true box that is
     still free and overlaps it most (the first of equals), if their IoU is at least ``min_iou`` and not 0.
@@ -47,9 +47,11 @@ def match_boxes(
         true_labels: [M].
         min_iou: 0 to 1.
     """
+    # Boxes of other labels overlap by 0, which is no hit whatever ``min_iou`` is.
     overlaps = box_iou(boxes, true_boxes) * (labels.reshape(-1, 1) == true_labels.reshape(1, -1))
     truth, iou = np.full(len(boxes), -1), np.zeros(len(boxes))
     free = np.ones(len(true_boxes), dtype=bool)
+    # A stable sort keeps equal scores in their order, so that a match can be reproduced.
     for index in np.argsort(-scores, kind="stable") if len(true_boxes) else ():
         overlap = np.where(free, overlaps[index], 0.0)
         nearest = int(overlap.argmax())
@@ -72,6 +74,7 @@ def box_iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     corner, opposite = np.maximum(first[..., :2], second[..., :2]), np.minimum(first[..., 2:], second[..., 2:])
     shared = (opposite - corner).clip(min=0.0).prod(axis=-1)
     union = _area(first) + _area(second) - shared
+    # A union of 0 belongs to a shared area of 0, for which the quotient is not used.
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(shared > 0, shared / union, 0.0)
 

@@ -1,4 +1,4 @@
-"""The precision of detected boxes, image by image, as the Global Wheat Detection competition scores it."""
+"""The precision of detected boxes per image, as the Global Wheat Detection competition scores it."""
 
 from collections.abc import Mapping, Sequence
 
@@ -14,7 +14,7 @@ Boxes = Sequence[Mapping[str, Tensor]]
 def box_precision(found: Boxes, true: Boxes, *, min_score: float = 0.0, min_ious: Sequence[float] = MIN_IOUS) -> Tensor:
     """Return the mean over several overlaps of hits / (hits + false alarms + misses) for each image.
 
-    For each overlap, predictions choose in the order of their scores (the first of equals first): each takes the true
+    At each overlap, predictions choose in the order of their scores (the first of equals first): each takes the true
     box of its label that is still free and overlaps it most (the first of equals), and is a hit if their IoU is greater
     than that overlap. An image without true boxes has 0 as soon as anything is predicted; one in which nothing is
     predicted either has no precision, NaN.
@@ -30,17 +30,17 @@ def box_precision(found: Boxes, true: Boxes, *, min_score: float = 0.0, min_ious
     Returns:
         [N], float64, 0 to 1 or NaN, on the device of the boxes; the host reads nothing.
     """
-    scores = _pad([one["scores"].double() for one in found], -torch.inf)
+    scores = _stack_padded([one["scores"].double() for one in found], -torch.inf)
     kept = scores >= min_score
     order = scores.where(kept, -torch.inf).argsort(dim=1, descending=True, stable=True)
     kept = kept.gather(1, order)
-    boxes = _pad([one["boxes"].double().reshape(-1, 4) for one in found])
+    boxes = _stack_padded([one["boxes"].double().reshape(-1, 4) for one in found])
     boxes = boxes.gather(1, order[..., None].expand_as(boxes))
-    labels = _pad([one["labels"] for one in found]).gather(1, order)
-    # One more that no prediction can hit, so that there is always one to choose.
-    true_boxes = _pad([_one_more(one["boxes"].double().reshape(-1, 4)) for one in true])
-    true_labels = _pad([_one_more(one["labels"]) for one in true])
-    free = _pad([_one_more(torch.ones_like(one["labels"], dtype=torch.bool)) for one in true])
+    labels = _stack_padded([one["labels"] for one in found]).gather(1, order)
+    # One more box that no prediction can hit, as argmax needs at least one to choose from.
+    true_boxes = _stack_padded([_append_zero(one["boxes"].double().reshape(-1, 4)) for one in true])
+    true_labels = _stack_padded([_append_zero(one["labels"]) for one in true])
+    free = _stack_padded([_append_zero(torch.ones_like(one["labels"], dtype=torch.bool)) for one in true])
     fits = kept[:, :, None] & free[:, None, :] & (labels[:, :, None] == true_labels[:, None, :])
     overlaps = _iou(boxes, true_boxes) * fits
     hits = _count_hits(overlaps, free, min_ious)
@@ -52,11 +52,12 @@ def box_precision(found: Boxes, true: Boxes, *, min_score: float = 0.0, min_ious
 def _count_hits(overlaps: Tensor, free: Tensor, min_ious: Sequence[float]) -> Tensor:
     """Return the number of hits, [N, T], of predictions in their order: overlaps [N, P, M], free [N, M]."""
     count, predictions, truths = overlaps.shape
+    # Filled on the device: a tensor of the list would be copied there, for which the step waits.
     limits = torch.cat([overlaps.new_full((1,), limit) for limit in min_ious])
     free = free[:, None, :].expand(count, len(limits), truths)
     hits = overlaps.new_zeros((count, len(limits)))
     places = torch.arange(truths, device=overlaps.device)
-    for index in range(predictions):
+    for index in range(predictions):  # in turn, as each takes a box from the next; all images and overlaps at once
         overlap = overlaps[:, index, None, :] * free
         nearest = overlap.argmax(dim=2, keepdim=True)
         hit = overlap.gather(2, nearest) > limits[None, :, None]
@@ -65,12 +66,12 @@ def _count_hits(overlaps: Tensor, free: Tensor, min_ious: Sequence[float]) -> Te
     return hits
 
 
-def _pad(parts: Sequence[Tensor], value: float = 0.0) -> Tensor:
+def _stack_padded(parts: Sequence[Tensor], value: float = 0.0) -> Tensor:
     most = max(len(part) for part in parts)
     return torch.stack([F.pad(part, (0, 0) * (part.ndim - 1) + (0, most - len(part)), value=value) for part in parts])
 
 
-def _one_more(part: Tensor) -> Tensor:
+def _append_zero(part: Tensor) -> Tensor:
     return torch.cat([part, part.new_zeros((1, *part.shape[1:]))])
 
 

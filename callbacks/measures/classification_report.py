@@ -1,4 +1,4 @@
-"""Precision, recall and what else follows from a counted confusion matrix."""
+"""Precision, recall, F1 and error rates from a counted confusion matrix."""
 
 from dataclasses import dataclass
 
@@ -12,17 +12,18 @@ SCORES = ("precision", "recall", "f1-score", "support")
 
 @dataclass(frozen=True)
 class Report:
-    """What scikit-learn's ``classification_report`` says, with ``zero_division=0``.
+    """The numbers of scikit-learn's ``classification_report`` with ``zero_division=0``, and error rates.
 
     Attributes:
         classes: the ``SCORES`` of each class or label; a class without samples has support 0.
         averages: the ``SCORES`` by name of the average: ``micro avg``, ``macro avg``, ``weighted avg``. Over classes
             they are those of the ones that occur, as truth or as prediction; over labels of all of them.
-        accuracy: share of samples that are right, which is what micro averages are where there is one matrix; None
+        accuracy: share of samples that are right, which the micro averages equal where there is one matrix; None
             for labels.
         false_positive_rate: mean over the classes or labels for which there are negatives; of two classes that of
             class 1. NaN where there is none.
-        false_negative_rate: mean over those for which there are positives, likewise.
+        false_negative_rate: mean over those for which there are positives; of two classes that of
+            class 1. NaN where there is none.
     """
 
     classes: list[dict[str, float]]
@@ -42,6 +43,7 @@ def classification_report(counts: Tensor, *, multilabel: bool, binary: bool = Fa
     """
     hits, predicted, true, total = _tally(counts, multilabel)
     scores = _scores(hits, predicted, true)
+    # A label without samples still has a row in scikit-learn's averages; a class that never occurs has none.
     occurs = torch.ones_like(true, dtype=torch.bool) if multilabel else (predicted + true) > 0
     micro = _scores(hits.sum(), predicted.sum(), true.sum())
     averages = {
@@ -49,6 +51,7 @@ def classification_report(counts: Tensor, *, multilabel: bool, binary: bool = Fa
         "macro avg": {name: _mean(values[occurs], torch.ones_like(true[occurs])) for name, values in scores.items()},
         "weighted avg": {name: _mean(values, true) for name, values in scores.items()},
     }
+    # Of two classes the rates of class 0 are those of class 1 with the names exchanged.
     every = slice(1, None) if binary else slice(None)
     return Report(
         classes=_rows(scores, true),

@@ -1,4 +1,4 @@
-"""How often each true class was predicted as each class, counted apart for groups of samples."""
+"""Confusion matrices by group of samples, counted without reading the device."""
 
 from typing import ClassVar
 
@@ -11,7 +11,7 @@ from .measure import Reductions
 
 @stored_as("ConfusionByGroup")
 class ConfusionByGroup:
-    """Counts of pairs of true and predicted class over a loader, a matrix for each group.
+    """Counts of pairs of true and predicted class over a loader, one matrix per group.
 
     The state lives on the device, in int64, and is valid before the first update. ``counts`` is [G, C, C]: by group,
     true class and predicted class. ``outside`` is the number of targets that were no class, ``ungrouped`` that of
@@ -20,7 +20,7 @@ class ConfusionByGroup:
     Args:
         groups: G, number of groups.
         classes: C, number of classes.
-        ignore_index: target value that is left out; None: nothing is.
+        ignore_index: target value that is left out; None: no value is.
         device: where the tensors are.
     """
 
@@ -35,17 +35,17 @@ class ConfusionByGroup:
         }
 
     @torch.no_grad()
-    def update(self, decided: Tensor, target: Tensor, group: Tensor) -> None:
+    def update(self, predicted: Tensor, target: Tensor, group: Tensor) -> None:
         """Add one batch.
 
         Args:
-            decided: int64, class numbers from 0 to C - 1, [N, ...].
+            predicted: int64, class numbers from 0 to C - 1, [N, ...].
             target: the same, of any type; its shape may differ by axes of length 1.
             group: numbers from 0 to G - 1, [N], of any integer type.
         """
         groups, classes = self.state["counts"].shape[:2]
-        target = target.to(torch.int64).reshape(decided.shape)
-        group = group.to(torch.int64).reshape(-1, *[1] * (decided.ndim - 1)).expand(decided.shape)
+        target = target.to(torch.int64).reshape(predicted.shape)
+        group = group.to(torch.int64).reshape(-1, *[1] * (predicted.ndim - 1)).expand(predicted.shape)
         wanted = torch.ones_like(target, dtype=torch.bool)
         if self.ignore_index is not None:
             wanted = target != self.ignore_index
@@ -53,7 +53,7 @@ class ConfusionByGroup:
         self.state["outside"] += (wanted & ~is_class).sum()
         self.state["ungrouped"] += (wanted & is_class & ~in_group).sum()
         inside = wanted & is_class & in_group
-        cell = (group * classes + target) * classes + decided
-        # What is left out is counted as nothing, in the first cell: an index by mask would make the step wait.
+        cell = (group * classes + target) * classes + predicted
+        # What is left out counts 0, in the first cell: indexing by a mask would wait for the device.
         places, ones = torch.where(inside, cell, 0).reshape(-1), inside.to(torch.int64).reshape(-1)
         self.state["counts"].view(-1).scatter_add_(0, places, ones)

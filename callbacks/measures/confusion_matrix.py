@@ -1,4 +1,4 @@
-"""How often each true class was predicted as each class, counted without reading the device."""
+"""Confusion matrices, counted without reading the device, and their largest confusions."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from torch import Tensor
 from ..loader_state import stored_as
 from .measure import Reductions
 
-_LARGE = 2**22  # cells
+_LARGE = 2**22  # cells: 32 MiB in int64; more begin in int32
 _MOST_IN_32_BITS = 2**31 - 1
 
 
@@ -20,14 +20,14 @@ class ConfusionMatrix:
     """Counts of pairs of true and predicted class over a loader.
 
     The state lives on the device and is valid before the first update. Its size depends on the number of classes alone:
-    8 bytes a cell, 4 of more than four million cells, as long as fewer than 2^31 samples were seen. ``counts`` is
-    [G, K, K]: one matrix of all classes [1, C, C], or one of no and yes a label [L, 2, 2]; rows are true, columns
-    predicted. ``outside`` is the number of targets that were no class and were left out.
+    8 bytes per cell, or 4 where there are more than four million cells and fewer than 2^31 samples were seen.
+    ``counts`` is [G, K, K]: one matrix of all classes [1, C, C], or one of no and yes per label [L, 2, 2]; rows are
+    true, columns predicted. ``outside`` is the number of targets that were no class and were left out.
 
     Args:
         groups: G, number of matrices: 1, or the number of labels.
         classes: K, number of classes of each.
-        ignore_index: target value that is left out; None: nothing is.
+        ignore_index: target value that is left out; None: no value is.
         device: where the tensors are.
     """
 
@@ -43,19 +43,20 @@ class ConfusionMatrix:
         }
 
     @torch.no_grad()
-    def update(self, decided: Tensor, target: Tensor) -> None:
+    def update(self, predicted: Tensor, target: Tensor) -> None:
         """Add one batch.
 
         Args:
-            decided: int64, class numbers from 0 to K - 1: [N, ...] for one matrix, [N, L, ...] for one a label.
+            predicted: int64, class numbers from 0 to K - 1: [N, ...] for one matrix, [N, L, ...] for one per label.
             target: the same, of any type; its shape may differ by axes of length 1.
         """
-        self.seen += decided.numel()
+        # A cell holds at most all samples seen, so the host knows when int32 may overflow.
+        self.seen += predicted.numel()
         if self.seen > _MOST_IN_32_BITS:
             self.widen()
         counts = self.state["counts"]
         groups, classes = counts.shape[:2]
-        target = target.to(torch.int64).reshape(decided.shape)
+        target = target.to(torch.int64).reshape(predicted.shape)
         inside = (target >= 0) & (target < classes)
         if self.ignore_index is not None:
             wanted = target != self.ignore_index
@@ -63,25 +64,25 @@ class ConfusionMatrix:
             inside = inside & wanted
         else:
             self.state["outside"] += (~inside).sum()
-        cell = target * classes + decided
+        cell = target * classes + predicted
         if groups > 1:
-            label = torch.arange(groups, device=decided.device).reshape(-1, *[1] * (decided.ndim - 2))
+            label = torch.arange(groups, device=predicted.device).reshape(-1, *[1] * (predicted.ndim - 2))
             cell = cell + label * classes**2
-        # What is left out is counted as nothing, in the first cell: an index by mask would make the step wait.
+        # What is left out counts 0, in the first cell: indexing by a mask would wait for the device.
         counts.view(-1).scatter_add_(0, torch.where(inside, cell, 0).reshape(-1), inside.to(counts.dtype).reshape(-1))
 
     def widen(self) -> None:
-        """Count in int64 from now on, as the counts of many samples or of several ranks need it."""
+        """Count in int64 from now on, which many samples or the sum over several ranks need."""
         self.state["counts"] = self.state["counts"].to(torch.int64)
 
 
 def true_totals(counts: Tensor) -> Tensor:
     """Return the samples of each true class, [G, K], int64, of counts [G, K, K]."""
-    parts = _parts(counts)
+    parts = _row_blocks(counts)
     if len(parts) == 1:
         return parts[0].sum(dim=2)
-    # The sums have their place before the first part is copied: a sum behind each copy would keep malloc from using
-    # the memory of one copy for the next.
+    # The sums have their place before the first part is copied: a sum allocated after each copy would keep malloc from
+    # using the memory of one copy for the next.
     totals = torch.empty(counts.shape[:2], dtype=torch.int64, device=counts.device)
     for part, sums in zip(parts, totals.split(parts[0].shape[1], dim=1), strict=True):
         torch.sum(part, dim=2, out=sums)
@@ -90,18 +91,19 @@ def true_totals(counts: Tensor) -> Tensor:
 
 def predicted_totals(counts: Tensor) -> Tensor:
     """Return how often each class was predicted, [G, K], int64, of counts [G, K, K]."""
-    return reduce(torch.add, (part.sum(dim=1) for part in _parts(counts)))
+    return reduce(torch.add, (part.sum(dim=1) for part in _row_blocks(counts)))
 
 
 def total(counts: Tensor) -> Tensor:
     """Return how many were counted, [], int64, of counts [G, K, K]."""
-    return reduce(torch.add, (part.sum() for part in _parts(counts)))
+    return reduce(torch.add, (part.sum() for part in _row_blocks(counts)))
 
 
-def _parts(counts: Tensor) -> Sequence[Tensor]:
-    """Return some rows at a time: torch makes a copy in int64 of what it sums."""
-    parts: Sequence[Tensor] = counts.split(max(1, _LARGE // max(1, counts.shape[0] * counts.shape[2])), dim=1)
-    return parts
+def _row_blocks(counts: Tensor) -> Sequence[Tensor]:
+    """Return some rows at a time."""
+    # torch makes an int64 copy of what it sums, which would be as large as all counts.
+    blocks: Sequence[Tensor] = counts.split(max(1, _LARGE // max(1, counts.shape[0] * counts.shape[2])), dim=1)
+    return blocks
 
 
 @dataclass(frozen=True)
@@ -125,11 +127,11 @@ class Confusion:
 
 @dataclass(frozen=True)
 class Cells:
-    """The cells of counts that are not 0: of many classes these are few, at most one a sample.
+    """The cells of counts that are not 0: with many classes these are few, at most one per sample.
 
     Attributes:
-        places: [M], int64: where each is in the flat counts, rising.
-        values: [M], int64: how often.
+        places: [M], int64: index of each in the flat counts, rising.
+        values: [M], int64: the count of each.
         totals: [G, K], int64: samples of each true class.
     """
 
@@ -139,13 +141,13 @@ class Cells:
 
     @classmethod
     def of(cls, counts: Tensor) -> "Cells":
-        """Return those of counts [G, K, K], on the host."""
+        """Return the cells of counts [G, K, K], which are on the host."""
         flat = counts.reshape(-1)
         places = flat.nonzero()[:, 0]
         return cls(places, flat[places].long(), true_totals(counts))
 
     def blocks(self, every: int) -> Tensor:
-        """Return the counts of the first group, of ``every`` classes together, [B, B], B = K / ``every`` rounded up."""
+        """Return the counts of the first group with ``every`` classes merged, [B, B], B = K / ``every`` rounded up."""
         classes = self.totals.shape[1]
         side = -(-classes // every)
         mine = self.places < classes**2
@@ -165,6 +167,7 @@ def most_confused(counts: Tensor | Cells, limit: int) -> list[Confusion]:
     classes = cells.totals.shape[1]
     wrong = cells.places // classes % classes != cells.places % classes
     places, values = cells.places[wrong], cells.values[wrong]
+    # A stable sort keeps equal counts in the order of their places: label, true, predicted.
     first = values.sort(descending=True, stable=True).indices[:limit]
     places, values = places[first], values[first]
     totals = cells.totals.reshape(-1)[places // classes]

@@ -1,4 +1,4 @@
-"""Which samples of a loader are shown where not all can be, and what is kept of them."""
+"""The choice of samples for a map of embeddings, and how their vectors and images are reduced."""
 
 import heapq
 from collections.abc import Sequence
@@ -15,22 +15,22 @@ _MASK = (1 << 64) - 1
 
 @stored_as("SampleChoice")
 class SampleChoice:
-    """Chooses samples by a hash of their position: spread evenly, and decided on the host before anything is copied.
+    """Chooses samples by a hash of their position, spread evenly over the loader.
 
-    The choice depends neither on the order of the batches nor on how they are split over ranks, and is the same in
-    every epoch.
+    The choice depends neither on the order of the batches nor on how they are split over ranks, is the same in every
+    epoch, and is made on the host before anything is copied.
 
     Args:
-        max_samples: how many to keep at most.
+        max_samples: number of samples that are kept at most.
     """
 
     def __init__(self, max_samples: int):
         self.max_samples = max_samples
         self.kept: dict[int, Any] = {}
-        self._heap: list[tuple[int, int]] = []  # (-hash, position), the first to go on top
+        self._heap: list[tuple[int, int]] = []  # (-hash, position): the largest hash, which goes first, on top
 
     def choose(self, positions: Sequence[int]) -> list[int]:
-        """Take positions into the choice; return the indices of those that are in it now."""
+        """Add positions to the choice; return the indices of those that are in it now."""
         for position in positions:
             entry = (-position_hash(position), position)
             if len(self._heap) < self.max_samples:
@@ -43,7 +43,7 @@ class SampleChoice:
         return [index for index, position in enumerate(positions) if position in self.kept]
 
     def put(self, position: int, sample: Any) -> None:
-        """Keep what is shown of a sample, unless others have taken its place since."""
+        """Keep the parts of a sample, unless others have taken its place since."""
         if position in self.kept:
             self.kept[position] = sample
 
@@ -57,12 +57,13 @@ def position_hash(position: int) -> int:
 
 
 def take(part: Tensor, rows: Sequence[int]) -> Tensor:
-    """Return some rows, in ascending order and each once; an index tensor would be copied to the device first."""
+    """Return some rows, in ascending order and each once."""
+    # Row by row, as an index tensor would have to be copied to the device first.
     return part.detach() if len(rows) == len(part) else torch.stack([part[row] for row in rows]).detach()
 
 
 def pool(vectors: Tensor) -> Tensor:
-    """Return [N, D], float32, of [N, D, ...]: the mean over what comes after D."""
+    """Return vectors [N, D], float32, of [N, D, ...]: the mean over the axes after D."""
     return vectors.float().reshape(*vectors.shape[:2], -1).mean(dim=2)
 
 
@@ -82,6 +83,7 @@ def shrink(images: Tensor, size: int) -> Tensor:
     if factor >= 1:
         return images
     target = (max(1, round(height * factor)), max(1, round(width * factor)))
+    # Integers are averaged on the scale 0 to 255, which fits the uint8 that is kept.
     scale = {torch.bool: 255.0, torch.uint16: 1 / 257}.get(images.dtype, 1.0)
     small = F.interpolate(images.float() * scale, size=target, mode="area")
     return small if images.is_floating_point() else (small + 0.5).clamp(0, 255).to(torch.uint8)

@@ -1,4 +1,4 @@
-"""What of a model's output is explained: one number a sample."""
+"""The score of each sample that Grad-CAM explains: a sum of some of the model's outputs."""
 
 from collections.abc import Callable
 
@@ -18,15 +18,15 @@ def explained_score(
 ) -> Tensor:
     """Return the score of each sample that is to be explained, [N], float32.
 
-    Of masks it is a sum over pixels: over those of the class that is explained, or over all where it has none. The
-    class is, of the predicted or the true ones of a sample, that of the most pixels; class 0, the background by custom,
-    only where there is no other. Of masks of one class it is that one, predicted where the logit is positive.
+    For masks it is a sum over pixels: over those of the explained class, or over all where it has none. The explained
+    class is the one with the most pixels among the predicted or the true ones of a sample; class 0, the background by
+    custom, only where there is no other. For masks of one class it is that one, predicted where the logit is positive.
 
     Args:
         output: logits, [N, C, ...] with C >= 2, or [N], [N, 1, ...] or [N, H, W] of one class.
         target: class numbers [N, ...], or labels or probabilities in the output's shape; needed for ``true``.
         explain: ``predicted``: the logit of the class that wins; where there is one class, the logit or its negative.
-            ``true``: likewise of the true class, or classes. A number: the logit of that class.
+            ``true``: the same for the true class, or classes. A number: the logit of that class.
         ignore_index: target value that is left out, for ``true``.
         multilabel: whether each class of a mask is predicted where its logit is positive.
 
@@ -35,6 +35,7 @@ def explained_score(
     """
     single = output.ndim in (1, 3) or output.shape[1] == 1
     logits = output.float().reshape(len(output), 1 if single else output.shape[1], -1)
+    # One logit as the two of no and yes, so that the rest treats all alike.
     if single:
         logits = torch.cat([-logits, logits], dim=1)
     classes, places = logits.shape[1:]
@@ -46,16 +47,16 @@ def explained_score(
     else:
         chosen = logits > 0 if multilabel and places > 1 else logits == logits.amax(dim=1, keepdim=True)
     if places > 1:
-        chosen = _of_one_class(chosen, 1 if single and not isinstance(explain, int) else explain)
+        chosen = _keep_one_class(chosen, 1 if single and not isinstance(explain, int) else explain)
     elif isinstance(explain, int):
-        chosen = _is_class(logits, explain)
+        chosen = _mask_of_class(logits, explain)
     return (logits * chosen).sum(dim=(1, 2))
 
 
 def repeated_score(forward: Callable[[], Tensor], score: Callable[[Tensor], Tensor]) -> Callable[[], Tensor]:
-    """Return a function that runs ``forward``, and takes of its output what ``score`` takes of the first one.
+    """Return a function that runs ``forward``, and sums the same numbers of its output each time.
 
-    So what is predicted first is what is explained, whatever is predicted of other activations.
+    They are those that ``score`` sums in the first output.
 
     Args:
         forward: returns an output, [N, ...].
@@ -69,6 +70,8 @@ def repeated_score(forward: Callable[[], Tensor], score: Callable[[Tensor], Tens
         if not first:
             first.append(output.detach())
             return score(output)
+        # The gradient of the first score shows which numbers it sums: changed activations may predict another class,
+        # but the first prediction is the one to explain.
         if not weights:
             leaf = first[0].requires_grad_()
             weights.append(torch.autograd.grad(score(leaf).sum(), leaf)[0])
@@ -78,11 +81,11 @@ def repeated_score(forward: Callable[[], Tensor], score: Callable[[Tensor], Tens
 
 
 def explained_number(output: Tensor, explain: str | int) -> Tensor:
-    """Return what is to be explained of each sample of a regression, [N], float32: its output itself.
+    """Return the score of each sample of a regression, [N], float32: its output itself.
 
     Args:
         output: [N], [N, D] or, of maps, [N, H, W] or [N, D, H, W].
-        explain: a number: of that output; otherwise the sum of all. Maps are summed over pixels.
+        explain: the number of an output; otherwise all are summed. Maps are summed over pixels.
 
     Raises:
         UsageError: there is no such output.
@@ -95,19 +98,19 @@ def explained_number(output: Tensor, explain: str | int) -> Tensor:
     return values[:, explain].sum(dim=1)
 
 
-def _of_one_class(chosen: Tensor, explain: str | int) -> Tensor:
-    """Return which pixels, of those chosen [N, C, P], are of the class that is explained; where none is, all of it."""
+def _keep_one_class(chosen: Tensor, explain: str | int) -> Tensor:
+    """Return the chosen pixels, [N, C, P], of the class that is explained; where it has none, all pixels of it."""
     if isinstance(explain, int):
-        wanted = _is_class(chosen, explain)
+        wanted = _mask_of_class(chosen, explain)
     else:
         counts = chosen.sum(dim=2, dtype=torch.float64)
-        counts[:, 0] = (counts[:, 0] > 0) * 0.5  # less than any other that has a pixel
+        counts[:, 0] = (counts[:, 0] > 0) * 0.5  # the background counts less than any class that has a pixel
         wanted = torch.zeros_like(chosen).scatter_(1, counts.argmax(dim=1).reshape(-1, 1, 1).expand_as(chosen), True)
     found = chosen & wanted
     return torch.where(found.any(dim=2).any(dim=1)[:, None, None], found, wanted)
 
 
-def _is_class(like: Tensor, number: int) -> Tensor:
+def _mask_of_class(like: Tensor, number: int) -> Tensor:
     wanted = torch.zeros_like(like, dtype=torch.bool)
     wanted[:, number] = True
     return wanted
@@ -121,6 +124,7 @@ def _true_classes(logits: Tensor, target: Tensor | None, ignore_index: int | Non
         raise UsageError(f"explain='true' needs a target for each of {places} places of a sample, got {got}.")
     if labels and target.numel() == logits.numel():
         shares = target.reshape(logits.shape).double()
+        # Shares of one class: the largest is true, also where it is below 0.5.
         is_distribution = (shares.sum(dim=1, keepdim=True) - 1).abs() < 1e-3
         return torch.where(is_distribution, shares == shares.amax(dim=1, keepdim=True), shares > 0.5)
     numbers = target.reshape(len(logits), 1, places)

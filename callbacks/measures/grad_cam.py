@@ -1,4 +1,4 @@
-"""Grad-CAM: which places of an image a score depends on, without a trace in the model."""
+"""Grad-CAM maps of a layer, which leave no trace in the model."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from ..buffer_snapshot import BufferSnapshot
 from ..errors import UsageError
-from .explained_layer import Layer, find_layer, hooked
+from .explained_layer import Layer, find_layer
 from .explained_score import explained_score
+from .forward_watch import hooked
 from .image_layouts import FORMS, Images
 
 __all__ = ["REASONS", "Heat", "Layer", "explained_score", "find_layer", "grad_cam", "heat_maps", "undisturbed"]
@@ -24,7 +25,7 @@ REASONS = (
     "map is 0: NaN or infinite",
 )
 
-_STEPS = 4  # points between the mean of the places and the activations
+_STEPS = 4  # points between the mean of the places and the activations, where gradients are averaged
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ def grad_cam(forward: Callable[[], Tensor], layer: Layer | nn.Module) -> Tensor:
 def heat_maps(forward: Callable[[], Tensor], layer: Layer | nn.Module) -> Heat:
     """Return where the activations of a layer raise a score.
 
-    The channels of the layer are weighted by the mean gradient of the score, summed, and cut at 0 (R. Selvaraju et
+    Each channel of the layer is weighted by the mean gradient of the score, and their sum is cut at 0 (R. Selvaraju et
     al., "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization", 2017, equations 1 and 2).
 
     Of a layer that ``mixes`` the map is what each place adds to the score, cut at 0: with A_p the activation of a place
@@ -60,16 +61,16 @@ def heat_maps(forward: Callable[[], Tensor], layer: Layer | nn.Module) -> Heat:
     ``.grad`` of no tensor is touched.
 
     Args:
-        forward: runs the model and returns one score a sample, [N], always of the same numbers of the output.
-        layer: to explain by; of a module the output has to be [N, C, h, w], and of several calls in a forward pass the
-            last one that the score depends on counts.
+        forward: runs the model and returns one score per sample, [N], always of the same numbers of the output.
+        layer: to explain by. The output of a module must be [N, C, h, w]; of several calls in a forward pass, the last
+            one that the score depends on counts.
 
     Raises:
         UsageError: the layer has no such output, or the score does not depend on it.
     """
     layer = layer if isinstance(layer, Layer) else Layer(layer)
     calls: dict[int, Tensor] = {}
-    scores = _run(forward, layer, partial(_keep, calls))
+    scores = _run(forward, layer, partial(_keep_output, calls))
     images, name = Images(len(scores), *layer.image_shape), type(layer.module).__name__
     calls = {call: output for call, output in calls.items() if layer.layout.read(output, images) is not None}
     if not calls:
@@ -82,14 +83,14 @@ def heat_maps(forward: Callable[[], Tensor], layer: Layer | nn.Module) -> Heat:
         raise UsageError(f"layer must be one that the output depends on: {name} is not.")
     call, output, gradient = used[-1]
     if layer.mixes:
-        output = _from_mean(layer, output, images)
+        output = _offset_from_mean(layer, output, images)
         gradient = _mean_gradient(forward, layer, call, used[-1][1].detach(), output)
     with torch.no_grad():
         return _heat(_read(layer, output, images), _read(layer, gradient, images), by_place=layer.mixes)
 
 
 def _run(forward: Callable[[], Tensor], layer: Layer, visit: Callable[[int, Tensor], Tensor]) -> Tensor:
-    """Return the scores; ``visit`` is shown the calls of the layer that count, and returns what follows them."""
+    """Return the scores; ``visit`` receives the calls of the layer that count, and returns the output to go on with."""
     numbers = count()
 
     def hook(_module: nn.Module, _inputs: object, output: object) -> object:
@@ -102,23 +103,24 @@ def _run(forward: Callable[[], Tensor], layer: Layer, visit: Callable[[int, Tens
         return forward()
 
 
-def _keep(calls: dict[int, Tensor], call: int, output: Tensor) -> Tensor:
-    if not calls:  # the graph begins here: nothing before the layer is kept for a backward pass
+def _keep_output(calls: dict[int, Tensor], call: int, output: Tensor) -> Tensor:
+    if not calls:  # the graph begins here, so that nothing before the layer is kept for a backward pass
         output = output.detach().requires_grad_()
     if output.requires_grad:
         calls[call] = output
     return output
 
 
-def _exchange(wanted: int, point: Tensor, call: int, output: Tensor) -> Tensor:
+def _replace_output(wanted: int, point: Tensor, call: int, output: Tensor) -> Tensor:
     return point if call == wanted else output
 
 
-def _from_mean(layer: Layer, output: Tensor, images: Images) -> Tensor:
-    """Return how far the output is from the one whose places are all their mean; other tokens do not differ."""
+def _offset_from_mean(layer: Layer, output: Tensor, images: Images) -> Tensor:
+    """Return the output minus the one where all places have their mean; it is 0 at tokens that are no places."""
     output = output.detach().requires_grad_()
     with torch.enable_grad():
         places = _read(layer, output, images)
+        # The gradient of a reading is the inverse of it: it puts places back where they are in the output.
         (found,) = torch.autograd.grad(places, output, places.detach() - places.detach().mean((2, 3), keepdim=True))
     return found
 
@@ -127,8 +129,9 @@ def _mean_gradient(forward: Callable[[], Tensor], layer: Layer, call: int, outpu
     """Return the mean gradient of the scores on the way from ``output - way`` to ``output``."""
     total = torch.zeros_like(output)
     for step in range(_STEPS):
+        # Midpoints, which approximate the integral better than the ends of the steps.
         point = (output - way * (1 - (step + 0.5) / _STEPS)).requires_grad_()
-        scores = _run(forward, layer, partial(_exchange, call, point))
+        scores = _run(forward, layer, partial(_replace_output, call, point))
         total += torch.autograd.grad(scores.sum(), point)[0]
     return total / _STEPS
 
@@ -151,9 +154,9 @@ def _heat(activation: Tensor, gradient: Tensor, *, by_place: bool) -> Heat:
 
 @contextlib.contextmanager
 def undisturbed(models: Sequence[nn.Module]) -> Iterator[None]:
-    """Have the models in eval mode and their parameters ask for no gradient, and leave all as it was.
+    """Put the models into eval mode, without gradients of their parameters, and restore everything afterwards.
 
-    Put back are modes, what asked for a gradient, buffers bit by bit, and random numbers.
+    Restored are modes, ``requires_grad``, buffers bit by bit, and the state of random numbers.
     """
     modules = list(dict.fromkeys(module for model in models for module in model.modules()))
     modes = [(module, module.training) for module in modules]
@@ -163,7 +166,7 @@ def undisturbed(models: Sequence[nn.Module]) -> Iterator[None]:
     ]
     contents = BufferSnapshot(buffer for _, _, buffer in buffers)
     contents.take()
-    # A compiled model would not call the hooks of its layers.
+    # Compiled code does not call the hooks of layers that are set later.
     with torch.random.fork_rng(), torch.compiler.set_stance("force_eager"):
         try:
             for parameter in asking:
@@ -176,6 +179,7 @@ def undisturbed(models: Sequence[nn.Module]) -> Iterator[None]:
                 module.training = mode
             for parameter in asking:
                 parameter.requires_grad_(True)
+            # A module may have assigned a new tensor: the old one comes back before its content does.
             for module, name, buffer in buffers:
                 module._buffers[name] = buffer
             contents.restore()

@@ -1,4 +1,4 @@
-"""What the gradient of each parameter was over an epoch, counted without reading the device."""
+"""Statistics of each parameter's gradient over an epoch, counted without reading the device."""
 
 from collections.abc import Collection, Mapping, Sequence
 from itertools import chain, islice
@@ -18,13 +18,11 @@ _BLOCK = 1 << 19  # what a CPU reads from memory once and reduces in its cache
 class GradientStats:
     """Statistics of the gradients of several parameters over the steps they were observed at.
 
-    A step takes the extremes, the sum, the norm and the zeros of each gradient, on a CPU block by block, so that
-    memory is read once. The standard deviation follows from norm and mean, in float64: it is good to about 3e-4 of
-    the root mean square. Small gradients of one size are reduced together.
+    The standard deviation follows from norm and mean, in float64: it is good to about 3e-4 of the root mean square.
 
-    A step counts for a parameter by what its gradient was: *finite* (every value is), *broken* (some value is NaN or
-    infinite) or *missing* (None). All statistics are of the finite steps; broken and missing ones are counted beside
-    them. The state lives on the device, in float64 [P] each, and is valid before the first update.
+    For each parameter a step is *finite* (every value of its gradient is), *broken* (some value is NaN or infinite) or
+    *missing* (the gradient is None). All statistics are of the finite steps; broken and missing ones are counted apart.
+    The state lives on the device, in float64 [P] each, and is valid before the first update.
 
     Args:
         sizes: number of values of each parameter, at least 1 each.
@@ -41,6 +39,7 @@ class GradientStats:
     def __init__(self, sizes: Sequence[int], device: torch.device | str = "cpu"):
         self.sizes = torch.tensor(sizes, dtype=torch.float64, device=device)
         self.state = {name: torch.zeros_like(self.sizes) for name in self.reductions}
+        # What a minimum and a maximum over ranks leave as it is, for a rank without a step.
         self.state["min"] += torch.inf
         self.state["max"] -= torch.inf
         self._zero = torch.zeros((), device=device)
@@ -51,6 +50,7 @@ class GradientStats:
             if size <= _SMALL:
                 self._groups.setdefault(size, []).append(index)
         order = [*chain(*self._groups.values()), *self._large]
+        # Where each parameter is among the results, which come by size.
         self._places = torch.tensor(sorted(range(len(order)), key=order.__getitem__), device=device)
 
     @torch.no_grad()
@@ -60,13 +60,14 @@ class GradientStats:
         """Add one step.
 
         Args:
-            gradients: one a parameter, dense or sparse, of any floating point type; None where there is none. Of a
-                sparse one the implied zeros count; to add up its repeated entries makes a GPU wait.
-            suspects: indices of the parameters whose NaN and infinite values are counted where the step is broken,
-                which takes another pass over their gradients.
+            gradients: one per parameter, dense or sparse, of any floating point type; None where there is none. Of a
+                sparse one the implied zeros count; adding up its repeated entries waits for a GPU.
+            suspects: indices of the parameters whose NaN and infinite values are counted in broken steps, which takes
+                another pass over their gradients.
             scale: what the gradients were multiplied by (by a ``GradScaler``), of one element; None: by nothing.
         """
         low, high, total, norm, nonzero = self._reduce(gradients)
+        # Five numbers per parameter are unscaled here, not all values of the gradients.
         if scale is not None:
             low, high, total, norm = (row / scale.to(torch.float64) for row in (low, high, total, norm))
         mean = total / self.sizes
@@ -88,12 +89,13 @@ class GradientStats:
         """Add how far one step moved the weights, relative to their norm; a step from norm 0 has no ratio.
 
         Args:
-            before: the weights before the step, one a parameter; overwritten with the difference.
-            after: the weights behind it.
+            before: the weights before the step, one per parameter; overwritten with the difference.
+            after: the weights after it.
         """
-        old = _row(_norms(before))
+        old = _stack_row(_norms(before))
+        # In place, as the copies are not needed any more and another one would take as much memory as the model.
         torch._foreach_sub_(list(before), list(after))
-        ratio = _row(_norms(before)) / old
+        ratio = _stack_row(_norms(before)) / old
         self._add("update_ratio", ratio, ratio.isfinite())
         self.state["ratio_steps"] += ratio.isfinite()
 
@@ -126,12 +128,13 @@ class GradientStats:
     def _reduce(self, gradients: Sequence[Tensor | None]) -> tuple[Tensor, ...]:
         """Return minimum, maximum, sum, norm and number of non-zeros of each gradient, [P] each."""
         columns: list[tuple[Tensor, ...]] = []
+        # Small gradients of one size are reduced together: a launch per gradient would cost more than its values.
         for size, indices in self._groups.items():
             rows = torch.stack([self._flat(gradients[index], size) for index in indices])
-            rows = rows.to(_wide(rows))
+            rows = rows.to(_wide_type(rows))
             norms = torch.linalg.vector_norm(rows, dim=1)
             columns.append((*rows.aminmax(dim=1), rows.sum(dim=1), norms, rows.count_nonzero(dim=1)))
-        large = (_numbers(_values(gradients[index], self._zero)) for index in self._large)
+        large = (_extremes_and_sums(_dense_values(gradients[index], self._zero)) for index in self._large)
         columns += [tuple(number.reshape(1) for number in numbers) for numbers in large]
         rows_of = (torch.cat(row).to(torch.float64) for row in zip(*columns, strict=True))
         return tuple(torch.stack(list(rows_of)).index_select(1, self._places).unbind())
@@ -145,22 +148,22 @@ class GradientStats:
         self.state[name] += torch.where(counts, row, 0.0)
 
     def _mask(self, flags: Sequence[bool]) -> Tensor:
-        # Built from numbers that are on the device already: a mask made on the host would have to be copied there.
+        # Built from numbers that are on the device: a mask from the host would have to be copied there.
         return torch.stack([self._one if flag else self._zero for flag in flags]) > 0
 
     def _count_non_finite(self, gradients: Sequence[Tensor | None], suspects: Collection[int], broken: Tensor) -> None:
         counts = [self._zero] * len(gradients)
         for index in suspects:
-            counts[index] = (~_values(gradients[index], self._zero).isfinite()).sum()
+            counts[index] = (~_dense_values(gradients[index], self._zero).isfinite()).sum()
         counted = broken & self._mask([index in suspects for index in range(len(gradients))])
-        self._add("non_finite", _row(counts) / self.sizes, counted)
+        self._add("non_finite", _stack_row(counts) / self.sizes, counted)
         self.state["counted_steps"] += counted
 
 
 def find_troubles(
     summary: Mapping[str, Tensor], *, vanished_below: float, exploded_above: float
 ) -> dict[str, list[int]]:
-    """Return the indices of the parameters whose gradients of an epoch went wrong, by what they did.
+    """Return the indices of the parameters whose gradients went wrong in an epoch, by kind of trouble.
 
     Args:
         summary: what ``GradientStats.summarize`` returned, on the host.
@@ -181,21 +184,23 @@ def find_troubles(
     return {kind: mask.nonzero().flatten().tolist() for kind, mask in troubles.items() if mask.any()}
 
 
-def _values(gradient: Tensor | None, zero: Tensor) -> Tensor:
-    """Return values with the extremes, sum, norm and number of non-zeros of the gradient."""
+def _dense_values(gradient: Tensor | None, zero: Tensor) -> Tensor:
+    """Return values that have the extremes, sum, norm and number of non-zeros of the gradient."""
     if gradient is None:
         return zero.reshape(1)
     if not gradient.is_sparse:
         return gradient
     values = gradient.coalesce().values().flatten()
+    # One zero stands for all that a sparse tensor implies: more of them change none of these numbers.
     implied = values.new_zeros(1 if values.numel() < gradient.numel() else 0)
     return torch.cat([values, implied])
 
 
-def _numbers(value: Tensor) -> tuple[Tensor, ...]:
+def _extremes_and_sums(value: Tensor) -> tuple[Tensor, ...]:
     """Return minimum, maximum, sum, norm and number of non-zeros."""
-    wide, pieces = _wide(value), _pieces(_in_memory_order(value), _BLOCK)
+    wide, pieces = _wide_type(value), _split_on_cpu(_in_memory_order(value), _BLOCK)
     rows = []
+    # Block by block on a CPU, so that the five passes read memory once.
     for piece in pieces:
         total, norm = piece.sum(dtype=wide), torch.linalg.vector_norm(piece, dtype=wide)
         rows.append((*torch.aminmax(piece), total, norm, torch.count_nonzero(piece)))
@@ -212,32 +217,33 @@ def _in_memory_order(value: Tensor) -> Tensor:
     return value.reshape(-1)
 
 
-def _wide(value: Tensor) -> torch.dtype:
+def _wide_type(value: Tensor) -> torch.dtype:
+    # The sum of squares of float16 overflows in its own type, and bfloat16 has 8 bits.
     return torch.float32 if value.dtype in _HALF_TYPES else value.dtype
 
 
 def _norms(values: Sequence[Tensor]) -> list[Tensor]:
-    """Return the norm of each; those of one type by one call."""
+    """Return the norm of each tensor; those of one type by one call."""
     by_type: dict[torch.dtype, list[int]] = {}
     for index, value in enumerate(values):
         by_type.setdefault(value.dtype, []).append(index)
     norms: dict[int, Tensor] = {}
     for indices in by_type.values():
-        pieces = [_pieces(values[index], _PIECE) for index in indices]
-        found = iter(torch._foreach_norm(list(chain(*pieces)), 2.0, dtype=_wide(pieces[0][0])))
+        pieces = [_split_on_cpu(values[index], _PIECE) for index in indices]
+        found = iter(torch._foreach_norm(list(chain(*pieces)), 2.0, dtype=_wide_type(pieces[0][0])))
         for index, parts in zip(indices, pieces, strict=True):
             of_parts = list(islice(found, len(parts)))
             norms[index] = of_parts[0] if len(parts) == 1 else torch.linalg.vector_norm(torch.stack(of_parts))
     return [norms[index] for index in range(len(values))]
 
 
-def _pieces(value: Tensor, size: int) -> Sequence[Tensor]:
-    """Return what to reduce: on a CPU large values in pieces of about ``size``."""
+def _split_on_cpu(value: Tensor, size: int) -> Sequence[Tensor]:
+    """Return a tensor in pieces of about ``size`` values on a CPU, and whole on a GPU."""
     if value.is_cuda or value.numel() <= size:
         return (value,)
     pieces: Sequence[Tensor] = value.split(max(1, size * len(value) // value.numel()))
     return pieces
 
 
-def _row(numbers: Sequence[Tensor]) -> Tensor:
+def _stack_row(numbers: Sequence[Tensor]) -> Tensor:
     return torch.stack(list(numbers)).to(torch.float64)

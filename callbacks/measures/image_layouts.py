@@ -1,4 +1,4 @@
-"""How the output of a layer lies over the image: which of its axes are places, and in which order."""
+"""Layouts: how the output of a layer is read as a map, which of its axes are places and in which order."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -19,8 +19,8 @@ FORMS = {
     "function": "a tensor that reshape makes [N, C, h, w]",
 }
 
-_LEAST_UNUSUAL = 9  # places: fewer are in order by chance now and then
-_MOST_PREFIX = 16  # tokens before those of the image: CLS, and registers
+_LEAST_UNUSUAL = 9  # places: fewer are in order by chance at times
+_MOST_PREFIX = 16  # tokens before those of the image: CLS and registers
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Layout(Protocol):
 
     @property
     def usual(self) -> bool:
-        """Whether models commonly have it; of one that is not, chance would have many tries."""
+        """Whether models commonly have it; one that is not usual needs stronger evidence."""
         ...
 
     def read(self, output: Tensor, images: Images) -> Tensor | None:
@@ -75,10 +75,10 @@ class Planes:
 
 @dataclass(frozen=True)
 class Tokens:
-    """Tokens of the places, row by row, behind some others.
+    """Tokens of the places, row by row, after some others.
 
     Attributes:
-        prefix: how many others, such as CLS and registers.
+        prefix: number of other tokens before them, such as CLS and registers.
         axes: which axes are N, L and C.
         square: whether the model scales its images to squares.
     """
@@ -130,13 +130,14 @@ class Windows:
         if grid is None or side**2 != output.shape[1]:
             return None
         cut = output.reshape(images.count, *grid, side, side, output.shape[2])
+        # The windows go back to where they were cut from.
         whole = cut.permute(0, 5, 1, 3, 2, 4).reshape(images.count, -1, grid[0] * side, grid[1] * side)
         return whole.roll((side // 2, side // 2), dims=(2, 3)) if self.shifted else whole
 
 
 @dataclass(frozen=True)
 class Function:
-    """A function that is handed in: of an output, it returns [N, C, h, w]."""
+    """A function of the user, which returns an output as [N, C, h, w]."""
 
     function: Callable[[Tensor], Tensor]
     usual = True
@@ -160,12 +161,12 @@ def layouts_of(output: Tensor, images: Images, kind: str | None = None) -> list[
 
     Args:
         output: of a layer.
-        images: that the model was given.
-        kind: one of ``KINDS`` that is asked for; None: any.
+        images: those that the model received.
+        kind: one of ``KINDS``; None: any.
     """
     found: list[Layout] = []
     even: list[Layout] = []  # those whose places are whole numbers of pixels
-    for layout in _possible(output.ndim):
+    for layout in _possible_layouts(output.ndim):
         if kind in (None, layout.kind):
             read = layout.read(output, images)
             if read is not None and _may_be_map(layout, read, images):
@@ -178,13 +179,13 @@ def _may_be_map(layout: Layout, read: Tensor, images: Images) -> bool:
     rows, columns = read.shape[2:]
     if rows * columns < (2 if layout.usual else _LEAST_UNUSUAL):
         return False
-    # Channels of a map with few places are not taken for rows.
+    # Else the channels of a map with few places would be read as its rows.
     return layout != Planes(channels_last=True) or any(
         _fits(rows, columns, *_sides(images, square)) for square in (False, True)
     )
 
 
-def _possible(axes: int) -> Iterator[Layout]:
+def _possible_layouts(axes: int) -> Iterator[Layout]:
     if axes == 4:
         yield Planes()
         yield Planes(channels_last=True)
@@ -209,13 +210,15 @@ def fit_grid(count: int, height: int, width: int) -> tuple[int, int] | None:
     if count < 1:
         return None
     sides = [side for side in range(1, math.isqrt(count) + 1) if count % side == 0]
+    # Every pair of factors, both ways round; the one with the squarest places wins.
     grids = [grid for side in sides for grid in ((side, count // side), (count // side, side))]
     rows, columns = min(grids, key=lambda grid: abs(math.log(height * grid[1] / (grid[0] * width))))
     return (rows, columns) if _fits(rows, columns, height, width) else None
 
 
 def _fits(rows: int, columns: int, height: int, width: int) -> bool:
-    """Whether rows and columns of square places may tile an image, by how much rounding and padding explain."""
+    """Whether rows and columns of square places may tile an image, up to rounding and padding."""
+    # One place more or less in each direction: strides round, and padding adds a row.
     least = max(height / (rows + 1), width / (columns + 1))
     return least < min(height / max(rows - 1, 0.5), width / max(columns - 1, 0.5))
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def flag_values(tensors: Sequence[Tensor]) -> Tensor:
-    """Tell for each tensor whether it holds a value that is not finite, exactly.
+    """Return for each tensor whether it holds a value that is not finite, exactly.
 
     Args:
         tensors: at least one, of any shapes and floating point types and devices.
@@ -16,24 +16,25 @@ def flag_values(tensors: Sequence[Tensor]) -> Tensor:
     Returns:
         [len(tensors)], float32: 1 where a value is NaN or infinite, else 0; on the device of the first.
     """
-    flags = [_holds(tensor.detach()) for tensor in tensors]
+    flags = [_holds_non_finite(tensor.detach()) for tensor in tensors]
     return torch.stack([flag.to(flags[0].device, non_blocking=True) for flag in flags]).float()
 
 
 def flag_gradients(gradients: Sequence[Tensor]) -> Tensor:
-    """Tell for each gradient whether its norm is not finite: the values are read once, which costs half of the above.
+    """Return for each gradient whether its norm is not finite, at half the cost of ``flag_values``.
 
-    A gradient of finite values whose norm is above 1.8e19 counts too: its squares overflow in float32, and with them
-    the state of optimizers that keep squares.
+    A gradient of finite values whose norm is above 1.8e19 is flagged too: its squares overflow in float32, and with
+    them the state of optimizers that keep squares.
 
     Args:
-        gradients: at least one, of any shapes, types and devices; a sparse one is coalesced, for which a GPU is
-            waited for.
+        gradients: at least one, of any shapes, types and devices; a sparse one is coalesced, which waits for a
+            GPU.
 
     Returns:
         [len(gradients)], float32: 1 where the square of the norm is NaN or infinite; on the device of the first.
     """
-    dense = [_plain(gradient.detach()) for gradient in gradients]
+    dense = [_dense_reals(gradient.detach()) for gradient in gradients]
+    # At least float32: a norm above 65,504 is infinite in float16, without a value that is.
     dtype = reduce(torch.promote_types, (gradient.dtype for gradient in dense), torch.float32)
     norms = torch._foreach_norm(dense, 2, dtype=dtype)
     together = torch.stack([norm.to(norms[0].device, non_blocking=True) for norm in norms])
@@ -41,19 +42,20 @@ def flag_gradients(gradients: Sequence[Tensor]) -> Tensor:
 
 
 def flag_samples(part: Tensor) -> Tensor:
-    """Tell for each entry along the first axis, [N, ...], whether it holds a value that is not finite: [N], bool."""
+    """Return for each entry along the first axis of [N, ...] whether it holds a value that is not finite: [N], bool."""
     return ~torch.isfinite(part.detach()).reshape(len(part), -1).all(dim=1)
 
 
-def _holds(tensor: Tensor) -> Tensor:
-    plain = _plain(tensor)
+def _holds_non_finite(tensor: Tensor) -> Tensor:
+    plain = _dense_reals(tensor)
     if plain.numel() == 0:
         return torch.zeros((), dtype=torch.bool, device=plain.device)
-    smallest, largest = torch.aminmax(plain)  # NaN wins in both
+    # One pass without a mask of the whole tensor; NaN wins in both extremes.
+    smallest, largest = torch.aminmax(plain)
     return ~(torch.isfinite(smallest) & torch.isfinite(largest))
 
 
-def _plain(tensor: Tensor) -> Tensor:
+def _dense_reals(tensor: Tensor) -> Tensor:
     """Return the values as a dense tensor of real numbers."""
     dense = tensor.coalesce().values() if tensor.is_sparse else tensor
     return torch.view_as_real(dense) if dense.is_complex() else dense

@@ -1,4 +1,4 @@
-"""What happens at an optimizer's steps: the norm of the gradient, how often it is clipped, how often skipped."""
+"""The gradient norm at an optimizer's steps, and how often gradients are clipped and steps skipped."""
 
 from collections.abc import Iterable
 from functools import reduce
@@ -42,10 +42,11 @@ class OptimizerSteps:
         """Add one step.
 
         Args:
-            norm: [], that of all gradients together, before clipping where ``max_norm`` is given.
-            skipped: [], not 0 where the optimizer leaves this step out, which then does not count; None: it does not.
+            norm: [], of all gradients together, before clipping where ``max_norm`` is given.
+            skipped: [], not 0 where the optimizer skips this step, which then does not count; None: it does not skip.
         """
         norm = norm.detach().to(torch.float64)
+        # Weights, not a condition: the host does not know whether the step was skipped.
         made = torch.ones_like(norm) if skipped is None else (skipped.reshape(()) == 0).to(torch.float64)
         self.state["norm"] += torch.where(made > 0, norm, 0.0)
         self.state["steps"] += made
@@ -56,7 +57,7 @@ class OptimizerSteps:
         """Compare the loss scale with that of the batch before: it falls when, and only when, a step is skipped.
 
         Args:
-            scale: [], the loss scale behind the batch.
+            scale: [], the loss scale after the batch.
         """
         self.state["skipped"] += scale < self.state["scale"]
         self.state["scale"] = scale.detach().to(torch.float64)
@@ -76,7 +77,7 @@ def total_norm(gradients: Iterable[Tensor]) -> Tensor:
     """Return the Euclidean norm of all gradients together.
 
     Args:
-        gradients: at least one, of any shapes; a sparse one is coalesced, for which a GPU is waited for.
+        gradients: at least one, of any shapes; a sparse one is coalesced, which waits for a GPU.
 
     Returns:
         [], float32, or float64 where a gradient is: the norm of a float16 tensor overflows in its own type.

@@ -1,4 +1,4 @@
-"""What diagnostics take beside the loop, and how often each may run so that all of them fit into a budget."""
+"""The time that diagnostics take beside the loop, and how often each may run to fit a budget."""
 
 import math
 from collections import defaultdict, deque
@@ -13,20 +13,20 @@ from .measure import Reductions
 from .phase_times import Timer
 
 LOOP = ""
-"""The name that the loop's own time has."""
+"""The name under which the loop's own time is added up."""
 KINDS = ("fixed", "steps", "pictures", "late")
-"""What always runs, what is done for an observed optimizer step, and what is done to draw, in time or an epoch late."""
+"""Work that always runs, work at observed optimizer steps, and drawing, in time or an epoch late."""
 FIXED, STEPS, PICTURES, LATE = KINDS
 
 
 class Label(NamedTuple):
-    """What a lap belongs to.
+    """The owner of a lap.
 
     Attributes:
         loader: the loader that runs.
         name: of the diagnostic, or ``LOOP``.
         kind: one of ``KINDS``.
-        every: how many steps one of the kind ``steps`` stands for.
+        every: number of steps that a lap of the kind ``steps`` stands for.
     """
 
     loader: str
@@ -37,8 +37,6 @@ class Label(NamedTuple):
 
 class Laps:
     """Adds up time by label: each call of ``begin`` ends a lap and begins the next.
-
-    Laps whose end the device has not reached yet wait in a queue, which each call shortens by those it has reached.
 
     Args:
         timer: gives the stamps.
@@ -52,11 +50,12 @@ class Laps:
         self._pending: deque[tuple[Label, Any, Any]] = deque()
 
     def begin(self, label: Label | None) -> None:
-        """Let the time from here on belong to ``label``; None: to nothing."""
+        """Add the time from here on to ``label``; None: to nothing."""
         stamp = self.timer.stamp()
         if self.label is not None:
             self._pending.append((self.label, self._start, stamp))
         self.label, self._start = label, stamp
+        # Laps whose end the device has not reached yet stay in the queue: nothing waits for it.
         while self._pending and self.timer.passed(self._pending[0][2]):
             lap, start, end = self._pending.popleft()
             self.total_ms[lap] += self.timer.elapsed_ms(start, end)
@@ -65,11 +64,8 @@ class Laps:
 class Spent:
     """The time of the loop and of each diagnostic beside it, in ms.
 
-    Over ranks that step together the longest time of a diagnostic counts, and the shortest one of the loop: where one
-    rank's diagnostics take longer, the loops of the others wait for it.
-
     Args:
-        total_ms: what ``Laps`` added up.
+        total_ms: the sums of ``Laps``.
         loaders: names of the L loaders.
         names: of the D diagnostics.
 
@@ -78,6 +74,8 @@ class Spent:
             if every step had been observed. All are float64, on the host.
     """
 
+    # Ranks step together: where the diagnostics of one take longer, the loops of the others wait for it. So the longest
+    # time of a diagnostic counts, and the shortest one of the loop.
     reductions: ClassVar[Reductions] = {"loop": "min", "spent": "max", "each_step": "max"}
 
     def __init__(self, total_ms: Mapping[Label, float], loaders: Sequence[str], names: Sequence[str]):
@@ -101,12 +99,12 @@ class Spent:
 
 
 class Shares:
-    """What the diagnostics took, as shares of the loop's time.
+    """The time of the diagnostics, as shares of the loop's time.
 
     Args:
         state: of ``Spent``, as arrays.
-        loaders: likewise.
-        names: likewise.
+        loaders: names of the L loaders.
+        names: of the D diagnostics.
 
     Attributes:
         loop_ms: time of the loop, of all loaders; where it is 0, there are no shares.
@@ -118,20 +116,20 @@ class Shares:
         self.loop_ms = float(state["loop"].sum())
 
     def by_loader(self) -> dict[str, dict[str, float]]:
-        """Return all that each diagnostic took of each loader's time, for those whose loop took some."""
+        """Return the share of each diagnostic by loader, for loaders whose loop took some time."""
         rows = zip(self.loaders, self.state["loop"], self.state["spent"].sum(axis=2), strict=True)
         return {loader: dict(zip(self.names, row / loop, strict=True)) for loader, loop, row in rows if loop > 0}
 
     def total(self) -> float:
-        """Return all that all diagnostics took."""
+        """Return the share of all diagnostics together."""
         return float(self.state["spent"].sum()) / self.loop_ms
 
     def of_kind(self, kind: str) -> dict[str, float]:
-        """Return what each diagnostic took for one of ``KINDS``."""
+        """Return the share of each diagnostic for one of ``KINDS``."""
         return self._by_name(self.state["spent"][..., KINDS.index(kind)])
 
     def each_step(self) -> dict[str, float]:
-        """Return what observing every step would have taken."""
+        """Return the share that each diagnostic would have taken by observing every step."""
         return self._by_name(self.state["each_step"])
 
     def _by_name(self, ms: np.ndarray) -> dict[str, float]:
@@ -148,6 +146,7 @@ def common_level(costs: Sequence[float], room: float) -> float:
     Returns:
         Infinity where all fit as they are, 0 where there is no room.
     """
+    # From the cheapest on: each takes what it needs, until those that are left have to share the rest.
     for left, cost in zip(range(len(costs), 0, -1), sorted(costs), strict=True):
         if cost * left > room:
             return max(0.0, room / left)
@@ -160,9 +159,9 @@ class Interval:
     """How often something is done.
 
     Attributes:
-        what: is done, in words, with the name of the diagnostic.
+        what: the work in words, with the name of the diagnostic.
         unit: of the interval, in words.
-        least: the interval that was asked for.
+        least: the interval that the user asked for.
         most: the longest one that makes a difference.
         every: the interval as it is.
         cost: of doing it each time, as a share of the loop's time.
@@ -176,7 +175,7 @@ class Interval:
     cost: float = 0.0
 
     def fit(self, level: float) -> None:
-        """Take the shortest interval, from ``least`` to ``most``, at which the cost is at most ``level``."""
+        """Set the shortest interval, from ``least`` to ``most``, at which the cost is at most ``level``."""
         if self.cost <= level * self.least:
             self.every = self.least
         else:

@@ -1,4 +1,4 @@
-"""Where the time of a loader goes, phase by phase, on the clock of the device."""
+"""The time of each phase of a loader's steps, on the clock of the device."""
 
 import time
 from collections import deque
@@ -14,7 +14,7 @@ PHASES = ("data", "forward", "backward", "optimizer", "diagnostics", "other")
 
 
 class Timer(Protocol):
-    """What measures: it gives stamps, and later the time between two of them."""
+    """A clock: it gives stamps, and later the time between two of them."""
 
     def stamp(self) -> Any: ...
     def passed(self, stamp: Any) -> bool: ...
@@ -23,7 +23,7 @@ class Timer(Protocol):
 
 
 class HostTimer:
-    """Stamps are readings of ``clock``, in seconds."""
+    """A clock of the host, whose stamps are readings of ``clock``, in seconds."""
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter):
         self.stamp = clock
@@ -39,7 +39,10 @@ class HostTimer:
 
 
 class CudaTimer:
-    """Stamps are events in the GPU's own queue, so that setting one waits for nothing."""
+    """A clock of the GPU, whose stamps are events in its queue."""
+
+    # The host runs ahead of the GPU: its clock would measure how long queueing the work takes, and waiting for the GPU
+    # at each stamp would slow the loop down.
 
     def stamp(self) -> torch.cuda.Event:
         event = torch.cuda.Event(enable_timing=True)
@@ -59,14 +62,13 @@ class CudaTimer:
 class PhaseTimes:
     """Adds up the time of each phase of a loader's steps.
 
-    Each call of ``begin`` ends a phase and begins the next one. A phase that is not ended counts for nothing, nor
-    does what it holds. Stamps that the device has not reached yet wait in a queue, which ``add_step`` shortens by
-    those it has reached.
+    Each call of ``begin`` ends a phase and begins the next one. A phase that has not ended does not count.
 
     Args:
         timer: gives the stamps.
     """
 
+    # Ranks run at the same time: their samples add up, over the time of the slowest one.
     reductions: ClassVar[Reductions] = {"ms": "sum", "steps": "sum", "samples": "sum", "elapsed_ms": "max"}
 
     def __init__(self, timer: Timer):
@@ -79,7 +81,7 @@ class PhaseTimes:
         self._pending: deque[tuple[str, Any, Any]] = deque()
 
     def begin(self, phase: str) -> None:
-        """Let the time from here on belong to ``phase``, one of ``PHASES``."""
+        """Add the time from here on to ``phase``, one of ``PHASES``."""
         stamp = self.timer.stamp()
         if self.phase is not None:
             self._pending.append((self.phase, self._start, stamp))
@@ -89,11 +91,12 @@ class PhaseTimes:
         """Count one step of ``samples`` samples."""
         self.steps += 1
         self.samples += samples
+        # Stamps that the device has not reached yet stay in the queue: nothing waits for them.
         while self._pending and self.timer.passed(self._pending[0][2]):
             self._add_first()
 
     def state(self, device: torch.device | str = "cpu") -> dict[str, Tensor]:
-        """Return all that was added up, as tensors; waits for the device."""
+        """Return the sums as tensors. Waits for the device."""
         if self._pending:
             self.timer.wait(self._pending[-1][2])
         while self._pending:
@@ -112,7 +115,7 @@ class PhaseTimes:
 
 
 def summarize(state: dict[str, Tensor]) -> dict[str, float]:
-    """Return the ms a step of each phase, and ``samples_per_s``, of a reduced state; NaN where there was no step."""
+    """Return the ms per step of each phase, and ``samples_per_s``, of a reduced state; NaN where there was no step."""
     means = (state["ms"] / state["steps"]).tolist()
     samples_per_s = (1000.0 * state["samples"] / state["elapsed_ms"]).item()
     return dict(zip(PHASES, means, strict=True)) | {"samples_per_s": samples_per_s}

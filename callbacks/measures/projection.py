@@ -1,4 +1,4 @@
-"""Vectors as points of a plane."""
+"""Projections of vectors onto a plane: PCA, t-SNE and UMAP."""
 
 import warnings
 from collections.abc import Mapping
@@ -8,23 +8,23 @@ import numpy as np
 
 METHODS = ("pca", "tsne", "umap")
 
-_FEWEST = 4  # of fewer points there are no neighbourhoods to keep
-_DIMENSIONS = 50  # that t-SNE is given at most; the rest is noise, and time
+_FEWEST = 4  # fewer points have no neighbourhoods to keep
+_DIMENSIONS = 50  # of the input of t-SNE at most; the others are mostly noise, and take time
 
 
 def project(vectors: np.ndarray, method: str, options: Mapping[str, Any] | None = None) -> np.ndarray:
-    """Return vectors as points, the same each time.
+    """Return vectors as points of a plane, the same each time.
 
-    - ``pca``: onto the two directions of the largest variance; exact, linear, distances across the picture count.
-    - ``tsne``: scikit-learn's t-SNE, which starts from there; who is near whom counts, sizes and gaps do not.
-    - ``umap``: likewise, by the package umap-learn.
+    - ``pca``: onto the two directions of the largest variance; exact and linear, so that distances mean something.
+    - ``tsne``: scikit-learn's t-SNE, started from PCA; only neighbourhoods mean something, not sizes and gaps.
+    - ``umap``: UMAP of the package umap-learn; reads like t-SNE.
 
     Fewer than 4 vectors, and vectors that are all the same, are projected by ``pca``.
 
     Args:
         vectors: [n, D], finite, at least one.
         method: one of ``METHODS``.
-        options: of ``sklearn.manifold.TSNE`` or ``umap.UMAP``, over those chosen here.
+        options: of ``sklearn.manifold.TSNE`` or ``umap.UMAP``; they replace those chosen here.
 
     Returns:
         [n, 2], float64, each axis centred at 0.
@@ -33,16 +33,14 @@ def project(vectors: np.ndarray, method: str, options: Mapping[str, Any] | None 
     centred = vectors - vectors.mean(axis=0)
     if method == "pca" or len(vectors) < _FEWEST or not np.ptp(vectors, axis=0).any():
         return principal(centred, 2)
-    return _centred(_tsne(centred, options or {}) if method == "tsne" else _umap(centred, options or {}))
+    return _centre(_tsne(centred, options or {}) if method == "tsne" else _umap(centred, options or {}))
 
 
 def principal(centred: np.ndarray, count: int) -> np.ndarray:
-    """Return [n, count]: along the directions of the largest variance, 0 where there are fewer.
-
-    The sign of a direction is that which makes its largest component positive, so that epochs can be compared.
-    """
+    """Return coordinates [n, count] along the directions of the largest variance; 0 where there are fewer."""
     _, _, directions = np.linalg.svd(centred, full_matrices=False)
     directions = directions[:count]
+    # The sign of a direction is arbitrary: its largest component becomes positive, so that epochs can be compared.
     largest = np.abs(directions).argmax(axis=1)
     signs = np.where(directions[np.arange(len(directions)), largest] < 0, -1.0, 1.0)
     found = centred @ (directions * signs[:, None]).T
@@ -53,10 +51,10 @@ def _tsne(centred: np.ndarray, options: Mapping[str, Any]) -> np.ndarray:
     from sklearn.manifold import TSNE
 
     few = principal(centred, min(_DIMENSIONS, centred.shape[1]))
-    # scikit-learn asks for fewer neighbours than points
+    # One thread and a fixed seed give the same points each time; the perplexity must be less than the number of points.
     chosen: dict[str, Any] = {"init": "pca", "random_state": 0, "n_jobs": 1, "max_iter": 500}
     chosen |= {"perplexity": min(30.0, (len(few) - 1) / 3), **options}
-    if few.shape[1] < 2:
+    if few.shape[1] < 2:  # PCA has no second direction to start from
         chosen = {"init": "random", **{name: value for name, value in chosen.items() if name != "init"}}
     points: np.ndarray = TSNE(n_components=2, **chosen).fit_transform(few)
     return points.astype(np.float64)
@@ -66,11 +64,11 @@ def _umap(centred: np.ndarray, options: Mapping[str, Any]) -> np.ndarray:
     from umap import UMAP
 
     chosen = {"random_state": 0, "n_jobs": 1, "n_neighbors": min(15, len(centred) - 1), **options}
-    with warnings.catch_warnings(action="ignore"):  # what it remarks on few points helps nobody who sees the picture
+    with warnings.catch_warnings(action="ignore"):  # its warnings about few points do not help who sees the picture
         points: np.ndarray = UMAP(n_components=2, **chosen).fit_transform(centred)
     return points.astype(np.float64)
 
 
-def _centred(points: np.ndarray) -> np.ndarray:
+def _centre(points: np.ndarray) -> np.ndarray:
     moved: np.ndarray = points - points.mean(axis=0)
     return moved

@@ -1,4 +1,4 @@
-"""Whether the nearest neighbours of a sample are of its own class."""
+"""Recall@k: whether the nearest neighbours of a sample include one of its own class."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 DISTANCES = ("cosine", "euclidean")
-_ROUNDING = {"cosine": 1e-12, "euclidean": 0.0}  # of a product of matrices, which rounds equal rows differently
+# A product of matrices may round equal rows differently; distances below are computed pair by pair.
+_ROUNDING = {"cosine": 1e-12, "euclidean": 0.0}
 _BLOCK = 1 << 22  # pairs compared at a time: 32 MiB of float64
 
 
@@ -26,7 +27,7 @@ def recall_at_k(vectors: Tensor, labels: Tensor, k: Sequence[int], distance: str
         distance: one of ``DISTANCES``.
 
     Returns:
-        One value a k, 0 to 1; NaN where no two samples share a class.
+        One value per k, 0 to 1; NaN where no two samples share a class.
     """
     before = nearest_of_class(vectors, labels, distance)
     before = before[before >= 0]
@@ -34,9 +35,9 @@ def recall_at_k(vectors: Tensor, labels: Tensor, k: Sequence[int], distance: str
 
 
 def nearest_of_class(vectors: Tensor, labels: Tensor, distance: str = "cosine") -> Tensor:
-    """Return how many of other classes are as near as the nearest one of the own class, or nearer.
+    """Return how many samples of other classes are at least as near as the nearest one of the own class.
 
-    Time grows with the square of N, memory does not: a block of rows is compared at a time, in float64.
+    Time grows with the square of N, memory does not. Computed in float64.
 
     Args:
         vectors: [N, D], floating point.
@@ -49,12 +50,14 @@ def nearest_of_class(vectors: Tensor, labels: Tensor, distance: str = "cosine") 
     vectors = vectors.double()
     if distance == "cosine":
         vectors = F.normalize(vectors, dim=1)
+    # A block of rows at a time, as all pairs at once would take N * N * 8 bytes.
     rows = max(1, _BLOCK // max(1, len(vectors)))
-    found = [_search(vectors, labels, first, first + rows, distance) for first in range(0, len(vectors), rows)]
+    found = [_search_block(vectors, labels, first, first + rows, distance) for first in range(0, len(vectors), rows)]
     return torch.cat(found) if found else labels.new_zeros(0, dtype=torch.int64)
 
 
-def _search(vectors: Tensor, labels: Tensor, first: int, last: int, distance: str) -> Tensor:
+def _search_block(vectors: Tensor, labels: Tensor, first: int, last: int, distance: str) -> Tensor:
+    # NaN and infinite vectors become farther than all others.
     nearness = _nearness(vectors[first:last], vectors, distance).nan_to_num(-torch.inf, -torch.inf, -torch.inf)
     is_own = labels[first:last, None] == labels[None]
     others = is_own.clone()

@@ -1,4 +1,4 @@
-"""Copies of large images that hold no more than a picture of samples shows."""
+"""Reduced copies of large images, no larger than the picture of a sample needs."""
 
 from typing import Any
 
@@ -9,8 +9,8 @@ from torch import Tensor
 from ..drawings.pictures import Shape, fitted_shape, halvings
 from ..drawings.theme import LARGEST_TILE_SIZE
 
-_AT_ONCE = 2**22  # values: few enough for their floats to take little memory beside the image
-_AS_THEY_ARE = (torch.uint8, torch.int16)  # what the drawing averages before it is cut to 0 to 255
+_AT_ONCE = 2**22  # values converted at a time: few enough for their floats to take little memory beside the image
+_AS_THEY_ARE = (torch.uint8, torch.int16)  # types that the drawing averages before it cuts them to 0 to 255
 
 
 def is_reduced(image: Tensor) -> bool:
@@ -19,10 +19,10 @@ def is_reduced(image: Tensor) -> bool:
 
 
 def reduced(images: Any) -> Any:
-    """Average images down to what the largest picture of a sample is drawn from; smaller ones stay as they are.
+    """Average images down to the size that the largest picture of a sample is drawn from; smaller ones stay.
 
-    They are halved exactly as often as ``drawings.pictures.scale`` would do it first, so that a picture is the same up
-    to rounding. Nothing is read from the device, and no more than a few MiB are taken beside the result.
+    They are halved as often as ``drawings.pictures.scale`` would halve them first, so that a picture is the same up to
+    rounding. Nothing is read from the device, and only a few MiB are taken beside the result.
 
     Args:
         images: [..., H, W], or a list of them; of any type that ``drawings.pictures.to_rgb`` takes.
@@ -33,7 +33,7 @@ def reduced(images: Any) -> Any:
     if isinstance(images, list | tuple):
         return [reduced(image) for image in images]
     factor = 2 ** _halvings(images)
-    return images if factor == 1 else _averaged(images.detach(), factor)
+    return images if factor == 1 else _average(images.detach(), factor)
 
 
 def sizes(images: Any) -> list[Shape]:
@@ -46,27 +46,28 @@ def _halvings(image: Tensor) -> int:
     return halvings(shape, fitted_shape(shape, LARGEST_TILE_SIZE))
 
 
-def _averaged(images: Tensor, factor: int) -> Tensor:
+def _average(images: Tensor, factor: int) -> Tensor:
     """Average squares of ``factor`` by ``factor`` pixels, some rows at a time."""
     is_float = images.is_floating_point()
     height, width = (side // factor for side in images.shape[-2:])
-    # Made before the parts: results that lie between them in memory keep what is freed from being used again, and in
-    # the end as much is taken as for a copy of the whole.
+    # Allocated before the parts: results that lie between them in memory would keep freed memory from being used again,
+    # and in the end as much would be taken as for a copy of the whole.
     small = images.new_empty((*images.shape[:-2], height, width), dtype=torch.float32 if is_float else torch.uint8)
     rows = max(1, _AT_ONCE // (factor * factor * width))
     planes = images.reshape(-1, *images.shape[-2:])[:, : height * factor, : width * factor]
     for plane, goal in zip(planes, small.view(-1, height, width), strict=True):
         for band, part in zip(plane.split(rows * factor), goal.split(rows), strict=True):
-            levels = F.avg_pool2d(_levels(band)[None], factor)[0]
+            levels = F.avg_pool2d(_as_levels(band)[None], factor)[0]
             part.copy_(levels if is_float else (levels + 0.5).clamp_(0, 255))
     return small
 
 
-def _levels(band: Tensor) -> Tensor:
+def _as_levels(band: Tensor) -> Tensor:
     """Return the values of floating point, and of all else levels of 0 to 255; float32."""
     values = band.float()
     if band.is_floating_point() or band.dtype in _AS_THEY_ARE:
         return values
+    # From here on as ``to_rgb`` shows these types, so that averaging before it gives the same picture.
     if band.dtype == torch.bool:
         return values * 255
     return values / 257 if band.dtype == torch.uint16 else values.clamp(0, 255)

@@ -1,4 +1,4 @@
-"""How far numbers are from what they should be, over a loader, without reading the device."""
+"""MAE, MSE and R2 of predicted numbers over a loader, counted without reading the device."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +18,7 @@ _SUMS = ("count", "absolute", "squared", "outside")
 
 @stored_as("RegressionTotals")
 class RegressionTotals:
-    """What all ``REGRESSION_METRICS`` follow from, over a loader and batch by batch.
+    """Sums from which all ``REGRESSION_METRICS`` follow, over a loader and batch by batch.
 
     The state lives on the device, in float64, one value an output of the model. Means and squared distances from the
     mean are merged batch by batch (T. Chan, G. Golub, R. LeVeque, "Updating Formulae and a Pairwise Algorithm for
@@ -36,13 +36,13 @@ class RegressionTotals:
     ============ ========================================================
 
     Args:
-        ignore_index: target value that is left out, also NaN; None: nothing is.
+        ignore_index: target value that is left out, also NaN; None: no value is.
         device: where the tensors are.
     """
 
     def __init__(self, ignore_index: float | None = None, device: torch.device | str = "cpu"):
         self.ignore_index = ignore_index
-        self.state = _nothing(0, torch.device(device))  # until the first batch tells D
+        self.state = _empty_state(0, torch.device(device))  # until the first batch shows D
 
     @torch.no_grad()
     def update(self, output: Tensor, target: Tensor) -> State:
@@ -50,14 +50,14 @@ class RegressionTotals:
 
         Args:
             output: [N], [N, D], [N, H, W] or [N, D, H, W]; without the axis D it is one output.
-            target: likewise; its shape may differ by axes of length 1.
+            target: the same; its shape may differ by axes of length 1.
         """
         batch = _tally(_by_output(output, output.shape), _by_output(target, output.shape), self.ignore_index)
-        self.state = _merged(self.state, batch) if len(self.state["count"]) else batch
+        self.state = _merge(self.state, batch) if len(self.state["count"]) else batch
         return batch
 
     def over_ranks(self, largest: Callable[[Tensor], Tensor], total: Reduce) -> State:
-        """Return the state of all ranks together, the same on each.
+        """Return the state of all ranks together, the same on each. A collective: every rank calls it.
 
         Args:
             largest: returns the maximum over ranks, elementwise.
@@ -66,8 +66,9 @@ class RegressionTotals:
         mine, device = self.state, self.state["count"].device
         outputs = int(largest(torch.tensor(len(mine["count"]), device=device)))
         # A rank without a batch does not know D, and adds nothing.
-        mine = mine if len(mine["count"]) else _nothing(outputs, device)
+        mine = mine if len(mine["count"]) else _empty_state(outputs, device)
         sums = total({**{name: mine[name] for name in _SUMS}, "mean": mine["mean"] * mine["count"]})
+        # In two messages, as squared distances are from the mean of all ranks, which the first one gives.
         mean = sums["mean"] / sums["count"].clamp(min=1)
         spread = mine["spread"] + mine["count"] * (mine["mean"] - mean) ** 2
         return {**sums, "mean": mean, **total({"spread": spread})}
@@ -78,7 +79,7 @@ def regression_metric(name: str, state: State) -> Tensor:
 
     ``mae`` is the mean absolute error, ``mse`` the mean squared error, ``r2`` the share of the targets' variance that
     is explained: 1 at best, 0 for a model that predicts their mean, and below for a worse one. Where the targets do
-    not vary it is 1 without an error and 0 with one; of fewer than two it is NaN.
+    not vary it is 1 without an error and 0 with one; with fewer than two it is NaN.
 
     Args:
         name: one of ``REGRESSION_METRICS``.
@@ -122,7 +123,7 @@ def _tally(output: Tensor, target: Tensor, ignore_index: float | None) -> dict[s
     }
 
 
-def _merged(one: State, other: State) -> dict[str, Tensor]:
+def _merge(one: State, other: State) -> dict[str, Tensor]:
     sums = {name: one[name] + other[name] for name in _SUMS}
     share = other["count"] / sums["count"].clamp(min=1)
     apart = other["mean"] - one["mean"]
@@ -130,5 +131,5 @@ def _merged(one: State, other: State) -> dict[str, Tensor]:
     return {**sums, "mean": one["mean"] + apart * share, "spread": spread}
 
 
-def _nothing(outputs: int, device: torch.device) -> dict[str, Tensor]:
+def _empty_state(outputs: int, device: torch.device) -> dict[str, Tensor]:
     return {name: torch.zeros(outputs, dtype=torch.float64, device=device) for name in (*_SUMS, "mean", "spread")}

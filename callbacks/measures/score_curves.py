@@ -1,4 +1,4 @@
-"""What follows from binned scores: curves, the areas below them, the best threshold, and how far each may be off."""
+"""ROC, precision-recall and F1 of binned scores, each with a bound on its error."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,14 +7,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-_CELLS_AT_ONCE = 2**16
+_CELLS_AT_ONCE = 2**16  # whose numbers stay in the cache of a CPU: a thousand classes are three times as fast
 
 
 @dataclass(frozen=True)
 class ScoreSummary:
-    """Numbers of each class or label, [C] each; NaN for a class without positives or without negatives.
+    """Areas, thresholds and bounds of each class or label, [C] each; NaN without positives or without negatives.
 
-    The true value, that of the scores before they were binned, is at most the bound away.
+    The value of the scores before they were binned is at most the bound away.
 
     Attributes:
         positives: number of samples of the class.
@@ -25,7 +25,8 @@ class ScoreSummary:
         average_precision_bound: distance to the best or worst order within bins, whichever is farther.
         best_f1: largest F1 that any edge of a bin reaches as a threshold; exact at this threshold.
         best_f1_bound: how much more a threshold within a bin could reach.
-        logit: the threshold of ``best_f1``: positive is what is at least it. Where no score lies, it is in the middle.
+        logit: the threshold of ``best_f1``: positive is what is at least it. Of edges without a score between
+            them it is the middle one.
         threshold: the same as a probability.
     """
 
@@ -42,7 +43,7 @@ class ScoreSummary:
 
 
 def summarize_scores(counts: Tensor, edges: Tensor) -> ScoreSummary:
-    """Compute all of it.
+    """Return all numbers of ``ScoreSummary``.
 
     Args:
         counts: [C, 2, B], int64, on the host; see ``measures.binned_scores``.
@@ -53,7 +54,7 @@ def summarize_scores(counts: Tensor, edges: Tensor) -> ScoreSummary:
 
 
 def best_thresholds(counts: Tensor, edges: Tensor) -> Tensor:
-    """Return ``threshold`` of ``summarize_scores`` alone."""
+    """Return only the ``threshold`` of ``summarize_scores``."""
     found = []
     for some in groups(counts):
         _, _, place = best_f1(some)
@@ -63,7 +64,7 @@ def best_thresholds(counts: Tensor, edges: Tensor) -> Tensor:
 
 
 def groups(counts: Tensor) -> Sequence[Tensor]:
-    """Return a few classes at a time, whose numbers stay in the cache and small: a thousand are three times as fast."""
+    """Return the counts of a few classes at a time."""
     found: Sequence[Tensor] = counts.split(max(1, _CELLS_AT_ONCE // counts[0].numel()))
     return found
 
@@ -79,7 +80,7 @@ def _summarize(counts: Tensor, edges: Tensor) -> tuple[Tensor, ...]:
 
 
 class _Tally:
-    """Counts [C, 2, B] in the forms that all numbers begin with: in float64, of each bin and from each edge on."""
+    """Counts [C, 2, B] in float64, of each bin and from each edge on, from which all numbers follow."""
 
     def __init__(self, counts: Tensor):
         self.negatives, self.positives = counts.double().unbind(dim=1)

@@ -1,12 +1,11 @@
-"""Which class, or which labels, a target means: decided here for all measures, also where it is soft."""
+"""The class or labels that a target means, also a soft one: the one rule for all measures."""
 
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-NO_CLASS = -(2**62)  # what a target becomes that means no class: outside of every range, and no ignore_index
-
+NO_CLASS = -(2**62)  # a target that means no class: outside of every range, and no ignore_index
 
 _SUM_ROUNDING = 0.01  # of shares in half precision
 
@@ -27,10 +26,10 @@ def decide_targets(target: Tensor, output: Sequence[int], task: str, ignore_inde
     ``binary``, ``multilabel``   floats             1 above 0.5, otherwise 0; ``NO_CLASS`` outside of 0 to 1
     ============================ ================== ==================================================================
 
-    A value of ``ignore_index`` stays what it is. It is also what becomes of a sample with classes where all C values
-    are ``ignore_index``, or none is positive.
+    A value of ``ignore_index`` stays. A sample of ``multiclass`` with C values becomes ``ignore_index`` where all of
+    them are ``ignore_index``, or none is positive.
 
-    The task decides between one class and several labels: a one-hot target looks like labels.
+    The task tells one class from several labels, as a one-hot target looks like labels.
 
     Args:
         target: the shape of the output, but for axes of length 1; for ``multiclass`` also without axis 1.
@@ -42,10 +41,10 @@ def decide_targets(target: Tensor, output: Sequence[int], task: str, ignore_inde
         int64, [N, ...] for ``multiclass``, otherwise in the output's shape.
     """
     if task != "multiclass":
-        return _labels(target, ignore_index).reshape(tuple(output))
+        return _yes_or_no(target, ignore_index).reshape(tuple(output))
     if has_shares(target.shape, output):
         return _largest_share(target, ignore_index)
-    return _whole(target).reshape((*output[:1], *output[2:]))
+    return _class_numbers(target).reshape((*output[:1], *output[2:]))
 
 
 def has_shares(target: Sequence[int], output: Sequence[int]) -> bool:
@@ -59,7 +58,7 @@ def is_paired(target: Sequence[int], output: Sequence[int], task: str) -> bool:
         return tuple(target) in (tuple(output), (*output[:1], *output[2:]))
     if task == "multilabel":
         return tuple(target) == tuple(output)
-    return _sides(target) == _sides(output)
+    return _sides_without_ones(target) == _sides_without_ones(output)
 
 
 @torch.no_grad()
@@ -76,16 +75,17 @@ def class_of_distribution(shares: Tensor) -> Tensor:
     return torch.where(off, NO_CLASS, _largest_share(shares, None))
 
 
-def _sides(shape: Sequence[int]) -> list[int]:
+def _sides_without_ones(shape: Sequence[int]) -> list[int]:
     return [side for side in shape if side != 1]
 
 
-def _whole(target: Tensor) -> Tensor:
+def _class_numbers(target: Tensor) -> Tensor:
+    # A fraction is no class number; NaN is unequal to whatever integer it becomes.
     whole = target.to(torch.int64)
     return torch.where(whole == target, whole, NO_CLASS) if target.is_floating_point() else whole
 
 
-def _labels(target: Tensor, ignore_index: int | None) -> Tensor:
+def _yes_or_no(target: Tensor, ignore_index: int | None) -> Tensor:
     if not target.is_floating_point():
         return target.to(torch.int64)
     decided = torch.where((target >= 0) & (target <= 1), (target > 0.5).to(torch.int64), NO_CLASS)
@@ -98,9 +98,11 @@ def _largest_share(shares: Tensor, ignore_index: int | None) -> Tensor:
         means_one = largest > 0
     else:
         is_one = shares == 1
+        # argmax is not defined for bool.
         found = is_one.to(torch.uint8).argmax(dim=1)
         means_one = (is_one.sum(dim=1) == 1) & ((shares != 0).sum(dim=1) == 1)
     if ignore_index is None:
         return torch.where(means_one, found, NO_CLASS)
+    # A one-hot encoding has no place for ignore_index: encoders leave all values 0 or set all of them to it.
     ignored = (shares == ignore_index).all(dim=1) | (shares <= 0).all(dim=1)
     return torch.where(ignored, ignore_index, torch.where(means_one, found, NO_CLASS))

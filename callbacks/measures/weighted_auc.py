@@ -1,4 +1,4 @@
-"""The area under the ROC curve in which bands of the true positive rate weigh differently."""
+"""The area under the ROC curve with a weight for each band of the true positive rate."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -17,7 +17,7 @@ class WeightedAUC(torchmetrics.Metric):
 
     The area between neighbouring ``bounds`` of the true positive rate counts with the weight of that band, and the sum
     is divided by that of a perfect score. The defaults are those of the Kaggle competition "ALASKA2 Image
-    Steganalysis", 2020, section "Evaluation". A score that says nothing has 0.5 where all weights are equal, and 41/70,
+    Steganalysis", 2020, section "Evaluation". A random score has 0.5 where all weights are equal, and 41/70,
     about 0.586, by default.
 
     Scores are counted in bins, see ``BinnedScores``: pairs that share a bin count as equal. The value is off by at most
@@ -26,7 +26,7 @@ class WeightedAUC(torchmetrics.Metric):
 
     Args:
         bounds: of the bands, rising from 0 to 1.
-        weights: one a band; none negative, not all 0.
+        weights: one per band; none negative, not all 0.
         bins: an even number from 16 to 65536.
 
     Raises:
@@ -41,7 +41,7 @@ class WeightedAUC(torchmetrics.Metric):
         self, bounds: Sequence[float] = (0.0, 0.4, 1.0), weights: Sequence[float] = (2.0, 1.0), bins: int = 8192
     ):
         super().__init__()
-        _check(bounds, weights, bins)
+        _check_arguments(bounds, weights, bins)
         self.bounds = tuple(bounds)
         self.weights = tuple(weights)
         self.add_state("counts", torch.zeros((1, 2, bins), dtype=torch.int64), dist_reduce_fx="sum")
@@ -54,6 +54,7 @@ class WeightedAUC(torchmetrics.Metric):
             output: logits, of any shape.
             target: 0 and 1 in the same shape, of any type.
         """
+        # Counted anew for each batch, as torchmetrics resets and moves the tensors of ``add_state`` itself.
         batch = BinnedScores("binary", 1, self.counts.shape[2], device=self.counts.device)
         batch.update(output, target)
         self.counts = self.counts + batch.state["counts"]
@@ -71,9 +72,9 @@ def weighted_area(false: Tensor, true: Tensor, bounds: Sequence[float], weights:
 
     Args:
         false: [P], false positive rate at each point, falling from 1 to 0.
-        true: [P], true positive rate, likewise.
+        true: [P], true positive rate, falling from 1 to 0.
         bounds: see ``WeightedAUC``.
-        weights: likewise.
+        weights: see ``WeightedAUC``.
     """
     bands = [(low, high, weight) for (low, high), weight in zip(pairwise(bounds), weights, strict=True)]
     areas = [weight * _area_in_band(false, true, low, high) for low, high, weight in bands]
@@ -81,7 +82,7 @@ def weighted_area(false: Tensor, true: Tensor, bounds: Sequence[float], weights:
 
 
 def _area_in_band(false: Tensor, true: Tensor, low: float, high: float) -> Tensor:
-    """Return the area of what lies below the curve and in a band, in closed form for each straight line."""
+    """Return the area below the curve within a band, in closed form for each straight line."""
     rise, height = true[:-1] - true[1:], high - low
     inside = (true - low).clamp(0, height)
     # The integral of ``inside`` over the true positive rate; over a line it is divided by the line's rise.
@@ -90,7 +91,7 @@ def _area_in_band(false: Tensor, true: Tensor, low: float, high: float) -> Tenso
     return ((false[:-1] - false[1:]) * mean).sum()
 
 
-def _check(bounds: Sequence[float], weights: Sequence[float], bins: int) -> None:
+def _check_arguments(bounds: Sequence[float], weights: Sequence[float], bins: int) -> None:
     rises = all(low < high for low, high in pairwise(bounds))
     if len(bounds) < 2 or bounds[0] != 0 or bounds[-1] != 1 or not rises:
         raise UsageError(f"bounds must rise from 0 to 1, got {tuple(bounds)}.")

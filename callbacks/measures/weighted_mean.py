@@ -1,4 +1,4 @@
-"""The mean of batch values over an epoch, weighted by samples."""
+"""Means of batch values over an epoch, weighted by samples."""
 
 from typing import ClassVar
 
@@ -13,11 +13,10 @@ from .measure import Reductions
 class WeightedMean:
     """Means of several named values over all samples of a loader.
 
-    The state lives on the device of the values, in float64, so that an epoch of any length loses nothing; it is
-    valid before the first update, when every mean is NaN.
+    The state lives on the device of the values and is valid before the first update, when every mean is NaN.
 
     Args:
-        names: what the values are called.
+        names: of the values.
         device: where the values are.
     """
 
@@ -25,6 +24,7 @@ class WeightedMean:
 
     def __init__(self, names: list[str], device: torch.device | str = "cpu"):
         self.names = names
+        # In float64, as float32 stops counting samples at 16.8 million.
         self.state = {
             "total": torch.zeros(len(names), dtype=torch.float64, device=device),
             "weight": torch.zeros((), dtype=torch.float64, device=device),
@@ -35,7 +35,7 @@ class WeightedMean:
 
         Args:
             values: [len(names)], the means over the batch.
-            samples: number of samples in the batch, or of those that count; [] on the device where it is known there.
+            samples: number of samples of the batch that count; [] on the device where it is known there.
         """
         self.state["total"] += values.detach().to(torch.float64) * samples
         self.state["weight"] += samples

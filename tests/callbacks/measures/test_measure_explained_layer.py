@@ -6,9 +6,10 @@ import torch
 import torchvision
 from torch import nn
 
-from assay.callbacks.measures.explained_layer import FOLLOWS, find_layer, locality, read_module, stray
+from assay.callbacks.measures.explained_layer import FOLLOWS, find_layer, read_module
 from assay.callbacks.measures.grad_cam import undisturbed
 from assay.callbacks.measures.image_layouts import Images, Planes, Tokens, Windows, fit_grid, layouts_of
+from assay.callbacks.measures.locality import locality, stray
 
 DIM, PATCH = 12, 8
 
