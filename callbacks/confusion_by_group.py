@@ -10,7 +10,7 @@ from torch import Tensor
 from .class_counts import ClassCounts
 from .class_names import check_names
 from .dict_batch import pick_tensor
-from .drawings.confusion_by_group import draw_confusion_by_group
+from .drawings.confusion_matrix import draw_confusion_by_group
 from .errors import UsageError
 from .keys import OUTPUT_KEY, TARGET_KEY
 from .measures.confusion_by_group import ConfusionByGroup as Counts

@@ -9,7 +9,7 @@ import numpy as np
 
 from assay.callbacks.atomic_files import save_whole
 from assay.callbacks.class_names import name_of
-from assay.callbacks.drawings.predicted_boxes import predicted_boxes
+from assay.callbacks.drawings.boxes import predicted_boxes
 from assay.callbacks.errors import UsageError
 
 from .box_fusion import fuse_boxes

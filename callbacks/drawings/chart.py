@@ -1,4 +1,4 @@
-"""A canvas for charts: panels with axes, filled steps and smooth lines, and texts around them."""
+"""A canvas for charts: axes, histograms, curves, legends and texts."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ from .theme import (
 )
 from .writing import text_length, write_text
 
-_FINER = 4  # binary digits of a pixel that lines are placed by
+_FINER = 4  # binary digits after the point, to which OpenCV places lines: 1/16 of a pixel
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Chart:
 
     Args:
         size: width and height in pixels.
-        title: lines above; each loses its middle where it is too long.
+        title: lines above; each loses its middle if it is too long.
     """
 
     def __init__(self, size: tuple[int, int], title: Sequence[str]):
@@ -72,7 +72,7 @@ class Chart:
         write_text(self.canvas, place, text, fill=fill, size=size, anchor=anchor)
 
     def axes(self, panel: Panel, x: Mapping[float, str], y: Mapping[float, str], *, size: int = TEXT_SIZE) -> None:
-        """Draw the frame and the lines of the grid, with what stands at them, by place from 0 to 1."""
+        """Draw the frame and the lines of the grid; ``x`` and ``y`` are their labels by place from 0 to 1."""
         for value, text in x.items():
             self.ink.line((panel.x(value), panel.top, panel.x(value), panel.bottom), fill=AXES)
             self.text((panel.x(value), panel.bottom + 4), text, anchor="ma", size=size)
@@ -82,11 +82,11 @@ class Chart:
         self.ink.rectangle((panel.left, panel.top, panel.right, panel.bottom), outline=AXES)
 
     def shade(self, panel: Panel, start: float, end: float) -> None:
-        """Colour what lies between two values of x; to be called before the axes."""
+        """Colour the area between two values of x. Called before ``axes``, whose lines it would cover."""
         self.ink.rectangle((panel.x(start), panel.top, panel.x(end), panel.bottom), fill=SHADE)
 
-    def upright(self, panel: Panel, value: float, colour: Colour, *, dashed: bool = False) -> None:
-        """Draw a line at a value of x."""
+    def vertical_line(self, panel: Panel, value: float, colour: Colour, *, dashed: bool = False) -> None:
+        """Draw a vertical line at a value of x."""
         left = round(panel.x(value))
         for top in range(panel.top, panel.bottom, 6 if dashed else panel.height):
             self.ink.line((left, top, left, top + 3 if dashed else panel.bottom), fill=colour)
@@ -105,6 +105,7 @@ class Chart:
         for left, right, top in zip(edges[:-1], edges[1:], tops, strict=True):
             outline += [(left, top), (right, top)]
         outline.append((edges[-1], panel.bottom))
+        # Pillow has no half transparent polygons on RGB: a mask of 80 of 255 lets a second histogram show through.
         mask = Image.new("L", (panel.width + 1, panel.height + 1), 0)
         ImageDraw.Draw(mask).polygon([(x - panel.left, y - panel.top) for x, y in outline], fill=80)
         self.canvas.paste(colour, (panel.left, panel.top), mask)
@@ -116,16 +117,17 @@ class Chart:
         """Draw curves, each of x and y, 0 to 1."""
         pixels = np.array(self.canvas)
         for (x, y), colour in zip(curves, colours, strict=True):
-            right, down = _fine(panel.left + x * panel.width), _fine(panel.bottom - y * panel.height)
-            # Of many points only those that are apart in the picture are drawn.
-            apart = _changes(right) | _changes(down)
+            right, down = _to_subpixels(panel.left + x * panel.width), _to_subpixels(panel.bottom - y * panel.height)
+            # A curve has a point per bin: only those that are apart in the picture are drawn.
+            apart = _moves(right) | _moves(down)
             points = np.stack([right[apart], down[apart]], axis=1)
             cv2.polylines(pixels, [points], False, colour, width, cv2.LINE_AA, _FINER)
+        # OpenCV draws on a copy of the pixels, so that Pillow needs a new canvas.
         self.canvas = Image.fromarray(pixels)
         self.ink = ImageDraw.Draw(self.canvas)
 
     def legend(self, place: tuple[float, float], entries: Sequence[tuple[str, Colour]]) -> None:
-        """Write what colours mean, in one row."""
+        """Write the meaning of colours in one row."""
         left, top = place
         for text, colour in entries:
             self.ink.rectangle((left, top, left + SWATCH, top + SWATCH), fill=colour)
@@ -133,13 +135,13 @@ class Chart:
             left += SWATCH_INDENT + text_length(text, TEXT_SIZE) + LEGEND_GAP
 
 
-def _fine(pixels: np.ndarray) -> np.ndarray:
+def _to_subpixels(pixels: np.ndarray) -> np.ndarray:
     fine: np.ndarray = np.rint(pixels * 2**_FINER).astype(np.int32)
     return fine
 
 
-def _changes(places: np.ndarray) -> np.ndarray:
-    """Return which places are half a pixel or more from those before; the first and the last are."""
+def _moves(places: np.ndarray) -> np.ndarray:
+    """Return which places lie in another half pixel than those before; the first and the last always do."""
     changes = np.ones(len(places), dtype=bool)
     coarse = places >> (_FINER - 1)
     np.not_equal(coarse[1:-1], coarse[:-2], out=changes[1:-1])

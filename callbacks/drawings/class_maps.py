@@ -1,4 +1,4 @@
-"""Truth and prediction of classes that exclude each other, as maps beside the image."""
+"""True and predicted classes of pixels, drawn as maps beside the image."""
 
 from collections.abc import Sequence
 
@@ -13,29 +13,30 @@ from .reading import read_alike, reading_step, resize_nearest
 from .theme import IGNORED, NAN, Colour
 from .verdict import Verdict
 
-_RIGHT = 25  # level of the grey of pixels that are right in an error map
+_RIGHT = 25  # grey of pixels without an error in an error map: nearly black, so that errors stand out
 
 
 def class_map(picture: np.ndarray, output: np.ndarray, target: np.ndarray, style: PictureStyle) -> Verdict:
-    """Show truth and prediction in the colours of the classes, and where they differ.
+    """Draw truth and prediction in the colours of the classes, and the errors.
 
-    A pixel with a logit that is NaN is wrong, and black. Of large maps every n-th pixel is read, see ``read_alike``.
+    A pixel with a NaN among its logits is wrong, and black. Of large maps every n-th pixel is read, see ``read_alike``.
 
     Args:
         picture: [h, w, 3], the image in the size it is shown in.
         output: logits [C, H, W], the largest wins.
-        target: class numbers, [H', W'] or [1, H', W'], or shares of each, [C, H', W']; what is no class does not count.
+        target: class numbers, [H', W'] or [1, H', W'], or shares of each, [C, H', W']. Others do not
+            count.
         style: names the classes; pixels of its ``ignore_index`` do not count.
     """
     classes, ignore_index = len(output), style.ignore_index
     read, read_target = read_alike(output, target)
     read_target = class_numbers(read_target, classes, ignore_index)
-    prediction = _largest(read)
+    prediction = _winning_class(read)
     step = reading_step(target.shape[-2:])
-    shown, _ = _numbers(class_numbers(target[..., ::step, ::step], classes, ignore_index), classes, ignore_index)
+    shown, _ = _mark_uncounted(class_numbers(target[..., ::step, ::step], classes, ignore_index), classes, ignore_index)
     colours, shape = _colours_of(classes), picture.shape[:2]
     panels = [picture, *(scale(np.take(colours, numbers, axis=0), shape) for numbers in (shown, prediction))]
-    truth, counts = _numbers(read_target, classes, ignore_index)
+    truth, counts = _mark_uncounted(read_target, classes, ignore_index)
     prediction = resize_nearest(prediction, truth.shape)
     wrong = counts & (truth != prediction)
     panels.append(_error_map(np.take(colours, truth, axis=0), wrong, ~counts, shape))
@@ -47,11 +48,11 @@ def class_map(picture: np.ndarray, output: np.ndarray, target: np.ndarray, style
 
 
 def true_map(picture: np.ndarray, target: np.ndarray, style: PictureStyle) -> Verdict:
-    """Show the truth alone.
+    """Draw the truth alone.
 
     Args:
         picture: [h, w, 3], the image in the size it is shown in.
-        target: class numbers, [H, W] or [1, H, W]; or 0 and 1, [C, H, W], of which the last wins where they overlap.
+        target: class numbers, [H, W] or [1, H, W]; or 0 and 1, [C, H, W], where the last one wins if several overlap.
         style: names the classes; pixels of its ``ignore_index`` do not count.
     """
     ignore_index, step = style.ignore_index, reading_step(target.shape)
@@ -61,14 +62,14 @@ def true_map(picture: np.ndarray, target: np.ndarray, style: PictureStyle) -> Ve
         ignore_index = None
     numbers = np.nan_to_num(target.reshape(target.shape[-2:]))
     classes = max(1, int(np.max(numbers, where=numbers != ignore_index, initial=0)) + 1)
-    truth, counts = _numbers(numbers, classes, ignore_index)
+    truth, counts = _mark_uncounted(numbers, classes, ignore_index)
     occur = np.bincount(truth[counts], minlength=classes)
     panel = scale(np.take(_colours_of(classes), truth, axis=0), picture.shape[:2])
     return Verdict((), None, (), [picture, panel], _legend(occur, counts, style), "image, truth")
 
 
-def _numbers(target: np.ndarray, classes: int, ignore_index: int | None) -> tuple[np.ndarray, np.ndarray]:
-    """Return class numbers, ``classes`` where a pixel does not count, and where one does."""
+def _mark_uncounted(target: np.ndarray, classes: int, ignore_index: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """Return class numbers, with ``classes`` where a pixel does not count, and the mask of those that count."""
     counts = (target >= 0) & (target < classes)
     if ignore_index is not None:
         counts &= target != ignore_index
@@ -87,8 +88,10 @@ def _legend(occur: np.ndarray, counts: np.ndarray, style: PictureStyle) -> list[
     return legend if counts.all() else [*legend, ("ignored", IGNORED, 0.0)]
 
 
-def _largest(logits: np.ndarray) -> np.ndarray:
-    """Return what ``argmax`` over the first axis does, three times as fast; where one is NaN, the classes plus 1."""
+def _winning_class(logits: np.ndarray) -> np.ndarray:
+    """Return the class of the largest logit, [C, H, W]; C + 1 where one is NaN."""
+    # Three times as fast as argmax. From the last class to the first, so that the first of equals wins; NaN equals
+    # nothing, so that its pixels keep the number they begin with.
     logits = np.ascontiguousarray(logits)
     largest = logits.max(axis=0)
     index = np.full(largest.shape, len(logits) + 1, dtype=np.int32)
@@ -99,7 +102,9 @@ def _largest(logits: np.ndarray) -> np.ndarray:
 
 def _error_map(colours: np.ndarray, wrong: np.ndarray, ignored: np.ndarray, shape: Shape) -> np.ndarray:
     cover = scale(levels(wrong), shape).astype(np.float32) / 255.0
+    # Scaled by themselves and divided by their cover, so that the colour of a thin error stays that of its class.
     mixed = scale(colours * wrong[:, :, None], shape).astype(np.float32)
+    # The square root keeps an error visible that covers a small part of a pixel of the picture.
     opacity = np.sqrt(cover)[:, :, None]
     drawn = mixed / np.maximum(opacity, 1e-3) + _RIGHT * (1.0 - opacity)
     if ignored.any():
@@ -112,7 +117,7 @@ def _error_map(colours: np.ndarray, wrong: np.ndarray, ignored: np.ndarray, shap
 def _agreement(
     truth: np.ndarray, prediction: np.ndarray, wrong: np.ndarray, counts: np.ndarray, classes: int
 ) -> tuple[list[str], np.ndarray]:
-    """Return the line of accuracy and mIoU, and how often each class occurs as truth or as prediction, [C]."""
+    """Return a line with accuracy and mIoU, and how many pixels have each class as truth or prediction, [C]."""
     true = np.bincount(truth[counts], minlength=classes)
     predicted = np.bincount(prediction[counts], minlength=classes)[:classes]
     hits = np.bincount(truth[counts & ~wrong], minlength=classes)

@@ -1,4 +1,4 @@
-"""A confusion matrix as a picture: with numbers where there is room for them, as colours alone where there is not."""
+"""The picture of a confusion matrix: coloured cells, with numbers where there is room for them."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -12,8 +12,9 @@ from .theme import ABSENT, AXES, GAP, INK, PAPER, SWATCH, SWATCH_INDENT, TEXT_SI
 
 NORMALIZATIONS = ("true", "pred", "all", "none")
 
+_CELL_WIDTH = 76  # room for two lines of numbers, where rows are low
 _FULL: Colour = (8, 48, 107)
-# From which count on it is written in which unit: four digits are as short as a unit of thousands.
+# Least count, divisor and sign of each unit: up to four digits are as short as thousands with their sign.
 _UNITS = ((10**12, 10**12, "T"), (10**9, 10**9, "G"), (10**6, 10**6, "M"), (10**4, 10**3, "k"))
 _CAPTIONS = {"true": "share of true", "pred": "share of predicted", "all": "share of all", "none": "count"}
 _OUTCOMES = ("no as no", "no as yes", "yes as no", "yes as yes")
@@ -28,8 +29,8 @@ def draw_confusion_matrix(
         counts: [C, C], integers; rows are true, columns predicted.
         names: of the C classes.
         title: lines above.
-        normalize: one of ``NORMALIZATIONS``: what the shares are of.
-        every: how many classes a row stands for, by which rows are numbered.
+        normalize: one of ``NORMALIZATIONS``: the total that cells are shares of.
+        every: number of classes that a row stands for, by which rows are numbered.
 
     Returns:
         [H, W, 3], uint8, RGB.
@@ -42,43 +43,71 @@ def draw_confusion_matrix(
     }
     names = shown_names(names)
     sheet = MatrixSheet((names, names), ("true", "predicted"), title, every=every)
-    return _draw(sheet, counts, totals[normalize], normalize)
+    return _draw_cells(sheet, counts, totals[normalize], normalize)
 
 
 def draw_label_matrix(
     counts: np.ndarray, names: Sequence[str], title: Sequence[str], *, normalize: str = "true"
 ) -> np.ndarray:
-    """Draw the matrices of no and yes of several labels, a row each.
+    """Draw the matrices of no and yes of several labels, one row each.
 
     Args:
         counts: [L, 2, 2], integers; true by predicted.
         names: of the L labels.
         title: lines above.
-        normalize: ``true``: the shares are of the label's samples that are truly no, or yes; ``none``.
+        normalize: ``true``: cells are shares of the label's samples that are truly no, or yes; ``none``: counts.
 
     Returns:
         [H, W, 3], uint8, RGB.
     """
     totals = counts.sum(axis=2, keepdims=True) if normalize == "true" else counts.max()
     totals = np.broadcast_to(totals, counts.shape).reshape(-1, 4)
-    sheet = MatrixSheet((shown_names(names), _OUTCOMES), ("label", "true as predicted"), title, cell_width=76)
-    return _draw(sheet, counts.reshape(-1, 4), totals, normalize)
+    sheet = MatrixSheet((shown_names(names), _OUTCOMES), ("label", "true as predicted"), title, cell_width=_CELL_WIDTH)
+    return _draw_cells(sheet, counts.reshape(-1, 4), totals, normalize)
 
 
-def _draw(sheet: MatrixSheet, counts: np.ndarray, totals: np.ndarray, normalize: str) -> np.ndarray:
+def draw_confusion_by_group(
+    counts: np.ndarray, names: Sequence[str], groups: Sequence[str], axis: str, title: Sequence[str]
+) -> np.ndarray:
+    """Draw the matrices of several groups of samples.
+
+    Args:
+        counts: [G, C, C], integers: by group, true and predicted class.
+        names: of the C classes.
+        groups: names of the G groups.
+        axis: name of what distinguishes the groups.
+        title: lines above.
+
+    Returns:
+        [H, W, 3], uint8, RGB: a row for each group and true class, with counts and shares of the row.
+    """
+    rows, names, groups = counts.reshape(-1, counts.shape[2]), shown_names(names), shown_names(groups)
+    labels = [f"{group}: {name}" for group in groups for name in names]
+    sheet = MatrixSheet((labels, names), (f"{axis}: true", "predicted"), title, cell_width=_CELL_WIDTH)
+    drawn = _draw_cells(sheet, rows, rows.sum(axis=1, keepdims=True), "true")
+    # A line between groups, as their rows would else look like one matrix.
+    for group in range(1, len(groups)):
+        top = sheet.top + group * len(names) * sheet.cell[1]
+        drawn[top - 1 : top + 1, sheet.left : sheet.right] = INK
+    return drawn
+
+
+def _draw_cells(sheet: MatrixSheet, counts: np.ndarray, totals: np.ndarray, normalize: str) -> np.ndarray:
+    """Return the picture of counts [R, K] on a sheet, coloured by their shares of ``totals``."""
+    # A total of 0 makes shares NaN, which are drawn as absent: 0 of 0 is not a share of 0.
     shares = counts / np.where(totals > 0, totals, np.nan)
-    cells = _colours(shares).repeat(sheet.cell[1], axis=0).repeat(sheet.cell[0], axis=1)
+    cells = _cell_colours(shares).repeat(sheet.cell[1], axis=0).repeat(sheet.cell[0], axis=1)
     sheet.canvas.paste(Image.fromarray(cells), (sheet.left, sheet.top))
     sheet.ink.rectangle((sheet.left - 1, sheet.top - 1, sheet.right, sheet.bottom), outline=AXES)
     if sheet.cell[1] >= 22:
         _write_numbers(sheet, counts, shares, with_shares=normalize != "none")
-    entries = _entries(int(counts.max()) if normalize == "none" else None)
+    entries = _scale_entries(int(counts.max()) if normalize == "none" else None)
     _draw_scale(sheet, entries, _CAPTIONS[normalize], absent=bool(np.isnan(shares).any()))
     return np.array(sheet.canvas)
 
 
 def _write_numbers(sheet: MatrixSheet, counts: np.ndarray, shares: np.ndarray, *, with_shares: bool) -> None:
-    """Write count and share into each cell that is not empty; where there is room for one line, the one in colour."""
+    """Write count and share into each cell that is not empty; where one line fits, the number that gives the colour."""
     width, height = sheet.cell
     size = TEXT_SIZE if width >= 46 else 10
     for row, column in zip(*np.nonzero(counts), strict=True):
@@ -87,6 +116,7 @@ def _write_numbers(sheet: MatrixSheet, counts: np.ndarray, shares: np.ndarray, *
         if with_shares:
             percent = _percent(share)
             lines = [*lines, f"{percent}%"] if height >= 36 else [percent]
+        # White on dark cells: the colour follows the square root of the share.
         fill = PAPER if math.sqrt(share) > 0.6 else INK
         x, y = sheet.left + (column + 0.5) * width, sheet.top + (row + 0.5) * height
         for index, line in enumerate(lines):
@@ -94,10 +124,10 @@ def _write_numbers(sheet: MatrixSheet, counts: np.ndarray, shares: np.ndarray, *
 
 
 def _draw_scale(sheet: MatrixSheet, entries: Mapping[float, str], caption: str, *, absent: bool) -> None:
-    """Draw what the colours mean: ``entries`` are texts by level, from 0 to 1; and the colour of no sample."""
+    """Draw the scale of colours, with the texts of ``entries`` by level from 0 to 1, and the colour of no sample."""
     left, height = sheet.right + 2 * GAP, min(max(sheet.bottom - sheet.top, 110), 320)
     ramp = np.linspace(1, 0, height)[:, None].repeat(16, axis=1) ** 2
-    sheet.canvas.paste(Image.fromarray(_colours(ramp)), (left, sheet.top))
+    sheet.canvas.paste(Image.fromarray(_cell_colours(ramp)), (left, sheet.top))
     sheet.ink.rectangle((left - 1, sheet.top - 1, left + 16, sheet.top + height), outline=AXES)
     for level, text in entries.items():
         sheet.text((left + 21, sheet.top + height * (1 - math.sqrt(level))), text, anchor="lm")
@@ -108,18 +138,19 @@ def _draw_scale(sheet: MatrixSheet, entries: Mapping[float, str], caption: str, 
         sheet.text((left + SWATCH_INDENT, top + 6), "no sample", anchor="lm")
 
 
-def _entries(most: int | None) -> dict[float, str]:
-    """Return what stands at the scale of counts up to ``most``; None: of shares."""
+def _scale_entries(most: int | None) -> dict[float, str]:
+    """Return the texts of a scale of counts up to ``most``, by level; None: of shares."""
     levels = (0.0, 0.05, 0.25, 0.5, 1.0)
     if most is None:
         return {level: f"{level:.0%}" for level in levels}
     return {count / max(most, 1): _compact(count) for count in sorted({round(level * most) for level in levels})}
 
 
-def _colours(shares: np.ndarray) -> np.ndarray:
-    """Return the colour of each share, [..., 3]: by its square root, so that rare confusions are seen."""
+def _cell_colours(shares: np.ndarray) -> np.ndarray:
+    """Return the colour of each share, [..., 3]."""
+    # By the square root, so that rare confusions can be seen.
     colours = np.full((*shares.shape, 3), PAPER, dtype=np.uint8)
-    some = shares > 0  # of many classes few cells are
+    some = shares > 0  # with many classes these are few, and computing all colours would take long
     levels = np.sqrt(shares[some])[:, None]
     colours[some] = (np.array(PAPER) + levels * (np.array(_FULL) - np.array(PAPER))).round()
     colours[np.isnan(shares)] = ABSENT
@@ -127,7 +158,7 @@ def _colours(shares: np.ndarray) -> np.ndarray:
 
 
 def _percent(share: float) -> str:
-    """Return a share in whole percent; what is rounded to none or to all says so."""
+    """Return a share in whole percent; "<1" and ">99" where rounding would give none or all."""
     if 0 < share <= 0.005:
         return "<1"
     return ">99" if 0.995 <= share < 1 else f"{100 * share:.0f}"

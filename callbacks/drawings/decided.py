@@ -1,4 +1,4 @@
-"""Targets of one sample as ``decide_targets`` reads them, for what is drawn."""
+"""The class or labels of one sample's target, by the same rule as in the measures."""
 
 import numpy as np
 import torch
@@ -9,15 +9,16 @@ __all__ = ["NO_CLASS", "class_number", "class_numbers", "says_yes"]
 
 
 def says_yes(target: np.ndarray) -> np.ndarray:
-    """Return where a target of 0 and 1, or a soft one, says yes."""
+    """Return where a target of 0 and 1, or a soft one, means yes."""
     yes: np.ndarray = (target > 0.5) & (target <= 1)
     return yes
 
 
 def class_numbers(target: np.ndarray, classes: int, ignore_index: int | None) -> np.ndarray:
-    """Return class numbers, [H, W], of a target [H, W], [1, H, W] or, with a share for each class, [C, H, W]."""
+    """Return class numbers, [H, W], of a target [H, W], [1, H, W] or, with a share of each class, [C, H, W]."""
     if target.ndim != 3 or len(target) != classes or classes == 1:
         return target.reshape(target.shape[-2:])
+    # As int64, since torch cannot compute with every unsigned type of NumPy.
     shares = target if target.dtype.kind == "f" else target.astype(np.int64)
     found = decide_targets(torch.as_tensor(shares)[None], (1, *target.shape), "multiclass", ignore_index)
     return found[0].numpy()
@@ -27,7 +28,7 @@ def class_number(target: np.ndarray, classes: int, ignore_index: int | None) -> 
     """Return the class of one sample; ``NO_CLASS`` where its target means none.
 
     Args:
-        target: class number, or [C], a share for each class; of one yes or no from 0 to 1.
+        target: class number, or [C], a share of each class; for yes or no a number from 0 to 1.
         classes: C; 1 for yes or no.
         ignore_index: target value that does not count.
     """

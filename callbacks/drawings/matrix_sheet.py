@@ -58,7 +58,7 @@ class MatrixSheet:
             self.text((GAP, GAP + index * TITLE_LINE), line, anchor="la", size=TITLE_SIZE)
         self._name_rows(rows)
         self._name_columns(columns, flat)
-        self.upright((GAP + 6, (self.top + self.bottom) / 2), axes[0], centred=True)
+        self.vertical_text((GAP + 6, (self.top + self.bottom) / 2), axes[0], centred=True)
         self.text(((self.left + self.right) / 2, self.bottom + 10 + below), axes[1], anchor="ma")
 
     def text(
@@ -66,7 +66,7 @@ class MatrixSheet:
     ) -> None:
         write_text(self.canvas, place, text, fill=fill, size=size, anchor=anchor)
 
-    def upright(self, place: tuple[float, float], text: str, *, centred: bool = False) -> None:
+    def vertical_text(self, place: tuple[float, float], text: str, *, centred: bool = False) -> None:
         """Write a text that reads upwards; ``place`` is its upper end, or its middle."""
         length = math.ceil(text_length(text, TEXT_SIZE)) + 2
         mask = Image.new("L", (length, LINE), 0)
@@ -87,7 +87,7 @@ class MatrixSheet:
             if flat:
                 self.text((middle, self.bottom + 7), names[index], anchor="ma")
             else:
-                self.upright((middle, self.bottom + 8), names[index])
+                self.vertical_text((middle, self.bottom + 8), names[index])
 
 
 def _cell_size(count: int) -> int:

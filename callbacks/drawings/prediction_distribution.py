@@ -131,9 +131,9 @@ def _draw_panel(
     for row, colour in zip(shares, (BLUE, ORANGE), strict=True):
         if np.isfinite(row).all():
             chart.steps(panel, np.sqrt(np.clip(row / most, 0, 1)), colour)
-    chart.upright(panel, 0.5, _HALF, dashed=True)
+    chart.vertical_line(panel, 0.5, _HALF, dashed=True)
     if np.isfinite(threshold):
-        chart.upright(panel, float(threshold), RED)
+        chart.vertical_line(panel, float(threshold), RED)
 
 
 def _draw_map(
@@ -153,7 +153,7 @@ def _draw_map(
             chart.text((panel.x(value), panel.bottom + 6), tick, anchor="ma")
             chart.ink.line((panel.x(value), panel.bottom, panel.x(value), panel.bottom + 4), fill=INK)
         for bound in bounds:
-            chart.upright(panel, bound, _HALF, dashed=True)
+            chart.vertical_line(panel, bound, _HALF, dashed=True)
         chart.ink.rectangle((panel.left - 1, panel.top - 1, panel.right, panel.bottom), outline=AXES)
         chart.text(((panel.left + panel.right) / 2, panel.bottom + 24), "probability of the class", anchor="ma")
     _name_rows(chart, names, left - 8, top, row)

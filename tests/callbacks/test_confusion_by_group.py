@@ -8,7 +8,7 @@ from torch.utils.data import DataLoader
 
 from assay.callbacks import UsageError
 from assay.callbacks.confusion_by_group import ConfusionByGroup
-from assay.callbacks.drawings.confusion_by_group import draw_confusion_by_group
+from assay.callbacks.drawings.confusion_matrix import draw_confusion_by_group
 from assay.runner import DictRunner, Engine
 
 

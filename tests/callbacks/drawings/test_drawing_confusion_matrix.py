@@ -5,10 +5,10 @@ import pytest
 
 from assay.callbacks.drawings.confusion_matrix import (
     NORMALIZATIONS,
-    _colours,
+    _cell_colours,
     _compact,
-    _entries,
     _percent,
+    _scale_entries,
     draw_confusion_matrix,
     draw_label_matrix,
 )
@@ -51,7 +51,7 @@ def test_cells_have_the_colour_of_their_share(normalize, classes):
     totals = {"true": counts.sum(1, keepdims=True), "pred": counts.sum(0), "all": counts.sum(), "none": counts.max()}
     names = [str(i) for i in range(classes)]
     picture = draw_confusion_matrix(counts, names, TITLE, normalize=normalize)
-    expected = _colours(counts / totals[normalize])
+    expected = _cell_colours(counts / totals[normalize])
     for row, column in ((0, 0), (0, 1), (1, 0), (2, 2)):
         assert colour_at(picture, classes, row, column) == tuple(expected[row, column])
 
@@ -64,7 +64,7 @@ def test_a_class_without_samples_is_grey_and_an_empty_cell_white():
 
 
 def test_rare_confusions_are_seen():
-    rare, none = _colours(np.array([0.002, 0.0]))
+    rare, none = _cell_colours(np.array([0.002, 0.0]))
     assert (none.astype(int) - rare).max() >= 10
 
 
@@ -86,7 +86,7 @@ def test_labels_are_rows_of_four_outcomes(labels, normalize):
     picture = draw_label_matrix(counts, names, TITLE, normalize=normalize)
     sheet = MatrixSheet((names, ["a"] * 4), ("label", ""), TITLE, cell_width=76)
     total = counts.sum(axis=2, keepdims=True) if normalize == "true" else counts.max()
-    expected = _colours((counts / total).reshape(-1, 4))
+    expected = _cell_colours((counts / total).reshape(-1, 4))
     for row in {0, labels - 1}:
         for column in range(4):
             pixel = picture[sheet.top + row * sheet.cell[1] + 1, sheet.left + column * 76 + 1]
@@ -123,9 +123,9 @@ def test_large_counts_are_short(count, text):
 
 
 def test_the_scale_of_small_counts_repeats_no_number():
-    assert list(_entries(2).values()) == ["0", "1", "2"]
-    assert list(_entries(0).values()) == ["0"]
-    assert list(_entries(None).values()) == ["0%", "5%", "25%", "50%", "100%"]
+    assert list(_scale_entries(2).values()) == ["0", "1", "2"]
+    assert list(_scale_entries(0).values()) == ["0"]
+    assert list(_scale_entries(None).values()) == ["0%", "5%", "25%", "50%", "100%"]
 
 
 @pytest.mark.parametrize(("count", "cell", "step"), [(10, 56, 1), (60, 13, 5), (200, 4, 10), (1000, 1, 50)])

@@ -63,7 +63,7 @@ NOT_MEASURES = {
     "BestWorstSamples": "keeps samples, of which the ranks send the best and the worst",
     "LabelOrder": "looks at labels that are on the host",
     "PhaseTimes": "adds up time; its state waits for the device",
-    "RegressionTotals": "has no state before it knows the number of outputs, and merges means",
+    "RegressionTotals": "knows the shapes of its state after the first batch, and merges means",
     "Spent": "is made of a whole loader at once",
     "WeightedAUC": "is a metric of torchmetrics, which reduces it",
 }
