@@ -1,4 +1,4 @@
-"""Running a model again on one batch, to find where its values stopped being finite."""
+"""The first module whose output is not finite, found by running a model again on one batch."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -14,7 +14,7 @@ from .runner_view import forward_of
 from .unwrapped import eager_name, use_plain_modules
 
 
-def first_module(runner: dl.IRunner, record: Record, before: BufferSnapshot) -> str | None:
+def first_non_finite_module(runner: dl.IRunner, record: Record, before: BufferSnapshot) -> str | None:
     """Return the first module whose output is not finite, in words; None where the outputs are all finite.
 
     The forward pass is repeated with the weights as they are now and the generators as they were; afterwards buffers
@@ -29,7 +29,9 @@ def first_module(runner: dl.IRunner, record: Record, before: BufferSnapshot) -> 
     forward = forward_of(runner)
     if forward is None or not isinstance(record.inputs, Mapping):
         return None
+    # Without DDP and ``torch.compile``: the one would wait for other ranks, the other passes hooks by.
     with use_plain_modules(runner) as models:
+        # A forward pass moves buffers, as BatchNorm does; the run goes on with those that it had.
         now = BufferSnapshot(buffer for model in models.values() for buffer in model.buffers())
         now.take()
         before.restore()

@@ -1,4 +1,4 @@
-"""What the gradients do in every layer, epoch by epoch."""
+"""GradientStats: statistics of every parameter's gradients, per epoch."""
 
 import math
 from collections import deque
@@ -14,7 +14,7 @@ from torch import Tensor
 from .diagnostic import Diagnostic
 from .drawings.gradient_stats import draw_flow, draw_map
 from .errors import UsageError, at_least_one
-from .gradient_troubles import TroubleLog
+from .gradient_troubles import GradientWarnings
 from .gradient_watch import GradientWatches
 from .measures.overhead_budget import STEPS
 from .unwrapped import raw_optimizers
@@ -53,15 +53,15 @@ class GradientStats(Diagnostic):
     The scalars are written with ``per_parameter=True``; what is not known has none. Steps whose gradient holds NaN or
     infinite values are counted and marked, and left out of a parameter's other numbers; such values are counted from
     the second observed step on at which a parameter has some. The map goes on in a resumed run.
-    What goes wrong is also logged by name (logger ``assay``), once for each new set of names.
+    What goes wrong is also logged by parameter (logger ``assay``), once for each new set of names.
 
     Nothing is read from the device within a step, except that a GPU waits where a sparse gradient is coalesced.
 
     Args:
         every_n_steps: observe the first of so many optimizer steps, counted in each epoch; 1: all of them. An
             ``OverheadBudget`` in the run may observe fewer; the pictures say how many.
-        per_parameter: whether to write scalars, seven or eight a parameter.
-        update_ratio: whether to compare the weights before and behind each observed step, for which one copy of them
+        per_parameter: whether to write scalars, seven or eight per parameter.
+        update_ratio: whether to compare the weights before and after each observed step, for which one copy of them
             is kept on the device. A step that was skipped has the ratio 0.
         history_epochs: how many epochs the map shows, the last ones.
         vanished_below: a norm below this share of the median norm has vanished.
@@ -96,7 +96,7 @@ class GradientStats(Diagnostic):
         self.every_n_steps_ = self.every_n_steps
         self.watches_: GradientWatches | None = None
         self.suspects_: set[str] = set()
-        self.troubles_ = TroubleLog(**self.thresholds)
+        self.warnings_ = GradientWarnings(**self.thresholds)
         self.history_: dict[str, deque[tuple[int, dict[str, float]]]] = {}
 
     def on_experiment_start(self, runner: dl.IRunner) -> None:
@@ -120,7 +120,7 @@ class GradientStats(Diagnostic):
             )
 
     def observe_every(self, n_steps: int) -> None:
-        """Observe the first of so many optimizer steps from now on, within a loader too; on every rank alike."""
+        """Observe the first of so many optimizer steps from now on, within a loader too; the same on every rank."""
         self.every_n_steps_ = n_steps
         if self.watches_ is not None:
             self.watches_.observe_every(n_steps)
@@ -131,15 +131,17 @@ class GradientStats(Diagnostic):
     def report(self, runner: dl.IRunner, writer: Writer) -> None:
         watches = self.watches_
         self._release()
+        # Every rank takes part: the summary is a reduction over ranks.
         names, summary, total_norms = ([], {}, []) if watches is None else watches.summarize()
         if not names:
             return
+        # Counting NaN and infinite values takes a pass of its own, so it is done for parameters that had some.
         self.suspects_.update(compress(names, summary["broken_steps"].tolist()))
         self._write_pictures(runner, writer, names, summary, total_norms)
         if self.per_parameter:
             values = {self.named(tag): value for tag, value in _scalars(names, summary).items()}
             writer.scalars(values, runner.epoch_step)
-        self.troubles_.say(writer, names, summary, f"{runner.loader_key} epoch {runner.epoch_step}")
+        self.warnings_.warn(writer, names, summary, f"{runner.loader_key} epoch {runner.epoch_step}")
 
     def release(self, runner: dl.IRunner) -> None:
         self._release()
@@ -163,7 +165,7 @@ class GradientStats(Diagnostic):
         return {
             "history": {key: [[epoch, dict(norms)] for epoch, norms in past] for key, past in self.history_.items()},
             "suspects": sorted(self.suspects_),
-            "said": [list(said) for said in sorted(self.troubles_.said)],
+            "said": [list(said) for said in sorted(self.warnings_.logged)],
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -172,7 +174,7 @@ class GradientStats(Diagnostic):
             epochs = ((epoch, dict(norms)) for epoch, norms in past)
             self.history_[key] = deque(epochs, maxlen=self.history_epochs)
         self.suspects_.update(state["suspects"])
-        self.troubles_.said = {tuple(said) for said in state["said"]}
+        self.warnings_.logged = {tuple(said) for said in state["said"]}
 
     def _write_pictures(
         self,
@@ -186,6 +188,7 @@ class GradientStats(Diagnostic):
         arrays = {name: values.numpy() for name, values in summary.items()}
         if not self.update_ratio:
             del arrays["update_ratio"]
+        # A broken step has no norm, yet the map must show it: infinity has a colour of its own there.
         norms = np.where(arrays["broken_steps"] > 0, np.inf, arrays["norm"])
         history = self.history_.setdefault(key, deque(maxlen=self.history_epochs))
         history.append((step, dict(zip(names, norms.tolist(), strict=True))))

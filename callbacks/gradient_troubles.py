@@ -1,4 +1,4 @@
-"""Saying which gradients went wrong, once for each new set of parameters."""
+"""Warnings of gradients that vanish, explode, die, break or are missing, once for each new set of parameters."""
 
 from collections.abc import Mapping, Sequence
 
@@ -8,8 +8,8 @@ from .errors import UsageError
 from .measures.gradient_stats import find_troubles
 from .writer import Writer
 
-_MOST_NAMES = 8
-_SAYINGS = {
+_MOST_NAMES = 8  # of one kind: a whole network in one line helps nobody
+_MESSAGES = {
     "missing": "got no gradient",
     "dead": "died: all gradients are zero",
     "vanished": "vanished: the norm is below {vanished_below:g} of the median",
@@ -18,8 +18,8 @@ _SAYINGS = {
 }
 
 
-class TroubleLog:
-    """Logs what went wrong, and remembers what it has logged.
+class GradientWarnings:
+    """Warns of what went wrong with gradients, and remembers what it has warned of.
 
     Args:
         vanished_below: a norm below this share of the median norm has vanished.
@@ -32,10 +32,11 @@ class TroubleLog:
         if not exploded_above > 1:
             raise UsageError(f"exploded_above must be greater than 1, got {exploded_above!r}.")
         self._thresholds = {"vanished_below": vanished_below, "exploded_above": exploded_above}
-        self.said: set[tuple[str, ...]] = set()  # kinds, each with the names of its parameters
+        # Kinds, each with the names of its parameters. Checkpoints hold it: a resumed run does not repeat itself.
+        self.logged: set[tuple[str, ...]] = set()
 
-    def say(self, writer: Writer, names: Sequence[str], summary: Mapping[str, Tensor], when: str) -> None:
-        """Log the troubles of one epoch that are new.
+    def warn(self, writer: Writer, names: Sequence[str], summary: Mapping[str, Tensor], when: str) -> None:
+        """Log the troubles of an epoch that are new.
 
         Args:
             writer: of the loader.
@@ -45,11 +46,13 @@ class TroubleLog:
         """
         for kind, indices in find_troubles(summary, **self._thresholds).items():
             chosen = [names[index] for index in indices]
-            if (kind, *chosen) not in self.said:
-                self.said.add((kind, *chosen))
-                self._log(writer, when, chosen, _SAYINGS[kind].format(**self._thresholds))
+            # The set of names is the key, not the kind: a layer that joins those that have vanished is news.
+            if (kind, *chosen) not in self.logged:
+                self.logged.add((kind, *chosen))
+                message = _MESSAGES[kind].format(**self._thresholds)
+                writer.warn(f"gradients, {when}: {len(chosen)} {message}: {_list_names(chosen)}")
 
-    @staticmethod
-    def _log(writer: Writer, when: str, names: Sequence[str], saying: str) -> None:
-        listed = ", ".join(names[:_MOST_NAMES]) + (f" and {len(names) - _MOST_NAMES} more" * (len(names) > _MOST_NAMES))
-        writer.warn(f"gradients, {when}: {len(names)} {saying}: {listed}")
+
+def _list_names(names: Sequence[str]) -> str:
+    listed = ", ".join(names[:_MOST_NAMES])
+    return f"{listed} and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else listed

@@ -1,4 +1,4 @@
-"""Keeping NaN and infinite values out of a model, and telling where they came from."""
+"""NonFiniteGuard: keeps NaN and infinite values out of a model, and reports where they came from."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -20,8 +20,7 @@ from .drawings.samples import draw_samples
 from .errors import at_least_one, listing, unknown_name
 from .host_copy import is_read_at_once
 from .keys import IMAGE_KEY, OUTPUT_KEY, SAMPLE_ID_KEY, TARGET_KEY
-from .non_finite_checks import check_batch, gradients_count, stand_in_record, start_record
-from .non_finite_record import Record
+from .non_finite_record import Record, check_batch, gradients_count, placeholder_record, start_record
 from .non_finite_report import Finding, NonFiniteError, Reporter, examine, find_folder
 from .non_finite_step import StepDecision
 from .order import STEP_GUARD
@@ -60,7 +59,7 @@ class NonFiniteGuard(Diagnostic):
 
     Fused optimizers of torch (``SGD``, ``Adam``, ``AdamW``, ``Adagrad`` with ``fused=True``) are held back on the
     device, and nothing is read: the message comes one step later, before that step changes the weights. Others are
-    held back by one read a step. Held back are all steps behind the batch: of a group of accumulated batches, none
+    held back by one read per step. All steps after the batch are held back: of a group of accumulated batches, none
     counts. An optimizer that computes gradients within its step (``LBFGS``) is not held back.
 
     With fp16 a gradient that overflows is the loss scaler's matter, which skips the step and lowers the scale; it
@@ -75,7 +74,7 @@ class NonFiniteGuard(Diagnostic):
             as output; otherwise all that the model adds to the batch is.
         sample_id_key: of the batch; without it in the batch, the position in the loader serves.
         loss_key: the loss, or several, among ``runner.batch_metrics``; the terms of a ``DictRunner`` are checked too.
-        class_names: one a class; without, classes are shown by number.
+        class_names: one per class; without, classes are shown by number.
         mean: of the images' normalization ``(x - mean) / std``, one number or one a channel.
         std: likewise.
         folder: the run folder; by default the runner's ``logdir``, or that of its logger.
@@ -131,7 +130,7 @@ class NonFiniteGuard(Diagnostic):
         super().on_experiment_start(runner)
         self.reporter_ = Reporter(find_folder(self.folder, runner), self.keys, self.draw)
         self.in_a_row_ = 0
-        self.said_ = False
+        self.has_warned_ = False
         self.step_ = StepDecision(runner.engine.device, {})
         self._start_loader()
         optimizers = raw_optimizers(runner.optimizer).values()
@@ -158,7 +157,7 @@ class NonFiniteGuard(Diagnostic):
             self._end_batch(runner, self.current_)
 
     def settle(self, runner: dl.IRunner) -> None:
-        """Say what was wrong with the batches so far, so that no checkpoint comes behind one unseen. A collective."""
+        """Report what was wrong with the batches so far, so that no checkpoint follows one unseen. A collective."""
         self._settle(runner)
         if runner.is_valid_loader:
             self._report_validation(runner)
@@ -187,13 +186,13 @@ class NonFiniteGuard(Diagnostic):
         self.pending_, self.current_, self.decided_ = record, None, None
         self.step_.end_batch()
         if runner.is_train_loader and loss_terms(runner) is None:
-            self._say_unwatched(runner)
+            self._warn_unwatched(runner)
 
-    def _say_unwatched(self, runner: dl.IRunner) -> None:
-        """Say once which losses a batch of a stock runner has not, as they may be misspelt."""
+    def _warn_unwatched(self, runner: dl.IRunner) -> None:
+        """Warn once of losses that a batch of a stock runner lacks, as they may be misspelt."""
         missing = [key for key in self.loss_keys if key not in runner.batch_metrics]
-        if missing and not self.said_:
-            self.said_ = True
+        if missing and not self.has_warned_:
+            self.has_warned_ = True
             self.writers_[runner.loader_key].warn(
                 f"NonFiniteGuard(loss_key={missing[0]!r}) watches no such loss: the metrics of a {runner.loader_key} "
                 f"batch lack it; they have {listing(runner.batch_metrics)}. Outputs and gradients are watched."
@@ -206,7 +205,7 @@ class NonFiniteGuard(Diagnostic):
 
     def _decide_for_all(self, runner: dl.IRunner) -> None:
         """Decide on the step from all gradients, before they are clipped."""
-        stand_in = None if self.current_ is not None else stand_in_record(runner)
+        stand_in = None if self.current_ is not None else placeholder_record(runner)
         self.current_ = self.current_ or stand_in
         decided = self._decide(runner, self.step_.parameters)
         if stand_in is not None:  # its batch has no end
@@ -229,7 +228,7 @@ class NonFiniteGuard(Diagnostic):
         return decision.flags[0]
 
     def _settle(self, runner: dl.IRunner) -> None:
-        """Read what became of the batch before."""
+        """Read what became of the batch before, whose flags have reached the host by now."""
         record, self.pending_ = self.pending_, None
         if record is None:
             return
@@ -243,16 +242,16 @@ class NonFiniteGuard(Diagnostic):
         if found:
             self.skipped_ += 1
             # Each rank runs its model again: one with SyncBatchNorm talks to the others.
-            self._tell(runner, culprit, examine(runner, culprit, self.step_.before, parameters))
+            self._report(runner, culprit, examine(runner, culprit, self.step_.before, parameters))
 
     def _report_validation(self, runner: dl.IRunner) -> None:
         record = self.suspect_
         finding = None if record is None else examine(runner, record, self.step_.before, [])
         if any(found is not None for found in gather_objects(finding)):
-            self._tell(runner, record, finding)
+            self._report(runner, record, finding)
 
-    def _tell(self, runner: dl.IRunner, record: Record | None, finding: Finding | None) -> None:
-        """Say what every rank has found, and end the run where it is to end. A collective."""
+    def _report(self, runner: dl.IRunner, record: Record | None, finding: Finding | None) -> None:
+        """Report what every rank has found, and end the run where it is to end. A collective."""
         writer = self.writers_[runner.loader_key]
         message = self.reporter_.report(record, finding, writer, runner.epoch_step)
         if self.on_non_finite == "stop":
@@ -263,5 +262,5 @@ class NonFiniteGuard(Diagnostic):
         writer.warn(message + skipped)
 
     def _stop(self, message: str) -> NoReturn:
-        self.step_.take_back()  # of the batch behind, whose step is not made any more
+        self.step_.take_back()  # of the batch after, whose step is not made any more
         raise NonFiniteError(message)

@@ -1,4 +1,4 @@
-"""One batch with all that is known about it while its checks are on their way, and the file that is made of it."""
+"""One batch with its outputs, losses and checks for NaN and infinite values, and the file that is saved of it."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -7,12 +7,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from catalyst import dl
 from torch import Tensor
 
 from .atomic_files import replacing
-from .host_copy import HostCopy, kept_from_loader
-from .measures.non_finite import flag_samples
+from .host_copy import HostCopy, is_read_at_once, kept_from_loader
+from .measures.non_finite import flag_samples, flag_values
 from .rng import RngState
+from .runner_view import batch_size, loss_scale, loss_terms, place_in_loader
+from .unwrapped import detached
 
 FORMAT = "assay non-finite batch 1"
 
@@ -60,11 +63,11 @@ class Record:
         place: where in the run.
         inputs: the batch as the loader gave it.
         rng: the generators before the forward pass.
-        sample_ids: one a sample: a list, or a tensor [N].
+        sample_ids: one per sample: a list, or a tensor [N].
         losses: terms of the loss by name, [] each.
         outputs: outputs of the model by name, without a graph.
         checks: names of what was checked, and [len(names)], 1 where it is not finite; None before the check.
-        steps: names and flags of the ``Decision`` on each optimizer step behind this batch.
+        steps: names and flags of the ``Decision`` on each optimizer step after this batch.
     """
 
     place: Place
@@ -77,23 +80,23 @@ class Record:
     steps: list[tuple[list[str], HostCopy]] = field(default_factory=list)
 
     def add_step(self, decision: Decision | None) -> None:
-        """Add an optimizer step behind this batch; None: there was none."""
+        """Add an optimizer step after this batch; None: there was none."""
         if decision is not None:
             self.steps.append((decision.names, HostCopy(decision.flags)))
 
     def broken(self) -> list[str]:
-        """Return what is not finite among losses and outputs; waits where that has not reached the host."""
+        """Return which losses and outputs are not finite; waits where the answer has not reached the host."""
         names, copy = self.checks or ([], HostCopy(torch.zeros(0)))
         return [name for name, flag in zip(names, copy.read().tolist(), strict=True) if flag]
 
     def held_back(self) -> tuple[bool, list[str]]:
-        """Return whether a step behind this batch was held back, and parameters whose gradients are not finite."""
+        """Return whether a step after this batch was held back, and parameters whose gradients are not finite."""
         rows = [(names, copy.read().tolist()) for names, copy in self.steps]
         broken = [name for names, row in rows for name, flag in zip(names, row[1:], strict=True) if flag]
         return any(row[0] for _, row in rows), broken
 
     def keep(self) -> None:
-        """Copy what the loader may use the memory of again."""
+        """Copy the parts whose memory the loader may use again."""
         self.inputs, self.outputs = kept_from_loader(self.inputs), kept_from_loader(self.outputs)
         self.sample_ids = kept_from_loader(self.sample_ids)
 
@@ -119,6 +122,76 @@ class Record:
                 order = sorted(range(size), key=lambda index: not broken[index])
                 return order[: sum(broken)], order
         return list(range(size)), list(range(size))
+
+
+def start_record(runner: dl.IRunner) -> Record:
+    """Return the record of the batch that the loader has just given."""
+    ranks, rank = runner.engine.num_processes, runner.engine.process_index
+    place = Place(runner.loader_key, runner.epoch_step, runner.loader_batch_step // ranks, rank, ranks)
+    # On a CPU the batch is looked at before the next one is fetched; on a GPU a step later, so a copy is kept.
+    inputs = runner.batch if is_read_at_once(runner) else kept_from_loader(runner.batch)
+    return Record(place, inputs, RngState.take(runner.engine.device))
+
+
+def placeholder_record(runner: dl.IRunner) -> Record:
+    """Return the record of a placeholder for a batch, after its pass: no sample counts, and nothing is checked."""
+    # A rank without a batch takes part in the step of the others, and so in the report on it.
+    record = start_record(runner)
+    record.checks = [], HostCopy(torch.zeros(0))
+    return record
+
+
+def check_batch(
+    runner: dl.IRunner, record: Record, loss_keys: Sequence[str], output_key: str, sample_id_key: str
+) -> Tensor:
+    """Fill in a record after the forward pass, check losses and outputs, and start copying the answer to the host.
+
+    Returns:
+        [number of tensors], float32, on the device: 1 where one is not finite.
+    """
+    record.losses = _losses_of(runner, loss_keys)
+    record.inputs, record.outputs = _split_batch(record.inputs, runner.batch, output_key)
+    record.sample_ids = _sample_ids_of(runner, record.inputs, sample_id_key)
+    named = list(float_tensors({**record.losses, **record.outputs}))
+    flags = torch.zeros(0, device=runner.engine.device)
+    if named:
+        flags = flag_values([tensor for _, tensor in named])
+    record.checks = [name for name, _ in named], HostCopy(flags)
+    return flags
+
+
+def gradients_count(runner: dl.IRunner) -> Tensor | float:
+    """Return 0 where a gradient may have overflowed only because its loss was scaled up, else 1."""
+    # The scaler skips such a step by itself and lowers the scale. Below 1 the scale no longer explains an overflow.
+    scale = loss_scale(runner)
+    return 1.0 if scale is None else (scale < 1).float()
+
+
+def _losses_of(runner: dl.IRunner, keys: Sequence[str]) -> dict[str, Tensor]:
+    """Return the terms of the loss and the losses of the keys, [] each."""
+    names = [term.label for term in loss_terms(runner) or ()]
+    chosen = [name for name in dict.fromkeys([*names, *keys]) if name in runner.batch_metrics]
+    return {name: _to_tensor(runner.batch_metrics[name], runner.engine.device) for name in chosen}
+
+
+def _to_tensor(value: Any, device: torch.device) -> Tensor:
+    return value.detach() if isinstance(value, Tensor) else torch.full((), float(value), device=device)
+
+
+def _split_batch(given: Any, batch: Any, output_key: str) -> tuple[Any, dict[str, Any]]:
+    """Return what the loader gave and what the model added to it."""
+    if not isinstance(batch, Mapping):
+        return given, {}
+    added = batch.keys() - given.keys() if isinstance(given, Mapping) else {output_key} & batch.keys()
+    outputs = {name: detached(part) for name, part in batch.items() if name in added}
+    return {name: part for name, part in batch.items() if name not in added}, outputs
+
+
+def _sample_ids_of(runner: dl.IRunner, inputs: Any, key: str) -> Any:
+    if isinstance(inputs, Mapping) and key in inputs:
+        return inputs[key]
+    first = place_in_loader(runner).first_sample
+    return range(first, first + batch_size(runner))
 
 
 def save_record(path: Path, record: Record, message: str, module: str | None, parameters: list[str]) -> None:

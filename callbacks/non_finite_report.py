@@ -1,4 +1,4 @@
-"""What batches with NaN or infinite values leave behind: a message, a picture, and a file to look into."""
+"""The report on a batch with NaN or infinite values: a message, a picture and a saved file."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,14 +13,14 @@ from torch import Tensor
 from .buffer_snapshot import BufferSnapshot
 from .distributed import gather_objects
 from .errors import UsageError
-from .first_module import first_module
+from .first_module import first_non_finite_module
 from .measures.non_finite import flag_values
-from .non_finite_picture import samples_to_draw
 from .non_finite_record import Place, Record, float_tensors, save_record
 from .runner_view import logdir_of
 from .writer import Writer
 
-_MOST_NAMES = 4
+_MOST_NAMES = 4  # in a message: it is one line
+_MOST_SAMPLES = 16  # in a picture
 
 
 class NonFiniteError(RuntimeError):
@@ -29,7 +29,7 @@ class NonFiniteError(RuntimeError):
 
 @dataclass(frozen=True)
 class Finding:
-    """What one rank found out about its batch, in words; one that only stands in for a batch has no samples."""
+    """What one rank found in its batch, in words; a placeholder for a batch has no samples."""
 
     place: Place
     losses: list[str]
@@ -45,7 +45,7 @@ class Finding:
         return bool(self.losses or self.outputs)
 
     def parts(self) -> Iterator[str]:
-        """Yield what there is to say, from the loss back to the samples."""
+        """Yield the parts of the message, from the loss back to the samples."""
         yield from (f"loss term {name}" for name in self.losses)
         yield from (f"output {name}" for name in self.outputs)
         yield from (f"input {name}" for name in self.inputs)
@@ -54,26 +54,28 @@ class Finding:
         if self.parameters:
             # A backward pass begins at the end of the model: what broke first comes first.
             names = [repr(name) for name in reversed(self.parameters)]
-            yield f"gradients of {_some(names)} are not finite"
+            yield f"gradients of {_list_some(names)} are not finite"
         if self.samples:
-            yield f"sample{'s' * (len(self.samples) > 1)} {_some(self.samples)}"
+            yield f"sample{'s' * (len(self.samples) > 1)} {_list_some(self.samples)}"
         else:
             yield "no sample counts in this step"
 
 
 def examine(runner: dl.IRunner, record: Record, before: BufferSnapshot, parameters: list[str]) -> Finding:
-    """Read a batch that is to be reported. Each rank calls this.
+    """Read a batch that is to be reported. Each rank calls this, as the model may talk to the others.
 
     Args:
-        runner: see ``first_module``.
+        runner: see ``first_non_finite_module``.
         record: the batch.
-        before: see ``first_module``.
+        before: see ``first_non_finite_module``.
         parameters: names of those with a gradient that is not finite, in the order of the model.
     """
-    losses, outputs, inputs = (_describe(parts) for parts in (record.losses, record.outputs, record.named_inputs()))
+    losses, outputs, inputs = (
+        _describe_broken(parts) for parts in (record.losses, record.outputs, record.named_inputs())
+    )
     ids = [str(value) for value in record.ids()]
     samples = [ids[index] for index in record.broken_first()[0]]
-    module = first_module(runner, record, before)
+    module = first_non_finite_module(runner, record, before)
     return Finding(record.place, losses, outputs, inputs, module, parameters, samples)
 
 
@@ -87,7 +89,7 @@ def find_folder(given: Path | None, runner: dl.IRunner) -> Path:
 
 
 class Reporter:
-    """Says what all ranks have found, and saves and draws the first batch of a loader.
+    """Puts together what all ranks have found, and saves and draws the first such batch of a loader.
 
     Args:
         folder: where batches are saved; made when it is needed.
@@ -107,7 +109,7 @@ class Reporter:
         self._is_first = True
 
     def start_loader(self) -> None:
-        """Save and draw again what comes next."""
+        """Save and draw the next batch again."""
         self._is_first = True
 
     def report(self, record: Record | None, finding: Finding | None, writer: Writer, step: int) -> str:
@@ -120,12 +122,12 @@ class Reporter:
             step: of the picture.
         """
         findings = [found for found in gather_objects(finding) if found is not None]
-        lead = _leading(findings)
-        # A rank whose own forward pass is sound has nothing to show, unless it is so on all.
+        lead = _pick_leading(findings)
+        # A rank whose own forward pass is sound has nothing to show, unless all are: then the gradients are to blame.
         gradients_alone = not any(found.forward_broken for found in findings)
         blamed = finding is not None and finding.samples and (finding.forward_broken or gradients_alone)
         path = self._folder / finding.place.file_name if finding is not None and blamed and self._is_first else None
-        message = _compose(findings, gather_objects(path))
+        message = _compose_message(findings, gather_objects(path))
         if record is not None and finding is not None and path is not None:
             save_record(path, record, message, finding.module, finding.parameters)
         if self._is_first:
@@ -140,33 +142,67 @@ class Reporter:
             writer.image("non_finite/batch", partial(self._draw, samples, ["NaN or infinite values", str(place)]), step)
 
 
-def _leading(findings: Sequence[Finding]) -> Finding:
+def samples_to_draw(record: Record, keys: Mapping[str, str]) -> dict[str, Any] | None:
+    """Return the first samples of a batch as host values for ``draw_samples``, those to blame first.
+
+    Args:
+        record: the batch.
+        keys: of the batch, by the name that the drawing has for it: ``image``, ``target``, ``output``.
+
+    Returns:
+        None where the batch has no images.
+    """
+    parts = {**record.named_inputs(), **record.outputs}
+    if not _is_image(parts.get(keys["image"])):
+        return None
+    blamed, order = record.broken_first()
+    ids, order = record.ids(), order[:_MOST_SAMPLES]
+    samples: dict[str, Any] = {"sample_id": [ids[index] for index in order]}
+    if len(blamed) < len(ids):
+        samples["caption"] = ["NaN or Inf" if index in blamed else "" for index in order]
+    for name, key in keys.items():
+        part = parts.get(key)
+        if isinstance(part, Tensor) and part.ndim and len(part) == len(ids):
+            samples[name] = _to_numpy(part[order])
+    return samples
+
+
+def _is_image(part: Any) -> bool:
+    return isinstance(part, Tensor) and part.ndim in (3, 4) and not part.is_complex()
+
+
+def _to_numpy(part: Tensor) -> np.ndarray:
+    part = part.detach().cpu()
+    return (part.float() if part.is_floating_point() else part).numpy()
+
+
+def _pick_leading(findings: Sequence[Finding]) -> Finding:
     """Return the first finding with a broken loss or output; where there is none, the first of one with samples."""
     return min(findings, key=lambda finding: (not finding.forward_broken, not finding.samples))
 
 
-def _compose(findings: Sequence[Finding], paths: Sequence[Path | None]) -> str:
-    lead = _leading(findings)
+def _compose_message(findings: Sequence[Finding], paths: Sequence[Path | None]) -> str:
+    lead = _pick_leading(findings)
     others = [finding.place.rank for finding in findings if finding.forward_broken and finding is not lead]
     parts = list(lead.parts())
     if others:
         parts.append(f"also on rank{'s' * (len(others) > 1)} {', '.join(map(str, others))}")
     if saved := [str(path) for path in paths if path is not None]:
-        parts.append(f"saved to {_some(saved)}")
+        parts.append(f"saved to {_list_some(saved)}")
     return f"{lead.place}: {'; '.join(parts)}"
 
 
-def _describe(parts: Mapping[str, Any]) -> list[str]:
+def _describe_broken(parts: Mapping[str, Any]) -> list[str]:
     tensors = list(float_tensors(parts))
     flags = flag_values([tensor for _, tensor in tensors]).tolist() if tensors else []
-    return [f"{name!r} {_kind(tensor)}" for (name, tensor), flag in zip(tensors, flags, strict=True) if flag]
+    return [f"{name!r} {_describe_values(tensor)}" for (name, tensor), flag in zip(tensors, flags, strict=True) if flag]
 
 
-def _kind(tensor: Tensor) -> str:
+def _describe_values(tensor: Tensor) -> str:
     kinds = [name for name, found in (("NaN", tensor.isnan()), ("Inf", tensor.isinf())) if bool(found.any())]
     return f"{'is' if tensor.numel() == 1 else 'holds'} {' and '.join(kinds)}"
 
 
-def _some(names: Sequence[str]) -> str:
+def _list_some(names: Sequence[str]) -> str:
     listed = ", ".join(names[:_MOST_NAMES])
     return f"{listed} and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else listed

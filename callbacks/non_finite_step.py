@@ -14,7 +14,7 @@ from .unwrapped import plain_modules, trained_parameters
 
 
 class StepDecision:
-    """Decides on the step behind each group of batches, and takes the group's changes of buffers back with it.
+    """Decides on the step after each group of batches, and takes the group's changes of buffers back with it.
 
     A group is the batches whose gradients make up one step. A loader that trains nothing has no parameters and no
     buffers here.
@@ -42,10 +42,8 @@ class StepDecision:
         return cls(runner.engine.device, trained_parameters(runner), buffers)
 
     def end_batch(self) -> None:
-        """Keep the buffers for the next group, where one has ended.
-
-        Now and not when that begins: a rank that only stands in for a batch says nothing before its forward pass.
-        """
+        """Keep the buffers for the next group, where one has ended."""
+        # Now and not when the next group begins: a rank with a placeholder for a batch has no event before its pass.
         if self._has_ended:
             self.before.take()
         self._has_ended = False
@@ -69,13 +67,14 @@ class StepDecision:
         if named:
             flags = flag_gradients(list(named.values())).to(found.device, non_blocking=True)
             found = torch.maximum(found, flags.amax() * gradients_count)
+        # A collective here, and no read: all ranks hold the same step back, also those whose own batch is sound.
         found = reduce_state({"found": found}, {"found": "max"})["found"]
         self.before.restore_where(found)
         self._broken, self._has_ended = None, True
         return Decision(list(named), torch.cat([found.reshape(1), flags]))
 
     def decide_without_step(self) -> Decision | None:
-        """Treat batches at the end of a loader, behind which no step was made, as a step without gradients."""
+        """Treat batches at the end of a loader, after which no step was made, as a step without gradients."""
         return None if self._broken is None else self.decide({}, 0.0)
 
     def take_back(self) -> None:

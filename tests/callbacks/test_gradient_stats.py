@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 
 from assay.callbacks.errors import UsageError
 from assay.callbacks.gradient_stats import GradientStats
-from assay.callbacks.gradient_troubles import TroubleLog
+from assay.callbacks.gradient_troubles import GradientWarnings
 from assay.callbacks.gradient_watch import GradientWatch
 from assay.runner import DictRunner, Engine
 
@@ -350,7 +350,7 @@ def test_names_are_listed_up_to_eight(tmp_path, caplog):
     summary |= {name: torch.ones(11) for name in ("finite_steps", "zeros")}
     writer = type("", (), {"submit": lambda self, work: work(None)})()
     caplog.clear()
-    TroubleLog(1e-3, 1e3).say(writer, [f"p{i}" for i in range(11)], summary, "train epoch 1")
+    GradientWarnings(1e-3, 1e3).warn(writer, [f"p{i}" for i in range(11)], summary, "train epoch 1")
     lines = [record.getMessage() for record in caplog.records]
     assert lines[0].endswith("p6, p7 and 3 more")
 
