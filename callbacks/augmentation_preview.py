@@ -67,12 +67,12 @@ class AugmentationPreview(Diagnostic):
         image_key: of the batch; [N, C, H, W] or [N, H, W], or N images of several sizes, of any number of channels:
             normalized floats, or integers (see ``drawings.pictures.to_rgb``).
         target_key: of the batch; classes, labels, masks or boxes (see ``draw_samples``). It may be missing.
-        sample_id_key: of the batch; without it in the batch, the position in the loader serves.
-        class_names: one a class; without, classes are shown by number.
-        ignore_index: target value that is left out.
-        mean: of the images' normalization ``(x - mean) / std``, one number or one a channel.
-        std: likewise.
-        prefix: stands before the tags, ``PREFIX/TAG``, for a second callback of this kind in the run.
+        sample_id_key: of the batch; if the batch lacks it, the position in the loader is used.
+        class_names: one per class; None: classes are shown by number.
+        ignore_index: target value that does not count.
+        mean: of the images' normalization ``(x - mean) / std``, one number or one per channel.
+        std: see ``mean``.
+        prefix: comes before the tags, ``PREFIX/TAG``, for a second callback of this kind in the run.
 
     Raises:
         UsageError: an argument is out of range; at the first batch, when a key is missing or the images cannot be

@@ -1,4 +1,4 @@
-"""The best and the worst batch of every epoch, as pictures."""
+"""Pictures of the best and the worst batch of every epoch, by one or several metrics."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -38,23 +38,23 @@ _log = logging.getLogger("assay")
 class BestWorstBatches(Diagnostic):
     """Shows the best and the worst batch of every epoch, for each loader and each of one or several metrics.
 
-    Loaders for inference are left out: they have no metric. So are, with the task ``detection``, loaders for training
-    whose batches hold no detections: torchvision's detectors give losses alone while they train.
+    Loaders for inference are left out, as they have no metric. With the task ``detection``, so are loaders for training
+    whose batches hold no detections: torchvision's detectors return only losses while they train.
 
-    Of the worst batch the samples of the largest loss are shown, of the best those of the smallest, each with its id,
-    its loss and what its task has to show:
+    The samples with the largest loss of the worst batch are shown, and those with the smallest of the best batch, each
+    with its id, its loss and what belongs to its task:
 
-    - classification: truth, prediction and its probability, framed green where they agree and red where not; of
-      several labels those that are missed, false and right;
-    - binary segmentation: the image, and on it hits in green, misses in red and false alarms in yellow; IoU;
-    - segmentation: image, truth and prediction in the colours of the classes, and the errors in the colour of the
-      true class; accuracy and mean IoU;
+    - classification: truth, prediction and its probability, framed green if they agree and red if not; with several
+      labels those that are missed, false and right;
+    - binary segmentation: the image with hits in green, misses in red and false alarms in yellow; IoU;
+    - segmentation: image, truth and prediction in the colours of the classes, errors in the colour of the true class;
+      accuracy and mean IoU;
     - detection: hits with score and IoU in green, misses dashed in red, false boxes with their score in yellow;
-    - regression: true and predicted numbers; of one for each pixel the maps of both, and of the error;
+    - regression: true and predicted numbers; with one per pixel the maps of both and of the error;
     - anything else: the image alone.
 
-    A batch whose metric is NaN or infinite is the worst, marked so, and never the best; the first of equals wins. One
-    of which nothing counts in the loss, as all its targets are ignored, is neither.
+    A batch whose metric is NaN or infinite is the worst, is marked, and is never the best. Among equal batches the
+    first wins. A batch whose targets are all ignored, so that nothing counts in its loss, is neither.
 
     ========================= ======= =====================================
     tag, in the loader's folder kind  step and content
@@ -63,43 +63,43 @@ class BestWorstBatches(Diagnostic):
     ``batches/worst/METRIC``  image   epoch; one grid, [H, W, 3] uint8 RGB
     ========================= ======= =====================================
 
-    Nothing is read from the device within a step: the metric is copied without blocking and read one step later,
-    and only the samples of a batch that leads are cloned. Memory: two batches of references and twice
-    ``k_images`` samples a metric.
+    Nothing is read from the device within a step: the metric is copied without blocking and read one step later, and
+    only the samples of a leading batch are cloned. Memory: references to two batches, and twice ``k_images`` samples
+    per metric.
 
-    The loss of a sample comes from the runner's criterion without its reduction, sample by sample where it has
-    none. Without a criterion (or with several by name in a stock runner, unless ``criterion_key`` names one), where it
-    compares the samples of a batch (triplets, contrastive), or where the output is no tensor (a detection), samples
-    are shown in their order.
+    The loss of a sample comes from the runner's criterion without its reduction, or, if it has none, from a call for
+    each sample. Samples are shown in their order if there is no criterion (or several by name in a stock runner, and
+    ``criterion_key`` names none), if it compares the samples of a batch (triplets, contrastive), or if the output is no
+    tensor (a detection).
 
     Args:
         metric: one or several of ``runner.batch_metrics``, each a number or a tensor of one element.
         minimize: whether a smaller value is better; one for all metrics, or one each.
-        k_images: how many samples of a batch to show.
+        k_images: how many samples of a batch are shown.
         task: ``multiclass``, ``binary``, ``multilabel``, ``detection`` or ``regression``; None: found from the
-            criterion, the shapes and the values (see ``drawings.tasks.find_task``): multiclass where the output has
-            classes and the target has not, multilabel where both have, binary where neither has.
+            criterion, the shapes and the values (see ``drawings.tasks.find_task``): multiclass if only the output has
+            classes, multilabel if both have, binary if neither has.
         image_key: of the batch; [N, C, H, W] or [N, H, W], or a list of N images of different sizes, of any number of
             channels: normalized floats, or integers (see ``drawings.pictures.to_rgb``).
         target_key: of the batch; class numbers [N] or [N, H, W], labels 0 and 1 [N, C] or [N, C, H, W], or for a
             detection N dicts of ``boxes`` [M, 4] (left, top, right, bottom in pixels of the image) and ``labels`` [M].
         output_key: of the batch; logits [N, C], [N], [N, 1], [N, H, W] or [N, C, H, W] (of any height and width), or
             for a detection N dicts of ``boxes``, ``scores`` and ``labels``.
-        sample_id_key: of the batch; without it in the batch, the position in the loader serves.
-        class_names: one a class; without, classes are shown by number.
-        ignore_index: target value that is left out of what is right and wrong.
-        mean: of the images' normalization ``(x - mean) / std``, one number or one a channel.
-        std: likewise.
-        min_score: of the boxes that are shown and counted.
-        min_iou: with a true box of the same label, from which on a box is a hit.
-        visualize_batch: a function of your own that draws instead. It gets the shown samples: what ``runner.batch``
-            holds one of a sample, inputs and outputs, as CPU tensors [k, ...] and lists, and ``loss`` [k] where it is
-            known. It returns a picture or a list of them: arrays [H, W, 3] or tensors [3, H, W], uint8 or 0 to 1. Of as
-            many as samples each has its id and loss below. It is called in the thread that writes. No image is asked
-            for then, ``task`` and what follows from it have no part, and whole samples are kept.
-        criterion_key: which of the runner's criteria by name the loss of a sample is of; None: the only one, or all
+        sample_id_key: of the batch; if the batch lacks it, the position in the loader is used.
+        class_names: one per class; None: classes are shown by number.
+        ignore_index: target value that counts neither as right nor as wrong.
+        mean: of the images' normalization ``(x - mean) / std``, one number or one per channel.
+        std: see ``mean``.
+        min_score: smallest score of the boxes that are shown and counted.
+        min_iou: smallest overlap with a true box of the same label at which a box is a hit.
+        visualize_batch: a function of your own that draws instead. It gets the shown samples: all inputs and outputs in
+            ``runner.batch`` with one entry per sample, as CPU tensors [k, ...] and lists, and ``loss`` [k] if it is
+            known. It returns a picture or a list of them: arrays [H, W, 3] or tensors [3, H, W], uint8 or 0 to 1. If
+            there are as many as samples, each has its id and loss below. It is called in the thread that writes. The
+            batch needs no image then, ``task`` and the arguments about it have no effect, and whole samples are kept.
+        criterion_key: which of the runner's criteria by name gives the loss of a sample; None: the only one, or all
             terms of a ``DictRunner``.
-        prefix: stands before the tags, ``PREFIX/TAG``, for a second callback of this kind in the run.
+        prefix: comes before the tags, ``PREFIX/TAG``, for a second callback of this kind in the run.
 
     Raises:
         UsageError: an argument is out of range; at the first batch, when a key or a metric is missing, the
@@ -146,12 +146,12 @@ class BestWorstBatches(Diagnostic):
             draw_samples,
             style=style,
             task=task,
-            min_score=_fraction("min_score", min_score),
-            min_iou=_fraction("min_iou", min_iou),
+            min_score=_check_fraction("min_score", min_score),
+            min_iou=_check_fraction("min_iou", min_iou),
         )
         self.measures_: dict[str, measures.BestWorstBatches] = {}
         self.pending_: Callable[[], None] | None = None
-        self.said_ = False
+        self.has_warned_ = False
 
     def tags(self, loader_key: str) -> tuple[str, ...]:
         return tuple(f"batches/worst/{metric}" for metric in self.minimize)
@@ -168,15 +168,19 @@ class BestWorstBatches(Diagnostic):
             return
         scores = {metric: self._score(runner, metric) for metric in self.measures_}
         place = place_in_loader(runner)
-        batch = detached(dict_batch(runner, type(self).__name__))  # it is kept for a step, and its graph must not be
+        # It is kept for a step, and must not keep its graph alive.
+        batch = detached(dict_batch(runner, type(self).__name__))
         size = samples_of_keys(runner, self.keys.values())
         parts = self._parts(batch, size)
         parts["sample_id"] = batch.get(self.sample_id_key, positions_in_loader(runner, size))
         self.settle(runner)
         at_once = is_read_at_once(runner)
+        # A loader may refill its buffers for the next batch, before this one is looked at.
         if not at_once:
             batch, parts = kept_from_loader(batch), kept_from_loader(parts)
-        self.pending_ = partial(self._compare, scores, place.batch, partial(self._with_losses, runner, batch, parts))
+        self.pending_ = partial(
+            self._compare_batch, scores, place.batch, partial(self._with_losses, runner, batch, parts)
+        )
         if at_once:
             self.settle(runner)
 
@@ -213,12 +217,13 @@ class BestWorstBatches(Diagnostic):
         return HostCopy(value.reshape(()) if count is None else value.reshape(()).masked_fill(count == 0, NO_SCORE))
 
     def settle(self, runner: dl.IRunner) -> None:
-        """Compare the batch of the step before: its scores have reached the host by now."""
+        """Compare the batch of the last step."""
+        # One step later, as its scores have reached the host by then and the loop need not wait for them.
         if self.pending_ is not None:
             self.pending_()
             self.pending_ = None
 
-    def _compare(
+    def _compare_batch(
         self, scores: Mapping[str, HostCopy | float], position: int, samples: Callable[[], Mapping[str, Any]]
     ) -> None:
         for metric, measure in self.measures_.items():
@@ -236,7 +241,8 @@ class BestWorstBatches(Diagnostic):
         ]
 
     def _with_losses(self, runner: dl.IRunner, batch: Mapping[str, Any], parts: dict[str, Any]) -> dict[str, Any]:
-        """Add the loss of each sample, if there is one; of its image no more is kept than is drawn."""
+        """Return the parts with the loss of each sample, if there is one, and with images in the size of a picture."""
+        # Only for a batch that leads: the losses of all batches would be a second pass of the criterion per step.
         losses = None
         if "output" in parts and "target" in parts:
             losses = self._losses(runner, batch, parts)
@@ -253,15 +259,15 @@ class BestWorstBatches(Diagnostic):
             return None
 
     def _warn_once(self, warn: Callable[[str], Any], reason: str) -> None:
-        if not self.said_:
+        if not self.has_warned_:
             warn(f"BestWorstBatches shows samples in their order, without a loss of each: {reason}.")
-        self.said_ = True
+        self.has_warned_ = True
 
     def _draw(self, samples: Mapping[str, Any], title: list[str], kind: str | None) -> np.ndarray:
         read = measures.read_samples(samples)
         if "loss" in read and (read["loss"] == WHOLE_BATCH).any():
             del read["loss"]
-            # Not by the writer: in its own thread it would wait for itself where the queue is full.
+            # Not through the writer: this is its own thread, which would wait for itself if the queue is full.
             self._warn_once(_log.warning, "the criterion compares the samples of a batch")
         return self.draw({**read, "kind": kind}, title)
 
@@ -276,8 +282,8 @@ def _pair_up(metric: str | Sequence[str], minimize: bool | Sequence[bool]) -> di
     return dict(zip(metrics, directions, strict=True))
 
 
-def _fraction(name: str, value: float) -> float:
-    """Return ``value``; raise where it is not between 0 and 1."""
+def _check_fraction(name: str, value: float) -> float:
+    """Return ``value``; raise a ``UsageError`` if it is not between 0 and 1."""
     if not 0 <= value <= 1:
         raise UsageError(f"{name} must be between 0 and 1, got {value!r}.")
     return value

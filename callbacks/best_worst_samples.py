@@ -23,10 +23,10 @@ from .writer import Writer
 class BestWorstSamples(SampleRanking):
     """Shows the k best and the k worst samples of every epoch, for each loader: mislabelled ones are among the worst.
 
-    Each sample is shown with its id, its rank among all samples of the epoch and its score, with its truth and
-    prediction (see ``task``). A score that is NaN or infinite is the worst, marked so, and never the best; of equals
-    the first in the loader comes first, on any number of ranks. Loaders for inference are left out, and for a detection
-    loaders for training whose batches hold none: torchvision's detectors give losses alone while they train.
+    Each sample is shown with its id, its rank among all samples of the epoch, its score, its truth and its prediction
+    (see ``task``). A score that is NaN or infinite is the worst, is marked, and is never the best. Among equal samples
+    the first in the loader comes first, on any number of ranks. Loaders for inference are left out; for detections, so
+    are loaders for training whose batches hold none: torchvision's detectors return only losses while they train.
 
     ============================ ======= ===================================================================
     tag, in the loader's folder  kind    step and content
@@ -36,40 +36,40 @@ class BestWorstSamples(SampleRanking):
     ``samples/ids/SCORE``        text    epoch; Markdown table of both: rank, id and score
     ============================ ======= ===================================================================
 
-    Nothing is read from the device within a step: scores are copied without blocking and read one step later, and
-    only samples that lead are cloned. Memory: two batches of references and twice ``k_samples`` samples, whatever the
-    number of samples of the epoch. Pictures of several epochs show the samples as the model saw them, augmented.
+    Nothing is read from the device within a step: scores are copied without blocking and read one step later, and only
+    leading samples are cloned. Memory: references to two batches and twice ``k_samples`` samples, however many samples
+    the epoch has. Samples are shown as the model saw them, augmented.
 
     Args:
-        score: ``loss`` (by the runner's criterion without its reduction, sample by sample where it has none),
-            ``box_f1`` (of detected boxes, larger is better), a key of the batch with one number a sample, or a
-            function that gets the batch and returns [N]. A function may also return a function that returns the N
-            numbers; it is called one step later.
+        score: ``loss`` (of the runner's criterion without its reduction, or, if it has none, called for each sample),
+            ``box_f1`` (of detected boxes, larger is better), a key of the batch with one number per sample, or a
+            function from the batch to [N]. A function may also return a function that returns the N numbers; it is
+            called one step later.
         minimize: whether a smaller score is better.
-        k_samples: k, at least 1; fewer are shown where there are fewer.
+        k_samples: k, at least 1; fewer are shown if there are fewer.
         task: ``multiclass``, ``binary``, ``multilabel``, ``detection`` or ``regression``; None: found from the
             criterion, the shapes and the values (see ``drawings.tasks.find_task``).
         image_key: of the batch; [N, C, H, W] or [N, H, W], or N images of several sizes.
         target_key: of the batch; the truth, in the form of the task.
         output_key: of the batch; the prediction, in the form of the task.
-        sample_id_key: of the batch, unique; without it in the batch, the position in the loader serves.
-        class_names: one a class; without, classes are shown by number.
-        ignore_index: target value that is left out of a picture's errors.
-        mean: of the images' normalization ``(x - mean) / std``, one number or one a channel.
-        std: likewise.
+        sample_id_key: of the batch, unique; if the batch lacks it, the position in the loader is used.
+        class_names: one per class; None: classes are shown by number.
+        ignore_index: target value that counts neither as right nor as wrong.
+        mean: of the images' normalization ``(x - mean) / std``, one number or one per channel.
+        std: see ``mean``.
         min_score: detection: predictions below it are not shown.
-        min_iou: detection: overlap from which on a box is found.
+        min_iou: detection: smallest overlap at which a box counts as found.
         visualize_batch: a function of your own that draws instead, see ``BestWorstBatches``; it gets the k samples in
-            their order, with the score under its name. No image is asked for then, and whole samples are kept.
-        criterion_key: which of the runner's criteria by name the loss of a sample is of; None: the only one, or all
+            their order, with the score under its name. The batch needs no image then, and whole samples are kept.
+        criterion_key: which of the runner's criteria by name gives the loss of a sample; None: the only one, or all
             terms of a ``DictRunner``.
-        score_name: what the score is called in tags and titles (SCORE above); None: as it is named, a function by its
-            own name, with ``criterion_key`` ``loss_KEY``, and a lambda ``score``.
-        prefix: stands before the tags, ``PREFIX/TAG``, for a second callback of this kind in the run.
+        score_name: the name of the score in tags and titles (SCORE above); None: its own name, for a function the
+            function's name, with ``criterion_key`` ``loss_KEY``, and for a lambda ``score``.
+        prefix: comes before the tags, ``PREFIX/TAG``, for a second callback of this kind in the run.
 
     Raises:
         UsageError: an argument is out of range; at the first batch, when a key is missing or the score is not one
-            number a sample; what ``visualize_batch`` returns is no picture; at the start of the run, when the runner
+            number per sample; what ``visualize_batch`` returns is no picture; at the start of the run, when the runner
             has no TensorBoard logger.
     """
 

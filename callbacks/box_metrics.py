@@ -1,4 +1,4 @@
-"""Metrics of detected boxes, exact over the epoch."""
+"""Average precision of detected boxes, exact over the epoch and over all ranks."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -42,7 +42,7 @@ class BoxPrecision:
         output_key: of the batch; N dicts of ``boxes`` [P, 4], ``scores`` [P] and ``labels`` [P].
         target_key: of the batch; N dicts of ``boxes`` [M, 4] and ``labels`` [M].
         min_score: predictions below it do not count.
-        name: what the score is shown as.
+        name: of the score, in tags and titles.
     """
 
     output_key: str = OUTPUT_KEY
@@ -79,26 +79,26 @@ class BoxMetrics(Named):
     ``runner.batch_metrics``    ``competition_map``: of the batch, a tensor on the device
     =========================== =========================================================================
 
-    COCO's rank the predictions of all images by score, whatever ``min_score`` is, and count at most 100 of an image
-    and class (see ``coco_precision``). They are NaN where there is no true box. Predictions that are not finite are
-    left out, with a warning (logger ``assay``). ``competition_map`` leaves out images without boxes, true or predicted:
-    it is NaN for a loader without others, and 1 for such a batch.
+    COCO's metrics rank the predictions of all images by score, whatever ``min_score`` is, and count at most 100 per
+    image and class (see ``coco_precision``). They are NaN without a true box. Predictions that are not finite are left
+    out, with a warning (logger ``assay``). ``competition_map`` leaves out images without boxes, true or predicted: if
+    there are no others, it is NaN for a loader and 1 for a batch.
 
-    All values are of the samples of all ranks. Nothing is read from the device within a step. Memory: COCO's rule needs
-    all boxes of a loader on the host, 56 bytes each: it is bounded by the number of samples alone.
+    All values cover the samples of all ranks. Nothing is read from the device within a step. Memory: COCO's rule needs
+    all boxes of a loader on the host, 56 bytes each, so it grows with the number of samples.
 
-    Loaders for inference are left out, and loaders for training too where their batches hold no detections:
-    torchvision's detectors give none while they train.
+    Loaders for inference are left out, and so are loaders for training whose batches hold no detections: torchvision's
+    detectors return none while they train.
 
     Args:
-        class_names: one a label, from label 0 on; without, labels are shown by number.
+        class_names: one per label, from label 0 on; None: labels are shown by number.
         output_key: of the batch; N dicts of ``boxes`` [P, 4] (left, top, right, bottom), ``scores`` and ``labels`` [P].
         target_key: of the batch; N dicts of ``boxes`` [M, 4], ``labels`` [M] and, where there are crowds, ``iscrowd``
             [M], 0 or 1.
         min_score: predictions below it do not count for ``competition_map``.
-        map_is: whose figure is called ``map``: ``coco``, or as once ``competition``, where COCO's is ``coco_map``.
-            A resumed run that began with those names keeps them, and says so.
-        prefix: stands before the names, ``PREFIX/NAME``, for a second callback of this kind in the run.
+        map_is: which metric is called ``map``: ``coco``, or as in former versions ``competition``, where COCO's is
+            ``coco_map``. A resumed run that began with those names keeps them, and logs it.
+        prefix: comes before the names, ``PREFIX/NAME``, for a second callback of this kind in the run.
 
     Raises:
         UsageError: an argument is out of range; pycocotools is not installed; at the first batch, when a key is
@@ -127,11 +127,12 @@ class BoxMetrics(Named):
         self.batches_: list[tuple[int, HostCopy, HostCopy]] = []
 
     def on_experiment_start(self, runner: dl.IRunner) -> None:
+        # A run that was begun under the former names goes on with them: its checkpoints are chosen by them.
         former, history = self.named(_COCO_OF_BEFORE), history_of(runner)
         if any(former in of for by_loader in history.values() for of in by_loader.values()):
             self.map_is = "competition"
         if self.map_is == "competition" and runner.engine.is_main_process:
-            self._say_names()
+            self._warn_of_former_names()
 
     def metrics_written(self, loader_key: str) -> tuple[str, ...]:
         return "map", "ap50", _COMPETITION
@@ -149,9 +150,10 @@ class BoxMetrics(Named):
         """Continue from what ``loader_state`` returned."""
         mean, batches = state
         self.mean_, self.batches_ = from_plain(mean, self.mean_), from_plain(batches)
-        if self.mean_.names != [_COMPETITION]:  # it was saved when this was called map
+        # The state is of a version that called this metric "map".
+        if self.mean_.names != [_COMPETITION]:
             self.mean_.names, self.map_is = [_COMPETITION], "competition"
-            self._say_names()
+            self._warn_of_former_names()
 
     def on_batch_end(self, runner: dl.IRunner) -> None:
         detects = not runner.is_train_loader or has_detections(dict_batch(runner, "BoxMetrics"), self.score.output_key)
@@ -168,6 +170,7 @@ class BoxMetrics(Named):
 
     def on_loader_end(self, runner: dl.IRunner) -> None:
         of_ranks = gather_objects([(first, found.read(), true.read()) for first, found, true in self.batches_])
+        # In the order of the loader, so that equal scores are ranked alike on any number of ranks.
         batches = sorted((batch for of_rank in of_ranks for batch in of_rank), key=lambda batch: batch[0])
         state = reduce_measure(self.mean_)
         self.batches_ = []
@@ -175,13 +178,13 @@ class BoxMetrics(Named):
             return
         self._check_truth(runner, batches)
         coco = coco_precision([(found, true) for _, found, true in batches])
-        values = self._named(coco, self.mean_.compute(state)[_COMPETITION])
+        values = self._by_name(coco, self.mean_.compute(state)[_COMPETITION])
         self.write_metrics(runner, runner.loader_metrics, values)
         if coco.left_out and runner.engine.is_main_process:
             place = f"{runner.loader_key} epoch {runner.epoch_step}"
             _log.warning("BoxMetrics, %s: %d predictions are not finite and left out.", place, coco.left_out)
 
-    def _named(self, coco: CocoPrecision, competition: float) -> dict[str, float]:
+    def _by_name(self, coco: CocoPrecision, competition: float) -> dict[str, float]:
         is_coco = self.map_is == "coco"
         name, other = ("map", _COMPETITION) if is_coco else (_COCO_OF_BEFORE, "map")
         by_class = {f"{name}/{name_of(label, self.class_names)}": value for label, value in coco.by_label.items()}
@@ -199,7 +202,7 @@ class BoxMetrics(Named):
                     f"{runner.loader_key!r}."
                 )
 
-    def _say_names(self) -> None:
+    def _warn_of_former_names(self) -> None:
         _log.warning(
             "BoxMetrics: as in older runs, map is the competition's figure in this one, and %s is COCO's; in new ones "
             "map is COCO's, and the competition's is %s.",

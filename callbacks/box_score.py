@@ -1,4 +1,4 @@
-"""A score of a sample's detected boxes, for choosing the best and the worst samples."""
+"""The F1 score of a sample's detected boxes, by which the best and the worst samples are chosen."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,13 +18,13 @@ from .measures.box_matching import match_boxes
 class BoxF1:
     """F1 of the boxes of each sample, from 0 to 1: 2 hits / (2 hits + false alarms + misses); 1 where there are none.
 
-    Boxes are copied without blocking, and matched on the host one step later.
+    Boxes are copied without blocking and matched on the host one step later.
 
     Args:
         output_key: of the batch; N dicts of ``boxes`` [P, 4], ``scores`` [P] and ``labels`` [P].
         target_key: of the batch; N dicts of ``boxes`` [M, 4] and ``labels`` [M].
         min_score: predictions below it do not count.
-        min_iou: overlap from which on a box is found.
+        min_iou: smallest overlap at which a box counts as found.
     """
 
     output_key: str = OUTPUT_KEY
@@ -32,12 +32,13 @@ class BoxF1:
     min_score: float = 0.5
     min_iou: float = 0.5
 
+    # A score is named by its function's name, in tags and titles.
     @property
     def __name__(self) -> str:
         return "box_f1"
 
     def __call__(self, batch: Mapping[str, Any]) -> Callable[[], list[float]]:
-        """Start copying the boxes of a batch; what is returned gives the score of each sample."""
+        """Start copying the boxes of a batch; return a function that gives the score of each sample."""
         found = _Packed(pick_boxes(batch, self.output_key, "box_f1", FOUND), FOUND)
         true = _Packed(pick_boxes(batch, self.target_key, "box_f1", TRUE), TRUE)
         return lambda: [self._score(one, other) for one, other in zip(found.read(), true.read(), strict=True)]
@@ -51,7 +52,9 @@ class BoxF1:
 
 
 class _Packed:
-    """The boxes of N images on their way to the host, one copy a part of all of them."""
+    """The boxes of N images on their way to the host."""
+
+    # One copy per part for all images together, as a small copy costs about as much as a large one.
 
     def __init__(self, images: Sequence[Mapping[str, Tensor]], names: Sequence[str]):
         self.counts = [len(image["boxes"]) for image in images]

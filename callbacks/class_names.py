@@ -1,11 +1,12 @@
-"""The names of classes as they are given: each of its own, as metrics, tags and tables are kept by name."""
+"""Names of classes: a check that each is unique, and the name of a class by its number."""
 
 from collections.abc import Sequence
 from typing import overload
 
 from .errors import UsageError
 
-_PLACEHOLDER = "N/A"  # in the categories of torchvision's detectors, of labels that are never used
+# In the categories of torchvision's detectors, for labels that are never used.
+_PLACEHOLDER = "N/A"
 
 
 @overload
@@ -13,11 +14,11 @@ def check_names(names: None, argument: str = ...) -> None: ...
 @overload
 def check_names(names: Sequence[str], argument: str = ...) -> list[str]: ...
 def check_names(names: Sequence[str] | None, argument: str = "class_names") -> list[str] | None:
-    """Return names as text, each of its own; of several placeholders ``N/A`` each gets its number, "N/A 12".
+    """Return unique names as text; if there are several placeholders ``N/A``, each gets its number, as in "N/A 12".
 
     Args:
-        names: one a class; None is returned.
-        argument: how they were handed in, for the error.
+        names: one per class; None is returned as it is.
+        argument: the name of the argument, for the error.
 
     Raises:
         UsageError: it is one text and not a list of them, or two classes have one name.
@@ -29,6 +30,7 @@ def check_names(names: Sequence[str] | None, argument: str = "class_names") -> l
     found = [str(name) for name in names]
     if found.count(_PLACEHOLDER) > 1:
         found = [f"{name} {number}" if name == _PLACEHOLDER else name for number, name in enumerate(found)]
+    # Metrics, tags and tables are kept by name: of two classes with one name one would hide the other.
     places: dict[str, int] = {}
     for place, name in enumerate(found):
         if name in places:

@@ -1,4 +1,4 @@
-"""What detectors give: boxes in evaluation, and while they train none."""
+"""Detections in a batch: find them, check their form, and know when a detector that trains gives none."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -20,26 +20,26 @@ _log = logging.getLogger("assay")
 
 
 class Detections:
-    """Tells which batches hold detections: torchvision's detectors give losses alone while they train.
+    """Recognizes batches without detections: while they train, torchvision's detectors return only losses.
 
     Args:
         output_key: of the batch.
-        asked_by: who asks; it opens the warning.
+        asked_by: the name of the caller, which begins the warning.
     """
 
     def __init__(self, output_key: str, asked_by: str):
         self.output_key = output_key
         self.asked_by = asked_by
-        self.has_said = False
+        self.has_warned = False
 
     def are_missing(self, runner: dl.IRunner) -> bool:
-        """Return whether a batch in training has none; say so once (logger ``assay``) where no other loader follows."""
+        """Return whether a batch in training has none; warn once (logger ``assay``) if no other loader can have any."""
         batch = dict_batch(runner, self.asked_by)
         if not runner.is_train_loader or has_detections(batch, self.output_key):
             return False
         follows = any(not key.startswith("train") for key in runner.loaders)
-        if not follows and not self.has_said and runner.engine.is_main_process:
-            self.has_said = True
+        if not follows and not self.has_warned and runner.engine.is_main_process:
+            self.has_warned = True
             _log.warning(
                 "%s shows nothing: the batches of loader %r hold no %r, which detectors give in evaluation alone, and "
                 "there is no loader for validation.",
@@ -51,7 +51,7 @@ class Detections:
 
 
 def has_detections(batch: Mapping[str, Any], key: str) -> bool:
-    """Return whether a batch in training holds detections; None and an empty list stand for none, as no key does."""
+    """Return whether a batch in training holds detections; None, an empty list and a missing key mean none."""
     found = batch.get(key)
     return found is not None and not (isinstance(found, list | tuple) and not found)
 
@@ -59,12 +59,12 @@ def has_detections(batch: Mapping[str, Any], key: str) -> bool:
 def pick_boxes(
     batch: Mapping[str, Any], key: str, asked_by: str, names: Sequence[str]
 ) -> Sequence[Mapping[str, Tensor]]:
-    """Return what a batch holds under a key: N dicts, one an image.
+    """Return what a batch holds under a key: N dicts, one per image.
 
     Args:
         batch: of a detection.
         key: of the batch.
-        asked_by: who asks; it opens the error.
+        asked_by: the name of the caller, which begins the error.
         names: that each dict must have.
 
     Raises:
@@ -83,7 +83,8 @@ def pick_boxes(
 
 
 def without_masks(part: Any) -> Any:
-    """Return boxes, labels and scores of each image of a detection, which are all that is drawn; others as they are."""
+    """Return only boxes, labels and scores of each image, where a part holds detections; other parts as they are."""
+    # Only these are drawn, and the masks of Mask R-CNN would take a copy of many full-size images.
     if not isinstance(part, list | tuple) or not all(isinstance(one, Mapping) and "boxes" in one for one in part):
         return part
     return [{name: one[name] for name in _DRAWN if name in one} for one in part]

@@ -1,4 +1,4 @@
-"""The batch of a runner as a dict, as callbacks need it, and what to do where it is none."""
+"""The batch of a runner as a dict, with errors that name what is missing and how to provide it."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,10 +12,10 @@ from .keys import pick
 
 
 def dict_batch(runner: dl.IRunner, asked_by: str) -> Mapping[str, Any]:
-    """Return ``runner.batch``; raise where it is no dict, as where a runner of the user's own leaves it a tuple.
+    """Return ``runner.batch``.
 
     Raises:
-        UsageError: the message says what it is, and how to make it one.
+        UsageError: it is no dict, as in a runner of the user's that leaves it a tuple.
     """
     batch: Any = runner.batch
     if isinstance(batch, Mapping):
@@ -27,15 +27,15 @@ def dict_batch(runner: dl.IRunner, asked_by: str) -> Mapping[str, Any]:
 
 
 def pick_part(runner: dl.IRunner, key: str, asked_by: str) -> Any:
-    """Return ``runner.batch[key]``; raise where it is missing."""
+    """Return ``runner.batch[key]``; raise a ``UsageError`` if it is missing."""
     return pick(runner.batch, key, asked_by)
 
 
 def pick_tensor(runner: dl.IRunner, key: str, asked_by: str) -> Tensor:
-    """Return ``runner.batch[key]``; raise where it is missing or no tensor, as of a model that returns several.
+    """Return the tensor ``runner.batch[key]``.
 
     Raises:
-        UsageError: the message says what there is.
+        UsageError: it is missing or no tensor, as when a model returns several under one key.
     """
     value = pick(runner.batch, key, asked_by)
     if isinstance(value, Tensor):

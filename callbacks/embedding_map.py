@@ -45,8 +45,8 @@ class EmbeddingMap(Embeddings):
         output_key: of the batch; logits [N, C], [N] or [N, 1], for the predicted class. It may be missing.
         target_key: of the batch; class numbers [N], or distributions [N, C] that add up to 1, of which the largest
             share counts, for the true class. It may be missing.
-        sample_id_key: of the batch; without it in the batch, the position in the loader serves.
-        class_names: one a class; without, classes are shown by number.
+        sample_id_key: of the batch; if the batch lacks it, the position in the loader is used.
+        class_names: one per class; None: classes are shown by number.
         tag: another name, for a second callback of this kind; letters, digits, ``-`` and ``_``.
         prefix: stands before the tag, ``PREFIX/TAG``, for a second callback of this kind in the run.
 

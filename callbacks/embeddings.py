@@ -68,12 +68,12 @@ class Embeddings(Diagnostic):
             share counts, for the true class. It may be missing.
         image_key: of the batch; [N, C, H, W] or [N, H, W], of any number of channels: normalized floats, or
             integers (see ``drawings.pictures.to_rgb``).
-        sample_id_key: of the batch; without it in the batch, the position in the loader serves.
-        class_names: one a class; without, classes are shown by number.
-        mean: of the images' normalization ``(x - mean) / std``, one number or one a channel.
-        std: likewise.
+        sample_id_key: of the batch; if the batch lacks it, the position in the loader is used.
+        class_names: one per class; None: classes are shown by number.
+        mean: of the images' normalization ``(x - mean) / std``, one number or one per channel.
+        std: see ``mean``.
         tag: another name, for a second callback of this kind; letters, digits, ``-`` and ``_``.
-        prefix: stands before the name, ``PREFIX-embeddings:00003``, for a second callback of this kind in the run.
+        prefix: comes before the name, ``PREFIX-embeddings:00003``, for a second callback of this kind in the run.
 
     Raises:
         UsageError: an argument is out of range; at the start of the run, when there is no such loader, or no

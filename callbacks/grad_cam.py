@@ -97,16 +97,16 @@ class GradCAM(SampleRanking):
         image_key: of the batch; floating point, [N, C, H, W], or N images of several sizes.
         target_key: of the batch.
         output_key: of the batch, and of what the runner's ``forward`` returns; logits.
-        sample_id_key: of the batch, unique; without it in the batch, the position in the loader serves.
-        class_names: one a class; without, classes are shown by number.
-        ignore_index: target value that is left out.
-        mean: of the images' normalization ``(x - mean) / std``, one number or one a channel.
-        std: likewise.
+        sample_id_key: of the batch, unique; if the batch lacks it, the position in the loader is used.
+        class_names: one per class; None: classes are shown by number.
+        ignore_index: target value that does not count.
+        mean: of the images' normalization ``(x - mean) / std``, one number or one per channel.
+        std: see ``mean``.
         criterion_key: which of the runner's criteria by name the loss of a sample is of; None: the only one, or all
             terms of a ``DictRunner``.
         score_name: what the score is called in tags and titles (SCORE above); None: as it is named, a function by its
             own name, with ``criterion_key`` ``loss_KEY``, and a lambda ``score``.
-        prefix: stands before the tags, ``PREFIX/TAG``, for a second callback of this kind in the run.
+        prefix: comes before the tags, ``PREFIX/TAG``, for a second callback of this kind in the run.
 
     Raises:
         UsageError: an argument is out of range; at the first batch, when a key is missing; at the end of a loader,

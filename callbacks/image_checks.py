@@ -20,6 +20,7 @@ def check_images(key: str, images: Any, style: PictureStyle | None = None) -> An
     Raises:
         UsageError: another shape or type, or a ``mean`` or ``std`` that has neither one number nor one a channel.
     """
+    # What cannot be drawn must fail at the batch: the thread of the writer would raise it some steps later.
     normalization = [] if style is None else [("mean", style.mean), ("std", style.std)]
     listed = isinstance(images, list | tuple)
     axes = 3 if listed else 4

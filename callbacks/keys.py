@@ -1,4 +1,4 @@
-"""Names under which a batch holds its parts, and the lookup that says clearly when a part is missing."""
+"""The default keys of a batch, and a lookup whose error lists the keys that exist."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,14 +16,13 @@ def pick(source: Mapping[str, Any], key: str, asked_by: str, source_name: str = 
     """Return ``source[key]``.
 
     Args:
-        source: a batch, or any other mapping that is addressed by name.
+        source: a batch, or any other mapping.
         key: the name to look up.
-        asked_by: who wants it, as the user wrote it; it opens the error.
-        source_name: what the mapping is called in the error.
+        asked_by: the caller as the user knows it, which begins the error.
+        source_name: what the error calls the mapping.
 
     Raises:
-        UsageError: the key is missing; the message lists the keys that exist. Or there are none, as in a tuple; the
-            message says what it is, and what to do.
+        UsageError: the key is missing, or the source is no mapping.
     """
     if not isinstance(source, Mapping):
         advice = f": in handle_batch set self.batch = {{{key!r}: ..., ...}}" if source_name == "batch" else ""

@@ -1,4 +1,4 @@
-"""Calling a runner's model again, whatever runner it is."""
+"""Another forward pass of a runner's model, for images that a callback hands in."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,20 +13,20 @@ from .unwrapped import by_name
 
 
 class ModelCall:
-    """How a callback gets an output of the model for images that it hands in.
+    """Calls the model of any runner with images that a callback hands in.
 
-    A runner with a method ``forward``, from a batch to its named outputs, is asked, as ``DictRunner`` and Catalyst's
-    ``SupervisedRunner``. In any other the model itself is called with the images alone.
+    If the runner has a method ``forward``, from a batch to its named outputs, as ``DictRunner`` and Catalyst's
+    ``SupervisedRunner`` have, this is called. Otherwise the model itself is called with the images alone.
 
     Args:
-        runner: set up already.
-        model: which of several models; None: the only one, or all of them by way of ``forward``.
+        runner: a runner that is set up.
+        model: which of several models; None: the only one, or all of them through ``forward``.
         image_key: of the batch.
         output_key: of what ``forward``, or a model that returns a dict, returns.
-        asked_by: opens the errors.
+        asked_by: the name of the caller, which begins the errors.
 
     Raises:
-        UsageError: there is no such model, or there are several and none is named.
+        UsageError: there is no such model, or none of several is named.
     """
 
     def __init__(self, runner: dl.IRunner, model: str | None, *, image_key: str, output_key: str, asked_by: str):
@@ -48,7 +48,7 @@ class ModelCall:
             )
 
     def chosen(self, models: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
-        """Return those of the models, by name, that are looked at."""
+        """Return the models that are explained, by name."""
         return dict(models) if self.model is None else {self.model: models[self.model]}
 
     def __call__(self, runner: dl.IRunner, parts: Mapping[str, Any]) -> Tensor:
@@ -61,20 +61,23 @@ class ModelCall:
         if forward is not None:
             outputs = forward(parts)
         else:
-            outputs = self._call(next(iter(self.chosen(by_name(runner.model)).values())), parts[self.image_key])
+            outputs = self._call_with_images(
+                next(iter(self.chosen(by_name(runner.model)).values())), parts[self.image_key]
+            )
         if isinstance(outputs, Mapping):
             outputs = pick(outputs, self.output_key, self.asked_by, source_name="output of the model")
         if not isinstance(outputs, Tensor):
-            raise UsageError(f"{self._needs()}: the model returned a {type(outputs).__name__}.")
+            raise UsageError(f"{self._advice()}: the model returned a {type(outputs).__name__}.")
         return outputs
 
-    def _call(self, model: nn.Module, images: Tensor) -> Any:
+    def _call_with_images(self, model: nn.Module, images: Tensor) -> Any:
+        # A model of several inputs raises a TypeError for those that are missing.
         try:
             return model(images)
         except TypeError as error:
-            raise UsageError(f"{self._needs()}: the model does not take the images alone ({error}).") from error
+            raise UsageError(f"{self._advice()}: the model does not take the images alone ({error}).") from error
 
-    def _needs(self) -> str:
+    def _advice(self) -> str:
         return (
             f"{self.asked_by} must call the model again: give the runner a method forward(batch) that returns "
             f"{{{self.output_key!r}: ...}}"

@@ -1,4 +1,4 @@
-"""Samples drawn by a function of the user's."""
+"""Pictures of samples that a function of the user's draws."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -14,13 +14,13 @@ VisualizeBatch = Callable[[dict[str, Any]], Any]
 
 
 class OwnDrawing:
-    """Stands for ``drawings.samples.draw_samples`` where the user draws.
+    """Draws samples by a function of the user's, in place of ``drawings.samples.draw_samples``.
 
     Args:
         visualize_batch: see ``BestWorstBatches``.
 
     Raises:
-        UsageError: it is no function.
+        UsageError: it is not a function.
     """
 
     def __init__(self, visualize_batch: VisualizeBatch):
@@ -29,11 +29,11 @@ class OwnDrawing:
         self.visualize_batch = visualize_batch
 
     def parts(self, batch: Mapping[str, Any], size: int) -> dict[str, Any]:
-        """Return what is kept of a batch of ``size`` samples: all that has an entry for each."""
+        """Return what is kept of a batch of ``size`` samples: everything with one entry per sample."""
         return {"batch": entries_by_sample(batch, size)}
 
     def __call__(self, samples: Mapping[str, Any], title: Sequence[str]) -> np.ndarray:
-        """Draw samples, see ``draw_samples``, whose ``batch`` is what ``parts`` returned, or a list of such."""
+        """Draw samples as ``draw_samples`` does; their ``batch`` is what ``parts`` returned, or one such per sample."""
         batch = samples["batch"]
         batch = dict(batch) if isinstance(batch, Mapping) else _collated(batch)
         scores = {"loss": samples["loss"]} if "loss" in samples else samples.get("scores", {})
@@ -42,7 +42,7 @@ class OwnDrawing:
 
 
 def entries_by_sample(batch: Mapping[str, Any], size: int) -> dict[str, Any]:
-    """Return the entries of a batch that have one value a sample: tensors, arrays, lists, and dicts of these."""
+    """Return the entries of a batch with one value per sample: tensors, arrays, lists, and dicts of these."""
     kept: dict[str, Any] = {}
     for name, value in batch.items():
         if isinstance(value, Mapping):
@@ -55,12 +55,13 @@ def entries_by_sample(batch: Mapping[str, Any], size: int) -> dict[str, Any]:
 
 
 def _collated(samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    return {name: _joined([sample[name] for sample in samples]) for name in samples[0]}
+    return {name: _collated_values([sample[name] for sample in samples]) for name in samples[0]}
 
 
-def _joined(values: Sequence[Any]) -> Any:
+def _collated_values(values: Sequence[Any]) -> Any:
     if isinstance(values[0], Mapping):
         return _collated(values)
+    # Samples of different sizes stay a list, as a loader gives them.
     numeric = isinstance(values[0], np.ndarray | np.generic | int | float) and not isinstance(values[0], str)
     return np.stack(values) if numeric and len({np.shape(value) for value in values}) == 1 else list(values)
 
@@ -70,12 +71,13 @@ def _as_tensors(part: Any) -> Any:
         return {name: _as_tensors(value) for name, value in part.items()}
     if isinstance(part, list):
         return [_as_tensors(value) for value in part]
+    # The function gets tensors, as it would from the runner; torch has no arrays of text.
     numeric = isinstance(part, np.ndarray) and part.dtype.kind in "biufc"
     return torch.from_numpy(np.ascontiguousarray(part)).reshape(part.shape) if numeric else part
 
 
 def _captions(samples: Mapping[str, Any]) -> list[list[str]]:
-    """Return the lines below each sample: its id, and the caption or the loss."""
+    """Return the lines below each sample: its id, and its caption or its loss."""
     lines = [[f"id {name}"] for name in samples["sample_id"]]
     if "caption" in samples:
         return [[*own, *caption.splitlines()] for own, caption in zip(lines, samples["caption"], strict=True)]

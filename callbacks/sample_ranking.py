@@ -1,4 +1,4 @@
-"""What the diagnostics of single samples share: choosing the best and the worst of an epoch by a score."""
+"""The base of the diagnostics of single samples: it ranks all samples of an epoch by a score."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -47,10 +47,10 @@ class Ranking:
 class SampleRanking(Diagnostic):
     """Base of the diagnostics that show single samples; a subclass fills in ``show``.
 
-    Scores are copied without blocking and read one step later, on a CPU at once; only samples that lead are cloned.
-    Of a large image no more is kept than is drawn (see ``measures.reduced_image``), with ``image_size``, its height and
-    width; who runs the model again sets ``keeps_input_`` of ``source_``, and the worst samples have what it was given
-    in ``input``.
+    Scores are copied without blocking and read one step later, on a CPU at once; only leading samples are cloned. A
+    large image is kept in the size in which it is drawn (see ``measures.reduced_image``), with ``image_size``, its
+    height and width. A subclass that runs the model again sets ``keeps_input_`` of ``source_``: then the worst samples
+    hold the image as the model was given it in ``input``.
     Several of these in one run that ask for the same choice share it. Loaders for inference are left out.
 
     Args:
@@ -60,7 +60,7 @@ class SampleRanking(Diagnostic):
         image_key: of the batch.
         target_key: of the batch.
         output_key: of the batch.
-        sample_id_key: of the batch; without it in the batch, the position in the loader serves.
+        sample_id_key: of the batch; if the batch lacks it, the position in the loader is used.
         criterion_key: see ``BestWorstSamples``.
         score_name: see ``BestWorstSamples``.
         prefix: see ``Named``.
@@ -101,7 +101,7 @@ class SampleRanking(Diagnostic):
         self.sample_id_key = sample_id_key
         self.detections_ = Detections(output_key, type(self).__name__) if isinstance(self.score, BoxF1) else None
         self.own_drawing: OwnDrawing | None = None
-        self.inputs_: list[str] = []  # keys of further inputs of the model, kept too by who runs it again
+        self.inputs_: list[str] = []  # keys of further inputs of the model, for a subclass that runs it again
         self.keeps_input_ = False
         self.source_: SampleRanking = self
         self.measure_: BestWorstSamples | None = None
@@ -143,7 +143,7 @@ class SampleRanking(Diagnostic):
         self.settle(runner)
         at_once = is_read_at_once(runner)
         parts = parts if at_once else kept_from_loader(parts)
-        self.pending_ = partial(self._compare, self.measure_, scores, positions, ids, parts, self.keeps_input_)
+        self.pending_ = partial(self._compare_samples, self.measure_, scores, positions, ids, parts, self.keeps_input_)
         if at_once:
             self.settle(runner)
 
@@ -160,7 +160,7 @@ class SampleRanking(Diagnostic):
         return samples_of_keys(runner, self.keys.values())
 
     def _parts(self, runner: dl.IRunner) -> dict[str, Any]:
-        """Return what a picture of the batch's samples is drawn from."""
+        """Return the parts of the batch that pictures are drawn from."""
         if self.own_drawing is not None:
             batch = dict_batch(runner, type(self).__name__)
             return self.own_drawing.parts(detached(batch), self._size(runner))
@@ -172,7 +172,7 @@ class SampleRanking(Diagnostic):
         return parts
 
     def _scores(self, runner: dl.IRunner, parts: Mapping[str, Any]) -> Callable[[], list[float | None]]:
-        """Start copying the scores of a batch; what is returned reads them, None where nothing of a sample counts."""
+        """Start copying the scores of a batch; return a function that reads them, None where nothing counts."""
         name, size = f"{type(self).__name__}(score={self.score_name!r})", self._size(runner)
         values: Any
         no_score: float | None = None
@@ -188,11 +188,11 @@ class SampleRanking(Diagnostic):
         return lambda: [None if score == no_score else score for score in _read_scores(values, size, name)]
 
     def _part(self, runner: dl.IRunner, parts: Mapping[str, Any], part: str) -> Any:
-        """Return a part of the batch, whether or not it is drawn."""
+        # With a drawing of the user's, the parts hold the batch and not output and target.
         return parts[part] if part in parts else detached(pick(runner.batch, self.keys[part], type(self).__name__))
 
     def _losses(self, runner: dl.IRunner, output: Any, target: Any, name: str) -> Tensor:
-        """Return the losses of the samples, [N]; raise where the run has none."""
+        """Return the losses of the samples, [N]; raise a ``UsageError`` if the run has none."""
         try:
             losses = losses_of_batch(runner, runner.batch, output, target, self.criterion_key)
         except NoSampleLossError as error:
@@ -207,13 +207,14 @@ class SampleRanking(Diagnostic):
         return losses
 
     def settle(self, runner: dl.IRunner) -> None:
-        """Compare the batch of the step before: its scores have reached the host by now."""
+        """Compare the batch of the last step."""
+        # One step later, as its scores have reached the host by then and the loop need not wait for them.
         if self.pending_ is not None:
             self.pending_()
             self.pending_ = None
 
     @staticmethod
-    def _compare(
+    def _compare_samples(
         measure: BestWorstSamples,
         scores: Callable[[], list[float | None]],
         positions: Sequence[int],
@@ -254,7 +255,7 @@ def _no_loss(name: str, reason: str) -> UsageError:
 
 
 def _name_of_score(score: Any, criterion_key: str | None) -> str:
-    """Return what a score is called in tags and titles: a function by its name, a nameless one ``score``."""
+    """Return the name of a score in tags and titles; for a lambda it is ``score``."""
     if isinstance(score, str):
         return score if criterion_key is None else f"{score}_{criterion_key}"
     while isinstance(score, partial):
@@ -270,17 +271,19 @@ def _check_score_name(name: Any) -> str | None:
 
 
 def _at(part: Any, index: int, size: int) -> Any:
-    """Return one sample's share of a batch of that size, or of a nested part of it."""
+    """Return the part of one sample in a batch of ``size``, or in a nested part of the batch."""
     if isinstance(part, Mapping):
         return {name: _at(inner, index, size) for name, inner in part.items()}
-    if isinstance(part, list | tuple) and len(part) != size:  # views, or the parts of a tuple, of all samples each
+    # A list of another length holds views, or the parts of a tuple, of all samples each.
+    if isinstance(part, list | tuple) and len(part) != size:
         return [_at(inner, index, size) for inner in part]
     return part[index]
 
 
 def _drawn(sample: Mapping[str, Any]) -> dict[str, Any]:
     """Copy what a picture of a sample is drawn from."""
-    if "batch" in sample:  # for a drawing of the user's
+    # A drawing of the user's gets the whole sample.
+    if "batch" in sample:
         kept: dict[str, Any] = copy_tree(sample)
         return kept
     image = sample["image"]
@@ -290,25 +293,27 @@ def _drawn(sample: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _with_input(drawn: Mapping[str, Any], sample: Mapping[str, Any]) -> dict[str, Any]:
-    """Add what the model is given: further inputs, and the image where that which is drawn is a reduced copy."""
+    """Add what the model is given: further inputs, and the image itself if the drawn one is a reduced copy."""
     inputs = {"inputs": copy_tree(sample["inputs"])} if "inputs" in sample else {}
     return {**drawn, **inputs, **({"input": copy_tree(sample["image"])} if is_reduced(sample["image"]) else {})}
 
 
 def without_input(sample: Sample) -> Sample:
-    """Return a sample with no more than is drawn of it, so that what waits to be drawn does not hold the rest."""
+    """Return a sample with only what is drawn of it."""
+    # Pictures wait in the queue of the writer, and must not keep the inputs of the model in memory.
     parts = {name: part for name, part in sample.parts.items() if name not in ("input", "inputs")}
-    size = {"image_size": list(parts["image"].shape[-2:])} if "image" in parts else {}  # older checkpoints lack it
+    # Checkpoints of former versions hold no size: their images are whole.
+    size = {"image_size": list(parts["image"].shape[-2:])} if "image" in parts else {}
     return replace(sample, parts={**size, **parts})
 
 
 def _over_ranks(measure: BestWorstSamples, count: int) -> Ranking:
     best, worst = (
-        winners_over_ranks(samples, count, key, _read, identity=lambda sample: sample.sample_id)
+        winners_over_ranks(samples, count, key, _read_sample, identity=lambda sample: sample.sample_id)
         for samples, key in ((measure.best, measure.best_key), (measure.worst, measure.worst_key))
     )
     return Ranking(best, worst, sum(gather_objects(measure.seen)))
 
 
-def _read(sample: Sample) -> Sample:
+def _read_sample(sample: Sample) -> Sample:
     return replace(sample, parts=read_tree(sample.parts))

@@ -1,4 +1,4 @@
-"""The diagnostics that fit a task, as a list for ``train(callbacks=...)``."""
+"""Presets: the diagnostics that fit a task, at three levels, as a list for ``train(callbacks=...)``."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -25,7 +25,9 @@ from .pr_curves import PRCurves
 from .prediction_distribution import PredictionDistribution
 from .time_monitor import TimeMonitor
 
+# Left out of a list with a prefix: they are about the whole run, and the list without one has them.
 _OF_THE_RUN = (OptimizerMonitor, TimeMonitor, GradientStats)
+# Left out where samples are no images.
 _OF_IMAGES = (BestWorstBatches, BestWorstSamples, GradCAM, AugmentationPreview)
 
 
@@ -63,27 +65,26 @@ def classification_diagnostics(
     ========= ================================================================================================
 
     Args:
-        level: how much is shown.
-        metrics: names for ``Metrics``.
+        level: how much is shown, see above.
+        metrics: names of those that ``Metrics`` computes.
         task: ``multiclass``, ``binary`` or ``multilabel``.
         num_classes: C; ``class_names`` may stand in for it.
-        class_names: one a class or label; without, classes are shown by number.
-        ignore_index: target value that is left out.
-        image_key: of the batch. None: samples are no images, and the callbacks that show some are left out.
+        class_names: one per class or label; None: they are shown by number.
+        ignore_index: target value that does not count.
+        image_key: of the batch. None: samples are no images, and the callbacks that show images are left out.
         target_key: of the batch; class numbers [N], or 0 and 1 in the output's shape.
         output_key: of the batch; logits [N, C], or [N] or [N, 1] for ``binary``.
-        sample_id_key: of the batch; without it in the batch, the position in the loader serves.
-        loss_key: of the runner's batch metrics, which the best and worst batches are found by.
-        criterion_key: of the runner's criteria by name, which the loss of a sample is of; see ``BestWorstSamples``.
-        mean: of the images' normalization ``(x - mean) / std``, one number or one a channel.
-        std: likewise.
-        k_samples: how many samples a picture shows.
-        gradients_every_n_steps: gradients, and their norm, are observed at the first of so many optimizer steps.
-        max_overhead: the most time that all diagnostics of the run may take, as a share of the loop's; the costly ones
-            are thinned to stay under it (see ``OverheadBudget``). None: nothing is measured, and nothing thinned.
-        prefix: of all tags and metrics, ``PREFIX/NAME``, where a second list of the run is about another output of the
-            model. What is about the whole run is left to the list without one: ``OptimizerMonitor``, ``TimeMonitor``,
-            ``GradientStats`` and ``max_overhead``.
+        sample_id_key: of the batch; if the batch lacks it, the position in the loader is used.
+        loss_key: the batch metric by which the best and worst batches are found.
+        criterion_key: which of the runner's criteria by name gives the loss of a sample; see ``BestWorstSamples``.
+        mean: of the images' normalization ``(x - mean) / std``, one number or one per channel.
+        std: see ``mean``.
+        k_samples: how many samples each picture shows.
+        gradients_every_n_steps: gradients and their norm are observed at one of so many optimizer steps, the first.
+        max_overhead: the largest share of the loop's time that all diagnostics of the run may take; the costly ones are
+            thinned to stay below it (see ``OverheadBudget``). None: nothing is measured, and nothing thinned.
+        prefix: of all tags and metrics, ``PREFIX/NAME``, for a second list about another output of the model. It leaves
+            out what is about the whole run: ``OptimizerMonitor``, ``TimeMonitor``, ``GradientStats``, ``max_overhead``.
 
     Raises:
         UsageError: an argument is out of range.
@@ -108,21 +109,21 @@ def classification_diagnostics(
         GradientStats(gradients_every_n_steps),
         AugmentationPreview(k_samples, task=task, **inputs),
     ]
-    found = _of_level(level, [Metrics(metrics, **counted)], light, full, max_overhead, prefix)
+    found = _choose_level(level, [Metrics(metrics, **counted)], light, full, max_overhead, prefix)
     return found if image_key is not None else _without_images(found)
 
 
 def segmentation_diagnostics(
     level: str = "full", *, metrics: Sequence[str] = ("iou", "accuracy"), **options: Any
 ) -> list[dl.Callback]:
-    """Return the diagnostics of a segmentation: those of a classifier, with every pixel as a sample of its class.
+    """Return the diagnostics of a segmentation model: those of a classifier, with every pixel as a sample.
 
     Args:
         level: see ``classification_diagnostics``.
-        metrics: names for ``Metrics``.
-        options: all others of ``classification_diagnostics``. The target is [N, H, W], class numbers, or for ``binary``
-            0 and 1; the output [N, C, H, W], for ``binary`` [N, 1, H, W] or [N, H, W]; for ``multilabel`` both are
-            [N, C, H, W].
+        metrics: names of those that ``Metrics`` computes.
+        options: all other arguments of ``classification_diagnostics``. The target is [N, H, W], class numbers, or 0 and
+            1 for ``binary``; the output is [N, C, H, W], or for ``binary`` [N, 1, H, W] or [N, H, W]. For
+            ``multilabel`` both are [N, C, H, W].
 
     Raises:
         UsageError: an argument is out of range.
@@ -158,23 +159,22 @@ def detection_diagnostics(
     ========= ================================================================================================
 
     Args:
-        level: how much is shown.
-        class_names: one a label, from label 0 on; without, labels are shown by number.
+        level: how much is shown, see above.
+        class_names: one per label, from label 0 on; None: labels are shown by number.
         image_key: of the batch; [N, C, H, W], or N images of several sizes.
         target_key: of the batch; N dicts of ``boxes`` [M, 4] (left, top, right, bottom in pixels) and ``labels`` [M].
         output_key: of the batch; N dicts of ``boxes``, ``labels`` and ``scores`` [P].
-        sample_id_key: of the batch; without it in the batch, the position in the loader serves.
-        mean: of the images' normalization ``(x - mean) / std``, one number or one a channel.
-        std: likewise.
-        k_samples: how many samples a picture shows.
+        sample_id_key: of the batch; if the batch lacks it, the position in the loader is used.
+        mean: of the images' normalization ``(x - mean) / std``, one number or one per channel.
+        std: see ``mean``.
+        k_samples: how many samples each picture shows.
         min_score: predictions below it do not count.
-        min_iou: overlap from which on a box is found.
-        gradients_every_n_steps: gradients, and their norm, are observed at the first of so many optimizer steps.
-        max_overhead: the most time that all diagnostics of the run may take, as a share of the loop's; the costly ones
-            are thinned to stay under it (see ``OverheadBudget``). None: nothing is measured, and nothing thinned.
-        prefix: of all tags and metrics, ``PREFIX/NAME``, where a second list of the run is about another output of the
-            model. What is about the whole run is left to the list without one: ``OptimizerMonitor``, ``TimeMonitor``,
-            ``GradientStats`` and ``max_overhead``.
+        min_iou: smallest overlap at which a box counts as found.
+        gradients_every_n_steps: gradients and their norm are observed at one of so many optimizer steps, the first.
+        max_overhead: the largest share of the loop's time that all diagnostics of the run may take; the costly ones are
+            thinned to stay below it (see ``OverheadBudget``). None: nothing is measured, and nothing thinned.
+        prefix: of all tags and metrics, ``PREFIX/NAME``, for a second list about another output of the model. It leaves
+            out what is about the whole run: ``OptimizerMonitor``, ``TimeMonitor``, ``GradientStats``, ``max_overhead``.
 
     Raises:
         UsageError: an argument is out of range.
@@ -190,7 +190,7 @@ def detection_diagnostics(
     samples = BestWorstSamples(score, minimize=False, k_samples=k_samples, **boxes, **shown)
     full = [GradientStats(gradients_every_n_steps), AugmentationPreview(k_samples, task="detection", **shown)]
     light = [samples, OptimizerMonitor(gradients_every_n_steps), TimeMonitor()]
-    return _of_level(level, [BoxMetrics(min_score=min_score, **counted)], light, full, max_overhead, prefix)
+    return _choose_level(level, [BoxMetrics(min_score=min_score, **counted)], light, full, max_overhead, prefix)
 
 
 def regression_diagnostics(
@@ -211,7 +211,7 @@ def regression_diagnostics(
     max_overhead: float | None = None,
     prefix: str = "",
 ) -> list[dl.Callback]:
-    """Return the diagnostics of a model that predicts numbers, one or several a sample or one a pixel.
+    """Return the diagnostics of a model that predicts numbers: one or several per sample, or one per pixel.
 
     ========= ================================================================================================
     level     what is in the list
@@ -222,24 +222,23 @@ def regression_diagnostics(
     ========= ================================================================================================
 
     Args:
-        level: how much is shown.
+        level: how much is shown, see above.
         metrics: names for ``Metrics``: mae, mse and r2.
         ignore_index: target value that is left out; give the criterion its own rule for it.
-        image_key: of the batch. None: samples are no images, and the callbacks that show some are left out.
+        image_key: of the batch. None: samples are no images, and the callbacks that show images are left out.
         target_key: of the batch; numbers in the output's shape.
         output_key: of the batch; [N], [N, D], or of maps [N, H, W] or [N, D, H, W].
-        sample_id_key: of the batch; without it in the batch, the position in the loader serves.
-        loss_key: of the runner's batch metrics, which the best and worst batches are found by.
-        criterion_key: of the runner's criteria by name, which the loss of a sample is of; see ``BestWorstSamples``.
-        mean: of the images' normalization ``(x - mean) / std``, one number or one a channel.
-        std: likewise.
-        k_samples: how many samples a picture shows.
-        gradients_every_n_steps: gradients, and their norm, are observed at the first of so many optimizer steps.
-        max_overhead: the most time that all diagnostics of the run may take, as a share of the loop's; the costly ones
-            are thinned to stay under it (see ``OverheadBudget``). None: nothing is measured, and nothing thinned.
-        prefix: of all tags and metrics, ``PREFIX/NAME``, where a second list of the run is about another output of the
-            model. What is about the whole run is left to the list without one: ``OptimizerMonitor``, ``TimeMonitor``,
-            ``GradientStats`` and ``max_overhead``.
+        sample_id_key: of the batch; if the batch lacks it, the position in the loader is used.
+        loss_key: the batch metric by which the best and worst batches are found.
+        criterion_key: which of the runner's criteria by name gives the loss of a sample; see ``BestWorstSamples``.
+        mean: of the images' normalization ``(x - mean) / std``, one number or one per channel.
+        std: see ``mean``.
+        k_samples: how many samples each picture shows.
+        gradients_every_n_steps: gradients and their norm are observed at one of so many optimizer steps, the first.
+        max_overhead: the largest share of the loop's time that all diagnostics of the run may take; the costly ones are
+            thinned to stay below it (see ``OverheadBudget``). None: nothing is measured, and nothing thinned.
+        prefix: of all tags and metrics, ``PREFIX/NAME``, for a second list about another output of the model. It leaves
+            out what is about the whole run: ``OptimizerMonitor``, ``TimeMonitor``, ``GradientStats``, ``max_overhead``.
 
     Raises:
         UsageError: an argument is out of range.
@@ -259,11 +258,11 @@ def regression_diagnostics(
         GradientStats(gradients_every_n_steps),
         AugmentationPreview(k_samples, **inputs),
     ]
-    found = _of_level(level, [Metrics(metrics, output_key=output_key, **task)], light, full, max_overhead, prefix)
+    found = _choose_level(level, [Metrics(metrics, output_key=output_key, **task)], light, full, max_overhead, prefix)
     return found if image_key is not None else _without_images(found)
 
 
-def _of_level(
+def _choose_level(
     level: str,
     off: list[dl.Callback],
     light: list[dl.Callback],

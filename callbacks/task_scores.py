@@ -1,4 +1,4 @@
-"""Probabilities of logits, by task."""
+"""Logits to probabilities, by task."""
 
 from torch import Tensor
 
@@ -10,4 +10,5 @@ def probabilities_of(logits: Tensor, task: str) -> Tensor:
         logits: [N, C, ...]; of ``binary`` and ``multilabel`` of any shape.
         task: ``multiclass``, ``binary`` or ``multilabel``.
     """
+    # In float32: half precision rounds probabilities near 0 and 1 to these.
     return logits.float().softmax(dim=1) if task == "multiclass" else logits.float().sigmoid()
