@@ -1,4 +1,4 @@
-"""Training samples as the model is about to see them."""
+"""A picture of the first training samples as the model sees them, and warnings about normalization and order."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -28,7 +28,7 @@ from .measures.reduced_image import is_reduced, reduced, sizes
 from .runner_view import batch_size, positions_in_loader
 from .writer import Writer
 
-_SAYINGS = {
+_FINDINGS = {
     "sorted": "over its first {batches} batches the labels never go down, through {classes} classes",
     "one class a batch": "each of its first {batches} batches holds one class only, of {classes} in all",
 }
@@ -37,7 +37,7 @@ _log = logging.getLogger("assay")
 
 
 class AugmentationPreview(Diagnostic):
-    """Shows the first samples of training as the model will see them, and warns of what is wrong with them.
+    """Shows the first training samples as the model will see them, and warns about their normalization and order.
 
     ============================== ======= =================================================================
     tag, in the train loader's folder kind  step and content
@@ -45,25 +45,25 @@ class AugmentationPreview(Diagnostic):
     ``augmentations``              image   1; the first ``k_images`` samples of epoch 1, with their targets
     ============================== ======= =================================================================
 
-    The samples are taken from the run's own first batches, before the model gets them, so that neither the order of
-    the samples nor chance changes; the picture is drawn as soon as there are enough, with one batch before the first
-    step. A resumed run, which has seen epoch 1, draws none. The main process shows its own share.
+    The samples are those of the run's own first batches, taken before the model gets them, so that neither their order
+    nor random numbers change. The picture is drawn as soon as there are enough, so with a large batch before the first
+    step. A resumed run whose first epoch is over draws none. The main process shows its own share.
 
     Warnings (logger ``assay``):
 
-    - The images of the picture leave 0 to 1 when their normalization is undone, in more than 0.1% of their values by
-      more than 0.02: ``mean`` or ``std`` is not the one of the data.
+    - Without their normalization, more than 0.1% of the values of the images lie outside 0 to 1 by more than 0.02:
+      ``mean`` or ``std`` is not that of the data.
     - ``mean`` is given, and the images fill 0 to 1 as they are: they were not normalized.
-    - Labels (integers, one a sample) come sorted, or in batches of one class each, as a loader that shuffles gives
-      them less than once in a million runs.
+    - Labels (integers, one per sample) come sorted, or in batches of one class each, as they come from a loader that
+      shuffles less than once in a million runs.
 
     Nothing is read from the device within a step: labels are copied without blocking and read one step later, and
     only until it is clear that they are shuffled. Memory: ``k_images`` samples.
 
     Args:
-        k_images: how many samples to show.
-        task: ``multiclass``, ``binary``, ``multilabel``, ``detection`` or ``regression``; None: found from the targets,
-            where a float is a number and [C] of 0 and 1 are labels.
+        k_images: how many samples are shown.
+        task: ``multiclass``, ``binary``, ``multilabel``, ``detection`` or ``regression``; None: found from the targets:
+            a float is a number, and [C] of 0 and 1 are labels.
         image_key: of the batch; [N, C, H, W] or [N, H, W], or N images of several sizes, of any number of channels:
             normalized floats, or integers (see ``drawings.pictures.to_rgb``).
         target_key: of the batch; classes, labels, masks or boxes (see ``draw_samples``). It may be missing.
@@ -125,27 +125,27 @@ class AugmentationPreview(Diagnostic):
                 "...}, or leave the callback out."
             )
         if self.taken_ is not None:
-            self.taken_.append(copy_tree(self._take(runner, self.k_images - self._count())))
-            if self._count() == self.k_images:
-                self._show(runner, self.writers_[runner.loader_key])
+            self.taken_.append(copy_tree(self._take(runner, self.k_images - self._count_taken())))
+            if self._count_taken() == self.k_images:
+                self._write_picture(runner, self.writers_[runner.loader_key])
         if self.order_ is not None:
-            self._settle(runner)
-            self._watch(runner.batch.get(self.target_key), batch_size(runner))
+            self._read_labels(runner)
+            self._copy_labels(runner.batch.get(self.target_key), batch_size(runner))
 
     def observe(self, runner: dl.IRunner) -> None:
         """Do nothing: a batch is looked at before the model gets it."""
 
     def report(self, runner: dl.IRunner, writer: Writer) -> None:
-        if self._count():
-            self._show(runner, writer)
-        self._settle(runner)
+        if self._count_taken():
+            self._write_picture(runner, writer)
+        self._read_labels(runner)
         self.taken_, self.order_ = None, None
 
-    def _count(self) -> int:
+    def _count_taken(self) -> int:
         return sum(len(part["sample_id"]) for part in self.taken_ or ())
 
     def _take(self, runner: dl.IRunner, count: int) -> dict[str, Any]:
-        """Return images, ids and, where they are given one by one, targets of the first samples of a batch."""
+        """Return images, ids and, if there is one per sample, targets of the first samples of a batch."""
         batch = runner.batch
         images = check_images(self.image_key, pick(batch, self.image_key, type(self).__name__), self.style)
         positions = positions_in_loader(runner, len(images))
@@ -156,15 +156,16 @@ class AugmentationPreview(Diagnostic):
         return self._as_drawn({name: part[:count] for name, part in parts.items()})
 
     def _as_drawn(self, parts: dict[str, Any]) -> dict[str, Any]:
-        """Reduce large images to what is drawn, and look at their values before; of the others a thread does it."""
+        """Reduce large images to the size of a picture, after a look at their range."""
+        # The range of small images is found later, in the thread that draws: they are kept whole.
         images = parts["image"]
-        seen = [extremes(image, *self._normalization()) if _is_looked_at(image) else None for image in images]
+        seen = [extremes(image, *self._normalization()) if _needs_range_now(image) else None for image in images]
         return {**parts, "image": reduced(images), "image_size": sizes(images), "extremes": seen}
 
     def _normalization(self) -> tuple[np.ndarray, np.ndarray]:
         return np.asarray(self.style.mean, np.float64), np.asarray(self.style.std, np.float64)
 
-    def _show(self, runner: dl.IRunner, writer: Writer) -> None:
+    def _write_picture(self, runner: dl.IRunner, writer: Writer) -> None:
         taken, self.taken_ = self.taken_ or [], None
         place = self.place(runner.loader_key)
         title = [f"{place} samples as the model sees them", f"epoch {runner.epoch_step}, augmented"]
@@ -172,12 +173,12 @@ class AugmentationPreview(Diagnostic):
         writer.image(self.named("augmentations"), draw, 1, once=True)
 
     def _draw(self, taken: Sequence[Mapping[str, Any]], title: list[str], loader: str) -> np.ndarray:
-        host = [_complete(read_tree(part)) for part in taken]
+        host = [_with_defaults(read_tree(part)) for part in taken]
         samples = {name: [value for part in host for value in part[name]] for name in host[0]}
         found = self._range(samples["image"], samples.pop("extremes"))
         if found is not None:
             title = [title[0], f"{title[1]}, range {found.low:.2f} to {found.high:.2f}"]
-            self._say_range(loader, found)
+            self._warn_of_range(loader, found)
         picture: np.ndarray = self.draw(samples, title)
         return picture
 
@@ -187,7 +188,7 @@ class AugmentationPreview(Diagnostic):
         small = [image for image, of_one in zip(images, seen, strict=True) if of_one is None]
         return range_of_extremes([*known, *extremes_of(small, mean, std)], mean, std)
 
-    def _say_range(self, loader: str, found: Range) -> None:
+    def _warn_of_range(self, loader: str, found: Range) -> None:
         given = f"mean={self.style.mean!r}, std={self.style.std!r}"
         if found.leaves:
             _log.warning(
@@ -202,16 +203,16 @@ class AugmentationPreview(Diagnostic):
                 loader, *found.raw, given,
             )  # fmt: skip
 
-    def _watch(self, targets: Any, count: int) -> None:
-        """Start copying the labels of a batch, where there is one integer a sample."""
+    def _copy_labels(self, targets: Any, count: int) -> None:
+        """Start copying the labels of a batch; end the watch if they are not one integer per sample."""
         whole = isinstance(targets, Tensor) and not targets.is_floating_point() and not targets.is_complex()
         if not whole or targets.dtype == torch.bool or targets.numel() != count:
             self.order_ = None
         elif self.order_ is not None:
             self.labels_ = HostCopy(targets.reshape(-1))
 
-    def _settle(self, runner: dl.IRunner) -> None:
-        """Look at the labels of the step before: they have reached the host by now."""
+    def _read_labels(self, runner: dl.IRunner) -> None:
+        """Look at the labels of the last step, which have reached the host by now."""
         labels, self.labels_ = self.labels_, None
         if self.order_ is None or labels is None:
             return
@@ -219,24 +220,25 @@ class AugmentationPreview(Diagnostic):
         if self.order_.open:
             return
         if (finding := self.order_.finding()) is not None:
-            said = _SAYINGS[finding].format(batches=self.order_.batches, classes=len(self.order_.classes))
+            said = _FINDINGS[finding].format(batches=self.order_.batches, classes=len(self.order_.classes))
             cause = "; its sampler is a SequentialSampler" if _is_sequential(runner.loader) else ""
             message = f"{runner.loader_key} seems not to be shuffled{cause}: {said}; pass the loader shuffle=True"
             self.writers_[runner.loader_key].warn(message)
         self.order_ = None
 
 
-def _complete(part: Mapping[str, Any]) -> dict[str, Any]:
-    """Add to what was taken what older checkpoints do not have; their images are as they were."""
+def _with_defaults(part: Mapping[str, Any]) -> dict[str, Any]:
+    # Checkpoints of former versions hold neither: their images are whole.
     return {"image_size": sizes(part["image"]), "extremes": [None] * len(part["image"]), **part}
 
 
-def _is_looked_at(image: Tensor) -> bool:
+def _needs_range_now(image: Tensor) -> bool:
     return image.is_floating_point() and is_reduced(image)
 
 
 def _is_sequential(loader: Any) -> bool:
-    """Whether a loader goes through its data in order; what accelerate wraps around the sampler is taken off."""
+    """Whether a loader goes through its data in order."""
+    # accelerate wraps the batch sampler of a shuffled or sharded loader, maybe several times.
     batches: Any = getattr(loader, "batch_sampler", None)
     while hasattr(batches, "batch_sampler"):
         batches = batches.batch_sampler

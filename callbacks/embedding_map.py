@@ -1,4 +1,4 @@
-"""Samples in the space of an output, as a picture."""
+"""A map of samples by t-SNE, UMAP or PCA of an output of the model, as a picture."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -18,7 +18,7 @@ from .writer import Writer
 
 
 class EmbeddingMap(Embeddings):
-    """Shows samples as points of a plane, near to those whose output is alike, by t-SNE, UMAP or PCA.
+    """Shows samples as points of a plane, close to those with a similar output, by t-SNE, UMAP or PCA.
 
     ========================= ======= ========================================================================
     tag, in the loader's folder kind  step and content
@@ -27,19 +27,20 @@ class EmbeddingMap(Embeddings):
                                       of their predicted classes, wrong ones with a ring
     ========================= ======= ========================================================================
 
-    Of larger loaders ``max_samples`` are shown, spread evenly and chosen by their position: the same in every epoch and
-    on any number of ranks. Vectors that are not finite are left out, and the title counts them. Train loaders are left
-    out unless named, loaders for inference always. ``Embeddings`` shows the same points in TensorBoard's projector.
+    Of larger loaders ``max_samples`` samples are shown, spread evenly and chosen by their position: the same ones in
+    every epoch and on any number of ranks. Vectors that are not finite are left out, and the title counts them. Loaders
+    for training are left out unless named, loaders for inference always. ``Embeddings`` shows the same points in
+    TensorBoard's projector.
 
-    Nothing is read from the device within a step. Memory: ``max_samples`` vectors. The picture is made in the thread
-    that writes: by ``pca`` in milliseconds, by ``tsne`` 500 samples in some 1.5 seconds of one core, by ``umap`` in
-    some 2, and 25 more the first time, when it is compiled.
+    Nothing is read from the device within a step. Memory: ``max_samples`` vectors. The picture is drawn in the thread
+    that writes. For 500 samples ``pca`` takes milliseconds, ``tsne`` about 1.5 seconds of one core, and ``umap`` about
+    2, and 25 more the first time, when it is compiled.
 
     Args:
         method: ``tsne``, ``umap`` (needs the package umap-learn) or ``pca``.
-        max_samples: how many samples to show at most.
-        every_n_epochs: draw after so many epochs, and after the last; None: at the end of the run only.
-        options: further ones of ``sklearn.manifold.TSNE`` or ``umap.UMAP``, as ``{"n_neighbors": 30}``.
+        max_samples: how many samples are shown at most.
+        every_n_epochs: draw after every so many epochs, and after the last; None: only at the end of the run.
+        options: further options of ``sklearn.manifold.TSNE`` or ``umap.UMAP``, such as ``{"n_neighbors": 30}``.
         loader: the loader to show; None: every loader for validation.
         embedding_key: of the batch; [N, D, ...], floating point. What comes after D is averaged. None: ``output_key``.
         output_key: of the batch; logits [N, C], [N] or [N, 1], for the predicted class. It may be missing.
@@ -48,7 +49,7 @@ class EmbeddingMap(Embeddings):
         sample_id_key: of the batch; if the batch lacks it, the position in the loader is used.
         class_names: one per class; None: classes are shown by number.
         tag: another name, for a second callback of this kind; letters, digits, ``-`` and ``_``.
-        prefix: stands before the tag, ``PREFIX/TAG``, for a second callback of this kind in the run.
+        prefix: comes before the tag, ``PREFIX/TAG``, for a second callback of this kind in the run.
 
     Raises:
         UsageError: an argument is out of range, or umap-learn is missing; at the start of the run, when there is no
@@ -94,6 +95,7 @@ class EmbeddingMap(Embeddings):
             raise UsageError(f"options are for the methods 'tsne' and 'umap', got {dict(options)!r} with 'pca'.")
         self.method, self.options = method, dict(options or {})
 
+    # Points have no thumbnail, so that the batch needs no images.
     def _images(self, runner: dl.IRunner, rows: list[int]) -> dict[str, Any]:
         return {}
 
@@ -106,21 +108,21 @@ class EmbeddingMap(Embeddings):
         finite = np.isfinite(vectors).all(axis=1)
         title = [
             f"{self.place(cloud.loader)} {self.embedding_key} by {self.method}, epoch {cloud.epoch}",
-            self._count(finite),
+            self._count_samples(finite),
         ]
         if not finite.any():
             return draw_embedding_map(np.zeros((1, 2)), None, None, None, title)
-        labels, predictions = (self._classes(cloud, part, finite) for part in ("label", "prediction"))
+        labels, predictions = (self._classes_of_points(cloud, part, finite) for part in ("label", "prediction"))
         names = None if self.class_names is None else shown_names(self.class_names)
         points = project(vectors[finite], self.method, self.options)
         return draw_embedding_map(points, labels, predictions, names, title)
 
-    def _count(self, finite: np.ndarray) -> str:
+    def _count_samples(self, finite: np.ndarray) -> str:
         broken = int((~finite).sum())
         return f"{int(finite.sum()):,} samples" + (f", {broken:,} NOT FINITE and left out" if broken else "")
 
-    def _classes(self, cloud: Cloud, part: str, finite: np.ndarray) -> np.ndarray | None:
-        """Return the true or predicted classes of the points, where they are known."""
+    def _classes_of_points(self, cloud: Cloud, part: str, finite: np.ndarray) -> np.ndarray | None:
+        """Return the true or predicted classes of the points, if they are known."""
         if part not in cloud.samples[0]:
             return None
         classes: np.ndarray = np.array([sample[part] for sample in cloud.samples])[finite]

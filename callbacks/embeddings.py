@@ -49,18 +49,18 @@ class Embeddings(Diagnostic):
                                         most 64 px, and columns ``id``, ``label``, ``prediction``, ``correct``
     ========================= ========= ======================================================================
 
-    Written when the run ends, of its last epoch, and every ``every_n_epochs`` epochs. Of larger loaders
-    ``max_samples`` are shown, spread evenly and chosen by their position: the same in every epoch and on any number of
-    ranks. Train loaders are left out unless named, loaders for inference always.
+    They are written at the end of the run, for its last epoch, and every ``every_n_epochs`` epochs. Of larger loaders
+    ``max_samples`` samples are shown, spread evenly and chosen by their position: the same ones in every epoch and on
+    any number of ranks. Loaders for training are left out unless named, loaders for inference always.
 
-    A server that is running finds embeddings only when it is started again, or when a new run appears.
+    A running server finds embeddings only after a restart, or when a new run appears.
 
-    Nothing is read from the device within a step: which samples are chosen is known on the host, they are made small
-    on the device, copied without blocking, and read one step later. Memory: ``max_samples`` vectors and thumbnails.
+    Nothing is read from the device within a step: the choice is made on the host, and the chosen samples are reduced on
+    the device, copied without blocking and read one step later. Memory: ``max_samples`` vectors and thumbnails.
 
     Args:
-        max_samples: how many samples to show at most.
-        every_n_epochs: write after so many epochs too; None: at the end of the run only.
+        max_samples: how many samples are shown at most.
+        every_n_epochs: also write after every so many epochs; None: only at the end of the run.
         loader: the loader to show; None: every loader for validation.
         embedding_key: of the batch; [N, D, ...], floating point. What comes after D is averaged. None: ``output_key``.
         output_key: of the batch; logits [N, C], [N] or [N, 1], for the predicted class. It may be missing.
@@ -76,9 +76,9 @@ class Embeddings(Diagnostic):
         prefix: comes before the name, ``PREFIX-embeddings:00003``, for a second callback of this kind in the run.
 
     Raises:
-        UsageError: an argument is out of range; at the start of the run, when there is no such loader, or no
-            TensorBoard logger; when a loader starts, when two callbacks share a tag; at
-            a batch, when a key is missing or a shape does not fit.
+        UsageError: an argument is out of range; at the start of the run, when there is no such loader or no TensorBoard
+            logger; at the start of a loader, when two callbacks share a tag; at a batch, when a key is missing or a
+            shape does not fit.
     """
 
     observed = ("choice_",)
@@ -127,14 +127,14 @@ class Embeddings(Diagnostic):
             raise UsageError(f"{name} shows loaders for validation, and there is none: pass loader='train'.")
 
     def tags(self, loader_key: str) -> tuple[str, ...]:
-        return (self.tag,) if self._shows(loader_key) else ()
+        return (self.tag,) if self._shows_loader(loader_key) else ()
 
     def begin(self, runner: dl.IRunner) -> None:
         self.choice_, self.pending_ = None, None
-        if self._shows(runner.loader_key) and not runner.is_infer_loader:
+        if self._shows_loader(runner.loader_key) and not runner.is_infer_loader:
             self.choice_ = SampleChoice(self.max_samples)
 
-    def _shows(self, loader_key: str) -> bool:
+    def _shows_loader(self, loader_key: str) -> bool:
         return loader_key.startswith("valid") if self.loader is None else loader_key == self.loader
 
     @torch.no_grad()
@@ -145,10 +145,13 @@ class Embeddings(Diagnostic):
         rows = self.choice_.choose(positions)
         parts = copy_tree(self._parts(runner, positions, rows)) if rows else None
         self.settle(runner)
-        self.pending_ = None if parts is None else partial(_put, self.choice_, [positions[row] for row in rows], parts)
+        self.pending_ = (
+            None if parts is None else partial(_keep_samples, self.choice_, [positions[row] for row in rows], parts)
+        )
 
     def settle(self, runner: dl.IRunner) -> None:
-        """Keep the samples of the step before: they have reached the host by now."""
+        """Keep the samples of the last step."""
+        # One step later, as they have reached the host by then and the loop need not wait for them.
         if self.pending_ is not None:
             self.pending_()
             self.pending_ = None
@@ -174,7 +177,8 @@ class Embeddings(Diagnostic):
         super().on_experiment_end(runner)
 
     def on_exception(self, runner: dl.IRunner) -> None:
-        super().on_exception(runner)  # raises nothing, and takes what the writers have to raise
+        # Raises nothing, and takes the errors that the writers would raise at the next call.
+        super().on_exception(runner)
         self._write_last()
         super().on_exception(runner)
 
@@ -189,12 +193,12 @@ class Embeddings(Diagnostic):
 
     def _embedding(self, cloud: Cloud) -> Embedding:
         columns = [name for name in ("id", "label", "prediction", "correct") if name in cloud.samples[0]]
-        rows = [[self._cell(name, sample.get(name)) for name in columns] for sample in cloud.samples]
+        rows = [[self._format_cell(name, sample.get(name)) for name in columns] for sample in cloud.samples]
         sheet, side = self.draw([sample["image"] for sample in cloud.samples])
         vectors = np.stack([sample["vector"] for sample in cloud.samples])
         return Embedding(vectors, columns, rows, sheet, side)
 
-    def _cell(self, column: str, value: Any) -> str:
+    def _format_cell(self, column: str, value: Any) -> str:
         if column in ("label", "prediction") and self.class_names and 0 <= value < len(self.class_names):
             return str(self.class_names[value])
         return str(value)
@@ -218,24 +222,26 @@ class Embeddings(Diagnostic):
         return parts
 
 
-def _put(choice: SampleChoice, positions: Sequence[int], parts: Mapping[str, Any]) -> None:
-    """Keep what has reached the host by now, sample by sample, so that the rest of the batch is free to go."""
+def _keep_samples(choice: SampleChoice, positions: Sequence[int], parts: Mapping[str, Any]) -> None:
+    """Keep the samples of a batch that have reached the host."""
     host = read_tree(parts)
     columns = {name: host[name] for name in ("vector", "image", "id") if name in host}
     target, output = host.get("target"), host.get("output")
-    labels = None if target is None else _classes(target)
+    labels = None if target is None else _true_classes(target)
     if labels is not None:
         columns["label"] = labels
-    if output is not None and (target is None or "label" in columns):  # several labels a sample decide no class
-        columns["prediction"] = _decide(output)
+    # With several labels per sample there is no class to predict.
+    if output is not None and (target is None or "label" in columns):
+        columns["prediction"] = _predicted_classes(output)
     if "label" in columns and "prediction" in columns:
         columns["correct"] = np.where(columns["label"] == columns["prediction"], "yes", "no")
+    # Sample by sample, so that one that is kept does not keep the whole batch in memory.
     for index, position in enumerate(positions):
-        choice.put(position, {name: _alone(values[index]) for name, values in columns.items()})
+        choice.put(position, {name: _own_copy(values[index]) for name, values in columns.items()})
 
 
-def _classes(target: np.ndarray) -> np.ndarray | None:
-    """Return the true classes of targets [n] or [n, C], int64; None where one of them is none, or several labels."""
+def _true_classes(target: np.ndarray) -> np.ndarray | None:
+    """Return the true classes of targets [n] or [n, C], int64; None if one of them is no class, or several labels."""
     values = torch.as_tensor(target)
     if target.size != len(target):
         classes = class_of_distribution(values)
@@ -244,19 +250,20 @@ def _classes(target: np.ndarray) -> np.ndarray | None:
         values = values.reshape(-1)
         classes, soft = (decide_targets(values, values.shape, task) for task in ("multiclass", "binary"))
         classes = torch.where(classes == NO_CLASS, soft, classes)
-    found: np.ndarray = HostCopy(classes, own=True).read().numpy()  # it is on the host already
+    # It is on the host already, so that nothing waits here.
+    found: np.ndarray = HostCopy(classes, own=True).read().numpy()
     return None if (found == NO_CLASS).any() else found
 
 
-def _decide(output: np.ndarray) -> np.ndarray:
-    """Return predicted classes: the largest of [N, C], or 1 where [N] or [N, 1] is positive."""
+def _predicted_classes(output: np.ndarray) -> np.ndarray:
+    """Return predicted classes: the largest of [N, C], or for [N] and [N, 1] whether the logit is positive."""
     scores = output.reshape(len(output), -1)
     classes: np.ndarray = scores.argmax(axis=1) if scores.shape[1] > 1 else (scores[:, 0] > 0).astype(np.int64)
     return classes
 
 
-def _alone(value: Any) -> Any:
-    """Return an entry of an array without the array behind it."""
+def _own_copy(value: Any) -> Any:
+    # A view would keep the whole array in memory.
     if isinstance(value, np.ndarray):
         return value.copy()
     return value.item() if isinstance(value, np.generic) else value

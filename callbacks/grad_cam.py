@@ -1,4 +1,4 @@
-"""Where the network looks at the samples that it gets most wrong."""
+"""Grad-CAM pictures of the worst samples of every epoch: where the network looks when it is wrong."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -47,22 +47,22 @@ _PLACES = {"nchw": "places", "nhwc": "places", "tokens": "tokens", "windows": "t
 class GradCAM(SampleRanking):
     """Shows with Grad-CAM where the network looks at the k worst samples of every epoch, for each loader.
 
-    The samples are those of ``BestWorstSamples`` with the same arguments; used together, both share one choice. The
-    maps are made at the end of the loader, by one pass over the k samples with the weights of then and in eval mode,
-    so a sample may be predicted otherwise than it was in the epoch. They leave no trace: weights, ``.grad``, buffers,
-    random numbers, modes and hooks are bit by bit what they were. Loaders for inference are left out.
+    The samples are those of ``BestWorstSamples`` with the same arguments; used together, both share one ranking. The
+    maps are computed at the end of the loader, in one pass over the k samples with the weights at that time and in eval
+    mode, so the prediction may differ from that in the epoch. They leave no trace: weights, ``.grad``, buffers, random
+    numbers, modes and hooks stay bit for bit what they were. Loaders for inference are left out.
 
-    Which layer explains is found out once a size of images, by changing a quarter of an image at a time: it is the
-    last one of which each place changes most with its own part of the image, and that the output depends on in more
-    than one place; of masks the last one before the classes. Its map is that of Grad-CAM.
+    The layer that explains is found once per image size, by changing one quarter of an image at a time. It is the last
+    layer of which each place changes most with its own part of the image, and on which the output depends in more than
+    one place; for masks it is the last one before the classes. Its map is that of Grad-CAM.
 
-    A network that cuts the image into patches, as ViT, Swin and ConvNeXt do, carries what it finds to other places, so
-    that its last layers do not tell where it was. It is explained by the last layer whose places see their own part of
-    the image alone: a map, [N, C, h, w] or [N, h, w, C], or tokens [N, L, C] with any number of others (CLS, registers)
-    before those of the image. The map is how much each place adds to what is explained, by integrated gradients from
-    the mean of the places; see ``measures.grad_cam.heat_maps`` for both formulas. The title of the picture names the
-    layer. Where nothing speaks for what is explained, or where there is no gradient, the map is 0: the image then
-    stands without colours, and its card says why.
+    A network that cuts the image into patches, as ViT, Swin and ConvNeXt do, moves what it finds to other places, so
+    that its last layers do not show where it was. It is explained by the last layer whose places see only their own
+    part of the image: a map, [N, C, h, w] or [N, h, w, C], or tokens [N, L, C] with any number of others (CLS,
+    registers) before those of the image. The map is how much each place adds to what is explained, by integrated
+    gradients from the mean of the places; see ``measures.grad_cam.heat_maps`` for both formulas. The title of the
+    picture names the layer. If nothing speaks for what is explained, or if there is no gradient, the map is 0: the
+    image is then shown without colours, and its card gives the reason.
 
     ``make proofs`` trains small ones of timm and torchvision on planted evidence: the peak was on it in at least 90% of
     the images of each, CNN, ConvNeXt, ViT, Swin, SwinV2 and U-Net. Hybrids of convolutions and attention whose patches
@@ -79,16 +79,16 @@ class GradCAM(SampleRanking):
     Args:
         score: see ``BestWorstSamples``.
         minimize: whether a smaller score is better.
-        k_samples: how many samples to show, at least 1.
+        k_samples: how many samples are shown, at least 1.
         model: which of several models is explained, such as ``student``; None: the only one, or all that take part in
             the runner's ``forward``, as in ``DictRunner``. A runner without ``forward`` has its model called with the
             images alone.
         layer: name of the layer, as in ``model.named_modules()`` (with several models ``MODEL.LAYER``); None: see
-            above. Where there is none, as in an MLP, nothing is drawn, and it is logged once (logger ``assay``).
-            Late layers of a transformer or a ConvNeXt seldom show where the evidence was.
+            above. If there is none, as in an MLP, nothing is drawn, and one warning is logged (logger ``assay``). Late
+            layers of a transformer or a ConvNeXt seldom show where the evidence was.
         reshape: how the output of the layer is read: ``nchw`` ([N, C, h, w]), ``nhwc`` ([N, h, w, C]), ``tokens``
-            ([N, L, C]), or, with ``layer``, a function that makes it [N, C, h, w], of which the map is that of
-            Grad-CAM; None: found out, see above.
+            ([N, L, C]), or, with ``layer``, a function that makes it [N, C, h, w], for the map of Grad-CAM; None: found
+            out, see above.
         explain: ``predicted``: what speaks for the prediction; ``true``: for the truth; a number: for that class. Of
             masks the class is that of the most pixels, class 0 (the background by custom) only where there is no
             other, and what speaks for it in its pixels is summed; of binary ones class 1, over all pixels where it
@@ -102,10 +102,9 @@ class GradCAM(SampleRanking):
         ignore_index: target value that does not count.
         mean: of the images' normalization ``(x - mean) / std``, one number or one per channel.
         std: see ``mean``.
-        criterion_key: which of the runner's criteria by name the loss of a sample is of; None: the only one, or all
+        criterion_key: which of the runner's criteria by name gives the loss of a sample; None: the only one, or all
             terms of a ``DictRunner``.
-        score_name: what the score is called in tags and titles (SCORE above); None: as it is named, a function by its
-            own name, with ``criterion_key`` ``loss_KEY``, and a lambda ``score``.
+        score_name: the name of the score in tags and titles (SCORE above), see ``BestWorstSamples``.
         prefix: comes before the tags, ``PREFIX/TAG``, for a second callback of this kind in the run.
 
     Raises:
@@ -163,10 +162,10 @@ class GradCAM(SampleRanking):
 
     def on_experiment_start(self, runner: dl.IRunner) -> None:
         self.inputs_ = [key for key in input_keys(runner) if key != self.keys["image"]]
-        self.warned_ = False
+        self.has_warned_ = False
         self.found_: dict[Any, Layer | None] = {}
-        self.notes_: list[str] = []  # why maps of the last loader are 0, by sample
-        self.shown_ = ""  # the layer that they are of
+        self.notes_: list[str] = []  # per sample of the last loader, why its map is 0
+        self.shown_ = ""  # the layer of these maps
         image, output, name = self.keys["image"], self.keys["output"], type(self).__name__
         self.call_ = ModelCall(runner, self.model, image_key=image, output_key=output, asked_by=name)
         self.is_tried_ = self.call_.by_runner
@@ -184,7 +183,7 @@ class GradCAM(SampleRanking):
             self.is_tried_ = True
 
     def _try_call(self, runner: dl.IRunner) -> None:
-        """Run the model on a sample, so that one that cannot be called fails at once and not at the loader's end."""
+        # On one sample, so that a model that cannot be called fails at the first batch and not at the loader's end.
         image = pick(runner.batch, self.keys["image"], type(self).__name__)[0]
         with use_plain_modules(runner) as plain, undisturbed(list(plain.values())):
             self.call_(runner, {self.keys["image"]: for_one_pass(torch.as_tensor(image)[None])})
@@ -198,7 +197,7 @@ class GradCAM(SampleRanking):
         with self.timed(PICTURES):
             maps = self._maps(runner, ranking.worst)
         if maps is None:
-            self._warn(writer)
+            self._warn_of_no_layer(writer)
             return
         title = ranking_title(self, "worst", runner, ranking.worst, ranking.count)
         samples = [
@@ -210,13 +209,14 @@ class GradCAM(SampleRanking):
         draw = partial(draw_ranking, self.draw, self.score_name, samples, ranking.count, title, kind)
         writer.image(self.named(f"gradcam/worst/{self.score_name}"), draw, runner.epoch_step)
 
-    def _warn(self, writer: Writer) -> None:
-        if not self.warned_:
+    def _warn_of_no_layer(self, writer: Writer) -> None:
+        if not self.has_warned_:
             writer.warn(_NO_LAYER)
-        self.warned_ = True
+        self.has_warned_ = True
 
     def _maps(self, runner: dl.IRunner, samples: Sequence[Sample]) -> list[np.ndarray] | None:
-        """Return the map of each sample, [h, w]; None without a layer. Images of one size go through together."""
+        """Return the map of each sample, [h, w]; None without a layer."""
+        # Images of one size share a pass.
         groups: dict[tuple[int, ...], list[int]] = {}
         for index, sample in enumerate(samples):
             groups.setdefault(_image(sample).shape, []).append(index)
@@ -229,7 +229,7 @@ class GradCAM(SampleRanking):
                 return None
             for shape, indices in groups.items():
                 sized = replace(layer, image_shape=(shape[-2], shape[-1]))
-                for some in _parts(indices, runner.loader_batch_size or len(indices)):
+                for some in _split_into_batches(indices, runner.loader_batch_size or len(indices)):
                     shown = [samples[index] for index in some]
                     scored = repeated_score(partial(self._forward, runner, shown), partial(self._score, runner, shown))
                     heat = heat_maps(scored, sized)
@@ -240,7 +240,8 @@ class GradCAM(SampleRanking):
         return [maps[index] for index in range(len(samples))]
 
     def _layer(self, models: Mapping[str, nn.Module], runner: dl.IRunner, sample: Sample) -> Layer | None:
-        """Return the layer to explain by. It is searched for once for a size of images, by passes with ``sample``."""
+        """Return the layer that explains; it is found by passes with ``sample``, once per image size."""
+        # By the models too: another run with this callback may bring others.
         key = _image(sample).shape, tuple(id(model) for model in models.values())
         if key not in self.found_:
             forward = partial(self._forward, runner, [sample])
@@ -251,7 +252,7 @@ class GradCAM(SampleRanking):
         kind = self.reshape if isinstance(self.reshape, str) else None
         if self.layer is None:
             return find_layer(list(models.values()), forward, kind)
-        module = self._named(models)
+        module = self._module_named(models)
         if callable(self.reshape):
             return Layer(module, Function(self.reshape))
         reading = read_module(list(models.values()), forward, module, kind)
@@ -265,7 +266,7 @@ class GradCAM(SampleRanking):
             )
         return reading.layer
 
-    def _named(self, models: Mapping[str, nn.Module]) -> nn.Module:
+    def _module_named(self, models: Mapping[str, nn.Module]) -> nn.Module:
         named = {
             f"{name}.{part}" if name else part: module
             for name, model in models.items()
@@ -308,8 +309,8 @@ def _image(sample: Sample) -> np.ndarray:
     return image
 
 
-def _parts(indices: list[int], size: int) -> list[list[int]]:
-    """Return batches as large as those of the loader, for which there is memory."""
+def _split_into_batches(indices: list[int], size: int) -> list[list[int]]:
+    # As large as the batches of the loader, for which there is memory.
     return [indices[first : first + size] for first in range(0, len(indices), size)]
 
 
@@ -318,7 +319,7 @@ def _stack(parts: Sequence[Any], device: torch.device) -> Tensor:
 
 
 def _describe(layer: Layer, models: Mapping[str, nn.Module], heat: np.ndarray) -> str:
-    """Return which layer is shown, and the size of its map."""
+    """Return the line of a title that names the layer and the size of its map."""
     names = (
         ".".join(filter(None, (name, part)))
         for name, model in models.items()

@@ -1,4 +1,4 @@
-"""The loss of each sample of a batch, from the criterion that gives the loss of the whole batch."""
+"""The loss of each sample of a batch, from a criterion that returns the loss of the whole batch."""
 
 import copy
 import math
@@ -18,11 +18,12 @@ from .undone import undone
 
 Criterion = Callable[[Tensor, Tensor], Tensor]
 
+# Both are numbers, because they travel in tensors of losses that nothing reads within the step.
 NO_SCORE = -math.inf
-"""What stands for the score of a sample, or of a batch, of which nothing counts: it is neither good nor bad."""
+"""The score of a sample, or a batch, in which no target counts: it is neither good nor bad."""
 
 WHOLE_BATCH = torch.finfo(torch.float32).min
-"""What stands for the loss of every sample where only the whole batch has one; see ``sample_losses``."""
+"""The loss of every sample if only the whole batch has one; see ``sample_losses``."""
 
 
 class NoSampleLossError(UsageError):
@@ -33,35 +34,36 @@ class NoSampleLossError(UsageError):
 def sample_losses(criterion: Criterion, output: Tensor, target: Any, *, uncounted: float = math.nan) -> Tensor:
     """Return the loss of each sample: what the criterion gives for it alone.
 
-    A loss of torch is evaluated once, unreduced, and then reduced over all axes but the first: to the sum, or to the
-    mean over the targets that count, by which class weights cancel where a sample has one. Any other criterion is
-    called sample by sample, on batches of one, unless it has a method ``sample_losses``, which is asked. What it
-    changes or draws by that is taken back. Where one sample has no loss that says anything, as of a criterion that
-    compares samples (triplets, contrastive), each is ``WHOLE_BATCH``: none is finite, or all are 0, or all the same for
-    different outputs, and the batch's own is another one; or the batch's is more than all of them together.
+    A loss of torch is computed once, unreduced, and then reduced over all axes but the first: to the sum, or to the
+    mean over the targets that count (with one target per sample, class weights cancel). Any other criterion is called
+    for each sample, as a batch of one, unless it has a method ``sample_losses``, which is called instead. Whatever such
+    a call changes or draws at random is undone. A criterion that compares samples (triplets, contrastive) has no loss
+    for one of them, and each sample gets ``WHOLE_BATCH``. It is recognized by losses of samples that are all NaN or
+    infinite, all 0, or all equal for different outputs, while that of the batch differs from them; or by a loss of the
+    batch that exceeds their sum.
 
     Args:
         criterion: maps ``(output, target)`` to a loss.
         output: [N, ...].
         target: [N, ...], or a dict or list of such.
-        uncounted: what a sample has of which no target counts, as all are ``ignore_index``.
+        uncounted: the loss of a sample in which no target counts, as all are ``ignore_index``.
 
     Returns:
         [N], on the device of ``output``, without a graph.
 
     Raises:
-        UsageError: what the criterion gives for one sample is not one number.
-        NoSampleLossError: it fails for one sample, or for output and target alone.
+        UsageError: the criterion returns other than one number for one sample.
+        NoSampleLossError: the criterion fails for one sample, or for output and target alone.
     """
     try:
-        return _losses(criterion, output, target, uncounted)
+        return _losses_by_kind(criterion, output, target, uncounted)
     except (UsageError, torch.OutOfMemoryError):
         raise
-    except Exception as error:  # of code that is not ours, which may raise anything
+    except Exception as error:  # a criterion of the user's may raise anything
         raise _no_sample_loss(criterion, output, target, error) from error
 
 
-def _losses(criterion: Criterion, output: Tensor, target: Any, uncounted: float) -> Tensor:
+def _losses_by_kind(criterion: Criterion, output: Tensor, target: Any, uncounted: float) -> Tensor:
     if hasattr(criterion, "sample_losses"):
         own: Tensor = criterion.sample_losses(output, target)
         return own
@@ -88,7 +90,7 @@ def _over_targets(mean: TargetMean, output: Tensor, target: Tensor, uncounted: f
 
 
 def _is_torchs_own(criterion: Any) -> bool:
-    """Whether a criterion is a loss of ``torch.nn``, of which all that is unreduced stands for itself."""
+    """Whether a criterion is a loss of ``torch.nn``, whose unreduced values belong to one sample each."""
     if not isinstance(criterion, nn.Module) or not hasattr(criterion, "reduction"):
         return False
     return bool(type(criterion).forward.__module__ == "torch.nn.modules.loss")
@@ -104,15 +106,16 @@ def _one_by_one(criterion: Criterion, output: Tensor, target: Any) -> Tensor:
         return found
     found = found.float() if found.dtype in (torch.float16, torch.bfloat16) else found
     whole = whole.reshape(()).to(found.dtype)
-    return found.masked_fill(_says_nothing(found, whole, output), WHOLE_BATCH)
+    return found.masked_fill(_cannot_explain(found, whole, output), WHOLE_BATCH)
 
 
-def _says_nothing(losses: Tensor, whole: Tensor, output: Tensor) -> Tensor:
-    """Return whether the losses of samples alone, [N], have nothing to do with that of the batch, [] bool."""
+def _cannot_explain(losses: Tensor, whole: Tensor, output: Tensor) -> Tensor:
+    """Return whether the losses of single samples, [N], cannot explain that of the batch, [] bool."""
     first, differs = losses[0], (output != output[:1]).any()
     is_mean_or_sum = torch.isclose(whole, first, rtol=1e-4) | torch.isclose(whole, first * len(losses), rtol=1e-4)
     constant = (losses == first).all() & ((first == 0) | differs)
-    unexplained = (losses >= 0).all() & (whole > 1.01 * losses.sum())  # more than a mean or a sum can be
+    # No mean or sum of them can be larger.
+    unexplained = (losses >= 0).all() & (whole > 1.01 * losses.sum())
     return whole.isfinite() & ~is_mean_or_sum & (constant | ~losses.isfinite().any() | unexplained)
 
 
@@ -133,7 +136,7 @@ def _name_of(criterion: Any) -> str:
 
 
 def stacked(losses: Sequence[Any], name: str) -> Tensor:
-    """Return the losses of samples, [N]; raise where one of them is not one number."""
+    """Return the losses of samples, [N]; raise a ``UsageError`` if one of them is not one number."""
     for loss in losses:
         if not isinstance(loss, Tensor) or loss.numel() != 1:
             got = tuple(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
@@ -142,7 +145,7 @@ def stacked(losses: Sequence[Any], name: str) -> Tensor:
 
 
 def sample_of(part: Any, index: int, size: int) -> Any:
-    """Return a batch of one sample out of one of ``size``, or out of a part of it; what is of no sample stays."""
+    """Return a batch of one sample from a batch of ``size``, or from a part of it; what has no samples stays."""
     if isinstance(part, Mapping):
         return {name: sample_of(inner, index, size) for name, inner in part.items()}
     has_samples = isinstance(part, list | tuple) or (isinstance(part, Tensor | np.ndarray) and part.ndim > 0)
@@ -154,8 +157,8 @@ def sample_of(part: Any, index: int, size: int) -> Any:
 def weighted_sum(losses: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
     """Return the weighted sum of terms of the losses of samples, [N] each.
 
-    A term adds nothing where nothing of it counts; a sample of which nothing counts in any has ``NO_SCORE``, and each
-    has ``WHOLE_BATCH`` where a term has.
+    A term in which nothing counts adds nothing. A sample for which this is so in all terms has ``NO_SCORE``, and it has
+    ``WHOLE_BATCH`` if a term has.
     """
     if len(losses) == 1 and weights[0] == 1:
         return losses[0]
@@ -167,14 +170,14 @@ def weighted_sum(losses: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
 
 
 def pick_criterion(criterion: Any, key: str | None) -> Any:
-    """Return the criterion of a run, or the one of a name where there are several; None where there is none to take.
+    """Return the criterion of a run, or one of several by its name; None if there is none to choose.
 
     Args:
         criterion: one, or several by name, or None.
         key: the name; None: the only one there is.
 
     Raises:
-        UsageError: there is none of the name.
+        UsageError: there is none of this name.
     """
     if isinstance(criterion, Mapping | nn.ModuleDict):
         if key is None:
@@ -189,7 +192,7 @@ def pick_criterion(criterion: Any, key: str | None) -> Any:
 
 
 def names_of_criteria(criterion: Any) -> str:
-    """Return what to say where one of several criteria has to be named; empty where there are not several."""
+    """Return the advice to name one of several criteria; empty if there are not several."""
     if not isinstance(criterion, Mapping | nn.ModuleDict):
         return ""
     return f"the run has several criteria: pass criterion_key, one of {listing(criterion.keys())}"
@@ -200,7 +203,7 @@ def losses_of_batch(
 ) -> Tensor | None:
     """Return the loss of each sample of a batch, [N]: by the runner's own rule, or by its criterion.
 
-    A sample of which nothing counts has ``NO_SCORE``.
+    A sample in which nothing counts has ``NO_SCORE``.
 
     Args:
         runner: any Catalyst runner.
@@ -210,7 +213,7 @@ def losses_of_batch(
         criterion_key: of the runner's criteria by name; None: the runner's own rule, or the only one there is.
 
     Returns:
-        None where the runner has no criterion, or several by name and no rule, or the output is no tensor.
+        None if the runner has no criterion, or several by name and no rule, or if the output is no tensor.
     """
     by_runner = sample_losses_of(runner)
     if criterion_key is None and by_runner is not None and runner.criterion is not None:
