@@ -107,6 +107,7 @@ class AugmentationPreview(Diagnostic):
         self.labels_: HostCopy | None = None
 
     def tags(self, loader_key: str) -> tuple[str, ...]:
+        # Catalyst trains on every loader whose name starts with "train".
         return ("augmentations",) if loader_key.startswith("train") else ()
 
     def begin(self, runner: dl.IRunner) -> None:
@@ -169,6 +170,7 @@ class AugmentationPreview(Diagnostic):
         taken, self.taken_ = self.taken_ or [], None
         place = self.place(runner.loader_key)
         title = [f"{place} samples as the model sees them", f"epoch {runner.epoch_step}, augmented"]
+        # The range of the values is found in the thread too, as it is a part of the title.
         draw = partial(self._draw, taken, title, runner.loader_key)
         writer.image(self.named("augmentations"), draw, 1, once=True)
 
@@ -190,6 +192,7 @@ class AugmentationPreview(Diagnostic):
 
     def _warn_of_range(self, loader: str, found: Range) -> None:
         given = f"mean={self.style.mean!r}, std={self.style.std!r}"
+        # Logged directly: this is the thread of the writer already.
         if found.leaves:
             _log.warning(
                 "images of %s leave 0 to 1 with %s: they range from %.2f to %.2f, %.1f%% of the values outside; "

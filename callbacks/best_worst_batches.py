@@ -141,6 +141,7 @@ class BestWorstBatches(Diagnostic):
         self.detections_ = Detections(output_key, type(self).__name__) if task == "detection" else None
         style = PictureStyle(check_names(class_names), mean, std, ignore_index)
         self.own_drawing = None if visualize_batch is None else OwnDrawing(visualize_batch)
+        # A function of the user's draws in its own way, which tells nothing about the style of the others.
         self.style = style if self.own_drawing is None else None
         self.draw = self.own_drawing or partial(
             draw_samples,
@@ -188,6 +189,7 @@ class BestWorstBatches(Diagnostic):
         self.settle(runner)
         of_target = target_kind(runner, self.keys["output"], self.keys["target"], self.criterion_key)
         for metric, measure in self.measures_.items():
+            # Collectives: every rank takes part, also one that had no batch.
             best = winner_over_ranks(measure.best, measure.best_key, _to_host)
             worst = winner_over_ranks(measure.worst, measure.worst_key, _to_host)
             for kind, candidate in (("best", best), ("worst", worst)):
@@ -214,6 +216,7 @@ class BestWorstBatches(Diagnostic):
         if value.numel() != 1:
             raise UsageError(f"{asked_by} needs one number a batch, got a tensor of shape {tuple(value.shape)}.")
         count = count_of_loss(runner, metric)
+        # A batch in which no target counts has a loss that says nothing about it.
         return HostCopy(value.reshape(()) if count is None else value.reshape(()).masked_fill(count == 0, NO_SCORE))
 
     def settle(self, runner: dl.IRunner) -> None:
@@ -248,6 +251,7 @@ class BestWorstBatches(Diagnostic):
             losses = self._losses(runner, batch, parts)
         if "batch" in parts:
             parts = {name: part for name, part in parts.items() if name in ("batch", "sample_id")}
+        # Of its image no more is kept than is drawn.
         images = {"image": reduced(parts["image"]), "image_size": sizes(parts["image"])} if "image" in parts else {}
         return {**parts, **images, **({} if losses is None else {"loss": losses})}
 

@@ -108,9 +108,11 @@ class BestWorstSamples(SampleRanking):
             prefix=prefix,
         )
         if task == "detection":
+            # With a score of its own the base cannot know that the samples are detections.
             self.detections_ = Detections(output_key, type(self).__name__)
         style = PictureStyle(check_names(class_names), mean, std, ignore_index)
         self.own_drawing = None if visualize_batch is None else OwnDrawing(visualize_batch)
+        # A function of the user's draws in its own way, which tells nothing about the style of the others.
         self.style = style if self.own_drawing is None else None
         self.draw = self.own_drawing or partial(
             draw_samples, style=style, task=task, min_score=min_score, min_iou=min_iou
@@ -127,6 +129,7 @@ class BestWorstSamples(SampleRanking):
                 title = ranking_title(self, kind, runner, samples, ranking.count)
                 draw = partial(draw_ranking, self.draw, self.score_name, samples, ranking.count, title, of_target)
                 writer.image(self.named(f"samples/{kind}/{self.score_name}"), draw, runner.epoch_step)
+        # Ids as text too, so that they can be copied from TensorBoard into a list of samples to look at.
         rows = [
             (kind, str(rank), str(sample.sample_id), format_score(sample.score))
             for kind, samples in (("worst", ranking.worst), ("best", ranking.best))
@@ -162,6 +165,7 @@ def draw_ranking(
         f"#{rank} of {count:,}\n{score_name}: {format_score(sample.score)}"
         for rank, sample in enumerate(samples, start=1)
     ]
+    # Called in the thread of the writer, with samples that are on the host.
     parts = {name: [sample.parts[name] for sample in samples] for name in samples[0].parts}
     ids = [sample.sample_id for sample in samples]
     scores = {score_name: np.array([sample.score for sample in samples])}

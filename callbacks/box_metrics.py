@@ -116,6 +116,7 @@ class BoxMetrics(Named):
         prefix: str = "",
     ):
         super().__init__(METRICS, prefix)
+        # At construction, and not at the end of the first loader, when it is imported.
         if find_spec("pycocotools") is None:
             raise UsageError("BoxMetrics needs the package pycocotools: pip install 'catalyst-assay[experiments]'.")
         if map_is not in RULES:
@@ -160,6 +161,7 @@ class BoxMetrics(Named):
         if runner.is_infer_loader or not detects:
             return
         precision = self.score.precision(runner.batch)
+        # Images without boxes are NaN here, and do not count.
         counted = precision.isfinite().sum()
         mean = torch.where(counted > 0, precision.nansum() / counted.clamp(min=1), 1.0)
         name = "map" if self.map_is == "competition" else _COMPETITION
@@ -169,6 +171,7 @@ class BoxMetrics(Named):
         self.batches_.append((place_in_loader(runner).first_sample, packed[0], packed[1]))
 
     def on_loader_end(self, runner: dl.IRunner) -> None:
+        # A collective, also for a rank without batches.
         of_ranks = gather_objects([(first, found.read(), true.read()) for first, found, true in self.batches_])
         # In the order of the loader, so that equal scores are ranked alike on any number of ranks.
         batches = sorted((batch for of_rank in of_ranks for batch in of_rank), key=lambda batch: batch[0])
@@ -180,6 +183,7 @@ class BoxMetrics(Named):
         coco = coco_precision([(found, true) for _, found, true in batches])
         values = self._by_name(coco, self.mean_.compute(state)[_COMPETITION])
         self.write_metrics(runner, runner.loader_metrics, values)
+        # Every rank has computed the same.
         if coco.left_out and runner.engine.is_main_process:
             place = f"{runner.loader_key} epoch {runner.epoch_step}"
             _log.warning("BoxMetrics, %s: %d predictions are not finite and left out.", place, coco.left_out)

@@ -37,6 +37,7 @@ class Detections:
         batch = dict_batch(runner, self.asked_by)
         if not runner.is_train_loader or has_detections(batch, self.output_key):
             return False
+        # In evaluation detectors return boxes, so a loader for it will show something.
         follows = any(not key.startswith("train") for key in runner.loaders)
         if not follows and not self.has_warned and runner.engine.is_main_process:
             self.has_warned = True

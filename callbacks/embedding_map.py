@@ -87,6 +87,7 @@ class EmbeddingMap(Embeddings):
         )
         if method not in METHODS:
             raise unknown_name("method", method, METHODS)
+        # Without an import: it takes seconds, and only the thread that draws needs it.
         if method == "umap" and find_spec("umap") is None:
             raise UsageError(
                 "EmbeddingMap(method='umap') needs the package umap-learn: pip install umap-learn, or take 'tsne'."
@@ -104,6 +105,7 @@ class EmbeddingMap(Embeddings):
         writer.image(self.named(self.tag), partial(self._draw, cloud), cloud.epoch)
 
     def _draw(self, cloud: Cloud) -> np.ndarray:
+        # In the thread of the writer; the loop has handed over host arrays.
         vectors = np.stack([sample["vector"] for sample in cloud.samples])
         finite = np.isfinite(vectors).all(axis=1)
         title = [
@@ -113,6 +115,7 @@ class EmbeddingMap(Embeddings):
         if not finite.any():
             return draw_embedding_map(np.zeros((1, 2)), None, None, None, title)
         labels, predictions = (self._classes_of_points(cloud, part, finite) for part in ("label", "prediction"))
+        # A name that no font can draw is replaced by the number of its class.
         names = None if self.class_names is None else shown_names(self.class_names)
         points = project(vectors[finite], self.method, self.options)
         return draw_embedding_map(points, labels, predictions, names, title)

@@ -143,6 +143,7 @@ class Embeddings(Diagnostic):
             return
         positions = positions_in_loader(runner, samples_of_keys(runner, [self.embedding_key]))
         rows = self.choice_.choose(positions)
+        # Reduced on the device before the copy, which is then small.
         parts = copy_tree(self._parts(runner, positions, rows)) if rows else None
         self.settle(runner)
         self.pending_ = (
@@ -160,6 +161,7 @@ class Embeddings(Diagnostic):
         if self.choice_ is None:
             return
         self.settle(runner)
+        # By position, which is unique over ranks, so that any number of ranks chooses the same samples.
         mine = sorted(self.choice_.kept.items())
         self.choice_ = None
         chosen = winners_over_ranks(
@@ -187,6 +189,7 @@ class Embeddings(Diagnostic):
             self._write(self.writers_[loader], cloud)
 
     def _write(self, writer: Writer, cloud: Cloud) -> None:
+        # First, so that what is handed over is not written again when the run fails at its end.
         del self.last_[cloud.loader]
         name = self.named(self.tag).replace("/", "-")
         writer.embedding(f"{name}:{cloud.epoch:05d}", partial(self._embedding, cloud))

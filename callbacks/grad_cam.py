@@ -167,9 +167,11 @@ class GradCAM(SampleRanking):
         self.notes_: list[str] = []  # per sample of the last loader, why its map is 0
         self.shown_ = ""  # the layer of these maps
         image, output, name = self.keys["image"], self.keys["output"], type(self).__name__
+        # Made at the start, so that a model that is missing ends the run before its first step.
         self.call_ = ModelCall(runner, self.model, image_key=image, output_key=output, asked_by=name)
         self.is_tried_ = self.call_.by_runner
         super().on_experiment_start(runner)
+        # The ranking keeps large images in the size of a picture; the model must see them whole.
         self.source_.keeps_input_ = True
 
     def on_batch_start(self, runner: dl.IRunner) -> None:
@@ -194,6 +196,7 @@ class GradCAM(SampleRanking):
     def show(self, runner: dl.IRunner, writer: Writer, ranking: Ranking) -> None:
         if not self.draws:
             return
+        # The pass belongs to the picture, though it runs in the loop: an epoch without pictures saves it.
         with self.timed(PICTURES):
             maps = self._maps(runner, ranking.worst)
         if maps is None:
@@ -228,10 +231,12 @@ class GradCAM(SampleRanking):
             if layer is None:
                 return None
             for shape, indices in groups.items():
+                # One layer for all sizes of images, whose map follows the size.
                 sized = replace(layer, image_shape=(shape[-2], shape[-1]))
                 for some in _split_into_batches(indices, runner.loader_batch_size or len(indices)):
                     shown = [samples[index] for index in some]
                     scored = repeated_score(partial(self._forward, runner, shown), partial(self._score, runner, shown))
+                    # Read at once: at the end of a loader a wait costs no step.
                     heat = heat_maps(scored, sized)
                     maps.update(zip(some, heat.maps.cpu().numpy(), strict=True))
                     notes.update(zip(some, [REASONS[reason] for reason in heat.reasons.tolist()], strict=True))

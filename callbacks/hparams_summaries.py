@@ -42,6 +42,7 @@ def session_start(hparams: Mapping[str, Plain]) -> Summary:
     """Return the summary that starts a run's session."""
     info = SessionStartInfo(start_time_secs=time.time())
     for name, value in hparams.items():
+        # The kind by the exact type, as a bool is also a number.
         kind = {bool: "bool_value", str: "string_value"}.get(type(value), "number_value")
         setattr(info.hparams[name], kind, value)
     return _summary(metadata.SESSION_START_INFO_TAG, HParamsPluginData(session_start_info=info))

@@ -41,6 +41,7 @@ class ModelCall:
                     f"{asked_by}: the runner has one model, which needs no name: leave model={model!r} out."
                 )
             raise unknown_name("model", model, known, f" of {asked_by}")
+        # With a ``forward`` of the runner it is known how several models work together, without it is not.
         if model is None and not self.by_runner and len(self.models) > 1:
             raise UsageError(
                 f"{asked_by} must be told which of the runner's models to explain, {listing(self.models)}: pass "

@@ -117,6 +117,7 @@ def _names_written(callback: Any, loader_key: str) -> set[tuple[str, str]]:
         tags, metrics = callback.tags(loader_key), callback.metrics_written(loader_key)
         named = {("tag", callback.named(name)) for name in tags}
         return named | {("metric", callback.named(name)) for name in metrics}
+    # Catalyst's own callbacks have no common way to name what they write: each kind is read in its own way.
     if isinstance(callback, ConfusionMatrixCallback):
         return {("tag", callback.prefix)}
     if isinstance(callback, dl.MetricAggregationCallback):

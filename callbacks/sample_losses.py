@@ -71,6 +71,7 @@ def _losses_by_kind(criterion: Criterion, output: Tensor, target: Any, uncounted
     if mean is not None and output.ndim > 1 and len(output):
         return _over_targets(mean, output, target, uncounted)
     if _is_torchs_own(criterion):
+        # On a copy: the run goes on with the criterion as it is.
         unreduced: Any = copy.copy(criterion)
         unreduced.reduction = "none"
         losses = unreduced(output, target)
@@ -99,11 +100,13 @@ def _is_torchs_own(criterion: Any) -> bool:
 def _one_by_one(criterion: Criterion, output: Tensor, target: Any) -> Tensor:
     size = len(output)
     with undone(criterion, output.device):
+        # A criterion may keep state or draw random numbers, of which training must notice nothing.
         losses = [criterion(output[i : i + 1], sample_of(target, i, size)) for i in range(size)]
         whole = criterion(output, target) if size > 1 else None
     found = stacked(losses, _name_of(criterion)) if losses else output.new_zeros(0)
     if not isinstance(whole, Tensor) or whole.numel() != 1:
         return found
+    # Half precision cannot hold ``WHOLE_BATCH``.
     found = found.float() if found.dtype in (torch.float16, torch.bfloat16) else found
     whole = whole.reshape(()).to(found.dtype)
     return found.masked_fill(_cannot_explain(found, whole, output), WHOLE_BATCH)
@@ -120,6 +123,7 @@ def _cannot_explain(losses: Tensor, whole: Tensor, output: Tensor) -> Tensor:
 
 
 def _no_sample_loss(criterion: Criterion, output: Tensor, target: Any, error: Exception) -> NoSampleLossError:
+    # Called once more, to tell a criterion that needs more than output and target from one that needs a batch.
     name, said = _name_of(criterion), " ".join(f"{type(error).__name__}: {error}".split())[:200].rstrip(": ")
     try:
         with undone(criterion, output.device):
@@ -162,6 +166,7 @@ def weighted_sum(losses: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
     """
     if len(losses) == 1 and weights[0] == 1:
         return losses[0]
+    # Masked first, as a weight times minus infinity would spread over the sum.
     missing = torch.stack([of_term == NO_SCORE for of_term in losses])
     needs_batch = torch.stack([of_term == WHOLE_BATCH for of_term in losses]).any(dim=0)
     terms = zip(losses, weights, missing, strict=True)

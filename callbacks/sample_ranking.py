@@ -85,6 +85,7 @@ class SampleRanking(Diagnostic):
         super().__init__(prefix=prefix)
         if not isinstance(score, str) and not callable(score):
             raise UsageError(f"score must be a name or a function of the batch, got {score!r}.")
+        # A loss of torch is callable too, and would fail in the first batch with an error of its own.
         if isinstance(score, nn.modules.loss._Loss):
             raise UsageError(
                 f"score must be a function of the batch, and {type(score).__name__} is one of output and target: leave "
@@ -120,7 +121,7 @@ class SampleRanking(Diagnostic):
     @final
     def count_key(self) -> tuple[Any, ...]:
         """What decides which samples are chosen, and what is kept of them."""
-        methods = key_of_methods(self, ("_scores", "_parts", "_compare"))
+        methods = key_of_methods(self, ("_scores", "_parts", "_compare_samples"))
         return (*methods, *self.inputs_, self.own_drawing, self.detections_ is None)
 
     @property
@@ -139,6 +140,7 @@ class SampleRanking(Diagnostic):
         parts = self._parts(runner)
         scores = self._scores(runner, parts)
         positions = positions_in_loader(runner, self._size(runner))
+        # The copies start before the last step is compared, so that they travel meanwhile.
         ids = copy_tree(runner.batch.get(self.sample_id_key, positions))
         self.settle(runner)
         at_once = is_read_at_once(runner)
@@ -150,6 +152,7 @@ class SampleRanking(Diagnostic):
     def report(self, runner: dl.IRunner, writer: Writer) -> None:
         if self.measure_ is not None:
             self.settle(runner)
+            # A collective: the callback that ranks for the others is the same one on every rank.
             self.ranking_ = _over_ranks(self.measure_, self.k_samples)
             self.measure_ = None
         ranking = self.source_.ranking_
@@ -180,6 +183,7 @@ class SampleRanking(Diagnostic):
             values = self.score(runner.batch)
         elif self.score == "loss" and "loss" not in runner.batch:
             output, target = (self._part(runner, parts, part) for part in ("output", "target"))
+            # No score of a user's is special: only a loss of the runner may count nothing.
             values, no_score = self._losses(runner, output, target, name), NO_SCORE
         else:
             values = pick(runner.batch, self.score, name)
@@ -308,6 +312,7 @@ def without_input(sample: Sample) -> Sample:
 
 
 def _over_ranks(measure: BestWorstSamples, count: int) -> Ranking:
+    # A sample that padding gave to two ranks counts once, by its id.
     best, worst = (
         winners_over_ranks(samples, count, key, _read_sample, identity=lambda sample: sample.sample_id)
         for samples, key in ((measure.best, measure.best_key), (measure.worst, measure.worst_key))

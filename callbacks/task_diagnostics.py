@@ -93,6 +93,7 @@ def classification_diagnostics(
     named["prefix"] = prefix
     inputs = {**named, "image_key": image_key or IMAGE_KEY, "sample_id_key": sample_id_key, "mean": mean, "std": std}
     shown = {**inputs, "task": task, "output_key": output_key, "criterion_key": criterion_key}
+    # The same arguments for all that count classes or scores, so that they share what they count.
     counted = {**named, "task": task, "num_classes": num_classes, "output_key": output_key}
     light = [
         BestWorstBatches(loss_key, k_images=k_samples, **shown),
@@ -183,6 +184,7 @@ def detection_diagnostics(
         "class_names": class_names, "mean": mean, "std": std,
         "image_key": image_key, "target_key": target_key, "sample_id_key": sample_id_key, "prefix": prefix,
     }  # fmt: skip
+    # By F1 and not by loss, as detectors in evaluation return boxes alone; Grad-CAM explains no boxes.
     score = BoxF1(output_key, target_key, min_score, min_iou)
     counted: dict[str, Any] = {"class_names": class_names, "target_key": target_key, "output_key": output_key}
     counted["prefix"] = prefix
@@ -272,6 +274,7 @@ def _choose_level(
 ) -> list[dl.Callback]:
     if level not in LEVELS:
         raise unknown_name("level", level, LEVELS)
+    # A budget is about the run: two of them would thin the same diagnostics twice.
     if prefix and max_overhead is not None:
         raise UsageError(
             f"max_overhead is about the whole run: give it to the list without a prefix, got {max_overhead} and "

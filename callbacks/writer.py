@@ -93,6 +93,7 @@ class Writer:
             values: [len(names)], on any device; copied without blocking and read by the thread.
             step: the step of the values.
         """
+        # The copy starts here, so that later changes of the tensor do not reach the event file.
         copy = HostCopy(values)
         self.submit(lambda sink: _add_scalars(sink, dict(zip(names, copy.read().tolist(), strict=True)), step))
 
@@ -159,6 +160,7 @@ class Writer:
         self._raise_error()
         if self._sink is None:
             return
+        # Bounded, because what waits holds arrays and tensors in memory.
         self._slots.acquire()
         self._thread.submit(self._run, work)
 
@@ -183,6 +185,7 @@ class Writer:
         finally:
             self._thread.shutdown()
             if self._sink is not None:
+                # Also after an error, so that the file is not left open.
                 self._sink.close()
                 self._sink = None
 
