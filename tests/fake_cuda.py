@@ -54,7 +54,7 @@ def _put(*arguments: Any) -> None:
         _PUT(*arguments)
 
 
-_PUT = embeddings._put
+_PUT = embeddings._keep_samples
 
 
 def _to_numpy(tensor: Tensor) -> np.ndarray:
@@ -91,7 +91,7 @@ def fake_cuda() -> Iterator[FakeTensorMode]:
             (host_copy, "_to_numpy", _to_numpy),
             (host_targets, "to_numpy", _given_to_numpy),
             (dict_runner, "count_group", count_group),
-            (embeddings, "_put", _put),
+            (embeddings, "_keep_samples", _put),
         ):
             stack.enter_context(mock.patch.object(owner, name, stand_in))
         yield mode

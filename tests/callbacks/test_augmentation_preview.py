@@ -55,9 +55,9 @@ class Spied(AugmentationPreview):
         self.drawn, self.shown_at, draw = [], [], self.draw
         self.draw = lambda samples, title: (self.drawn.append((samples, title)), draw(samples, title))[1]
 
-    def _show(self, runner, writer):
+    def _write_picture(self, runner, writer):
         self.shown_at.append((runner.epoch_step, runner.loader_batch_step))
-        super()._show(runner, writer)
+        super()._write_picture(runner, writer)
 
 
 class Recorder(dl.Callback):

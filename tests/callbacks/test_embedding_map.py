@@ -61,7 +61,8 @@ def test_it_is_drawn_of_the_samples_and_leaves_out_what_is_not_finite(tmp_path):
     np.testing.assert_array_equal([s["vector"] for s in cloud.samples][:4], sounds[:4].numpy())
     assert [s["label"] for s in cloud.samples] == [index % 3 for index in range(20)]
     assert not np.isfinite(cloud.samples[4]["vector"]).any()
-    assert spied._count(np.isfinite([s["vector"][0] for s in cloud.samples])) == "19 samples, 1 NOT FINITE and left out"
+    finite = np.isfinite([s["vector"][0] for s in cloud.samples])
+    assert spied._count_samples(finite) == "19 samples, 1 NOT FINITE and left out"
 
 
 def colour_at(picture, x, y, panel=0):
