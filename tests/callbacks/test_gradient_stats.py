@@ -17,6 +17,7 @@ from assay.callbacks.errors import UsageError
 from assay.callbacks.gradient_stats import GradientStats
 from assay.callbacks.gradient_troubles import GradientWarnings
 from assay.callbacks.gradient_watch import GradientWatch
+from assay.callbacks.writer import Writer
 from assay.runner import DictRunner, Engine
 
 sys.path.append(str(Path(__file__).parents[1]))
@@ -348,9 +349,10 @@ def test_names_are_listed_up_to_eight(tmp_path, caplog):
     assert "3 vanished: the norm is below 0.001 of the median: first.weight, first.bias, second.weight" in caplog.text
     summary = {name: torch.zeros(11) for name in ("norm", "missing_steps", "broken_steps")}
     summary |= {name: torch.ones(11) for name in ("finite_steps", "zeros")}
-    writer = type("", (), {"submit": lambda self, work: work(None)})()
+    writer = Writer(type("Folder", (), {"flush": lambda self: None, "close": lambda self: None})())
     caplog.clear()
     GradientWarnings(1e-3, 1e3).warn(writer, [f"p{i}" for i in range(11)], summary, "train epoch 1")
+    writer.close()
     lines = [record.getMessage() for record in caplog.records]
     assert lines[0].endswith("p6, p7 and 3 more")
 
