@@ -78,7 +78,7 @@ class Meter(dl.Callback):
 
     def on_loader_end(self, runner: dl.IRunner) -> None:
         self.wait()
-        self.loader_seconds, self.steps = self.clock() - self.began, len(runner.turns)
+        self.loader_seconds, self.steps = self.clock() - self.began, len(runner.rank_batches)
 
     def finish_epoch(self, runner: dl.IRunner) -> None:
         """Sum up, behind all other callbacks."""

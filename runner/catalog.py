@@ -4,18 +4,17 @@ import ast
 import importlib
 import importlib.util
 import re
-import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from assay.callbacks.errors import UsageError, unknown_name
 
+from .experiment_files import import_file
+
 if TYPE_CHECKING:
     from .experiment import Experiment
 
 _PACKAGE = "assay.experiments"
-_imported: dict[str, Path] = {}  # by the module's name
 
 
 def experiment_names() -> dict[str, str]:
@@ -39,7 +38,7 @@ def find_experiment(name: str) -> type["Experiment"]:
             needs is not installed.
     """
     if name.endswith(".py") or "/" in name:
-        return _only_experiment(_import_file(Path(name), f"assay_user_{label(name)}"), name)
+        return _only_experiment(import_file(Path(name), f"assay_user_{label(name)}"), name)
     known = experiment_names()
     if name not in known:
         raise unknown_name("experiment", name, known, note=" (a path to a file of yours ends in .py)")
@@ -66,33 +65,6 @@ def label(name: str) -> str:
 def _experiment_folders() -> list[Path]:
     spec = importlib.util.find_spec(_PACKAGE)
     return [Path(folder) for folder in (spec.submodule_search_locations or [])] if spec else []
-
-
-def imported_files() -> dict[str, Path]:
-    """Return the files of experiments that this process has imported, by module name."""
-    return dict(_imported)
-
-
-def import_files(files: Mapping[str, Path]) -> None:
-    """Import the files that ``imported_files`` returned in another process, unless they are imported already."""
-    for name, path in files.items():
-        if _imported.get(name) != path:
-            _import_file(path, name)
-
-
-def _import_file(path: Path, name: str) -> object:
-    source = path / "__init__.py" if path.is_dir() else path
-    if not source.is_file():
-        raise UsageError(f"the experiment {str(path)!r} does not exist: there is no file {source}.")
-    spec = importlib.util.spec_from_file_location(name, source)
-    if spec is None or spec.loader is None:
-        raise UsageError(f"the experiment {str(path)!r} must be a Python file.")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # before it is executed: dataclasses look their module up there, as pickle does
-    sys.path.insert(0, str(source.resolve().parent))  # so that it can import its neighbours, as a script can
-    spec.loader.exec_module(module)
-    _imported[name] = path.absolute()
-    return module
 
 
 def _only_experiment(module: object, name: str) -> type["Experiment"]:

@@ -20,7 +20,7 @@ from assay.callbacks.order import CHECKPOINTS
 
 from .agreement import Agreement
 from .checkpoint_files import FORMAT, INDEX, checkpoint_file, epoch_file, load_checkpoint, read_index, validated_weights
-from .mid_epoch import forgetful
+from .mid_epoch import without_loader_state
 from .monitor import History, Monitor
 from .plain_values import plain_state
 
@@ -102,7 +102,7 @@ class Checkpoints(ICheckpointCallback):
 
     def on_experiment_start(self, runner: dl.IRunner) -> None:
         self.agreement_ = Agreement(runner.engine.device)
-        self.forgetful_ = forgetful(runner)
+        self.forgetful_ = without_loader_state(runner.callbacks.values())
         plain_state(runner.state_of_parts())  # what cannot be saved is not to be found after an epoch
         self._wait_anew()
         if self.every_n_steps is not None or self.every_minutes is not None:

@@ -116,6 +116,16 @@ def not_optimized(optimizer: Any, criterion: Any) -> list[nn.Parameter]:
     return [parameter for parameter in own_parameters(criterion) if id(parameter) not in held]
 
 
+def warn_of_not_optimized(optimizer: Any, criterion: Any) -> None:
+    """Log how many parameters of a criterion are to be trained and in none of the optimizers, if any."""
+    count = sum(parameter.requires_grad for parameter in not_optimized(optimizer, criterion))
+    if optimizer is not None and count:
+        _log.warning(
+            "%d of the criterion's own parameters stay as they are: no optimizer has them; give it "
+            "[*model.parameters(), *criterion.parameters()]", count,
+        )  # fmt: skip
+
+
 def criterion_state(criterion: Any) -> dict[str, dict[str, Any]]:
     """Return the weights and buffers of one criterion or of several, by name; those that have none are left out."""
     states = {name: weights_of(module) for name, module in criterion_modules(criterion).items()}

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from assay.callbacks.errors import UsageError
-from assay.callbacks.unwrapped import load_weights, weights_of
+from assay.callbacks.unwrapped import by_name, load_weights, plain_module, weights_of
 
 
 # Not by torch's AveragedModel: its first update copies the weights instead of averaging them, its exponential average
@@ -73,6 +73,14 @@ class MovingAverage:
         self.steps = state["steps"]
         for name, model in self.models.items():
             load_weights(model, state["models"][name])
+
+
+def prepared_average(models: Any, decay: float, engine: Any) -> MovingAverage:
+    """Return the average of one model, or of several by name, that an engine has prepared; so prepared itself."""
+    average = MovingAverage({name: plain_module(engine, model) for name, model in by_name(models).items()}, decay)
+    for name, averaged in average.models.items():
+        average.models[name] = engine.prepare_model(averaged, evaluation_mode=True)
+    return average
 
 
 def _copied(model: nn.Module) -> nn.Module:

@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 from assay.callbacks.distributed import mean_over_ranks
 from assay.callbacks.errors import UsageError
 from assay.callbacks.runner_view import trains_criterion
+from assay.callbacks.unwrapped import plain_module
 
 from .criteria import own_parameters, to_device
 from .engine_arguments import DEVICES, PRECISIONS, accelerator_options, chosen_device, chosen_precision
@@ -92,6 +93,18 @@ class Engine(CatalystEngine):
                 f"the criterion has parameters of its own, and on several processes a {type(runner).__name__} trains "
                 "them apart: use a DictRunner, or make them a part of the model."
             )
+
+    def prepare_anew(self, model: nn.Module, *, evaluation_mode: bool = False) -> nn.Module:
+        """Prepare a model that may be prepared already: what is wrapped around it is taken off first.
+
+        Args:
+            model: with or without wrappers.
+            evaluation_mode: whether it is for evaluation alone, and so without DDP.
+        """
+        # Without the precision's wrapper too: prepared twice, ``forward`` would be wrapped twice.
+        plain = self.unwrap_model(plain_module(self, model), keep_fp32_wrapper=False)
+        prepared: nn.Module = self.prepare_model(plain, evaluation_mode=evaluation_mode)
+        return prepared
 
     @property
     def use_fp16(self) -> bool:

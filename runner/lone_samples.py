@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,8 +14,7 @@ from assay.callbacks.errors import UsageError
 from assay.callbacks.measures.grad_cam import undisturbed
 from assay.callbacks.unwrapped import by_name, plain_module
 
-if TYPE_CHECKING:
-    from .dict_runner import DictRunner
+from .run_view import RunView
 
 _REMEDY = "pass the loader drop_last=True, or choose another batch_size"
 _TORCH_SAYS = "Expected more than 1 value per channel when training"
@@ -47,7 +46,7 @@ class _Watch(TorchFunctionMode):
 
 
 @contextmanager
-def lone_sample_foreseen(runner: "DictRunner", samples: int) -> Iterator[None]:
+def lone_sample_foreseen(runner: RunView, samples: int) -> Iterator[None]:
     """Watch the first forward pass on a loader for training, where a batch of one sample is to come on some rank.
 
     Args:
@@ -82,7 +81,7 @@ def explain_lone_sample(error: BaseException, place: str) -> str | None:
     )
 
 
-def _message(runner: "DictRunner") -> str:
+def _message(runner: RunView) -> str:
     shard: Any = runner.loader.batch_sampler
     sizes = f"{shard.samples} samples"
     if shard.is_plain:
@@ -100,7 +99,7 @@ def _is_compiled(model: torch.nn.Module) -> bool:
     return any(getattr(module, "_compiled_call_impl", None) is not None for module in model.modules())
 
 
-def _try_out(runner: "DictRunner", models: list[torch.nn.Module], watch: _Watch) -> None:
+def _try_out(runner: RunView, models: list[torch.nn.Module], watch: _Watch) -> None:
     """Make a pass that leaves no trace: within a compiled model nothing can be watched."""
     modes = [[(module, module.training) for module in model.modules()] for model in models]
     with ExitStack() as stack:

@@ -3,20 +3,19 @@
 import hashlib
 from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import nn
 
 from assay.callbacks.unwrapped import by_name
 from assay.callbacks.wrapped import inside
 
-if TYPE_CHECKING:
-    from .dict_runner import DictRunner
+from .run_view import RunView
 
 _PLAIN = (bool, int, float, str)
 
 
-def rank_settings(runner: "DictRunner") -> dict[str, Any]:
+def rank_settings(runner: RunView) -> dict[str, Any]:
     """Return them by name, before anything is set up."""
     settings: dict[str, Any] = {
         "the device": runner.engine.device.type,

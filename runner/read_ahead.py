@@ -8,7 +8,7 @@ from torch.utils.data import DataLoader, default_collate
 from assay.callbacks.host_copy import kept_from_loader
 
 from .bad_images import StandIn, collate
-from .sharding import Turn
+from .sharding import RankBatch
 
 _MAKES_NEW = (default_collate, collate)
 
@@ -28,6 +28,6 @@ def kept(batch: Any, loader: DataLoader[Any]) -> Any:
     return batch
 
 
-def counts(batch: Any, turn: Turn) -> bool:
+def counts(batch: Any, rank_batch: RankBatch) -> bool:
     """Whether anything of a batch counts: it does not only stand in for one."""
-    return bool(turn.samples) and isinstance(batch, Mapping) and not isinstance(batch, StandIn)
+    return bool(rank_batch.samples) and isinstance(batch, Mapping) and not isinstance(batch, StandIn)

@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from assay.callbacks.errors import UsageError, listing
 
 from .engine import Engine
+from .sharding import count_rounds
 
 LOADER_KINDS = ("train", "valid", "infer")
 
@@ -29,6 +30,14 @@ def check_options(options: Mapping[str, Any]) -> None:
     resumed = None if resume is None else _run_of(Path(resume).resolve())
     if _holds_run(Path(logdir)) and (resume is None or resumed not in (None, Path(logdir).resolve())):
         raise UsageError(f"logdir {str(logdir)!r} holds a run already: choose another, or pass resume={str(logdir)!r}.")
+
+
+def check_steps(accumulate_steps: int, scheduler_step: str) -> None:
+    """Raise where the steps of a ``DictRunner`` are out of range."""
+    if accumulate_steps < 1:
+        raise UsageError(f"accumulate_steps must be at least 1, got {accumulate_steps}.")
+    if scheduler_step not in ("batch", "epoch"):
+        raise UsageError(f"scheduler_step must be 'batch' or 'epoch', got {scheduler_step!r}.")
 
 
 def check_engine(engine: Any) -> None:
@@ -58,6 +67,26 @@ def _holds_run(folder: Path) -> bool:
 def _run_of(path: Path) -> Path | None:
     """Return the folder of the run that a run folder, its checkpoints or a checkpoint belongs to; of a copy None."""
     return next(filter(_holds_run, (path, path.parent, path.parent.parent)), None)
+
+
+def check_batch(batch: Any, loader_key: str) -> None:
+    """Raise where a loader gives anything but dicts."""
+    if not isinstance(batch, Mapping):
+        raise UsageError(
+            f"loader {loader_key!r} must give dicts, got a {type(batch).__name__}: let the data set return a dict an "
+            "item, for example {'image': ..., 'target': ..., 'sample_id': ...}."
+        )
+
+
+def check_loaders(loaders: Mapping[str, Any], ranks: int) -> None:
+    """Raise where one of the loaders is none that the runner can share out to so many processes."""
+    for key, loader in loaders.items():
+        check_loader(key, loader)
+        if key.startswith("train") and count_rounds(loader, ranks) == 0:
+            raise UsageError(
+                f"loader {key!r} has no full round: {len(loader)} batches for {ranks} processes, and "
+                "drop_last=True drops a round in which a process gets less than a batch."
+            )
 
 
 def check_loader(key: str, loader: Any) -> None:

@@ -6,7 +6,7 @@ import inspect
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -15,9 +15,7 @@ from assay.callbacks.errors import UsageError
 from assay.callbacks.unwrapped import by_name, raw_optimizers
 
 from .fields import GROUPS
-
-if TYPE_CHECKING:
-    from .dict_runner import DictRunner
+from .run_view import RunView
 
 # Fields that may change when a run goes on. All else would make it another run, or is of its course alone.
 RESUMABLE = (
@@ -79,7 +77,7 @@ def _checksum(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:8]
 
 
-def runner_settings(runner: "DictRunner") -> dict[str, Any]:
+def runner_settings(runner: RunView) -> dict[str, Any]:
     """Return what the processes of a run must agree on, before anything is set up."""
     settings: dict[str, Any] = {
         "seed": runner.seed,
@@ -108,7 +106,7 @@ def runner_settings(runner: "DictRunner") -> dict[str, Any]:
     return settings
 
 
-def loader_settings(runner: "DictRunner") -> dict[str, Any]:
+def loader_settings(runner: RunView) -> dict[str, Any]:
     """Return what of the loaders decides about the steps: samples, batch size and batches of each."""
     settings: dict[str, Any] = {}
     for key, loader in runner.get_loaders().items():

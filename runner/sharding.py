@@ -28,8 +28,8 @@ _SEEDED_SAMPLERS = (RandomSampler, SequentialSampler, SubsetRandomSampler, Weigh
 
 
 @dataclass(frozen=True)
-class Turn:
-    """What one rank does in one round, in which every rank takes at most one batch.
+class RankBatch:
+    """The batch of one rank in one round, in which every rank takes at most one batch.
 
     Attributes:
         indices: of the samples to load; none where the rank sits the round out.
@@ -66,26 +66,28 @@ class Shard(Sampler[list[int]]):
         self.trains = trains
         self.batch_sampler: Any = loader.batch_sampler
         self.is_plain = type(self.batch_sampler) is BatchSampler  # another may put into a batch what belongs together
-        self.turns: list[Turn] = []
-        self.seed = self.epoch = 0  # that the turns are drawn for
-        self.first = 0  # turn to begin with: those before were done before the run was interrupted
+        self.rank_batches: list[RankBatch] = []  # one per round
+        self.seed = self.epoch = 0  # that the order is drawn for
+        self.first = 0  # round to begin with: those before it were done before the run was interrupted
         self.batches = 0  # of all ranks, as are the samples
         self.samples = 0
         self.lone_samples = 0  # batches of one sample, of all ranks
-        self.foreseen = False  # whether what comes of a batch of one has been looked at
+        self.foreseen = False  # whether lone samples have been checked for in this epoch
 
     def __len__(self) -> int:
         batches = len(self.batch_sampler)
         return self._count_rounds(batches) if self.trains else len(range(self.rank, batches, self.ranks))
 
     def __iter__(self) -> Iterator[list[int]]:
-        turns = self.turns[self.first :]
-        return (Batch(turn.indices, self.seed, self.epoch) for turn in turns if turn.indices)
+        left = self.rank_batches[self.first :]
+        return (Batch(one.indices, self.seed, self.epoch) for one in left if one.indices)
 
-    def draw(self, seed: int, epoch: int) -> None:
+    # Not called ``set_epoch``: ``seed_order`` calls that with the epoch alone, also on a shard inside another one, as
+    # when a user evaluates on a loader of the runner.
+    def draw_epoch(self, seed: int, epoch: int) -> None:
         """Draw the order of an epoch and take this rank's part of it.
 
-        All generators are seeded for that. A loader with a ``fixed_epoch`` repeats what that one draws. A collective
+        All generators are seeded for that. A loader with a ``fixed_epoch`` repeats what that epoch draws. A collective
         where the sampler is not one of torch's.
         """
         epoch = self.loader.__dict__.get("fixed_epoch", epoch)
@@ -93,9 +95,10 @@ class Shard(Sampler[list[int]]):
         seed_everything(seed, epoch)
         seed_order(self.loader, seed, epoch)
         order = [list(batch) for batch in self.batch_sampler]
+        # A sampler of the user's may draw from what differs between ranks: the main rank's order holds for all.
         if not (self.is_plain and type(self.batch_sampler.sampler) in _SEEDED_SAMPLERS):
             order = from_main_rank(order)
-        self.turns, self.batches, self.samples, self.first = [], 0, 0, 0
+        self.rank_batches, self.batches, self.samples, self.first = [], 0, 0, 0
         rounds = self._rounds(order)
         self.lone_samples = sum(len(piece) == 1 for pieces in rounds for piece in pieces)
         self.foreseen = False
@@ -105,10 +108,10 @@ class Shard(Sampler[list[int]]):
     def _take(self, pieces: Sequence[list[int]]) -> None:
         before, mine = pieces[: self.rank], pieces[self.rank]
         place = BatchPlace(self.batches + sum(map(bool, before)) + 1, self.samples + sum(map(len, before)))
-        # Two, for the same reason that ``split`` has.
+        # Two copies of one sample, as a layer that normalizes over the batch refuses a single one.
         indices = mine or ([pieces[0][0]] * SAMPLES_OF_STAND_IN if self.trains else [])
         in_round = sum(map(len, pieces))
-        self.turns.append(Turn(indices, len(mine), place, in_round))
+        self.rank_batches.append(RankBatch(indices, len(mine), place, in_round))
         self.batches += sum(map(bool, pieces))
         self.samples += in_round
 
@@ -154,7 +157,7 @@ def split(batches: Sequence[list[int]], count: int, largest: int | None = None) 
 def shard_loader(
     loader: DataLoader[Any], rank: int, ranks: int, *, trains: bool, pin_memory: bool = False
 ) -> DataLoader[Any]:
-    """Return a loader that gives one rank its share; ``batch_sampler.draw`` starts each of its epochs.
+    """Return a loader that gives one rank its share; ``batch_sampler.draw_epoch`` starts each of its epochs.
 
     Args:
         loader: the loader as it would run on one rank. It is left as it is.

@@ -2,28 +2,26 @@
 
 import logging
 from collections.abc import Collection, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import nn
 
 from assay.callbacks.errors import UsageError, listing
 from assay.callbacks.unwrapped import by_name, eager_name, held_by, plain_module, raw_optimizers
 
+from .run_view import RunView
 from .taken_states import check_optimizer_state, check_shapes
-
-if TYPE_CHECKING:
-    from .dict_runner import DictRunner
 
 _log = logging.getLogger("assay")
 _NAMED = 3
 
 
-def frozen_parameters(runner: "DictRunner") -> list[str]:
+def frozen_parameters(runner: RunView) -> list[str]:
     """Return the names of the models' parameters that are frozen."""
     return [name for name, parameter in _parameters(runner) if not parameter.requires_grad]
 
 
-def freeze_as_before(runner: "DictRunner", frozen: Collection[str]) -> None:
+def freeze_as_before(runner: RunView, frozen: Collection[str]) -> None:
     """Freeze those parameters, and no other, and say so where that changes what is trained."""
     changed = [name for name, parameter in _parameters(runner) if parameter.requires_grad == (name in frozen)]
     for name, parameter in _parameters(runner):
@@ -40,11 +38,11 @@ class Unfreezing:
         runner: when its models are prepared.
     """
 
-    def __init__(self, runner: "DictRunner"):
+    def __init__(self, runner: RunView):
         self.parameters = dict(_parameters(runner))
         self.trained = self._flags()
 
-    def follow(self, runner: "DictRunner") -> None:
+    def follow(self, runner: RunView) -> None:
         """Where others are trained than at the last call, make DDP anew, and name those that no optimizer has."""
         flags = self._flags()
         if flags == self.trained:
@@ -53,14 +51,14 @@ class Unfreezing:
         _warn_of_missing(runner, {name: part for (name, part), before, now in changed if now and not before})
         self.trained = flags
         if runner.engine.num_processes > 1:
-            models = {name: _prepared_anew(runner, model) for name, model in by_name(runner.model).items()}
+            models = {name: runner.engine.prepare_anew(model) for name, model in by_name(runner.model).items()}
             runner.model = models if isinstance(runner.model, Mapping) else models[""]
 
     def _flags(self) -> list[bool]:
         return [parameter.requires_grad for parameter in self.parameters.values()]
 
 
-def _warn_of_missing(runner: "DictRunner", unfrozen: Mapping[str, nn.Parameter]) -> None:
+def _warn_of_missing(runner: RunView, unfrozen: Mapping[str, nn.Parameter]) -> None:
     held = {name for part in raw_optimizers(runner.optimizer).values() for name in held_by(part, unfrozen)}
     missing = [name for name in unfrozen if name not in held]
     if missing and runner.engine.is_main_process:
@@ -70,17 +68,9 @@ def _warn_of_missing(runner: "DictRunner", unfrozen: Mapping[str, nn.Parameter])
         )
 
 
-def _prepared_anew(runner: "DictRunner", model: nn.Module) -> nn.Module:
-    engine: Any = runner.engine
-    plain = engine.unwrap_model(plain_module(engine, model), keep_fp32_wrapper=False)
-    prepared: nn.Module = engine.prepare_model(plain)
-    return prepared
-
-
-def _parameters(runner: "DictRunner") -> Iterator[tuple[str, nn.Parameter]]:
+def _parameters(runner: RunView) -> Iterator[tuple[str, nn.Parameter]]:
     # Not of the moving average, which validation uses, and of which all is frozen.
-    models = runner.model if runner._trained_model is None else runner._trained_model
-    for key, model in by_name(models).items():
+    for key, model in by_name(runner.trained_model).items():
         for name, parameter in plain_module(runner.engine, model).named_parameters():
             yield eager_name(f"{key}.{name}" if key else name), parameter
 

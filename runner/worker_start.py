@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 
 from assay.callbacks.errors import UsageError
 
-from .catalog import import_files, imported_files
+from .experiment_files import import_files, imported_files
 from .one_line_error import OneLineError
 
 

@@ -15,7 +15,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 
 from assay.callbacks import embeddings, host_copy, host_targets
 from assay.callbacks.host_copy import HostCopy
-from assay.runner import DictRunner, Engine, dict_runner, loss_counts
+from assay.runner import DictRunner, Engine, loss_counts, optimizer_step
+from assay.runner.epoch_loop import EpochLoop
 
 CUDA = torch.device("cuda", 0)
 STEPS = 4  # of a run, of its first loader
@@ -90,7 +91,7 @@ def fake_cuda() -> Iterator[FakeTensorMode]:
             (HostCopy, "read", _read),
             (host_copy, "_to_numpy", _to_numpy),
             (host_targets, "to_numpy", _given_to_numpy),
-            (dict_runner, "count_group", count_group),
+            (optimizer_step, "count_group", count_group),
             (embeddings, "_keep_samples", _put),
         ):
             stack.enter_context(mock.patch.object(owner, name, stand_in))
@@ -112,6 +113,26 @@ class StepsAreDoneError(Exception):
     """Ends a run before anything that was observed is read."""
 
 
+class FakeLoop(EpochLoop):
+    """Runs each round in the mode of its runner, and ends the run after the first ones."""
+
+    def __init__(self, run: "FakeRunner"):
+        super().__init__(run)
+        self.step = ExitStack()
+        self.observed = 0
+
+    def _advance_counters(self, rank_batch):
+        super()._advance_counters(rank_batch)
+        self.step.enter_context(self.run.mode)
+
+    def _end_round(self):
+        super()._end_round()
+        self.step.close()
+        self.observed += 1
+        if self.observed == STEPS:
+            raise StepsAreDoneError
+
+
 class FakeRunner(DictRunner):
     """Makes the first steps of a loader on fake tensors, and ends the run before the loader's end.
 
@@ -121,8 +142,7 @@ class FakeRunner(DictRunner):
     def __init__(self, mode: FakeTensorMode, **options):
         super().__init__(**options)
         self.mode = mode
-        self.step = ExitStack()
-        self.observed = 0
+        self.loop = FakeLoop(self)
 
     def _shard(self, loader, *, trains):
         sharded = super()._shard(loader, trains=trains)
@@ -133,22 +153,11 @@ class FakeRunner(DictRunner):
         with self.mode if event in ("on_experiment_start", "on_loader_start") else nullcontext():
             super()._run_event(event)
 
-    def _count(self, turn):
-        super()._count(turn)
-        self.step.enter_context(self.mode)
-
-    def _end_round(self):
-        super()._end_round()
-        self.step.close()
-        self.observed += 1
-        if self.observed == STEPS:
-            raise StepsAreDoneError
-
     def on_experiment_start(self, runner):
         super().on_experiment_start(runner)
         self.engine.backward = self._make_gradients
 
     def _make_gradients(self, loss):
         assert loss.device == CUDA
-        for parameter in self._parameters():
+        for parameter in self.optimizer_step.parameters():
             parameter.grad = torch.zeros_like(parameter)

@@ -52,7 +52,7 @@ def run(folder, key, make_model, batches, criterion, given, **options):
         with mode, torch.device("cuda"):
             model = make_model()
         runner = FakeRunner(mode, **options)
-        with pytest.raises(StepsAreDoneError), runner.step:
+        with pytest.raises(StepsAreDoneError), runner.loop.step:
             runner.train(
                 engine=FakeEngine(),
                 model=model,
@@ -64,7 +64,7 @@ def run(folder, key, make_model, batches, criterion, given, **options):
                 hparams={"lr": 0.1},
                 logdir=str(folder),
             )
-    assert runner.observed == STEPS
+    assert runner.loop.observed == STEPS
     return runner
 
 

@@ -5,16 +5,12 @@ loss, another accumulation or a step of its own is rejected before the first ste
 argument of ``DictRunner`` to use instead. Schedulers are left to the callbacks that step them.
 """
 
-from typing import TYPE_CHECKING
-
+from ..run_view import RunView
 from .loaders import check_loaders
 from .losses import without_losses
 from .mends import mend_callbacks
 from .schedulers import Schedules
 from .steps import Clipping, without_steps
-
-if TYPE_CHECKING:
-    from ..dict_runner import DictRunner
 
 __all__ = ["StockCallbacks"]
 
@@ -29,7 +25,7 @@ class StockCallbacks:
         UsageError: a callback requests what the runner does differently; the message says what to pass to the runner.
     """
 
-    def __init__(self, runner: "DictRunner"):
+    def __init__(self, runner: RunView):
         # Schedules and Clipping read the callbacks that without_steps removes.
         check_loaders(runner)
         self.schedules = Schedules(runner)

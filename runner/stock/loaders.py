@@ -1,7 +1,7 @@
 """Check stock callbacks that choose, limit or watch loaders."""
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from catalyst import dl
 from catalyst.callbacks.misc import IEpochMetricHandlerCallback
@@ -9,14 +9,13 @@ from catalyst.callbacks.misc import IEpochMetricHandlerCallback
 from assay.callbacks.errors import UsageError, unknown_name
 from assay.callbacks.wrapped import inside
 
-if TYPE_CHECKING:
-    from ..dict_runner import DictRunner
+from ..run_view import RunView
 
 _WITHOUT_STATE = (IEpochMetricHandlerCallback, dl.CheckpointCallback)
 _log = logging.getLogger("assay")
 
 
-def check_loaders(runner: "DictRunner") -> None:
+def check_loaders(runner: RunView) -> None:
     """Raise where a callback names a loader that does not exist, or would replace one."""
     callbacks = [inside(callback) for callback in runner.callbacks.values()]
     for callback in callbacks:
@@ -33,7 +32,7 @@ def check_loaders(runner: "DictRunner") -> None:
         _log.warning("%s have no state, and start anew in a resumed run", " and ".join(forgetful))
 
 
-def check_same_loaders(runner: "DictRunner") -> None:
+def check_same_loaders(runner: RunView) -> None:
     """Raise where a callback has replaced a loader of the run."""
     for name, loader in runner.loaders.items():
         if loader is not runner.all_loaders.get(name):

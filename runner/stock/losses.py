@@ -1,17 +1,16 @@
 """Remove stock callbacks that compute a loss of the runner's."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from catalyst import dl
 
 from assay.callbacks.errors import UsageError
 from assay.callbacks.wrapped import inside
 
-if TYPE_CHECKING:
-    from ..dict_runner import DictRunner
+from ..run_view import RunView
 
 
-def without_losses(runner: "DictRunner") -> None:
+def without_losses(runner: RunView) -> None:
     """Remove callbacks that compute a loss of the runner's once more; others are kept as metrics.
 
     Raises:
@@ -41,7 +40,7 @@ def _computed_name(callback: Any) -> str | None:
     return str(callback.metric_key) if isinstance(callback, dl.MetricAggregationCallback) else None
 
 
-def _is_same_loss(runner: "DictRunner", callback: Any, name: str) -> bool:
+def _is_same_loss(runner: RunView, callback: Any, name: str) -> bool:
     """Whether a callback computes exactly what the runner computes under that name."""
     if type(callback) is not dl.CriterionCallback:  # a subclass may compute anything
         return False

@@ -1,7 +1,7 @@
 """Mend the stock callbacks of a run: means over ranks, checkpoints, transforms."""
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from catalyst import dl
 from catalyst.callbacks.metric import _MetricCallback
@@ -14,12 +14,10 @@ from assay.callbacks.wrapped import inside
 from ..revival.checkpoints import end_epoch
 from ..revival.fault import mend
 from ..revival.transforms import transform_values
-
-if TYPE_CHECKING:
-    from ..dict_runner import DictRunner
+from ..run_view import RunView
 
 
-def mend_callbacks(runner: "DictRunner") -> None:
+def mend_callbacks(runner: RunView) -> None:
     """Mend the callbacks of a run, also inside wrappers.
 
     Raises:
@@ -42,7 +40,7 @@ def mend_callbacks(runner: "DictRunner") -> None:
 
 def _end_metric(callback: Any, runner: Any) -> None:
     """Replace ``BatchMetricCallback.on_loader_end``: weight each rank's mean by its samples. A collective."""
-    samples = sum(turn.samples for turn in runner.turns)
+    samples = sum(one.samples for one in runner.rank_batches)
     mine = {name: float(value) for name, value in callback.metric.compute_key_value().items()} if samples else {}
     if runner.engine.num_processes > 1:
         shares = [share for share in gather_objects((samples, mine)) if share[0]]
@@ -52,7 +50,7 @@ def _end_metric(callback: Any, runner: Any) -> None:
     runner.loader_metrics.update(mine)
 
 
-def _mend_checkpoint(runner: "DictRunner", callback: Any) -> None:
+def _mend_checkpoint(runner: RunView, callback: Any) -> None:
     if callback._resume_runner is not None or callback._resume_model is not None:
         raise UsageError(
             "resume_runner and resume_model of CheckpointCallback are not supported with DictRunner: load the weights "

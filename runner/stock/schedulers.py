@@ -1,6 +1,6 @@
 """Check stock callbacks that step a scheduler or set the learning rate."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from catalyst import dl
 from catalyst.callbacks.scheduler import ILRUpdater
@@ -11,10 +11,8 @@ from assay.callbacks.errors import UsageError, listing
 from assay.callbacks.unwrapped import by_name
 from assay.callbacks.wrapped import inside
 
+from ..run_view import RunView
 from ..schedulers import WarmUp
-
-if TYPE_CHECKING:
-    from ..dict_runner import DictRunner
 
 
 class Schedules:
@@ -28,7 +26,7 @@ class Schedules:
             step the same scheduler.
     """
 
-    def __init__(self, runner: "DictRunner"):
+    def __init__(self, runner: RunView):
         self._runner = runner
         self._callbacks = [it for it in map(inside, runner.callbacks.values()) if isinstance(it, dl.ISchedulerCallback)]
         stepped = [_scheduler_of(runner, it) for it in self._callbacks if isinstance(it, dl.SchedulerCallback)]
@@ -51,7 +49,7 @@ class Schedules:
                 callback.update_optimizer(self._runner)
 
 
-def _scheduler_of(runner: "DictRunner", callback: Any) -> str:
+def _scheduler_of(runner: RunView, callback: Any) -> str:
     """Return the name of the scheduler that a callback steps."""
     schedulers, key = by_name(runner.scheduler), callback.scheduler_key
     if runner.scheduler is None:
@@ -63,7 +61,7 @@ def _scheduler_of(runner: "DictRunner", callback: Any) -> str:
     return key or ""
 
 
-def _check_rule(runner: "DictRunner", callback: Any, scheduler: Any) -> None:
+def _check_rule(runner: RunView, callback: Any, scheduler: Any) -> None:
     if isinstance(scheduler, WarmUp) and isinstance(scheduler.scheduler, ReduceLROnPlateau):
         raise UsageError(
             "SchedulerCallback cannot step a ReduceLROnPlateau within WarmUp: leave it out; DictRunner steps it by "

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from catalyst import dl
 from catalyst.core.callback import CallbackWrapper
@@ -13,8 +13,7 @@ from assay.callbacks.errors import UsageError, listing
 from assay.callbacks.unwrapped import by_name, raw_optimizers
 from assay.callbacks.wrapped import inside
 
-if TYPE_CHECKING:
-    from ..dict_runner import DictRunner
+from ..run_view import RunView
 
 _STEPS = (dl.IBackwardCallback, dl.IOptimizerCallback)
 
@@ -33,7 +32,7 @@ class Clipping:
         runner: set up, with its callbacks.
     """
 
-    def __init__(self, runner: "DictRunner"):
+    def __init__(self, runner: RunView):
         callbacks = [inside(callback) for callback in runner.callbacks.values()]
         self._clips = [
             _clip_of(runner, callback)
@@ -55,7 +54,7 @@ class Clipping:
                 one.clip(one.parameters)
 
 
-def _clip_of(runner: "DictRunner", callback: Any) -> _Clip:
+def _clip_of(runner: RunView, callback: Any) -> _Clip:
     if isinstance(callback, dl.BackwardCallback):
         parameters = [part for model in by_name(runner.model).values() for part in model.parameters()]
         name = f"{callback._prefix_gradient}/norm" if callback._log_gradient else None
@@ -86,7 +85,7 @@ class _LoggedRates(dl.Callback):
         return {name: value for name, value in rates.items() if value is not None}  # Adagrad has no momentum
 
 
-def without_steps(runner: "DictRunner") -> None:
+def without_steps(runner: RunView) -> None:
     """Remove callbacks that go backward or step, as the runner does so itself.
 
     Raises:
@@ -106,7 +105,7 @@ def without_steps(runner: "DictRunner") -> None:
     runner.callbacks = kept
 
 
-def _check_callback(runner: "DictRunner", callback: Any) -> None:
+def _check_callback(runner: RunView, callback: Any) -> None:
     kind = type(inside(callback))
     wrapped = isinstance(callback, CallbackWrapper)  # which turns its callback off for some epochs or loaders
     if wrapped or kind not in (dl.BackwardCallback, dl.OptimizerCallback):
@@ -128,7 +127,7 @@ def _check_callback(runner: "DictRunner", callback: Any) -> None:
         )
 
 
-def _check_optimizers(runner: "DictRunner", callbacks: Iterable[Any]) -> None:
+def _check_optimizers(runner: RunView, callbacks: Iterable[Any]) -> None:
     """Raise where callbacks step only some of the optimizers, as the runner steps all of them."""
     optimizers = raw_optimizers(runner.optimizer)
     stepped = {_key_of(optimizers, callback) for callback in callbacks}

@@ -114,7 +114,7 @@ def run_ours(folder, callbacks, optimizer=Recording, *, batch_size=4, epochs=1, 
         logdir=str(folder),
         resume=resume,
     )
-    assert not runner._gradient_hooks
+    assert not runner.optimizer_step.hooks
     return optimizer
 
 
@@ -393,7 +393,7 @@ class TwoModels(DictRunner):
 
     register_gradient_hook = None
 
-    def _step(self):
+    def _take_step(self):
         for index, optimizer in enumerate(self.optimizer.values()):
             if index == 0 or self.loader_batch_step % 2 == 0:
                 optimizer.step()

@@ -34,11 +34,11 @@ class Net(nn.Module):
 class StepTwice(DictRunner):
     """Steps its optimizer twice a batch, the second time with three times the gradient."""
 
-    def _step(self):
+    def _take_step(self):
         next(iter(raw_optimizers(self.optimizer).values())).step()
-        for parameter in self._parameters():
+        for parameter in self.optimizer_step.parameters():
             parameter.grad *= 3
-        super()._step()
+        super()._take_step()
 
 
 @pytest.fixture

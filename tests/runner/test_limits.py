@@ -77,7 +77,7 @@ def batches_of(loader, ranks=1, *, trains=True, epoch=1):
     found = []
     for rank in range(ranks):
         sharded = shard_loader(loader, rank, ranks, trains=trains)
-        sharded.batch_sampler.draw(5, epoch)
+        sharded.batch_sampler.draw_epoch(5, epoch)
         found.append([batch["number"].tolist() for batch in sharded])
     return found
 
@@ -112,7 +112,7 @@ def test_a_loader_with_no_more_batches_is_left_as_it_is():
 def test_workers_and_the_epoch_of_the_data_set_stay():
     loader = DataLoader(Numbers(50), batch_size=4, num_workers=1)
     sharded = shard_loader(limit_batches({"train": loader}, 2, 1)["train"], 0, 1, trains=True)
-    sharded.batch_sampler.draw(5, 3)
+    sharded.batch_sampler.draw_epoch(5, 3)
     assert [batch["epoch"].tolist() for batch in sharded] == [[3] * 4] * 2
 
 
@@ -168,7 +168,7 @@ def test_what_a_data_set_draws_by_the_epoch_it_draws_once():
     same = overfit_batches({"train": DataLoader(Numbers(50), batch_size=4)}, 1, 1)["train"]
     for epoch in (1, 2):
         sharded = shard_loader(same, 0, 1, trains=True)
-        sharded.batch_sampler.draw(5, epoch)
+        sharded.batch_sampler.draw_epoch(5, epoch)
         assert [batch["epoch"].tolist() for batch in sharded] == [[0] * 4]
 
 
@@ -198,7 +198,7 @@ def test_the_transform_for_validation_takes_the_place_of_the_augmentation(worker
     for key in ("train", "valid"):
         sharded = shard_loader(same[key], 0, 1, trains=key == "train")
         for epoch in (1, 2):
-            sharded.batch_sampler.draw(5, epoch)
+            sharded.batch_sampler.draw_epoch(5, epoch)
             batches = list(sharded)
             read = flat(batch["sample_id"].tolist() for batch in batches)
             assert sorted(read) == [number for number in range(12) if number != 2]  # which is bad
@@ -215,7 +215,7 @@ def test_without_a_transform_for_validation_each_sample_is_augmented_once_and_fo
     read = []
     for epoch in (1, 2):
         sharded = shard_loader(same, 0, 1, trains=True)
-        sharded.batch_sampler.draw(5, epoch)
+        sharded.batch_sampler.draw_epoch(5, epoch)
         read += [batch["image"] for batch in sharded]
     assert torch.equal(*read)
 

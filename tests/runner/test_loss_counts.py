@@ -13,6 +13,7 @@ from assay.runner import DictRunner, Engine, LossTerm, TensorBoardLogger, UsageE
 from assay.runner.batch_size import SizedBatch
 from assay.runner.loss_counts import counted_terms
 from assay.runner.loss_means import LossMeans
+from assay.runner.optimizer_step import OptimizerStep
 from assay.runner.read_ahead import kept
 
 F = nn.functional
@@ -268,7 +269,7 @@ def test_batches_that_the_loader_makes_anew_are_not_copied():
 
 
 def test_where_only_samples_count_nothing_is_read_ahead(monkeypatch):
-    monkeypatch.setattr(DictRunner, "_ahead", lambda self, first: pytest.fail("read ahead"))
+    monkeypatch.setattr(OptimizerStep, "_read_groups", lambda self, batches, first: pytest.fail("read ahead"))
     run("samples", 2, 4)
     run("class weights", 2, 1)
 

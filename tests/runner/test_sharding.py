@@ -55,8 +55,8 @@ def draw(loader, ranks, *, trains, seed=5, epoch=1):
     """Return the turns of each rank, and its loader."""
     loaders = [shard_loader(loader, rank, ranks, trains=trains) for rank in range(ranks)]
     for each in loaders:
-        each.batch_sampler.draw(seed, epoch)
-    return [each.batch_sampler.turns for each in loaders], loaders
+        each.batch_sampler.draw_epoch(seed, epoch)
+    return [each.batch_sampler.rank_batches for each in loaders], loaders
 
 
 def in_rounds(turns):
@@ -218,7 +218,7 @@ def test_workers_persistent_or_not_give_the_order_of_each_epoch(workers, persist
     loader = DataLoader(range(21), 4, shuffle=True, num_workers=workers, persistent_workers=persistent)
     sharded = shard_loader(loader, 1, 2, trains=True)
     for epoch in (1, 2):
-        sharded.batch_sampler.draw(5, epoch)
+        sharded.batch_sampler.draw_epoch(5, epoch)
         expected = draw(DataLoader(range(21), 4, shuffle=True), 2, trains=True, epoch=epoch)[0][1]
         assert [batch.tolist() for batch in sharded] == [turn.indices for turn in expected]
 

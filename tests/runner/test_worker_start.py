@@ -62,7 +62,7 @@ def in_another_process(packed):
 def test_a_worker_that_inherits_nothing_finds_the_classes_of_the_file(loader):
     loader.multiprocessing_context = "spawn"
     sharded = shard_loader(loader, 0, 1, trains=True)
-    sharded.batch_sampler.draw(0, 1)
+    sharded.batch_sampler.draw_epoch(0, 1)
     try:
         (batch,) = sharded
     finally:
@@ -101,7 +101,7 @@ def test_a_data_set_that_cannot_be_handed_over_is_refused():
         pickle.dumps(Fetched([Local()], None))
     loader = DataLoader([1, 2], 2, num_workers=1, collate_fn=lambda items: items, multiprocessing_context="spawn")
     sharded = shard_loader(loader, 0, 1, trains=True)
-    sharded.batch_sampler.draw(0, 1)
+    sharded.batch_sampler.draw_epoch(0, 1)
     with pytest.raises(UsageError, match=r"that fails .*lambda"):
         next(iter(sharded))
 
