@@ -1,36 +1,34 @@
-"""The states of callbacks in a checkpoint: of several of a class each gets its own back."""
+"""Match the states of callbacks in a checkpoint with the callbacks of a run."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 
 def collect_states(callbacks: Iterable[Any], state_of: Callable[[Any], Any]) -> dict[str, list[Any]]:
-    """Return states by class and prefix, those that have both in common in their order."""
+    """Return states by class and prefix; those of callbacks that share both stay in order."""
     states: dict[str, list[Any]] = {}
     for callback in callbacks:
-        states.setdefault(_name(callback), []).append(state_of(callback))
+        states.setdefault(_key_of(callback), []).append(state_of(callback))
     return states
 
 
 def share_out_states(callbacks: Iterable[Any], states: Mapping[str, list[Any]]) -> Iterator[tuple[Any, Any]]:
-    """Yield each callback that a state is for, with it.
-
-    One with a prefix that the checkpoint does not know takes a state of its class that nobody else takes, as where the
-    prefix was given to one of two since.
-    """
+    """Yield each callback that has a state, with it."""
     left = {name: list(of) for name, of in states.items()}
-    strangers = []
+    # In order: nothing else tells two callbacks of one class and prefix apart.
+    unmatched = []
     for callback in callbacks:
-        if mine := left.get(_name(callback)):
+        if mine := left.get(_key_of(callback)):
             yield callback, mine.pop(0)
         else:
-            strangers.append(callback)
-    for callback in strangers:
+            unmatched.append(callback)
+    # A prefix may be new since the checkpoint: such a callback takes what is left of its class.
+    for callback in unmatched:
         if mine := left.get(type(callback).__name__):
             yield callback, mine.pop(0)
 
 
-def _name(callback: Any) -> str:
+def _key_of(callback: Any) -> str:
     prefix = getattr(callback, "prefix", "")
     name = type(callback).__name__
     return f"{name}({prefix})" if prefix and isinstance(prefix, str) else name

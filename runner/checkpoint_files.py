@@ -1,4 +1,4 @@
-"""The files of a checkpoint folder: their names, their index, and loading them without executing anything."""
+"""Find and load the files of a checkpoint folder, without executing anything that they contain."""
 
 import json
 import os
@@ -110,7 +110,7 @@ def load_checkpoint(run: str | os.PathLike[str], which: str = "last") -> dict[st
 
     Args:
         run: see ``find_checkpoint``.
-        which: likewise.
+        which: see ``find_checkpoint``.
 
     Raises:
         UsageError: the file is missing, truncated, changed since it was written, not one of ours, or has a part that no
@@ -125,7 +125,7 @@ def load_checkpoint(run: str | os.PathLike[str], which: str = "last") -> dict[st
 
 def _read(path: Path, *, is_whole: bool) -> Any:
     try:
-        if not is_whole:
+        if not is_whole:  # else the sha256 of the index has shown it
             _check_sums(path)
         # What torch remarks on foreign bytes is left out; the error says it all.
         with warnings.catch_warnings(action="ignore"), torch.serialization.safe_globals(_OF_NUMPY):

@@ -1,4 +1,4 @@
-"""What a loaded checkpoint must be made of, before a run takes it."""
+"""Check that a loaded checkpoint has every part of a run, each of the right type."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -40,7 +40,8 @@ def check_state(path: Path, state: Any) -> dict[str, Any]:
         UsageError: it is not a run's, and what it is; it lacks a part, or has one of a wrong type.
     """
     if not isinstance(state, dict) or state.get("format") != FORMAT:
-        raise UsageError(f"checkpoint {path} is not one of assay's: {_what_it_is(state)}.")
+        raise UsageError(f"checkpoint {path} is not one of assay's: {_describe_foreign(state)}.")
+    # All of it before a run takes any of it, so that a damaged file leaves the run as it was.
     _check(path, "", state, _PARTS)
     for name in _OPTIONAL:
         if state.get(name) is not None:
@@ -75,11 +76,12 @@ def _check(path: Path, place: str, parts: Any, kinds: Mapping[Any, type]) -> Non
         if name not in parts:
             raise UsageError(f"checkpoint {path} is damaged: it has no {place}{name}.")
         part = parts[name]
+        # A bool is an int in Python, and a count below 0 is damage too.
         if not isinstance(part, kind) or isinstance(part, bool) or (isinstance(part, int) and part < 0):
-            raise _damaged(path, f"{place}{name}", f"be {_words(kind)}", part)
+            raise _damaged(path, f"{place}{name}", f"be {_describe_kind(kind)}", part)
 
 
-def _words(kind: type) -> str:
+def _describe_kind(kind: type) -> str:
     return "a number from 0 on" if kind is int else f"a {kind.__name__}"
 
 
@@ -88,8 +90,8 @@ def _damaged(path: Path, place: str, rule: str, found: Any) -> UsageError:
     return UsageError(f"checkpoint {path} is damaged: {place} must {rule}, got {shown[:80]}.")
 
 
-def _what_it_is(state: Any) -> str:
-    """Return what a foreign file holds, and what may be done with it."""
+def _describe_foreign(state: Any) -> str:
+    """Return what a foreign file holds, and how its weights can be used."""
     if not isinstance(state, dict):
         return f"it holds a {type(state).__name__}"
     use = "to start from its weights, load them in get_model"

@@ -1,4 +1,4 @@
-"""Checkpoints: written whole or not at all, the best ones really of the best epochs."""
+"""Save checkpoints: each is written whole or not at all, the last ones and the best ones are kept."""
 
 import json
 import logging
@@ -58,7 +58,7 @@ class Checkpoints(ICheckpointCallback):
         load_best_on_end: whether the model has the best epoch's weights when the run has ended.
         on_save_error: what a write that fails does: ``stop`` the run, or ``warn`` and go on without this checkpoint.
         every_n_steps: save after so many optimizer steps since the last checkpoint too; None: not by steps.
-        every_minutes: save behind the first step of a train loader that comes so long after the last checkpoint, by the
+        every_minutes: save after the first step of a train loader that comes so long after the last checkpoint, by the
             main process's clock; None: not by time.
         clock: returns seconds.
 
@@ -102,9 +102,10 @@ class Checkpoints(ICheckpointCallback):
 
     def on_experiment_start(self, runner: dl.IRunner) -> None:
         self.agreement_ = Agreement(runner.engine.device)
-        self.forgetful_ = without_loader_state(runner.callbacks.values())
-        plain_state(runner.state_of_parts())  # what cannot be saved is not to be found after an epoch
-        self._wait_anew()
+        self.without_loader_state_ = without_loader_state(runner.callbacks.values())
+        # What cannot be saved is found now, and not after the hours of an epoch.
+        plain_state(runner.state_of_parts())
+        self._restart_interval()
         if self.every_n_steps is not None or self.every_minutes is not None:
             runner.register_round_hook(lambda: self._after_round(runner))
 
@@ -132,27 +133,30 @@ class Checkpoints(ICheckpointCallback):
         self.steps_ += 1
         due = self.every_n_steps is not None and self.steps_ >= self.every_n_steps
         if self.every_minutes is not None:
+            # By one clock: the ranks' clocks differ, and saving is a collective that all begin at the same round.
             late = runner.engine.is_main_process and self.clock() - self.saved_at_ >= 60 * self.every_minutes
             due |= bool(self.agreement_.exchange(int(late)))
         if due:
             self.save_within_epoch(runner)
 
-    def _wait_anew(self) -> None:
+    def _restart_interval(self) -> None:
         self.steps_, self.saved_at_ = 0, self.clock()
 
     def _save_on_all(self, runner: dl.IRunner, *, within_epoch: bool) -> bool:
         if within_epoch:
-            self._warn_once(runner)
+            self._warn_of_callbacks_without_state(runner)
+        # On all ranks: the state holds what each of them draws and has observed.
         state = {"format": FORMAT, **runner.state_dict(within_epoch=within_epoch), **self.extra}
         batch = runner.epoch_rounds if within_epoch else None
+        # An error goes to all ranks, so that all stop, or all go on.
         error = from_main_rank(self._save(state, runner, batch) if runner.engine.is_main_process else None)
-        self._wait_anew()
+        self._restart_interval()
         if isinstance(error, UsageError) or (error is not None and self.on_save_error == "stop"):
             raise error
         return error is None
 
-    def _warn_once(self, runner: dl.IRunner) -> None:
-        names, self.forgetful_ = self.forgetful_, []
+    def _warn_of_callbacks_without_state(self, runner: dl.IRunner) -> None:
+        names, self.without_loader_state_ = self.without_loader_state_, []
         if names and runner.engine.is_main_process:
             _log.warning(
                 "a checkpoint within an epoch holds nothing of what %s saw of it: when the run goes on there, they "
@@ -183,10 +187,12 @@ class Checkpoints(ICheckpointCallback):
             if checkpoint_file(entry) in digests and entry not in entries:
                 entries.append(entry)
         signed = [{**entry, "sha256": digests[checkpoint_file(entry)]} for entry in entries]
+        # After the files that it names, and before older ones are removed: whenever a write fails, all that the index
+        # on the disk names is there.
         index = json.dumps({"checkpoints": signed}, indent=2) + "\n"
         save_text(self.folder / INDEX, index)
         for entry in entries:
-            if entry["file"] != checkpoint_file(entry):
+            if entry["file"] != checkpoint_file(entry):  # best.pt and last.pt are names of files that are there
                 link_whole(self.folder / checkpoint_file(entry), self.folder / entry["file"])
         kept = {entry["file"] for entry in entries}
         for path in [*self.folder.glob("epoch-*.pt"), *half_written(self.folder)]:

@@ -1,4 +1,4 @@
-"""A criterion as a module, with tensors and parameters of its own, which are placed, trained and saved."""
+"""Place, train and save the tensors and parameters that a criterion has of its own."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -15,6 +15,7 @@ from assay.callbacks.errors import UsageError, listing
 from assay.callbacks.unwrapped import by_name, load_weights, raw_optimizers, weights_of
 
 _log = logging.getLogger("assay")
+# Attributes in which nn.Module keeps what its own ``to`` moves.
 _REGISTERED = ("_parameters", "_buffers", "_modules")
 
 
@@ -43,21 +44,21 @@ def to_device(criterion: Any, device: torch.device) -> Any:
 
 
 def _move_attributes(part: Any, device: torch.device) -> None:
-    """Move the tensors that are plain attributes of an object, which ``nn.Module.to`` leaves where they are."""
-    if isinstance(part, FunctionType | type):
+    # ``nn.Module.to`` leaves tensors that are plain attributes where they are, and other objects have no ``to``.
+    if isinstance(part, FunctionType | type):  # shared by the whole process
         return
     for name, value in list(getattr(part, "__dict__", {}).items()):
         if name not in _REGISTERED:
-            vars(part)[name] = _moved(value, device)
+            vars(part)[name] = _move(value, device)
 
 
-def _moved(value: Any, device: torch.device) -> Any:
+def _move(value: Any, device: torch.device) -> Any:
     if isinstance(value, Tensor):
         return value if value.device == device else value.to(device)
     if type(value) in (list, tuple):
-        return type(value)(_moved(inner, device) for inner in value)
+        return type(value)(_move(inner, device) for inner in value)
     if type(value) is dict:
-        return {key: _moved(inner, device) for key, inner in value.items()}
+        return {key: _move(inner, device) for key, inner in value.items()}
     return to_device(value, device) if isinstance(value, nn.Module | partial) else value
 
 
@@ -84,7 +85,7 @@ def average_gradients(parameters: Sequence[nn.Parameter]) -> None:
     if not trained or world_size() == 1:
         return
     for parameter in trained:
-        if parameter.grad is None:
+        if parameter.grad is None:  # every rank has to send as much
             parameter.grad = torch.zeros_like(parameter)
     gradients = {str(i): parameter.grad for i, parameter in enumerate(trained) if parameter.grad is not None}
     sums = reduce_state(gradients, dict.fromkeys(gradients, "sum"))
@@ -142,6 +143,7 @@ def load_criterion_state(criterion: Any, state: Mapping[str, Any]) -> None:
     """
     for name, module in criterion_modules(criterion).items():
         if name in state and module.state_dict():
+            # Given now and in the checkpoint: a user who changes class weights before resuming has to hear of it.
             given = {key: constant.clone() for key, constant in _constants(module).items()}
             try:
                 load_weights(module, state[name])

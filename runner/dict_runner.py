@@ -161,7 +161,7 @@ class DictRunner(dl.Runner):
 
         Raises:
             UsageError: beside the errors of the class, ``logdir`` holds a run that ``resume`` does not name, or an
-                option of Catalyst's is not to be had here.
+                option of Catalyst's is not supported.
         """
         check_options(options)
         model = options.pop("model", None)

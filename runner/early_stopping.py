@@ -1,4 +1,4 @@
-"""Ending a run that no longer gets better."""
+"""End a run that no longer gets better."""
 
 from catalyst import dl
 
@@ -10,8 +10,6 @@ from .monitor import Monitor
 
 class EarlyStopping(dl.Callback):
     """Ends the run after ``patience`` epochs without a better value.
-
-    The decision follows from the run's history, which is the same on every rank and is saved in checkpoints.
 
     Args:
         monitor: the metric.
@@ -35,6 +33,7 @@ class EarlyStopping(dl.Callback):
         self._decide(runner)
 
     def _decide(self, runner: dl.IRunner) -> None:
+        # From the history alone, which is the same on every rank and in checkpoints: no state, and no message.
         best = self.monitor.best(runner.history) or 0
         measured = [epoch for epoch, metrics in runner.history.items() if self.monitor.loader in metrics]
         if sum(epoch > best for epoch in measured) >= self.patience:

@@ -1,4 +1,4 @@
-"""An exponential moving average of a model's weights, which often validates better than the weights themselves."""
+"""An exponential moving average of the weights, which often validates better than the weights themselves."""
 
 import copy
 from collections.abc import Mapping
@@ -19,9 +19,8 @@ class MovingAverage:
 
     After step n each weight is ``d * average + (1 - d) * weight`` with ``d = min(decay, (1 + n) / (10 + n))``, so that
     the first steps count for little (the warm-up of TensorFlow's ``ExponentialMovingAverage``). Buffers of floating
-    point, such as BatchNorm's, are averaged likewise; others are taken over. A step that a loss scaler or the guard
-    against NaN has skipped counts too: the average moves on towards the weights as they are. Nothing is read from the
-    device.
+    point, such as BatchNorm's, are averaged too; others are taken over. A step that a loss scaler or the guard
+    against NaN has skipped counts too: the average moves on towards the weights as they are.
 
     Memory: one copy of the models.
 
@@ -46,6 +45,7 @@ class MovingAverage:
             for pair in zip(_tensors(self.models[name]), _tensors(model), strict=True)
         ]
         self._averaged = [(average, source) for average, source in pairs if source.is_floating_point()]
+        # Integers, such as BatchNorm's number of batches, have no average.
         self._taken_over = [(average, source) for average, source in pairs if not source.is_floating_point()]
 
     @torch.no_grad()
@@ -53,6 +53,7 @@ class MovingAverage:
         """Take in the weights after a step."""
         self.steps += 1
         weight = 1 - min(self.decay, (1 + self.steps) / (10 + self.steps))
+        # One call for all weights, and nothing is read from the device.
         averages, sources = (list(part) for part in zip(*self._averaged, strict=True))
         torch._foreach_lerp_(averages, [source.detach() for source in sources], weight)
         for average, source in self._taken_over:

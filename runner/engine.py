@@ -1,4 +1,4 @@
-"""Catalyst's engine on today's accelerate: it picks device and precision, and knows the ranks."""
+"""Catalyst's engine on today's accelerate: device, precision, and the ranks of a run."""
 
 import atexit
 import weakref
@@ -39,7 +39,7 @@ class Engine(CatalystEngine):
         options: any other argument of ``accelerate.Accelerator``, of today or of Catalyst's time.
 
     Raises:
-        UsageError: the device or precision is unknown or not to be had on this machine, two arguments contradict each
+        UsageError: the device or precision is unknown or missing on this machine, two arguments contradict each
             other, one is unknown, or another engine of this process already decided otherwise.
     """
 
@@ -64,6 +64,7 @@ class Engine(CatalystEngine):
         self._runner: Any = None
         super().__init__(cpu=on_cpu, mixed_precision=mixed, **options)
         if self.num_processes > 1 and self.device.type == "cpu":
+            # gloo's threads abort a process now and then that exits while they run; NCCL's group may block instead.
             atexit.register(leave_group)
 
     def spawn(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -73,10 +74,8 @@ class Engine(CatalystEngine):
         return super().spawn(fn, *args, **kwargs)
 
     def prepare(self, *parts: Any, **options: Any) -> Any:
-        """Prepare models, optimizers and loaders, as accelerate does, and then the criterion of the runner too.
-
-        Neither Catalyst nor accelerate moves that one. Catalyst makes it before it prepares the model.
-        """
+        """Prepare models, optimizers and loaders, as accelerate does, and then the criterion of the runner too."""
+        # Neither Catalyst nor accelerate moves a criterion. Catalyst makes it before it prepares the model.
         prepared = super().prepare(*parts, **options)
         if any(isinstance(part, nn.Module) for part in parts):
             self._place_criterion()
@@ -118,10 +117,8 @@ class Engine(CatalystEngine):
                 self.scaler.unscale_(optimizer)
 
     def step_optimizers(self, optimizers: Collection[Optimizer]) -> None:
-        """Make the step of all optimizers, as torch knows them, and free the gradients.
-
-        Not by accelerate, which updates the scaler behind each optimizer: the next one would be unscaled wrong.
-        """
+        """Make the step of all optimizers, as torch knows them, and free the gradients."""
+        # Not by accelerate, which updates the scaler after each optimizer: the next one would be unscaled wrong.
         for optimizer in optimizers:
             if self.scaler is None:
                 optimizer.step()
@@ -144,13 +141,13 @@ def _has_gradients(optimizer: Optimizer) -> bool:
 
 
 def leave_group() -> None:
-    """Take gloo's threads down: a process that exits over them now and then aborts. NCCL's group may block instead."""
+    """Leave the process group, which ends its threads."""
     if dist.is_initialized():
         dist.destroy_process_group()
 
 
 def _check_process_state(on_cpu: bool, mixed_precision: str) -> None:
-    """Accelerate keeps device and precision for the whole process; say so in words of ours."""
+    # accelerate keeps device and precision for the whole process, and its own error does not say what to do.
     if not is_initialized():
         return
     state = AcceleratorState()

@@ -1,4 +1,4 @@
-"""Device and precision, however they are named: by assay, by Catalyst and accelerate, or by ``accelerate launch``."""
+"""Read device and precision from the arguments of assay, Catalyst and accelerate, and from ``accelerate launch``."""
 
 import inspect
 import os
@@ -25,7 +25,7 @@ def chosen_device(device: str, cpu: bool) -> str:
         cpu: Catalyst's; False leaves the choice to ``device``.
 
     Raises:
-        UsageError: the device is unknown or not to be had, or the two contradict each other.
+        UsageError: the device is unknown or missing on this machine, or the two contradict each other.
     """
     if device not in DEVICES:
         raise unknown_name("device", device, DEVICES)
@@ -33,6 +33,7 @@ def chosen_device(device: str, cpu: bool) -> str:
         raise UsageError("cpu=True and device='cuda' contradict each other: give one of them.")
     if device == "cuda" and not torch.cuda.is_available():
         raise UsageError("device must be 'cpu' or 'auto' on this machine: 'cuda' needs a GPU that torch can use.")
+    # ``accelerate launch --cpu`` sets it. An explicit device comes first.
     forced = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes", "y", "t", "on")
     return "cpu" if cpu or (forced and device == "auto") else device
 
@@ -43,7 +44,7 @@ def chosen_precision(precision: str | None, mixed_precision: Any, fp16: bool | N
     Args:
         precision: one of them, or None.
         mixed_precision: accelerate's: ``no``, ``fp16`` or ``bf16``, or None.
-        fp16: Catalyst's; True stands for ``fp16``, and False says nothing.
+        fp16: Catalyst's; True stands for ``fp16``, and False for nothing.
 
     Raises:
         UsageError: a value is unknown, or two contradict each other.
@@ -74,6 +75,7 @@ def accelerator_options(options: Mapping[str, Any]) -> dict[str, Any]:
     loaders = {name: taken.pop(name) for name in _OF_LOADERS if name in taken}
     if "logging_dir" in taken:
         taken.setdefault("project_dir", taken.pop("logging_dir"))
+    # By the accelerate that is installed: newer ones take other arguments.
     known = [name for name in inspect.signature(Accelerator.__init__).parameters if name != "self"]
     for name in taken:
         if name not in known:

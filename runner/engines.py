@@ -1,4 +1,4 @@
-"""Catalyst's kinds of engines under their own names, so that a project that uses them changes an import alone."""
+"""Engines under Catalyst's names, for projects that use those: only an import changes."""
 
 import logging
 import os
@@ -52,7 +52,7 @@ class DistributedDataParallelEngine(Engine):
 
     Args:
         address: where the processes meet; ``torchrun`` knows it.
-        port: likewise.
+        port: where the processes meet; ``torchrun`` knows it.
         world_size: how many processes there are; None: as many as ``torchrun`` started.
         workers_dist_rank: of the first process of this machine; ``torchrun`` knows it.
         num_node_workers: processes of this machine; ``torchrun`` knows it.

@@ -16,6 +16,7 @@ def close_failed_run(run: RunView, error: BaseException) -> None:
         note_place(error, _place_in_run(run))
     for callback in run.callbacks.values():
         _call_noting(partial(callback.on_exception, run), error)
+    # Last: callbacks may log what they hold.
     _call_noting(partial(_close_loggers, run), error)
 
 

@@ -68,6 +68,7 @@ def _call_model(model: nn.Module, keys: Keys, batch: Mapping[str, Any], engine: 
             f"the model must return a dict of named outputs, got a {type(outputs).__name__} from "
             f"{type(plain_module(engine, model)).__name__}: return {{'logits': ...}} instead."
         )
+    # Callbacks find both in one dict: an output would hide a part of the batch.
     if shared := outputs.keys() & batch.keys():
         raise UsageError(f"the model returns {listing(shared)}, which the batch holds too: rename one of them.")
     return dict(outputs)

@@ -83,6 +83,7 @@ class LoaderLoss:
 
     def compute(self, parts: Mapping[str, Any], samples: int) -> BatchLoss:
         """Return the loss of a batch with its outputs; of 0 ``samples`` nothing counts."""
+        # On the host, where the loader left the targets: a GPU would end the run without a word on which was wrong.
         known = self._targets.check(self.losses, self.criterion, parts)
         values, counts = [], []
         for counted, only_classes in zip(self.terms, known, strict=True):
@@ -118,4 +119,5 @@ class LoaderLoss:
 
     def reduce_means(self) -> dict[str, float]:
         """Return the means of the epoch over all ranks. A collective."""
+        # Sums and counts are reduced, not means: ranks have batches of different sizes.
         return self.means.compute(reduce_state(self.means.state, self.means.reductions))

@@ -1,4 +1,4 @@
-"""A batch of one sample, over which BatchNorm cannot normalize while it trains: foreseen in the first forward pass."""
+"""Foresee in the first forward pass that BatchNorm will refuse a batch of one sample later in the epoch."""
 
 import math
 from collections.abc import Iterator
@@ -23,9 +23,6 @@ _TORCH_SAYS = "Expected more than 1 value per channel when training"
 class _Watch(TorchFunctionMode):
     """Raises where a batch of one sample would be too small for a BatchNorm.
 
-    Torch refuses to normalize one value a channel. How many there are for a sample shows in the batch at hand, as does
-    whether a layer normalizes over the batch at all.
-
     Args:
         samples: of the batch at hand.
         message: of the error.
@@ -37,6 +34,7 @@ class _Watch(TorchFunctionMode):
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        # The sizes of the batch at hand tell how many values a channel has per sample; torch refuses a single one.
         if function is F.batch_norm and self._refuses(args[0], kwargs.get("training", args[5:6] == (True,))):
             raise UsageError(self.message)
         return function(*args, **kwargs)
@@ -60,9 +58,10 @@ def lone_sample_foreseen(runner: RunView, samples: int) -> Iterator[None]:
     if not runner.is_train_loader or getattr(shard, "lone_samples", 0) == 0 or shard.foreseen:
         yield
         return
-    shard.foreseen = True
+    shard.foreseen = True  # all ranks look in the same round, so that all raise
     watch = _Watch(samples, _message(runner))
     models = [plain_module(runner.engine, model) for model in by_name(runner.model).values()]
+    # Within a compiled model nothing can be watched: an eager pass before, which leaves no trace, is.
     if any(_is_compiled(model) for model in models):
         _try_out(runner, models, watch)
         yield
@@ -100,10 +99,10 @@ def _is_compiled(model: torch.nn.Module) -> bool:
 
 
 def _try_out(runner: RunView, models: list[torch.nn.Module], watch: _Watch) -> None:
-    """Make a pass that leaves no trace: within a compiled model nothing can be watched."""
     modes = [[(module, module.training) for module in model.modules()] for model in models]
     with ExitStack() as stack:
         stack.enter_context(undisturbed(models))
+        # ``undisturbed`` evaluates, and BatchNorm refuses in training alone.
         for module, mode in (pair for of_model in modes for pair in of_model):
             module.training = mode
         stack.enter_context(torch.no_grad())

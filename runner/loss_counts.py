@@ -1,4 +1,4 @@
-"""What each term of a loss is a mean over: its value on a batch, and how much that counts."""
+"""Terms of a loss as means: the value of each on a batch, and the count that it is a mean over."""
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
@@ -109,8 +109,7 @@ class Summed(Counted):
 class OverTargets(Counted):
     """A term whose criterion is torch's mean over the targets that count.
 
-    It is made from the sum, whose gradient is 0 where nothing counts; that of the mean is NaN. Where something is known
-    to count, it is the mean itself.
+    Where nothing is known to count, it is made from the sum.
     """
 
     varies = True
@@ -118,8 +117,10 @@ class OverTargets(Counted):
     def value(self, batch: Mapping[str, Any], samples: int, *, only_classes: bool = False) -> tuple[Tensor, Number]:
         output, target = self._parts(batch)
         mean: Any = target_mean(self.own)
+        # Known on the host, the count asks the device for nothing, and is not 0.
         if known := mean.known_count(target, only_classes=only_classes):
             return super().value(batch, known)
+        # From the sum, whose gradient is 0 where nothing counts; that of the mean is NaN.
         count = mean.count(target)
         total = self._one_number(mean.sum(output, target))
         return total / mean.divisor(count).to(total.dtype), count
@@ -135,7 +136,7 @@ class OverTargets(Counted):
 
 
 class OverGiven(Counted):
-    """A term that says itself what its criterion divides by."""
+    """A term with a ``count``, which gives what its criterion divides by."""
 
     varies = True
 
@@ -147,6 +148,7 @@ class OverGiven(Counted):
     def value(self, batch: Mapping[str, Any], samples: int, *, only_classes: bool = False) -> tuple[Tensor, Number]:
         count = self._counted(batch)
         counts = count > 0
+        # ``where`` alone would not do: a NaN of the branch that is not taken reaches the gradient as 0 * NaN.
         gated = pick(batch, self.term.output, str(self.term))
         loss = self._one_number(self.term.compute(self.criterion, {**batch, self.term.output: _gated(gated, counts)}))
         return torch.where(counts, loss, torch.zeros_like(loss)), count
@@ -261,6 +263,7 @@ def count_group(
         for counted in varying
     ]
     if world_size() > 1:
+        # One message for all terms: the ranks wait for it before every step.
         mine = torch.stack([on_device(total, device) for total in totals])
         totals = reduce_state({"counts": mine}, {"counts": "sum"})["counts"].unbind()
     return dict(zip((counted.term.label for counted in varying), totals, strict=True))

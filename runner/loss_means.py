@@ -1,4 +1,4 @@
-"""The loss of an epoch: what the criteria give for all samples of a loader at once."""
+"""The loss of an epoch, equal to what the criteria give for all samples of a loader at once."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -12,8 +12,7 @@ from .loss_counts import Counted, Number, on_device
 class LossMeans:
     """The mean of each term of the loss over a loader, each over what its criterion counts, and their weighted sum.
 
-    The state lives on the device of the values, in float64, so that an epoch of any length loses nothing; it is valid
-    before the first update.
+    The state lives on the device of the values, and is valid before the first update.
 
     Args:
         terms: of the loss.
@@ -26,7 +25,8 @@ class LossMeans:
         self.labels = [counted.term.label for counted in terms]
         self.weights = [counted.term.weight for counted in terms]
         self.add_up = [counted.adds_up for counted in terms]
-        self.by_samples = False  # as an epoch goes on that an older version began
+        self.by_samples = False  # in an epoch that an older version began, which weighed all terms by samples
+        # float64: sums over an epoch of any length lose nothing.
         zeros = torch.zeros(len(terms), dtype=torch.float64, device=device)
         self.state = {"total": zeros, "count": zeros.clone()}
 
@@ -38,7 +38,7 @@ class LossMeans:
             counts: of each term, what its value is a mean over.
             samples: number of samples in the batch.
         """
-        weights = samples if self.by_samples else self._weights(counts)
+        weights = samples if self.by_samples else self._weigh(counts)
         self.state["total"] += values.detach().to(torch.float64) * weights
         self.state["count"] += weights
 
@@ -57,6 +57,7 @@ class LossMeans:
         A term of which nothing counted is NaN and adds nothing to ``loss``, unless none counted.
         """
         state = state or self.state
+        # In one tensor, so that the host waits for the device once.
         totals, counts = torch.stack([state["total"], state["count"]]).tolist()
         sums = zip(totals, counts, self.add_up, strict=True)
         means = [total if adds_up else total / count if count else math.nan for total, count, adds_up in sums]
@@ -64,8 +65,9 @@ class LossMeans:
         terms = dict(zip(self.labels, means, strict=True)) if len(means) > 1 else {}
         return {"loss": sum(counted) if counted else math.nan, **terms}
 
-    def _weights(self, counts: Sequence[Number]) -> Number:
+    def _weigh(self, counts: Sequence[Number]) -> Number:
         first, *others = counts
+        # A number of the host for all terms needs no tensor, and so no copy to the device.
         if not isinstance(first, Tensor) and all(not isinstance(count, Tensor) and count == first for count in others):
             return first
         if not others:

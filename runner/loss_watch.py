@@ -1,4 +1,4 @@
-"""Criteria of which it is not known what they are means over: a line where it shows that it is not samples."""
+"""Warn where a criterion that is taken for a mean over samples shows that it is a mean over something else."""
 
 import inspect
 import logging
@@ -58,7 +58,7 @@ class LossWatch:
                 yield
             if self.is_main and term.calls.why is not None:
                 weighing = "lambda target: weights[target].sum()" if term.calls.weighs else _COUNTING.format(255)
-                term.say(f"{term.name} {term.calls.why}", weighing)
+                term.warn(f"{term.name} {term.calls.why}", weighing)
         else:
             yield
         term.look(given.get(counted.term.target))
@@ -72,11 +72,11 @@ class _Term:
         self.is_over_values = kind is not None and options("reduction", "mean") == "mean"
         self.sizes: set[int] = set()
         self.calls = _Calls()
-        self.is_said = False
+        self.has_warned = False
 
     @contextmanager
     def trace(self) -> Iterator[None]:
-        # What is compiled cannot be traced.
+        # Compiled code runs without calling torch's functions, so there is nothing to see.
         if getattr(self.own, "_compiled_call_impl", None) or hasattr(self.own, "_torchdynamo_orig_callable"):
             yield
             return
@@ -86,17 +86,18 @@ class _Term:
     def look(self, target: Any) -> None:
         """Say what shows in the targets of a batch."""
         on_host = isinstance(target, Tensor) and target.device.type == "cpu"
-        if self.is_said or not on_host or not target.ndim or not target.numel():
+        if self.has_warned or not on_host or not target.ndim or not target.numel():
             return
+        # On the host alone, where the loader left the targets: looking at them on a device would make the step wait.
         for value in self.calls.ignored:
             if bool((target == value).any()):
-                self.say(f"{self.name} leaves targets of {shown(value)} out", _COUNTING.format(shown(value)))
+                self.warn(f"{self.name} leaves targets of {shown(value)} out", _COUNTING.format(shown(value)))
         self.sizes.add(target.numel() // len(target))
         if self.is_over_values and len(self.sizes) > 1:
-            self.say(f"its targets have {' or '.join(map(str, sorted(self.sizes)))} values a sample", "torch.numel")
+            self.warn(f"its targets have {' or '.join(map(str, sorted(self.sizes)))} values a sample", "torch.numel")
 
-    def say(self, why: str, example: str) -> None:
-        self.is_said = True
+    def warn(self, why: str, example: str) -> None:
+        self.has_warned = True
         _log.warning(
             "%s: each batch weighs by its samples in a step of several and in an epoch's loss; as %s, say by count=... "
             "what its mean is over, such as count=%s; count=len leaves it as it is", self.term, why, example,

@@ -1,4 +1,4 @@
-"""The terms that a loss is the weighted sum of."""
+"""The terms of a loss, of which it is the weighted sum."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -77,6 +77,7 @@ class LossTerm:
 
 def check_terms(terms: Sequence[LossTerm]) -> tuple[LossTerm, ...]:
     """Return the terms; raise where there is none, two share a name, or a count is of no use."""
+    # Terms are logged by these names, and their sum as ``loss``.
     labels = [term.label for term in terms]
     if not labels:
         raise UsageError("losses must hold at least one LossTerm, got none.")

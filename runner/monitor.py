@@ -1,4 +1,4 @@
-"""The metric by which epochs are compared."""
+"""The metric by which epochs are compared, and the best epochs by it."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -53,6 +53,7 @@ class Monitor:
     def of_epoch(self, runner: Any) -> float | None:
         """Return the value at the end of an epoch of a ``DictRunner``; None where the epoch leaves the loader out."""
         metrics = runner.history[runner.epoch_step]
+        # PeriodicLoaderCallback may leave a loader out of an epoch; a loader that never was there is a mistake.
         left_out = self.loader not in metrics and self.loader in runner.all_loaders
         return None if left_out else self.value(metrics)
 
@@ -63,6 +64,7 @@ class Monitor:
     def ranking(self, history: History) -> list[int]:
         """Return the epochs with a finite value, best first; of equals the earlier comes first."""
         values = {epoch: self.known(metrics) for epoch, metrics in history.items()}
+        # NaN would make the order depend on where it stands; sorted keeps equals in the order of the epochs.
         finite = [epoch for epoch in sorted(values) if math.isfinite(values[epoch])]
         return sorted(finite, key=lambda epoch: values[epoch] if self.minimize else -values[epoch])
 
@@ -72,13 +74,14 @@ class Monitor:
 
 
 class KnownMonitors(dl.Callback):
-    """Ends a run at its first epoch's end where a monitor names no metric, before anything else asks for it.
+    """Ends a run at the end of its first epoch where a monitor names no metric.
 
     Args:
         monitors: those of the run.
     """
 
     def __init__(self, monitors: Sequence[Monitor]):
+        # Before a callback has logged or saved anything by the metric.
         super().__init__(order=FIRST)
         self.monitors = list(monitors)
 

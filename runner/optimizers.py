@@ -17,6 +17,7 @@ _UNFIT = {
 
 # Adagrad's fused form came to GPUs later than torch 2.6.
 _FUSED = ("SGD", "Adam", "AdamW")
+# Options that choose how a step is computed: with one of them the choice is the user's.
 _LOOPS = ("fused", "foreach", "capturable", "differentiable")
 
 
@@ -77,6 +78,7 @@ def make_optimizer(
 
 def _find(name: str) -> type[torch.optim.Optimizer]:
     unfit = {known.lower(): why for known, why in _UNFIT.items()}
+    # Without regard to case, as users write sgd and adamw.
     names = {known.lower(): known for known in optimizer_names()}
     if name.lower() in unfit:
         raise UsageError(f"optimizer {name!r} does not fit: {unfit[name.lower()]}; there is {listing(names.values())}.")
@@ -89,6 +91,7 @@ def _find(name: str) -> type[torch.optim.Optimizer]:
 def _runs_fused(optimizer: type, parameters: list[nn.Parameter], options: dict[str, Any]) -> bool:
     if optimizer.__name__ not in _FUSED or not options.keys().isdisjoint(_LOOPS):
         return False
+    # torch refuses the fused form for other types, and for most other devices.
     return all(
         parameter.is_floating_point() and parameter.device.type in ("cpu", "cuda")
         for parameter in parameters

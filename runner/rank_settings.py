@@ -1,4 +1,4 @@
-"""What the ranks must agree on beside a run's settings: without it they would train apart, or wait for ever."""
+"""Settings that the ranks of a run must share and a resumed run may change."""
 
 import hashlib
 from collections.abc import Mapping
@@ -16,12 +16,13 @@ _PLAIN = (bool, int, float, str)
 
 
 def rank_settings(runner: RunView) -> dict[str, Any]:
-    """Return them by name, before anything is set up."""
+    """Return by name what the ranks must agree on beside ``runner_settings``, before anything is set up."""
+    # Where ranks differ in one of these they call other collectives, and wait for each other for ever, or train apart.
     settings: dict[str, Any] = {
         "the device": runner.engine.device.type,
         "whether there is a logdir": runner._logdir is not None,
         "what is best": (runner._valid_loader, runner._valid_metric, runner._minimize_valid_metric),
-        "callbacks of assay": _assays_own(runner._callbacks or {}),
+        "callbacks of assay": _names_of_assays(runner._callbacks or {}),
         "loss terms": [
             (term.output, term.target, term.criterion, _name_of(term.count) if term.count else None)
             for term in runner.losses
@@ -32,18 +33,18 @@ def rank_settings(runner: RunView) -> dict[str, Any]:
     for name, model in by_name(runner._model).items():
         parameters = dict(model.named_parameters())
         frozen = [key for key, parameter in parameters.items() if not parameter.requires_grad]
-        settings[f"the number of frozen parameters{_of(name)}"] = len(frozen)
-        settings[f"the frozen parameters{_of(name)}"] = frozen
-        settings[f"the types of parameters{_of(name)}"] = sorted({str(one.dtype) for one in parameters.values()})
+        settings[f"the number of frozen parameters{_named(name)}"] = len(frozen)
+        settings[f"the frozen parameters{_named(name)}"] = frozen
+        settings[f"the types of parameters{_named(name)}"] = sorted({str(one.dtype) for one in parameters.values()})
     for name, criterion in by_name(runner._criterion).items():
-        settings |= {f"{key} of the criterion{_of(name)}": value for key, value in _described(criterion).items()}
+        settings |= {f"{key} of the criterion{_named(name)}": value for key, value in _described(criterion).items()}
     for name, scheduler in by_name(runner._scheduler).items():
         plain = _plain_values(vars(scheduler))
-        settings |= {f"{key} of the scheduler{_of(name)}": value for key, value in plain.items()}
+        settings |= {f"{key} of the scheduler{_named(name)}": value for key, value in plain.items()}
     return settings
 
 
-def _of(name: str) -> str:
+def _named(name: str) -> str:
     return f" of {name!r}" if name else ""
 
 
@@ -51,8 +52,9 @@ def _name_of(part: Any) -> str:
     return str(part if isinstance(part, str) else getattr(part, "__qualname__", type(part).__qualname__))
 
 
-def _assays_own(given: Any) -> list[str]:
-    """Return the callbacks that talk to other ranks; a user's, as one that prints, may be on one rank alone."""
+def _names_of_assays(given: Any) -> list[str]:
+    """Return the names of assay's callbacks."""
+    # These talk to other ranks. A user's may be on one rank alone, as one that prints.
     callbacks = given.values() if isinstance(given, Mapping) else given
     kinds = [type(inside(callback)) for callback in callbacks]
     return sorted(kind.__name__ for kind in kinds if kind.__module__.startswith("assay.callbacks."))
@@ -62,7 +64,7 @@ def _sampler(batch_sampler: Any) -> list[Any]:
     """Return the classes of a loader's samplers, and a checksum of what the inner one chooses from."""
     sampler = getattr(batch_sampler, "sampler", None)
     kinds = [type(batch_sampler).__name__, type(sampler).__name__]
-    if not type(sampler).__module__.startswith("torch."):  # the main rank's order is taken
+    if not type(sampler).__module__.startswith("torch."):  # a user's draws for itself: the main rank's order is taken
         return kinds
     chosen = {
         name: _checksum(of) for name in ("weights", "indices") if (of := getattr(sampler, name, None)) is not None

@@ -1,4 +1,4 @@
-"""Batches that wait for others of their optimizer step."""
+"""Keep batches while others of their optimizer step are read."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,17 +14,15 @@ _MAKES_NEW = (default_collate, collate)
 
 
 def kept(batch: Any, loader: DataLoader[Any]) -> Any:
-    """Return a batch that stays as it is while the loader makes the next one.
-
-    A ``collate_fn`` of one's own may return views of a buffer that it fills again. Workers send what they make, and
-    pinned batches are copies.
-    """
+    """Return a batch that stays as it is while the loader makes the next one."""
+    # A user's ``collate_fn`` may return views of a buffer that it fills again. Workers send what they make, and pinned
+    # batches are copies.
     if loader.num_workers or loader.pin_memory or loader.collate_fn in _MAKES_NEW:
         return batch
     copied = kept_from_loader(batch)
     if not isinstance(batch, dict) or type(batch) is dict:
         return copied
-    batch.update(copied)  # one of ours, which knows more of itself than its parts
+    batch.update(copied)  # of a class of assay's, which knows more of itself than its parts
     return batch
 
 

@@ -1,4 +1,4 @@
-"""What a run may not be started with."""
+"""Refuse arguments, engines, loaders and batches that a run cannot work with."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,16 +16,17 @@ LOADER_KINDS = ("train", "valid", "infer")
 
 def check_options(options: Mapping[str, Any]) -> None:
     """Raise where the arguments of ``DictRunner.train`` do not go together."""
+    # Catalyst's ``get_callbacks`` adds what these ask for, and this runner has one of its own.
     for name in ("check", "overfit", "timeit", "profile"):
         if options.get(name):
-            raise UsageError(f"{name}=True is not to be had with DictRunner: leave it out.")
+            raise UsageError(f"{name}=True is not supported by DictRunner: leave it out.")
     logdir = options.get("logdir")
     if logdir is None:
         if options.get("load_best_on_end"):
             raise UsageError("load_best_on_end=True needs a logdir, where the checkpoints are.")
         return
     if options.get("load_best_on_end") and not (options.get("valid_loader") and options.get("valid_metric")):
-        raise UsageError("load_best_on_end=True needs valid_loader and valid_metric, which tell what is best.")
+        raise UsageError("load_best_on_end=True needs valid_loader and valid_metric, by which it is chosen.")
     resume = options.get("resume")
     resumed = None if resume is None else _run_of(Path(resume).resolve())
     if _holds_run(Path(logdir)) and (resume is None or resumed not in (None, Path(logdir).resolve())):
@@ -41,13 +42,14 @@ def check_steps(accumulate_steps: int, scheduler_step: str) -> None:
 
 
 def check_engine(engine: Any) -> None:
-    """Raise where an engine is not one of ours, or would change the steps behind the runner's back."""
+    """Raise where an engine is not one of assay's, or would change the steps that the runner makes."""
     if not isinstance(engine, Engine):
         name = type(engine).__name__
         raise UsageError(
             f"engine must be one of assay's, got a {type(engine).__module__}.{name}: the engines of assay.runner have "
             "the names and arguments of Catalyst's, as in 'from assay.runner import CPUEngine'."
         )
+    # accelerate would divide the loss by it, and the runner weighs each batch of a group by what it counts.
     if engine.gradient_accumulation_steps != 1:
         raise UsageError(
             f"gradient_accumulation_steps of the engine must be 1, got {engine.gradient_accumulation_steps}: give "
@@ -55,7 +57,7 @@ def check_engine(engine: Any) -> None:
         )
     if engine.split_batches and engine.num_processes > 1:
         raise UsageError(
-            f"split_batches=True is not to be had with DictRunner: batch_size is that of one process; leave it out, "
+            f"split_batches=True is not supported by DictRunner: batch_size is that of one process; leave it out, "
             f"and divide batch_size by the {engine.num_processes} processes."
         )
 
@@ -102,6 +104,7 @@ def check_loader(key: str, loader: Any) -> None:
         )
     if loader.batch_sampler is None:
         raise UsageError(f"loader {key!r} must make batches: give it a batch_size or a batch_sampler.")
+    # A DistributedSampler, of which each rank would get a part of a part.
     if getattr(loader.sampler, "num_replicas", 1) > 1:
         raise UsageError(
             f"loader {key!r} must give all samples, got a {type(loader.sampler).__name__}: the runner shares them out "

@@ -22,6 +22,7 @@ def complete_loggers(run: RunView) -> dict[str, ILogger]:
     if run._logdir is None:
         return loggers
     folder, given = Path(run._logdir), list(loggers.values())
+    # By kind and not by name: a user's own logger of TensorBoard takes the place of this one.
     if not any(isinstance(logger, (HasWriters, dl.TensorboardLogger)) for logger in given):
         loggers["tensorboard"] = TensorBoardLogger(folder / "tensorboard", log_every_steps=run.log_every_steps)
     if not any(isinstance(logger, (MetricsCsv, dl.CSVLogger)) for logger in given):
@@ -33,6 +34,7 @@ def complete_callbacks(run: RunView) -> dict[str, dl.Callback]:
     """Return the callbacks of a run with a line per epoch and checkpoints, unless one of the kind is given."""
     given = run._callbacks or {}
     callbacks = dict(given) if isinstance(given, Mapping) else {str(i): each for i, each in enumerate(given)}
+    # A callback in a wrapper of Catalyst's is given too.
     present = tuple(type(inside(callback)) for callback in callbacks.values())
     if run._verbose and Progress not in present:
         callbacks["progress"] = Progress()

@@ -14,11 +14,11 @@ from assay.callbacks.errors import UsageError, unknown_name
 SCHEDULERS = ("none", "cosine", "one-cycle", "multi-step", "cyclic", "plateau")
 
 
+# Not torch's ``SequentialLR``, which cannot hold ``ReduceLROnPlateau``.
 class WarmUp:
     """Raises the learning rate linearly over the first steps of another schedule.
 
-    Step ``n``, from 0, is made at ``(n + 1) / (steps + 1)`` of the other schedule's learning rate. torch's own
-    ``SequentialLR`` cannot hold ``ReduceLROnPlateau``; this holds any.
+    Step ``n``, from 0, is made at ``(n + 1) / (steps + 1)`` of the other schedule's learning rate.
 
     Args:
         scheduler: the schedule that goes on underneath.
@@ -41,6 +41,7 @@ class WarmUp:
 
     def step(self, *metric: float) -> None:
         """Step the schedule underneath."""
+        # torch's schedulers go on from the rate that the optimizer has, so they must find the full one.
         self._restore()
         self.scheduler.step(*metric)
         self._apply()
@@ -73,6 +74,7 @@ class WarmUp:
 class _ClosedForm(lr_scheduler.LambdaLR):
     """torch's own, but a loaded state gives the rate of this plan: a resumed run may be made longer."""
 
+    # The state of the optimizer, which is loaded too, holds the rate of the plan before.
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
         for group, base, factor in zip(self.optimizer.param_groups, self.base_lrs, self.lr_lambdas, strict=True):
@@ -113,7 +115,7 @@ def make_scheduler(
         name: one of ``SCHEDULERS``; ``steps_by`` tells when to step it.
         optimizer: whose learning rate it sets; that rate is the schedule's largest.
         epochs: length of the run.
-        steps_per_epoch: optimizer steps an epoch.
+        steps_per_epoch: optimizer steps per epoch.
         warmup_epochs: length of a linear warm-up; of ``one-cycle``, of its rising part.
         lr_min: ``cosine``, ``cyclic``, ``plateau``: the smallest learning rate.
         milestones: ``multi-step``: epochs after which the learning rate is multiplied by ``gamma``.
@@ -157,6 +159,7 @@ def make_scheduler(
         make = lr_scheduler.ReduceLROnPlateau
         mode = "min" if minimize else "max"
         arguments = {"mode": mode, "factor": gamma, "patience": plateau_patience, "min_lr": lr_min}
+    # Options of the user come last, and may change what is set here.
     try:
         scheduler = make(optimizer, **{**arguments, **options})
     except (TypeError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""What decides the course of a run: compared between its processes, and with the checkpoint that it goes on from."""
+"""Compare what decides the course of a run: between its processes, and with the checkpoint that it resumes from."""
 
 import dataclasses
 import hashlib
@@ -40,10 +40,8 @@ _log = logging.getLogger("assay")
 
 
 def check_same_on_all(settings: Mapping[str, Any]) -> None:
-    """Raise, on every rank, where the ranks differ in a setting; the message names it and each value. A collective.
-
-    Without it they would train apart, or wait for each other for ever.
-    """
+    """Raise, on every rank, where the ranks differ in a setting; the message names it and each value. A collective."""
+    # Ranks that differ would train apart, or wait for each other for ever.
     shown = {name: repr(value) for name, value in settings.items()}
     ranks: list[dict[str, str]] = gather_objects(shown)
     for name in dict.fromkeys(name for rank in ranks for name in rank):

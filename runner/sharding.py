@@ -1,4 +1,4 @@
-"""Which rank takes which samples of a loader: shards of one order that every rank knows."""
+"""Share a loader out to ranks: each takes its part of one order that every rank knows."""
 
 import copy
 from collections.abc import Iterable, Iterator, Sequence

@@ -1,4 +1,4 @@
-"""The states of a checkpoint's parts, as they are handed to what they are of: each that cannot be taken is named."""
+"""Check states of a checkpoint, and name the part of a run that cannot take its own."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from assay.callbacks.errors import UsageError
 
+# A state is handed to code of torch, of loggers and of users: each has its own error for one that is not its own.
 _NOT_TAKEN = (AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 
 # What torch's optimizers keep of each element of a parameter.
@@ -19,7 +20,7 @@ _OF_ELEMENTS = (
 
 @contextmanager
 def naming_state(part: str) -> Iterator[None]:
-    """Raise UsageError, with the part's name, where the block cannot take its state out of a checkpoint."""
+    """Raise UsageError, with the part's name, where the block cannot restore its state."""
     try:
         yield
     except UsageError:
@@ -30,7 +31,7 @@ def naming_state(part: str) -> Iterator[None]:
 
 
 def check_optimizer_state(state: Any) -> None:
-    """Raise where what a checkpoint holds of an optimizer is not made as an optimizer's state is."""
+    """Raise where the state of an optimizer does not have the form that torch gives it."""
     groups, of_parameters = (state.get("param_groups"), state.get("state")) if isinstance(state, Mapping) else (0, 0)
     has_groups = isinstance(groups, list) and all(isinstance(group, dict) and "params" in group for group in groups)
     if not has_groups or not groups or not isinstance(of_parameters, dict):
@@ -41,14 +42,13 @@ def check_optimizer_state(state: Any) -> None:
 
 
 def check_shapes(parameters: Mapping[int, nn.Parameter], states: Mapping[int, Mapping[str, Any]]) -> None:
-    """Raise where what an optimizer keeps of each element is of another shape than the parameter.
-
-    A fused optimizer would read and write beyond the end of it.
+    """Raise where what an optimizer keeps of each element has another shape than the parameter.
 
     Args:
         parameters: of the optimizer, by their places in its state.
-        states: likewise.
+        states: of the parameters, by the same places.
     """
+    # torch does not compare them, and a fused optimizer would read and write beyond the end of the smaller one.
     for place, parameter in parameters.items():
         of = states.get(place, {})
         for name in (name for name in _OF_ELEMENTS if name in of):

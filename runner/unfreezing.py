@@ -1,4 +1,4 @@
-"""Parameters that are frozen or unfrozen while a run goes on."""
+"""Freeze and unfreeze parameters while a run goes on, and fit the states of optimizers to what is frozen."""
 
 import logging
 from collections.abc import Collection, Iterator, Mapping
@@ -22,20 +22,20 @@ def frozen_parameters(runner: RunView) -> list[str]:
 
 
 def freeze_as_before(runner: RunView, frozen: Collection[str]) -> None:
-    """Freeze those parameters, and no other, and say so where that changes what is trained."""
+    """Freeze those parameters and no others, and warn where that changes what is trained."""
     changed = [name for name, parameter in _parameters(runner) if parameter.requires_grad == (name in frozen)]
     for name, parameter in _parameters(runner):
-        if parameter.is_floating_point():
+        if parameter.is_floating_point():  # integers cannot be trained
             parameter.requires_grad_(name not in frozen)
     if changed and runner.engine.is_main_process:
-        _log.warning("as when the checkpoint was saved, %s", " and ".join(_sayings(changed, frozen)))
+        _log.warning("as when the checkpoint was saved, %s", " and ".join(_describe_changes(changed, frozen)))
 
 
 class Unfreezing:
-    """Follows which parameters are trained: DDP is made for those that were so when it was made.
+    """Follows which parameters are trained.
 
     Args:
-        runner: when its models are prepared.
+        runner: whose models are prepared already.
     """
 
     def __init__(self, runner: RunView):
@@ -43,13 +43,14 @@ class Unfreezing:
         self.trained = self._flags()
 
     def follow(self, runner: RunView) -> None:
-        """Where others are trained than at the last call, make DDP anew, and name those that no optimizer has."""
+        """Make DDP anew where other parameters are trained than at the last call; warn of those without optimizer."""
         flags = self._flags()
         if flags == self.trained:
             return
         changed = zip(self.parameters.items(), self.trained, flags, strict=True)
         _warn_of_missing(runner, {name: part for (name, part), before, now in changed if now and not before})
         self.trained = flags
+        # DDP reduces the gradients of those parameters that were trained when it was made, and of no others.
         if runner.engine.num_processes > 1:
             models = {name: runner.engine.prepare_anew(model) for name, model in by_name(runner.model).items()}
             runner.model = models if isinstance(runner.model, Mapping) else models[""]
@@ -64,7 +65,7 @@ def _warn_of_missing(runner: RunView, unfrozen: Mapping[str, nn.Parameter]) -> N
     if missing and runner.engine.is_main_process:
         _log.warning(
             "%s unfrozen, and stays as it is: no optimizer has it; give the optimizer all parameters, frozen ones too",
-            _some(missing),
+            _first_names(missing),
         )
 
 
@@ -75,23 +76,21 @@ def _parameters(runner: RunView) -> Iterator[tuple[str, nn.Parameter]]:
             yield eager_name(f"{key}.{name}" if key else name), parameter
 
 
-def _sayings(changed: Collection[str], frozen: Collection[str]) -> list[str]:
+def _describe_changes(changed: Collection[str], frozen: Collection[str]) -> list[str]:
     kinds = {
         "is frozen": [it for it in changed if it in frozen],
         "is trained": [it for it in changed if it not in frozen],
     }
-    return [f"{_some(names)} {kind}" for kind, names in kinds.items() if names]
+    return [f"{_first_names(names)} {kind}" for kind, names in kinds.items() if names]
 
 
-def _some(names: Collection[str]) -> str:
+def _first_names(names: Collection[str]) -> str:
     more = len(names) - _NAMED
     return listing(list(names)[:_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def fitted_state(optimizer: Any, state: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an optimizer's state for all its parameters, of one that may lack the frozen ones, or whole groups.
-
-    Until frozen parameters were the optimizer's too, a state held those that were trained, in the same order.
+    """Return a state for all parameters of an optimizer, from one that may lack the frozen ones, or whole groups.
 
     Raises:
         UsageError: the state is of other parameters.
@@ -108,6 +107,7 @@ def fitted_state(optimizer: Any, state: Mapping[str, Any]) -> dict[str, Any]:
     groups = []
     for saved, given, group in zip(state["param_groups"], own, raw.param_groups, strict=False):
         chosen = given["params"]
+        # In older checkpoints an optimizer had the trained parameters alone, in the same order.
         if len(saved["params"]) < len(chosen):
             pairs = zip(chosen, group["params"], strict=True)
             chosen = [place for place, parameter in pairs if parameter.requires_grad]
@@ -118,9 +118,11 @@ def fitted_state(optimizer: Any, state: Mapping[str, Any]) -> dict[str, Any]:
             )
         places.update(zip(saved["params"], chosen, strict=True))
         groups.append({**saved, "params": given["params"]})
+    # Places count over all groups, so those after a gap have moved.
     moved = {places.get(place, place): of for place, of in state["state"].items()}
     for given, group in zip(own, raw.param_groups, strict=True):
         check_shapes(dict(zip(given["params"], group["params"], strict=True)), moved)
+    # Groups that the checkpoint lacks, as a callback added them later, keep what they have now.
     return {**state, "state": moved, "param_groups": [*groups, *own[len(groups) :]]}
 
 
@@ -132,6 +134,7 @@ def load_optimizer(optimizer: Any, state: Mapping[str, Any]) -> None:
     """
     (raw,) = raw_optimizers(optimizer).values()
     optimizer.load_state_dict(fitted_state(optimizer, state))
+    # torch takes the options of a group as they are, and would miss one of another optimizer in the next step only.
     for group in raw.param_groups:
         if missing := sorted(raw.defaults.keys() - group.keys()):
             raise UsageError(

@@ -771,8 +771,8 @@ def test_a_monitor_that_does_not_exist_ends_the_run_before_anything_is_saved(mak
 
 
 @pytest.mark.parametrize("option", ["check", "overfit", "timeit", "profile"])
-def test_an_option_of_catalyst_that_is_not_to_be_had_is_refused(make_net, make_loader, train, option):
-    with pytest.raises(UsageError, match=f"{option}=True is not to be had with DictRunner"):
+def test_an_option_of_catalyst_that_is_not_supported_is_refused(make_net, make_loader, train, option):
+    with pytest.raises(UsageError, match=f"{option}=True is not supported by DictRunner"):
         train(make_net(), {"train": make_loader(4)}, **{option: True})
 
 

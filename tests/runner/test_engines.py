@@ -112,5 +112,5 @@ def test_an_engine_that_divides_the_loss_is_refused(make_net, make_loader):
 
 def test_batches_to_be_split_over_several_processes_are_refused(monkeypatch, make_net, make_loader):
     monkeypatch.setattr(Engine, "num_processes", 2)
-    with pytest.raises(UsageError, match=r"split_batches=True is not to be had .* batch_size by the 2 processes"):
+    with pytest.raises(UsageError, match=r"split_batches=True is not supported .* batch_size by the 2 processes"):
         DictRunner(make_net()).train(engine=Engine(cpu=True, split_batches=True), loaders={"train": make_loader()})
