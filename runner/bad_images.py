@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from catalyst import dl
@@ -20,7 +20,7 @@ from .chance_sources import seeds_of
 from .images import BadImageError
 from .item_errors import item_names
 
-ON_BAD_IMAGE = ("raise", "skip")
+OnBadImage = Literal["raise", "skip"]
 _SHOWN = 5  # lines in the summary at the end of a run
 
 

@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from catalyst import dl
@@ -24,7 +24,8 @@ from .mid_epoch import without_loader_state
 from .monitor import History, Monitor
 from .plain_values import plain_state
 
-ON_SAVE_ERROR = ("stop", "warn")
+OnSaveError = Literal["stop", "warn"]
+ON_SAVE_ERROR: tuple[str, ...] = get_args(OnSaveError)
 
 _KEPT = 2  # newest epochs: where the last one's file is damaged, a resumed run goes on from the one before
 _log = logging.getLogger("assay")

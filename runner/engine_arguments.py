@@ -3,15 +3,17 @@
 import inspect
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from accelerate import Accelerator, DataLoaderConfiguration
 
 from assay.callbacks.errors import UsageError, listing, unknown_name
 
-DEVICES = ("auto", "cpu", "cuda")
-PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
+Device = Literal["auto", "cpu", "cuda"]
+Precision = Literal["fp32", "tf32", "bf16", "fp16"]
+DEVICES: tuple[str, ...] = get_args(Device)
+PRECISIONS: tuple[str, ...] = get_args(Precision)
 
 _MIXED = {"no": "fp32", "fp16": "fp16", "bf16": "bf16"}
 _OF_LOADERS = ("split_batches", "dispatch_batches", "even_batches", "use_seedable_sampler")

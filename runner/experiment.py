@@ -1,6 +1,5 @@
 """What is run: data, model, loss and the numbers that decide how it is trained."""
 
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,53 +12,19 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from assay.callbacks.distributed import world_size
-from assay.callbacks.errors import UsageError, listing, unknown_name
+from assay.callbacks.errors import UsageError, listing
 from assay.callbacks.keys import IMAGE_KEY
-from assay.callbacks.levels import LEVELS
 
-from .bad_images import ON_BAD_IMAGE, Collate, WithoutBadImages
-from .checkpoints import ON_SAVE_ERROR
+from .bad_images import Collate, WithoutBadImages
 from .data import one_thread
-from .engine import DEVICES, PRECISIONS
-from .fields import NON_FINITE, Data, Diagnosing, Machine, Optimization, Saving, Schedule, Training
+from .fields import Data, Diagnosing, Machine, Optimization, Saving, Schedule, Training
 from .generated_data import make_once
 from .losses import LossTerm
 from .monitor import parse_monitors
 from .optimizers import make_optimizer
 from .prediction import Prediction
-from .schedulers import SCHEDULERS, make_scheduler, steps_by
-
-_LARGEST_SEED = 2**31 - 1  # Catalyst adds rank and epoch to it, and NumPy takes 32 bits
-
-# The smallest value of a field, and whether that value itself is allowed.
-_RANGES: dict[str, tuple[float, bool]] = {
-    "epochs": (1, True),
-    "batch_size": (1, True),
-    "accumulate_steps": (1, True),
-    "overfit_batches": (1, True),
-    "limit_batches": (1, True),
-    "clip_grad_norm": (0, False),
-    "clip_grad_value": (0, False),
-    "seed": (0, True),
-    "patience": (1, True),
-    "lr": (0, False),
-    "lr_batch_size": (1, True),
-    "ema_decay": (0, False),
-    "weight_decay": (0, True),
-    "momentum": (0, True),
-    "warmup_epochs": (0, True),
-    "lr_min": (0, True),
-    "gamma": (0, False),
-    "cycle_epochs": (0, False),
-    "plateau_patience": (0, True),
-    "workers": (0, True),
-    "threads": (1, True),
-    "top_k": (1, True),
-    "log_every_steps": (0, True),
-    "save_every_steps": (1, True),
-    "save_every_minutes": (0, False),
-    "max_overhead": (0, False),
-}
+from .ranges import check_values
+from .schedulers import make_scheduler, steps_by
 
 
 @dataclass(kw_only=True)
@@ -76,27 +41,9 @@ class Experiment(Training, Optimization, Schedule, Data, Machine, Saving, Diagno
     """What the model is given; see ``DictRunner``."""
 
     def __post_init__(self) -> None:
-        for name, (smallest, included) in _RANGES.items():
-            check_range(name, getattr(self, name), smallest, included=included)
-        if self.ema_decay is not None and self.ema_decay >= 1:
-            raise UsageError(f"ema_decay must be less than 1, got {self.ema_decay}.")
-        if self.max_overhead is not None and self.max_overhead > 1:
-            raise UsageError(f"max_overhead must be at most 1 (0.05 is 5%), got {self.max_overhead}.")
+        check_values(self)
         if self.overfit_batches is not None and self.limit_batches is not None:
             raise UsageError("overfit_batches and limit_batches do not go together: give one of them.")
-        if self.seed > _LARGEST_SEED:
-            raise UsageError(f"seed must be at most {_LARGEST_SEED}, got {self.seed}.")
-        for name, choices in (
-            ("device", DEVICES),
-            ("precision", PRECISIONS),
-            ("scheduler", SCHEDULERS),
-            ("non_finite", NON_FINITE),
-            ("on_save_error", ON_SAVE_ERROR),
-            ("diagnostics", LEVELS),
-            ("on_bad_image", ON_BAD_IMAGE),
-        ):
-            if getattr(self, name).replace("_", "-") not in choices:
-                raise unknown_name(name, getattr(self, name), choices)
         parse_monitors(self.monitor)
         for name, options in (
             ("optimizer_options", self.optimizer_options),
@@ -296,11 +243,3 @@ def _batching(dataset: Any, batch_size: int, given: dict[str, Any]) -> dict[str,
     if given["batch_sampler"] is not None:
         return {"batch_sampler": given["batch_sampler"]}
     return {"batch_size": batch_size, **given}
-
-
-def check_range(name: str, value: float | None, smallest: float, *, included: bool = True) -> None:
-    """Raise where a number is below what it may be, or not finite; None is let through."""
-    if value is None or (math.isfinite(value) and (value > smallest or (included and value == smallest))):
-        return
-    bound = f"at least {smallest}" if included else f"greater than {smallest}"
-    raise UsageError(f"{name} must be {bound}, got {value}.")

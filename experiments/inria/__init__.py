@@ -16,15 +16,15 @@ Without ``--data-dir`` a small data set is made up, see ``generator``.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from torch import nn
 from torch.utils.data import DataLoader
 
 from assay.callbacks import UsageError, segmentation_diagnostics
 from assay.runner import Experiment, LossTerm
-from assay.runner.experiment import check_range
 from assay.runner.prediction import MaskPrediction, Prediction
+from assay.runner.ranges import AtLeast, check_range
 
 from .augmentation import MEAN, STD, make_transform
 from .data import Crops, Windows
@@ -54,7 +54,7 @@ class Inria(Experiment):
     """Begin with the encoder's weights of ImageNet, from the network where they are not on this machine."""
     decoder: Literal["unet", "fpn", "deeplab"] = "unet"
     """What is built on the encoder."""
-    width: int = 16
+    width: Annotated[int, AtLeast(1)] = 16
     """Channels of the decoder's finest map; coarser ones have more."""
     loss: str = "bce + 0.5*dice"
     """A weighted sum of bce, soft_bce, edge_bce, focal, dice, jaccard and lovasz."""
@@ -62,28 +62,23 @@ class Inria(Experiment):
     """Weights of further outputs by the stride of the map that they are made of, such as '{4: 0.4, 8: 0.2}'."""
     augmentation: Literal["none", "light", "medium", "hard"] = "none"
     """How much chance changes the crops."""
-    crop: int = 96
+    crop: Annotated[int, AtLeast(32)] = 96
     """Side of a random crop for training, in pixels."""
-    crops_repeat: int = 1
+    crops_repeat: Annotated[int, AtLeast(1)] = 1
     """Crops an epoch, as a multiple of how many cover the tiles."""
-    window: int = 192
+    window: Annotated[int, AtLeast(32)] = 192
     """Side of a window for validation, in pixels."""
-    margin: int = 0
+    margin: Annotated[int, AtLeast(0)] = 0
     """Pixels around a window that the model sees and that do not count."""
-    boundary: int = 3
+    boundary: Annotated[int, AtLeast(1)] = 3
     """Width of the border that boundary IoU compares, in pixels."""
-    pseudo_labels: int | None = None
+    pseudo_labels: Annotated[int | None, AtLeast(1)] = None
     """Epoch from which on crops of test/images are trained on too, with the model's own confident pixels as truth."""
     pseudo_confidence: float = 0.95
     """Probability from which on a pixel without truth is trained on."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, smallest in (
-            ("width", 1), ("crop", 32), ("crops_repeat", 1), ("window", 32), ("margin", 0), ("boundary", 1),
-            ("pseudo_labels", 1),
-        ):  # fmt: skip
-            check_range(name, getattr(self, name), smallest)
         if not 0.5 < self.pseudo_confidence < 1:
             raise UsageError(f"pseudo_confidence must be between 0.5 and 1, got {self.pseudo_confidence}.")
         for stride, weight in self.deep_supervision.items():

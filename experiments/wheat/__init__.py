@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from inspect import get_annotations
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import albumentations as A
 from torch import nn
@@ -26,8 +26,8 @@ from assay.callbacks import BestWorstBatches, BestWorstSamples, BoxMetrics, Usag
 from assay.callbacks.box_metrics import BoxPrecision
 from assay.callbacks.errors import unknown_name
 from assay.runner import Augmented, Experiment, LossTerm
-from assay.runner.experiment import check_range
 from assay.runner.prediction import BoxPrediction, Prediction
+from assay.runner.ranges import AtLeast
 
 from . import generator
 from .data import CLASS_NAMES, WheatImages, collate_boxes, read_items, scale_to_tensor, split, to_tensor
@@ -49,9 +49,9 @@ class Wheat(Experiment):
     """What its features come from: a name of timm, such as resnet18, or light, a narrow residual net."""
     channels: int = 64
     """Channels of the features that boxes are found in, a multiple of 32."""
-    image_size: int = generator.SIZE
+    image_size: Annotated[int, AtLeast(32)] = generator.SIZE
     """Side in pixels that images are scaled to; 512 and more for the real ones."""
-    min_score: float = 0.5
+    min_score: Annotated[float, AtLeast(0)] = 0.5
     """Predictions below it do not count for the competition's figure, and are not drawn."""
     valid_sources: list[str] = field(default_factory=list)
     """Sources to validate on; by default one image of five, of all sources."""
@@ -65,8 +65,6 @@ class Wheat(Experiment):
         super().__post_init__()
         if self.detector not in LOSSES:
             raise unknown_name("detector", self.detector, LOSSES)
-        check_range("image_size", self.image_size, 32)
-        check_range("min_score", self.min_score, 0)
         if self.channels < 1 or self.channels % 32:
             raise UsageError(f"channels must be a multiple of 32, got {self.channels}.")
 

@@ -1,6 +1,7 @@
 """An experiment's fields are checked when it is made, and its parts are built from them."""
 
 from dataclasses import dataclass
+from typing import Annotated, Literal
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from torch.utils.data import RandomSampler, SequentialSampler
 
 from assay.runner import Experiment, UsageError
 from assay.runner.data import one_thread
-from assay.runner.experiment import check_range
+from assay.runner.ranges import AtLeast, check_range
 
 
 @dataclass(kw_only=True)
@@ -89,6 +90,27 @@ def test_a_range_may_include_its_smallest_value(included, value):
 def test_an_unknown_choice_is_refused_with_the_closest(field, value, nearest):
     with pytest.raises(UsageError, match=rf"unknown {field} '{value}'; did you mean '{nearest}'"):
         Toy(**{field: value})
+
+
+@dataclass(kw_only=True)
+class Anew(Toy):
+    epochs: int = 5
+    side: Annotated[int | None, AtLeast(2)] = None
+    shape: Literal["round", "square"] = "round"
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"epochs": 0}, "epochs must be at least 1, got 0"),  # declared anew for its default alone
+        ({"side": 1}, "side must be at least 2, got 1"),
+        ({"shape": "squar"}, "unknown shape 'squar'; did you mean 'square'"),
+    ],
+)
+def test_the_rules_of_a_field_stand_in_its_type_and_hold_in_subclasses(fields, message):
+    assert Anew().side is None
+    with pytest.raises(UsageError, match=message):
+        Anew(**fields)
 
 
 def test_a_scheduler_may_be_written_with_underscores():

@@ -1,0 +1,109 @@
+"""What values a field of an experiment takes, said where the field is declared, and the check of all fields."""
+
+import inspect
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from functools import cache
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+from assay.callbacks.errors import UsageError, unknown_name
+
+
+@dataclass(frozen=True)
+class AtLeast:
+    """The smallest number that is taken."""
+
+    bound: float
+
+    def check(self, name: str, value: float) -> None:
+        check_range(name, value, self.bound)
+
+
+@dataclass(frozen=True)
+class GreaterThan:
+    """The number that all taken ones are above."""
+
+    bound: float
+
+    def check(self, name: str, value: float) -> None:
+        check_range(name, value, self.bound, included=False)
+
+
+@dataclass(frozen=True)
+class AtMost:
+    """The largest number that is taken, and a hint for who gives a larger one."""
+
+    bound: float
+    hint: str = ""
+
+    def check(self, name: str, value: float) -> None:
+        if value > self.bound:
+            hint = f" ({self.hint})" if self.hint else ""
+            raise UsageError(f"{name} must be at most {self.bound}{hint}, got {value}.")
+
+
+@dataclass(frozen=True)
+class LessThan:
+    """The number that all taken ones are below."""
+
+    bound: float
+
+    def check(self, name: str, value: float) -> None:
+        if value >= self.bound:
+            raise UsageError(f"{name} must be less than {self.bound}, got {value}.")
+
+
+@dataclass(frozen=True)
+class OneOf:
+    """The words that are taken, with dashes or underscores."""
+
+    choices: Sequence[str]
+
+    def check(self, name: str, value: Any) -> None:
+        if (value.replace("_", "-") if isinstance(value, str) else value) not in self.choices:
+            raise unknown_name(name, value, self.choices)
+
+
+Rule = AtLeast | GreaterThan | AtMost | LessThan | OneOf
+
+
+def check_values(experiment: Any) -> None:
+    """Raise for the first field whose value breaks a rule of its type; None breaks none.
+
+    A rule stands in the type: ``Annotated[int, AtLeast(1)]``, or ``Literal["full", "off"]`` for words.
+    """
+    kind: Any = type(experiment)
+    for name, rules in _rules_of(kind).items():
+        value = getattr(experiment, name)
+        for rule in rules if value is not None else ():
+            rule.check(name, value)
+
+
+def check_range(name: str, value: float | None, smallest: float, *, included: bool = True) -> None:
+    """Raise where a number is below what it may be, or not finite; None is let through."""
+    if value is None or (math.isfinite(value) and (value > smallest or (included and value == smallest))):
+        return
+    bound = f"at least {smallest}" if included else f"greater than {smallest}"
+    raise UsageError(f"{name} must be {bound}, got {value}.")
+
+
+@cache
+def _rules_of(experiment: type) -> dict[str, list[Rule]]:
+    rules: dict[str, list[Rule]] = {field.name: [] for field in fields(experiment)}
+    # From the base down: a subclass that declares a field anew, for another default, keeps the rules of its base.
+    for owner in reversed(experiment.__mro__):
+        hints = get_type_hints(owner, include_extras=True)
+        for name in rules.keys() & inspect.get_annotations(owner).keys():
+            rules[name] += _rules(hints[name])
+    return rules
+
+
+def _rules(hint: Any) -> list[Rule]:
+    if get_origin(hint) is Literal:
+        words = get_args(hint)
+        # The type check of the command line refuses numbers; None may stand in a Literal too.
+        return [OneOf(words)] if all(isinstance(word, str) for word in words) else []
+    if get_origin(hint) is Annotated:
+        return [*_rules(get_args(hint)[0]), *(rule for rule in hint.__metadata__ if isinstance(rule, Rule))]
+    return []
