@@ -1,4 +1,4 @@
-"""A model's buffers as they were before a step, to be put back where the step is taken back."""
+"""Copies of a model's buffers from before a step, to restore where the step is not made."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -20,7 +20,9 @@ class BufferSnapshot:
         groups: dict[tuple[torch.dtype, torch.device], list[Tensor]] = {}
         for buffer in buffers:
             if buffer.numel():
-                groups.setdefault((buffer.dtype, buffer.device), []).append(buffer.data)
+                groups.setdefault((buffer.dtype, buffer.device), []).append(
+                    buffer.data
+                )  # of which autograd counts no change
         self._packs = [_Pack.of(group) for group in groups.values()]
 
     @torch.no_grad()
@@ -34,6 +36,7 @@ class BufferSnapshot:
         """Put the copies back where ``found``, [], is not 0, without reading it."""
         for pack in self._packs:
             torch._foreach_copy_(pack.current, pack.buffers)
+            # The condition stays on the device: a host that asked for it would wait for the whole step.
             condition = found.to(pack.flat_saved.device, non_blocking=True) > 0
             torch.where(condition, pack.flat_saved, pack.flat_current, out=pack.flat_current)
             torch._foreach_copy_(pack.buffers, pack.current)

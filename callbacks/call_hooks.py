@@ -1,4 +1,4 @@
-"""Calling something before and after each call of a model, from outside what ``torch.compile`` has made of it."""
+"""Hooks around each call of a model, outside of what ``torch.compile`` has made of it."""
 
 from collections.abc import Callable
 from typing import Any, Protocol

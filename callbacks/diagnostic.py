@@ -1,4 +1,4 @@
-"""What all diagnostics share: when to begin, where to write, and that nothing drawn is ever lost."""
+"""Diagnostic: the base of all callbacks that write to TensorBoard, and the events that they are called at."""
 
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar
@@ -77,7 +77,7 @@ class Diagnostic(Named):
         return to_plain({name: getattr(self, name) for name in self.observed})
 
     def load_loader_state(self, runner: dl.IRunner, state: Any) -> None:
-        """Continue, behind ``begin``, from what ``loader_state`` returned."""
+        """Continue, after ``begin``, from what ``loader_state`` returned."""
         for name, part in state.items():
             setattr(self, name, from_plain(part, getattr(self, name)))
 

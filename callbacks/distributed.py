@@ -36,6 +36,7 @@ def reduce_state(state: Mapping[str, Tensor], reductions: Mapping[str, str]) -> 
     if world_size() == 1:
         return reduced
     groups: dict[tuple[str, torch.dtype], list[str]] = {}
+    # Sorted, so that every rank packs alike, in whatever order it filled its dict.
     for name in sorted(state):
         groups.setdefault((reductions[name], state[name].dtype), []).append(name)
     for (reduction, _), names in groups.items():
@@ -59,7 +60,7 @@ def winner_over_ranks(item: Item | None, rank_key: Callable[[Item], Any], payloa
     Args:
         item: this rank's candidate; None where it has none.
         rank_key: see ``winners_over_ranks``.
-        payload: likewise.
+        payload: see ``winners_over_ranks``.
     """
     winners = winners_over_ranks([] if item is None else [item], 1, rank_key, payload)
     return winners[0] if winners else None
@@ -81,6 +82,7 @@ def winners_over_ranks(
         payload: what is wanted of a winner. Called on the winner's rank alone, so that only winners travel.
         identity: a hashable value; of items that share it, the smallest alone counts. None: all are different.
     """
+    # Two messages: small keys first, so that the large payloads of winners alone travel.
     mine = [(rank_key(item), None if identity is None else identity(item)) for item in items]
     entries = [
         (key, rank, index, name)

@@ -1,4 +1,4 @@
-"""Taking the gradients and the movement of the parameters when their optimizers step."""
+"""Hooks that take the gradients, and the movement of the weights, at each optimizer step."""
 
 import sys
 from collections.abc import Callable, Mapping
@@ -91,7 +91,7 @@ class GradientWatch:
         self.measure.state = from_plain(state["sums"], self.measure.state)
 
     def compare(self, *_: Any) -> None:
-        """Measure how far the step moved the weights, behind an observed step."""
+        """Measure how far an observed step moved the weights."""
         if self.observing:
             with self._timed():
                 self.measure.update_ratio(self.before, [weight.detach() for weight in self.parameters.values()])
@@ -136,9 +136,9 @@ class GradientWatches:
     Args:
         runner: at the start of the loader.
         every_n_steps: see ``GradientWatch``.
-        suspects: likewise.
-        update_ratio: likewise.
-        timed: likewise.
+        suspects: see ``GradientWatch``.
+        update_ratio: see ``GradientWatch``.
+        timed: see ``GradientWatch``.
     """
 
     def __init__(
@@ -210,6 +210,7 @@ class GradientWatches:
         sums = []
         if self._clipped is not None:
             sums = [reduce_state(self._clipped.state, self._clipped.reductions)["sums"]]
+        # One copy for all parameters and norms: each read would wait for the device.
         on_host = HostCopy(torch.cat([part.flatten() for part in (*states, *sums)])).read()
         parts = on_host.split([part.numel() for part in (*states, *sums)])
         packed = torch.cat([part.reshape(state.shape) for part, state in zip(parts, states, strict=False)], dim=1)

@@ -1,4 +1,4 @@
-"""A run's hyper-parameters beside the best that came of them."""
+"""HParams: a run's hyper-parameters beside its best metrics, in TensorBoard's HPARAMS tab."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ _FOLDER = "run"
 
 
 class HParams(Diagnostic):
-    """Fills TensorBoard's HPARAMS tab: one row a run, with the best value of one or several metrics.
+    """Fills TensorBoard's HPARAMS tab: one row per run, with the best value of one or several metrics.
 
     ========================= ======= =======================================================================
     tag, in the folder `run`  kind    step and content

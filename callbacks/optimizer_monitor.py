@@ -1,4 +1,4 @@
-"""What the optimizer is told and what it is given: learning rates, momenta, norms, clipping, loss scale."""
+"""OptimizerMonitor: learning rates, momenta, gradient norms, clipping and loss scale, per epoch."""
 
 from functools import partial
 from typing import Any
@@ -38,7 +38,7 @@ class OptimizerMonitor(Diagnostic):
     ``optimizer/clipped_fraction``   0 to 1 share of the steps whose norm was above ``clip_grad_norm``; only where
                                             the runner clips and keeps the norm
     ``optimizer/loss_scale``         1      loss scale at the end of the epoch; only where the engine has a scaler
-    ``optimizer/skipped_steps``      steps  batches behind which the scale had fallen, as it does when a step is
+    ``optimizer/skipped_steps``      steps  batches after which the scale had fallen, as it does when a step is
                                             left out for its gradients overflowed; only with a scaler
     ================================ ====== ==================================================================
 

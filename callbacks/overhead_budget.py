@@ -1,4 +1,4 @@
-"""Keeping what the diagnostics cost under a share of the loop's time."""
+"""OverheadBudget: keeps the time of all diagnostics under a share of the loop's time."""
 
 import time
 from collections import defaultdict

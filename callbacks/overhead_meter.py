@@ -1,4 +1,4 @@
-"""Taking the time of one diagnostic, in the loop and in the thread that draws, and leaving out its pictures."""
+"""Times one diagnostic, in the loop and in the thread that draws, and leaves out its pictures."""
 
 from collections import deque
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What an optimizer's parameter groups are told, each under a name of its own."""
+"""The settings of an optimizer's parameter groups, each group under a name of its own."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +10,7 @@ from .errors import UsageError
 
 
 def group_settings(name: str, optimizer: Optimizer) -> dict[str, float | Tensor]:
-    """Return what an optimizer's groups are told, as ``lr/GROUP``, ``momentum/GROUP`` and ``weight_decay/GROUP``.
+    """Return the settings of an optimizer's groups, as ``lr/GROUP``, ``momentum/GROUP`` and ``weight_decay/GROUP``.
 
     What a group lacks is left out. A tensor is cloned, as schedulers change it in place.
 
@@ -20,6 +20,7 @@ def group_settings(name: str, optimizer: Optimizer) -> dict[str, float | Tensor]
     """
     settings = {}
     for label, group in _groups(name, optimizer):
+        # The first of Adam's betas is what its momentum is.
         momentum = group.get("momentum", group.get("betas", (None,))[0])
         told = {"lr": group.get("lr"), "momentum": momentum, "weight_decay": group.get("weight_decay")}
         for kind, value in told.items():

@@ -1,4 +1,4 @@
-"""The state of the generators that a step may draw from."""
+"""The random state of Python, NumPy, torch and one GPU: taken, restored and saved."""
 
 import random
 from collections.abc import Iterator, Mapping
@@ -42,6 +42,7 @@ class RngState:
     @contextmanager
     def again(self) -> Iterator[None]:
         """Draw again what was drawn from this state on; afterwards the generators stand as before."""
+        # Taken before ``restore``, so that the run draws on as if nothing had been drawn again.
         now = RngState.take(self.device)
         self.restore()
         try:

@@ -1,4 +1,4 @@
-"""Holding back single steps of an optimizer, so that neither weights nor state change."""
+"""StepGate: holds back single steps of an optimizer, so that neither weights nor state change."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +13,7 @@ class StepGate:
 
     A fused optimizer of torch (``SGD``, ``Adam``, ``AdamW``, ``Adagrad``) is told on the device, by the way that a
     ``GradScaler`` tells it; nothing is read. Any other loses its gradients where the step is held back, and so skips
-    every parameter; for that the answer is read, once a step. A fused SGD with momentum and dampening has its answer
+    every parameter; for that the answer is read, once per step. A fused SGD with momentum and dampening has its answer
     read as long as it has no momentum yet.
 
     An optimizer that computes gradients within its step (``LBFGS``) is not held back.

@@ -1,4 +1,4 @@
-"""Where the time of a step goes, and how much memory it takes."""
+"""TimeMonitor: the phases of a step in milliseconds, the throughput and the peak of memory."""
 
 import resource
 import sys

@@ -1,4 +1,4 @@
-"""Calls that are to leave no trace in what they call, nor in what is drawn after them."""
+"""A context that undoes what calls of a criterion change: its state, and the random state."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -25,7 +25,9 @@ def undone(criterion: Any, device: torch.device) -> Iterator[None]:
     state = RngState.take(device)
     parts = [vars(part) for part in _objects(criterion)]
     parts += [part["_buffers"] for part in parts if "_buffers" in part]
+    # The dicts are kept and filled again, not replaced: a module's buffers are looked up in its very own dict.
     before = [(part, dict(part)) for part in parts]
+    # A tensor that is changed in place stays the same object in its dict, so its content is kept apart.
     tensors = BufferSnapshot(value for part in parts for value in part.values() if isinstance(value, Tensor))
     tensors.take()
     try:

@@ -1,4 +1,4 @@
-"""A runner's components as torch knows them, one or several, whatever stands around them."""
+"""A runner's models and optimizers without what wraps them: DDP, ``torch.compile``, accelerate."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -85,6 +85,7 @@ def trained_parameters(runner: dl.IRunner) -> dict[str, nn.Parameter]:
         for name, parameter in model.named_parameters():
             if parameter.requires_grad and parameter.numel():
                 full = f"{key}.{name}" if key else name
+                # By identity: a shared parameter is trained once, under its first name.
                 found.setdefault(id(parameter), (eager_name(full), parameter))
     return dict(found.values())
 

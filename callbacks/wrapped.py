@@ -1,4 +1,4 @@
-"""Callbacks inside Catalyst's wrappers, such as ``ControlFlowCallbackWrapper``."""
+"""Finds callbacks within Catalyst's wrappers, such as ``ControlFlowCallbackWrapper``."""
 
 from collections.abc import Iterable
 from typing import Any
