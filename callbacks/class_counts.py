@@ -1,4 +1,4 @@
-"""What the diagnostics of classes share: counting true and predicted classes over a loader."""
+"""The base of the diagnostics that count true and predicted classes over a loader."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, final
@@ -18,7 +18,7 @@ from .keys import OUTPUT_KEY, TARGET_KEY
 from .measures.confusion_matrix import ConfusionMatrix
 from .measures.measure import Measure, reduce_measure
 from .measures.targets import decide_targets
-from .metrics import TASKS, decide
+from .metrics import TASKS, predicted_classes
 from .sharing import first_alike, key_of_methods
 from .writer import Writer
 
@@ -96,7 +96,7 @@ class ClassCounts(Diagnostic):
     def count(self, output: Tensor, target: Tensor, *others: Tensor) -> None:
         """Hand to the measure what ``take`` returned of a batch, or of several that follow one another as of one."""
         target = decide_targets(target, output.shape, self.task, self.ignore_index)
-        self.measure_.update(decide(output, self.task), target, *others)
+        self.measure_.update(predicted_classes(output, self.task), target, *others)
 
     def check(self, runner: dl.IRunner, writer: Writer, state: Mapping[str, Tensor]) -> None:
         """Raise or say what is wrong with the state of a loader, over all ranks."""

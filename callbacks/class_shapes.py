@@ -1,4 +1,4 @@
-"""Whether output and target of a batch have the shapes that a task asks for: the same error everywhere."""
+"""The check that output and target of a batch have the shapes of a task."""
 
 from collections.abc import Sequence
 
@@ -16,7 +16,7 @@ def check_shapes(
         task: ``binary``, ``multiclass`` or ``multilabel``.
         num_classes: C, of the output.
         output: its key in the batch, and its shape.
-        target: likewise.
+        target: its key in the batch, and its shape.
 
     Raises:
         UsageError: the shapes do not fit.
@@ -28,7 +28,7 @@ def check_shapes(
     if is_paired(target[1], shape, task):
         return
     if task == "binary":
-        raise UsageError(f"{asked_by}(task='binary') needs one logit a target, {got}.")
+        raise UsageError(f"{asked_by}(task='binary') needs one logit per target, {got}.")
     also = f", or {shape} with a share for each class" if task == "multiclass" else ""
     expected = (*shape[:1], *shape[2:]) if task == "multiclass" else shape
     raise UsageError(f"{asked_by}(task={task!r}) needs a target of shape {expected}{also}, {got}.")

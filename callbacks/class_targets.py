@@ -1,4 +1,4 @@
-"""Which targets a callback takes for classes: the same error everywhere for those that are none."""
+"""The check that the targets of a batch are classes, with the same error in all callbacks."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -40,10 +40,10 @@ class ClassTargets:
         return self.num_classes - 1 if self.task == "multiclass" else 1
 
     def check(self, runner: dl.IRunner, output: Sequence[int]) -> None:
-        """Raise where a target of the batch is none that is taken and lies on the host; of others ``error`` tells.
+        """Raise where a target of the batch is none that is taken and lies on the host; ``error`` reports the others.
 
         Args:
-            runner: that has the batch; a ``DictRunner`` knows it as it was before it went to the device.
+            runner: has the batch; a ``DictRunner`` also has it as it was before it went to the device.
             output: shape of the output.
 
         Raises:

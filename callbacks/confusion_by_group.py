@@ -1,4 +1,4 @@
-"""What is taken for what in each part of the data: confusion matrices by group, every epoch."""
+"""The callback that draws confusion matrices by group of samples every epoch."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -26,15 +26,15 @@ class ConfusionByGroup(ClassCounts):
     ================================ ===== =================================================================
     tag, in the loader's folder      kind  step and content
     ================================ ===== =================================================================
-    ``confusion_matrix/GROUP_KEY``   image epoch; [H, W, 3] uint8 RGB: a row a group and true class, a column
-                                           a predicted class, with count and share of the row
+    ``confusion_matrix/GROUP_KEY``   image epoch; [H, W, 3] uint8 RGB: a row per group and true class, a
+                                           column per predicted class, with counts and shares of the row
     ================================ ===== =================================================================
 
     Args:
         group_key: of the batch; the number of each sample's group, [N].
-        group_names: one a group.
+        group_names: one per group.
         num_classes: C; ``class_names`` may stand in for it.
-        class_names: one a class; without, they are shown by number.
+        class_names: one per class; without, they are shown by number.
         ignore_index: target value that is left out.
         output_key: of the batch; logits [N, C, ...], the largest wins.
         target_key: of the batch; class numbers [N, ...].
@@ -79,7 +79,7 @@ class ConfusionByGroup(ClassCounts):
         groups = pick_tensor(runner, self.group_key, type(self).__name__)
         if groups.shape != target.shape[:1]:
             raise UsageError(
-                f"{type(self).__name__} needs one number a sample in {self.group_key!r}, [{len(target)}], "
+                f"{type(self).__name__} needs one number per sample in {self.group_key!r}, [{len(target)}], "
                 f"got {tuple(groups.shape)}."
             )
         return output, target, groups

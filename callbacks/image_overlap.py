@@ -17,7 +17,7 @@ from .measures.image_overlap import OVERLAPS, WITHOUT_TRUTH, image_means
 from .measures.image_overlap import ImageOverlap as Measure
 from .measures.measure import reduce_measure
 from .measures.targets import decide_targets
-from .metrics import TASKS, decide
+from .metrics import TASKS, predicted_classes
 from .naming import Named
 from .order import METRICS
 
@@ -109,7 +109,7 @@ class ImageOverlap(Named):
         check_shapes(name, self.task, self.num_classes, (keys[0], output.shape), (keys[1], target.shape))
         self.targets.check(runner, output.shape)
         target = decide_targets(target, output.shape, self.task, self.ignore_index)
-        means = self.measure_.update(decide(output, self.task), target)
+        means = self.measure_.update(predicted_classes(output, self.task), target)
         values = {_name_of(metric): means[self._row(metric), -1] for metric in self.metrics}
         self.write_metrics(runner, runner.batch_metrics, values)
 

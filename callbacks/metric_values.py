@@ -1,4 +1,4 @@
-"""What a ``torchmetrics.Metric`` or ``MetricCollection`` takes and gives: decided targets, numbers by name, a state."""
+"""Inputs, values and states of a ``torchmetrics.Metric`` or ``MetricCollection``."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any

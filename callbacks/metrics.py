@@ -207,7 +207,7 @@ class Metrics(Named):
             batch = totals.update(output, target)
             return {name: regression_metric(metric, batch) for name, metric in self.by_name.items()}
         target = decide_targets(target, output.shape, self.task, self.ignore_index)
-        return self._class_values(totals.update(decide(output, self.task), target))
+        return self._class_values(totals.update(predicted_classes(output, self.task), target))
 
     def _over_ranks(self, totals: ClassTotals | RegressionTotals) -> tuple[dict[str, Tensor], Tensor]:
         """Return the values of all samples of all ranks, and how many targets had none."""
@@ -279,8 +279,8 @@ def _reduce_all(reduction: str, state: Mapping[str, Tensor]) -> dict[str, Tensor
     return reduce_state(state, dict.fromkeys(state, reduction))
 
 
-def decide(output: Tensor, task: str) -> Tensor:
-    """Return the classes that logits decide for.
+def predicted_classes(output: Tensor, task: str) -> Tensor:
+    """Return the classes that logits predict.
 
     Args:
         output: logits; see ``Metrics`` for the shapes.

@@ -1,4 +1,4 @@
-"""Labels for samples that have none, by what the model is sure of."""
+"""The callback that labels samples where the model is sure of them."""
 
 from collections.abc import Callable, Iterator
 from functools import partial

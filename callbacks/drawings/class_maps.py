@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from .decided import class_numbers, says_yes
-from .masks import levels, say_nan
+from .masks import levels, nan_lines
 from .palette import class_colours
 from .picture_style import PictureStyle
 from .pictures import Shape, scale
@@ -43,7 +43,7 @@ def class_map(picture: np.ndarray, output: np.ndarray, target: np.ndarray, style
     lines, occur = _agreement(truth, prediction, wrong, counts, classes)
     is_nan = (prediction == classes + 1) & counts
     legend = _legend(occur, counts, style) + ([("NaN", NAN, 0.0)] if is_nan.any() else [])
-    lines += say_nan(is_nan, counts)
+    lines += nan_lines(is_nan, counts)
     return Verdict(lines, None, (), panels, legend, "image, truth, prediction, errors in the colour of the truth")
 
 

@@ -1,4 +1,4 @@
-"""Samples as points of a plane, in the colours of their classes."""
+"""The picture of embeddings: samples as points of a plane, in the colours of their classes."""
 
 from collections.abc import Sequence
 

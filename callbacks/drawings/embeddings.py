@@ -1,4 +1,4 @@
-"""The sheet of thumbnails that TensorBoard's projector cuts apart again."""
+"""The sheet of thumbnails for TensorBoard's projector, which cuts it apart again."""
 
 import math
 from collections.abc import Sequence

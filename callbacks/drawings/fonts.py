@@ -1,4 +1,4 @@
-"""Fonts for any script: DejaVu Sans, and where it lacks a letter one of the machine that has it."""
+"""Fonts for any script: DejaVu Sans, or for letters that it lacks a font of the machine."""
 
 import logging
 import math

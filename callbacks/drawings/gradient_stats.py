@@ -1,4 +1,4 @@
-"""The pictures of gradients: one row a parameter, in the order of the model, so that depth runs downwards."""
+"""The pictures of gradients, with one row per parameter in the order of the model."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -54,9 +54,10 @@ def draw_map(norms: np.ndarray, names: Sequence[str], epochs: Sequence[int], tit
     width = max(cell * len(epochs), 60)
     sheet = _Sheet(names, title, [width, 90])
     left, scale_left = sheet.lefts
-    low, high = _decades(norms)
+    low, high = _log_range(norms)
     cells = _colours(norms, low, high).repeat(sheet.row, axis=0).repeat(cell, axis=1)
     sheet.canvas.paste(Image.fromarray(cells), (left, sheet.top))
+    # The number of an epoch needs 30 pixels: with narrow cells only some are numbered.
     every = math.ceil(30 / cell)
     for column in range(0, len(epochs), every):
         sheet.text((left + column * cell, sheet.bottom + 3), str(epochs[column]))
@@ -151,7 +152,7 @@ class _Sheet:
             left += SWATCH_INDENT + text_length(text, _TEXT_SIZE) + LEGEND_GAP
 
     def _label(self, names: Sequence[str]) -> None:
-        """Name the rows; of thin ones only some, each with its number, so that the others can be counted."""
+        """Name the rows; of thin ones only some, each with its number, by which the others can be found."""
         every = math.ceil(14 / self.row)
         for index in range(0, len(names), every):
             middle = self.top + (index + 0.5) * self.row
@@ -162,7 +163,7 @@ class _Sheet:
 
 
 def _draw_ranges(sheet: _Sheet, left: float, width: int, stats: Mapping[str, np.ndarray]) -> None:
-    low, high = _decades(np.maximum(np.abs(stats["min"]), np.abs(stats["max"])))
+    low, high = _log_range(np.maximum(np.abs(stats["min"]), np.abs(stats["max"])))
     middle, half = left + width / 2, width / 2 - 4
 
     def place(value: float) -> float:
@@ -183,7 +184,7 @@ def _draw_ranges(sheet: _Sheet, left: float, width: int, stats: Mapping[str, np.
 
 
 def _draw_norms(sheet: _Sheet, left: float, width: int, norms: np.ndarray) -> None:
-    low, high = _decades(norms)
+    low, high = _log_range(norms)
     sheet.text((left, sheet.top - 6), "L2 norm (log)", anchor="ls")
     for decade in range(high, low - 1, -max(1, math.ceil((high - low) / 4))):
         sheet.axis(left + width * (decade - low) / (high - low), f"1e{decade}")
@@ -215,7 +216,7 @@ def _draw_non_finite(sheet: _Sheet, left: float, width: int, shares: np.ndarray)
 
 
 def _draw_update_ratios(sheet: _Sheet, left: float, width: int, ratios: np.ndarray) -> None:
-    low, high = _decades(np.append(ratios, _HEALTHY_RATIOS))
+    low, high = _log_range(np.append(ratios, _HEALTHY_RATIOS))
     ends = [left + width * (math.log10(ratio) - low) / (high - low) for ratio in _HEALTHY_RATIOS]
     sheet.ink.rectangle((round(ends[0]), sheet.top, round(ends[1]), sheet.bottom), fill=_PALE_GREEN)
     sheet.text((left, sheet.top - 6), "update / weight (log)", anchor="ls")
@@ -235,8 +236,9 @@ def _draw_scale(sheet: _Sheet, left: float, low: int, high: int) -> None:
         sheet.text((left + 22, sheet.top + height * (high - decade) / (high - low)), f"1e{decade}", anchor="lm")
 
 
-def _decades(values: np.ndarray) -> tuple[int, int]:
-    """Return the powers of ten between which the values lie: at least four, so that small differences stay small."""
+def _log_range(values: np.ndarray) -> tuple[int, int]:
+    """Return the powers of ten between which the values lie, at least four apart."""
+    # A narrower scale would make small differences look large.
     positive = values[np.isfinite(values) & (values > 0)]
     if not positive.size:
         return -4, 0

@@ -1,4 +1,4 @@
-"""A grid of captioned pictures under one title: the shape of every picture that shows samples."""
+"""A grid of captioned pictures under a title, in which all pictures of samples are drawn."""
 
 import math
 from collections.abc import Sequence
@@ -37,7 +37,7 @@ class Card:
 
     Attributes:
         pictures: one [H, W, 3] or several that stand side by side, uint8, RGB, of any sizes.
-        lines: what stands below; a line that is too long loses its middle.
+        lines: of text below; a line that is too long loses its middle.
         colour: of the frame, and of the lines in ``marked``.
         marked: indices of the lines that are written in the frame's colour.
     """
@@ -73,9 +73,9 @@ def draw_grid(
         cards: at least one.
         title: lines above the grid.
         tile_size: side in pixels that each picture is scaled to.
-        legend: names and colours below the title, the most important first; what finds no room is counted.
+        legend: names and colours below the title, the most important first; entries without room are counted.
         note: a small line between them.
-        scale: what the ends of the colours of heat maps mean; None: no bar of them is drawn.
+        scale: meaning of both ends of the colours of heat maps; None: no bar of colours is drawn.
 
     Returns:
         [H, W, 3], uint8, RGB. H and W depend on the number of cards, of pictures a card, of lines and on the length
@@ -118,7 +118,7 @@ def draw_grid(
 def _draw_card(canvas: np.ndarray, card: Card, corner: tuple[int, int], size: int, panels: int) -> None:
     (left, top), height = corner, card_width(1, size)
     right, bottom = left + card_width(len(card.panels), size) - 1, top + height - 1
-    cv2.rectangle(canvas, (left, top), (right, bottom), card.colour, cv2.FILLED)  # NumPy takes ten times as long
+    cv2.rectangle(canvas, (left, top), (right, bottom), card.colour, cv2.FILLED)  # NumPy fills it ten times slower
     for index, picture in enumerate(card.panels):
         start = left + _FRAME + index * (size + _FRAME)
         canvas[top + _FRAME : top + _FRAME + size, start : start + size] = fit(picture, size, background=PAPER)
@@ -163,12 +163,14 @@ def write(
     patch, (left, top) = _text_patch(text, size, colour)
     left, top = left + place[0], top + place[1]
     region = canvas[max(top, 0) : top + patch.shape[0], max(left, 0) : left + patch.shape[1]]
+    # The darker of both, so that neighbouring letters do not cut each other.
     np.minimum(region, patch[: region.shape[0], : region.shape[1]], out=region)
 
 
+# Rendering text costs more than all else of a grid, and most of it stands in many grids.
 @lru_cache(maxsize=2048)
 def _text_patch(text: str, size: int, colour: Colour) -> tuple[np.ndarray, tuple[int, int]]:
-    """Return text on white, [h, w, 3], and the place of its corner; rendering costs more than all else of a grid."""
+    """Return text on white, [h, w, 3], and the place of its corner."""
     mask, offset = render_line(text, size)
     if mask is None:
         return np.empty((0, 0, 3), dtype=np.uint8), (0, 0)
@@ -179,7 +181,8 @@ def _text_patch(text: str, size: int, colour: Colour) -> tuple[np.ndarray, tuple
 
 @lru_cache(maxsize=4096)
 def shorten(text: str, width: int, size: int = CAPTION_SIZE) -> str:
-    """Return ``text`` with as much of its middle left out as it takes to be at most ``width`` pixels wide."""
+    """Return ``text`` without as much of its middle as needed to be at most ``width`` pixels wide."""
+    # The middle goes, as the ends of paths and ids tell samples apart.
     text = " ".join(text.splitlines())
     if line_length(text, size) <= width:
         return text

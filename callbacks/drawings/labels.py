@@ -1,4 +1,4 @@
-"""Truth and prediction of a classification, as lines of text."""
+"""True and predicted classes or labels of a sample, as lines of text."""
 
 import numpy as np
 
@@ -9,7 +9,7 @@ from .verdict import Verdict
 
 
 def one_class(output: np.ndarray, target: np.ndarray, style: PictureStyle) -> Verdict:
-    """Say which class is true, which is predicted, and its probability; where that is NaN, the prediction is NaN too.
+    """Name the true and the predicted class with its probability; where that is NaN, the prediction is shown as NaN.
 
     Args:
         output: logits, [C], the largest wins; or one number, positive means class 1.
@@ -54,6 +54,7 @@ def several_labels(output: np.ndarray, target: np.ndarray, style: PictureStyle, 
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:
+    # Infinite logits give NaN, which is shown as such.
     with np.errstate(invalid="ignore"):
         powers = np.exp(logits - logits.max())
         shares: np.ndarray = powers / powers.sum()

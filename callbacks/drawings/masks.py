@@ -1,4 +1,4 @@
-"""Hits, misses and false alarms of masks, laid over the image."""
+"""Hits, misses and false alarms of masks, drawn over the image."""
 
 from collections.abc import Sequence
 
@@ -24,14 +24,14 @@ def one_mask(picture: np.ndarray, output: np.ndarray, target: np.ndarray, style:
         style: pixels of its ``ignore_index`` do not count.
     """
     true, counts = _true_and_counted(target.reshape(target.shape[-2:]), style.ignore_index)
-    predicted, is_nan = _predicted(output.reshape(output.shape[-2:]), true)
+    predicted, is_nan = _predicted_masks(output.reshape(output.shape[-2:]), true)
     outcomes = _outcomes(predicted, true, counts)
     hits, missed, false = (int(np.count_nonzero(mask)) for mask in outcomes)
     union = hits + missed + false
     line = f"IoU {hits / union:.2f}" if union else "IoU: no truth, no prediction"
     panels = [picture, paint(picture, _layers(outcomes, is_nan, counts))]
     return Verdict(
-        [line, *say_nan(is_nan, counts)], None, (), panels, _outcome_legend(style.ignore_index, is_nan & counts)
+        [line, *nan_lines(is_nan, counts)], None, (), panels, _outcome_legend(style.ignore_index, is_nan & counts)
     )
 
 
@@ -48,7 +48,7 @@ def several_masks(picture: np.ndarray, output: np.ndarray, target: np.ndarray, s
     """
     read, read_target = read_alike(output, target)
     true, counts = _true_and_counted(read_target, style.ignore_index)
-    predicted, is_nan = _predicted(read, true)
+    predicted, is_nan = _predicted_masks(read, true)
     outcomes = _outcomes(predicted, true, counts)
     hits, missed, false = (np.count_nonzero(mask, axis=(1, 2)) for mask in outcomes)
     union = hits + missed + false
@@ -60,7 +60,7 @@ def several_masks(picture: np.ndarray, output: np.ndarray, target: np.ndarray, s
             f"mIoU {ious.mean():.2f}",
             f"worst: {style.name_of(int(occur[ious.argmin()]))} {ious.min():.2f}",
         ]
-    lines += say_nan(is_nan, counts)
+    lines += nan_lines(is_nan, counts)
     flat = [np.any(mask, axis=0) for mask in (*outcomes, is_nan & counts, counts)]
     panels = [picture, paint(picture, _layers(flat[:3], *flat[3:]))]
     return Verdict(lines, None, (), panels, _outcome_legend(style.ignore_index, flat[3]))
@@ -87,8 +87,9 @@ def paint(picture: np.ndarray, layers: Sequence[tuple[np.ndarray, Colour]]) -> n
     covers = scale_planes([levels(mask) for mask, _ in layers], shape).astype(np.float32) / 255.0
     for index, (_, colour) in enumerate(layers):
         if colour == IGNORED:
-            covers[:, :, index] *= _stripes(shape)
+            covers[:, :, index] *= _hatching(shape)
     covered = covers.sum(axis=2, keepdims=True)
+    # The square root keeps a thin line visible that covers a small part of a pixel.
     opacity = _OPACITY * np.sqrt(covered.clip(0.0, 1.0))
     for index, (_, colour) in enumerate(layers):
         if colour == NAN:
@@ -110,8 +111,9 @@ def _true_and_counted(target: np.ndarray, ignore_index: int | None) -> tuple[np.
     return says_yes(target) & counts, counts
 
 
-def _predicted(logits: np.ndarray, true: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return what is predicted, in the size of the truth and its contrary for NaN, and where there is one."""
+def _predicted_masks(logits: np.ndarray, true: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the predicted masks in the size of the truth, and where the logits are NaN."""
+    # NaN predicts the contrary of the truth, so that it is always wrong.
     predicted, is_nan = (resize_nearest(mask, true.shape[-2:]) for mask in (logits > 0, np.isnan(logits)))
     return np.where(is_nan, ~true, predicted), is_nan
 
@@ -132,13 +134,13 @@ def _outcome_legend(ignore_index: int | None, is_nan: np.ndarray) -> list[tuple[
     return [*legend, ("NaN", NAN, 0.0)] if is_nan.any() else legend
 
 
-def say_nan(is_nan: np.ndarray, counts: np.ndarray) -> list[str]:
-    """Return a line on the share of the values that count, bool, which are NaN; none where none is."""
+def nan_lines(is_nan: np.ndarray, counts: np.ndarray) -> list[str]:
+    """Return a line with the share of NaN among the values that count; no line where none is."""
     share = int(np.count_nonzero(is_nan & counts)) / max(1, int(np.count_nonzero(counts)))
     return [] if not share else [f"{share:.0%} are NaN" if share >= 0.01 else "<1% are NaN"]
 
 
-def _stripes(shape: Shape) -> np.ndarray:
+def _hatching(shape: Shape) -> np.ndarray:
     rows, columns = np.ogrid[: shape[0], : shape[1]]
     striped: np.ndarray = (rows + columns) // 3 % 2 == 0
     return striped

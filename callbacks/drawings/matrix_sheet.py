@@ -1,4 +1,4 @@
-"""A canvas for a matrix of coloured cells: the names of rows on the left and of columns below, a scale on the right."""
+"""A canvas for a matrix of cells, with the names of its rows on the left and of its columns below."""
 
 import math
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Truth and prediction of a regression: as numbers, or as maps where there is one for every pixel."""
+"""True and predicted numbers of a regression, as lines of text or as maps of pixels."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,7 @@ _MOST_NUMBERS = 4
 
 
 def numbers(output: np.ndarray, target: np.ndarray, style: PictureStyle) -> Verdict:
-    """Say what is true, what is predicted, and how far apart they are.
+    """List true and predicted numbers, and how far they are apart.
 
     Args:
         output: one number or [D].
@@ -58,9 +58,9 @@ def number_maps(picture: np.ndarray, output: np.ndarray, target: np.ndarray, sty
     lines = [f"MAE {error[counts].mean():.4g}, at most {most:.4g}", f"true: {low:.4g} to {high:.4g}"]
     if len(true) not in (1, 3):
         lines.append(f"channel 0 of {len(true)} is shown")
-    panels = [_painted(true, low, high, counts), _painted(found, low, high, np.ones_like(counts))]
+    panels = [_colour_numbers(true, low, high, counts), _colour_numbers(found, low, high, np.ones_like(counts))]
     any_counts: np.ndarray = np.any(counts, axis=0, keepdims=True)
-    panels.append(_painted(error.mean(axis=0, keepdims=True), 0.0, most, any_counts))
+    panels.append(_colour_numbers(error.mean(axis=0, keepdims=True), 0.0, most, any_counts))
     return Verdict(lines, None, (), [picture, *(scale(panel, picture.shape[:2]) for panel in panels)], (), _PANELS)
 
 
@@ -71,7 +71,7 @@ def true_number_map(picture: np.ndarray, target: np.ndarray, style: PictureStyle
     if not counts.any():
         return Verdict(["true: ignored"], None, (), [picture] * 2, (), "image, truth")
     low, high = float(true[counts].min()), float(true[counts].max())
-    panel = scale(_painted(true, low, high, counts), picture.shape[:2])
+    panel = scale(_colour_numbers(true, low, high, counts), picture.shape[:2])
     return Verdict([f"true: {low:.4g} to {high:.4g}"], None, (), [picture, panel], (), "image, truth")
 
 
@@ -92,7 +92,7 @@ def _channels(part: np.ndarray) -> np.ndarray:
     return read if read.ndim == 3 else read[None]
 
 
-def _painted(channels: np.ndarray, low: float, high: float, counts: np.ndarray) -> np.ndarray:
+def _colour_numbers(channels: np.ndarray, low: float, high: float, counts: np.ndarray) -> np.ndarray:
     """Return numbers [D, H, W] as colours, [H, W, 3]; what does not count is grey, NaN black."""
     shown = channels if len(channels) == 3 else channels[:1]
     with np.errstate(invalid="ignore"):

@@ -1,4 +1,4 @@
-"""Pictures that the user has drawn, under a title."""
+"""Pictures that the user's own function returns, arranged under a title."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""Turning the image tensors that a model sees back into pictures that a person can look at."""
+"""Conversion of normalized image tensors to RGB pictures, and their scaling."""
 
 from collections.abc import Iterable, Sequence
 
@@ -20,8 +20,8 @@ def to_rgb(image: np.ndarray, mean: Channels = 0.0, std: Channels = 1.0) -> np.n
             Floating point: normalized as ``(x - mean) / std`` from the range 0 to 1; uint16: 0 to 65535; any other
             integer: 0 to 255, taken as it is; bool: black and white. What lies outside of the range is clipped, NaN
             becomes black.
-        mean: of the normalization of floating point, one number or one a channel.
-        std: likewise.
+        mean: of the normalization of floating point, one number or one per channel.
+        std: one number or one per channel.
 
     Returns:
         [H, W, 3], uint8, RGB.
@@ -29,7 +29,7 @@ def to_rgb(image: np.ndarray, mean: Channels = 0.0, std: Channels = 1.0) -> np.n
     Raises:
         ValueError: another shape or type, or a mean or std of another length.
     """
-    channels = _shown(image)
+    channels = _visible_channels(image)
     if np.issubdtype(image.dtype, np.floating):
         scale, shift = (
             _per_channel(name, value, image, len(channels)) for name, value in (("std", std), ("mean", mean))
@@ -49,7 +49,7 @@ def to_rgb(image: np.ndarray, mean: Channels = 0.0, std: Channels = 1.0) -> np.n
     return np.ascontiguousarray(channels.transpose(1, 2, 0))
 
 
-def _shown(image: np.ndarray) -> np.ndarray:
+def _visible_channels(image: np.ndarray) -> np.ndarray:
     """Return the channels that are shown, [1 to 3, H, W]."""
     if image.ndim not in (2, 3) or image.size == 0:
         note = "; of a volume hand in one slice" if image.ndim > 3 else ""
@@ -90,7 +90,7 @@ def thumbnail(
     Returns:
         [h, w, 3], uint8, RGB.
     """
-    channels = _shown(image)
+    channels = _visible_channels(image)
     goal = fitted_shape(channels.shape[1:] if shape is None else shape, size)
     if goal[0] < channels.shape[1] and image.dtype in _SCALABLE:
         _per_channel("std", std, image, len(channels))
@@ -109,7 +109,7 @@ def scale(picture: np.ndarray, shape: Shape) -> np.ndarray:
     """Scale [H, W] or [H, W, C] to another height and width: enlarging repeats pixels, shrinking averages them."""
     if picture.shape[:2] == shape:
         return picture
-    picture = np.ascontiguousarray(_halved(picture, shape))
+    picture = np.ascontiguousarray(_halve(picture, shape))
     shrinks = shape[0] < picture.shape[0] or shape[1] < picture.shape[1]
     interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_NEAREST
     scaled: np.ndarray = cv2.resize(picture, shape[::-1], interpolation=interpolation)
@@ -118,12 +118,13 @@ def scale(picture: np.ndarray, shape: Shape) -> np.ndarray:
 
 def scale_planes(planes: Iterable[np.ndarray], shape: Shape) -> np.ndarray:
     """Scale C planes [H, W] of one size as ``scale`` does, together; return [h, w, C]."""
-    merged = np.stack([_halved(plane, shape) for plane in planes], axis=-1)
+    merged = np.stack([_halve(plane, shape) for plane in planes], axis=-1)
     return scale(merged, shape).reshape(*shape, -1)
 
 
-def _halved(picture: np.ndarray, shape: Shape) -> np.ndarray:
-    """Halve a picture until it is at most three times as large: 20 times cheaper than averaging it in one step."""
+def _halve(picture: np.ndarray, shape: Shape) -> np.ndarray:
+    """Halve a picture until it is at most three times as large as its goal."""
+    # 20 times cheaper than averaging it in one step.
     for _ in range(halvings(picture.shape, shape)):
         height, width = picture.shape[0] // 2, picture.shape[1] // 2
         even = np.ascontiguousarray(picture[: 2 * height, : 2 * width])
@@ -175,6 +176,7 @@ def heat_over(picture: np.ndarray, heat: np.ndarray, *, opacity: float = 0.55) -
         [H, W, 3], uint8, RGB.
     """
     heat = np.nan_to_num(np.asarray(heat, dtype=np.float32)).clip(0.0, 1.0)
+    # In grey, so that the only colours are those of the heat map.
     grey: np.ndarray = cv2.merge([cv2.cvtColor(np.ascontiguousarray(picture), cv2.COLOR_RGB2GRAY)] * 3)
     if not heat.any():
         return grey

@@ -1,4 +1,4 @@
-"""The distribution of predicted probabilities for each true class: charts for few classes, a map for many."""
+"""The picture of predicted probabilities by true class: charts for few classes, a map for many."""
 
 import math
 from collections.abc import Sequence
@@ -46,13 +46,13 @@ def draw_distribution(
     *,
     bounds: tuple[float, float],
 ) -> np.ndarray:
-    """Draw what share of the samples of each truth got which probability.
+    """Draw the histogram of the probabilities of each class, for true samples and for all others.
 
     Args:
         shares: [C, 2, G], by class, truth (no, yes) and probability from 0 to 1; NaN where there is no such sample.
         totals: [C, 2], number of samples.
         thresholds: [C], probability where F1 is best; NaN where there is none.
-        undecided: [C, 2], shares that lie between ``bounds``; NaN likewise.
+        undecided: [C, 2], shares that lie between ``bounds``; NaN where there is no such sample.
         names: of the C classes; of both classes where C is 1 and the score that of the second.
         title: line above; a second one with the undecided share is added.
         bounds: of probability.
@@ -76,12 +76,12 @@ def _draw_pair(
     title: Sequence[str],
     bounds: tuple[float, float],
 ) -> np.ndarray:
-    top = _top() + LINE
+    top = _chart_top() + LINE
     panel = Panel(GAP + 48, top, 600, 300)
     chart = Chart((panel.right + 2 * GAP, panel.bottom + 52), title)
     texts = [shorten(f"true {name}: {total:,}", 190, TEXT_SIZE) for name, total in zip(names, totals, strict=True)]
     lines = [("best F1" + (f" {threshold:.4g}" if np.isfinite(threshold) else ": none"), RED), ("0.5", _HALF)]
-    chart.legend((panel.left, _top()), [(texts[0], BLUE), (texts[1], ORANGE), *lines])
+    chart.legend((panel.left, _chart_top()), [(texts[0], BLUE), (texts[1], ORANGE), *lines])
     _draw_panel(chart, panel, shares, threshold, bounds, _WHOLE)
     chart.text((panel.left, panel.bottom + 28), shorten(f"probability of {names[1]}", 300, TEXT_SIZE))
     chart.text((panel.right, panel.bottom + 28), "share of each true class, square root scale", anchor="ra")
@@ -99,12 +99,12 @@ def _draw_charts(
 ) -> np.ndarray:
     columns = min(_COLUMNS, max(2, len(names)))
     width, height = 300, 206
-    size = (columns * width + GAP, _top() + LINE + math.ceil(len(names) / columns) * height + GAP + LINE)
+    size = (columns * width + GAP, _chart_top() + LINE + math.ceil(len(names) / columns) * height + GAP + LINE)
     chart = Chart(size, title)
     entries = [("all others", BLUE), ("samples of the class", ORANGE), ("best F1", RED), ("0.5", _HALF)]
-    chart.legend((GAP, _top() - 4), entries)
+    chart.legend((GAP, _chart_top() - 4), entries)
     for index, name in enumerate(names):
-        left, top = GAP + index % columns * width, _top() + LINE + index // columns * height
+        left, top = GAP + index % columns * width, _chart_top() + LINE + index // columns * height
         panel = Panel(left + 44, top + 2 * LINE + 2, width - 68, height - 72)
         chart.text((left + 44, top), shorten(name, width - 68, TEXT_SIZE))
         text = f"{totals[index, 1]:,} samples, {undecided[index, 1]:.1%} undecided" if totals[index, 1] else "no sample"
@@ -140,7 +140,7 @@ def _draw_map(
     shares: np.ndarray, names: Sequence[str], title: Sequence[str], bounds: tuple[float, float]
 ) -> np.ndarray:
     row = max(1, 14 if len(names) <= 60 else 900 // len(names))
-    top, height = _top() + 2 * LINE, row * len(names)
+    top, height = _chart_top() + 2 * LINE, row * len(names)
     left = GAP + _NAME_WIDTH + 10
     panels = [Panel(left + index * (_MAP_WIDTH + 30), top, _MAP_WIDTH, height) for index in range(2)]
     chart = Chart((panels[1].right + 90, top + max(height, 150) + 50), title)
@@ -162,7 +162,7 @@ def _draw_map(
 
 
 def _name_rows(chart: Chart, names: Sequence[str], right: int, top: int, row: int) -> None:
-    """Name the rows; of thin ones only some, each with its number, so that the others can be counted."""
+    """Name the rows; of thin ones only some, each with its number, by which the others can be found."""
     least = math.ceil(14 / row)
     every = next(step * 10**power for power in range(9) for step in (1, 2, 5) if step * 10**power >= least)
     for index in range(0, len(names), every):
@@ -184,7 +184,8 @@ def _draw_scale(chart: Chart, left: float, top: int) -> None:
 
 
 def _colours(shares: np.ndarray, full: Colour) -> np.ndarray:
-    """Return the colour of each share: by its square root, so that rare ones are seen."""
+    """Return the colour of each share."""
+    # By the square root, so that rare probabilities can be seen.
     levels = np.sqrt(np.clip(np.nan_to_num(shares), 0, 1))[..., None]
     colours = np.array(PAPER) + levels * (np.array(full) - np.array(PAPER))
     return np.where(np.isnan(shares)[..., None], ABSENT, colours).round().astype(np.uint8)
@@ -200,5 +201,5 @@ def _summary(undecided: np.ndarray, totals: np.ndarray, bounds: tuple[float, flo
     return f"between {bounds[0]:g} and {bounds[1]:g}: {', '.join(parts)}" if parts else "no sample"
 
 
-def _top() -> int:
+def _chart_top() -> int:
     return GAP + 2 * TITLE_LINE + 10

@@ -1,4 +1,4 @@
-"""Which pixels of large maps are read, so that drawing stays cheap and truth and prediction still meet."""
+"""Subsampling of large maps, so that drawing stays cheap and compares the same pixels of truth and prediction."""
 
 import math
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ def reading_step(shape: Sequence[int]) -> int:
 
 
 def read_alike(output: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return logits [C, H, W] and a target [..., H', W'] as far as they are read, to be compared.
+    """Return every n-th pixel of logits [C, H, W] and of a target [..., H', W'], to be compared.
 
     Of large maps every n-th pixel is read, so that no side is longer than 300 and no more than a million logits are
     compared; the target is read at the same pixels, as those beside them would count as errors. A small target stays

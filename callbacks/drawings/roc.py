@@ -1,4 +1,4 @@
-"""The ROC curves of all classes in one chart."""
+"""The picture of the ROC curves of all classes in one chart."""
 
 from collections.abc import Sequence
 
@@ -48,7 +48,7 @@ def draw_roc(
 
     Args:
         false: [C, P], false positive rates, falling from 1 to 0; NaN where a class has no negatives.
-        true: [C, P], true positive rates, likewise.
+        true: [C, P], true positive rates, falling from 1 to 0; NaN where a class has no positives.
         areas: [C], area under each curve; NaN where there is none.
         bounds: [C], how far each may be off.
         names: of the C classes.
@@ -65,6 +65,7 @@ def draw_roc(
     chart.text(((panel.left + panel.right) / 2, panel.bottom + 24), "false positive rate", anchor="ma")
     chart.text((panel.left, panel.top - 4), "true positive rate", anchor="ls")
     chart.lines(panel, [(np.array([0.0, 1.0]),) * 2], [AXES])
+    # More curves than colours: the worst ones are named, as the others cannot be told apart anyway.
     many = len(names) > len(_COLOURS)
     curves = {index: (false[index], true[index]) for index in known}
     named = known[:_MOST_WORST] if many else sorted(known)
@@ -72,8 +73,8 @@ def draw_roc(
         chart.lines(panel, list(curves.values()), [PALE_BLUE] * len(known))
     colours = {index: _COLOURS[place if many else index] for place, index in enumerate(named)}
     entries = [(f"{areas[index]:.4f} ± {bounds[index]:.2g}", names[index], colours[index]) for index in named]
-    if len(known) > 1:  # below the named ones, which it would hide where all are alike
-        chart.lines(panel, [_mean(list(curves.values()))], [INK], width=2)
+    if len(known) > 1:  # drawn before the named ones, which it would hide where all are alike
+        chart.lines(panel, [_mean_curve(list(curves.values()))], [INK], width=2)
         entries.append((f"{np.mean(areas[known]):.4f}", "mean over classes", INK))
     chart.lines(panel, [curves[index] for index in named], [colours[index] for index in named])
     _write_names(chart, panel, entries, f"the {len(named)} worst of {len(names)}" if many else "")
@@ -99,7 +100,7 @@ def _summary(areas: np.ndarray, bounds: np.ndarray, known: Sequence[int]) -> str
     return f"{mean} {np.mean(areas[known]):.4f}, {each}within ±{np.max(bounds[known]):.2g}"
 
 
-def _mean(curves: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+def _mean_curve(curves: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
     """Return the mean height of curves over x; where a curve rises upright, the upper end counts."""
     x = np.linspace(0, 1, _SIDE + 1)
     heights = [np.interp(x, false[::-1], true[::-1]) for false, true in curves]

@@ -1,4 +1,4 @@
-"""The picture of samples: each with its id, and what its task has to show of truth, prediction and loss."""
+"""The picture of samples, each on a card with its id, truth, prediction and loss."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence

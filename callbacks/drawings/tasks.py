@@ -1,4 +1,4 @@
-"""Telling from outputs and targets which task they belong to."""
+"""The task that outputs and targets belong to, found from their shapes and values."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,7 +7,7 @@ import numpy as np
 
 TASKS = ("binary", "multiclass", "multilabel", "detection", "regression")
 
-_LOOKED_AT = 64  # pixels a side, of which the values of a target are looked at
+_LOOKED_AT = 64  # pixels per side whose values are looked at, as a full mask takes long
 _ROUNDING = 0.01  # of half precision
 _OF_KIND = {"classes": ("multiclass",), "labels": ("binary", "multilabel"), "numbers": ("regression",)}
 
@@ -34,15 +34,16 @@ def find_task(
     [C, H, W], C > 1    [C, H', W']            multilabel
     =================== ====================== =============
 
-    They do not tell labels from one-hot and soft targets of one class, nor these from numbers. There the criterion
-    does, by ``kind``; without it the values do: 0 and 1 are labels, also where each sample has one (name the task where
-    they are one-hot); fractions that add up to 1 over the classes are multiclass; two values as label smoothing makes
-    them, such as 0.05 and 0.95, are binary or multilabel; any other floats in the shape of the output are a regression.
+    Shapes do not distinguish labels from one-hot and soft targets of one class, nor these from numbers. There the
+    criterion decides, by ``kind``; without it the values do: 0 and 1 are labels, also where each sample has one (name
+    the task where they are one-hot); fractions that add up to 1 over the classes are multiclass; two values as label
+    smoothing makes them, such as 0.05 and 0.95, are binary or multilabel; any other floats in the shape of the output
+    are a regression.
     Whatever else is not whole (for binary and multilabel: not 0 or 1), apart from ``ignore_index``, has no task.
 
     Args:
         outputs: of N samples, N arrays or dicts.
-        targets: likewise.
+        targets: of the same samples.
         task: where it is known; None is returned where the shapes do not fit it.
         ignore_index: target value that does not count.
         kind: of the target, where it is known, see ``target_kind``.
@@ -57,7 +58,7 @@ def find_task(
     for name in _OF_KIND.get(kind or "", ()):
         if all(_fits(name, *pair, soft=True) for pair in shapes):
             return name
-    seen = [_seen(np.asarray(target)) for target in targets]
+    seen = [_subsample(np.asarray(target)) for target in targets]
     for name in ("binary", "multiclass", "multilabel"):
         if all(_fits(name, *pair) for pair in shapes):
             if all(_is_whole(target, name != "multiclass", ignore_index) for target in seen):
@@ -119,7 +120,7 @@ def _fits(task: str, output: tuple[int, ...], target: tuple[int, ...], *, soft: 
     return task == "regression" and len(output) <= 3 and sides[0] == sides[1]
 
 
-def _seen(target: np.ndarray) -> np.ndarray:
+def _subsample(target: np.ndarray) -> np.ndarray:
     """Return those values of a target that are looked at."""
     if target.ndim < 2:
         return target

@@ -1,4 +1,4 @@
-"""The truth of a sample of which nothing is predicted yet."""
+"""The true target of a sample without a prediction, as text, map or boxes."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

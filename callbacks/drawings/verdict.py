@@ -1,4 +1,4 @@
-"""What a task has to show of one sample."""
+"""The text and panels that a card shows of one sample."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,11 +10,11 @@ from .theme import Colour
 
 @dataclass(frozen=True)
 class Verdict:
-    """What stands on a card beside id, caption and loss.
+    """The parts of a card beside id, caption and loss.
 
     Attributes:
         lines: of text.
-        right: whether the prediction is right as a whole; None where that is no question.
+        right: whether the prediction is right as a whole; None where this does not apply.
         marked: indices of the lines in the frame's colour.
         panels: pictures [h, w, 3], the image among them; None: the image alone.
         legend: name, colour and weight of what the panels show.

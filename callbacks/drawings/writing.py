@@ -1,4 +1,4 @@
-"""Text on charts: rendered once, as most of it stands in the picture of every epoch and costs more than all else."""
+"""Text on charts, rendered once and remembered."""
 
 import math
 from functools import lru_cache
@@ -34,6 +34,7 @@ def text_length(text: str, size: int) -> float:
     return line_length(text, size)
 
 
+# Most text stands in the picture of every epoch, and rendering it costs more than all else of a chart.
 @lru_cache(maxsize=4096)
 def _render(
     text: str, size: int, anchor: str, start: tuple[float, float]

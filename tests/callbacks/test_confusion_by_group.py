@@ -91,7 +91,7 @@ def test_a_key_that_the_batch_lacks_is_named(tmp_path):
 
 def test_a_group_must_be_one_number_a_sample(tmp_path):
     output, target, city = classification()
-    with pytest.raises(UsageError, match=r"needs one number a sample in 'city', \[4\], got \(4, 2\)"):
+    with pytest.raises(UsageError, match=r"needs one number per sample in 'city', \[4\], got \(4, 2\)"):
         run(tmp_path, ConfusionByGroup("city", ["a"], num_classes=3), output, target, np.stack([city, city], axis=1))
 
 

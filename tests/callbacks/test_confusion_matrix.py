@@ -251,7 +251,7 @@ def test_an_unknown_normalization_is_an_error(arguments, message):
         ("multiclass", (5,), (5,), r"needs an output \[N, 3, ...\], got logits \(5,\)"),
         ("multiclass", (5, 3, 4, 4), (5, 1, 4, 4), r"target of shape \(5, 4, 4\), .*got .*target \(5, 1, 4, 4\)"),
         ("multilabel", (5, 3), (5,), r"task='multilabel'\) needs a target of shape \(5, 3\), got .*target \(5,\)"),
-        ("binary", (5, 2), (5,), r"task='binary'\) needs one logit a target, got logits \(5, 2\) and target \(5,\)"),
+        ("binary", (5, 2), (5,), r"task='binary'\) needs one logit per target, got logits \(5, 2\) and target \(5,\)"),
     ],
 )
 def test_shapes_that_do_not_fit_are_an_error(build, task, output, target, message):

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 
 from assay.callbacks import Metrics, UsageError
 from assay.callbacks.measures.class_metric import CLASS_METRICS
-from assay.callbacks.metrics import decide
+from assay.callbacks.metrics import predicted_classes
 from assay.runner import DictRunner, Engine, LossTerm
 
 NAMES = ["accuracy", *CLASS_METRICS]
@@ -181,9 +181,9 @@ def test_a_step_reads_nothing_from_the_device(task):
 def test_decisions_are_those_of_a_plain_loop():
     output = torch.randn(5, 3, 2)
     expected = [[max(range(3), key=lambda c: output[n, c, p].item()) for p in range(2)] for n in range(5)]
-    assert decide(output, "multiclass").tolist() == expected
-    assert decide(torch.tensor([-1.0, 0.0, 0.1]), "binary").tolist() == [0, 0, 1]
-    assert decide(torch.tensor([[-1.0, 2.0]]), "multilabel").tolist() == [[0, 1]]
+    assert predicted_classes(output, "multiclass").tolist() == expected
+    assert predicted_classes(torch.tensor([-1.0, 0.0, 0.1]), "binary").tolist() == [0, 0, 1]
+    assert predicted_classes(torch.tensor([[-1.0, 2.0]]), "multilabel").tolist() == [[0, 1]]
 
 
 @pytest.mark.parametrize(
@@ -270,4 +270,4 @@ def test_a_number_of_classes_that_is_not_that_of_the_names_is_refused():
 def test_pixels_are_decided_as_argmax_does(shape, dtype):
     output = torch.randint(-3, 4, shape).to(dtype)  # with many equal ones
     output[torch.rand(shape) < 0.05], output[torch.rand(shape) < 0.05] = float("nan"), float("inf")
-    assert torch.equal(decide(output, "multiclass"), output.argmax(dim=1))
+    assert torch.equal(predicted_classes(output, "multiclass"), output.argmax(dim=1))

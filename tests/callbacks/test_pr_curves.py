@@ -309,7 +309,7 @@ def test_a_wrong_argument_is_an_error(build, arguments, message):
     [
         ("multiclass", (5, 4), (5,), r"num_classes=3\) needs an output \[N, 3, ...\], got logits \(5, 4\)"),
         ("multilabel", (5, 3), (5,), r"task='multilabel'\) needs a target of shape \(5, 3\), got .*target \(5,\)"),
-        ("binary", (5, 2), (5,), r"task='binary'\) needs one logit a target, got logits \(5, 2\) and target \(5,\)"),
+        ("binary", (5, 2), (5,), r"task='binary'\) needs one logit per target, got logits \(5, 2\) and target \(5,\)"),
     ],
 )
 def test_shapes_that_do_not_fit_are_an_error(build, task, output, target, message):
