@@ -2,10 +2,9 @@
 
 import torch
 from catalyst import dl
+from kit import fit
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
-
-from assay.runner import Engine
 
 
 def train_stock(callbacks, loggers, *, epochs):
@@ -15,15 +14,7 @@ def train_stock(callbacks, loggers, *, epochs):
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
     runner = dl.SupervisedRunner(input_key="features", output_key="logits", target_key="targets", loss_key="loss")
-    runner.train(
-        engine=Engine("cpu"),
-        model=model,
-        criterion=nn.CrossEntropyLoss(),
-        optimizer=torch.optim.SGD(model.parameters(), lr=0.1),
-        loaders={"train": loader, "valid": loader},
-        callbacks=callbacks,
-        loggers=loggers,
+    return fit(
+        runner, model, {"train": loader, "valid": loader}, callbacks, epochs=epochs, loggers=loggers,
         hparams={"lr": 0.1},
-        num_epochs=epochs,
-    )
-    return runner
+    )  # fmt: skip

@@ -7,7 +7,6 @@ nor ``torch.distributed``.
 
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 from catalyst import dl
 from test_host_reads import (
     CLASSES,
@@ -62,11 +61,9 @@ class Strict(DictRunner):
 
 @pytest.fixture(autouse=True)
 def fresh():
-    """Neither accelerate's choice of device and precision nor the mode outlives a test."""
-    AcceleratorState._reset_state(True)
+    """The mode does not outlive a test."""
     yield
     torch.cuda.set_sync_debug_mode("default")
-    AcceleratorState._reset_state(True)
 
 
 def classification(folder):

@@ -8,7 +8,6 @@ import inspect
 
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 from catalyst import dl
 from fake_cuda import CUDA, STEPS, FakeEngine, FakeRunner, StepsAreDoneError, fake_cuda
 from test_host_reads import (
@@ -37,13 +36,6 @@ EXPORTED = sorted(
     if name not in ("BoxMetrics", "PseudoLabels")  # among the diagnostics of boxes; of a data set of its own
 )
 OPTIONS = {"GradientStats": {"every_n_steps": 1, "per_parameter": True, "update_ratio": True}}
-
-
-@pytest.fixture(autouse=True)
-def fresh_accelerate():
-    AcceleratorState._reset_state(True)
-    yield
-    AcceleratorState._reset_state(True)
 
 
 def run(folder, key, make_model, batches, criterion, given, **options):

@@ -14,6 +14,7 @@ import torch
 from accelerate.state import AcceleratorState
 from catalyst import dl
 from forked import command
+from kit import fit
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from assay.callbacks import TimeMonitor
@@ -370,7 +371,7 @@ def test_the_wait_for_a_full_queue_is_visible_as_time_of_the_diagnostics(tmp_pat
 @pytest.fixture
 def train_toy(tmp_path):
     """Return a function that trains with a picture a batch and a slow writer; it returns ``time/diagnostics`` in ms."""
-    from assay.runner import DictRunner, Engine
+    from assay.runner import DictRunner
 
     class Pictures(dl.Callback):
         def __init__(self, pause_s, queue_size):
@@ -395,11 +396,9 @@ def train_toy(tmp_path):
         folder = tmp_path / f"pause-{pause_s}"
         model = Toy(4, 3)
         items = [{"image": torch.randn(4), "target": i % 3} for i in range(40)]
-        DictRunner().train(
-            engine=Engine("cpu"), model=model, criterion=torch.nn.CrossEntropyLoss(), num_epochs=1, logdir=str(folder),
-            optimizer=torch.optim.SGD(model.parameters(), lr=0.1),
-            loaders={"train": torch.utils.data.DataLoader(items, batch_size=1)},
-            callbacks=[TimeMonitor(), Pictures(pause_s, queue_size)],
+        fit(
+            DictRunner(), model, {"train": torch.utils.data.DataLoader(items, batch_size=1)},
+            [TimeMonitor(), Pictures(pause_s, queue_size)], logdir=str(folder),
         )  # fmt: skip
         events = EventAccumulator(str(folder / "tensorboard" / "train")).Reload()
         return events.Scalars("time/diagnostics")[0].value

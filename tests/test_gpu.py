@@ -14,6 +14,7 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 from accelerate.utils import GradScalerKwargs
+from kit import fit
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from test_fake_cuda import EXPORTED, OPTIONS
@@ -61,9 +62,7 @@ MACHINES_OWN = ("time/", "memory", "throughput", "overhead/", "samples_per_secon
 
 @pytest.fixture(autouse=True)
 def fresh_process():
-    AcceleratorState._reset_state(True)
     yield
-    AcceleratorState._reset_state(True)
     torch.use_deterministic_algorithms(False)
 
 
@@ -73,18 +72,11 @@ def train(folder, device, model, batches, criterion, given, *, precision="fp32",
     torch.manual_seed(0)
     net = model()
     runner = DictRunner(**options)
-    runner.train(
-        engine=make_engine(device, precision),
-        model=net,
-        criterion=criterion,
-        optimizer=torch.optim.SGD(net.parameters(), lr=lr, momentum=0.9),
-        loaders=batches,
-        callbacks={str(i): callback for i, callback in enumerate(given)},
-        num_epochs=2,
-        hparams={"lr": lr},
-        logdir=str(folder),
-    )
-    return runner
+    return fit(
+        runner, net, batches, {str(i): callback for i, callback in enumerate(given)},
+        engine=make_engine(device, precision), optimizer=torch.optim.SGD(net.parameters(), lr=lr, momentum=0.9),
+        criterion=criterion, epochs=2, hparams={"lr": lr}, logdir=str(folder),
+    )  # fmt: skip
 
 
 def read_events(folder):
@@ -219,16 +211,10 @@ def test_a_fused_optimizer_leaves_out_the_poisoned_step_alone(tmp_path, optimize
         net = Segmenter(3)
         options = {"momentum": 0.9} if optimizer is torch.optim.SGD else {}
         runner = DictRunner()
-        runner.train(
-            engine=Engine(DEVICE),
-            model=net,
-            criterion=nn.CrossEntropyLoss(),
-            optimizer=optimizer(net.parameters(), lr=0.01, fused=True, **options),
-            loaders={"train": DataLoader(items, 4)},
-            callbacks=[NonFiniteGuard("skip", folder=folder)],
-            num_epochs=1,
-            logdir=str(folder),
-        )
+        fit(
+            runner, net, {"train": items}, [NonFiniteGuard("skip", folder=folder)], batch=4, engine=Engine(DEVICE),
+            optimizer=optimizer(net.parameters(), lr=0.01, fused=True, **options), logdir=str(folder),
+        )  # fmt: skip
         return {name: value.cpu() for name, value in runner.engine.unwrap_model(runner.model).state_dict().items()}
 
     noise = torch.Generator().manual_seed(1)

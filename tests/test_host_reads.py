@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 from catalyst import dl
 from host_reads import CountsSteps
 from torch import nn
@@ -85,14 +84,6 @@ def box_loss(found, true):
 
 def binary_loss(output, target):
     return ((output[:, 0] - target) ** 2).mean()
-
-
-@pytest.fixture(autouse=True)
-def fresh_accelerate():
-    """Accelerate keeps device and precision for the whole process; each test starts without."""
-    AcceleratorState._reset_state(True)
-    yield
-    AcceleratorState._reset_state(True)
 
 
 def loaders(make_target, *, collate_fn=None, **names):

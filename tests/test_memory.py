@@ -7,6 +7,7 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 from catalyst import dl
+from kit import Keep, fit
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
@@ -23,7 +24,7 @@ from assay.callbacks import (
     segmentation_diagnostics,
 )
 from assay.callbacks.diagnostic import Diagnostic
-from assay.runner import DictRunner, Engine, Progress, TensorBoardLogger
+from assay.runner import DictRunner, Progress, TensorBoardLogger
 
 CLASSES = ["cat", "dog", "owl"]
 SIDE, BATCH, K = 8, 50, 8
@@ -75,17 +76,6 @@ class HeldMemory(dl.Callback):
         return {"tensors": len(storages), "tensor_bytes": tensor_bytes, "traced_bytes": traced_bytes}
 
 
-class Keeps(dl.Callback):
-    """What must not be: something of every batch is kept."""
-
-    def __init__(self, pick):
-        super().__init__(order=dl.CallbackOrder.External)
-        self.pick, self.kept = pick, []
-
-    def on_batch_end(self, runner):
-        self.kept.append(self.pick(runner.batch))
-
-
 @pytest.fixture(autouse=True)
 def only_what_a_run_makes_is_counted():
     gc.collect()
@@ -93,7 +83,6 @@ def only_what_a_run_makes_is_counted():
     yield
     gc.unfreeze()
     tracemalloc.stop()
-    AcceleratorState._reset_state(True)
 
 
 class Net(nn.Module):
@@ -166,16 +155,13 @@ def peaks(task, folder, count, *more):
     samples = Samples(count, a_box if task == "boxes" else lambda chance: torch.randint(0, 3, shape, generator=chance))
     batches = DataLoader(samples, batch_size=BATCH, collate_fn=stack_images if task == "boxes" else None)
     tracemalloc.start()
-    DictRunner().train(
-        engine=Engine("cpu"),
-        loaders={"train": batches, "valid": batches},
-        model=model,
-        criterion=box_loss if task == "boxes" else nn.CrossEntropyLoss(),
+    fit(
+        DictRunner(), model, {"train": batches, "valid": batches},
+        {"held": held, **{f"{i:02d}": callback for i, callback in enumerate(callbacks)}},
         optimizer=torch.optim.SGD(model.parameters(), lr=0.01, fused=True),
-        callbacks={"held": held, **{f"{i:02d}": callback for i, callback in enumerate(callbacks)}},
-        loggers={"tensorboard": TensorBoardLogger(folder, log_every_steps=0)},
-        hparams={"lr": 0.01},
-    )
+        criterion=box_loss if task == "boxes" else nn.CrossEntropyLoss(),
+        loggers={"tensorboard": TensorBoardLogger(folder, log_every_steps=0)}, hparams={"lr": 0.01},
+    )  # fmt: skip
     tracemalloc.stop()
     return held.peaks
 
@@ -206,4 +192,4 @@ def test_no_diagnostic_holds_more_of_an_epoch_of_more_samples(tmp_path, task):
 )
 def test_the_measurement_sees_a_callback_that_keeps_something_of_every_batch(tmp_path, kind, pick, monkeypatch):
     monkeypatch.setitem(globals(), "everything", lambda task, folder: [])
-    assert growth("images", tmp_path, Keeps(pick))[kind] > 1.5 * KINDS[kind]
+    assert growth("images", tmp_path, Keep(lambda runner: pick(runner.batch)))[kind] > 1.5 * KINDS[kind]

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from accelerate.state import AcceleratorState
 from catalyst import dl
 
 from assay.callbacks.best_worst_samples import BestWorstSamples
@@ -65,10 +64,8 @@ class FlippedDigits(Digits):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    AcceleratorState._reset_state(True)
     experiment = FlippedDigits(epochs=10, device="cpu", monitor=["valid/loss:min"])
     train(experiment, name="digits", run_dir=tmp_path_factory.mktemp("flipped") / "run")
-    AcceleratorState._reset_state(True)
     return experiment
 
 

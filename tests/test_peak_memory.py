@@ -10,11 +10,12 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 from catalyst import dl
+from kit import fit
 from torch import nn
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from assay.callbacks import (
     AugmentationPreview,
@@ -24,7 +25,7 @@ from assay.callbacks import (
     classification_diagnostics,
     segmentation_diagnostics,
 )
-from assay.runner import DictRunner, Engine, TensorBoardLogger
+from assay.runner import DictRunner, TensorBoardLogger
 
 MIB = 2**20
 CLASSES, K = 5, 16
@@ -127,17 +128,14 @@ class Net(nn.Module):
 
 @pytest.fixture(autouse=True)
 def fresh():
-    AcceleratorState._reset_state(True)
     gc.collect()
     yield
     tracemalloc.stop()
-    AcceleratorState._reset_state(True)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def warm(tmp_path_factory):
     """What a first run imports and keeps is no part of what is measured."""
-    AcceleratorState._reset_state(True)
     for case in (IMAGES, PIXELS):
         peaks(tmp_path_factory.mktemp("warm"), full_list(case), **{**case, "side": 32, "batch_size": 4})
         AcceleratorState._reset_state(True)
@@ -149,17 +147,12 @@ def peaks(folder, callbacks, *, masks, side, batch_size):
     tracemalloc.start()
     with LiveTensors() as tensors:
         held, model = Peaks(tensors), Net(masks)
-        DictRunner().train(
-            engine=Engine("cpu"),
-            loaders={
-                key: DataLoader(Samples(steps * batch_size, side, masks), batch_size) for key, steps in STEPS.items()
-            },
-            model=model,
-            criterion=nn.CrossEntropyLoss(),
+        fit(
+            DictRunner(), model, {key: Samples(steps * batch_size, side, masks) for key, steps in STEPS.items()},
+            {"held": held, **{f"{i:02d}": callback for i, callback in enumerate(callbacks)}}, batch=batch_size,
             optimizer=torch.optim.SGD(model.parameters(), lr=0.01, fused=True),
-            callbacks={"held": held, **{f"{i:02d}": callback for i, callback in enumerate(callbacks)}},
             loggers={"tensorboard": TensorBoardLogger(folder)},
-        )
+        )  # fmt: skip
     tracemalloc.stop()
     return held.peaks, held.batch_bytes
 

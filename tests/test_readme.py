@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from catalyst import dl
+from kit import Named
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -27,15 +28,6 @@ def loader(image_key, target_key):
     images, targets = torch.rand(24, 3, 8, 8), torch.arange(24) % 10
     items = [{image_key: image, target_key: target} for image, target in zip(images, targets, strict=True)]
     return DataLoader(items, batch_size=8)
-
-
-class Net(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(192, 10))
-
-    def forward(self, image):
-        return {"logits": self.layers(image)}
 
 
 def test_the_experiment_of_the_readme_trains_and_learns_as_it_is_told_to(tmp_path):
@@ -69,7 +61,7 @@ def test_the_runner_blocks_of_the_readme_run_and_draw(text, tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path)
     stock = "Supervised" in text
     keys = ("features", "targets") if stock else ("image", "target")
-    model = Net().layers if stock else Net()
+    model = Named(nn.Sequential(nn.Flatten(), nn.Linear(192, 10)), None if stock else "logits")
     names = {
         "model": model,
         "criterion": nn.CrossEntropyLoss(),

@@ -12,7 +12,6 @@ import urllib.request
 import cv2
 import numpy as np
 import pytest
-from accelerate.state import AcceleratorState
 
 from assay.runner.cli import main
 from assay.runner.loggers import read_metrics
@@ -24,10 +23,8 @@ EPOCHS = 12  # more than the 10 pictures that the server keeps of a tag by itsel
 def run(tmp_path_factory):
     """A run of digits, of more epochs than the server shows pictures of by itself."""
     folder = tmp_path_factory.mktemp("runs") / "run"
-    AcceleratorState._reset_state(True)
     small = ["--epochs", str(EPOCHS), "--width", "2", "--batch-size", "256", "--device", "cpu"]
     assert main(["train", "digits", "--run-dir", str(folder), *small]) == 0
-    AcceleratorState._reset_state(True)
     return folder
 
 

@@ -4,7 +4,6 @@ import copy
 
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 from catalyst import dl
 
 from assay.callbacks.host_copy import HostCopy
@@ -15,14 +14,6 @@ same_torch = pytest.mark.skipif(
     COMMITTED["torch"] != counters.torch_minor(),
     reason=f"operations were counted with torch {COMMITTED['torch']}, this is {counters.torch_minor()}",
 )
-
-
-@pytest.fixture(autouse=True, scope="module")
-def fresh_accelerate():
-    """Accelerate keeps device and precision for the whole process."""
-    AcceleratorState._reset_state(True)
-    yield
-    AcceleratorState._reset_state(True)
 
 
 @pytest.fixture(scope="module")

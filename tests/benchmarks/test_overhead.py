@@ -5,7 +5,6 @@ from dataclasses import asdict, replace
 
 import cv2
 import pytest
-from accelerate.state import AcceleratorState
 from torch import nn
 
 from benchmarks import chart, overhead, results
@@ -14,13 +13,6 @@ from benchmarks.overhead import ALONE, ROWS, SETS, summarize
 from benchmarks.workload import Stopwatch, Workload
 
 SMALL = Workload(side=32, batch_size=4, train_steps=3, valid_steps=2, epochs=1)
-
-
-@pytest.fixture(autouse=True)
-def fresh_accelerate():
-    AcceleratorState._reset_state(True)
-    yield
-    AcceleratorState._reset_state(True)
 
 
 def figures(row):

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 import torch
 from catalyst import dl
+from kit import fit
 from torch import nn
 from torch.utils.data import DataLoader
 
 from assay.callbacks import UsageError
 from assay.callbacks.augmentation_preview import AugmentationPreview
-from assay.runner import DictRunner, Engine
+from assay.runner import DictRunner
 
 MEAN, STD = [0.5, 0.4, 0.3], [0.2, 0.25, 0.3]
 
@@ -75,16 +76,11 @@ class Recorder(dl.Callback):
 def train(runner, model, callbacks, names, labels, *, epochs=1, shuffle=True, batch_size=4, normalize=True, **options):
     torch.manual_seed(1)
     data = {"train": Noisy(labels, names, normalize), "valid": Noisy([0, 1], names)}
-    runner.train(
-        engine=Engine("cpu"),
-        model=model,
-        criterion=nn.CrossEntropyLoss(),
-        optimizer=torch.optim.SGD(model.parameters(), lr=0.1),
-        loaders={k: DataLoader(d, batch_size=batch_size, shuffle=shuffle and k == "train") for k, d in data.items()},
-        callbacks=callbacks,
-        num_epochs=epochs,
-        **options,
-    )
+    fit(
+        runner, model,
+        {k: DataLoader(d, batch_size=batch_size, shuffle=shuffle and k == "train") for k, d in data.items()},
+        callbacks, epochs=epochs, **options,
+    )  # fmt: skip
     return model
 
 

@@ -5,7 +5,6 @@ so that every pair meets. ``python -m proofs.callback_sweep`` runs each combinat
 """
 
 import pytest
-from accelerate.state import AcceleratorState
 
 from proofs.sweep_kinds import KINDS, OURS, REFUSED, STOCK, outcome, train
 
@@ -13,11 +12,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:No ``I"),  # Catalyst, of every runner with a step of its own
     pytest.mark.filterwarnings("ignore:invalid value encountered"),  # its AUC
 ]
-
-
-@pytest.fixture(autouse=True)
-def fresh_accelerate():
-    AcceleratorState._reset_state(True)
 
 
 @pytest.mark.parametrize("kind", KINDS)

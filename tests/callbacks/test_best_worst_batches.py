@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 import torch
 from catalyst import dl
+from kit import Break, fit
 from torch import nn
 from torch.nn import functional as F
-from torch.utils.data import DataLoader
 
 from assay.callbacks import BestWorstBatches, Metrics, UsageError
 from assay.callbacks.diagnostic import Diagnostic
 from assay.callbacks.drawings.picture_style import PictureStyle
 from assay.callbacks.drawings.samples import draw_samples
-from assay.runner import DictRunner, Engine
+from assay.runner import DictRunner
 
 CLASSES = 3
 
@@ -47,18 +47,6 @@ class Spied(BestWorstBatches):
         found = [(s, t) for s, t in self.seen if start.match(t[0]) and t[1].startswith(f"epoch {epoch},")]
         assert len(found) == 1, (kind, loader, metric, epoch, [t for _, t in self.seen])
         return found[0]
-
-
-class BreakAt(dl.Callback):
-    """Raises in the given epoch, at the start of its second batch."""
-
-    def __init__(self, epoch):
-        super().__init__(order=0)
-        self.epoch = epoch
-
-    def on_batch_start(self, runner):
-        if runner.epoch_step == self.epoch and runner.loader_batch_step == 2:
-            raise ZeroDivisionError("the run's own error")
 
 
 class BreakingModel(Linear):
@@ -93,31 +81,19 @@ STOCK_KEYS = {"image_key": "features", "target_key": "targets", "output_key": "s
 def run_stock(folder, callbacks, items, *, model=None, batch_size=4, epochs=1, lr=0.0, loggers=None):
     model = model or Linear()
     runner = dl.SupervisedRunner(input_key="features", output_key="scores", target_key="targets", loss_key="loss")
-    runner.train(
-        engine=Engine("cpu"),
-        model=model,
-        criterion=nn.CrossEntropyLoss(),
-        optimizer=torch.optim.SGD(model.parameters(), lr=lr),
-        loaders={key: DataLoader(of, batch_size=batch_size) for key, of in items.items()},
-        callbacks=callbacks,
+    fit(
+        runner, model, items, callbacks, batch=batch_size, lr=lr, epochs=epochs,
         loggers={"tensorboard": dl.TensorboardLogger(str(folder))} if loggers is None else loggers,
-        num_epochs=epochs,
-    )
+    )  # fmt: skip
     return model
 
 
 def run_ours(folder, callbacks, items, *, model=None, batch_size=4, epochs=1, lr=0.0, criterion=None):
     model = model or Linear("logits")
-    DictRunner().train(
-        engine=Engine("cpu"),
-        model=model,
-        criterion=criterion or nn.CrossEntropyLoss(),
-        optimizer=torch.optim.SGD(model.parameters(), lr=lr),
-        loaders={key: DataLoader(of, batch_size=batch_size) for key, of in items.items()},
-        callbacks=callbacks,
-        num_epochs=epochs,
-        logdir=str(folder),
-    )
+    fit(
+        DictRunner(), model, items, callbacks, batch=batch_size, lr=lr, criterion=criterion or nn.CrossEntropyLoss(),
+        epochs=epochs, logdir=str(folder),
+    )  # fmt: skip
     return model
 
 
@@ -326,13 +302,10 @@ def test_a_detection_with_images_of_several_sizes_is_shown(tmp_path, read_events
         return {key: [row[key] for row in rows] for key in rows[0]}
 
     callback = Spied("boxes", k_images=2, task="detection")
-    Detector().train(
-        engine=Engine("cpu"),
-        model=Linear(),
-        loaders={"valid": DataLoader(items, batch_size=3, collate_fn=collate)},
-        loggers={"tensorboard": dl.TensorboardLogger(str(tmp_path))},
-        callbacks=[callback],
-    )
+    fit(
+        Detector(), Linear(), {"valid": items}, [callback], batch=3, collate=collate, optimizer=None, criterion=None,
+        tensorboard=tmp_path,
+    )  # fmt: skip
     samples, _ = callback.drawn("worst", "valid", "boxes")
     assert samples["sample_id"] == [3, 4]
     assert [image.shape for image in samples["image"]] == [(3, 11, 12), (3, 12, 12)]
@@ -379,14 +352,10 @@ def test_an_error_of_the_sample_losses_is_not_taken_for_samples_without_loss(tmp
             raise UsageError("asks for key 'absent'")
 
     with pytest.raises(UsageError, match="asks for key 'absent'"):
-        Wrong().train(
-            engine=Engine("cpu"),
-            model=Linear("logits"),
-            criterion=nn.CrossEntropyLoss(),
-            loaders={"valid": DataLoader(make_items(4), batch_size=4)},
-            callbacks=[BestWorstBatches()],
+        fit(
+            Wrong(), Linear("logits"), {"valid": make_items(4)}, [BestWorstBatches()], batch=4, optimizer=None,
             logdir=str(tmp_path),
-        )
+        )  # fmt: skip
 
 
 def test_a_criterion_without_reduction_gives_the_losses_too(tmp_path):
@@ -409,13 +378,7 @@ class ScoreOnly(dl.Runner):
 
 def test_without_criterion_samples_are_shown_in_their_order_and_a_metric_may_be_a_number(tmp_path):
     items, callback, model = make_items(8), Spied("score", minimize=False, k_images=3), Linear()
-    ScoreOnly().train(
-        engine=Engine("cpu"),
-        model=model,
-        loaders={"valid": DataLoader(items, batch_size=4)},
-        loggers={"tensorboard": dl.TensorboardLogger(str(tmp_path))},
-        callbacks=[callback],
-    )
+    fit(ScoreOnly(), model, {"valid": items}, [callback], batch=4, optimizer=None, criterion=None, tensorboard=tmp_path)
     scores = [model(torch.stack([item["image"] for item in items[i : i + 4]])).sum().item() for i in (0, 4)]
     samples, _ = callback.drawn("best", "valid", "score")
     first = 4 * scores.index(max(scores))
@@ -454,14 +417,10 @@ def test_a_metric_of_several_numbers_is_an_error_that_names_its_shape(tmp_path):
 
     runner, model = Quiet(), Linear("logits")
     with pytest.raises(UsageError, match=r"needs one number a batch, got a tensor of shape \(3,\)"):
-        runner.train(
-            engine=Engine("cpu"),
-            model=model,
-            criterion=nn.CrossEntropyLoss(),
-            loaders={"valid": DataLoader(make_items(4), batch_size=4)},
-            callbacks=[VectorMetric(order=0), BestWorstBatches("by_class")],
-            logdir=str(tmp_path),
-        )
+        fit(
+            runner, model, {"valid": make_items(4)}, [VectorMetric(order=0), BestWorstBatches("by_class")], batch=4,
+            optimizer=None, logdir=str(tmp_path),
+        )  # fmt: skip
 
 
 def test_a_runner_without_tensorboard_is_an_error_at_the_start_of_the_run():
@@ -497,7 +456,8 @@ def test_when_a_callback_fails_the_run_raises_its_error_and_keeps_what_was_drawn
     run, names, keys, make_model, subfolder = kit
     items = {"train": make_items(12, names), "valid": make_items(12, names)}
     with pytest.raises(ZeroDivisionError, match="the run's own error"):
-        run(tmp_path, [BestWorstBatches(**keys), BreakAt(epoch=3)], items, model=make_model(), epochs=4)
+        stop = Break(epoch=3, batch=2, hook="on_batch_start")
+        run(tmp_path, [BestWorstBatches(**keys), stop], items, model=make_model(), epochs=4)
     for loader in items:
         for kind in ("best", "worst"):
             folder = tmp_path / subfolder / loader

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from catalyst import dl
+from kit import Named, fit
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
@@ -15,7 +16,7 @@ from assay.callbacks.best_worst_samples import BestWorstSamples
 from assay.callbacks.grad_cam import GradCAM
 from assay.callbacks.measures import best_worst_samples as measures
 from assay.callbacks.sample_ranking import _over_ranks
-from assay.runner import DictRunner, Engine
+from assay.runner import DictRunner
 
 COUNT, K = 23, 4
 STOCK_KEYS = {"image_key": "features", "target_key": "targets", "output_key": "scores", "sample_id_key": "name"}
@@ -61,16 +62,10 @@ def run(kit, folder, callbacks, items, *, epochs=1, lr=0.0, criterion=None, mode
         logs = {"loggers": {"tensorboard": dl.TensorboardLogger(str(folder))}}
     else:
         model, runner, logs = model or Linear("logits"), DictRunner(), {"logdir": str(folder)}
-    runner.train(
-        engine=Engine("cpu"),
-        model=model,
-        criterion=criterion or nn.CrossEntropyLoss(),
-        optimizer=torch.optim.SGD(model.parameters(), lr=lr),
-        loaders={key: DataLoader(of, batch_size=7, **options) for key, of in items.items()},
-        callbacks=callbacks,
-        num_epochs=epochs,
-        **logs,
-    )
+    fit(
+        runner, model, {key: DataLoader(of, batch_size=7, **options) for key, of in items.items()}, callbacks, lr=lr,
+        criterion=criterion or nn.CrossEntropyLoss(), epochs=epochs, **logs,
+    )  # fmt: skip
     return model, folder if kit == "stock" else folder / "tensorboard"
 
 
@@ -176,20 +171,12 @@ class Dice(nn.Module):
         return 1 - 2 * (probability * target).sum() / (probability.sum() + target.sum())
 
 
-class Mask(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.layer = nn.Conv2d(1, 1, 3, padding=1)
-
-    def forward(self, image):
-        return {"logits": self.layer(image)}
-
-
 def test_a_loss_of_the_whole_batch_is_taken_sample_by_sample(tmp_path):
     items = make_items()
     for item in items:
         item["target"] = (item["image"][0] > 0.3).float()
-    model, _ = run("ours", tmp_path, [spied := Spied(k_samples=K)], {"train": items}, criterion=Dice(), model=Mask())
+    model = Named(nn.Conv2d(1, 1, 3, padding=1))
+    run("ours", tmp_path, [spied := Spied(k_samples=K)], {"train": items}, criterion=Dice(), model=model)
     losses = [Dice()(model(item["image"][None])["logits"], item["target"][None]).item() for item in items]
     ((_, ranking),) = spied.rankings
     assert [sample.position for sample in ranking.worst] == np.argsort(losses)[::-1][:K].tolist()
@@ -324,8 +311,7 @@ def test_a_loss_that_no_criterion_gives_is_refused(tmp_path):
     callback = BestWorstSamples(**STOCK_KEYS)
     runner = dl.SupervisedRunner(input_key="features", output_key="scores", target_key="targets", loss_key="loss")
     with pytest.raises(UsageError, match=r"score='loss'\) needs a runner with one criterion, .*: name another score"):
-        runner.train(
-            engine=Engine("cpu"), model=Linear(), num_epochs=1, callbacks=[callback],
-            loaders={"valid": DataLoader(make_items(("features", "targets", "name")), batch_size=7)},
-            loggers={"tensorboard": dl.TensorboardLogger(str(tmp_path))},
+        fit(
+            runner, Linear(), {"valid": make_items(("features", "targets", "name"))}, [callback], batch=7,
+            optimizer=None, criterion=None, tensorboard=tmp_path,
         )  # fmt: skip

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 import torch
 from catalyst import dl
+from kit import fit
 from torch import nn
-from torch.utils.data import DataLoader
 from torchmetrics.detection import MeanAveragePrecision
 
 from assay.callbacks import UsageError, box_metrics
 from assay.callbacks.box_metrics import BoxMetrics, BoxPrecision
 from assay.callbacks.measures.box_precision import box_precision
 from assay.callbacks.runner_view import BatchPlace
-from assay.runner import DictRunner, Engine, LossTerm
+from assay.runner import DictRunner, LossTerm
 
 
 def random_boxes(rng, count):
@@ -77,15 +77,10 @@ def collate(items):
 def run(callback, data, batch_size=4):
     model, spy = Given(), Spy()
     runner = DictRunner(input_key=["image", "found"], losses=[LossTerm()])
-    runner.train(
-        engine=Engine("cpu"),
-        model=model,
+    fit(
+        runner, model, data, [callback, spy], batch=batch_size, collate=collate, lr=0.0,
         criterion=lambda output, target: output.mean(),
-        optimizer=torch.optim.SGD(model.parameters(), lr=0.0),
-        loaders={key: DataLoader(of, batch_size, collate_fn=collate) for key, of in data.items()},
-        callbacks=[callback, spy],
-        num_epochs=1,
-    )
+    )  # fmt: skip
     return spy
 
 
@@ -256,10 +251,9 @@ def test_what_was_seen_of_a_loader_goes_into_a_checkpoint_and_back(tmp_path):
     plain = run(BoxMetrics(output_key="detections"), {"valid": data}).loaders
     metrics = BoxMetrics(output_key="detections")
     model, spy = Given(), Spy()
-    DictRunner(input_key=["image", "found"]).train(
-        engine=Engine("cpu"), model=model, criterion=lambda output, target: output.mean(),
-        optimizer=torch.optim.SGD(model.parameters(), lr=0.0), num_epochs=1,
-        loaders={"valid": DataLoader(data, 4, collate_fn=collate)}, callbacks=[Halfway(metrics), metrics, spy],
+    fit(
+        DictRunner(input_key=["image", "found"]), model, {"valid": data}, [Halfway(metrics), metrics, spy], batch=4,
+        collate=collate, lr=0.0, criterion=lambda output, target: output.mean(),
     )  # fmt: skip
     assert spy.loaders == plain
 

@@ -2,9 +2,8 @@
 
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 from catalyst import dl
-from torch import nn
+from kit import Given
 from torch.utils.data import DataLoader
 
 from assay.callbacks import (
@@ -20,30 +19,13 @@ from assay.runner import DictRunner, Engine
 BUILDS = [Metrics, ConfusionMatrix, ClassificationReport, PRCurves, PredictionDistribution]
 
 
-class Given(nn.Module):
-    """Returns the image as the output, in a dict or alone."""
-
-    def __init__(self, as_dict=True):
-        super().__init__()
-        self.shift, self.as_dict = nn.Parameter(torch.zeros(())), as_dict
-
-    def forward(self, image):
-        logits = image + self.shift
-        return {"logits": logits} if self.as_dict else logits
-
-
-@pytest.fixture(autouse=True)
-def fresh_accelerate():
-    AcceleratorState._reset_state(True)
-
-
 def train(callback, targets, outputs, tmp_path, stock=False):
     images = torch.randn(len(targets), *outputs)
     pairs = enumerate(zip(images, targets, strict=True))
     data = [{"image": image, "target": target, "sample_id": f"leaf-{number}"} for number, (image, target) in pairs]
     keys = {"input_key": "image", "output_key": "logits", "target_key": "target", "loss_key": "loss"}
     runner = dl.SupervisedRunner(**keys) if stock else DictRunner()
-    model = Given(as_dict=not stock)
+    model = Given(None if stock else "logits")
     parts = {} if stock else {"criterion": lambda o, t: o.mean(), "optimizer": torch.optim.SGD(model.parameters(), 0.1)}
     loaders = {"valid" if stock else "train": DataLoader(data, 2)}
     runner.train(

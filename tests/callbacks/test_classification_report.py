@@ -2,43 +2,20 @@ import numpy as np
 import pytest
 import torch
 from catalyst import dl
+from kit import Given, Keep, fit, metrics_of_loaders
 from sklearn import metrics as sk
 from torch import nn
-from torch.utils.data import DataLoader
 
 from assay.callbacks.classification_report import ClassificationReport
 from assay.callbacks.tables import markdown_table, text_table
-from assay.runner import DictRunner, Engine
+from assay.runner import DictRunner
 
 SCORES = ("precision", "recall", "f1-score")
 
 
-class Given(nn.Module):
-    """Returns the image as the output: the data set decides what is predicted."""
-
-    def __init__(self, key=None):
-        super().__init__()
-        self.key, self.shift = key, nn.Parameter(torch.zeros(()))
-
-    def forward(self, image):
-        logits = image + self.shift
-        return logits if self.key is None else {self.key: logits}
-
-
-class Spy(dl.Callback):
-    """Keeps the metrics that a checkpoint would be chosen by."""
-
-    def __init__(self):
-        super().__init__(order=1000)
-        self.epochs = []
-
-    def on_epoch_end(self, runner):
-        self.epochs.append({key: dict(values) for key, values in runner.epoch_metrics.items()})
-
-
 def run(folder, callback, data, *, stock=False, epochs=1):
     names = ("features", "targets") if stock else ("image", "target")
-    model, spy = Given(None if stock else "logits"), Spy()
+    model, spy = Given(None if stock else "logits"), Keep(metrics_of_loaders, hook="on_epoch_end", order=1000)
     if stock:
         runner = dl.SupervisedRunner(input_key="features", output_key="scores", target_key="targets", loss_key="loss")
         where = {"loggers": {"tensorboard": dl.TensorboardLogger(str(folder))}}
@@ -48,17 +25,11 @@ def run(folder, callback, data, *, stock=False, epochs=1):
         key: [{names[0]: torch.as_tensor(o), names[1]: torch.as_tensor(t)} for o, t in zip(*of, strict=True)]
         for key, of in data.items()
     }
-    runner.train(
-        engine=Engine("cpu"),
-        model=model,
-        criterion=nn.CrossEntropyLoss() if stock else lambda output, target: output.mean(),
-        optimizer=torch.optim.SGD(model.parameters(), lr=0.0),
-        loaders={key: DataLoader(of, batch_size=7) for key, of in items.items()},
-        callbacks=[callback, spy],
-        num_epochs=epochs,
-        **where,
-    )
-    return (folder if stock else folder / "tensorboard"), spy.epochs
+    fit(
+        runner, model, items, [callback, spy], batch=7, lr=0.0,
+        criterion=nn.CrossEntropyLoss() if stock else lambda output, target: output.mean(), epochs=epochs, **where,
+    )  # fmt: skip
+    return (folder if stock else folder / "tensorboard"), spy.kept
 
 
 def classification(count=40, classes=3):

@@ -2,41 +2,23 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from kit import Given, fit
 from sklearn import metrics as sk
-from torch import nn
-from torch.utils.data import DataLoader
 
 from assay.callbacks import UsageError
 from assay.callbacks.confusion_by_group import ConfusionByGroup
 from assay.callbacks.drawings.confusion_matrix import draw_confusion_by_group
-from assay.runner import DictRunner, Engine
-
-
-class Given(nn.Module):
-    """Returns the image as the output: the data set decides what is predicted."""
-
-    def __init__(self):
-        super().__init__()
-        self.shift = nn.Parameter(torch.zeros(()))
-
-    def forward(self, image):
-        return {"logits": image + self.shift}
+from assay.runner import DictRunner
 
 
 def run(folder, callback, output, target, city, loader="valid"):
     model = Given()
     rows = zip(output, target, city, strict=True)
     items = [{"image": torch.as_tensor(o), "target": int(t), "city": torch.as_tensor(c)} for o, t, c in rows]
-    DictRunner().train(
-        engine=Engine("cpu"),
-        model=model,
-        criterion=lambda output, target: output.mean(),
-        optimizer=torch.optim.SGD(model.parameters(), lr=0.0),
-        loaders={"train": DataLoader(items, batch_size=4), loader: DataLoader(items, batch_size=4)},
-        callbacks=[callback],
-        num_epochs=1,
-        logdir=str(folder),
-    )
+    fit(
+        DictRunner(), model, {"train": items, loader: items}, [callback], batch=4, lr=0.0,
+        criterion=lambda output, target: output.mean(), logdir=str(folder),
+    )  # fmt: skip
     return folder / "tensorboard"
 
 

@@ -5,30 +5,18 @@ import numpy as np
 import pytest
 import torch
 from catalyst import dl
+from kit import Given, fit
 from sklearn import metrics as sk
 from torch import nn
-from torch.utils.data import DataLoader
 
 from assay.callbacks import UsageError
 from assay.callbacks import confusion_matrix as module
 from assay.callbacks.classification_report import ClassificationReport
 from assay.callbacks.confusion_matrix import ConfusionMatrix
 from assay.callbacks.drawings.confusion_matrix import draw_confusion_matrix, draw_label_matrix
-from assay.runner import DictRunner, Engine
+from assay.runner import DictRunner
 
 BOTH = [ConfusionMatrix, ClassificationReport]
-
-
-class Given(nn.Module):
-    """Returns the image as the output: the data set decides what is predicted."""
-
-    def __init__(self, key=None):
-        super().__init__()
-        self.key, self.shift = key, nn.Parameter(torch.zeros(()))
-
-    def forward(self, image):
-        logits = image + self.shift
-        return logits if self.key is None else {self.key: logits}
 
 
 def train(runner, model, folder, callbacks, data, names, loss, epochs, **options):
@@ -36,16 +24,7 @@ def train(runner, model, folder, callbacks, data, names, loss, epochs, **options
         key: [{names[0]: torch.as_tensor(o), names[1]: torch.as_tensor(t)} for o, t in zip(*of, strict=True)]
         for key, of in data.items()
     }
-    runner.train(
-        engine=Engine("cpu"),
-        model=model,
-        criterion=loss,
-        optimizer=torch.optim.SGD(model.parameters(), lr=0.0),
-        loaders={key: DataLoader(of, batch_size=7) for key, of in items.items()},
-        callbacks=callbacks,
-        num_epochs=epochs,
-        **options,
-    )
+    fit(runner, model, items, callbacks, batch=7, lr=0.0, criterion=loss, epochs=epochs, **options)
 
 
 def run_stock(folder, callback, data, epochs=1):
@@ -53,7 +32,7 @@ def run_stock(folder, callback, data, epochs=1):
     loggers = {"tensorboard": dl.TensorboardLogger(str(folder))}
     train(
         runner,
-        Given(),
+        Given(None),
         folder,
         [callback],
         data,

@@ -6,12 +6,13 @@ from functools import partial
 import pytest
 import torch
 from catalyst import dl
+from kit import fit
 from torch import nn
 from torch.utils.data import DataLoader
 
 from assay.callbacks import BestWorstBatches, BestWorstSamples, GradCAM, UsageError
 from assay.callbacks.sample_losses import NO_SCORE, WHOLE_BATCH, NoSampleLossError, sample_losses, weighted_sum
-from assay.runner import DictRunner, Engine, LossTerm
+from assay.runner import DictRunner, LossTerm
 
 pytestmark = pytest.mark.filterwarnings("ignore:No ``I(Criterion|Backward|Optimizer)Callback")
 KEYS = {"image_key": "features", "target_key": "targets", "output_key": "scores"}
@@ -97,16 +98,10 @@ def train(items, given, folder, criterion, model=None, stock=None):
     torch.manual_seed(0)
     model = model or Net()
     runner = dl.SupervisedRunner(input_key="features", output_key="scores", target_key="targets", loss_key="my_loss")
-    runner.train(
-        engine=Engine("cpu"),
-        model=model,
-        criterion=criterion,
-        optimizer=torch.optim.SGD(model.parameters(), lr=0.0),
-        loaders={"valid": DataLoader(items, batch_size=4)} | {"train": DataLoader(items, batch_size=4)},
-        callbacks=[*given, *(stock or [])],
-        num_epochs=1,
-        loggers={"tensorboard": dl.TensorboardLogger(str(folder))},
-    )
+    fit(
+        runner, model, {"valid": DataLoader(items, batch_size=4)} | {"train": DataLoader(items, batch_size=4)},
+        [*given, *(stock or [])], lr=0.0, criterion=criterion, tensorboard=folder,
+    )  # fmt: skip
     return runner, model
 
 
@@ -154,11 +149,7 @@ class TwoCriteria(dl.Runner):
 def train_custom(items, given, folder, criterion, runner=None):
     torch.manual_seed(0)
     model, runner = Net(), runner or TwoCriteria()
-    runner.train(
-        engine=Engine("cpu"), model=model, criterion=criterion,
-        loaders={"valid": DataLoader(items, batch_size=4)}, callbacks=given, num_epochs=1,
-        loggers={"tensorboard": dl.TensorboardLogger(str(folder))},
-    )  # fmt: skip
+    fit(runner, model, {"valid": items}, given, batch=4, optimizer=None, criterion=criterion, tensorboard=folder)
     return runner, model
 
 
@@ -220,13 +211,11 @@ def test_a_dict_runner_ranks_by_the_named_criterion_alone(items, tmp_path, read_
 
     torch.manual_seed(0)
     model = Named()
-    DictRunner(
-        input_key="features",
-        losses=[LossTerm("scores", "targets", criterion=name, name=f"loss_{name}") for name in CRITERIA],
-    ).train(
-        engine=Engine("cpu"), model=model, criterion=dict(CRITERIA), num_epochs=1, logdir=str(tmp_path),
-        optimizer=torch.optim.SGD(model.parameters(), lr=0.0), loaders={"valid": DataLoader(items, batch_size=4)},
-        callbacks=[BestWorstSamples(criterion_key="smooth", k_samples=4, **KEYS)],
+    losses = [LossTerm("scores", "targets", criterion=name, name=f"loss_{name}") for name in CRITERIA]
+    fit(
+        DictRunner(input_key="features", losses=losses), model, {"valid": items},
+        [BestWorstSamples(criterion_key="smooth", k_samples=4, **KEYS)], batch=4, lr=0.0, criterion=dict(CRITERIA),
+        logdir=str(tmp_path),
     )  # fmt: skip
     with torch.no_grad():
         losses = each_loss(CRITERIA["smooth"], items, lambda features: model(features)["scores"])

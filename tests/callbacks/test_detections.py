@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from kit import fit
 from torch import nn
 from torch.utils.data import DataLoader
 from torchvision.models import detection
@@ -10,7 +11,7 @@ from torchvision.ops import MultiScaleRoIAlign
 
 from assay.callbacks import BestWorstSamples, UsageError, detection_diagnostics
 from assay.callbacks.detections import TRUE, pick_boxes, without_masks
-from assay.runner import DictRunner, Engine, LossTerm
+from assay.runner import DictRunner, LossTerm
 from assay.runner.loggers import TensorBoardLogger
 
 SIDE = 32
@@ -79,9 +80,8 @@ def train(folder, net, callbacks, loaders=("train", "valid")):
     torch.manual_seed(0)
     model, data = net if isinstance(net, Named) else Named(net), [item(index) for index in range(6)]
     runner = DictRunner(input_key=["image", "target"], losses=[OwnLoss("loss_of_all")])
-    runner.train(
-        engine=Engine("cpu"), model=model, optimizer=torch.optim.SGD(model.parameters(), lr=1e-4), callbacks=callbacks,
-        loaders={key: DataLoader(data, 3, collate_fn=collate) for key in loaders},
+    fit(
+        runner, model, dict.fromkeys(loaders, data), callbacks, batch=3, collate=collate, lr=0.0001, criterion=None,
         loggers={"tensorboard": TensorBoardLogger(folder, log_every_steps=0)},
     )  # fmt: skip
     return runner.history[1]
@@ -117,10 +117,9 @@ def test_the_loss_of_a_detector_is_asked_for_in_training_alone(tmp_path):
     with pytest.raises(
         UsageError, match=r"'loss_of_all', 'target'.* does not give in evaluation, where it gives 'found'"
     ):
-        runner.train(
-            engine=Engine("cpu"), model=net, optimizer=torch.optim.SGD(net.parameters(), lr=1e-4),
+        fit(
+            runner, net, {key: DataLoader([item(1)], collate_fn=collate) for key in ("train", "valid")}, lr=0.0001,
             criterion=lambda loss, target: loss,
-            loaders={key: DataLoader([item(1)], collate_fn=collate) for key in ("train", "valid")},
         )  # fmt: skip
 
 

@@ -7,13 +7,13 @@ from collections import namedtuple
 import pytest
 import torch
 from catalyst import dl
+from kit import fit
 from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import TensorDataset
 
 from assay import callbacks
 from assay.callbacks import BestWorstBatches, BestWorstSamples, ConfusionMatrix, Metrics, UsageError
 from assay.callbacks.described import described
-from assay.runner import Engine
 
 pytestmark = pytest.mark.filterwarnings("ignore:No ``I(Criterion|Backward|Optimizer)Callback")
 
@@ -56,13 +56,7 @@ def train(given, folder, runner=None):
     options = {"dataset": data} if given in ("PseudoLabels",) else {}
     if isinstance(given, str):
         given = [make(given, options)]
-    runner.train(
-        engine=Engine("cpu"), model=model, criterion=nn.CrossEntropyLoss(), callbacks=given,
-        optimizer=torch.optim.SGD(model.parameters(), lr=0.1),
-        loaders={key: DataLoader(data, batch_size=4) for key in ("train", "valid")}, num_epochs=1,
-        loggers={"tensorboard": dl.TensorboardLogger(str(folder))}, hparams={"lr": 0.1},
-    )  # fmt: skip
-    return runner
+    return fit(runner, model, data, given, batch=4, tensorboard=folder, hparams={"lr": 0.1})
 
 
 def make(name, options=()):

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 from catalyst import dl
+from kit import fit
 from torch import nn
-from torch.utils.data import DataLoader
 
 from assay.callbacks import EmbeddingMap, UsageError
 from assay.callbacks.drawings.embedding_map import draw_embedding_map
 from assay.callbacks.drawings.palette import class_colours
-from assay.runner import DictRunner, Engine
+from assay.runner import DictRunner
 
 
 class Net(nn.Module):
@@ -31,11 +31,9 @@ def train(folder, callback, *, stock=False, epochs=1, count=20, loader="valid"):
     names = ("features", "targets") if stock else ("sound", "target")
     items = [dict(zip(names, (sound, index % 3), strict=True)) for index, sound in enumerate(sounds)]
     model = nn.Linear(5, 3) if stock else Net()
-    (dl.SupervisedRunner(output_key="logits") if stock else DictRunner(input_key="sound")).train(
-        engine=Engine("cpu"), model=model, criterion=nn.CrossEntropyLoss(), num_epochs=epochs,
-        optimizer=torch.optim.SGD(model.parameters(), lr=0.0), callbacks=[callback],
-        loaders={loader: DataLoader(items, batch_size=6)},
-        loggers={"tensorboard": dl.TensorboardLogger(str(folder))},
+    fit(
+        dl.SupervisedRunner(output_key="logits") if stock else DictRunner(input_key="sound"), model, {loader: items},
+        [callback], batch=6, lr=0.0, epochs=epochs, tensorboard=folder,
     )  # fmt: skip
     return sounds
 

@@ -8,16 +8,16 @@ import pytest
 import torch
 from catalyst import dl
 from google.protobuf import text_format
+from kit import Break, fit
 from PIL import Image
 from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
 from tensorboard_server import serve
 from torch import nn
-from torch.utils.data import DataLoader
 
 from assay.callbacks import UsageError
 from assay.callbacks.embeddings import Embeddings
 from assay.callbacks.measures.embeddings import position_hash
-from assay.runner import DictRunner, Engine
+from assay.runner import DictRunner
 
 NAMES = ["cat", "dog\twith a tab", "naïve"]
 
@@ -32,18 +32,6 @@ class Linear(nn.Module):
         return logits if self.key is None else {self.key: logits, "map": logits[:, :, None, None].expand(-1, -1, 2, 2)}
 
 
-class BreakIn(dl.Callback):
-    """Raises in the given epoch, when its training begins."""
-
-    def __init__(self, epoch):
-        super().__init__(order=0)
-        self.epoch = epoch
-
-    def on_loader_start(self, runner):
-        if runner.epoch_step == self.epoch:
-            raise ZeroDivisionError("the run's own error")
-
-
 def make_items(count, names=("image", "target", "sample_id")):
     generator = torch.Generator().manual_seed(count)
     return [
@@ -53,16 +41,10 @@ def make_items(count, names=("image", "target", "sample_id")):
 
 
 def train(runner, model, callbacks, names, sizes, epochs, **options):
-    runner.train(
-        engine=Engine("cpu"),
-        model=model,
-        criterion=nn.CrossEntropyLoss(),
-        optimizer=torch.optim.SGD(model.parameters(), lr=0.0),
-        loaders={key: DataLoader(make_items(size, names), batch_size=4) for key, size in sizes.items()},
-        callbacks=callbacks,
-        num_epochs=epochs,
-        **options,
-    )
+    fit(
+        runner, model, {key: make_items(size, names) for key, size in sizes.items()}, callbacks, batch=4, lr=0.0,
+        epochs=epochs, **options,
+    )  # fmt: skip
     return model
 
 
@@ -159,7 +141,7 @@ def test_it_is_written_every_so_many_epochs_and_at_the_end(kit, every_n_epochs, 
 def test_a_run_that_fails_keeps_those_of_its_last_whole_epoch(kit, tmp_path):
     run, subfolder = kit
     with pytest.raises(ZeroDivisionError):
-        run(tmp_path, {}, epochs=5, more=[BreakIn(3)])
+        run(tmp_path, {}, epochs=5, more=[Break(epoch=3, hook="on_loader_start")])
     assert names_in(tmp_path / subfolder / "valid") == ["embeddings:00002"]
 
 

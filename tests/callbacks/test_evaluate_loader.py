@@ -5,6 +5,7 @@ import logging
 import pytest
 import torch
 from catalyst import dl
+from kit import fit
 from sweep_parts import CLASSES, OURS, Net, make_loaders
 
 from assay.callbacks import classification_diagnostics
@@ -41,7 +42,4 @@ def test_metrics_come_back_and_nothing_is_written(kit, caplog, tmp_path, monkeyp
 def test_a_run_that_trains_still_asks_for_a_logger(kit):
     runner, model = make_runner(kit)
     with pytest.raises(UsageError, match="the runner has no TensorBoard logger"):
-        runner.train(
-            model=model, criterion=torch.nn.CrossEntropyLoss(), optimizer=torch.optim.SGD(model.parameters(), lr=0.1),
-            loaders=make_loaders(OURS), engine=Engine("cpu"), callbacks=classification_diagnostics(class_names=CLASSES),
-        )  # fmt: skip
+        fit(runner, model, make_loaders(OURS), classification_diagnostics(class_names=CLASSES))

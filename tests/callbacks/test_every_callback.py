@@ -8,11 +8,11 @@ import torch
 import yaml
 from catalyst import dl
 from forked import command
+from kit import fit
 from sweep_parts import CLASSES, OURS, STOCK, Net, make_loaders
-from torch import nn
 
 from assay import callbacks
-from assay.runner import DictRunner, Engine
+from assay.runner import DictRunner
 
 EPOCHS = 2
 CALLBACKS = sorted(
@@ -80,19 +80,10 @@ def train(kit, callbacks_by_name, folder):
         options = {"loggers": {"tensorboard": dl.TensorboardLogger(str(folder))}}
     else:
         names, model, runner, options = OURS, Net("logits"), DictRunner(), {"logdir": str(folder)}
-    runner.train(
-        engine=Engine("cpu"),
-        model=model,
-        criterion=nn.CrossEntropyLoss(),
-        optimizer=torch.optim.SGD(model.parameters(), lr=0.01),
-        loaders=make_loaders(names),
-        callbacks=callbacks_by_name,
-        num_epochs=EPOCHS,
-        hparams={"lr": 0.01},
-        seed=1,
+    return fit(
+        runner, model, make_loaders(names), callbacks_by_name, lr=0.01, epochs=EPOCHS, hparams={"lr": 0.01}, seed=1,
         **options,
-    )
-    return runner
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("kit", ["stock", "ours"])

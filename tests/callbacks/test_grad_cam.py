@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 from catalyst import dl
+from kit import fit
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -10,7 +11,7 @@ from assay.callbacks.best_worst_samples import BestWorstSamples
 from assay.callbacks.grad_cam import GradCAM, _describe
 from assay.callbacks.measures.explained_layer import Layer
 from assay.callbacks.measures.image_layouts import Planes, Tokens
-from assay.runner import DictRunner, Engine
+from assay.runner import DictRunner
 
 K = 5
 STOCK_KEYS = {"image_key": "features", "target_key": "targets", "output_key": "scores", "sample_id_key": "name"}
@@ -80,16 +81,12 @@ def run(kit, folder, callbacks, *, model=None, items=None, epochs=2, runner=None
         logs = {"loggers": {"tensorboard": dl.TensorboardLogger(str(folder))}}
     else:
         model, runner, logs = model or Net("logits"), runner or DictRunner(), {"logdir": str(folder)}
-    runner.train(
-        engine=Engine("cpu"),
-        model=model,
-        criterion=options.pop("criterion", nn.CrossEntropyLoss()),
+    fit(
+        runner, model, {key: DataLoader(of, batch_size=6, shuffle=key == "train") for key, of in items.items()},
+        callbacks,
         optimizer=torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1, momentum=0.9),
-        loaders={key: DataLoader(of, batch_size=6, shuffle=key == "train") for key, of in items.items()},
-        callbacks=callbacks,
-        num_epochs=epochs,
-        **logs,
-    )
+        criterion=options.pop("criterion", nn.CrossEntropyLoss()), epochs=epochs, **logs,
+    )  # fmt: skip
     return model, folder if kit == "stock" else folder / "tensorboard"
 
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 from catalyst import dl
+from kit import Break, fit
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -18,7 +19,7 @@ from assay.callbacks.gradient_stats import GradientStats
 from assay.callbacks.gradient_troubles import GradientWarnings
 from assay.callbacks.gradient_watch import GradientWatch
 from assay.callbacks.writer import Writer
-from assay.runner import DictRunner, Engine
+from assay.runner import DictRunner
 
 sys.path.append(str(Path(__file__).parents[1]))
 from host_reads import HostReads
@@ -75,23 +76,6 @@ class Still(Recording):
         return None
 
 
-class StopAt(dl.Callback):
-    def __init__(self, batch):
-        super().__init__(order=0)
-        self.batch = batch
-
-    def on_batch_start(self, runner):
-        if runner.loader_batch_step == self.batch:
-            raise ZeroDivisionError("the run's own error")
-
-
-@pytest.fixture(autouse=True)
-def fresh_accelerate():
-    AcceleratorState._reset_state(True)
-    yield
-    AcceleratorState._reset_state(True)
-
-
 def loader(batch_size=4, order=("image", "target")):
     noise = torch.Generator().manual_seed(0)
     items = [{order[0]: torch.randn(1, 4, 4, generator=noise), order[1]: i % 3} for i in range(COUNT)]
@@ -103,17 +87,10 @@ def run_ours(folder, callbacks, optimizer=Recording, *, batch_size=4, epochs=1, 
     model = model or Net("logits")
     optimizer = optimizer(model)
     runner = DictRunner(**options)
-    runner.train(
-        engine=Engine("cpu"),
-        model=model,
-        criterion=nn.CrossEntropyLoss(),
-        optimizer=optimizer,
-        loaders={"train": loader(batch_size), "valid": loader(batch_size)},
-        callbacks=callbacks,
-        num_epochs=epochs,
-        logdir=str(folder),
-        resume=resume,
-    )
+    fit(
+        runner, model, {"train": loader(batch_size), "valid": loader(batch_size)}, callbacks, optimizer=optimizer,
+        epochs=epochs, logdir=str(folder), resume=resume,
+    )  # fmt: skip
     assert not runner.optimizer_step.hooks
     return optimizer
 
@@ -123,16 +100,11 @@ def run_stock(folder, callbacks, optimizer=Recording, *, epochs=1, loggers=None)
     model = Net()
     optimizer = optimizer(model)
     runner = dl.SupervisedRunner(input_key="features", output_key="scores", target_key="targets", loss_key="loss")
-    runner.train(
-        engine=Engine("cpu"),
-        model=model,
-        criterion=nn.CrossEntropyLoss(),
-        optimizer=optimizer,
-        loaders={key: loader(4, ("features", "targets")) for key in ("train", "valid")},
-        callbacks=callbacks,
+    fit(
+        runner, model, {key: loader(4, ("features", "targets")) for key in ("train", "valid")}, callbacks,
+        optimizer=optimizer, epochs=epochs,
         loggers={"tensorboard": dl.TensorboardLogger(str(folder / "tensorboard"))} if loggers is None else loggers,
-        num_epochs=epochs,
-    )
+    )  # fmt: skip
     return optimizer
 
 
@@ -375,7 +347,7 @@ def test_hooks_are_gone_after_an_exception(tmp_path, run):
         return kept[0]
 
     with pytest.raises(ZeroDivisionError, match="own error"):
-        run(tmp_path, [GradientStats(), StopAt(3)], make)
+        run(tmp_path, [GradientStats(), Break(batch=3, hook="on_batch_start")], make)
     assert len(kept[0].seen["first.weight"]) == 2
     assert len(kept[0]._optimizer_step_pre_hooks) == 1
 
@@ -412,16 +384,10 @@ def test_several_models_and_optimizers_are_told_apart(tmp_path, read_events):
     models = {"body": Part(16, 8, "hidden", "image"), "head": Part(8, 3, "logits", "hidden")}
     optimizers = {name: torch.optim.SGD(models[name].parameters(), lr=0.1) for name in ("head", "body")}
     stats = Summarizing(per_parameter=True)
-    TwoModels(input_key={"body": ["image"], "head": ["hidden"]}).train(
-        engine=Engine("cpu"),
-        model=models,
-        criterion=nn.CrossEntropyLoss(),
-        optimizer=optimizers,
-        loaders={"train": loader()},
-        callbacks=[stats],
-        num_epochs=1,
-        logdir=str(tmp_path),
-    )
+    fit(
+        TwoModels(input_key={"body": ["image"], "head": ["hidden"]}), models, {"train": loader()}, [stats],
+        optimizer=optimizers, logdir=str(tmp_path),
+    )  # fmt: skip
     names, summary, _ = stats.kept
     assert names == ["body.layer.weight", "body.layer.bias", "head.layer.weight", "head.layer.bias"]
     assert summary["finite_steps"].tolist() == [4, 4, 8, 8]

@@ -6,16 +6,16 @@ from types import SimpleNamespace
 import pytest
 import torch
 from catalyst import dl
+from kit import Named, fit
 from tensorboard.plugins.hparams import api_pb2, metadata
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from tensorboard_server import serve
 from torch import nn
-from torch.utils.data import DataLoader
 
 from assay.callbacks import UsageError
 from assay.callbacks.hparams import HParams
 from assay.callbacks.hparams_summaries import flatten
-from assay.runner import DictRunner, Engine
+from assay.runner import DictRunner
 
 HPARAMS = {
     "lr": 0.1,
@@ -51,27 +51,12 @@ class Score(dl.Callback):
             runner.loader_metrics["score"] = self.scores[runner.epoch_step - 1]
 
 
-class Linear(nn.Linear):
-    def forward(self, image):
-        return {"logits": super().forward(image)}
-
-
 def items(first="image", second="target"):
     return [{first: torch.rand(4), second: index % 2} for index in range(6)]
 
 
 def train(runner, model, folder, callbacks, data, epochs, hparams, **options):
-    runner.train(
-        engine=Engine("cpu"),
-        model=model,
-        criterion=nn.CrossEntropyLoss(),
-        optimizer=torch.optim.SGD(model.parameters(), lr=0.1),
-        loaders={key: DataLoader(data, batch_size=3) for key in ("train", "valid")},
-        callbacks=callbacks,
-        num_epochs=epochs,
-        hparams=hparams,
-        **options,
-    )
+    fit(runner, model, data, callbacks, batch=3, epochs=epochs, hparams=hparams, **options)
 
 
 def run_stock(folder, callbacks, epochs=3, hparams=HPARAMS):
@@ -81,7 +66,9 @@ def run_stock(folder, callbacks, epochs=3, hparams=HPARAMS):
 
 
 def run_ours(folder, callbacks, epochs=3, hparams=HPARAMS, **options):
-    train(DictRunner(), Linear(4, 2), folder, callbacks, items(), epochs, hparams, logdir=str(folder), **options)
+    train(
+        DictRunner(), Named(nn.Linear(4, 2)), folder, callbacks, items(), epochs, hparams, logdir=str(folder), **options
+    )
 
 
 RUNNERS = {"stock": (run_stock, ""), "ours": (run_ours, "tensorboard")}

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from catalyst import dl
+from kit import Given
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -16,17 +17,6 @@ from assay.callbacks.measures.image_overlap import ImageOverlap as Measure
 from assay.runner import DictRunner, Engine
 
 IGNORED, SIDE, CLASSES = 255, 6, 4
-
-
-class Bare(nn.Module):
-    """Gives the logits that come as the image."""
-
-    def __init__(self, key=None):
-        super().__init__()
-        self.key, self.scale = key, nn.Parameter(torch.ones(()))
-
-    def forward(self, image):
-        return image * self.scale if self.key is None else {self.key: image * self.scale}
 
 
 def make(task, count=13, seed=0):
@@ -73,7 +63,7 @@ def run(kit, task, logits, target, **options):
     names = ("features", "targets") if stock else ("image", "target")
     items = [dict(zip(names, pair, strict=True)) for pair in zip(logits, target, strict=True)]
     runner = dl.SupervisedRunner(output_key="logits") if stock else DictRunner()
-    model = Bare(None if stock else "logits")
+    model = Given(None if stock else "logits")
     runner.train(
         engine=Engine("cpu"), model=model, num_epochs=1,
         loaders={"valid": DataLoader(items, batch_size=5)},

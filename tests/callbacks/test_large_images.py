@@ -3,10 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from catalyst import dl
+from kit import fit
 from torch import nn
 from torch.utils._pytree import tree_map
-from torch.utils.data import DataLoader
 
 from assay.callbacks import AugmentationPreview, BestWorstBatches, BestWorstSamples, GradCAM
 from assay.callbacks.best_worst_samples import draw_ranking
@@ -14,7 +13,7 @@ from assay.callbacks.drawings.samples import draw_samples
 from assay.callbacks.measures.best_worst_samples import BestWorstSamples as Measure
 from assay.callbacks.measures.reduced_image import reduced, sizes
 from assay.callbacks.sample_ranking import _drawn, _over_ranks, without_input
-from assay.runner import DictRunner, Engine
+from assay.runner import DictRunner
 
 HEIGHT, WIDTH = 1000, 900
 COARSE = (10, 9)
@@ -103,15 +102,7 @@ def test_every_diagnostic_of_images_keeps_what_is_drawn_and_grad_cam_explains_th
     callbacks = [BestWorstBatches(k_images=2), BestWorstSamples(k_samples=2), GradCAM(k_samples=2, layer="conv")]
     callbacks += [AugmentationPreview(2)]
     drawn, model = [draws_of(callback) for callback in callbacks], Net(task)
-    DictRunner().train(
-        engine=Engine("cpu"),
-        model=model,
-        criterion=nn.CrossEntropyLoss(),
-        optimizer=torch.optim.SGD(model.parameters(), lr=0.0),
-        loaders={"train": DataLoader(Data(task), batch_size=2)},
-        callbacks=callbacks,
-        loggers={"tensorboard": dl.TensorboardLogger(str(tmp_path))},
-    )
+    fit(DictRunner(), model, {"train": Data(task)}, callbacks, batch=2, lr=0.0, tensorboard=tmp_path)
     assert set(model.given) == {(3, HEIGHT, WIDTH)}
     for samples in (samples for of_one in drawn for samples in of_one):
         assert "input" not in samples

@@ -5,15 +5,14 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 from catalyst import dl
+from kit import fit
 from torch import nn
-from torch.utils.data import DataLoader
 
 from assay.callbacks import OptimizerMonitor
 from assay.callbacks.errors import UsageError
 from assay.callbacks.lookup import find_writer
-from assay.runner import Engine, MetricsCsv, TensorBoardLogger
+from assay.runner import MetricsCsv, TensorBoardLogger
 
 
 def runner_with(is_main_process=True, **loggers):
@@ -143,15 +142,8 @@ class Talks(dl.Callback):
 
 
 def test_a_stock_run_on_a_full_disk_ends_with_the_error(tmp_path):
-    AcceleratorState._reset_state(True)
     model = nn.Linear(2, 2)
     runner = dl.SupervisedRunner(input_key="image", output_key="logits", target_key="target", loss_key="loss")
     items = [{"image": torch.ones(2), "target": 0}] * 400
     with files_no_larger_than(20_000), pytest.raises(OSError, match=rf"File too large: '{tmp_path}/train'"):
-        runner.train(
-            engine=Engine("cpu"), model=model, criterion=nn.CrossEntropyLoss(),
-            optimizer=torch.optim.SGD(model.parameters(), lr=0.1), loaders={"train": DataLoader(items, batch_size=4)},
-            callbacks=[Talks(), OptimizerMonitor()], num_epochs=2,
-            loggers={"tensorboard": dl.TensorboardLogger(str(tmp_path))},
-        )  # fmt: skip
-    AcceleratorState._reset_state(True)
+        fit(runner, model, {"train": items}, [Talks(), OptimizerMonitor()], batch=4, epochs=2, tensorboard=tmp_path)

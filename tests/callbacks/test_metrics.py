@@ -5,27 +5,16 @@ import pytest
 import torch
 import torchmetrics
 from catalyst import dl
+from kit import Given, fit
 from sklearn import metrics as sk
 from torch import nn
-from torch.utils.data import DataLoader
 
 from assay.callbacks import Metrics, UsageError
 from assay.callbacks.measures.class_metric import CLASS_METRICS
 from assay.callbacks.metrics import predicted_classes
-from assay.runner import DictRunner, Engine, LossTerm
+from assay.runner import DictRunner, LossTerm
 
 NAMES = ["accuracy", *CLASS_METRICS]
-
-
-class Given(nn.Module):
-    """Returns the image as the output: the data set decides what is predicted."""
-
-    def __init__(self):
-        super().__init__()
-        self.shift = nn.Parameter(torch.zeros(()))
-
-    def forward(self, image):
-        return {"logits": image + self.shift}
 
 
 class Spy(dl.Callback):
@@ -51,15 +40,10 @@ def run(callback, data, criterion=None, batch_size=7, epochs=1):
     """Run the callback over loaders of ``data``, {loader: (output, target)}, and return what a spy behind it saw."""
     model, spy = Given(), Spy()
     runner = DictRunner(losses=[LossTerm()])
-    runner.train(
-        engine=Engine("cpu"),
-        model=model,
-        criterion=criterion or nn.CrossEntropyLoss(),
-        optimizer=torch.optim.SGD(model.parameters(), lr=0.0),
-        loaders={key: DataLoader(items(*of), batch_size=batch_size) for key, of in data.items()},
-        callbacks=[callback, spy],
-        num_epochs=epochs,
-    )
+    fit(
+        runner, model, {key: items(*of) for key, of in data.items()}, [callback, spy], batch=batch_size, lr=0.0,
+        criterion=criterion or nn.CrossEntropyLoss(), epochs=epochs,
+    )  # fmt: skip
     return spy
 
 

@@ -6,8 +6,8 @@ import torch
 from catalyst import dl
 from catalyst.callbacks.metrics.confusion_matrix import ConfusionMatrixCallback
 from catalyst.metrics import FunctionalBatchMetric
+from kit import fit
 from torch import nn
-from torch.utils.data import DataLoader
 
 from assay import callbacks
 from assay.callbacks import (
@@ -23,7 +23,7 @@ from assay.callbacks import (
     TimeMonitor,
     UsageError,
 )
-from assay.runner import DictRunner, Engine, LossTerm, Monitor
+from assay.runner import DictRunner, LossTerm, Monitor
 
 pytestmark = pytest.mark.filterwarnings("ignore:No ``I(Backward|Optimizer)Callback")  # the runner does it by itself
 
@@ -78,15 +78,10 @@ def items():
 def train(items, given, folder, num_epochs=2, runner=None, lr=0.0, loggers=None):
     torch.manual_seed(0)
     runner, model = runner or TwoHeadRunner(), TwoHeads()
-    runner.train(
-        engine=Engine("cpu"),
-        model=model,
-        optimizer=torch.optim.SGD(model.parameters(), lr=lr),
-        loaders={key: DataLoader(items, batch_size=8) for key in ("train", "valid")},
-        callbacks=given,
-        num_epochs=num_epochs,
+    fit(
+        runner, model, items, given, batch=8, lr=lr, criterion=None, epochs=num_epochs,
         loggers={"tensorboard": dl.TensorboardLogger(str(folder))} if loggers is None else loggers,
-    )
+    )  # fmt: skip
     return runner, model
 
 
@@ -291,20 +286,12 @@ def test_the_best_epoch_and_hparams_are_chosen_by_a_prefixed_metric(items, tmp_p
     terms = [LossTerm(f"{name}_scores", name, name=f"loss_{name}") for name in HEADS]
     torch.manual_seed(0)
     runner, model = DictRunner(losses=terms), TwoHeads()
-    runner.train(
-        engine=Engine("cpu"),
-        model=model,
-        criterion=nn.CrossEntropyLoss(),
-        optimizer=torch.optim.SGD(model.parameters(), lr=0.5),
-        loaders={key: DataLoader(renamed, batch_size=8) for key in ("train", "valid")},
-        callbacks=[*(of_head(Metrics, name) for name in HEADS), HParams("valid/color/accuracy", minimize=False)],
-        num_epochs=3,
-        logdir=str(tmp_path),
-        hparams={"lr": 0.5},
-        valid_loader="valid",
-        valid_metric="color/accuracy",
-        minimize_valid_metric=False,
-    )
+    fit(
+        runner, model, renamed,
+        [*(of_head(Metrics, name) for name in HEADS), HParams("valid/color/accuracy", minimize=False)], batch=8,
+        lr=0.5, epochs=3, logdir=str(tmp_path), hparams={"lr": 0.5}, valid_loader="valid",
+        valid_metric="color/accuracy", minimize_valid_metric=False,
+    )  # fmt: skip
     values = {epoch: of["valid"]["color/accuracy"] for epoch, of in runner.history.items()}
     assert Monitor.parse("valid/color/accuracy:max").best(runner.history) == max(values, key=values.get)
     best = read_events(tmp_path / "tensorboard" / "run").Scalars("best/valid/color/accuracy")
@@ -318,13 +305,10 @@ def test_the_states_of_two_of_a_class_go_back_to_their_own_in_any_order(items, t
     def run(folder, given, epochs, resume=None):
         renamed = [{("image" if key == "pixels" else key): value for key, value in item.items()} for item in items]
         runner, model = DictRunner(losses=[LossTerm(f"{n}_scores", n, name=f"loss_{n}") for n in HEADS]), TwoHeads()
-        runner.train(
-            engine=Engine("cpu"), model=model, criterion=nn.CrossEntropyLoss(),
-            optimizer=torch.optim.SGD(model.parameters(), lr=0.1), callbacks=given, num_epochs=epochs,
-            loaders={key: DataLoader(renamed, batch_size=8) for key in ("train", "valid")}, logdir=str(folder),
-            **({} if resume is None else {"resume": str(resume)}),
+        return fit(
+            runner, model, renamed, given, batch=8, epochs=epochs, logdir=str(folder),
+            **{} if resume is None else {"resume": str(resume)},
         )  # fmt: skip
-        return runner
 
     first = make(["shape", "color"])
     run(tmp_path / "a", first, 1)

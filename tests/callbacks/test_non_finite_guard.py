@@ -9,16 +9,15 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 from catalyst import dl
+from kit import fit
 from torch import nn
-from torch.utils.data import DataLoader
 
 from assay.callbacks import OptimizerMonitor, UsageError
 from assay.callbacks.non_finite_guard import NonFiniteGuard
 from assay.callbacks.non_finite_record import FORMAT
 from assay.callbacks.non_finite_report import NonFiniteError
-from assay.runner import DictRunner, Engine, LossTerm, load_checkpoint
+from assay.runner import DictRunner, LossTerm, load_checkpoint
 
 
 class Net(nn.Module):
@@ -51,21 +50,6 @@ class Frozen(dl.Callback):
         self.states.append(copy.deepcopy(runner.engine.unwrap_model(runner.model).state_dict()))
 
 
-@pytest.fixture(autouse=True)
-def fresh_accelerate():
-    AcceleratorState._reset_state(True)
-    yield
-    AcceleratorState._reset_state(True)
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def make_items(count=20, poisoned=(), value=math.nan, start=0):
     noise = torch.Generator().manual_seed(0)
     items = [
@@ -93,17 +77,11 @@ def make_optimizer(model, name="SGD", *, fused=True, **options):
 def ours(folder, loaders, callbacks, model=None, optimizer=None, *, epochs=1, runner=None, criterion=None, **options):
     model = model or make_model()
     runner = runner or DictRunner()
-    runner.train(
-        engine=Engine("cpu"),
-        model=model,
-        criterion=criterion or nn.CrossEntropyLoss(),
-        optimizer=optimizer or make_optimizer(model),
-        loaders={key: DataLoader(items, batch_size=4) for key, items in loaders.items()},
-        callbacks=callbacks,
-        num_epochs=epochs,
-        logdir=None if folder is None else str(folder),
+    fit(
+        runner, model, loaders, callbacks, batch=4, optimizer=optimizer or make_optimizer(model),
+        criterion=criterion or nn.CrossEntropyLoss(), epochs=epochs, logdir=None if folder is None else str(folder),
         **options,
-    )
+    )  # fmt: skip
     return model.state_dict(), runner
 
 
@@ -111,18 +89,10 @@ def stock(folder, loaders, callbacks, model=None, optimizer=None, *, epochs=1, *
     model = model or make_model(key=None)
     model.key = None
     runner = dl.SupervisedRunner(input_key="image", output_key="logits", target_key="target", loss_key="loss")
-    runner.train(
-        engine=Engine("cpu"),
-        model=model,
-        criterion=nn.CrossEntropyLoss(),
-        optimizer=optimizer or make_optimizer(model),
-        loaders={key: DataLoader(items, batch_size=4) for key, items in loaders.items()},
-        callbacks=callbacks,
-        num_epochs=epochs,
-        loggers={"tensorboard": dl.TensorboardLogger(str(folder / "tensorboard"))},
-        logdir=str(folder),
-        **options,
-    )
+    fit(
+        runner, model, loaders, callbacks, batch=4, optimizer=optimizer or make_optimizer(model), epochs=epochs,
+        tensorboard=folder / "tensorboard", logdir=str(folder), **options,
+    )  # fmt: skip
     return model.state_dict(), runner
 
 
@@ -288,10 +258,9 @@ def test_several_optimizers_skip_together(tmp_path):
         models = {"a": Net("first"), "b": Net("logits")}
         optimizers = {name: make_optimizer(model, fused=name == "a") for name, model in models.items()}
         runner = DictRunner(input_key={"a": "image", "b": "image"})
-        runner.train(
-            engine=Engine("cpu"), model=models, criterion=nn.CrossEntropyLoss(), optimizer=optimizers,
-            loaders={"train": DataLoader(chosen, batch_size=4)}, callbacks=[NonFiniteGuard("skip")],
-            num_epochs=2, logdir=str(tmp_path / str(number)),
+        fit(
+            runner, models, {"train": chosen}, [NonFiniteGuard("skip")], batch=4, optimizer=optimizers, epochs=2,
+            logdir=str(tmp_path / str(number)),
         )  # fmt: skip
         results.append({f"{key}.{k}": v for key, model in models.items() for k, v in model.state_dict().items()})
     # Model a gets no gradient: it is there to be run and to keep its buffers.
@@ -393,10 +362,9 @@ def test_without_a_folder_the_run_is_refused():
 def run_stock_with_a_poisoned_batch(logger, **options):
     runner = dl.SupervisedRunner(input_key="image", output_key="logits", target_key="target", loss_key="loss")
     model = make_model(key=None)
-    runner.train(
-        engine=Engine("cpu"), model=model, criterion=nn.CrossEntropyLoss(), optimizer=make_optimizer(model),
-        loaders={"train": DataLoader(make_items(poisoned=[1]), batch_size=4)}, callbacks=[NonFiniteGuard(**options)],
-        num_epochs=1, loggers={"tensorboard": logger},
+    fit(
+        runner, model, {"train": make_items(poisoned=[1])}, [NonFiniteGuard(**options)], batch=4,
+        optimizer=make_optimizer(model), loggers={"tensorboard": logger},
     )  # fmt: skip
 
 

@@ -3,6 +3,7 @@ import math
 import pytest
 import torch
 from catalyst import dl
+from kit import fit
 from torch import nn
 from torch.optim.lr_scheduler import StepLR
 from torch.utils.data import DataLoader
@@ -49,32 +50,15 @@ def items():
 def ours(folder, items, model, optimizer, callbacks, *, epochs=1, runner=None, engine=None, scheduler=None, valid=True):
     runner = runner or DictRunner()
     train = DataLoader(items, batch_size=BATCH)
-    runner.train(
-        engine=engine or Engine("cpu"),
-        model=model,
-        criterion=nn.CrossEntropyLoss(),
-        optimizer=optimizer,
-        scheduler=scheduler,
-        loaders={"train": train, "valid": train} if valid else {"train": train},
-        callbacks=callbacks,
-        num_epochs=epochs,
-        logdir=str(folder),
-    )
-    return runner
+    return fit(
+        runner, model, {"train": train, "valid": train} if valid else {"train": train}, callbacks,
+        engine=engine or Engine("cpu"), optimizer=optimizer, epochs=epochs, scheduler=scheduler, logdir=str(folder),
+    )  # fmt: skip
 
 
 def stock(folder, items, model, optimizer, callbacks):
     runner = dl.SupervisedRunner(input_key="image", output_key="logits", target_key="target", loss_key="loss")
-    runner.train(
-        engine=Engine("cpu"),
-        model=model,
-        criterion=nn.CrossEntropyLoss(),
-        optimizer=optimizer,
-        loaders={"train": DataLoader(items, batch_size=BATCH), "valid": DataLoader(items, batch_size=BATCH)},
-        callbacks=callbacks,
-        loggers={"tensorboard": dl.TensorboardLogger(str(folder))},
-    )
-    return runner
+    return fit(runner, model, items, callbacks, batch=BATCH, optimizer=optimizer, tensorboard=folder)
 
 
 def plain_norms(model, items, lr, *, group=1, max_norm=None):

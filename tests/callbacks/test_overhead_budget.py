@@ -14,6 +14,7 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 from catalyst import dl
+from kit import Break, Keep, fit
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -30,7 +31,7 @@ from assay.callbacks.diagnostic import Diagnostic
 from assay.callbacks.gradient_watch import GradientWatch
 from assay.callbacks.measures.phase_times import CudaTimer
 from assay.callbacks.writer import Writer
-from assay.runner import Checkpoints, DictRunner, Engine
+from assay.runner import Checkpoints, DictRunner
 
 sys.path.append(str(Path(__file__).parents[1]))
 from host_reads import CountsSteps
@@ -105,35 +106,6 @@ class Drains(dl.Callback):
             writer.drain()
 
 
-class Looks(dl.Callback):
-    """Remembers at every step how often gradients are observed."""
-
-    def __init__(self, stats):
-        super().__init__(order=1000)
-        self.stats, self.seen = stats, []
-
-    def on_batch_end(self, runner):
-        if runner.is_train_loader:
-            self.seen.append(self.stats.every_n_steps_)
-
-
-class StopsAt(dl.Callback):
-    def __init__(self, epoch, batch):
-        super().__init__(order=1000)
-        self.place = (epoch, batch)
-
-    def on_batch_end(self, runner):
-        if (runner.epoch_step, runner.loader_batch_step) == self.place:
-            raise ZeroDivisionError("the run's own error")
-
-
-@pytest.fixture(autouse=True)
-def fresh_accelerate():
-    AcceleratorState._reset_state(True)
-    yield
-    AcceleratorState._reset_state(True)
-
-
 @pytest.fixture
 def clock():
     return Clock()
@@ -159,6 +131,11 @@ def loader(batches):
     return DataLoader(items, batch_size=BATCH)
 
 
+def looking(stats):
+    """Return a callback that keeps how often gradients are observed, at each step of training."""
+    return Keep(lambda runner: stats.every_n_steps_, loader="train", order=1000)
+
+
 def train(clock, callbacks, folder=None, epochs=2, stock=False, budget=0.05, loaders=None, **options):
     """Train with the callbacks and a budget on the clock; return the budget."""
     overhead = OverheadBudget(budget, clock=clock, thread_clock=clock)
@@ -169,17 +146,10 @@ def train(clock, callbacks, folder=None, epochs=2, stock=False, budget=0.05, loa
         logs = {"loggers": {"tensorboard": dl.TensorboardLogger(str(folder))}}
     model = Net(clock, None if stock else "logits")
     named = {str(i): callback for i, callback in enumerate(callbacks)}
-    runner.train(
-        engine=Engine("cpu"),
-        model=model,
-        criterion=nn.CrossEntropyLoss(),
-        optimizer=torch.optim.SGD(model.parameters(), lr=0.1),
-        loaders=loaders or {"train": loader(TRAIN), "valid": loader(VALID)},
-        callbacks={**named, "budget": overhead},
-        num_epochs=epochs,
-        **logs,
-        **options,
-    )
+    fit(
+        runner, model, loaders or {"train": loader(TRAIN), "valid": loader(VALID)}, {**named, "budget": overhead},
+        epochs=epochs, **logs, **options,
+    )  # fmt: skip
     return overhead
 
 
@@ -197,10 +167,10 @@ def approx(values):
 @pytest.mark.parametrize("stock", [False, True], ids=["ours", "stock"])
 def test_gradients_are_observed_as_often_as_the_budget_allows(clock, tmp_path, read_events, observed, caplog, stock):
     stats = GradientStats()
-    looks = Looks(stats)
+    looks = looking(stats)
     train(clock, [stats, looks], tmp_path, stock=stock, budget=0.06)
     # Behind 8 measured steps it is known that one observation takes a fifth of a step, and one step later it is used.
-    assert looks.seen == [1] * 9 + [4] * (2 * TRAIN - 9)
+    assert looks.kept == [1] * 9 + [4] * (2 * TRAIN - 9)
     assert observed == [*range(1, 11), 13, 17, *range(1, 21, 4)]
     share = 5 * OBSERVATION / EPOCH
     run = scalars(read_events, tmp_path, "run", stock)
@@ -237,10 +207,10 @@ def test_an_interval_is_never_below_the_one_asked_for_and_comes_down_with_the_co
 
     monkeypatch.setattr(GradientWatch, "_observe", cheaper)
     stats = GradientStats(2)
-    looks = Looks(stats)
+    looks = looking(stats)
     train(clock, [stats, looks], tmp_path, epochs=4)
-    assert max(looks.seen) >= 18
-    assert looks.seen[-1] == 2
+    assert max(looks.kept) >= 18
+    assert looks.kept[-1] == 2
 
 
 def test_the_costliest_are_thinned_to_one_level(clock, tmp_path, read_events, caplog):
@@ -334,16 +304,10 @@ def all_diagnostics_under(max_overhead, folder, epochs):
     items = [{"image": torch.rand(3, 8, 8, generator=noise), "target": i % 3} for i in range(40)]
     model = Images()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    DictRunner().train(
-        engine=Engine("cpu"),
-        model=model,
-        criterion=nn.CrossEntropyLoss(),
-        optimizer=optimizer,
-        loaders={key: DataLoader(items, batch_size=2) for key in ("train", "valid")},
-        callbacks=[*callbacks, Drains(*callbacks[1:]), budget],
-        num_epochs=epochs,
-        logdir=str(folder),
-    )
+    fit(
+        DictRunner(), model, items, [*callbacks, Drains(*callbacks[1:]), budget], batch=2, optimizer=optimizer,
+        epochs=epochs, logdir=str(folder),
+    )  # fmt: skip
     return callbacks, optimizer
 
 
@@ -378,7 +342,7 @@ def test_the_norm_of_the_optimizer_monitor_counts(clock, tmp_path, monkeypatch, 
 def test_hooks_and_meters_are_gone_when_a_run_fails(clock, tmp_path):
     stats = GradientStats()
     with pytest.raises(ZeroDivisionError):
-        train(clock, [stats, StopsAt(1, 12)], tmp_path)
+        train(clock, [stats, Break(epoch=1, batch=12, order=1000)], tmp_path)
     assert stats.meter_ is None
 
 
@@ -389,14 +353,10 @@ def test_without_a_budget_nothing_is_measured(tmp_path, monkeypatch, read_events
     monkeypatch.setattr("assay.callbacks.overhead_meter.Meter.time", measured)
     monkeypatch.setattr("assay.callbacks.measures.overhead_budget.Laps.begin", measured)
     stats, writers = GradientStats(), []
-    looks = Looks(stats)
+    looks = looking(stats)
     looks.on_loader_end = lambda runner: writers.append(type(stats.writers_[runner.loader_key]))
     model = Net(Clock(), "logits")
-    DictRunner().train(
-        engine=Engine("cpu"), model=model, criterion=nn.CrossEntropyLoss(), callbacks=[stats, looks],
-        optimizer=torch.optim.SGD(model.parameters(), lr=0.1), loaders={"train": loader(4)}, num_epochs=1,
-        logdir=str(tmp_path),
-    )  # fmt: skip
+    fit(DictRunner(), model, {"train": loader(4)}, [stats, looks], logdir=str(tmp_path))
     assert writers == [Writer]
     assert isinstance(stats.timed(), nullcontext)
     assert not scalars(read_events, tmp_path, "train")
@@ -415,10 +375,7 @@ def test_on_a_gpu_the_time_is_that_of_its_queue_and_drawing_takes_none_of_it(clo
 def test_a_run_without_an_optimizer_has_no_time_taken(clock, tmp_path):
     overhead = OverheadBudget(clock=clock, thread_clock=clock)
     runner = DictRunner()
-    runner.train(
-        engine=Engine("cpu"), model=Net(clock, "logits"), criterion=nn.CrossEntropyLoss(), callbacks=[overhead],
-        loaders={"valid": loader(4)}, num_epochs=1, logdir=str(tmp_path),
-    )  # fmt: skip
+    fit(runner, Net(clock, "logits"), {"valid": loader(4)}, [overhead], optimizer=None, logdir=str(tmp_path))
     assert not overhead.laps_.total_ms
 
 
@@ -427,9 +384,9 @@ def test_a_resumed_run_goes_on_with_the_same_intervals(clock, tmp_path, caplog):
     overhead = train(clock, [*first, Drains(first[0])], tmp_path, epochs=3, budget=0.1)
     before = overhead.state_dict()
     said = len(caplog.messages)
-    looks = Looks(second[1])
+    looks = looking(second[1])
     train(clock, [*second, Drains(second[0]), looks], tmp_path, epochs=6, budget=0.1, resume=str(tmp_path))
-    assert before["steps"]["GradientStats"][0] == looks.seen[0] > 1
+    assert before["steps"]["GradientStats"][0] == looks.kept[0] > 1
     assert before["pictures"]["Costly"][0] == 3
     assert second[0].drawn == [4, 4, 6, 6]
     assert len(caplog.messages) == said
@@ -438,10 +395,10 @@ def test_a_resumed_run_goes_on_with_the_same_intervals(clock, tmp_path, caplog):
 def test_a_run_resumed_within_an_epoch_goes_on_with_the_same_intervals(clock, tmp_path, observed):
     def callbacks(*others):
         stats = GradientStats()
-        return [stats, Looks(stats), Checkpoints(tmp_path / "checkpoints", every_n_steps=1), *others]
+        return [stats, looking(stats), Checkpoints(tmp_path / "checkpoints", every_n_steps=1), *others]
 
     with pytest.raises(ZeroDivisionError):
-        train(clock, callbacks(StopsAt(1, 14)), tmp_path)
+        train(clock, callbacks(Break(epoch=1, batch=14, order=1000)), tmp_path)
     before = len(observed)
     resumed = callbacks()
     train(clock, resumed, tmp_path, resume=str(tmp_path))
@@ -470,11 +427,11 @@ def on_rank(rank, folder):
     GradientWatch._observe = slow
     try:
         stats, painter = GradientStats(), Costly(clock, picture=300)
-        looks = Looks(stats)
+        looks = looking(stats)
         train(clock, [stats, painter, looks, Drains(painter)], folder, epochs=4, loaders={"train": loader(2 * 12)})
     finally:
         GradientWatch._observe = observe
-    return looks.seen, painter.draws, painter.drawn
+    return looks.kept, painter.draws, painter.drawn
 
 
 def test_all_ranks_decide_alike(ranks, tmp_path, read_events):
@@ -498,11 +455,7 @@ def test_a_budget_adds_no_read_by_the_host_to_any_step(tmp_path):
     def count(callbacks, folder):
         AcceleratorState._reset_state(True)
         model, runner = Net(Clock(), "logits"), Counting()
-        runner.train(
-            engine=Engine("cpu"), model=model, criterion=nn.CrossEntropyLoss(), callbacks=callbacks,
-            optimizer=torch.optim.SGD(model.parameters(), lr=0.1), loaders={"train": loader(TRAIN)}, num_epochs=2,
-            logdir=str(folder),
-        )  # fmt: skip
+        fit(runner, model, {"train": loader(TRAIN)}, callbacks, epochs=2, logdir=str(folder))
         return runner.steps
 
     with_budget = count([GradientStats(), OverheadBudget(0.01)], tmp_path / "on")  # which decides twice in epoch 1

@@ -5,13 +5,12 @@ import numpy as np
 import pytest
 import torch
 from catalyst import dl
+from kit import fit
 from torch import nn
 from torch.nn import functional as F
-from torch.utils.data import DataLoader
 
 from assay.callbacks import BestWorstBatches, BestWorstSamples, UsageError
 from assay.callbacks.drawings.own_pictures import own_picture
-from assay.runner import Engine
 
 KEYS = {"target_key": "targets", "output_key": "logits", "sample_id_key": "name"}
 RED, BLUE = (250, 10, 20), (10, 20, 250)
@@ -36,12 +35,7 @@ def train(folder, *callbacks):
         for index in range(11)
     ]
     runner = dl.SupervisedRunner(input_key="sound", output_key="logits", target_key="targets", loss_key="loss")
-    runner.train(
-        engine=Engine("cpu"), model=model, criterion=nn.CrossEntropyLoss(),
-        optimizer=torch.optim.SGD(model.parameters(), lr=0.0), callbacks=list(callbacks), num_epochs=1,
-        loaders={"valid": DataLoader(items, batch_size=4)},
-        loggers={"tensorboard": dl.TensorboardLogger(str(folder))},
-    )  # fmt: skip
+    fit(runner, model, {"valid": items}, list(callbacks), batch=4, lr=0.0, tensorboard=folder)
     with torch.no_grad():
         sounds, targets = torch.stack([item["sound"] for item in items]), torch.arange(11) % 3
         return items, F.cross_entropy(model(sounds), targets, reduction="none")

@@ -5,27 +5,15 @@ import numpy as np
 import pytest
 import torch
 from catalyst import dl
+from kit import Given, fit
 from torch import nn
-from torch.utils.data import DataLoader
 
 from assay.callbacks import UsageError
 from assay.callbacks.drawings.prediction_distribution import draw_distribution
 from assay.callbacks.measures.binned_scores import BinnedScores
 from assay.callbacks.measures.score_curves import shares_by_probability, summarize_scores
 from assay.callbacks.prediction_distribution import PredictionDistribution
-from assay.runner import DictRunner, Engine
-
-
-class Given(nn.Module):
-    """Returns the image as the output: the data set decides what is predicted."""
-
-    def __init__(self, key=None):
-        super().__init__()
-        self.key, self.shift = key, nn.Parameter(torch.zeros(()))
-
-    def forward(self, image):
-        logits = image + self.shift
-        return logits if self.key is None else {self.key: logits}
+from assay.runner import DictRunner
 
 
 def run(folder, callback, data, *, stock=False, epochs=1):
@@ -40,16 +28,10 @@ def run(folder, callback, data, *, stock=False, epochs=1):
         key: [{names[0]: torch.as_tensor(o), names[1]: torch.as_tensor(t)} for o, t in zip(*of, strict=True)]
         for key, of in data.items()
     }
-    runner.train(
-        engine=Engine("cpu"),
-        model=model,
-        criterion=nn.CrossEntropyLoss() if stock else lambda output, target: output.mean(),
-        optimizer=torch.optim.SGD(model.parameters(), lr=0.0),
-        loaders={key: DataLoader(of, batch_size=7) for key, of in items.items()},
-        callbacks=[callback],
-        num_epochs=epochs,
-        **where,
-    )
+    fit(
+        runner, model, items, [callback], batch=7, lr=0.0,
+        criterion=nn.CrossEntropyLoss() if stock else lambda output, target: output.mean(), epochs=epochs, **where,
+    )  # fmt: skip
     return folder if stock else folder / "tensorboard"
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from catalyst import dl
+from kit import Given, fit
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -16,15 +17,6 @@ from assay.runner import DictRunner, Engine
 NAMES = ["cat", "=dog", "owl"]
 
 
-class Bare(nn.Module):
-    def __init__(self, key=None):
-        super().__init__()
-        self.key, self.scale = key, nn.Parameter(torch.ones(()))
-
-    def forward(self, image):
-        return image * self.scale if self.key is None else {self.key: image * self.scale}
-
-
 def train(kit, folder, outputs, targets, *, ids=None, loader="valid", epochs=1, criterion=None, **options):
     """Run a model that gives ``outputs``; return the rows that were written."""
     names = ("features", "targets") if kit == "stock" else ("image", "target")
@@ -32,7 +24,7 @@ def train(kit, folder, outputs, targets, *, ids=None, loader="valid", epochs=1, 
     if ids is not None:
         items = [{**item, "sample_id": name} for item, name in zip(items, ids, strict=True)]
     runner = dl.SupervisedRunner(output_key="logits") if kit == "stock" else DictRunner()
-    model = Bare(None if kit == "stock" else "logits")
+    model = Given(None if kit == "stock" else "logits")
     runner.train(
         engine=Engine("cpu"), model=model, num_epochs=epochs, loaders={loader: DataLoader(items, batch_size=4)},
         callbacks=[PredictionTable(folder, target_key=names[1], **options)],
@@ -78,9 +70,9 @@ def test_a_loader_for_inference_has_no_target(tmp_path):
             self.batch = {"logits": self.model(batch["image"])}
 
     items = [{"image": torch.tensor([0.0, 3.0])}, {"image": torch.tensor([1.0, 0.0])}]
-    Infer().train(
-        engine=Engine("cpu"), model=Bare(), loaders={"infer": DataLoader(items, batch_size=1)}, num_epochs=1,
-        callbacks=[PredictionTable(num_classes=2)], logdir=str(tmp_path),
+    fit(
+        Infer(), Given(None), {"infer": items}, [PredictionTable(num_classes=2)], batch=1, optimizer=None,
+        criterion=None, logdir=str(tmp_path),
     )  # fmt: skip
     with open(tmp_path / "predictions" / "infer.csv", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -130,9 +122,10 @@ def test_a_folder_is_needed_and_is_for_one(tmp_path):
         PredictionTable(num_classes=2)._find_folder(dl.SupervisedRunner())
     runner = dl.SupervisedRunner()
     with pytest.raises(UsageError, match="two callbacks write to"):
-        runner.train(
-            engine=Engine("cpu"), model=Bare(), loaders={"valid": DataLoader([{"features": torch.zeros(2)}])},
-            callbacks=[PredictionTable(tmp_path, num_classes=2), PredictionTable(tmp_path, task="binary")],
+        fit(
+            runner, Given(None), {"valid": DataLoader([{"features": torch.zeros(2)}])},
+            [PredictionTable(tmp_path, num_classes=2), PredictionTable(tmp_path, task="binary")], optimizer=None,
+            criterion=None,
         )  # fmt: skip
 
 

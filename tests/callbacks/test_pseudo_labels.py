@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from catalyst import dl
+from kit import fit
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, WeightedRandomSampler
@@ -130,9 +131,9 @@ def test_a_data_set_and_a_loader_are_needed():
         PseudoLabels([1, 2])
     data = Unlabelled(torch.zeros(2, 4), ("features", "targets"))
     with pytest.raises(UsageError, match="asks for key 'other', which the run's loaders lacks"):
-        dl.SupervisedRunner().train(
-            engine=Engine("cpu"), model=nn.Linear(4, 3), loaders={"infer": DataLoader(data)},
-            callbacks=[PseudoLabels(data, "other")],
+        fit(
+            dl.SupervisedRunner(), nn.Linear(4, 3), {"infer": DataLoader(data)}, [PseudoLabels(data, "other")],
+            optimizer=None, criterion=None,
         )  # fmt: skip
 
 

@@ -6,14 +6,15 @@ import numpy as np
 import pytest
 import torch
 from catalyst import dl
+from kit import fit
 from sklearn.neighbors import NearestNeighbors
 from torch import nn
-from torch.utils.data import DataLoader, default_collate
+from torch.utils.data import default_collate
 
 from assay.callbacks import UsageError
 from assay.callbacks.measures.embeddings import position_hash
 from assay.callbacks.recall_at_k import RecallAtK
-from assay.runner import DictRunner, Engine
+from assay.runner import DictRunner
 
 
 class Identity(nn.Module):
@@ -52,16 +53,7 @@ def run(callbacks, sizes, *, stock=False, model=None, epochs=1, **options):
     )
     model = model or Identity(as_dict=not stock)
     items = {key: make_items(size, names) for key, size in sizes.items()}
-    runner.train(
-        engine=Engine("cpu"),
-        model=model,
-        criterion=nn.CrossEntropyLoss(),
-        optimizer=torch.optim.SGD(model.parameters(), lr=0.0),
-        loaders={key: DataLoader(part, batch_size=7) for key, part in items.items()},
-        callbacks=callbacks,
-        num_epochs=epochs,
-        **options,
-    )
+    fit(runner, model, items, callbacks, batch=7, lr=0.0, epochs=epochs, **options)
     return runner, items
 
 

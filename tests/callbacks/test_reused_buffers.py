@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 import torch
 from catalyst import dl
+from kit import fit
 from torch import nn
-from torch.utils.data import DataLoader
 
 from assay.callbacks import BestWorstBatches, Embeddings, GradCAM, NonFiniteGuard, RecallAtK
 from assay.callbacks.best_worst_samples import BestWorstSamples
 from assay.callbacks.host_copy import copy_tree, kept_from_loader, read_tree
 from assay.callbacks.non_finite_report import NonFiniteError
-from assay.runner import DictRunner, Engine
+from assay.runner import DictRunner
 
 COUNT, BATCH, SIZE = 12, 3, 8
 
@@ -60,16 +60,10 @@ class Net(nn.Module):
 def run(tmp_path, callbacks, memory=None, net=None, loaders=("valid",)):
     memory = torch.zeros(BATCH, 1, SIZE, SIZE) if memory is None else memory
     model = net or Net()
-    DictRunner().train(
-        engine=Engine("cpu"),
-        model=model,
-        criterion=nn.CrossEntropyLoss(),
-        optimizer=torch.optim.SGD(model.parameters(), lr=0.0),
-        loaders={key: DataLoader(range(COUNT), BATCH, collate_fn=OneBuffer(memory)) for key in ("train", *loaders)},
-        callbacks=callbacks,
-        logdir=str(tmp_path),
-        num_epochs=1,
-    )
+    fit(
+        DictRunner(), model, {key: range(COUNT) for key in ("train", *loaders)}, callbacks, batch=BATCH,
+        collate=OneBuffer(memory), lr=0.0, logdir=str(tmp_path),
+    )  # fmt: skip
 
 
 class Shown:

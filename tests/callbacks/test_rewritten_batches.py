@@ -2,11 +2,11 @@
 
 import torch
 from catalyst import dl
+from kit import fit
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from assay.callbacks import BestWorstBatches, BestWorstSamples, Embeddings, PredictionTable
-from assay.runner import Engine
 
 SIZE, BATCH = 10, 4  # the last batch holds 2
 KEYS = {"output_key": "logits", "target_key": "is_made"}
@@ -46,13 +46,10 @@ def test_made_samples_have_positions_of_their_own(tmp_path):
     table = PredictionTable(tmp_path / "csv", output_key="logits", target_key="is_made", task="binary")
     ranking = {}
     samples.show = lambda runner, writer, found: ranking.update(found=found)
-    Gan().train(
-        engine=Engine("cpu"),
-        model=nn.Sequential(nn.Flatten(), nn.Linear(16, 1)),
-        loaders={"valid": loader},
-        callbacks=[looks, samples, batches, table, Embeddings(**KEYS)],
-        logdir=str(tmp_path),
-    )
+    fit(
+        Gan(), nn.Sequential(nn.Flatten(), nn.Linear(16, 1)), {"valid": loader},
+        [looks, samples, batches, table, Embeddings(**KEYS)], optimizer=None, criterion=None, logdir=str(tmp_path),
+    )  # fmt: skip
     best = ranking["found"].best
     assert [sample.position for sample in sorted(best, key=lambda sample: sample.position)] == list(range(2 * SIZE))
     assert [sample.score for sample in sorted(best, key=lambda sample: sample.position)] == looks.losses

@@ -11,15 +11,15 @@ from pathlib import Path
 import pytest
 import torch
 from catalyst import dl
+from kit import Named, fit
 from stock_runs import train_stock
 from torch import nn
-from torch.utils.data import DataLoader
 
 import assay.callbacks
 import assay.runner
 from assay.callbacks import runner_view
 from assay.callbacks.runner_view import RunnerView
-from assay.runner import DictRunner, Engine
+from assay.runner import DictRunner
 
 PACKAGES = [Path(package.__file__).parent for package in (assay.callbacks, assay.runner)]
 FACTS = {name for name in vars(RunnerView) if not name.startswith("_") or name == "_logdir"}
@@ -97,24 +97,14 @@ class Asking(dl.Callback):
                 self.answers[name] = ask(runner)
 
 
-class Net(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.layer = nn.Linear(4, 3)
-
-    def forward(self, image):
-        return {"logits": self.layer(image)}
-
-
 @pytest.fixture(scope="module")
 def asked(tmp_path_factory):
     folder = tmp_path_factory.mktemp("asked")
     items = [{"image": torch.randn(4), "target": i % 3} for i in range(10)]
-    asking, model = Asking(), Net()
-    WatchedRunner(clip_grad_norm=1.0, ema_decay=0.9, accumulate_steps=2).train(
-        engine=Engine("cpu"), model=model, criterion=LOSS, optimizer=torch.optim.SGD(model.parameters(), lr=0.1),
-        loaders={"train": DataLoader(items, batch_size=2)}, callbacks=[asking], logdir=str(folder / "run"),
-        num_epochs=2,
+    asking, model = Asking(), Named(nn.Linear(4, 3))
+    fit(
+        WatchedRunner(clip_grad_norm=1.0, ema_decay=0.9, accumulate_steps=2), model, {"train": items}, [asking],
+        batch=2, criterion=LOSS, epochs=2, logdir=str(folder / "run"),
     )  # fmt: skip
     return asking, folder / "run"
 

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
+from kit import Named, fit
 from torch import nn
-from torch.utils.data import DataLoader
 
 from assay.callbacks import (
     BestWorstSamples,
@@ -18,26 +18,13 @@ from assay.callbacks.confusion_by_group import ConfusionByGroup
 from assay.callbacks.sample_ranking import SampleRanking
 from assay.callbacks.score_counts import ScoreCounts
 from assay.callbacks.sharing import first_alike
-from assay.runner import DictRunner, Engine
-
-
-class Net(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.layer = nn.Linear(4, 3)
-
-    def forward(self, image):
-        return {"logits": self.layer(image)}
+from assay.runner import DictRunner
 
 
 def train(folder, callbacks):
     items = [{"image": torch.rand(4), "target": i % 3} for i in range(20)]
-    model = Net()
-    DictRunner().train(
-        engine=Engine("cpu"), model=model, criterion=nn.CrossEntropyLoss(), num_epochs=2, logdir=str(folder),
-        optimizer=torch.optim.SGD(model.parameters(), lr=0.1), callbacks=callbacks,
-        loaders={"train": DataLoader(items, batch_size=8), "valid": DataLoader(items, batch_size=8)},
-    )  # fmt: skip
+    model = Named(nn.Linear(4, 3))
+    fit(DictRunner(), model, items, callbacks, batch=8, epochs=2, logdir=str(folder))
 
 
 @pytest.fixture

@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 import torch
 import torchmetrics
-from accelerate.state import AcceleratorState
 from catalyst import dl
+from kit import Given, fit
 from sklearn import metrics as sk
 from torch import nn
 from torch.nn.functional import one_hot
-from torch.utils.data import DataLoader
 
 from assay.callbacks import (
     ClassificationReport,
@@ -21,21 +20,9 @@ from assay.callbacks import (
     PredictionDistribution,
     UsageError,
 )
-from assay.runner import DictRunner, Engine
+from assay.runner import DictRunner
 
 CLASSES = 4
-
-
-class Given(nn.Module):
-    """Returns the image as the output, in a dict or alone."""
-
-    def __init__(self, as_dict=True):
-        super().__init__()
-        self.shift, self.as_dict = nn.Parameter(torch.zeros(())), as_dict
-
-    def forward(self, image):
-        logits = image + self.shift
-        return {"logits": logits} if self.as_dict else logits
 
 
 class Spy(dl.Callback):
@@ -56,13 +43,6 @@ class Spy(dl.Callback):
         return [torch.cat(part).numpy() for part in zip(*self.parts[loader], strict=True)]
 
 
-@pytest.fixture(autouse=True)
-def fresh_accelerate():
-    AcceleratorState._reset_state(True)
-    yield
-    AcceleratorState._reset_state(True)
-
-
 def diagnostics(task, **options):
     options = {"task": task, "num_classes": 2 if task == "binary" else CLASSES, **options}
     curves, matrix = PRCurves(**options), ConfusionMatrix(**options)
@@ -71,11 +51,7 @@ def diagnostics(task, **options):
 
 
 def train(runner, model, data, criterion, callbacks):
-    runner.train(
-        engine=Engine("cpu"), model=model, criterion=criterion, callbacks=callbacks, num_epochs=1,
-        optimizer=torch.optim.SGD(model.parameters(), lr=0.0), logdir=tempfile.mkdtemp(),
-        loaders={key: DataLoader(data, batch_size=8) for key in ("train", "valid")},
-    )  # fmt: skip
+    fit(runner, model, data, callbacks, batch=8, lr=0.0, criterion=criterion, logdir=tempfile.mkdtemp())
 
 
 def run(task, images, targets, criterion, callbacks=(), **options):
@@ -141,7 +117,7 @@ def test_catalysts_mixup_leaves_numbers_that_are_right(stock):
     callbacks = [dl.MixupCallback(keys=["image", "target"], alpha=1.0), *diagnostics("multiclass"), spy]
     if stock:
         runner = dl.SupervisedRunner(input_key="image", output_key="logits", target_key="target", loss_key="loss")
-        train(runner, Given(as_dict=False), data, nn.CrossEntropyLoss(), callbacks)
+        train(runner, Given(None), data, nn.CrossEntropyLoss(), callbacks)
     else:
         train(DictRunner(), Given(), data, nn.CrossEntropyLoss(), callbacks)
     logits, mixed = spy.seen("train")

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from catalyst import dl
+from kit import fit
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -14,7 +15,7 @@ from assay.callbacks import (
     regression_diagnostics,
     segmentation_diagnostics,
 )
-from assay.runner import DictRunner, Engine, LossTerm
+from assay.runner import DictRunner, LossTerm
 
 LIGHT = ["BestWorstBatches", "ConfusionMatrix", "ClassificationReport", "OptimizerMonitor", "TimeMonitor"]
 FULL = [
@@ -92,17 +93,10 @@ def test_options_reach_the_callbacks_that_take_them():
 def train(folder, model, items, callbacks, criterion, runner=None, loggers=None, **options):
     torch.manual_seed(0)
     runner = runner or DictRunner()
-    runner.train(
-        engine=Engine("cpu"),
-        model=model,
-        criterion=criterion,
-        optimizer=torch.optim.SGD(model.parameters(), lr=0.0),
-        loaders={key: DataLoader(items, batch_size=4, **options) for key in ("train", "valid")},
-        callbacks=callbacks,
-        num_epochs=2,
-        **({"logdir": str(folder)} if loggers is None else {"loggers": loggers}),
-    )
-    return runner
+    return fit(
+        runner, model, {key: DataLoader(items, batch_size=4, **options) for key in ("train", "valid")}, callbacks,
+        lr=0.0, criterion=criterion, epochs=2, **{"logdir": str(folder)} if loggers is None else {"loggers": loggers},
+    )  # fmt: skip
 
 
 class Masks(nn.Module):

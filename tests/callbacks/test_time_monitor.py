@@ -4,6 +4,7 @@ import sys
 import pytest
 import torch
 from catalyst import dl
+from kit import fit
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -11,7 +12,7 @@ from assay.callbacks.distributed import reduce_state
 from assay.callbacks.errors import UsageError
 from assay.callbacks.measures.phase_times import PHASES, CudaTimer, HostTimer, PhaseTimes, summarize
 from assay.callbacks.time_monitor import TimeMonitor, _peak_mib
-from assay.runner import DictRunner, Engine
+from assay.runner import DictRunner
 
 SAMPLES, BATCH = 20, 4
 # What each part of a step takes, in ms; sums of some of them are no sums of others.
@@ -112,16 +113,10 @@ class Kit:
         logs = {"logdir": str(self.logdir)}
         if self.stock:
             logs = {"loggers": {"tensorboard": dl.TensorboardLogger(str(self.folder))}}
-        self.runner.train(
-            engine=Engine("cpu"),
-            model=self.model,
-            criterion=self.loss,
-            optimizer=self.optimizer,
-            loaders={key: self.loader() for key in loaders},
-            callbacks=self.callbacks,
-            num_epochs=epochs,
-            **logs,
-        )
+        fit(
+            self.runner, self.model, {key: self.loader() for key in loaders}, self.callbacks,
+            optimizer=self.optimizer, criterion=self.loss, epochs=epochs, **logs,
+        )  # fmt: skip
 
     def hooks(self):
         kinds = (self.model._forward_hooks, self.model._forward_pre_hooks)
@@ -331,16 +326,10 @@ def test_a_compiled_model_is_timed_from_outside_what_was_compiled(tmp_path, wrap
         net.compile(backend="eager")
     items = [(torch.randn(5), i % 3) for i in range(8)]
     monitor = TimeMonitor(clock=clock)
-    dl.SupervisedRunner().train(
-        engine=Engine("cpu"),
-        model=model,
-        criterion=nn.CrossEntropyLoss(),
-        optimizer=torch.optim.SGD(net.parameters(), lr=0.1),
-        loaders={"train": DataLoader(items, 4)},
-        callbacks=[monitor],
-        loggers={"tensorboard": dl.TensorboardLogger(str(tmp_path))},
-        num_epochs=2,
-    )
+    fit(
+        dl.SupervisedRunner(), model, {"train": items}, [monitor], batch=4,
+        optimizer=torch.optim.SGD(net.parameters(), lr=0.1), epochs=2, tensorboard=tmp_path,
+    )  # fmt: skip
     assert not any(compiling)
     assert len(compiling) >= 2 * 2 * len(("other", "forward", "backward", "optimizer", "diagnostics", "data"))
     assert monitor.hooks_ == []

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 from tensorboard.backend.event_processing.event_accumulator import IMAGES, SCALARS, EventAccumulator
 from torch import nn
 
@@ -40,9 +39,7 @@ def digits(tmp_path_factory):
         patch.chdir(folder)
         patch.setattr("sys.stdout", output)
         patch.setattr(best_worst_batches, "draw_samples", draw_and_note)
-        AcceleratorState._reset_state(True)
         code = main(["train", "digits", "--device", "cpu"])
-        AcceleratorState._reset_state(True)
     assert code == 0
     (run,) = (folder / "runs" / "digits").iterdir()
     return run, printed.read_text(), drawn

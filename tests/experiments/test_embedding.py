@@ -27,14 +27,6 @@ def folder(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def small(kind=Embedding, **fields):
     return kind(epochs=1, width=4, device="cpu", limit_batches=2, diagnostics="off", **fields)
 

@@ -7,7 +7,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-import torch
 from accelerate.state import AcceleratorState
 from PIL import Image
 
@@ -27,16 +26,6 @@ SMALL = {
     "alaska2": ["--batch-size", "8", "--width", "8"],
     "digits": [],
 }
-
-
-@pytest.fixture(autouse=True)
-def fresh_process():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    AcceleratorState._reset_state(True)
-    yield
-    AcceleratorState._reset_state(True)
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import torch
 from accelerate.state import AcceleratorState
+from kit import fit
 from rank_processes import HereOrRanks
 from torch import nn
 from torch.utils.data import DataLoader
 
-from assay.runner import DictRunner, Engine
+from assay.runner import DictRunner
 from assay.runner.cli import main
 
 
@@ -27,23 +28,6 @@ class TinyNet(nn.Module):
     def forward(self, image):
         hidden = torch.tanh(self.body(image))
         return {"logits": self.logits(hidden), "size": self.size(hidden)}
-
-
-@pytest.fixture(autouse=True)
-def fresh_accelerate():
-    """Accelerate keeps device and precision for the whole process; each test starts without."""
-    AcceleratorState._reset_state(True)
-    yield
-    AcceleratorState._reset_state(True)
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Toys are slower on several threads, and much slower on a machine that is shared."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")
@@ -96,16 +80,10 @@ def train():
 
     def run(model, loaders, *, epochs=1, lr=0.1, runner=None, criterion=None, optimizer=None, **options):
         runner = runner or DictRunner()
-        runner.train(
-            engine=Engine("cpu"),
-            model=model,
-            criterion=criterion or nn.CrossEntropyLoss(),
-            optimizer=optimizer or torch.optim.SGD(model.parameters(), lr=lr),
-            loaders=loaders,
-            num_epochs=epochs,
-            **options,
-        )
-        return runner
+        return fit(
+            runner, model, loaders, optimizer=optimizer or torch.optim.SGD(model.parameters(), lr=lr),
+            criterion=criterion or nn.CrossEntropyLoss(), epochs=epochs, **options,
+        )  # fmt: skip
 
     return run
 

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from catalyst import dl
+from kit import Keep, Kill, Killed, fit
 from torch import nn
 from torch.utils.data import DataLoader
 
-from assay.runner import DictRunner, Engine
+from assay.runner import DictRunner
 from assay.runner.bad_images import BadImages, Collate, StandIn, WithoutBadImages, collate
 from assay.runner.checkpoints import Checkpoints
 from assay.runner.data import Augmented, Items
@@ -44,22 +44,13 @@ class Net(nn.Module):
         return {"logits": self.layer(image)}
 
 
-class Record(dl.Callback):
-    def __init__(self):
-        super().__init__(order=dl.CallbackOrder.External)
-        self.seen = []
-
-    def on_batch_end(self, runner):
-        self.seen.append((runner.loader_key, runner.batch["sample_id"].tolist()))
-
-
 def train(loaders, folder=None, **options):
-    model, record = Net(), Record()
+    model, record = Net(), Keep(lambda runner: (runner.loader_key, runner.batch["sample_id"].tolist()))
     callbacks = {"record": record, "bad": BadImages(folder / "bad_images.txt")} if folder else {"record": record}
     runner = DictRunner(**options)
-    runner.train(
-        engine=Engine("cpu"), model=model, criterion=nn.MSELoss(), loaders=loaders, callbacks=callbacks, num_epochs=1,
-        optimizer=torch.optim.SGD(model.parameters(), lr=0.001), logdir=str(folder / "run") if folder else None,
+    fit(
+        runner, model, loaders, callbacks, lr=0.001, criterion=nn.MSELoss(),
+        logdir=str(folder / "run") if folder else None,
     )  # fmt: skip
     return runner, record
 
@@ -83,7 +74,7 @@ def test_where_a_whole_batch_is_bad_the_next_good_samples_stand_in():
 def test_a_batch_that_is_bad_as_a_whole_moves_nothing_and_counts_nothing(tmp_path):
     loaders = {"train": make_loader(6, 2, 3, batch_size=2), "valid": make_loader(6, 4, 5, batch_size=2)}
     runner, record = train(loaders, tmp_path)
-    assert record.seen == [("train", [0, 1]), ("train", [4, 5]), ("valid", [0, 1]), ("valid", [2, 3])]
+    assert record.kept == [("train", [0, 1]), ("train", [4, 5]), ("valid", [0, 1]), ("valid", [2, 3])]
     weight = torch.tensor([1.0, 0.0], dtype=torch.float64, requires_grad=True)
     for first, second in ((0.0, 1.0), (4.0, 5.0)):
         image = torch.tensor([first, second], dtype=torch.float64)
@@ -106,7 +97,7 @@ def bad_of_ranks(folder):
     runner, record = train(loaders, folder)
     callback = runner.callbacks["bad"]
     weights = torch.cat([part.detach().flatten() for part in runner.engine.unwrap_model(runner.model).parameters()])
-    return callback.lines(), record.seen, weights.tolist(), runner.history[1]["valid"]["loss"]
+    return callback.lines(), record.kept, weights.tolist(), runner.history[1]["valid"]["loss"]
 
 
 @pytest.mark.parametrize("count", [1, 2])
@@ -170,24 +161,10 @@ def test_a_sample_that_the_transform_fails_on_is_left_out_and_its_own_reason_is_
     _, record = train({"train": DataLoader(dataset, 30, collate_fn=collate)}, tmp_path)
     bad = [index for index in range(30) if mix(3, 1, index) % 4 == 0]
     assert bad
-    assert record.seen == [("train", [index for index in range(30) if index not in bad])]
+    assert record.kept == [("train", [index for index in range(30) if index not in bad])]
     assert (tmp_path / "bad_images.txt").read_text().splitlines() == [
         f"train: sample_id {index}: the transform cannot take it: ValueError: not this time" for index in bad
     ]
-
-
-class Killed(Exception):
-    pass
-
-
-class Kill(dl.Callback):
-    def __init__(self, place):
-        super().__init__(order=0)
-        self.place = place
-
-    def on_batch_end(self, runner):
-        if (runner.epoch_step, runner.epoch_rounds) == self.place:
-            raise Killed
 
 
 def run_with_bad_images(folder, workers, killed_at=None):
@@ -198,14 +175,21 @@ def run_with_bad_images(folder, workers, killed_at=None):
     }
     model = Net()
     resumes = folder.exists()
-    DictRunner().train(
-        engine=Engine("cpu"), model=model, criterion=nn.MSELoss(), loaders=loaders, num_epochs=2, logdir=str(folder),
-        optimizer=torch.optim.SGD(model.parameters(), lr=0.001), resume=str(folder) if resumes else None,
-        callbacks=[
-            BadImages(folder / "bad_images.txt"), Checkpoints(folder / "checkpoints", every_n_steps=1),
-            *([Kill(killed_at)] if killed_at else []),
+    fit(
+        DictRunner(),
+        model,
+        loaders,
+        [
+            BadImages(folder / "bad_images.txt"),
+            Checkpoints(folder / "checkpoints", every_n_steps=1),
+            *([Kill(*killed_at)] if killed_at else []),
         ],
-    )  # fmt: skip
+        lr=0.001,
+        criterion=nn.MSELoss(),
+        epochs=2,
+        logdir=str(folder),
+        resume=str(folder) if resumes else None,
+    )
     return (folder / "bad_images.txt").read_text()
 
 

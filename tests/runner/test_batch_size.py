@@ -3,13 +3,14 @@
 import pytest
 import torch
 from catalyst import dl
+from kit import Keep, fit
 from torch import nn
 from torch.utils.data import DataLoader, default_collate
 
 from assay.callbacks import Metrics
 from assay.callbacks.runner_view import batch_size as size_for_callbacks
 from assay.callbacks.runner_view import place_in_loader
-from assay.runner import DictRunner, Engine
+from assay.runner import DictRunner
 from assay.runner.bad_images import WithoutBadImages, collate
 from assay.runner.batch_size import SizedBatch, batch_size
 from assay.runner.images import BadImageError
@@ -36,15 +37,6 @@ class Net(nn.Module):
         return {"logits": self.layer(image)}
 
 
-class Sizes(dl.Callback):
-    def __init__(self):
-        super().__init__(order=dl.CallbackOrder.External)
-        self.seen = []
-
-    def on_batch_end(self, runner):
-        self.seen.append((size_for_callbacks(runner), place_in_loader(runner).first_sample))
-
-
 def items(first, bad=()):
     images = torch.randn(COUNT, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     return [{"first": FIRST[first](i), "image": image, "target": i % 2} for i, image in enumerate(images)]
@@ -57,14 +49,15 @@ class SomeBad(list):
         return super().__getitem__(index)
 
 
+def sizes_of_batches():
+    return Keep(lambda runner: (size_for_callbacks(runner), place_in_loader(runner).first_sample))
+
+
 def validate(loader):
-    model, sizes = Net(), Sizes()
+    model, sizes = Net(), sizes_of_batches()
     runner = DictRunner(Net())
-    runner.train(
-        engine=Engine("cpu"), model=model, criterion=nn.CrossEntropyLoss(), loaders={"valid": loader}, num_epochs=1,
-        callbacks=[sizes, Metrics(["accuracy"], num_classes=2)],
-    )  # fmt: skip
-    return runner.history[1]["valid"], sizes.seen
+    fit(runner, model, {"valid": loader}, [sizes, Metrics(["accuracy"], num_classes=2)], optimizer=None)
+    return runner.history[1]["valid"], sizes.kept
 
 
 def validate_items(first):
@@ -131,13 +124,10 @@ def test_catalysts_own_runner_may_be_given_such_items_too(first):
         def forward(self, image):
             return super().forward(image)["logits"]
 
-    sizes, model = Sizes(), Logits()
+    sizes, model = sizes_of_batches(), Logits()
     runner = dl.SupervisedRunner(input_key="image", target_key="target")
-    runner.train(
-        engine=Engine("cpu"), model=model, criterion=nn.CrossEntropyLoss(), num_epochs=1, callbacks=[sizes],
-        loaders={"valid": DataLoader(items(first), batch_size=4)}, optimizer=torch.optim.SGD(model.parameters(), 0.1),
-    )  # fmt: skip
-    assert sizes.seen == [(4, 0), (4, 4), (3, 8)]
+    fit(runner, model, {"valid": items(first)}, [sizes], batch=4)
+    assert sizes.kept == [(4, 0), (4, 4), (3, 8)]
 
 
 BESIDE = {

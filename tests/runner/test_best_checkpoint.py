@@ -8,12 +8,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 from catalyst import dl
+from kit import Named, fit
 from rank_processes import Ranks
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from assay.callbacks import UsageError
-from assay.runner import BestCheckpoint, DictRunner, Engine, Monitor
+from assay.runner import BestCheckpoint, DictRunner, Monitor
 
 SCORES = [0.3, 0.9, math.nan, 0.5, 0.9, 0.1, math.inf]
 
@@ -30,28 +31,17 @@ class Scripted(dl.Callback):
         self.weights[runner.epoch_step] = {name: value.clone() for name, value in runner.model.state_dict().items()}
 
 
-class DictNet(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.layer = nn.Linear(4, 3)
-
-    def forward(self, image):
-        return {"logits": self.layer(image)}
-
-
 def train(folder, *callbacks, kit="stock", scores=SCORES, **options):
     torch.manual_seed(0)
     inputs, targets = torch.randn(12, 4), torch.arange(12) % 3
     stock = kit == "stock"
     data = TensorDataset(inputs, targets)
     items = [{"image": image, "target": target} for image, target in zip(inputs, targets, strict=True)]
-    model, scripted = nn.Linear(4, 3) if stock else DictNet(), Scripted(scores)
+    model, scripted = nn.Linear(4, 3) if stock else Named(nn.Linear(4, 3)), Scripted(scores)
     runner = dl.SupervisedRunner() if stock else DictRunner(**options.pop("runner", {}))
-    runner.train(
-        engine=Engine("cpu"), model=model, criterion=nn.CrossEntropyLoss(),
-        optimizer=torch.optim.SGD(model.parameters(), lr=0.5), num_epochs=len(scores), logdir=str(folder),
-        loaders={key: DataLoader(data if stock else items, batch_size=6) for key in ("train", "valid")},
-        callbacks=[scripted, *callbacks], **options,
+    fit(
+        runner, model, data if stock else items, [scripted, *callbacks], batch=6, lr=0.5, epochs=len(scores),
+        logdir=str(folder), **options,
     )  # fmt: skip
     return runner, scripted.weights
 
@@ -110,10 +100,9 @@ def test_several_models_are_kept_by_name(tmp_path):
     models = {"body": nn.Linear(4, 5), "head": nn.Linear(5, 3)}
     parameters = [p for model in models.values() for p in model.parameters()]
     data = DataLoader(TensorDataset(torch.randn(8, 4), torch.arange(8) % 3), batch_size=4)
-    TwoModels().train(
-        engine=Engine("cpu"), model=models, criterion=nn.CrossEntropyLoss(), num_epochs=1,
-        optimizer=torch.optim.SGD(parameters, lr=0.1), loaders={"train": data, "valid": data},
-        callbacks=[BestCheckpoint(folder=tmp_path / "b")],
+    fit(
+        TwoModels(), models, {"train": data, "valid": data}, [BestCheckpoint(folder=tmp_path / "b")],
+        optimizer=torch.optim.SGD(parameters, lr=0.1),
     )  # fmt: skip
     kept = torch.load(tmp_path / "b" / "best.pth", weights_only=True)
     assert kept.keys() == {"body", "head"}

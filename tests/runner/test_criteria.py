@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from catalyst import dl
+from kit import fit
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.data import DataLoader
@@ -59,9 +60,9 @@ def run(batch, accumulate_steps=1, epochs=2, folder=None, resume=None, clip=None
     body, arc = Body(), arc or Arc()
     optimizer = torch.optim.SGD([*body.parameters(), *arc.parameters()], lr=0.5, momentum=0.9)
     runner = DictRunner(accumulate_steps=accumulate_steps, clip_grad_norm=clip)
-    runner.train(
-        engine=Engine("cpu"), model=body, criterion=arc, optimizer=optimizer, num_epochs=epochs, logdir=folder,
-        loaders={"train": DataLoader(items(), batch), "valid": DataLoader(items(7), batch)}, resume=resume,
+    fit(
+        runner, body, {"train": items(), "valid": items(7)}, batch=batch, optimizer=optimizer, criterion=arc,
+        epochs=epochs, logdir=folder, resume=resume,
     )  # fmt: skip
     state = {**body.state_dict(), **{f"arc.{name}": value for name, value in arc.state_dict().items()}}
     return {name: value.clone() for name, value in state.items()}, runner.history[epochs]
@@ -127,10 +128,7 @@ def test_class_weights_that_differ_from_the_checkpoints_are_named(criterion, cap
 
 def test_parameters_that_no_optimizer_has_are_named(caplog):
     body = Body()
-    DictRunner().train(
-        engine=Engine("cpu"), model=body, criterion=Arc(), optimizer=torch.optim.SGD(body.parameters(), 0.1),
-        loaders={"train": DataLoader(items(), 8)}, num_epochs=1,
-    )  # fmt: skip
+    fit(DictRunner(), body, {"train": items()}, batch=8, criterion=Arc())
     assert caplog.messages == [
         "2 of the criterion's own parameters stay as they are: no optimizer has them; give it "
         "[*model.parameters(), *criterion.parameters()]"
@@ -227,10 +225,7 @@ def test_the_engine_places_it_before_callbacks_start(criterion, stock, monkeypat
         runner, model = DictRunner(losses=[LossTerm(criterion="a" if isinstance(criterion, dict) else None)]), Body()
     callbacks = [Stop(order=dl.CallbackOrder.Internal)]
     with pytest.raises(KeyError):
-        runner.train(
-            engine=Engine("cpu"), model=model, criterion=criterion, callbacks=callbacks,
-            optimizer=torch.optim.SGD(model.parameters(), 0.1), loaders={"train": DataLoader(items(), 8)}, num_epochs=1,
-        )  # fmt: skip
+        fit(runner, model, {"train": items()}, callbacks, batch=8, criterion=criterion)
     assert placed == [(criterion, torch.device("cpu"))]
 
 
@@ -262,10 +257,7 @@ def stock_on_two():
     model = Logits()
     runner = dl.SupervisedRunner(input_key="image", target_key="target")
     try:
-        runner.train(
-            engine=Engine("cpu"), model=model, criterion=Arc(), optimizer=torch.optim.SGD(model.parameters(), 0.1),
-            loaders={"train": DataLoader(items(), 8)}, num_epochs=1,
-        )  # fmt: skip
+        fit(runner, model, {"train": items()}, batch=8, criterion=Arc())
     except UsageError as error:
         return str(error)
 

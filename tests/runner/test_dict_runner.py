@@ -10,6 +10,7 @@ import pytest
 import torch
 from catalyst import dl
 from catalyst.core.logger import ILogger
+from kit import Break
 from torch import nn
 from torch.optim import SGD, AdamW
 from torch.utils.data import DataLoader, TensorDataset
@@ -797,16 +798,6 @@ def test_a_logdir_that_holds_another_run_than_the_one_resumed_is_refused(make_ne
         assert load_checkpoint(tmp_path / logdir)["epoch"] == 3
 
 
-class FailsIn(dl.Callback):
-    def __init__(self, epoch):
-        super().__init__(order=dl.CallbackOrder.External)
-        self.epoch = epoch
-
-    def on_batch_end(self, runner):
-        if runner.epoch_step == self.epoch:
-            raise RuntimeError("in the middle")
-
-
 @pytest.mark.parametrize("persistent", [False, True])
 def test_no_worker_outlives_a_run_that_ends_or_fails(make_net, make_loader, train, persistent):
     loaders = {
@@ -818,7 +809,8 @@ def test_no_worker_outlives_a_run_that_ends_or_fails(make_net, make_loader, trai
     assert set(active_children()) <= others
     assert runner.epoch_step == 2
     with pytest.raises(RuntimeError, match="in the middle") as error:
-        train(make_net(), loaders, epochs=2, runner=runner, callbacks=[FailsIn(2)])
+        fails = Break(epoch=2, error=RuntimeError("in the middle"))
+        train(make_net(), loaders, epochs=2, runner=runner, callbacks=[fails])
     assert set(active_children()) <= others  # though the error holds the loop that was left
     assert error.tb is not None
     train(make_net(), loaders, epochs=2, runner=runner)

@@ -2,7 +2,7 @@ import copy
 
 import pytest
 import torch
-from catalyst import dl
+from kit import Keep
 from torch import nn
 
 from assay.callbacks import UsageError
@@ -89,27 +89,19 @@ def test_an_update_reads_nothing_from_the_device():
 # -- in the runner ----------------------------------------------------------------------------------------------------
 
 
-class KeepsWeights(dl.Callback):
-    """Keeps the weights after every optimizer step."""
-
-    def __init__(self):
-        super().__init__(order=0)
-        self.steps = []
-
-    def on_batch_end(self, runner):
-        if runner.is_train_loader:
-            self.steps.append({name: value.clone() for name, value in runner.model.state_dict().items()})
+def copy_weights(runner):
+    return {name: value.clone() for name, value in runner.model.state_dict().items()}
 
 
 def test_validation_uses_the_average_and_training_does_not(make_net, make_loader, train, tmp_path):
-    kept, model, plain = KeepsWeights(), make_net(), make_net()
+    kept, model, plain = Keep(copy_weights, loader="train", order=0), make_net(), make_net()
     start = {name: value.clone() for name, value in model.state_dict().items()}
     loaders = {"train": make_loader(), "valid": make_loader(8, seed=1)}
     runner = train(model, loaders, runner=DictRunner(ema_decay=0.9), callbacks=[kept], logdir=str(tmp_path), epochs=2)
     train(plain, loaders, epochs=2)
     torch.testing.assert_close(model.state_dict(), plain.state_dict(), rtol=0, atol=0)
     average = start
-    for number, weights in enumerate(kept.steps, start=1):
+    for number, weights in enumerate(kept.kept, start=1):
         keep = min(0.9, (1 + number) / (10 + number))
         average = {name: keep * average[name] + (1 - keep) * weights[name] for name in average}
     reference = make_net()

@@ -5,8 +5,9 @@ import math
 import pytest
 import torch
 from catalyst import dl
+from kit import fit
 from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import TensorDataset
 
 from assay.runner import DictRunner, Engine, UsageError
 
@@ -33,18 +34,18 @@ def test_a_stock_supervised_runner_trains_with_metrics_and_checkpoints(pairs, tm
     model = nn.Linear(4, 2)
     before = model.weight.detach().clone()
     runner = dl.SupervisedRunner()
-    runner.train(
-        engine=Engine("cpu"),
-        model=model,
-        criterion=nn.CrossEntropyLoss(),
-        optimizer=torch.optim.SGD(model.parameters(), lr=0.5),
-        loaders={"train": DataLoader(pairs, batch_size=8), "valid": DataLoader(pairs, batch_size=8)},
-        num_epochs=2,
-        callbacks=[
-            dl.AccuracyCallback(input_key="logits", target_key="targets", topk=(1,)),
+    fit(
+        runner,
+        model,
+        pairs,
+        [
+            dl.AccuracyCallback(input_key="logits", target_key="targets", topk=(1)),
             dl.AUCCallback(input_key="logits", target_key="targets"),
             dl.CheckpointCallback("checkpoints", loader_key="valid", metric_key="loss", minimize=True),
         ],
+        batch=8,
+        lr=0.5,
+        epochs=2,
     )
     metrics = runner.experiment_metrics[2]["valid"]
     with torch.no_grad():
@@ -125,14 +126,7 @@ def test_bf16_computes_the_forward_pass_in_half_precision_and_learns(make_net, m
 
     model = Spy()
     runner = DictRunner()
-    runner.train(
-        engine=Engine("cpu", "bf16"),
-        model=model,
-        criterion=nn.CrossEntropyLoss(),
-        optimizer=torch.optim.SGD(model.parameters(), lr=0.1),
-        loaders={"train": make_loader()},
-        num_epochs=3,
-    )
+    fit(runner, model, {"train": make_loader()}, engine=Engine("cpu", "bf16"), epochs=3)
     losses = [runner.history[epoch]["train"]["loss"] for epoch in (1, 2, 3)]
     assert set(seen) == {torch.bfloat16}
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
@@ -146,14 +140,7 @@ def test_fp16_on_a_gpu_scales_the_loss_and_learns(make_net, make_items):
     items = [{**item, "image": item["image"].float()} for item in make_items(20)]
     model = make_net().float()
     runner = DictRunner()
-    runner.train(
-        engine=Engine("cuda", "fp16"),
-        model=model,
-        criterion=nn.CrossEntropyLoss(),
-        optimizer=torch.optim.SGD(model.parameters(), lr=0.1),
-        loaders={"train": DataLoader(items, batch_size=4)},
-        num_epochs=3,
-    )
+    fit(runner, model, {"train": items}, batch=4, engine=Engine("cuda", "fp16"), epochs=3)
     assert runner.engine.use_fp16
     assert runner.engine.scaler is not None
     assert runner.history[3]["train"]["loss"] < runner.history[1]["train"]["loss"]

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 from accelerate.utils import PrecisionType
 
 from assay.runner import Engine, UsageError
@@ -89,7 +88,6 @@ def test_what_accelerate_launch_was_told_holds_where_the_engine_is_not_told_othe
     assert chosen_precision("fp32", None, None) == "fp32"
     assert chosen_device("auto", cpu=False) == "cpu"
     assert Engine().mixed_precision == "bf16"
-    AcceleratorState._reset_state(True)
 
 
 def test_an_unknown_argument_is_refused_by_name():

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from catalyst import dl
+from kit import Kill, Killed
 from torch import nn
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, Sampler, StackDataset, Subset, random_split
 
@@ -266,20 +267,6 @@ def noisy(items):
     batch = torch.utils.data.default_collate(items)
     batch["image"] = batch["image"] + torch.randn(len(items), 1) + random.gauss(0, 1) + np.random.normal()
     return batch
-
-
-class Killed(Exception):
-    pass
-
-
-class Kill(dl.Callback):
-    def __init__(self, epoch, batch):
-        super().__init__(order=0)
-        self.place = epoch, batch
-
-    def on_batch_end(self, runner):
-        if (runner.epoch_step, runner.epoch_rounds) == self.place:
-            raise Killed
 
 
 class OwnOrder(Sampler):

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader
@@ -21,7 +20,6 @@ TOYS = Path(__file__).parent / "toys"
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "labels"
-    AcceleratorState._reset_state(True)
     assert main(["train", str(TOYS / "labels.py"), "--run-dir", str(folder), "--epochs", "1"]) == 0
     return folder
 

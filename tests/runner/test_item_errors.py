@@ -2,11 +2,12 @@
 
 import pytest
 import torch
+from kit import Named, fit
 from torch import nn
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset
 
 from assay.callbacks import UsageError
-from assay.runner import DictRunner, Engine
+from assay.runner import DictRunner
 from assay.runner.bad_images import NoGoodImageError, WithoutBadImages
 from assay.runner.worker_errors import one_line, worker_error
 
@@ -35,23 +36,10 @@ class Batches(Leaves):
         return [self[index] for index in indices]
 
 
-class Net(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.layer = nn.Linear(48, 2)
-
-    def forward(self, image):
-        return {"logits": self.layer(image.flatten(1))}
-
-
 def error_of(items, workers):
-    model = Net()
+    model = Named(nn.Sequential(nn.Flatten(), nn.Linear(48, 2)))
     with pytest.raises((ValueError, KeyError, TypeError, RuntimeError)) as caught:
-        DictRunner().train(
-            engine=Engine("cpu"), model=model, criterion=nn.CrossEntropyLoss(),
-            optimizer=torch.optim.SGD(model.parameters(), 0.1),
-            loaders={"train": DataLoader(items, 4, num_workers=workers)},
-        )  # fmt: skip
+        fit(DictRunner(), model, {"train": DataLoader(items, 4, num_workers=workers)})
     error = caught.value
     if (of := worker_error(error)) is not None:
         return of[0]

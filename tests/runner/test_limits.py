@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from catalyst import dl
+from kit import Named
 from torch import nn
 from torch.utils.data import (
     BatchSampler,
@@ -247,15 +248,6 @@ def test_a_loader_that_cannot_be_shared_out_is_refused_first(take, loader, messa
 # -- runs -------------------------------------------------------------------------------------------------------------
 
 
-class Net(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.layers = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 3))
-
-    def forward(self, image):
-        return {"logits": self.layers(image)}
-
-
 class Recorder(dl.Callback):
     """Notes the samples and the learning rate of each batch."""
 
@@ -286,7 +278,7 @@ class Toy(Experiment):
         return {"train": self.make_loader(items[:60], shuffle=True), "valid": self.make_loader(items[60:])}
 
     def get_model(self):
-        return Net()
+        return Named(nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 3)))
 
     def get_callbacks(self):
         self.recorder = Recorder()

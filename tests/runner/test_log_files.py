@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from catalyst import dl
+from kit import Break
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import api_pb2, metadata
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
@@ -21,16 +22,6 @@ sys.path.append(str(Path(__file__).parents[1] / "callbacks"))
 from tensorboard_server import serve
 
 EPOCHS = 4
-
-
-class Break(dl.Callback):
-    def __init__(self, epoch):
-        super().__init__(order=0)
-        self.epoch = epoch
-
-    def on_batch_end(self, runner):
-        if runner.epoch_step == self.epoch and not runner.is_train_loader:
-            raise RuntimeError("the power went out")
 
 
 class Late(dl.Callback):
@@ -59,6 +50,7 @@ def run(make_net, make_items, train, tmp_path):
     def run(name="run", *, resume=None, broken=0, epochs=EPOCHS):
         if resume is not None:
             time.sleep(1)  # as a process takes to start: event files are read in the order of the seconds they began in
+        no_power = Break(epoch=broken, loader="valid", error=RuntimeError("the power went out"))
         items = [{**item, "image": item["image"].reshape(1, 2, 2)} for item in make_items(40)]
         return train(
             OfImages(make_net()),
@@ -67,7 +59,7 @@ def run(make_net, make_items, train, tmp_path):
             logdir=str(tmp_path / name),
             resume=resume,
             hparams={"lr": 0.1},
-            callbacks=[BestWorstBatches(), HParams("valid/loss"), Late(), Break(broken)],
+            callbacks=[BestWorstBatches(), HParams("valid/loss"), Late(), no_power],
         )
 
     return run

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from kit import fit
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
@@ -76,13 +77,8 @@ def train(model, count=9, batch_size=4, *, loader=None, engine=None, **options):
     before = {name: value.clone() for name, value in model.state_dict().items()}
     runner = DictRunner()
     try:
-        runner.train(
-            engine=engine or Engine("cpu"),
-            model=model,
-            criterion=nn.CrossEntropyLoss(),
-            optimizer=torch.optim.SGD(model.parameters(), lr=0.1),
-            loaders={"train": loader or DataLoader(items, batch_size, **options)},
-            num_epochs=1,
+        fit(
+            runner, model, {"train": loader or DataLoader(items, batch_size, **options)}, engine=engine or Engine("cpu")
         )
     except UsageError:
         after = model.state_dict()

@@ -5,11 +5,12 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from kit import fit
 from torch import nn
 from torch.utils.data import DataLoader
 
 from assay.callbacks import BestWorstBatches, BestWorstSamples, NonFiniteGuard
-from assay.runner import DictRunner, Engine, LossTerm, TensorBoardLogger, UsageError, load_checkpoint
+from assay.runner import DictRunner, LossTerm, TensorBoardLogger, UsageError, load_checkpoint
 from assay.runner.batch_size import SizedBatch
 from assay.runner.loss_counts import counted_terms
 from assay.runner.loss_means import LossMeans
@@ -109,10 +110,9 @@ TERMS = {
 def run(name, batch, accumulate_steps, epochs=2, items=None, **options):
     terms, criterion = TERMS[name]
     model, runner = Net(), DictRunner(losses=terms, accumulate_steps=accumulate_steps)
-    runner.train(
-        engine=Engine("cpu"), model=model, criterion=criterion, optimizer=torch.optim.SGD(model.parameters(), 0.05),
-        loaders={key: DataLoader(items or make_items(), batch) for key in ("train", "valid")}, num_epochs=epochs,
-        **options,
+    fit(
+        runner, model, {key: items or make_items() for key in ("train", "valid")}, batch=batch, lr=0.05,
+        criterion=criterion, epochs=epochs, **options,
     )  # fmt: skip
     return {key: value.clone() for key, value in model.state_dict().items()}, runner.history
 
@@ -254,10 +254,7 @@ def test_batches_that_wait_are_no_views_of_a_buffer():
 
     terms, criterion = TERMS["default ignore_index"]
     model, runner = Net(), DictRunner(losses=terms, accumulate_steps=4)
-    runner.train(
-        engine=Engine("cpu"), model=model, criterion=criterion, optimizer=torch.optim.SGD(model.parameters(), 0.05),
-        loaders={"train": DataLoader(make_items(), 2, collate_fn=reuse)}, num_epochs=1,
-    )  # fmt: skip
+    fit(runner, model, {"train": make_items()}, batch=2, collate=reuse, lr=0.05, criterion=criterion)
     expected, _ = at_once("default ignore_index", epochs=1)
     torch.testing.assert_close(model.head.weight.detach(), expected["head.weight"], rtol=0, atol=1e-12)
 
@@ -290,10 +287,7 @@ def test_what_cannot_be_counted_is_refused(term, criterion, message):
     items = [{"image": item["image"], "target": item["soft"], "number": item["soft"]} for item in make_items()]
     model, runner = Net(), DictRunner(losses=[term], accumulate_steps=2)
     with pytest.raises(UsageError, match=message):
-        runner.train(
-            engine=Engine("cpu"), model=model, criterion=criterion, optimizer=torch.optim.SGD(model.parameters(), 0.05),
-            loaders={"train": DataLoader(items, 4)}, num_epochs=1,
-        )  # fmt: skip
+        fit(runner, model, {"train": items}, batch=4, lr=0.05, criterion=criterion)
 
 
 def test_a_count_may_ask_for_the_output_where_a_step_is_one_batch():

@@ -5,6 +5,7 @@ import copy
 import numpy as np
 import pytest
 import torch
+from kit import fit
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
@@ -78,19 +79,12 @@ def train(scale, *, epochs=2, fused=False, net=None, callbacks=(), items=None, f
     net = net or make_net()
     optimizer = make_optimizer(net, fused)
     runner = DictRunner(scheduler_step="batch", ema_decay=DECAY, **options)
-    runner.train(
-        engine=Engine("cpu") if scale is None else ScaledEngine(scale),
-        model=net,
-        criterion=nn.CrossEntropyLoss(),
-        optimizer=optimizer,
-        scheduler=schedule(optimizer),
-        loaders={"train": DataLoader(items or make_items(), 4)},
-        num_epochs=epochs,
-        callbacks=list(callbacks),
-        logdir=None if folder is None else str(folder),
+    return fit(
+        runner, net, {"train": items or make_items()}, list(callbacks), batch=4,
+        engine=Engine("cpu") if scale is None else ScaledEngine(scale), optimizer=optimizer, epochs=epochs,
+        scheduler=schedule(optimizer), logdir=None if folder is None else str(folder),
         resume=None if resume is None else str(resume),
-    )
-    return runner
+    )  # fmt: skip
 
 
 def scalars(folder):

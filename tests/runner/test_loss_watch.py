@@ -4,22 +4,14 @@ from functools import partial
 
 import pytest
 import torch
+from kit import Named, fit
 from torch import nn
 from torch.utils.data import DataLoader
 
-from assay.runner import DictRunner, Engine, LossTerm
+from assay.runner import DictRunner, LossTerm
 
 F = nn.functional
 WEIGHTS = torch.tensor([1.0, 9.0, 1.0])
-
-
-class Net(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.net = nn.Conv2d(2, 3, 1)
-
-    def forward(self, image):
-        return {"logits": self.net(image)}
 
 
 class Around(nn.Module):
@@ -74,13 +66,10 @@ def train(criterion, sizes=(3, 3), void=True, **term):
         if void:
             mask[0] = 255
         items.append({"image": torch.randn(2, size, size), "target": mask})
-    model, runner = Net(), DictRunner(losses=[LossTerm(**term)])
+    model, runner = Named(nn.Conv2d(2, 3, 1)), DictRunner(losses=[LossTerm(**term)])
     loaders = {key: DataLoader(sorted(items, key=lambda it: it["target"].numel()), 2) for key in ("train", "valid")}
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
-    runner.train(
-        engine=Engine("cpu"), model=model, criterion=criterion, optimizer=optimizer, loaders=loaders, num_epochs=2
-    )
-    return runner
+    return fit(runner, model, loaders, optimizer=optimizer, criterion=criterion, epochs=2)
 
 
 @pytest.mark.parametrize("kind", NAMED)
@@ -113,7 +102,7 @@ def test_samples_of_several_sizes_are_named_and_counted_by_the_function_of_torch
         caplog.clear()
         runner = DictRunner(losses=[LossTerm(**options)])
         loaders = {"valid": DataLoader(items, 2)}
-        runner.train(engine=Engine("cpu"), model=Term(), criterion=criterion, loaders=loaders, num_epochs=1)
+        fit(runner, Term(), loaders, optimizer=None, criterion=criterion)
         loss = runner.history[1]["valid"]["loss"]
         if not options:
             (message,) = caplog.messages

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from catalyst import dl
+from kit import Kill, Killed, fit
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
@@ -21,28 +22,12 @@ from assay.callbacks import (
     UsageError,
     classification_diagnostics,
 )
-from assay.runner import Augmented, DictRunner, Engine, Experiment, load_checkpoint, train
+from assay.runner import Augmented, DictRunner, Experiment, load_checkpoint, train
 from assay.runner.checkpoint_files import read_index
 from assay.runner.checkpoints import Checkpoints
 from assay.runner.resuming import newest_checkpoint
 
 CLASSES, TRAIN, VALID, BATCH = 3, 45, 21, 4  # 12 batches on one process, 6 rounds of two
-
-
-class Killed(Exception):
-    """As sudden as a kill: nothing of the run is saved behind it."""
-
-
-class Kill(dl.Callback):
-    """Ends the run in the first epoch or a later one, when each process has done so many batches of it."""
-
-    def __init__(self, epoch, batch):
-        super().__init__(order=0)
-        self.epoch, self.batch = epoch, batch
-
-    def on_batch_end(self, runner):
-        if (runner.epoch_step, runner.epoch_rounds) == (self.epoch, self.batch):
-            raise Killed
 
 
 class Net(nn.Module):
@@ -255,14 +240,11 @@ def test_minutes_count_from_the_last_checkpoint(tmp_path):
             saved.extend(path.name for path in (tmp_path / "checkpoints").glob("*-batch-*") if path.name not in saved)
 
     items = [{**item, "image": torch.rand(1, 8, 8)} for item in make_items(40, 0)]
-    DictRunner().train(
-        engine=Engine("cpu"),
-        model=model,
-        criterion=nn.CrossEntropyLoss(),
-        optimizer=torch.optim.SGD(model.parameters(), lr=0.1),
-        loaders={"train": torch.utils.data.DataLoader(items, batch_size=4)},
-        num_epochs=1,
-        callbacks=[
+    fit(
+        DictRunner(),
+        model,
+        {"train": torch.utils.data.DataLoader(items, batch_size=4)},
+        [
             Checkpoints(tmp_path / "checkpoints", every_minutes=1, clock=lambda: next(seconds)),
             Listen(dl.CallbackOrder.Internal),
         ],

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from catalyst import dl
+from kit import Named
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 from torch.utils.data import DataLoader
@@ -19,17 +20,6 @@ from assay.runner import DictRunner, Engine
 # Samples that all ranks have batches for, and those of the last round, by number of ranks and batches a step. In that
 # round the last rank has none: of 2 ranks the first takes 3 samples, of 3 ranks the first two take 2 each.
 SHARES = {(2, 1): (16, 3), (3, 1): (12, 4), (2, 2): (24, 3), (3, 2): (36, 4)}
-
-
-class Net(nn.Module):
-    """Images [N, 4] to logits, over a layer with buffers."""
-
-    def __init__(self):
-        super().__init__()
-        self.layers = nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6, momentum=0.5), nn.Linear(6, 3))
-
-    def forward(self, image):
-        return {"logits": self.layers(image)}
 
 
 class Kept(dl.Callback):
@@ -63,7 +53,7 @@ def make_items(count, poisoned=()):
 
 def train(folder, items, callbacks, *, accumulate_steps=1, fused=True, epochs=2):
     torch.manual_seed(0)
-    model = Net()
+    model = Named(nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6, momentum=0.5), nn.Linear(6, 3)))
     DictRunner(model, accumulate_steps=accumulate_steps).train(
         engine=Engine("cpu"),
         criterion=nn.CrossEntropyLoss(),

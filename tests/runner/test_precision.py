@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from accelerate.state import AcceleratorState
+from kit import fit
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 from torch.utils.data import DataLoader
@@ -71,16 +72,10 @@ def gradient_statistics(folder, precision, device):
     """Return the statistics of each parameter by name and kind, over an epoch that changes no weight."""
     AcceleratorState._reset_state(True)
     model = make_digit_net()
-    DictRunner().train(
-        engine=Engine(device, precision),
-        model=model,
-        criterion=nn.CrossEntropyLoss(),
-        optimizer=torch.optim.SGD(model.parameters(), lr=0.0),
-        loaders={"train": DataLoader(make_items(), 32)},
-        num_epochs=1,
-        callbacks=[GradientStats(per_parameter=True)],
-        logdir=str(folder),
-    )
+    fit(
+        DictRunner(), model, {"train": make_items()}, [GradientStats(per_parameter=True)], batch=32,
+        engine=Engine(device, precision), lr=0.0, logdir=str(folder),
+    )  # fmt: skip
     events = EventAccumulator(str(folder / "tensorboard" / "train")).Reload()
     tags = [tag for tag in events.Tags()["scalars"] if tag.startswith("gradients/")]
     return {tuple(tag.split("/")[1:]): events.Scalars(tag)[0].value for tag in tags}

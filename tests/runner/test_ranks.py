@@ -11,6 +11,7 @@ import pytest
 import torch
 import yaml
 from catalyst import dl
+from kit import fit
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 from torch.nn import functional as F
@@ -67,17 +68,11 @@ def make_items(count, seed=0):
 def train(loaders, *, model=None, lr=0.1, epochs=1, precision="fp32", callbacks=(), runner=None, **options):
     model = model or make_net()
     runner = runner or DictRunner()
-    runner.train(
-        engine=Engine("cpu", precision),
-        model=model,
-        criterion=nn.CrossEntropyLoss(),
+    return fit(
+        runner, model, loaders, list(callbacks), engine=Engine("cpu", precision),
         optimizer=options.pop("optimizer", None) or torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9),
-        loaders=loaders,
-        num_epochs=epochs,
-        callbacks=list(callbacks),
-        **options,
-    )
-    return runner
+        epochs=epochs, **options,
+    )  # fmt: skip
 
 
 def weights_of(runner):

@@ -6,12 +6,13 @@ from functools import partial
 import pytest
 import torch
 import torch.nn.functional as F
+from kit import Named, fit
 from torch import nn
 from torch.utils.data import DataLoader
 
 from assay.callbacks import UsageError
 from assay.callbacks.target_mean import target_mean
-from assay.runner import DictRunner, Engine, LossTerm
+from assay.runner import DictRunner, LossTerm
 from assay.runner.criterion_rules import find_rule
 from assay.runner.faults import explain, note_place
 from assay.runner.loss_counts import counted_terms
@@ -156,20 +157,11 @@ def test_a_subclass_that_takes_torchs_forward_is_known():
         check(Named(), LOGITS, put(LABELS, 5))
 
 
-class Net(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.layer = nn.Conv2d(3, 3, 1)
-
-    def forward(self, image):
-        return {"logits": self.layer(image)}
-
-
 def train(data, criterion=CE, callbacks=(), **loaders):
-    model = Net()
-    DictRunner().train(
-        engine=Engine("cpu"), model=model, criterion=criterion, optimizer=torch.optim.SGD(model.parameters(), 0.1),
-        loaders={key: DataLoader(data, 4, **options) for key, options in loaders.items()}, callbacks=list(callbacks),
+    model = Named(nn.Conv2d(3, 3, 1))
+    fit(
+        DictRunner(), model, {key: DataLoader(data, 4, **options) for key, options in loaders.items()},
+        list(callbacks), criterion=criterion,
     )  # fmt: skip
 
 
@@ -193,12 +185,9 @@ def test_a_run_ends_with_the_sample_that_is_wrong(workers):
 def test_the_loader_for_validation_is_looked_at_too():
     bad = copy.deepcopy(images())
     bad[1]["target"][0, 0] = -1
-    model = Net()
+    model = Named(nn.Conv2d(3, 3, 1))
     with pytest.raises(UsageError, match="loader 'valid', sample_id 'leaf-1'"):
-        DictRunner().train(
-            engine=Engine("cpu"), model=model, criterion=CE, optimizer=torch.optim.SGD(model.parameters(), 0.1),
-            loaders={"train": DataLoader(images(), 4), "valid": DataLoader(bad, 4)},
-        )  # fmt: skip
+        fit(DictRunner(), model, {"train": images(), "valid": bad}, batch=4, criterion=CE)
 
 
 def test_samples_without_ids_are_named_by_their_place():

@@ -79,7 +79,7 @@ def test_the_schedule_spans_exactly_the_optimizer_steps_of_the_run(tmp_path, acc
     train(toy, name="toy", run_dir=tmp_path / "run")
     steps = 3 * steps_per_epoch
     expected = [0.01 + 0.09 * (1 + math.cos(math.pi * step / steps)) / 2 for step in range(steps + 1)]
-    seen = list(dict.fromkeys(toy.recorder.rates))
+    seen = list(dict.fromkeys(toy.rates.kept))
     assert seen == pytest.approx(expected[:-1])
     last = load_checkpoint(tmp_path / "run")["optimizer"][""]["param_groups"][0]["lr"]
     assert last == pytest.approx(0.01)

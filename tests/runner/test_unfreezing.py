@@ -5,10 +5,11 @@ from dataclasses import dataclass
 import pytest
 import torch
 from catalyst import dl
+from kit import fit
 from torch import nn
 from torch.utils.data import DataLoader
 
-from assay.runner import DictRunner, Engine, Experiment, UsageError
+from assay.runner import DictRunner, Experiment, UsageError
 from assay.runner.optimizers import make_optimizer
 from assay.runner.unfreezing import fitted_state, load_optimizer
 
@@ -60,9 +61,9 @@ def run(batch, moment="epoch", epochs=3, folder=None, resume=None, parameters=No
     net = Net()
     optimizer = optimizer or adamw(parameters(net) if parameters else net.parameters())
     runner = DictRunner()
-    runner.train(
-        engine=Engine("cpu"), model=net, criterion=nn.CrossEntropyLoss(), optimizer=optimizer, num_epochs=epochs,
-        loaders={"train": DataLoader(items(), batch)}, callbacks=[Unfreeze(moment)], logdir=folder, resume=resume,
+    fit(
+        runner, net, {"train": items()}, [Unfreeze(moment)], batch=batch, optimizer=optimizer, epochs=epochs,
+        logdir=folder, resume=resume,
     )  # fmt: skip
     return {name: value.clone() for name, value in net.state_dict().items()}
 

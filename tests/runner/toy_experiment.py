@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import torch
-from catalyst import dl
+from kit import Keep
 from torch import nn
 
 from assay.callbacks import Metrics
@@ -18,18 +18,6 @@ class Net(nn.Module):
 
     def forward(self, image):
         return {"logits": self.layer(image) * self.factor}
-
-
-class Recorder(dl.Callback):
-    """Notes the learning rate that each step is made with."""
-
-    def __init__(self):
-        super().__init__(order=0)
-        self.rates = []
-
-    def on_batch_start(self, runner):
-        if runner.is_train_loader:
-            self.rates.append(runner.optimizer.param_groups[0]["lr"])
 
 
 @dataclass(kw_only=True)
@@ -48,5 +36,7 @@ class Toy(Experiment):
         return Net(self.factor)
 
     def get_callbacks(self):
-        self.recorder = Recorder()
-        return [Metrics(num_classes=3), self.recorder]
+        self.rates = Keep(
+            lambda runner: runner.optimizer.param_groups[0]["lr"], hook="on_batch_start", loader="train", order=0
+        )
+        return [Metrics(num_classes=3), self.rates]

@@ -1,20 +1,13 @@
-"""A small data set, and a process that remembers no engine from the test before."""
+"""A small data set, and the same chance in every test."""
 
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 from inria_set import write_set
 
 
 @pytest.fixture(autouse=True)
-def fresh_process():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+def chance_is_the_same_in_every_test():
     torch.manual_seed(0)
-    AcceleratorState._reset_state(True)
-    yield
-    AcceleratorState._reset_state(True)
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

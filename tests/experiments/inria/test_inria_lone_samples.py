@@ -2,10 +2,11 @@
 
 import pytest
 import torch
+from kit import fit
 from torch.utils.data import DataLoader
 
 from assay.experiments.inria import Inria
-from assay.runner import DictRunner, Engine, UsageError
+from assay.runner import DictRunner, UsageError
 
 
 def train(decoder, **options):
@@ -13,14 +14,11 @@ def train(decoder, **options):
     model = experiment.get_model()
     crop = {"image": torch.rand(3, 64, 64), "target": torch.zeros(64, 64, dtype=torch.uint8)}
     crop["labels"] = crop["target"]
-    DictRunner(input_key=experiment.input_key, losses=experiment.get_losses()).train(
-        engine=Engine("cpu"),
-        model=model,
+    fit(
+        DictRunner(input_key=experiment.input_key, losses=experiment.get_losses()), model,
+        {"train": DataLoader([crop] * 3, 2, **options)}, optimizer=experiment.get_optimizer(model),
         criterion=experiment.get_criterion(),
-        optimizer=experiment.get_optimizer(model),
-        loaders={"train": DataLoader([crop] * 3, 2, **options)},
-        num_epochs=1,
-    )
+    )  # fmt: skip
 
 
 def test_another_decoder_trains_on_a_batch_of_one_crop():

@@ -9,6 +9,7 @@ import torch
 from catalyst import dl
 from catalyst.callbacks.profiler import ProfilerCallback
 from catalyst.callbacks.soft_update import SoftUpdateCallaback
+from kit import fit
 from sklearn.metrics import roc_auc_score
 from stock_toys import toy_items, toy_net
 from torch import nn
@@ -17,7 +18,7 @@ from torch.utils.data import DataLoader
 
 from assay.callbacks import ConfusionMatrix, HParams
 from assay.callbacks.wrapped import inside, listening
-from assay.runner import DictRunner, Engine, LossTerm, UsageError
+from assay.runner import DictRunner, LossTerm, UsageError
 from assay.runner.early_stopping import EarlyStopping
 from assay.runner.monitor import Monitor
 from assay.runner.schedulers import WarmUp
@@ -254,10 +255,7 @@ def stock_metrics(count, batch_size):
         *([dl.AUCCallback(**KEYS)] if count > 2 else []),
     ]
     loaders = {key: DataLoader(toy_items(count), batch_size=batch_size) for key in ("train", "valid")}
-    runner.train(
-        engine=Engine("cpu"), model=model, criterion=nn.CrossEntropyLoss(), loaders=loaders, callbacks=callbacks,
-        optimizer=torch.optim.SGD(model.parameters(), lr=0.0), num_epochs=1,
-    )  # fmt: skip
+    fit(runner, model, loaders, callbacks, lr=0.0)
     return runner.epoch_metrics["valid"]
 
 
@@ -458,10 +456,9 @@ def rates_by_rank(count):
     """Train with a scheduler that steps by batch; return the learning rate and the weights at the end."""
     model = toy_net()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    DictRunner().train(
-        engine=Engine("cpu"), model=model, criterion=nn.CrossEntropyLoss(), optimizer=optimizer, num_epochs=1,
-        loaders={"train": DataLoader(toy_items(count), batch_size=4)}, callbacks=[dl.SchedulerCallback(mode="batch")],
-        scheduler=lr_scheduler.StepLR(optimizer, 1, gamma=0.5),
+    fit(
+        DictRunner(), model, {"train": toy_items(count)}, [dl.SchedulerCallback(mode="batch")], batch=4,
+        optimizer=optimizer, scheduler=lr_scheduler.StepLR(optimizer, 1, gamma=0.5),
     )  # fmt: skip
     return optimizer.param_groups[0]["lr"], model.state_dict()
 

@@ -1,0 +1,120 @@
+"""What tests of many files share: a short call that trains, and models and data that are as small as can be.
+
+Functions and classes are plain and importable, so that forked ranks find them too (see ``rank_processes``).
+"""
+
+import torch
+from catalyst import dl
+from torch import nn
+from torch.utils.data import DataLoader
+
+from assay.runner import Engine
+
+
+def fit(
+    runner, model, data, callbacks=(), *, batch=None, collate=None, lr=0.1, epochs=1, tensorboard=None, **options
+):  # fmt: skip
+    """Train on the CPU, by SGD and cross-entropy where no ``optimizer`` and ``criterion`` are given; return the runner.
+
+    Args:
+        runner: a runner of ours or of Catalyst.
+        model: what it trains.
+        data: loaders by name; with ``batch`` data sets by name, or one for training and validation.
+        callbacks: a list or dict of them.
+        batch: samples per batch.
+        collate: how a loader makes a batch of samples.
+        lr: learning rate of SGD.
+        epochs: how many.
+        tensorboard: folder of Catalyst's own logger, for runners without ``logdir``.
+        **options: further arguments of ``runner.train``; ``None`` leaves out an optimizer or a criterion.
+    """
+    if batch is not None:
+        named = data if isinstance(data, dict) else {"train": data, "valid": data}
+        data = {key: DataLoader(of, batch, collate_fn=collate) for key, of in named.items()}
+    if tensorboard is not None:
+        options["loggers"] = {"tensorboard": dl.TensorboardLogger(str(tensorboard))}
+    if "optimizer" not in options:
+        options["optimizer"] = torch.optim.SGD(model.parameters(), lr=lr)
+    options.setdefault("criterion", nn.CrossEntropyLoss())
+    options.setdefault("engine", Engine("cpu"))
+    callbacks = callbacks if isinstance(callbacks, dict) else list(callbacks)
+    runner.train(model=model, loaders=data, callbacks=callbacks, num_epochs=epochs, **options)
+    return runner
+
+
+class Named(nn.Module):
+    """A layer as our runner takes it, with its output under a name; with ``key=None`` as Catalyst's takes it."""
+
+    def __init__(self, layer, key="logits"):
+        super().__init__()
+        self.layer, self.key = layer, key
+
+    def forward(self, image):
+        output = self.layer(image)
+        return output if self.key is None else {self.key: output}
+
+
+class Given(Named):
+    """A model whose output is the image: the data set decides what is predicted. Its one parameter changes nothing."""
+
+    def __init__(self, key="logits"):
+        super().__init__(Shift(), key)
+
+
+class Shift(nn.Module):
+    """Adds a parameter that is 0."""
+
+    def __init__(self):
+        super().__init__()
+        self.shift = nn.Parameter(torch.zeros(()))
+
+    def forward(self, image):
+        return image + self.shift
+
+
+class Keep(dl.Callback):
+    """Keeps in ``kept`` what ``pick(runner)`` returns in a hook, of one loader or of all."""
+
+    def __init__(self, pick, *, hook="on_batch_end", loader=None, order=dl.CallbackOrder.External):
+        super().__init__(order=order)
+        self.pick, self.loader, self.kept = pick, loader, []
+        setattr(self, hook, self._keep)
+
+    def _keep(self, runner):
+        if self.loader in (None, runner.loader_key):
+            self.kept.append(self.pick(runner))
+
+
+def metrics_of_loaders(runner):
+    """Return the metrics of an epoch by loader, by which a checkpoint would be chosen."""
+    return {key: dict(values) for key, values in runner.epoch_metrics.items()}
+
+
+class Break(dl.Callback):
+    """Raises an error in a hook, as the run itself may: in an epoch, at a batch, in a loader, or anywhere."""
+
+    def __init__(self, *, epoch=None, batch=None, loader=None, hook="on_batch_end", order=0, error=None):
+        super().__init__(order=order)
+        self.place, self.error = (epoch, batch, loader), error or ZeroDivisionError("the run's own error")
+        setattr(self, hook, self._break)
+
+    def _break(self, runner):
+        here = runner.epoch_step, runner.loader_batch_step, runner.loader_key
+        if all(wanted in (None, found) for wanted, found in zip(self.place, here, strict=True)):
+            raise self.error
+
+
+class Killed(Exception):
+    """As sudden as a kill: nothing of the run is saved after it."""
+
+
+class Kill(dl.Callback):
+    """Ends the run within an epoch, when each process has done so many batches of it."""
+
+    def __init__(self, epoch, batch):
+        super().__init__(order=0)
+        self.place = epoch, batch
+
+    def on_batch_end(self, runner):
+        if (runner.epoch_step, runner.epoch_rounds) == self.place:
+            raise Killed
