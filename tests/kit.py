@@ -3,12 +3,16 @@
 Functions and classes are plain and importable, so that forked ranks find them too (see ``rank_processes``).
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
 import torch
 from catalyst import dl
 from torch import nn
 from torch.utils.data import DataLoader
 
-from assay.runner import Engine
+from assay.runner import DictRunner, Engine
 
 
 def fit(
@@ -40,6 +44,62 @@ def fit(
     callbacks = callbacks if isinstance(callbacks, dict) else list(callbacks)
     runner.train(model=model, loaders=data, callbacks=callbacks, num_epochs=epochs, **options)
     return runner
+
+
+@dataclass(frozen=True)
+class Side:
+    """A runner, ours or Catalyst's own, with the names that its batches and callbacks go by."""
+
+    names: tuple[str, str, str]
+    """Of the image, the target and the id in a batch."""
+    key: str | None
+    """Of the output that a model names; None where it returns the tensor alone."""
+    keys: dict[str, str]
+    """What a callback has to be told of these names."""
+    runner: Callable[..., Any]
+    logs: Callable[..., dict[str, Any]]
+    """From a folder to the arguments of ``runner.train`` that log there."""
+    subfolder: str
+    """Where in that folder the event files are."""
+
+    def keys_of(self, *kinds):
+        """Return the keys of some kinds, of those that a callback takes: ``output``, ``target``."""
+        return {f"{kind}_key": self.keys[f"{kind}_key"] for kind in kinds if self.keys}
+
+
+def make_stock_runner():
+    return dl.SupervisedRunner(input_key="features", output_key="scores", target_key="targets", loss_key="loss")
+
+
+OURS = Side(
+    ("image", "target", "sample_id"), "logits", {}, DictRunner, lambda folder: {"logdir": str(folder)}, "tensorboard"
+)
+STOCK = Side(
+    ("features", "targets", "name"),
+    None,
+    {"image_key": "features", "target_key": "targets", "output_key": "scores", "sample_id_key": "name"},
+    make_stock_runner,
+    lambda folder: {"loggers": {"tensorboard": dl.TensorboardLogger(str(folder))}},
+    "",
+)
+SIDES = {"stock": STOCK, "ours": OURS}
+
+
+def observe(folder, callbacks, data, *, stock=False, epochs=1, criterion=None):
+    """Show callbacks the outputs and targets of each loader; return the folder of events, and each epoch's metrics."""
+    side = STOCK if stock else OURS
+    image, target, _ = side.names
+    items = {
+        loader: [{image: torch.as_tensor(o), target: torch.as_tensor(t)} for o, t in zip(*of, strict=True)]
+        for loader, of in data.items()
+    }
+    criterion = criterion or (nn.CrossEntropyLoss() if stock else lambda output, target: output.mean())
+    metrics = Keep(metrics_of_loaders, hook="on_epoch_end", order=1000)
+    fit(
+        side.runner(), Given(side.key), items, [*callbacks, metrics], batch=7, lr=0.0, epochs=epochs,
+        criterion=criterion, **side.logs(folder),
+    )  # fmt: skip
+    return folder / side.subfolder, metrics.kept
 
 
 class Named(nn.Module):

@@ -1,19 +1,19 @@
 """AugmentationPreview: the first samples as the model sees them, and warnings of what is wrong with them."""
 
 import logging
+from functools import partial
 
 import cv2
 import numpy as np
 import pytest
 import torch
 from catalyst import dl
-from kit import fit
+from kit import OURS, SIDES, fit
 from torch import nn
 from torch.utils.data import DataLoader
 
 from assay.callbacks import UsageError
 from assay.callbacks.augmentation_preview import AugmentationPreview
-from assay.runner import DictRunner
 
 MEAN, STD = [0.5, 0.4, 0.3], [0.2, 0.25, 0.3]
 
@@ -73,34 +73,23 @@ class Recorder(dl.Callback):
             self.images.extend(runner.batch[self.image_key].clone())
 
 
-def train(runner, model, callbacks, names, labels, *, epochs=1, shuffle=True, batch_size=4, normalize=True, **options):
+def run_of(
+    side, folder, callbacks, labels, *, epochs=1, shuffle=True, batch_size=4, normalize=True, **options
+):  # fmt: skip
+    torch.manual_seed(0)
+    model, runner = Linear(side.key), side.runner()
     torch.manual_seed(1)
-    data = {"train": Noisy(labels, names, normalize), "valid": Noisy([0, 1], names)}
-    fit(
-        runner, model,
-        {k: DataLoader(d, batch_size=batch_size, shuffle=shuffle and k == "train") for k, d in data.items()},
-        callbacks, epochs=epochs, **options,
-    )  # fmt: skip
+    data = {"train": Noisy(labels, side.names, normalize), "valid": Noisy([0, 1], side.names)}
+    loaders = {k: DataLoader(d, batch_size=batch_size, shuffle=shuffle and k == "train") for k, d in data.items()}
+    fit(runner, model, loaders, callbacks, epochs=epochs, **side.logs(folder), **options)
     return model
 
 
-STOCK_KEYS = {"image_key": "features", "target_key": "targets", "sample_id_key": "name"}
-
-
-def run_stock(folder, callbacks, labels, **options):
-    torch.manual_seed(0)
-    runner = dl.SupervisedRunner(input_key="features", output_key="scores", target_key="targets", loss_key="loss")
-    loggers = {"tensorboard": dl.TensorboardLogger(str(folder))}
-    return train(runner, Linear(), callbacks, ("features", "targets", "name"), labels, loggers=loggers, **options)
-
-
-def run_ours(folder, callbacks, labels, **options):
-    torch.manual_seed(0)
-    names = ("image", "target", "sample_id")
-    return train(DictRunner(), Linear("logits"), callbacks, names, labels, logdir=str(folder), **options)
-
-
-RUNNERS = {"stock": (run_stock, STOCK_KEYS, "", "features"), "ours": (run_ours, {}, "tensorboard", "image")}
+run_ours = partial(run_of, OURS)
+RUNNERS = {
+    name: (partial(run_of, side), side.keys_of("image", "target", "sample_id"), side.subfolder, side.names[0])
+    for name, side in SIDES.items()
+}
 MIXED = [i * 7 % 10 for i in range(18)]
 
 

@@ -1,13 +1,14 @@
 import math
 import os
 import re
+from functools import partial
 
 import cv2
 import numpy as np
 import pytest
 import torch
 from catalyst import dl
-from kit import Break, fit
+from kit import OURS, SIDES, STOCK, Break, fit
 from torch import nn
 from torch.nn import functional as F
 
@@ -74,38 +75,22 @@ def make_items(count, names=("image", "target", "sample_id"), channels=1, dtype=
     return items
 
 
-STOCK_NAMES = ("features", "targets", "name")
-STOCK_KEYS = {"image_key": "features", "target_key": "targets", "output_key": "scores", "sample_id_key": "name"}
-
-
-def run_stock(folder, callbacks, items, *, model=None, batch_size=4, epochs=1, lr=0.0, loggers=None):
-    model = model or Linear()
-    runner = dl.SupervisedRunner(input_key="features", output_key="scores", target_key="targets", loss_key="loss")
+def run(side, folder, callbacks, items, *, model=None, batch_size=4, epochs=1, lr=0.0, **options):
+    model = model or Linear(side.key)
     fit(
-        runner, model, items, callbacks, batch=batch_size, lr=lr, epochs=epochs,
-        loggers={"tensorboard": dl.TensorboardLogger(str(folder))} if loggers is None else loggers,
+        side.runner(), model, items, callbacks, batch=batch_size, lr=lr, epochs=epochs,
+        **{**side.logs(folder), **options},
     )  # fmt: skip
     return model
 
 
-def run_ours(folder, callbacks, items, *, model=None, batch_size=4, epochs=1, lr=0.0, criterion=None):
-    model = model or Linear("logits")
-    fit(
-        DictRunner(), model, items, callbacks, batch=batch_size, lr=lr, criterion=criterion or nn.CrossEntropyLoss(),
-        epochs=epochs, logdir=str(folder),
-    )  # fmt: skip
-    return model
+run_ours, run_stock = partial(run, OURS), partial(run, STOCK)
 
 
-RUNNERS = {
-    "stock": (run_stock, STOCK_NAMES, STOCK_KEYS, lambda: Linear(), ""),
-    "ours": (run_ours, ("image", "target", "sample_id"), {}, lambda: Linear("logits"), "tensorboard"),
-}
-
-
-@pytest.fixture(params=RUNNERS)
+@pytest.fixture(params=SIDES)
 def kit(request):
-    return RUNNERS[request.param]
+    side = SIDES[request.param]
+    return partial(run, side), side.names, side.keys, partial(Linear, side.key), side.subfolder
 
 
 def plain_loop(model, items, names, batch_size, k):
@@ -424,8 +409,8 @@ def test_a_metric_of_several_numbers_is_an_error_that_names_its_shape(tmp_path):
 
 
 def test_a_runner_without_tensorboard_is_an_error_at_the_start_of_the_run():
-    callback = BestWorstBatches(**STOCK_KEYS)
-    items = {"train": make_items(4, STOCK_NAMES)}
+    callback = BestWorstBatches(**STOCK.keys)
+    items = {"train": make_items(4, STOCK.names)}
     with pytest.raises(UsageError, match=r"BestWorstBatches writes to TensorBoard.* it has 'console'"):
         run_stock(None, [callback], items, loggers={"console": dl.ConsoleLogger()})
 
@@ -524,14 +509,14 @@ def test_a_diagnostic_without_its_hooks_says_so(hook):
 def test_a_second_run_with_the_same_stock_logger_writes_too(tmp_path, read_events):
     logger = dl.TensorboardLogger(str(tmp_path))
     for loader in ("train", "valid"):
-        items = {loader: make_items(8, STOCK_NAMES)}
-        run_stock(None, [BestWorstBatches(**STOCK_KEYS)], items, loggers={"tensorboard": logger})
+        items = {loader: make_items(8, STOCK.names)}
+        run_stock(None, [BestWorstBatches(**STOCK.keys)], items, loggers={"tensorboard": logger})
         assert images_on_disk(read_events, tmp_path / loader) == [1]
 
 
 def test_several_callbacks_share_the_writer_of_a_loader(tmp_path, read_events):
-    callbacks = [BestWorstBatches(**STOCK_KEYS), FailsToDraw()]
-    run_stock(tmp_path, callbacks, {"valid": make_items(4, STOCK_NAMES)})
+    callbacks = [BestWorstBatches(**STOCK.keys), FailsToDraw()]
+    run_stock(tmp_path, callbacks, {"valid": make_items(4, STOCK.names)})
     assert callbacks[0].writers_["valid"] is callbacks[1].writers_["valid"]
     tags = set(read_events(tmp_path / "valid").Tags()["images"])
     assert tags == {"batches/best/loss", "batches/worst/loss", "picture"}

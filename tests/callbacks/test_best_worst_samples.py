@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from catalyst import dl
-from kit import Named, fit
+from kit import SIDES, STOCK, Named, fit
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
@@ -16,22 +16,12 @@ from assay.callbacks.best_worst_samples import BestWorstSamples
 from assay.callbacks.grad_cam import GradCAM
 from assay.callbacks.measures import best_worst_samples as measures
 from assay.callbacks.sample_ranking import _over_ranks
-from assay.runner import DictRunner
 
 COUNT, K = 23, 4
-STOCK_KEYS = {"image_key": "features", "target_key": "targets", "output_key": "scores", "sample_id_key": "name"}
 
 
-class Linear(nn.Module):
-    """Logits of flattened pictures, as a tensor or as a dict."""
-
-    def __init__(self, key=None):
-        super().__init__()
-        self.key, self.layer = key, nn.Linear(16, 3)
-
-    def forward(self, image):
-        logits = self.layer(image.flatten(1))
-        return logits if self.key is None else {self.key: logits}
+def make_linear(key):
+    return Named(nn.Sequential(nn.Flatten(), nn.Linear(16, 3)), key)
 
 
 class Spied(BestWorstSamples):
@@ -56,17 +46,13 @@ def make_items(names=("image", "target", "sample_id"), count=COUNT, seed=0):
 def run(kit, folder, callbacks, items, *, epochs=1, lr=0.0, criterion=None, model=None, **options):
     """Train on ``train`` and validate on ``valid``; return the model and the folder of the event folders."""
     torch.manual_seed(0)
-    if kit == "stock":
-        model = model or Linear()
-        runner = dl.SupervisedRunner(input_key="features", output_key="scores", target_key="targets", loss_key="loss")
-        logs = {"loggers": {"tensorboard": dl.TensorboardLogger(str(folder))}}
-    else:
-        model, runner, logs = model or Linear("logits"), DictRunner(), {"logdir": str(folder)}
+    side = SIDES[kit]
+    model = model or make_linear(side.key)
     fit(
-        runner, model, {key: DataLoader(of, batch_size=7, **options) for key, of in items.items()}, callbacks, lr=lr,
-        criterion=criterion or nn.CrossEntropyLoss(), epochs=epochs, **logs,
+        side.runner(), model, {key: DataLoader(of, batch_size=7, **options) for key, of in items.items()}, callbacks,
+        lr=lr, criterion=criterion or nn.CrossEntropyLoss(), epochs=epochs, **side.logs(folder),
     )  # fmt: skip
-    return model, folder if kit == "stock" else folder / "tensorboard"
+    return model, folder / side.subfolder
 
 
 def rows(events, tag, step=1):
@@ -80,8 +66,8 @@ def rows(events, tag, step=1):
 
 @pytest.mark.parametrize("kit", ["stock", "ours"])
 def test_ids_and_losses_of_both_ends_are_those_of_a_plain_loop(kit, tmp_path, read_events):
-    keys = STOCK_KEYS if kit == "stock" else {}
-    names = ("features", "targets", "name") if kit == "stock" else ("image", "target", "sample_id")
+    keys = SIDES[kit].keys
+    names = SIDES[kit].names
     items = {"train": make_items(names), "valid": make_items(names, seed=1)}
     model, folder = run(kit, tmp_path, [BestWorstSamples(k_samples=K, **keys)], items, epochs=2)
     for loader, of in items.items():
@@ -308,10 +294,10 @@ def test_a_score_that_is_not_one_number_a_sample_is_refused(score, message, tmp_
 
 
 def test_a_loss_that_no_criterion_gives_is_refused(tmp_path):
-    callback = BestWorstSamples(**STOCK_KEYS)
+    callback = BestWorstSamples(**STOCK.keys)
     runner = dl.SupervisedRunner(input_key="features", output_key="scores", target_key="targets", loss_key="loss")
     with pytest.raises(UsageError, match=r"score='loss'\) needs a runner with one criterion, .*: name another score"):
         fit(
-            runner, Linear(), {"valid": make_items(("features", "targets", "name"))}, [callback], batch=7,
+            runner, make_linear(None), {"valid": make_items(("features", "targets", "name"))}, [callback], batch=7,
             optimizer=None, criterion=None, tensorboard=tmp_path,
         )  # fmt: skip

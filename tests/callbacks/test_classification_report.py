@@ -1,35 +1,16 @@
 import numpy as np
 import pytest
-import torch
-from catalyst import dl
-from kit import Given, Keep, fit, metrics_of_loaders
+from kit import observe
 from sklearn import metrics as sk
-from torch import nn
 
 from assay.callbacks.classification_report import ClassificationReport
 from assay.callbacks.tables import markdown_table, text_table
-from assay.runner import DictRunner
 
 SCORES = ("precision", "recall", "f1-score")
 
 
-def run(folder, callback, data, *, stock=False, epochs=1):
-    names = ("features", "targets") if stock else ("image", "target")
-    model, spy = Given(None if stock else "logits"), Keep(metrics_of_loaders, hook="on_epoch_end", order=1000)
-    if stock:
-        runner = dl.SupervisedRunner(input_key="features", output_key="scores", target_key="targets", loss_key="loss")
-        where = {"loggers": {"tensorboard": dl.TensorboardLogger(str(folder))}}
-    else:
-        runner, where = DictRunner(), {"logdir": str(folder)}
-    items = {
-        key: [{names[0]: torch.as_tensor(o), names[1]: torch.as_tensor(t)} for o, t in zip(*of, strict=True)]
-        for key, of in data.items()
-    }
-    fit(
-        runner, model, items, [callback, spy], batch=7, lr=0.0,
-        criterion=nn.CrossEntropyLoss() if stock else lambda output, target: output.mean(), epochs=epochs, **where,
-    )  # fmt: skip
-    return (folder if stock else folder / "tensorboard"), spy.kept
+def run(folder, callback, data, **options):
+    return observe(folder, [callback], data, **options)
 
 
 def classification(count=40, classes=3):

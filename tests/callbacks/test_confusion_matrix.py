@@ -1,58 +1,28 @@
+from functools import partial
 from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 import torch
-from catalyst import dl
-from kit import Given, fit
+from kit import STOCK, observe
 from sklearn import metrics as sk
-from torch import nn
 
 from assay.callbacks import UsageError
 from assay.callbacks import confusion_matrix as module
 from assay.callbacks.classification_report import ClassificationReport
 from assay.callbacks.confusion_matrix import ConfusionMatrix
 from assay.callbacks.drawings.confusion_matrix import draw_confusion_matrix, draw_label_matrix
-from assay.runner import DictRunner
 
 BOTH = [ConfusionMatrix, ClassificationReport]
 
 
-def train(runner, model, folder, callbacks, data, names, loss, epochs, **options):
-    items = {
-        key: [{names[0]: torch.as_tensor(o), names[1]: torch.as_tensor(t)} for o, t in zip(*of, strict=True)]
-        for key, of in data.items()
-    }
-    fit(runner, model, items, callbacks, batch=7, lr=0.0, criterion=loss, epochs=epochs, **options)
-
-
-def run_stock(folder, callback, data, epochs=1):
-    runner = dl.SupervisedRunner(input_key="features", output_key="scores", target_key="targets", loss_key="loss")
-    loggers = {"tensorboard": dl.TensorboardLogger(str(folder))}
-    train(
-        runner,
-        Given(None),
-        folder,
-        [callback],
-        data,
-        ("features", "targets"),
-        nn.CrossEntropyLoss(),
-        epochs,
-        loggers=loggers,
-    )
+def run_ours(folder, callback, data, epochs=1, loss=None, stock=False):
+    folder, _ = observe(folder, [callback], data, epochs=epochs, criterion=loss, stock=stock)
     return folder
 
 
-def run_ours(folder, callback, data, epochs=1, loss=lambda o, t: o.mean()):
-    train(
-        DictRunner(), Given("logits"), folder, [callback], data, ("image", "target"), loss, epochs, logdir=str(folder)
-    )
-    return folder / "tensorboard"
-
-
-STOCK_KEYS = {"output_key": "scores", "target_key": "targets"}
-KITS = {"stock": (run_stock, STOCK_KEYS), "ours": (run_ours, {})}
+KITS = {"stock": (partial(run_ours, stock=True), STOCK.keys_of("output", "target")), "ours": (run_ours, {})}
 
 
 @pytest.fixture(params=KITS)

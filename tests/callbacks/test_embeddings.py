@@ -1,14 +1,14 @@
 """Embeddings: the files that they write, and what the projector of the real server serves of them."""
 
 import io
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from catalyst import dl
 from google.protobuf import text_format
-from kit import Break, fit
+from kit import OURS, SIDES, Break, fit
 from PIL import Image
 from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
 from tensorboard_server import serve
@@ -17,7 +17,6 @@ from torch import nn
 from assay.callbacks import UsageError
 from assay.callbacks.embeddings import Embeddings
 from assay.callbacks.measures.embeddings import position_hash
-from assay.runner import DictRunner
 
 NAMES = ["cat", "dog\twith a tab", "naïve"]
 
@@ -40,32 +39,20 @@ def make_items(count, names=("image", "target", "sample_id")):
     ]
 
 
-def train(runner, model, callbacks, names, sizes, epochs, **options):
+SIZES = {"train": 6, "valid": 10}
+
+
+def run_of(side, folder, options, sizes=SIZES, epochs=1, more=()):
+    model, embedding = Linear(side.key), {"embedding_key": "scores"} if side.keys else {}
     fit(
-        runner, model, {key: make_items(size, names) for key, size in sizes.items()}, callbacks, batch=4, lr=0.0,
-        epochs=epochs, **options,
+        side.runner(), model, {key: make_items(size, side.names) for key, size in sizes.items()},
+        [Embeddings(**side.keys, **embedding, **options), *more], batch=4, lr=0.0, epochs=epochs, **side.logs(folder),
     )  # fmt: skip
     return model
 
 
-SIZES = {"train": 6, "valid": 10}
-
-
-def run_stock(folder, options, sizes=SIZES, epochs=1, more=()):
-    runner = dl.SupervisedRunner(input_key="features", output_key="scores", target_key="targets", loss_key="loss")
-    keys = {"image_key": "features", "target_key": "targets", "sample_id_key": "name"}
-    keys.update(embedding_key="scores", output_key="scores")
-    loggers = {"tensorboard": dl.TensorboardLogger(str(folder))}
-    callbacks = [Embeddings(**keys, **options), *more]
-    return train(runner, Linear(), callbacks, ("features", "targets", "name"), sizes, epochs, loggers=loggers)
-
-
-def run_ours(folder, options, sizes=SIZES, epochs=1, more=()):
-    callbacks, names = [Embeddings(**options), *more], ("image", "target", "sample_id")
-    return train(DictRunner(), Linear("logits"), callbacks, names, sizes, epochs, logdir=str(folder))
-
-
-RUNNERS = {"stock": (run_stock, ""), "ours": (run_ours, "tensorboard")}
+run_ours = partial(run_of, OURS)
+RUNNERS = {name: (partial(run_of, side), side.subfolder) for name, side in SIDES.items()}
 
 
 @pytest.fixture(params=RUNNERS)

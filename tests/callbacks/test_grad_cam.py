@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from catalyst import dl
-from kit import fit
+from kit import SIDES, fit
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -14,7 +13,6 @@ from assay.callbacks.measures.image_layouts import Planes, Tokens
 from assay.runner import DictRunner
 
 K = 5
-STOCK_KEYS = {"image_key": "features", "target_key": "targets", "output_key": "scores", "sample_id_key": "name"}
 
 
 class Net(nn.Module):
@@ -73,26 +71,21 @@ def make_items(names=("image", "target", "sample_id"), count=19):
 
 def run(kit, folder, callbacks, *, model=None, items=None, epochs=2, runner=None, **options):
     torch.manual_seed(0)
-    names = ("features", "targets", "name") if kit == "stock" else ("image", "target", "sample_id")
-    items = items or {"train": make_items(names), "valid": make_items(names)}
-    if kit == "stock":
-        model = model or Net()
-        runner = dl.SupervisedRunner(input_key="features", output_key="scores", target_key="targets", loss_key="loss")
-        logs = {"loggers": {"tensorboard": dl.TensorboardLogger(str(folder))}}
-    else:
-        model, runner, logs = model or Net("logits"), runner or DictRunner(), {"logdir": str(folder)}
+    side = SIDES[kit]
+    items = items or {"train": make_items(side.names), "valid": make_items(side.names)}
+    model, runner = model or Net(side.key), runner or side.runner()
     fit(
         runner, model, {key: DataLoader(of, batch_size=6, shuffle=key == "train") for key, of in items.items()},
         callbacks,
         optimizer=torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1, momentum=0.9),
-        criterion=options.pop("criterion", nn.CrossEntropyLoss()), epochs=epochs, **logs,
+        criterion=options.pop("criterion", nn.CrossEntropyLoss()), epochs=epochs, **side.logs(folder),
     )  # fmt: skip
-    return model, folder if kit == "stock" else folder / "tensorboard"
+    return model, folder / side.subfolder
 
 
 @pytest.mark.parametrize("kit", ["stock", "ours"])
 def test_the_maps_of_the_worst_samples_are_written_and_leave_no_trace(kit, tmp_path, read_events):
-    keys = STOCK_KEYS if kit == "stock" else {}
+    keys = SIDES[kit].keys
     plain, _ = run(kit, tmp_path / "plain", [])
     spied = Spied(k_samples=K, **keys)
     model, folder = run(kit, tmp_path / "explained", [spied])
@@ -205,7 +198,7 @@ class Flat(nn.Module):
 
 @pytest.mark.parametrize("kit", ["stock", "ours"])
 def test_a_model_without_maps_is_trained_on_and_warned_of_once(kit, tmp_path, read_events, caplog):
-    keys = STOCK_KEYS if kit == "stock" else {}
+    keys = SIDES[kit].keys
     model = Flat() if kit == "stock" else Flat("logits")
     _, folder = run(kit, tmp_path, [GradCAM(k_samples=2, **keys)], model=model)
     said = [record.getMessage() for record in caplog.records if record.name == "assay"]

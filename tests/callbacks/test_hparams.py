@@ -1,12 +1,13 @@
 """HParams: one row a run in the HPARAMS tab of the real server, with the best metric and no runs beside it."""
 
 import math
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
 import torch
 from catalyst import dl
-from kit import Named, fit
+from kit import OURS, SIDES, STOCK, Named, fit
 from tensorboard.plugins.hparams import api_pb2, metadata
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from tensorboard_server import serve
@@ -15,7 +16,6 @@ from torch import nn
 from assay.callbacks import UsageError
 from assay.callbacks.hparams import HParams
 from assay.callbacks.hparams_summaries import flatten
-from assay.runner import DictRunner
 
 HPARAMS = {
     "lr": 0.1,
@@ -55,23 +55,16 @@ def items(first="image", second="target"):
     return [{first: torch.rand(4), second: index % 2} for index in range(6)]
 
 
-def train(runner, model, folder, callbacks, data, epochs, hparams, **options):
-    fit(runner, model, data, callbacks, batch=3, epochs=epochs, hparams=hparams, **options)
+def run_of(side, folder, callbacks, epochs=3, hparams=HPARAMS, **options):
+    image, target, _ = side.names
+    fit(
+        side.runner(), Named(nn.Linear(4, 2), side.key), items(image, target), callbacks, batch=3, epochs=epochs,
+        hparams=hparams, **side.logs(folder), **options,
+    )  # fmt: skip
 
 
-def run_stock(folder, callbacks, epochs=3, hparams=HPARAMS):
-    runner = dl.SupervisedRunner(input_key="features", output_key="scores", target_key="targets", loss_key="loss")
-    loggers = {"tensorboard": dl.TensorboardLogger(str(folder))}
-    train(runner, nn.Linear(4, 2), folder, callbacks, items("features", "targets"), epochs, hparams, loggers=loggers)
-
-
-def run_ours(folder, callbacks, epochs=3, hparams=HPARAMS, **options):
-    train(
-        DictRunner(), Named(nn.Linear(4, 2)), folder, callbacks, items(), epochs, hparams, logdir=str(folder), **options
-    )
-
-
-RUNNERS = {"stock": (run_stock, ""), "ours": (run_ours, "tensorboard")}
+run_ours, run_stock = partial(run_of, OURS), partial(run_of, STOCK)
+RUNNERS = {name: (partial(run_of, side), side.subfolder) for name, side in SIDES.items()}
 
 
 @pytest.fixture(params=RUNNERS)

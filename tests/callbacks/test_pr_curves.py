@@ -6,37 +6,15 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from catalyst import dl
-from kit import Given, Keep, fit, metrics_of_loaders
+from kit import observe
 from sklearn import metrics as sk
 from tensorboard.util import tensor_util
-from torch import nn
 
 from assay.callbacks import UsageError
 from assay.callbacks.pr_curves import PRCurves
 from assay.callbacks.prediction_distribution import PredictionDistribution
-from assay.runner import DictRunner
 
 BOTH = [PRCurves, PredictionDistribution]
-
-
-def run(folder, callbacks, data, *, stock=False, epochs=1):
-    names = ("features", "targets") if stock else ("image", "target")
-    model, spy = Given(None if stock else "logits"), Keep(metrics_of_loaders, hook="on_epoch_end", order=1000)
-    if stock:
-        runner = dl.SupervisedRunner(input_key="features", output_key="scores", target_key="targets", loss_key="loss")
-        where = {"loggers": {"tensorboard": dl.TensorboardLogger(str(folder))}}
-    else:
-        runner, where = DictRunner(), {"logdir": str(folder)}
-    items = {
-        key: [{names[0]: torch.as_tensor(o), names[1]: torch.as_tensor(t)} for o, t in zip(*of, strict=True)]
-        for key, of in data.items()
-    }
-    fit(
-        runner, model, items, [*callbacks, spy], batch=7, lr=0.0,
-        criterion=nn.CrossEntropyLoss() if stock else lambda output, target: output.mean(), epochs=epochs, **where,
-    )  # fmt: skip
-    return (folder if stock else folder / "tensorboard"), spy.kept
 
 
 def classification(count=60, classes=4, extra=()):
@@ -69,7 +47,7 @@ def test_curves_table_and_picture_of_every_epoch_and_loader_are_in_the_event_fil
     keys = {"output_key": "scores", "target_key": "targets"} if stock else {}
     data = {"train": classification(extra=extra), "valid": classification(25, extra=extra)}
     callback = PRCurves(class_names=list("abcd"), **keys)
-    folder, epochs = run(tmp_path, [callback], data, stock=stock, epochs=2)
+    folder, epochs = observe(tmp_path, [callback], data, stock=stock, epochs=2)
     for key, (output, target) in data.items():
         events = read_events(folder / key)
         rows, truth = np.moveaxis(softmax(output), 1, -1).reshape(-1, 4), target.reshape(-1)
@@ -114,7 +92,7 @@ def check_curve(curve, probability, positive, edges):
 def test_a_binary_task_has_the_curve_of_class_one_and_a_threshold(shape, tmp_path, read_events):
     output, target = (part.reshape(shape) for part in binary())
     callback = PRCurves(task="binary", class_names=["no", "yes"])
-    folder, [epoch] = run(tmp_path, [callback], {"valid": (output, target)})
+    folder, [epoch] = observe(tmp_path, [callback], {"valid": (output, target)})
     events, flat = read_events(folder / "valid"), output.reshape(-1).astype(np.float64)
     probability, positive = 1 / (1 + np.exp(-flat)), target.reshape(-1) > 0
     assert [tag for tag in events.Tags()["tensors"] if tag.startswith("pr/")] == ["pr/yes"]
@@ -128,7 +106,7 @@ def test_a_binary_task_has_the_curve_of_class_one_and_a_threshold(shape, tmp_pat
 def test_a_multilabel_task_has_a_curve_a_label(tmp_path, read_events):
     output, target = np.random.randn(50, 3).astype(np.float32), np.random.randint(0, 2, (50, 3))
     callback = PRCurves(task="multilabel", num_classes=3)
-    folder, [epoch] = run(tmp_path, [callback], {"valid": (output, target)})
+    folder, [epoch] = observe(tmp_path, [callback], {"valid": (output, target)})
     for index in range(3):
         probability = 1 / (1 + np.exp(-output[:, index].astype(np.float64)))
         check_curve(
@@ -140,7 +118,7 @@ def test_a_multilabel_task_has_a_curve_a_label(tmp_path, read_events):
 
 def test_a_checkpoint_holds_the_thresholds_and_they_come_back(tmp_path):
     callback = PRCurves(task="binary", class_names=["no", "yes"])
-    _, epochs = run(tmp_path, [callback], {"train": binary(), "valid": binary()}, epochs=2)
+    _, epochs = observe(tmp_path, [callback], {"train": binary(), "valid": binary()}, epochs=2)
     file = sorted((tmp_path / "checkpoints").glob("last*"))[0]
     [state] = torch.load(file, weights_only=True)["callbacks"]["PRCurves"]
     assert state == callback.state_dict()
@@ -157,7 +135,7 @@ def test_a_checkpoint_holds_the_thresholds_and_they_come_back(tmp_path):
 def test_ignored_pixels_and_absent_classes_are_left_out(tmp_path, read_events):
     output, target = classification(12, 4, (5, 5))
     target[target == 3] = 255
-    folder, [epoch] = run(tmp_path, [PRCurves(num_classes=4, ignore_index=255)], {"valid": (output, target)})
+    folder, [epoch] = observe(tmp_path, [PRCurves(num_classes=4, ignore_index=255)], {"valid": (output, target)})
     kept = target != 255
     rows, truth = np.moveaxis(softmax(output), 1, -1)[kept], target[kept]
     expected = np.mean([sk.roc_auc_score(truth == index, rows[:, index]) for index in range(3)])
@@ -166,7 +144,7 @@ def test_ignored_pixels_and_absent_classes_are_left_out(tmp_path, read_events):
 
 
 def test_without_positives_there_is_no_metric(tmp_path):
-    _, [epoch] = run(tmp_path, [PRCurves(task="binary")], {"valid": (binary()[0], np.zeros(300))})
+    _, [epoch] = observe(tmp_path, [PRCurves(task="binary")], {"valid": (binary()[0], np.zeros(300))})
     for name in ("average_precision", "roc_auc", "average_precision_bound", "roc_auc_bound", "best_f1_threshold"):
         assert math.isnan(epoch["valid"][name])
 
@@ -174,7 +152,7 @@ def test_without_positives_there_is_no_metric(tmp_path):
 def test_a_large_bound_is_said_once_a_loader(tmp_path, caplog):
     data = {"train": binary(), "valid": binary()}
     with caplog.at_level(logging.WARNING, "assay"):
-        run(tmp_path, [PRCurves(task="binary", bins=16)], data, epochs=2)
+        observe(tmp_path, [PRCurves(task="binary", bins=16)], data, epochs=2)
     said = [record.getMessage() for record in caplog.records if record.name == "assay"]
     assert len(said) == 2
     for key in data:
@@ -186,7 +164,7 @@ def test_a_large_bound_is_said_once_a_loader(tmp_path, caplog):
 
 def test_a_small_bound_is_not_said(tmp_path, caplog):
     output, target = binary()
-    run(tmp_path, [PRCurves(task="binary")], {"valid": (output + 20 * target, target)})
+    observe(tmp_path, [PRCurves(task="binary")], {"valid": (output + 20 * target, target)})
     assert not [record for record in caplog.records if record.name == "assay"]
 
 
@@ -194,14 +172,16 @@ def test_a_small_bound_is_not_said(tmp_path, caplog):
 def test_scores_that_are_nan_are_said_and_left_out(build, tmp_path, caplog):
     output, target = binary()
     output[:5] = np.nan
-    run(tmp_path, [build(task="binary")], {"valid": (output, target)}, epochs=2)
+    observe(tmp_path, [build(task="binary")], {"valid": (output, target)}, epochs=2)
     said = [record.getMessage() for record in caplog.records if "NaN" in record.getMessage()]
     assert said == [f"{build.__name__}, valid epoch 1: 5 scores are NaN and left out, of 1."]
 
 
 @pytest.mark.parametrize("build", BOTH)
 def test_an_inference_loader_is_left_out(build, tmp_path, read_events):
-    folder, [epoch] = run(tmp_path, [build(num_classes=4)], {"valid": classification(8), "infer": classification(8)})
+    folder, [epoch] = observe(
+        tmp_path, [build(num_classes=4)], {"valid": classification(8), "infer": classification(8)}
+    )
     assert "roc_auc" not in epoch["infer"]
     if (folder / "infer").is_dir():
         assert not read_events(folder / "infer").Tags()["images"]
@@ -296,7 +276,7 @@ def test_shapes_that_do_not_fit_are_an_error(build, task, output, target, messag
 def test_a_missing_key_is_an_error_that_lists_the_keys_of_the_batch(build, tmp_path):
     message = rf"{build.__name__} asks for key 'absent'.*it has 'image', 'logits', 'target'"
     with pytest.raises(UsageError, match=message):
-        run(tmp_path, [build(num_classes=4, output_key="absent")], {"valid": classification(4)})
+        observe(tmp_path, [build(num_classes=4, output_key="absent")], {"valid": classification(4)})
 
 
 @pytest.mark.parametrize("build", BOTH)
@@ -306,7 +286,7 @@ def test_a_target_that_is_no_class_is_an_error_at_the_end_of_the_loader(build, t
     target[:2] = 0.5  # no one can be named: that a value is no whole number is seen on the device alone
     message = f"loader 'valid': {build.__name__} takes class numbers from 0 to 3, got 2 others in 'target'"
     with pytest.raises(UsageError, match=message):
-        run(tmp_path, [build(num_classes=4)], {"valid": (output, target)})
+        observe(tmp_path, [build(num_classes=4)], {"valid": (output, target)})
 
 
 @pytest.mark.parametrize("build", BOTH)
@@ -324,7 +304,7 @@ def test_a_step_reads_nothing_from_the_device(build, task):
 
 def test_both_callbacks_go_together_and_keep_nothing_of_a_loader(tmp_path, read_events):
     callbacks = [PRCurves(num_classes=4), PredictionDistribution(num_classes=4)]
-    folder, _ = run(tmp_path, callbacks, {"valid": classification()})
+    folder, _ = observe(tmp_path, callbacks, {"valid": classification()})
     events = read_events(folder / "valid")
     assert set(events.Tags()["images"]) == {"roc", "predictions/distribution"}
     for tag in events.Tags()["images"]:

@@ -4,35 +4,18 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from catalyst import dl
-from kit import Given, fit
-from torch import nn
+from kit import observe
 
 from assay.callbacks import UsageError
 from assay.callbacks.drawings.prediction_distribution import draw_distribution
 from assay.callbacks.measures.binned_scores import BinnedScores
 from assay.callbacks.measures.score_curves import shares_by_probability, summarize_scores
 from assay.callbacks.prediction_distribution import PredictionDistribution
-from assay.runner import DictRunner
 
 
-def run(folder, callback, data, *, stock=False, epochs=1):
-    names = ("features", "targets") if stock else ("image", "target")
-    model = Given(None if stock else "logits")
-    if stock:
-        runner = dl.SupervisedRunner(input_key="features", output_key="scores", target_key="targets", loss_key="loss")
-        where = {"loggers": {"tensorboard": dl.TensorboardLogger(str(folder))}}
-    else:
-        runner, where = DictRunner(), {"logdir": str(folder)}
-    items = {
-        key: [{names[0]: torch.as_tensor(o), names[1]: torch.as_tensor(t)} for o, t in zip(*of, strict=True)]
-        for key, of in data.items()
-    }
-    fit(
-        runner, model, items, [callback], batch=7, lr=0.0,
-        criterion=nn.CrossEntropyLoss() if stock else lambda output, target: output.mean(), epochs=epochs, **where,
-    )  # fmt: skip
-    return folder if stock else folder / "tensorboard"
+def run(folder, callback, data, **options):
+    folder, _ = observe(folder, [callback], data, **options)
+    return folder
 
 
 def check_histogram(found, probabilities):

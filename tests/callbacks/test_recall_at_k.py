@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from catalyst import dl
-from kit import fit
+from kit import OURS, STOCK, fit
 from sklearn.neighbors import NearestNeighbors
 from torch import nn
 from torch.utils.data import default_collate
@@ -14,7 +14,6 @@ from torch.utils.data import default_collate
 from assay.callbacks import UsageError
 from assay.callbacks.measures.embeddings import position_hash
 from assay.callbacks.recall_at_k import RecallAtK
-from assay.runner import DictRunner
 
 
 class Identity(nn.Module):
@@ -45,14 +44,10 @@ def expected(items, k, metric="cosine"):
 
 
 def run(callbacks, sizes, *, stock=False, model=None, epochs=1, **options):
-    names = ("features", "targets", "name") if stock else ("image", "target", "sample_id")
-    runner = (
-        dl.SupervisedRunner(input_key="features", output_key="scores", target_key="targets", loss_key="loss")
-        if stock
-        else DictRunner()
-    )
+    side = STOCK if stock else OURS
+    runner = side.runner()
     model = model or Identity(as_dict=not stock)
-    items = {key: make_items(size, names) for key, size in sizes.items()}
+    items = {key: make_items(size, side.names) for key, size in sizes.items()}
     fit(runner, model, items, callbacks, batch=7, lr=0.0, epochs=epochs, **options)
     return runner, items
 
