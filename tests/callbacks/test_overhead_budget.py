@@ -402,7 +402,7 @@ def test_a_run_resumed_within_an_epoch_goes_on_with_the_same_intervals(clock, tm
     before = len(observed)
     resumed = callbacks()
     train(clock, resumed, tmp_path, resume=str(tmp_path))
-    assert resumed[1].seen[0] == 4
+    assert resumed[1].kept[0] == 4
     assert observed[before : before + 2] == [17, 1]
 
 
