@@ -12,14 +12,13 @@ from torch import Tensor
 from torch.utils.data import SequentialSampler
 
 from .class_names import check_names
-from .described import described
 from .detections import without_masks
 from .diagnostic import Diagnostic
 from .drawings.picture_style import PictureStyle
 from .drawings.pictures import Channels
 from .drawings.samples import draw_samples
 from .drawings.tasks import TASKS
-from .errors import UsageError, at_least_one, unknown_name
+from .errors import UsageError, at_least_one, described, unknown_name
 from .host_copy import HostCopy, copy_tree, read_tree
 from .image_checks import check_images
 from .keys import IMAGE_KEY, SAMPLE_ID_KEY, TARGET_KEY, pick

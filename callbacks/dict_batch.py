@@ -6,8 +6,7 @@ from typing import Any
 from catalyst import dl
 from torch import Tensor
 
-from .described import described
-from .errors import UsageError
+from .errors import UsageError, described
 from .keys import pick
 
 

@@ -1,8 +1,12 @@
 """The exception for wrong use, and helpers that word its messages."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any
+
+# Enough to recognize a batch, and still one line.
+_MOST_ENTRIES = 6
+_DEEPEST = 2
 
 
 class UsageError(ValueError):
@@ -39,3 +43,18 @@ def at_least_one(name: str, value: int) -> int:
     if not isinstance(value, int) or value < 1:
         raise UsageError(f"{name} must be an integer of at least 1, got {value!r}.")
     return value
+
+
+def described(value: Any, depth: int = 0) -> str:
+    """Return the type of a value; of tensors and arrays with the shape, of tuples, lists and dicts with the entries."""
+    if hasattr(value, "dtype") and hasattr(value, "shape"):
+        return f"{str(value.dtype).removeprefix('torch.')} {list(value.shape)}"
+    kind = type(value).__name__
+    if not isinstance(value, Mapping | list | tuple) or depth == _DEEPEST:
+        return kind
+    entries = [
+        f"{name!r}: {described(part, depth + 1)}" if isinstance(value, Mapping) else described(part, depth + 1)
+        for name, part in list(value.items() if isinstance(value, Mapping) else enumerate(value))[:_MOST_ENTRIES]
+    ]
+    more = [f"and {len(value) - _MOST_ENTRIES} more"] if len(value) > _MOST_ENTRIES else []
+    return f"{kind} of {len(value)} ({', '.join(entries + more)})" if entries else f"empty {kind}"

@@ -3,8 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from .described import described
-from .errors import UsageError, listing
+from .errors import UsageError, described, listing
 
 IMAGE_KEY = "image"
 TARGET_KEY = "target"

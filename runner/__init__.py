@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from .engine import Engine
     from .engines import CPUEngine, DataParallelEngine, DistributedDataParallelEngine, GPUEngine
     from .experiment import Experiment
-    from .images import BadImageError, read_image
+    from .image_errors import BadImageError
+    from .images import read_image
     from .loggers import MetricsCsv, TensorBoardLogger
     from .losses import LossTerm
     from .mask_files import read_mask
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Augmented": "data",
-    "BadImageError": "images",
+    "BadImageError": "image_errors",
     "BestCheckpoint": "best_checkpoint",
     "BoxPrediction": "prediction",
     "CPUEngine": "engines",

@@ -17,7 +17,7 @@ from assay.callbacks.printable import printable
 from .batch_size import SizedBatch, batch_size
 from .chance import fetching, read_item
 from .chance_sources import seeds_of
-from .images import BadImageError
+from .image_errors import BadImageError
 from .item_errors import item_names
 
 OnBadImage = Literal["raise", "skip"]

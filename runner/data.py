@@ -11,7 +11,8 @@ from torch.utils.data import Dataset
 from assay.callbacks.keys import SAMPLE_ID_KEY
 
 from .chance import as_number, current_epoch, seed_of_part
-from .images import BadImageError, check_max_value, read_image
+from .image_errors import BadImageError, check_max_value
+from .images import read_image
 from .mask_files import Colours, check_colours, read_mask
 from .seeding import mix
 

@@ -11,7 +11,7 @@ import torch
 
 from .bad_images import NoGoodImageError
 from .finite_weights import BrokenWeightsError
-from .images import BadImageError
+from .image_errors import BadImageError
 from .lone_samples import explain_lone_sample
 from .worker_start import WorkerStartError
 

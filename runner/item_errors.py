@@ -9,7 +9,7 @@ from torch.utils.data import ConcatDataset, Subset
 
 from assay.callbacks.errors import UsageError
 
-from .images import BadImageError
+from .image_errors import BadImageError
 
 RAISED_BY = "Raised by "  # marks our note, which cli and worker_errors look for
 _SHOWN = 32  # most numbers of items in a message

@@ -9,6 +9,7 @@ from PIL import Image
 
 from assay.callbacks.errors import UsageError
 
+from .image_errors import bad_image_errors
 from .image_headers import (
     JPEG_START,
     PNG_START,
@@ -18,7 +19,7 @@ from .image_headers import (
     pgm_maximum,
     png_chunks,
 )
-from .images import bad_image_errors, read_file
+from .images import read_file
 from .pixels import upright
 from .whole_images import load_with_pillow
 

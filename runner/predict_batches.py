@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .images import BadImageError, bad_image_errors
+from .image_errors import BadImageError, bad_image_errors
 from .predict_inputs import Input
 from .predict_outcome import Outcome
 from .predict_transform import Place, Placing, apply_transform

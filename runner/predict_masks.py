@@ -17,7 +17,7 @@ from assay.callbacks.atomic_files import replacing
 from assay.callbacks.drawings.palette import class_colours
 from assay.callbacks.errors import UsageError
 
-from .images import bad_image_errors
+from .image_errors import bad_image_errors
 from .predict_inputs import Input
 from .predict_model import Models
 from .predict_outcome import Outcome, not_finite

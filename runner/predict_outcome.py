@@ -15,7 +15,7 @@ from tqdm import tqdm
 from assay.callbacks.errors import UsageError
 from assay.callbacks.printable import printable
 
-from .images import BadImageError
+from .image_errors import BadImageError
 
 # Errors on writing that concern one file's name; others, such as a full disk, concern all.
 _ERRORS_OF_ONE_FILE = (errno.ENAMETOOLONG, errno.EEXIST, errno.ENOTDIR, errno.EISDIR)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from assay.callbacks.errors import UsageError
 
-from .images import bad_image
+from .image_errors import bad_image
 from .prediction import Transform
 
 _FAR = 2.0**20  # added to coordinates in the second pass, to distinguish them from what a transform fills in

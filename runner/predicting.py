@@ -12,7 +12,7 @@ from assay.callbacks.errors import UsageError, unknown_name
 from .catalog import missing_package
 from .checkpoint_files import load_checkpoint, validated_weights
 from .engine import DEVICES, PRECISIONS, Engine
-from .images import BadImageError
+from .image_errors import BadImageError
 from .predict_inputs import Input, LeftOut, find_inputs
 from .predict_model import Models, average_weights
 from .predict_outcome import Outcome

@@ -15,7 +15,8 @@ from assay.callbacks.drawings.pictures import Channels
 from assay.callbacks.errors import UsageError
 from assay.callbacks.keys import IMAGE_KEY, OUTPUT_KEY
 
-from .images import check_max_value, read_image
+from .image_errors import check_max_value
+from .images import read_image
 
 Reader = Callable[[Path], np.ndarray]
 Transform = Callable[..., dict[str, Any]]

@@ -16,9 +16,16 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetReader
 from rasterio.windows import Window
 
+from .image_errors import bad_image, bad_image_errors, check_max_value, warn_assumed_depth
 from .image_headers import EXTRA_SAMPLES, MAX_SAMPLE, ORIENTATION, orientation_of, tiff_tags
-from .images import bad_image, bad_image_errors, warn_assumed_depth
 from .pixels import Pixels, shown_size, stored_affine, stored_window, to_bytes, to_channels, upright
+from .whole_images import check_size
+
+CACHE_BYTES = 256 * 2**20
+"""Bytes of decoded blocks that GDAL caches for all open files; its default is 5% of the machine's memory."""
+
+# GDAL must neither list the folder on opening, which is slow on a network drive, nor write .aux.xml beside images.
+GDAL_OPTIONS = {"GDAL_CACHEMAX": CACHE_BYTES, "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR", "GDAL_PAM_ENABLED": "NO"}
 
 FAULTS = (RasterioError, CPLE_BaseError)  # rasterio does not wrap all of GDAL's own errors
 
@@ -109,6 +116,24 @@ class Tiff:
             joined: np.ndarray = cv2.merge([*values])
             return joined
         return values.transpose(1, 2, 0)
+
+
+def open_tiff(path: str | os.PathLike[str], max_value: float | None) -> Tiff:
+    """Open a TIFF whose samples can be converted to 8 bits; see ``read_image`` for ``max_value``."""
+    check_max_value(max_value)
+    image = Tiff(path, max_value)
+    image.check_pixels()
+    return image
+
+
+def read_tiff(path: str | os.PathLike[str], max_value: float | None) -> np.ndarray:
+    """Return a whole TIFF, [H, W, 3] uint8 RGB; see ``read_image``."""
+    with rasterio.Env(**GDAL_OPTIONS):
+        image = open_tiff(path, max_value)
+        with image.dataset:
+            with bad_image_errors(path):
+                check_size(image.height, image.width)
+            return image.read(0, 0, image.height, image.width)
 
 
 def _open_dataset(path: str | os.PathLike[str]) -> tuple[dict[int, int], Any]:

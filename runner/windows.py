@@ -13,20 +13,24 @@ import numpy as np
 import rasterio
 from rasterio.windows import Window
 
+from .image_errors import bad_image_errors, check_max_value
 from .image_headers import TIFF_STARTS
-from .images import bad_image_errors, check_max_value, read_image
+from .images import read_image
 from .mask_files import read_mask, tiff_numbers
-from .tiffs import FAULTS, Tiff, check_window, ignore_gdal_remarks, is_utf8, reason_of
-from .whole_images import check_size
-
-CACHE_BYTES = 256 * 2**20
-"""Bytes of decoded blocks that GDAL caches for all open files; its default is 5% of the machine's memory."""
+from .tiffs import (
+    CACHE_BYTES,
+    FAULTS,
+    GDAL_OPTIONS,
+    Tiff,
+    check_window,
+    ignore_gdal_remarks,
+    is_utf8,
+    open_tiff,
+    reason_of,
+)
 
 KEPT_OPEN, KEPT_BYTES = 256, 64 * 2**20
 """How many TIFF files ``keep_open`` keeps open, and bytes of decoded blocks, in each loader worker."""
-
-# GDAL must neither list the folder on opening, which is slow on a network drive, nor write .aux.xml beside images.
-_GDAL_OPTIONS = {"GDAL_CACHEMAX": CACHE_BYTES, "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR", "GDAL_PAM_ENABLED": "NO"}
 
 
 class OpenImage(Protocol):
@@ -64,18 +68,10 @@ def open_image(path: str | os.PathLike[str], *, max_value: float | None = None) 
     if not _is_tiff(path):
         yield _WholeImage(read_image(path, max_value=max_value))
         return
-    with rasterio.Env(**_GDAL_OPTIONS):
-        image = _open_tiff(path, max_value)
+    with rasterio.Env(**GDAL_OPTIONS):
+        image = open_tiff(path, max_value)
         with image.dataset:
             yield _whole_if_one_block(image)
-
-
-def read_tiff(path: str | os.PathLike[str], max_value: float | None) -> np.ndarray:
-    """Return a whole TIFF, [H, W, 3] uint8 RGB; see ``read_image``."""
-    with open_image(path, max_value=max_value) as image:
-        with bad_image_errors(path):
-            check_size(image.height, image.width)
-        return image.read(0, 0, image.height, image.width)
 
 
 def keep_open(path: str | os.PathLike[str], *, max_value: float | None = None) -> OpenImage:
@@ -122,15 +118,8 @@ def _keep_tiff(path: str | os.PathLike[str], max_value: float | None = None) -> 
 @lru_cache(KEPT_OPEN)
 def _open_kept_tiff(path: str, max_value: float | None, version: tuple[int, ...], process: int, thread: int) -> Tiff:
     # GDAL keeps this limit when the block is left, and reads happen later.
-    with rasterio.Env(**_GDAL_OPTIONS | {"GDAL_CACHEMAX": KEPT_BYTES}):
+    with rasterio.Env(**GDAL_OPTIONS | {"GDAL_CACHEMAX": KEPT_BYTES}):
         return Tiff(path, max_value)
-
-
-def _open_tiff(path: str | os.PathLike[str], max_value: float | None) -> Tiff:
-    check_max_value(max_value)
-    image = Tiff(path, max_value)
-    image.check_pixels()
-    return image
 
 
 def _whole_if_one_block(image: Tiff) -> OpenImage:
@@ -185,7 +174,7 @@ def write_mask(
     options = {"driver": "GTiff", "compress": "deflate", "tiled": True, "blockxsize": 256, "blockysize": 256}
     shape = {"height": height, "width": width, "count": 1, "dtype": "uint8", "bigtiff": "if_safer"}
     Path(path).unlink(missing_ok=True)  # GDAL would open an existing file first
-    with rasterio.Env(**_GDAL_OPTIONS), _name_for_gdal(path) as name:
+    with rasterio.Env(**GDAL_OPTIONS), _name_for_gdal(path) as name:
         with ignore_gdal_remarks(), _write_errors(path):
             dataset = rasterio.open(name, "w", **options, **shape, **(georeference or {}))
         with dataset:

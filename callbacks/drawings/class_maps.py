@@ -4,11 +4,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ..measures.tile_shape import Shape
 from .decided import class_numbers, says_yes
 from .masks import levels, nan_lines
 from .palette import class_colours
 from .picture_style import PictureStyle
-from .pictures import Shape, scale
+from .pictures import scale
 from .reading import read_alike, reading_step, resize_nearest
 from .theme import IGNORED, NAN, Colour
 from .verdict import Verdict

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ..measures.tile_shape import Shape
 from .decided import says_yes
 from .picture_style import PictureStyle
-from .pictures import Shape, scale_planes
+from .pictures import scale_planes
 from .reading import read_alike, resize_nearest
 from .theme import FALSE, HIT, IGNORED, MISSED, NAN, Colour
 from .verdict import Verdict

@@ -5,8 +5,9 @@ from collections.abc import Iterable, Sequence
 import cv2
 import numpy as np
 
+from ..measures.tile_shape import Shape, fitted_shape, halvings
+
 Channels = float | Sequence[float]
-Shape = tuple[int, int]
 
 _SCALABLE = (np.uint8, np.uint16, np.int16, np.float32, np.float64)  # what OpenCV can average
 
@@ -99,12 +100,6 @@ def thumbnail(
     return scale(to_rgb(image, mean, std), goal)
 
 
-def fitted_shape(shape: Sequence[int], size: int) -> Shape:
-    """Return height and width of something of ``shape`` scaled so that its longer side has ``size`` pixels."""
-    factor = size / max(shape)
-    return max(1, round(shape[0] * factor)), max(1, round(shape[1] * factor))
-
-
 def scale(picture: np.ndarray, shape: Shape) -> np.ndarray:
     """Scale [H, W] or [H, W, C] to another height and width: enlarging repeats pixels, shrinking averages them."""
     if picture.shape[:2] == shape:
@@ -130,15 +125,6 @@ def _halve(picture: np.ndarray, shape: Shape) -> np.ndarray:
         even = np.ascontiguousarray(picture[: 2 * height, : 2 * width])
         picture = cv2.resize(even, (width, height), interpolation=cv2.INTER_AREA)
     return picture
-
-
-def halvings(shape: Sequence[int], goal: Shape) -> int:
-    """Return how often something of ``shape`` is halved before it is brought to the size that is its goal."""
-    height, width = shape[:2]
-    count = 0
-    while height > 3 * goal[0] and width > 3 * goal[1]:
-        height, width, count = height // 2, width // 2, count + 1
-    return count
 
 
 def fit(picture: np.ndarray, size: int, background: Sequence[int]) -> np.ndarray:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .pictures import Shape
+from ..measures.tile_shape import Shape
 
 _MOST_LOGITS = 2**20
 _LONGEST_SIDE = 300

@@ -1,5 +1,11 @@
 """Colours and sizes of all pictures."""
 
+# Measures need the sizes of tiles too, and know nothing of drawings.
+from ..measures.tile_shape import BOXES_TILE_SIZE as BOXES_TILE_SIZE
+from ..measures.tile_shape import LABELS_TILE_SIZE as LABELS_TILE_SIZE
+from ..measures.tile_shape import LARGEST_TILE_SIZE as LARGEST_TILE_SIZE
+from ..measures.tile_shape import TILE_SIZE as TILE_SIZE
+
 Colour = tuple[int, int, int]  # RGB, 0 to 255
 
 INK: Colour = (30, 30, 30)
@@ -41,8 +47,4 @@ SWATCH = 11
 SWATCH_INDENT = 16
 LEGEND_GAP = 14
 
-TILE_SIZE = 144
-LABELS_TILE_SIZE = 200  # the names of several labels need lines of some length
-BOXES_TILE_SIZE = 320  # small boxes have to be seen
-LARGEST_TILE_SIZE = max(TILE_SIZE, LABELS_TILE_SIZE, BOXES_TILE_SIZE)
 THUMBNAIL_SIZE = 64

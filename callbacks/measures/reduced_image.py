@@ -6,8 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..drawings.pictures import Shape, fitted_shape, halvings
-from ..drawings.theme import LARGEST_TILE_SIZE
+from .tile_shape import LARGEST_TILE_SIZE, Shape, fitted_shape, halvings
 
 _AT_ONCE = 2**22  # values converted at a time: few enough for their floats to take little memory beside the image
 _AS_THEY_ARE = (torch.uint8, torch.int16)  # types that the drawing averages before it cuts them to 0 to 255

@@ -13,7 +13,7 @@ from torch.utils.data import TensorDataset
 
 from assay import callbacks
 from assay.callbacks import BestWorstBatches, BestWorstSamples, ConfusionMatrix, Metrics, UsageError
-from assay.callbacks.described import described
+from assay.callbacks.errors import described
 
 pytestmark = pytest.mark.filterwarnings("ignore:No ``I(Criterion|Backward|Optimizer)Callback")
 

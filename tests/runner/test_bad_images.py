@@ -10,7 +10,7 @@ from assay.runner import DictRunner
 from assay.runner.bad_images import BadImages, Collate, StandIn, WithoutBadImages, collate
 from assay.runner.checkpoints import Checkpoints
 from assay.runner.data import Augmented, Items
-from assay.runner.images import BadImageError
+from assay.runner.image_errors import BadImageError
 from assay.runner.loggers import read_metrics
 from assay.runner.seeding import mix
 

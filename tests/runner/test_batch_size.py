@@ -13,7 +13,7 @@ from assay.callbacks.runner_view import place_in_loader
 from assay.runner import DictRunner
 from assay.runner.bad_images import WithoutBadImages, collate
 from assay.runner.batch_size import SizedBatch, batch_size
-from assay.runner.images import BadImageError
+from assay.runner.image_errors import BadImageError
 
 COUNT = 11  # in batches of 4: the last one is smaller, so that its weight shows
 FIRST = {

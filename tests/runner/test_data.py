@@ -11,7 +11,8 @@ from torch.utils.data import DataLoader
 
 from assay.runner import Augmented
 from assay.runner.data import Items, one_thread
-from assay.runner.images import BadImageError, read_image
+from assay.runner.image_errors import BadImageError
+from assay.runner.images import read_image
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import rasterio
 from image_files import GREY, GREY_ALPHA, PALETTE, RGB, RGBA, exif, turned, write_png, write_tiff
 from PIL import Image, features
 
-from assay.runner import Augmented, BadImageError, UsageError, images, read_image
+from assay.runner import Augmented, BadImageError, UsageError, image_errors, read_image
 from assay.runner.windows import keep_open, open_image
 
 SHAPE = (24, 40)
@@ -30,7 +30,7 @@ def alpha():
 
 @pytest.fixture(autouse=True)
 def nothing_said(monkeypatch):
-    monkeypatch.setattr(images, "_depth_warned", bytearray(1))
+    monkeypatch.setattr(image_errors, "_depth_warned", bytearray(1))
 
 
 def read_all_ways(path, **options):

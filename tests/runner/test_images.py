@@ -11,7 +11,8 @@ from torch.utils.data import DataLoader
 
 from assay.runner import UsageError
 from assay.runner.data import Items
-from assay.runner.images import BadImageError, images_in, read_image
+from assay.runner.image_errors import BadImageError
+from assay.runner.images import images_in, read_image
 
 
 @pytest.fixture

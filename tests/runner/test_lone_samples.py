@@ -11,7 +11,7 @@ from assay.runner import DictRunner, Engine, UsageError
 from assay.runner.bad_images import WithoutBadImages, collate
 from assay.runner.data import Items
 from assay.runner.faults import explain
-from assay.runner.images import BadImageError
+from assay.runner.image_errors import BadImageError
 
 
 class Net(nn.Module):

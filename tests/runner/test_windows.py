@@ -16,7 +16,8 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from assay.runner import windows
-from assay.runner.images import BadImageError, read_image
+from assay.runner.image_errors import BadImageError
+from assay.runner.images import read_image
 from assay.runner.tiffs import Tiff
 from assay.runner.windows import keep_open, open_image, write_mask
 

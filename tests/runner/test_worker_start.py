@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from assay.runner import UsageError, catalog
+from assay.runner import UsageError, experiment_files
 from assay.runner.catalog import find_experiment
 from assay.runner.faults import explain
 from assay.runner.fetching import Batch, Fetched
@@ -45,7 +45,7 @@ def loader(tmp_path, monkeypatch):
     (tmp_path / "my exp.py").write_text(FILE)
     (tmp_path / "the_neighbour.py").write_text("VALUE = 7.0")
     monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.setattr(catalog, "_imported", {})
+    monkeypatch.setattr(experiment_files, "_imported", {})
     yield find_experiment(str(tmp_path / "my exp.py"))(workers=1, device="cpu").get_loaders()["train"]
     for name in ("assay_user_my_exp", "the_neighbour"):
         sys.modules.pop(name, None)
@@ -55,7 +55,7 @@ def in_another_process(packed):
     """Unpickle what a worker is handed, in a process that has imported no experiment."""
     sys.modules.pop("assay_user_my_exp")
     sys.modules.pop("the_neighbour")
-    catalog._imported.clear()
+    experiment_files._imported.clear()
     return pickle.loads(packed)
 
 
