@@ -3,12 +3,17 @@
 Functions and classes are plain and importable, so that forked ranks find them too (see ``rank_processes``).
 """
 
+import os
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from catalyst import dl
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -39,8 +44,9 @@ def fit(
         options["loggers"] = {"tensorboard": dl.TensorboardLogger(str(tensorboard))}
     if "optimizer" not in options:
         options["optimizer"] = torch.optim.SGD(model.parameters(), lr=lr)
+    if "engine" not in options:  # only then, as the first one in a process decides on its precision
+        options["engine"] = Engine("cpu")
     options.setdefault("criterion", nn.CrossEntropyLoss())
-    options.setdefault("engine", Engine("cpu"))
     callbacks = callbacks if isinstance(callbacks, dict) else list(callbacks)
     runner.train(model=model, loaders=data, callbacks=callbacks, num_epochs=epochs, **options)
     return runner
@@ -164,6 +170,17 @@ class Break(dl.Callback):
             raise self.error
 
 
+class Scores(dl.Callback):
+    """Gives each loader the metric ``score`` that is decided beforehand, by epoch."""
+
+    def __init__(self, *scores):
+        super().__init__(order=dl.CallbackOrder.Metric)
+        self.scores = scores
+
+    def on_loader_end(self, runner):
+        runner.loader_metrics["score"] = self.scores[runner.epoch_step - 1]
+
+
 class Killed(Exception):
     """As sudden as a kill: nothing of the run is saved after it."""
 
@@ -178,3 +195,66 @@ class Kill(dl.Callback):
     def on_batch_end(self, runner):
         if (runner.epoch_step, runner.epoch_rounds) == self.place:
             raise Killed
+
+
+class Clock:
+    """Stands still until it is told how much time passes, in ms."""
+
+    def __init__(self, ms=0.0):
+        self.ms = ms
+
+    def __call__(self):
+        return self.ms / 1000
+
+    def spend(self, ms):
+        self.ms += ms
+
+
+class Trap:
+    """A pickle that makes a folder when it is loaded."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (os.mkdir, (str(self.path),))
+
+
+def read_events(folder):
+    """Return what TensorBoard reads of a folder of event files, with every point of every kind."""
+    assert Path(folder).is_dir(), f"no event folder {folder}"
+    kinds = dict.fromkeys(("images", "scalars", "tensors", "histograms"), 0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return EventAccumulator(str(folder), size_guidance=kinds).Reload()
+
+
+def scalars_of(events, *prefixes):
+    """Return {tag: {step: value}} of the scalars whose tag begins so."""
+    tags = [tag for tag in events.Tags()["scalars"] if tag.startswith(prefixes or "")]
+    return {tag: {event.step: event.value for event in events.Scalars(tag)} for tag in tags}
+
+
+def assert_equal(first, second):
+    """Compare two states to the bit, through all that holds others."""
+    if isinstance(first, dict):
+        assert first.keys() == second.keys()
+        for key in first:
+            assert_equal(first[key], second[key])
+    elif isinstance(first, list | tuple):
+        assert len(first) == len(second)
+        for one, other in zip(first, second, strict=True):
+            assert_equal(one, other)
+    elif isinstance(first, torch.Tensor):
+        assert torch.equal(first, second)
+    else:
+        assert first == second
+
+
+def boxes(*corners, labels=None, scores=None):
+    """Return boxes by their corners; all of label 1 where no others are given."""
+    part = {"boxes": torch.tensor(np.array(corners), dtype=torch.float32).reshape(-1, 4)}
+    part["labels"] = torch.tensor(labels or [1] * len(corners), dtype=torch.int64)
+    if scores is not None:
+        part["scores"] = torch.tensor(scores, dtype=torch.float32)
+    return part

@@ -39,7 +39,7 @@ def test_a_stock_supervised_runner_trains_with_metrics_and_checkpoints(pairs, tm
         model,
         pairs,
         [
-            dl.AccuracyCallback(input_key="logits", target_key="targets", topk=(1)),
+            dl.AccuracyCallback(input_key="logits", target_key="targets", topk=(1,)),
             dl.AUCCallback(input_key="logits", target_key="targets"),
             dl.CheckpointCallback("checkpoints", loader_key="valid", metric_key="loss", minimize=True),
         ],
