@@ -9,7 +9,7 @@ from catalyst.callbacks.metrics.confusion_matrix import ConfusionMatrixCallback
 
 from .errors import UsageError
 from .runner_view import loaders_of
-from .wrapped import inside
+from .unwrapped import inside
 
 _PREFIX = re.compile(r"[\w.-]+(/[\w.-]+)*")
 _EXAMPLE = "prefix='second'"

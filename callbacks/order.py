@@ -10,7 +10,7 @@ from typing import Any
 
 from catalyst.core.callback import IBackwardCallback, ICriterionCallback, IOptimizerCallback, ISchedulerCallback
 
-from .wrapped import inside
+from .unwrapped import inside
 
 # Before all others: what ends a run for a metric that does not exist, before another callback asks for it; what times
 # the others; and what a checkpoint of the same event holds, such as the bad images that an epoch has found.

@@ -21,8 +21,7 @@ from .order import FIRST
 from .overhead_meter import Meter
 from .overhead_plan import OverheadPlan
 from .runner_view import steps_in_loader
-from .unwrapped import raw_optimizers
-from .wrapped import inside
+from .unwrapped import inside, raw_optimizers
 from .writer import Writer
 
 _FOLDER = "run"

@@ -1,10 +1,11 @@
-"""A runner's models and optimizers without what wraps them: DDP, ``torch.compile``, accelerate."""
+"""A runner's models, optimizers and callbacks without what wraps them: DDP, ``torch.compile``, accelerate, Catalyst."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from catalyst import dl
+from catalyst.core.callback import CallbackWrapper
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -121,3 +122,23 @@ def detached(part: Any) -> Any:
     if isinstance(part, list | tuple):
         return [detached(value) for value in part]
     return part.detach() if isinstance(part, Tensor) else part
+
+
+def inside(callback: Any) -> Any:
+    """Return the callback itself, without what Catalyst wraps around it."""
+    while isinstance(callback, CallbackWrapper):
+        callback = callback.callback
+    return callback
+
+
+def listening(callbacks: Iterable[Any]) -> list[Any]:
+    """Return the callbacks without their wrappers, but those that a wrapper keeps from the loader that runs."""
+    return [inside(callback) for callback in callbacks if _is_listening(callback)]
+
+
+def _is_listening(callback: Any) -> bool:
+    while isinstance(callback, CallbackWrapper):
+        if not callback._is_enabled:
+            return False
+        callback = callback.callback
+    return True

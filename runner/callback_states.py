@@ -3,6 +3,10 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+from catalyst import dl
+
+from assay.callbacks.unwrapped import inside
+
 
 def collect_states(callbacks: Iterable[Any], state_of: Callable[[Any], Any]) -> dict[str, list[Any]]:
     """Return states by class and prefix; those of callbacks that share both stay in order."""
@@ -32,3 +36,9 @@ def _key_of(callback: Any) -> str:
     prefix = getattr(callback, "prefix", "")
     name = type(callback).__name__
     return f"{name}({prefix})" if prefix and isinstance(prefix, str) else name
+
+
+def without_loader_state(callbacks: Iterable[Any]) -> list[str]:
+    """Return the classes of the callbacks that look at each batch and keep nothing of what they saw."""
+    forgetful = [it for it in map(inside, callbacks) if not hasattr(it, "loader_state")]
+    return sorted({type(it).__name__ for it in forgetful if type(it).on_batch_end is not dl.Callback.on_batch_end})

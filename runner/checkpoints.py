@@ -19,8 +19,8 @@ from assay.callbacks.errors import UsageError, at_least_one, listing, unknown_na
 from assay.callbacks.order import CHECKPOINTS
 
 from .agreement import Agreement
+from .callback_states import without_loader_state
 from .checkpoint_files import FORMAT, INDEX, checkpoint_file, epoch_file, load_checkpoint, read_index, validated_weights
-from .mid_epoch import without_loader_state
 from .monitor import History, Monitor
 from .plain_values import plain_state
 

@@ -1,14 +1,12 @@
 """An epoch that is not at its end: what a checkpoint keeps of it, and what a resumed run takes back of that."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from catalyst import dl
-
 from assay.callbacks.distributed import gather_objects
 from assay.callbacks.loader_state import from_plain, to_plain
-from assay.callbacks.wrapped import inside, listening
+from assay.callbacks.unwrapped import listening
 
 from .callback_states import collect_states, share_out_states
 from .run_view import RunView
@@ -88,12 +86,6 @@ def known_metrics(state: Mapping[str, Any]) -> dict[tuple[int, str], dict[str, f
     known = {(epoch, key): dict(of) for epoch, loaders in state["history"].items() for key, of in loaders.items()}
     finished = (state.get("unfinished") or {}).get("finished", {})
     return known | {(state["epoch"] + 1, key): dict(of) for key, of in finished.items() if key != _OF_EPOCH}
-
-
-def without_loader_state(callbacks: Iterable[Any]) -> list[str]:
-    """Return the classes of the callbacks that look at each batch and keep nothing of what they saw."""
-    forgetful = [it for it in map(inside, callbacks) if not hasattr(it, "loader_state")]
-    return sorted({type(it).__name__ for it in forgetful if type(it).on_batch_end is not dl.Callback.on_batch_end})
 
 
 def _with_loader_state(run: RunView) -> list[Any]:

@@ -17,10 +17,10 @@ from assay.callbacks.errors import UsageError, unknown_name
 
 from .catalog import label
 from .experiment import Experiment
+from .experiment_settings import RESUMABLE
 from .field_names import check_field_names
 from .fields import GROUPS
 from .run_folder import CONFIG, read_config, read_environment
-from .settings import RESUMABLE
 from .yaml_files import read_fields
 
 

@@ -7,8 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from assay.callbacks.unwrapped import by_name
-from assay.callbacks.wrapped import inside
+from assay.callbacks.unwrapped import by_name, inside
 
 from .run_view import RunView
 

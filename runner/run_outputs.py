@@ -7,7 +7,7 @@ from catalyst import dl
 from catalyst.core.logger import ILogger
 
 from assay.callbacks.lookup import HasWriters
-from assay.callbacks.wrapped import inside
+from assay.callbacks.unwrapped import inside
 
 from .checkpoints import Checkpoints
 from .loggers import MetricsCsv, TensorBoardLogger

@@ -8,8 +8,7 @@ from typing import Any
 
 from assay.callbacks.distributed import gather_objects
 from assay.callbacks.errors import UsageError, listing
-from assay.callbacks.unwrapped import by_name, load_weights, plain_module, weights_of
-from assay.callbacks.wrapped import inside
+from assay.callbacks.unwrapped import by_name, inside, load_weights, plain_module, weights_of
 
 from .callback_states import collect_states, share_out_states
 from .criteria import criterion_state, load_criterion_state

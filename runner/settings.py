@@ -1,42 +1,16 @@
 """Compare what decides the course of a run: between its processes, and with the checkpoint that it resumes from."""
 
-import dataclasses
 import hashlib
-import inspect
-import logging
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
-
-import torch
 
 from assay.callbacks.distributed import gather_objects
 from assay.callbacks.errors import UsageError
 from assay.callbacks.unwrapped import by_name, raw_optimizers
 
-from .fields import GROUPS
 from .run_view import RunView
 
-# Fields that may change when a run goes on. All else would make it another run, or is of its course alone.
-RESUMABLE = (
-    "epochs",
-    "device",
-    "workers",
-    "threads",
-    "data_dir",
-    "on_save_error",
-    "save_every_steps",
-    "save_every_minutes",
-)
-# Fields that change what is shown of a run, and not its course: an edit is taken, with a warning. So is one of a field
-# that an experiment has for itself, of which its author alone knows what it decides.
-_OBSERVING = ("diagnostics", "max_overhead", "log_every_steps", "patience", "top_k", "detect_anomaly")
-_EVERY_EXPERIMENTS = {field.name for group in GROUPS for field in dataclasses.fields(group)}
-# Fields that belong to a machine: processes on several may differ in them.
-_OF_A_MACHINE = ("device", "workers", "threads", "data_dir")
-
 _MISSING = "nothing"
-_log = logging.getLogger("assay")
 
 
 def check_same_on_all(settings: Mapping[str, Any]) -> None:
@@ -59,19 +33,8 @@ def _by_rank(values: Sequence[str]) -> str:
     return f"{', '.join(parts[:3])}{', and others' if len(parts) > 3 else ''}"
 
 
-def experiment_settings(name: str, experiment: Any) -> dict[str, Any]:
-    """Return what the processes of an experiment must agree on: its name, its fields by their flags, and the code."""
-    fields = dataclasses.asdict(experiment)
-    source = inspect.getsourcefile(type(experiment))
-    return {
-        "the experiment": name,
-        **{f"--{key.replace('_', '-')}": value for key, value in fields.items() if key not in _OF_A_MACHINE},
-        "the checksum of its file": _checksum(Path(source).read_bytes()) if source and Path(source).is_file() else None,
-        "the version of torch": torch.__version__.partition("+")[0],
-    }
-
-
-def _checksum(content: bytes) -> str:
+def short_checksum(content: bytes) -> str:
+    """Return 8 digits by which files and layers of several processes are compared."""
     return hashlib.sha256(content).hexdigest()[:8]
 
 
@@ -93,7 +56,7 @@ def runner_settings(runner: RunView) -> dict[str, Any]:
     for name, model in by_name(runner._model).items():
         shapes = [tuple(parameter.shape) for parameter in model.parameters()]
         settings[_named("parameters of the model", name)] = sum(parameter.numel() for parameter in model.parameters())
-        settings[_named("checksum of the layers of the model", name)] = _checksum(repr(shapes).encode())
+        settings[_named("checksum of the layers of the model", name)] = short_checksum(repr(shapes).encode())
     for name, optimizer in raw_optimizers(runner._optimizer).items():
         settings[_named("optimizer", name)] = type(optimizer).__name__
         for index, group in enumerate(optimizer.param_groups):
@@ -125,28 +88,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(one) for one in value]
     return value if isinstance(value, bool | int | float | str | None) else type(value).__name__
-
-
-def check_fields(run: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Compare the fields that a checkpoint was made with and those of the run that goes on from it.
-
-    Raises:
-        UsageError: one differs that decides about the course of the run; the message names it and both values.
-    """
-    changed = {name: (before[name], now[name]) for name in before.keys() & now.keys() if before[name] != now[name]}
-    for name in sorted(changed):
-        was, is_now = changed[name]
-        if name == "data_dir":
-            _log.warning("data_dir is %r now; until the checkpoint it was %r: they must hold the same.", is_now, was)
-        elif name in _OBSERVING or name not in _EVERY_EXPERIMENTS:
-            _log.warning("%s is %r from now on; until the checkpoint it was %r.", name, is_now, was)
-        elif name not in RESUMABLE or (name == "epochs" and is_now < was):
-            raise UsageError(
-                f"{run}/config.yaml says {name}: {is_now!r}, and its checkpoint was made with {was!r}: put it back, or "
-                "start a new run."
-            )
-    if "epochs" in changed and now.get("scheduler") == "one-cycle":
-        raise UsageError("--epochs cannot be raised with the one-cycle schedule: it ends with the run.")
 
 
 def compare_with_checkpoint(before: Mapping[str, Any], now: Mapping[str, Any], *, within_epoch: bool) -> list[str]:

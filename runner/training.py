@@ -32,6 +32,7 @@ from .early_stopping import EarlyStopping
 from .engine import Engine
 from .exit_codes import StoppedError
 from .experiment import Experiment
+from .experiment_settings import check_fields, experiment_settings
 from .faults import note_checkpoint
 from .interrupts import StopOnSignal
 from .limits import limit_batches, overfit_batches
@@ -44,7 +45,7 @@ from .resuming import decided_by_main_rank, join_after_restart, newest_checkpoin
 from .run_folder import RunFolder, has_checkpoint, read_config
 from .run_lock import locked
 from .seeding import seed_everything
-from .settings import check_fields, check_same_on_all, experiment_settings
+from .settings import check_same_on_all
 from .sharding import count_rounds
 from .shell import command
 

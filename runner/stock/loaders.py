@@ -7,7 +7,7 @@ from catalyst import dl
 from catalyst.callbacks.misc import IEpochMetricHandlerCallback
 
 from assay.callbacks.errors import UsageError, unknown_name
-from assay.callbacks.wrapped import inside
+from assay.callbacks.unwrapped import inside
 
 from ..run_view import RunView
 

@@ -5,7 +5,7 @@ from typing import Any
 from catalyst import dl
 
 from assay.callbacks.errors import UsageError
-from assay.callbacks.wrapped import inside
+from assay.callbacks.unwrapped import inside
 
 from ..run_view import RunView
 

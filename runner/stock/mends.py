@@ -9,7 +9,7 @@ from torch import nn
 
 from assay.callbacks.distributed import gather_objects
 from assay.callbacks.errors import UsageError
-from assay.callbacks.wrapped import inside
+from assay.callbacks.unwrapped import inside
 
 from ..revival.checkpoints import end_epoch
 from ..revival.fault import mend

@@ -8,8 +8,7 @@ from catalyst.contrib.schedulers import BatchScheduler
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from assay.callbacks.errors import UsageError, listing
-from assay.callbacks.unwrapped import by_name
-from assay.callbacks.wrapped import inside
+from assay.callbacks.unwrapped import by_name, inside
 
 from ..run_view import RunView
 from ..schedulers import WarmUp

@@ -10,8 +10,7 @@ from torch import nn
 from torch.nn.utils import get_total_norm
 
 from assay.callbacks.errors import UsageError, listing
-from assay.callbacks.unwrapped import by_name, raw_optimizers
-from assay.callbacks.wrapped import inside
+from assay.callbacks.unwrapped import by_name, inside, raw_optimizers
 
 from ..run_view import RunView
 

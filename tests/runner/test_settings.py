@@ -10,7 +10,8 @@ from toy_experiment import Toy
 
 from assay.runner import DictRunner, UsageError, load_checkpoint, train
 from assay.runner import settings as module
-from assay.runner.settings import check_fields, check_same_on_all, compare_with_checkpoint, experiment_settings
+from assay.runner.experiment_settings import check_fields, experiment_settings
+from assay.runner.settings import check_same_on_all, compare_with_checkpoint
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from torch.optim import lr_scheduler
 from torch.utils.data import DataLoader
 
 from assay.callbacks import ConfusionMatrix, HParams
-from assay.callbacks.wrapped import inside, listening
+from assay.callbacks.unwrapped import inside, listening
 from assay.runner import DictRunner, LossTerm, UsageError
 from assay.runner.early_stopping import EarlyStopping
 from assay.runner.monitor import Monitor
