@@ -1,5 +1,7 @@
-"""Shim for tools that still call setup.py; all metadata is in setup.cfg."""
+"""The packages, found; all other metadata is in setup.cfg."""
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
-setup()
+FOUND = find_packages(include=["callbacks*", "experiments*", "runner*"])
+
+setup(packages=[f"assay.{name}" for name in FOUND])

@@ -33,7 +33,7 @@ from torch.utils.data import DataLoader
 from torchvision.models.resnet import BasicBlock
 
 from assay.callbacks import Metrics, classification_diagnostics
-from assay.callbacks.writer import Writer
+from assay.callbacks.tensorboard.writer import Writer
 from assay.runner import DictRunner, Engine, TensorBoardLogger
 
 from .work import COUNTERS, Work

@@ -5,7 +5,7 @@ import os
 import sys
 from typing import Any, NoReturn
 
-from assay.runner import cli
+from assay.runner.commands import main as cli
 
 
 def main(arguments: list[str]) -> NoReturn:

@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from assay.callbacks import host_targets
-from assay.callbacks.host_copy import HostCopy
+from assay.callbacks.support import host_targets
+from assay.callbacks.support.host_copy import HostCopy
 
 aten = torch.ops.aten
 READS = (

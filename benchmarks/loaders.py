@@ -37,7 +37,7 @@ from assay.experiments.wheat import Wheat
 from assay.experiments.wheat.data import to_tensor
 from assay.experiments.wheat.generator import make_data as make_fields
 from assay.runner import Experiment
-from assay.runner.seeding import seed_order
+from assay.runner.data.seeding import seed_order
 from benchmarks import results
 from benchmarks.apart import apart
 from benchmarks.plain_loaders import PlainBoxes, PlainCrops, PlainJpegs, join_boxes, plain_loader

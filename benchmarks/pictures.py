@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 from torch.utils.tensorboard import SummaryWriter
 
 from assay.callbacks import classification_diagnostics
-from assay.callbacks.writer import Writer
+from assay.callbacks.tensorboard.writer import Writer
 from assay.runner import DictRunner, Engine, TensorBoardLogger
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from assay.callbacks.host_copy import HostCopy
+from assay.callbacks.support.host_copy import HostCopy
 
 from .host_reads import HostReads
 

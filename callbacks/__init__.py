@@ -18,64 +18,64 @@ from .errors import UsageError
 from .keys import IMAGE_KEY, OUTPUT_KEY, SAMPLE_ID_KEY, TARGET_KEY
 
 if TYPE_CHECKING:
-    from .augmentation_preview import AugmentationPreview
-    from .best_worst_batches import BestWorstBatches
-    from .best_worst_samples import BestWorstSamples
-    from .box_metrics import BoxMetrics
-    from .classification_report import ClassificationReport
-    from .confusion_matrix import ConfusionMatrix
-    from .embedding_map import EmbeddingMap
-    from .embeddings import Embeddings
-    from .grad_cam import GradCAM
-    from .gradient_stats import GradientStats
-    from .hparams import HParams
-    from .image_overlap import ImageOverlap
-    from .metrics import Metrics
-    from .non_finite_guard import NonFiniteGuard
-    from .non_finite_report import NonFiniteError
-    from .optimizer_monitor import OptimizerMonitor
-    from .overhead_budget import OverheadBudget
-    from .pr_curves import PRCurves
-    from .prediction_distribution import PredictionDistribution
-    from .prediction_table import PredictionTable
-    from .pseudo_labels import PseudoLabels
-    from .recall_at_k import RecallAtK
-    from .task_diagnostics import (
+    from .classes.classification_report import ClassificationReport
+    from .classes.confusion_matrix import ConfusionMatrix
+    from .classes.image_overlap import ImageOverlap
+    from .classes.pr_curves import PRCurves
+    from .classes.prediction_distribution import PredictionDistribution
+    from .metrics.batch_metrics import Metrics
+    from .metrics.box_metrics import BoxMetrics
+    from .metrics.recall_at_k import RecallAtK
+    from .non_finite.guard import NonFiniteGuard
+    from .non_finite.report import NonFiniteError
+    from .overhead.budget import OverheadBudget
+    from .presets import (
         classification_diagnostics,
         detection_diagnostics,
         regression_diagnostics,
         segmentation_diagnostics,
     )
-    from .time_monitor import TimeMonitor
+    from .samples.augmentation_preview import AugmentationPreview
+    from .samples.best_worst_batches import BestWorstBatches
+    from .samples.best_worst_samples import BestWorstSamples
+    from .samples.embedding_map import EmbeddingMap
+    from .samples.embeddings import Embeddings
+    from .samples.grad_cam import GradCAM
+    from .samples.prediction_table import PredictionTable
+    from .samples.pseudo_labels import PseudoLabels
+    from .training.gradient_stats import GradientStats
+    from .training.hparams import HParams
+    from .training.optimizer_monitor import OptimizerMonitor
+    from .training.time_monitor import TimeMonitor
 
 _HOMES = {
-    "AugmentationPreview": "augmentation_preview",
-    "BestWorstBatches": "best_worst_batches",
-    "BestWorstSamples": "best_worst_samples",
-    "BoxMetrics": "box_metrics",
-    "ClassificationReport": "classification_report",
-    "ConfusionMatrix": "confusion_matrix",
-    "EmbeddingMap": "embedding_map",
-    "Embeddings": "embeddings",
-    "GradCAM": "grad_cam",
-    "GradientStats": "gradient_stats",
-    "HParams": "hparams",
-    "ImageOverlap": "image_overlap",
-    "Metrics": "metrics",
-    "NonFiniteError": "non_finite_report",
-    "NonFiniteGuard": "non_finite_guard",
-    "OptimizerMonitor": "optimizer_monitor",
-    "OverheadBudget": "overhead_budget",
-    "PRCurves": "pr_curves",
-    "PredictionDistribution": "prediction_distribution",
-    "PredictionTable": "prediction_table",
-    "PseudoLabels": "pseudo_labels",
-    "RecallAtK": "recall_at_k",
-    "TimeMonitor": "time_monitor",
-    "classification_diagnostics": "task_diagnostics",
-    "detection_diagnostics": "task_diagnostics",
-    "regression_diagnostics": "task_diagnostics",
-    "segmentation_diagnostics": "task_diagnostics",
+    "AugmentationPreview": "samples.augmentation_preview",
+    "BestWorstBatches": "samples.best_worst_batches",
+    "BestWorstSamples": "samples.best_worst_samples",
+    "BoxMetrics": "metrics.box_metrics",
+    "ClassificationReport": "classes.classification_report",
+    "ConfusionMatrix": "classes.confusion_matrix",
+    "EmbeddingMap": "samples.embedding_map",
+    "Embeddings": "samples.embeddings",
+    "GradCAM": "samples.grad_cam",
+    "GradientStats": "training.gradient_stats",
+    "HParams": "training.hparams",
+    "ImageOverlap": "classes.image_overlap",
+    "Metrics": "metrics.batch_metrics",
+    "NonFiniteError": "non_finite.report",
+    "NonFiniteGuard": "non_finite.guard",
+    "OptimizerMonitor": "training.optimizer_monitor",
+    "OverheadBudget": "overhead.budget",
+    "PRCurves": "classes.pr_curves",
+    "PredictionDistribution": "classes.prediction_distribution",
+    "PredictionTable": "samples.prediction_table",
+    "PseudoLabels": "samples.pseudo_labels",
+    "RecallAtK": "metrics.recall_at_k",
+    "TimeMonitor": "training.time_monitor",
+    "classification_diagnostics": "presets",
+    "detection_diagnostics": "presets",
+    "regression_diagnostics": "presets",
+    "segmentation_diagnostics": "presets",
 }
 
 __all__ = [

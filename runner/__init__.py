@@ -10,54 +10,54 @@ from assay.callbacks.errors import UsageError
 from assay.callbacks.keys import IMAGE_KEY, OUTPUT_KEY, SAMPLE_ID_KEY, TARGET_KEY
 
 if TYPE_CHECKING:
-    from .best_checkpoint import BestCheckpoint
-    from .chance import current_epoch
-    from .checkpoint_files import load_checkpoint
-    from .checkpoints import Checkpoints
-    from .data import Augmented
-    from .dict_runner import DictRunner
-    from .early_stopping import EarlyStopping
-    from .engine import Engine
-    from .engines import CPUEngine, DataParallelEngine, DistributedDataParallelEngine, GPUEngine
-    from .experiment import Experiment
-    from .image_errors import BadImageError
-    from .images import read_image
-    from .loggers import MetricsCsv, TensorBoardLogger
-    from .losses import LossTerm
-    from .mask_files import read_mask
-    from .monitor import Monitor
-    from .prediction import BoxPrediction, ClassPrediction, MaskPrediction
-    from .progress import Progress
+    from .commands.train import train
+    from .data.augmented import Augmented
+    from .data.chance import current_epoch
+    from .data.files.image_errors import BadImageError
+    from .data.files.images import read_image
+    from .data.files.mask_files import read_mask
+    from .engine.catalyst_names import CPUEngine, DataParallelEngine, DistributedDataParallelEngine, GPUEngine
+    from .engine.engine import Engine
+    from .experiment.base import Experiment
+    from .experiment.prediction_spec import BoxPrediction, ClassPrediction, MaskPrediction
+    from .loop.dict_runner import DictRunner
+    from .loop.progress import Progress
+    from .recipe.early_stopping import EarlyStopping
+    from .recipe.losses import LossTerm
+    from .recipe.monitor import Monitor
     from .revival import revive
-    from .training import train
+    from .saving.best_checkpoint import BestCheckpoint
+    from .saving.checkpoint_files import load_checkpoint
+    from .saving.checkpoints import Checkpoints
+    from .saving.loggers import MetricsCsv, TensorBoardLogger
 
 _HOMES = {
-    "Augmented": "data",
-    "BadImageError": "image_errors",
-    "BestCheckpoint": "best_checkpoint",
-    "BoxPrediction": "prediction",
-    "CPUEngine": "engines",
-    "Checkpoints": "checkpoints",
-    "ClassPrediction": "prediction",
-    "DataParallelEngine": "engines",
-    "DictRunner": "dict_runner",
-    "DistributedDataParallelEngine": "engines",
-    "EarlyStopping": "early_stopping",
-    "Engine": "engine",
-    "Experiment": "experiment",
-    "GPUEngine": "engines",
-    "LossTerm": "losses",
-    "MaskPrediction": "prediction",
-    "MetricsCsv": "loggers",
-    "Monitor": "monitor",
-    "Progress": "progress",
-    "TensorBoardLogger": "loggers",
-    "current_epoch": "chance",
-    "load_checkpoint": "checkpoint_files",
-    "read_image": "images",
-    "read_mask": "mask_files",
+    "Augmented": "data.augmented",
+    "BadImageError": "data.files.image_errors",
+    "BestCheckpoint": "saving.best_checkpoint",
+    "BoxPrediction": "experiment.prediction_spec",
+    "CPUEngine": "engine.catalyst_names",
+    "Checkpoints": "saving.checkpoints",
+    "ClassPrediction": "experiment.prediction_spec",
+    "DataParallelEngine": "engine.catalyst_names",
+    "DictRunner": "loop.dict_runner",
+    "DistributedDataParallelEngine": "engine.catalyst_names",
+    "EarlyStopping": "recipe.early_stopping",
+    "Engine": "engine.engine",
+    "Experiment": "experiment.base",
+    "GPUEngine": "engine.catalyst_names",
+    "LossTerm": "recipe.losses",
+    "MaskPrediction": "experiment.prediction_spec",
+    "MetricsCsv": "saving.loggers",
+    "Monitor": "recipe.monitor",
+    "Progress": "loop.progress",
+    "TensorBoardLogger": "saving.loggers",
+    "current_epoch": "data.chance",
+    "load_checkpoint": "saving.checkpoint_files",
+    "read_image": "data.files.images",
+    "read_mask": "data.files.mask_files",
     "revive": "revival",
-    "train": "training",
+    "train": "commands.train",
 }
 
 __all__ = [

@@ -3,11 +3,11 @@
 import os
 import sys
 
-from .cli import main
+from .commands.main import main
 
 code = main()
 if "TORCHELASTIC_RUN_ID" in os.environ:  # not without need: it imports torch
-    from .rank import leave
+    from .processes.process_exit import leave
 
     leave(code)
 sys.exit(code)

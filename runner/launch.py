@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Sequence
 
-from .exit_codes import FAILED, INTERRUPTED, PREEMPTED
+from .processes.exit_codes import FAILED, INTERRUPTED, PREEMPTED
 
 
 def _exit_early(number: int, frame: object) -> None:
@@ -28,7 +28,7 @@ from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure, record
 from torch.distributed.elastic.rendezvous import RendezvousError
 
-from .rank import watch_connections
+from .processes.process_exit import watch_connections
 
 # Defaults of torchrun's flags. Without SIGUSR1 among its signals, it would end torchrun and the ranks at once.
 _DEFAULTS = {

@@ -13,10 +13,13 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 
-from assay.callbacks import embeddings, host_copy, host_targets
-from assay.callbacks.host_copy import HostCopy
-from assay.runner import DictRunner, Engine, loss_counts, optimizer_step
-from assay.runner.epoch_loop import EpochLoop
+from assay.callbacks.samples import embeddings
+from assay.callbacks.support import host_copy, host_targets
+from assay.callbacks.support.host_copy import HostCopy
+from assay.runner import DictRunner, Engine
+from assay.runner.loop import optimizer_step
+from assay.runner.loop.epoch_loop import EpochLoop
+from assay.runner.recipe import loss_counts
 
 CUDA = torch.device("cuda", 0)
 STEPS = 4  # of a run, of its first loader

@@ -29,8 +29,8 @@ PRELOADED = [
     "albumentations",
     "sklearn.datasets",
     "tensorboard.backend.event_processing.event_accumulator",
-    "assay.runner.training",
-    "assay.callbacks.best_worst_batches",
+    "assay.runner.commands.train",
+    "assay.callbacks.samples.best_worst_batches",
 ]
 
 

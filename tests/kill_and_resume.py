@@ -28,7 +28,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from assay.runner import load_checkpoint
-from assay.runner.cli import main as assay
+from assay.runner.commands.main import main as assay
 
 EPOCHS = 6
 EXPERIMENT = Path(__file__).with_name("small_experiment.py")

@@ -18,10 +18,10 @@ from kit import fit
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from assay.callbacks import TimeMonitor
-from assay.callbacks.writer import Writer
-from assay.runner.checkpoint_files import load_checkpoint
-from assay.runner.cli import main
-from assay.runner.loggers import read_metrics
+from assay.callbacks.tensorboard.writer import Writer
+from assay.runner.commands.main import main
+from assay.runner.saving.checkpoint_files import load_checkpoint
+from assay.runner.saving.loggers import read_metrics
 
 MINE = '''"""An experiment on image files, in which something goes wrong."""
 
@@ -40,9 +40,9 @@ from catalyst import dl
 from torch import nn
 from torch.utils.data import get_worker_info
 
-from assay.callbacks.lookup import find_writer
+from assay.callbacks.tensorboard.find_writer import find_writer
 from assay.runner import Augmented, Experiment
-from assay.runner.data import Items
+from assay.runner.data.augmented import Items
 
 
 class Net(nn.Module):

@@ -43,8 +43,8 @@ from assay.callbacks import (
     segmentation_diagnostics,
 )
 from assay.runner import DictRunner, Engine, LossTerm, load_checkpoint
-from assay.runner.cli import main
-from assay.runner.loggers import read_metrics
+from assay.runner.commands.main import main
+from assay.runner.saving.loggers import read_metrics
 
 DEVICE = os.environ.get("GPU_TESTS_DEVICE", "cuda")
 pytestmark = [

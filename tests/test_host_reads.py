@@ -22,7 +22,7 @@ from assay.callbacks import (
     detection_diagnostics,
     segmentation_diagnostics,
 )
-from assay.callbacks.host_copy import HostCopy
+from assay.callbacks.support.host_copy import HostCopy
 from assay.runner import DictRunner, Engine, LossTerm, Progress, TensorBoardLogger
 
 READ = "aten::_local_scalar_dense"

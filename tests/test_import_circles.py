@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 # A whole TIFF is read as one window, and an image that is no TIFF is whole for whoever asks for windows.
-MUTUAL = {("assay.runner.images", "assay.runner.windows")}
+MUTUAL = {("assay.runner.data.files.images", "assay.runner.data.files.image_windows")}
 
 
 def modules():
@@ -54,13 +54,13 @@ def without_facades(found):
 
 def test_no_file_imports_one_that_imports_it():
     found = without_facades(graph())
-    assert "assay.runner.optimizer_step" in found["assay.runner.dict_runner"]
-    assert "assay.callbacks.keys" in found["assay.runner.dict_runner"]
+    assert "assay.runner.loop.optimizer_step" in found["assay.runner.loop.dict_runner"]
+    assert "assay.callbacks.keys" in found["assay.runner.loop.dict_runner"]
     list(TopologicalSorter(found).static_order())
 
 
 def test_a_circle_would_be_found():
     found = without_facades(graph())
-    found["assay.runner.run_view"].add("assay.runner.dict_runner")
+    found["assay.runner.loop.parts.run_view"].add("assay.runner.loop.dict_runner")
     with pytest.raises(CycleError):
         list(TopologicalSorter(found).static_order())

@@ -23,7 +23,7 @@ from assay.callbacks import (
     detection_diagnostics,
     segmentation_diagnostics,
 )
-from assay.callbacks.diagnostic import Diagnostic
+from assay.callbacks.base.diagnostic import Diagnostic
 from assay.runner import DictRunner, Progress, TensorBoardLogger
 
 CLASSES = ["cat", "dog", "owl"]

@@ -17,7 +17,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from assay import callbacks, runner
-from assay.runner.cli import main
+from assay.runner.commands.main import main
 from assay.runner.revival import FAULTS
 
 PAGE = Path(__file__).parents[1] / "docs" / "migration.md"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from catalyst import dl
 
-from assay.callbacks.best_worst_samples import BestWorstSamples
+from assay.callbacks.samples.best_worst_samples import BestWorstSamples
 from assay.experiments.digits import Digits
 from assay.runner import train
 

@@ -95,7 +95,7 @@ def test_the_wheel_is_described_as_it_is(wheel):
         (metadata,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
         description = message_from_bytes(archive.read(metadata))
         (scripts,) = (name for name in archive.namelist() if name.endswith(".dist-info/entry_points.txt"))
-        assert "assay = assay.runner.cli:main" in archive.read(scripts).decode()
+        assert "assay = assay.runner.commands.main:main" in archive.read(scripts).decode()
         assert any(name.endswith("LICENSE") for name in archive.namelist())
     assert description["Name"] == "catalyst-assay"
     assert description["Requires-Python"] == "<3.14,>=3.11"
@@ -136,7 +136,7 @@ import runner
 
 import assay.callbacks
 from assay.callbacks import BestWorstBatches
-from assay.runner.cli import main
+from assay.runner.commands.main import main
 
 assert BestWorstBatches("loss", k_images=callbacks.COUNT).k_images == 3
 code = main(["train", "digits", "--epochs", "1", "--width", "2", "--device", "cpu", "--run-dir", runner.NAME])
@@ -158,7 +158,7 @@ def test_the_installed_command_lists_the_experiments(venv, checkout, tmp_path):
     assert names == {path.stem if path.stem != "__init__" else path.parent.name for path in found}
 
 
-@pytest.mark.parametrize("module", ["assay.callbacks", "assay.runner", "assay.runner.cli"])
+@pytest.mark.parametrize("module", ["assay.callbacks", "assay.runner", "assay.runner.commands.main"])
 def test_without_catalyst_the_import_says_in_one_line_what_to_install(venv, tmp_path, module):
     # Without `site` only the standard library and the wheel are there.
     code = f"import sys; sys.path.insert(0, {str(site_packages(venv))!r}); import {module}"

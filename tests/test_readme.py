@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from assay import callbacks
-from assay.runner.cli import main
+from assay.runner.commands.main import main
 
 README = Path(__file__).parents[1] / "README.md"
 BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)

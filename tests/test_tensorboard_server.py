@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 import pytest
 
-from assay.runner.cli import main
-from assay.runner.loggers import read_metrics
+from assay.runner.commands.main import main
+from assay.runner.saving.loggers import read_metrics
 
 EPOCHS = 12  # more than the 10 pictures that the server keeps of a tag by itself
 

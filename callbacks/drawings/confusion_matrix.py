@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from PIL import Image
 
-from .fonts import shown_names
-from .matrix_sheet import MatrixSheet
-from .theme import ABSENT, AXES, GAP, INK, PAPER, SWATCH, SWATCH_INDENT, TEXT_SIZE, Colour
+from .canvas.fonts import shown_names
+from .canvas.matrix_sheet import MatrixSheet
+from .canvas.theme import ABSENT, AXES, GAP, INK, PAPER, SWATCH, SWATCH_INDENT, TEXT_SIZE, Colour
 
 NORMALIZATIONS = ("true", "pred", "all", "none")
 

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..class_names import name_of
-from .chart import Chart, Panel
-from .grid import shorten
-from .palette import class_colours
-from .theme import AXES, GAP, GREY, INK, LINE, RED, SWATCH, SWATCH_INDENT, TEXT_SIZE, TITLE_LINE, Colour
+from ..support.class_names import name_of
+from .canvas.chart import Chart, Panel
+from .canvas.grid import shorten
+from .canvas.palette import class_colours
+from .canvas.theme import AXES, GAP, GREY, INK, LINE, RED, SWATCH, SWATCH_INDENT, TEXT_SIZE, TITLE_LINE, Colour
 
 _SIDE = 420
 _RADIUS = 3

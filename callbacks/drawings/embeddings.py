@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .pictures import Channels, fit, to_rgb
-from .theme import PAPER, THUMBNAIL_SIZE
+from .canvas.images import Channels, fit, to_rgb
+from .canvas.theme import PAPER, THUMBNAIL_SIZE
 
 _LARGEST_SHEET = 8192  # what a browser takes as one texture; the projector shows nothing above it
 

@@ -7,8 +7,9 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw
 
-from .grid import shorten
-from .theme import (
+from .canvas.grid import shorten
+from .canvas.text import text_length, write_text
+from .canvas.theme import (
     BLUE,
     GAP,
     GRID_LINES,
@@ -23,7 +24,6 @@ from .theme import (
     TITLE_SIZE,
     Colour,
 )
-from .writing import text_length, write_text
 
 MISSING: Colour = (205, 205, 205)
 ZERO: Colour = (0, 0, 0)

@@ -7,9 +7,9 @@ import numpy as np
 import torch
 
 from ..errors import UsageError
-from .fonts import line_length
-from .grid import Card, draw_grid, write
-from .theme import CARD_GAP, HEADING_LINE, HEADING_SIZE, LARGEST_TILE_SIZE, PAPER, TILE_SIZE
+from .canvas.fonts import line_length
+from .canvas.grid import Card, draw_grid, write
+from .canvas.theme import CARD_GAP, HEADING_LINE, HEADING_SIZE, LARGEST_TILE_SIZE, PAPER, TILE_SIZE
 
 
 def draw_own_pictures(pictures: Any, title: Sequence[str], captions: Sequence[Sequence[str]]) -> np.ndarray:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from .chart import Chart, Panel
-from .grid import shorten
-from .theme import (
+from .canvas.chart import Chart, Panel
+from .canvas.grid import shorten
+from .canvas.theme import (
     ABSENT,
     AXES,
     BLUE,

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .chart import Chart, Panel
-from .grid import shorten
-from .theme import (
+from .canvas.chart import Chart, Panel
+from .canvas.grid import shorten
+from .canvas.theme import (
     AXES,
     BLUE,
     GAP,

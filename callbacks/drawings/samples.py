@@ -9,16 +9,16 @@ from typing import Any
 import numpy as np
 
 from ..errors import unknown_name
-from ..sample_losses import NO_SCORE
-from . import boxes, class_maps, labels, masks, numbers
-from .fonts import shown_names
-from .grid import Card, card_width, draw_grid
-from .picture_style import PictureStyle
-from .pictures import heat_over, thumbnail
-from .tasks import TASKS, find_task, has_masks
-from .theme import BOXES_TILE_SIZE, GREEN, GREY, LABELS_TILE_SIZE, RED, TILE_SIZE, Colour
-from .truth import show_truth
-from .verdict import Verdict
+from ..support.sample_losses import NO_SCORE
+from .canvas.fonts import shown_names
+from .canvas.grid import Card, card_width, draw_grid
+from .canvas.images import heat_over, thumbnail
+from .canvas.picture_style import PictureStyle
+from .canvas.theme import BOXES_TILE_SIZE, GREEN, GREY, LABELS_TILE_SIZE, RED, TILE_SIZE, Colour
+from .tasks import boxes, class_maps, labels, masks, numbers
+from .tasks.find_task import TASKS, find_task, has_masks
+from .tasks.sample_text import Verdict
+from .tasks.true_target import show_truth
 
 HEAT_SCALE = ("map: 0", "largest of the sample")
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..loader_state import stored_as
+from ..support.checkpoint_values import stored_as
 
 _TOLERANCE = 0.02  # bicubic scaling and colour changes overshoot a little
 _MOST_OUTSIDE = 0.001  # share of values: augmentation moves a few farther than the tolerance

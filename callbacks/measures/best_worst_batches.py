@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..host_copy import read_tree
-from ..loader_state import stored_as
+from ..support.checkpoint_values import stored_as
+from ..support.host_copy import read_tree
 
 
 @stored_as("Candidate")

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..loader_state import stored_as
+from ..support.checkpoint_values import stored_as
 
 
 @stored_as("Sample")

@@ -6,7 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ..loader_state import stored_as
+from ..support.checkpoint_values import stored_as
 from .measure import Reductions
 
 CLASS_METRICS = ("accuracy", "balanced_accuracy", "dice", "f1", "iou", "precision", "recall")

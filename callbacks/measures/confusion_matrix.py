@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ..loader_state import stored_as
+from ..support.checkpoint_values import stored_as
 from .measure import Reductions
 
 _LARGE = 2**22  # cells: 32 MiB in int64; more begin in int32

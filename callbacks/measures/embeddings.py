@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..loader_state import stored_as
+from ..support.checkpoint_values import stored_as
 
 _MASK = (1 << 64) - 1
 

@@ -9,8 +9,8 @@ from itertools import count
 import torch
 from torch import Tensor, nn
 
-from ..buffer_snapshot import BufferSnapshot
 from ..errors import UsageError
+from ..support.buffer_snapshot import BufferSnapshot
 from .explained_layer import Layer, find_layer
 from .explained_score import explained_score
 from .forward_watch import hooked

@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from torch import Tensor
 
-from ..distributed import reduce_state
+from ..support.distributed import reduce_state
 
 Reductions = Mapping[str, Literal["sum", "min", "max"]]
 

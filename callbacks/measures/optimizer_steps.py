@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ..loader_state import stored_as
+from ..support.checkpoint_values import stored_as
 from .measure import Reductions
 
 

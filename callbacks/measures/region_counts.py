@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..loader_state import stored_as
+from ..support.checkpoint_values import stored_as
 from .measure import Reductions
 from .targets import decide_targets
 

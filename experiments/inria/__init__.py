@@ -23,8 +23,8 @@ from torch.utils.data import DataLoader
 
 from assay.callbacks import UsageError, segmentation_diagnostics
 from assay.runner import Experiment, LossTerm
+from assay.runner.experiment.ranges import AtLeast, check_range
 from assay.runner.prediction import MaskPrediction, Prediction
-from assay.runner.ranges import AtLeast, check_range
 
 from .augmentation import MEAN, STD, make_transform
 from .data import Crops, Windows

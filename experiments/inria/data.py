@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from assay.runner import Augmented
-from assay.runner.data import Items, Transform
+from assay.runner.data.augmented import Items, Transform
 
 from .tiles import IGNORED, Tile, read_window
 

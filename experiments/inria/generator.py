@@ -14,7 +14,7 @@ import numpy as np
 import rasterio
 from rasterio.errors import NotGeoreferencedWarning
 
-from assay.runner.seeding import mix
+from assay.runner.data.seeding import mix
 
 from .scene import Scene, draw_scene
 

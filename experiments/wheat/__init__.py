@@ -23,11 +23,11 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from assay.callbacks import BestWorstBatches, BestWorstSamples, BoxMetrics, UsageError, detection_diagnostics
-from assay.callbacks.box_metrics import BoxPrecision
 from assay.callbacks.errors import unknown_name
+from assay.callbacks.metrics.box_metrics import BoxPrecision
 from assay.runner import Augmented, Experiment, LossTerm
+from assay.runner.experiment.ranges import AtLeast
 from assay.runner.prediction import BoxPrediction, Prediction
-from assay.runner.ranges import AtLeast
 
 from . import generator
 from .data import CLASS_NAMES, WheatImages, collate_boxes, read_items, scale_to_tensor, split, to_tensor

@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 
 from assay.callbacks import UsageError
 from assay.runner import BadImageError, read_image
-from assay.runner.images import images_in
+from assay.runner.data.files.images import images_in
 
 TABLE, IMAGES = "train.csv", "train"
 COLUMNS = ("image_id", "width", "height", "bbox", "source")

@@ -12,8 +12,7 @@ from catalyst.core import engine as core
 from torch import nn
 from torch.multiprocessing.spawn import spawn
 
-from assay.runner.engine import Engine, leave_group
-
+from ..engine.engine import Engine, leave_group
 from .fault import FAULTS, fault, is_mended, mend, replace_everywhere
 
 _KINDS = (stock.CPUEngine, stock.GPUEngine, stock.DataParallelEngine)

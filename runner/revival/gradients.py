@@ -11,8 +11,8 @@ from torch import nn
 from torch.nn.utils import get_total_norm
 
 from assay.callbacks.errors import UsageError
-from assay.callbacks.runner_view import callbacks_of
-from assay.callbacks.unwrapped import by_name
+from assay.callbacks.support.runner_view import callbacks_of
+from assay.callbacks.support.unwrap import by_name
 
 from .fault import fault, is_mended
 

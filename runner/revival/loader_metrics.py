@@ -11,7 +11,7 @@ from catalyst.metrics import CMCMetric, R2Squared, ReidCMCMetric
 from catalyst.metrics._accumulative import AccumulativeMetric
 from torch import Tensor
 
-from assay.callbacks.distributed import from_main_rank, gather_objects
+from assay.callbacks.support.distributed import from_main_rank, gather_objects
 
 from .fault import before, fault, is_mended
 

@@ -10,7 +10,7 @@ from catalyst.data.loader import ILoaderWrapper
 from catalyst.utils.misc import set_global_seed
 from torch.utils.data import BatchSampler, DataLoader, IterableDataset
 
-from assay.callbacks.distributed import from_main_rank
+from assay.callbacks.support.distributed import from_main_rank
 
 from .fault import fault
 

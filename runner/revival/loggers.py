@@ -6,8 +6,8 @@ from catalyst import dl
 from catalyst.core.runner import IRunner
 from tensorboardX.summary import hparams as hparams_summaries
 
-from assay.callbacks.hparams import HParams
-from assay.callbacks.hparams_summaries import flatten
+from assay.callbacks.tensorboard.hparams_summaries import flatten
+from assay.callbacks.training.hparams import HParams
 
 from .fault import before, fault
 

@@ -7,7 +7,7 @@ from catalyst.callbacks.metric import BatchMetricCallback
 from catalyst.core.runner import IRunner
 from catalyst.utils import distributed
 
-from assay.callbacks.distributed import gather_objects
+from assay.callbacks.support.distributed import gather_objects
 
 from .fault import after, before, fault, replace_everywhere
 

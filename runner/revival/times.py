@@ -4,7 +4,7 @@ from typing import Any
 
 from catalyst import dl
 
-from assay.callbacks.order import LAST
+from assay.callbacks.base.order import LAST
 
 from .fault import after, fault
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from catalyst import dl
 
-from assay.callbacks.host_copy import HostCopy
+from assay.callbacks.support.host_copy import HostCopy
 from benchmarks import counters
 
 COMMITTED = counters.read()

@@ -34,7 +34,7 @@ def imported_by(code):
 
 @pytest.mark.parametrize("arguments", [["list"], ["--help"], ["train", "--help"], ["evaluate", "--help"]])
 def test_a_command_that_only_tells_imports_nothing_beyond_the_standard_library(arguments):
-    code = f"from assay.runner.cli import main\ntry: main({arguments})\nexcept SystemExit: pass"
+    code = f"from assay.runner.commands.main import main\ntry: main({arguments})\nexcept SystemExit: pass"
     assert imported_by(code) == set()
 
 
@@ -46,7 +46,12 @@ def test_the_packages_import_nothing_beyond_the_standard_library():
 def test_the_first_step_of_digits_comes_without_what_it_does_not_need(tmp_path):
     done = subprocess.run(startup.command("first_step", str(tmp_path)), capture_output=True, text=True, check=True)
     imported = set(json.loads(done.stdout.splitlines()[-1]))
-    assert imported >= {"torch", "albumentations", "assay.runner.training", "assay.callbacks.gradient_stats"}
+    assert imported >= {
+        "torch",
+        "albumentations",
+        "assay.runner.commands.train",
+        "assay.callbacks.training.gradient_stats",
+    }
     assert not imported & NOT_BEFORE_THE_FIRST_STEP
     assert (tmp_path / "run" / "config.yaml").exists()
 

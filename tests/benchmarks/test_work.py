@@ -3,7 +3,7 @@ import threading
 import pytest
 import torch
 
-from assay.callbacks.host_copy import HostCopy
+from assay.callbacks.support.host_copy import HostCopy
 from benchmarks.work import Work
 
 

@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from assay.callbacks import BestWorstBatches, BestWorstSamples, GradCAM, UsageError
-from assay.callbacks.sample_losses import NO_SCORE, WHOLE_BATCH, NoSampleLossError, sample_losses, weighted_sum
+from assay.callbacks.support.sample_losses import NO_SCORE, WHOLE_BATCH, NoSampleLossError, sample_losses, weighted_sum
 from assay.runner import DictRunner, LossTerm
 
 pytestmark = pytest.mark.filterwarnings("ignore:No ``I(Criterion|Backward|Optimizer)Callback")

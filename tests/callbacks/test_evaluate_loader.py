@@ -10,7 +10,7 @@ from sweep_parts import CLASSES, OURS, Net, make_loaders
 
 from assay.callbacks import classification_diagnostics
 from assay.callbacks.errors import UsageError
-from assay.callbacks.hparams import HParams
+from assay.callbacks.training.hparams import HParams
 from assay.runner import DictRunner, Engine
 
 

@@ -8,11 +8,11 @@ from torch import nn
 from torch.utils._pytree import tree_map
 
 from assay.callbacks import AugmentationPreview, BestWorstBatches, BestWorstSamples, GradCAM
-from assay.callbacks.best_worst_samples import draw_ranking
 from assay.callbacks.drawings.samples import draw_samples
 from assay.callbacks.measures.best_worst_samples import BestWorstSamples as Measure
 from assay.callbacks.measures.reduced_image import reduced, sizes
-from assay.callbacks.sample_ranking import _drawn, _over_ranks, without_input
+from assay.callbacks.samples.best_worst_samples import draw_ranking
+from assay.callbacks.samples.sample_ranking import _drawn, _over_ranks, without_input
 from assay.runner import DictRunner
 
 HEIGHT, WIDTH = 1000, 900

@@ -8,9 +8,9 @@ from kit import fit
 from torch import nn
 
 from assay.callbacks import BestWorstBatches, Embeddings, GradCAM, NonFiniteGuard, RecallAtK
-from assay.callbacks.best_worst_samples import BestWorstSamples
-from assay.callbacks.host_copy import copy_tree, kept_from_loader, read_tree
-from assay.callbacks.non_finite_report import NonFiniteError
+from assay.callbacks.non_finite.report import NonFiniteError
+from assay.callbacks.samples.best_worst_samples import BestWorstSamples
+from assay.callbacks.support.host_copy import copy_tree, kept_from_loader, read_tree
 from assay.runner import DictRunner
 
 COUNT, BATCH, SIZE = 12, 3, 8

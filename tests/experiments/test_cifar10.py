@@ -12,7 +12,7 @@ import torchvision
 
 from assay.callbacks import UsageError
 from assay.experiments import cifar10
-from assay.runner.cli import main
+from assay.runner.commands.main import main
 
 IMAGES_A_FILE = 10
 

@@ -10,11 +10,11 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import IMAGES, SCALARS, EventAccumulator
 from torch import nn
 
-from assay.callbacks import best_worst_batches
+from assay.callbacks.samples import best_worst_batches
 from assay.experiments.digits import Digits, load_items
 from assay.runner import load_checkpoint
-from assay.runner.cli import main
-from assay.runner.loggers import read_metrics
+from assay.runner.commands.main import main
+from assay.runner.saving.loggers import read_metrics
 
 EPOCHS, LOADERS = 15, ("train", "valid")
 KINDS = ("best", "worst")

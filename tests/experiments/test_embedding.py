@@ -15,9 +15,9 @@ from assay.callbacks.measures.recall_at_k import recall_at_k
 from assay.experiments import embedding
 from assay.experiments.embedding import CosFace, Embedding, Head, make_scenes, read_items
 from assay.runner import UsageError
-from assay.runner.cli import main
-from assay.runner.loggers import read_metrics
-from assay.runner.training import train
+from assay.runner.commands.main import main
+from assay.runner.commands.train import train
+from assay.runner.saving.loggers import read_metrics
 
 
 @pytest.fixture(scope="module")

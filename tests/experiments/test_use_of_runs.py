@@ -13,8 +13,8 @@ from PIL import Image
 from assay.experiments.alaska2 import generator as alaska2
 from assay.experiments.digits import load_items
 from assay.experiments.wheat import generator as wheat
-from assay.runner.cli import main
-from assay.runner.loggers import read_metrics
+from assay.runner.commands.main import main
+from assay.runner.saving.loggers import read_metrics
 
 sys.path.append(str(Path(__file__).parent / "inria"))
 from inria_set import HEIGHT, WIDTH, write_set

@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from every_measure import EveryMeasure
 
 from assay.runner import train
-from assay.runner.exit_codes import StoppedError
+from assay.runner.processes.exit_codes import StoppedError
 
 # Batches of the second epoch after which the runs end; it has 12 for training and 5 for validation. None: at its end.
 MOMENTS = {"train": 7, "valid": 14, "epoch": None}

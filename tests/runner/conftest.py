@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from assay.runner import DictRunner
-from assay.runner.cli import main
+from assay.runner.commands.main import main
 
 
 class TinyNet(nn.Module):

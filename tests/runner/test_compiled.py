@@ -6,8 +6,8 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from assay.callbacks.non_finite_guard import NonFiniteGuard
-from assay.callbacks.non_finite_report import NonFiniteError
+from assay.callbacks.non_finite.guard import NonFiniteGuard
+from assay.callbacks.non_finite.report import NonFiniteError
 from assay.runner import DictRunner, Engine, load_checkpoint
 
 KINDS = ("in place", "wrapped", "part")

@@ -10,8 +10,9 @@ import rasterio
 from image_files import GREY, GREY_ALPHA, PALETTE, RGB, RGBA, exif, turned, write_png, write_tiff
 from PIL import Image, features
 
-from assay.runner import Augmented, BadImageError, UsageError, image_errors, read_image
-from assay.runner.windows import keep_open, open_image
+from assay.runner import Augmented, BadImageError, UsageError, read_image
+from assay.runner.data.files import image_errors
+from assay.runner.data.files.image_windows import keep_open, open_image
 
 SHAPE = (24, 40)
 NEEDS_AVIF = pytest.mark.skipif(not features.check("avif"), reason="this Pillow has no AVIF")

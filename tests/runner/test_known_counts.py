@@ -8,11 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from assay.callbacks.target_mean import target_mean
+from assay.callbacks.support.target_mean import target_mean
 from assay.runner import LossTerm
-from assay.runner.loss_counts import count_group, counted_terms
-from assay.runner.loss_means import LossMeans
-from assay.runner.target_checks import TargetChecks
+from assay.runner.loop.checks.target_checks import TargetChecks
+from assay.runner.recipe.loss_counts import count_group, counted_terms
+from assay.runner.recipe.loss_means import LossMeans
 
 CLASSES, SIDE, CPU = 3, 2, torch.device("cpu")
 WEIGHTS = torch.tensor([1.0, 4.0, 0.25], dtype=torch.float64)

@@ -12,8 +12,8 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 
 from assay.callbacks import GradientStats, OptimizerMonitor
-from assay.callbacks.non_finite_guard import NonFiniteGuard
-from assay.callbacks.non_finite_report import NonFiniteError
+from assay.callbacks.non_finite.guard import NonFiniteGuard
+from assay.callbacks.non_finite.report import NonFiniteError
 from assay.runner import DictRunner, Engine, load_checkpoint
 
 FAR = 2.0**21  # a loss scale at which a gradient of 0.03 overflows in fp16

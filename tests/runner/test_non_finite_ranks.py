@@ -13,8 +13,8 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from assay.callbacks import OptimizerMonitor
-from assay.callbacks.non_finite_guard import NonFiniteGuard
-from assay.callbacks.non_finite_report import NonFiniteError
+from assay.callbacks.non_finite.guard import NonFiniteGuard
+from assay.callbacks.non_finite.report import NonFiniteError
 from assay.runner import DictRunner, Engine
 
 # Samples that all ranks have batches for, and those of the last round, by number of ranks and batches a step. In that

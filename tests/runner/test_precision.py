@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 from assay.callbacks import GradientStats
 from assay.experiments.digits import DigitNet, Digits
 from assay.runner import DictRunner, Engine, UsageError, train
-from assay.runner.loggers import read_metrics
+from assay.runner.saving.loggers import read_metrics
 
 needs_gpu = [
     pytest.mark.gpu,

@@ -13,14 +13,14 @@ from image_files import exif
 from PIL import Image
 from predicted import read_table
 
-from assay.callbacks.atomic_files import replacing
-from assay.callbacks.printable import printable
+from assay.callbacks.support.atomic_files import replacing
+from assay.callbacks.support.printable import printable
 from assay.runner import UsageError, read_image, read_mask
-from assay.runner.cli import main
-from assay.runner.predict_batches import read_batches
-from assay.runner.predict_inputs import Input, LeftOut, find_inputs
-from assay.runner.predict_outcome import Outcome
-from assay.runner.predict_table import cell, write_table
+from assay.runner.commands.main import main
+from assay.runner.prediction.batches import read_batches
+from assay.runner.prediction.inputs import Input, LeftOut, find_inputs
+from assay.runner.prediction.outcome import Outcome
+from assay.runner.prediction.table import cell, write_table
 
 LATIN = "caf\udce9"  # as Python has the bytes of a name in Latin-1
 

@@ -28,9 +28,9 @@ from assay.callbacks import (
     PredictionDistribution,
 )
 from assay.runner import DictRunner, Engine, UsageError
-from assay.runner.early_stopping import EarlyStopping
-from assay.runner.loggers import read_metrics
-from assay.runner.monitor import Monitor
+from assay.runner.recipe.early_stopping import EarlyStopping
+from assay.runner.recipe.monitor import Monitor
+from assay.runner.saving.loggers import read_metrics
 
 CLASSES = 3
 COUNTS = [21, 250, 251, 2]

@@ -9,11 +9,11 @@ import pytest
 import torch
 from catalyst import dl
 
-from assay.callbacks.atomic_files import save_whole
 from assay.callbacks.errors import UsageError
-from assay.runner.checkpoint_files import load_checkpoint, read_index
-from assay.runner.checkpoints import Checkpoints
-from assay.runner.resuming import newest_checkpoint
+from assay.callbacks.support.atomic_files import save_whole
+from assay.runner.saving.checkpoint_files import load_checkpoint, read_index
+from assay.runner.saving.checkpoints import Checkpoints
+from assay.runner.saving.resume import newest_checkpoint
 
 LIMIT = 100_000  # bytes of a file; that of a checkpoint here is four times as long
 

@@ -3,6 +3,7 @@ import time
 import numpy as np
 import pytest
 
+from assay.callbacks.drawings.canvas.matrix_sheet import MatrixSheet, _ticks
 from assay.callbacks.drawings.confusion_matrix import (
     NORMALIZATIONS,
     _cell_colours,
@@ -12,7 +13,6 @@ from assay.callbacks.drawings.confusion_matrix import (
     draw_confusion_matrix,
     draw_label_matrix,
 )
-from assay.callbacks.drawings.matrix_sheet import MatrixSheet, _ticks
 
 TITLE = ["valid confusion matrix, epoch 1", "12 samples, 50% right"]
 LONG = "a very long name of a class that never ends " * 3

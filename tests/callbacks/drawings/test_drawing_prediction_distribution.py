@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from assay.callbacks.drawings.chart import Chart, Panel
+from assay.callbacks.drawings.canvas.chart import Chart, Panel
+from assay.callbacks.drawings.canvas.theme import BLUE
 from assay.callbacks.drawings.prediction_distribution import MOST_CHARTS, draw_distribution
-from assay.callbacks.drawings.theme import BLUE
 
 
 def draw(count, names=None, shares=None, bounds=(0.25, 0.75), totals=None, threshold=0.4):

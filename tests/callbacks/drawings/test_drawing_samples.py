@@ -4,13 +4,13 @@ import cv2
 import numpy as np
 import pytest
 
-from assay.callbacks.drawings import class_maps, labels, masks
-from assay.callbacks.drawings.grid import Card, draw_grid
-from assay.callbacks.drawings.palette import class_colours
-from assay.callbacks.drawings.picture_style import PictureStyle
-from assay.callbacks.drawings.pictures import heat_over, thumbnail, to_rgb
+from assay.callbacks.drawings.canvas.grid import Card, draw_grid
+from assay.callbacks.drawings.canvas.images import heat_over, thumbnail, to_rgb
+from assay.callbacks.drawings.canvas.palette import class_colours
+from assay.callbacks.drawings.canvas.picture_style import PictureStyle
+from assay.callbacks.drawings.canvas.theme import BOXES_TILE_SIZE, FALSE, GREEN, GREY, HIT, IGNORED, MISSED, NAN, RED
 from assay.callbacks.drawings.samples import HEAT_SCALE, draw_samples, format_score
-from assay.callbacks.drawings.theme import BOXES_TILE_SIZE, FALSE, GREEN, GREY, HIT, IGNORED, MISSED, NAN, RED
+from assay.callbacks.drawings.tasks import class_maps, labels, masks
 from assay.callbacks.errors import UsageError
 
 IGNORING_9, IGNORING_255 = PictureStyle(ignore_index=9), PictureStyle(ignore_index=255)

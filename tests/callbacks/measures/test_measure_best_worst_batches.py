@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from assay.callbacks.host_copy import copy_tree
 from assay.callbacks.measures.best_worst_batches import BestWorstBatches, read_samples, select_samples
+from assay.callbacks.support.host_copy import copy_tree
 
 NAN, INF = math.nan, math.inf
 

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 
-from assay.callbacks.distributed import reduce_state
 from assay.callbacks.measures.binned_scores import (
     BinnedScores,
     chance_logit,
@@ -12,6 +11,7 @@ from assay.callbacks.measures.binned_scores import (
     one_against_rest,
     score_edges,
 )
+from assay.callbacks.support.distributed import reduce_state
 
 
 def slow_counts(task, classes, bins, scores, truth):

@@ -3,8 +3,8 @@ import pytest
 import torch
 from sklearn import metrics as sk
 
-from assay.callbacks.distributed import reduce_state
 from assay.callbacks.measures.confusion_by_group import ConfusionByGroup
+from assay.callbacks.support.distributed import reduce_state
 
 
 def fill(measure, *arrays, cuts=(0, 1, 3)):

@@ -3,10 +3,10 @@ import pytest
 import torch
 from sklearn import metrics as sk
 
-from assay.callbacks.distributed import reduce_state
 from assay.callbacks.measures import confusion_matrix
 from assay.callbacks.measures.classification_report import classification_report
 from assay.callbacks.measures.confusion_matrix import Cells, Confusion, ConfusionMatrix, most_confused
+from assay.callbacks.support.distributed import reduce_state
 
 SHAPES = [(2, (50,)), (3, (50,)), (7, (9, 4, 5)), (40, (50,)), (5, (6, 3, 2, 2))]
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from assay.callbacks.distributed import reduce_state
 from assay.callbacks.measures.gradient_stats import GradientStats, find_troubles
+from assay.callbacks.support.distributed import reduce_state
 
 THRESHOLDS = {"vanished_below": 1e-3, "exploded_above": 1e3}
 

@@ -4,7 +4,6 @@ import math
 import pytest
 import torch
 
-from assay.callbacks.distributed import reduce_state
 from assay.callbacks.measures.overhead_budget import (
     FIXED,
     LATE,
@@ -20,6 +19,7 @@ from assay.callbacks.measures.overhead_budget import (
     fit_all,
 )
 from assay.callbacks.measures.phase_times import HostTimer
+from assay.callbacks.support.distributed import reduce_state
 
 
 class Clock:

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from assay.callbacks.drawings import theme
-from assay.callbacks.drawings.pictures import thumbnail
+from assay.callbacks.drawings.canvas import theme
+from assay.callbacks.drawings.canvas.images import thumbnail
 from assay.callbacks.measures.reduced_image import is_reduced, reduced, sizes
 
 

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from assay.callbacks.distributed import reduce_state
 from assay.callbacks.measures.region_counts import RegionCounts, iou, spread
+from assay.callbacks.support.distributed import reduce_state
 
 
 def border_by_loop(mask, counted, reach):

@@ -7,8 +7,8 @@ import torch
 from sklearn import metrics as sk
 
 from assay.callbacks import Metrics, UsageError
-from assay.callbacks.loader_state import from_plain, to_plain
 from assay.callbacks.measures.regression import REGRESSION_METRICS, RegressionTotals, regression_metric
+from assay.callbacks.support.checkpoint_values import from_plain, to_plain
 
 REFERENCES = {"mae": sk.mean_absolute_error, "mse": sk.mean_squared_error, "r2": sk.r2_score}
 

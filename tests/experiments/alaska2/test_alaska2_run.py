@@ -11,7 +11,7 @@ from assay.callbacks.measures.best_worst_samples import Sample
 from assay.experiments.alaska2.changed_samples import show_sample
 from assay.experiments.alaska2.data import is_valid
 from assay.experiments.alaska2.residuals import draw_changes, measure_changes
-from assay.runner.cli import main
+from assay.runner.commands.main import main
 
 QUICK = ["--epochs", "1", "--batch-size", "8", "--width", "8"]
 

@@ -13,8 +13,8 @@ from assay.experiments.inria import Inria
 from assay.experiments.inria.generator import write_tiff
 from assay.experiments.inria.tiles import find_tiles, read_window
 from assay.runner import load_checkpoint
-from assay.runner.cli import main
-from assay.runner.loggers import read_metrics
+from assay.runner.commands.main import main
+from assay.runner.saving.loggers import read_metrics
 
 SMALL = ["--encoder=squeezenet", "--width=4", "--crop=32", "--window=40", "--device=cpu", "--epochs=1"]
 

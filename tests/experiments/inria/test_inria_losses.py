@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from assay.callbacks import UsageError
-from assay.callbacks.sample_losses import sample_losses
+from assay.callbacks.support.sample_losses import sample_losses
 from assay.experiments.inria.data import UNLABELLED
 from assay.experiments.inria.losses import LOSSES, loss_terms, make_criterion, near_edges, parse_loss
 from assay.experiments.inria.tiles import IGNORED

@@ -16,10 +16,10 @@ from assay.experiments.wheat import Wheat
 from assay.experiments.wheat.generator import make_data
 from assay.experiments.wheat.models import LOSSES
 from assay.runner import load_checkpoint
-from assay.runner.cli import main
+from assay.runner.commands.experiment_flags import parse_experiment
+from assay.runner.commands.main import main
 from assay.runner.experiment import Experiment
-from assay.runner.loggers import read_metrics
-from assay.runner.parser import parse_experiment
+from assay.runner.saving.loggers import read_metrics
 
 FIELDS = {"image_size": 64, "channels": 32, "batch_size": 3}
 EPOCHS = 2

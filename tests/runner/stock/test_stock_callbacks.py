@@ -17,11 +17,11 @@ from torch.optim import lr_scheduler
 from torch.utils.data import DataLoader
 
 from assay.callbacks import ConfusionMatrix, HParams
-from assay.callbacks.unwrapped import inside, listening
+from assay.callbacks.support.unwrap import inside, listening
 from assay.runner import DictRunner, LossTerm, UsageError
-from assay.runner.early_stopping import EarlyStopping
-from assay.runner.monitor import Monitor
-from assay.runner.schedulers import WarmUp
+from assay.runner.recipe.early_stopping import EarlyStopping
+from assay.runner.recipe.monitor import Monitor
+from assay.runner.recipe.schedulers import WarmUp
 
 KEYS = {"input_key": "logits", "target_key": "target"}
 

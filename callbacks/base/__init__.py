@@ -1,0 +1,1 @@
+"""What every callback is built on: when it runs, what it reads of the runner, what it shares."""

@@ -1,0 +1,91 @@
+"""Detections in a batch: find them, check their form, and know when a detector that trains gives none."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from catalyst import dl
+from torch import Tensor
+
+from ..errors import UsageError, listing
+from ..keys import pick
+from .dict_batch import dict_batch
+
+FOUND = ("boxes", "scores", "labels")
+TRUE = ("boxes", "labels")
+
+_DRAWN = ("boxes", "labels", "scores")
+
+_log = logging.getLogger("assay")
+
+
+class Detections:
+    """Recognizes batches without detections: while they train, torchvision's detectors return only losses.
+
+    Args:
+        output_key: of the batch.
+        asked_by: the name of the caller, which begins the warning.
+    """
+
+    def __init__(self, output_key: str, asked_by: str):
+        self.output_key = output_key
+        self.asked_by = asked_by
+        self.has_warned = False
+
+    def are_missing(self, runner: dl.IRunner) -> bool:
+        """Return whether a batch in training has none; warn once (logger ``assay``) if no other loader can have any."""
+        batch = dict_batch(runner, self.asked_by)
+        if not runner.is_train_loader or has_detections(batch, self.output_key):
+            return False
+        # In evaluation detectors return boxes, so a loader for it will show something.
+        follows = any(not key.startswith("train") for key in runner.loaders)
+        if not follows and not self.has_warned and runner.engine.is_main_process:
+            self.has_warned = True
+            _log.warning(
+                "%s shows nothing: the batches of loader %r hold no %r, which detectors give in evaluation alone, and "
+                "there is no loader for validation.",
+                self.asked_by,
+                runner.loader_key,
+                self.output_key,
+            )
+        return True
+
+
+def has_detections(batch: Mapping[str, Any], key: str) -> bool:
+    """Return whether a batch in training holds detections; None, an empty list and a missing key mean none."""
+    found = batch.get(key)
+    return found is not None and not (isinstance(found, list | tuple) and not found)
+
+
+def pick_boxes(
+    batch: Mapping[str, Any], key: str, asked_by: str, names: Sequence[str]
+) -> Sequence[Mapping[str, Tensor]]:
+    """Return what a batch holds under a key: N dicts, one per image.
+
+    Args:
+        batch: of a detection.
+        key: of the batch.
+        asked_by: the name of the caller, which begins the error.
+        names: that each dict must have.
+
+    Raises:
+        UsageError: the key is missing, or what it holds has another form.
+    """
+    images = pick(batch, key, asked_by)
+    if not isinstance(images, list | tuple):
+        raise UsageError(f"{asked_by} needs a list in {key!r}, of a dict an image, got a {type(images).__name__}.")
+    for number, image in enumerate(images):
+        if not isinstance(image, Mapping) or not all(name in image for name in names):
+            got = listing(image) if isinstance(image, Mapping) else f"a {type(image).__name__}"
+            raise UsageError(
+                f"{asked_by} needs {listing(names)} of each image in {key!r}, got {got} of image {number}."
+            )
+    return images
+
+
+def without_masks(part: Any) -> Any:
+    """Return only boxes, labels and scores of each image, where a part holds detections; other parts as they are."""
+    # Only these are drawn, and the masks of Mask R-CNN would take a copy of many full-size images.
+    if not isinstance(part, list | tuple) or not all(isinstance(one, Mapping) and "boxes" in one for one in part):
+        return part
+    return [{name: one[name] for name in _DRAWN if name in one} for one in part]

@@ -1,0 +1,41 @@
+"""A check that the images of a batch can be drawn, made before they reach the thread of the writer."""
+
+from typing import Any
+
+from torch import Tensor
+
+from ..drawings.canvas.images import fits_channels
+from ..drawings.canvas.picture_style import PictureStyle
+from ..errors import UsageError
+
+
+def check_images(key: str, images: Any, style: PictureStyle | None = None) -> Any:
+    """Return the images of a batch: [N, C, H, W] or [N, H, W], or a list of N images [C, H, W] or [H, W].
+
+    Args:
+        key: of the batch, for the error.
+        images: floating point, integers or bool, of any number of channels, as ``drawings.pictures.to_rgb`` takes them.
+        style: its ``mean`` and ``std`` are checked too; None: there are none to check.
+
+    Raises:
+        UsageError: another shape or type, or a ``mean`` or ``std`` that has neither one number nor one a channel.
+    """
+    # What cannot be drawn must fail at the batch: the thread of the writer would raise it some steps later.
+    normalization = [] if style is None else [("mean", style.mean), ("std", style.std)]
+    listed = isinstance(images, list | tuple)
+    axes = 3 if listed else 4
+    for image in images if listed else [images]:
+        if not isinstance(image, Tensor) or image.ndim not in (axes - 1, axes) or 0 in image.shape[axes - 3 :]:
+            got = tuple(image.shape) if isinstance(image, Tensor) else type(image).__name__
+            raise UsageError(
+                f"image_key={key!r} must be [N, C, H, W] or [N, H, W], or a list of N images [C, H, W] or [H, W], not "
+                f"empty, got {f'a list with {got}' if listed else got}; of volumes hand in a slice. Where samples are "
+                "no images, leave the callback out (lists: image_key=None), or draw them by visualize_batch=."
+            )
+        if image.is_complex():
+            raise UsageError(f"image_key={key!r} must hold floating point, integers or bool, got {image.dtype}.")
+        channels = image.shape[-3] if image.ndim == axes else 1
+        for name, values in normalization:
+            if not fits_channels(values, channels):
+                raise UsageError(f"{name} must be one number or one a channel, {channels} here, got {values!r}.")
+    return images

@@ -1,0 +1,1 @@
+"""Count over a loader how classes and their scores are predicted, and show it."""

@@ -1,0 +1,199 @@
+"""How well scores separate each class from the rest, at every threshold."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from catalyst import dl
+from torch import Tensor
+
+from ..drawings.canvas.fonts import shown_names
+from ..drawings.roc import draw_roc
+from ..keys import OUTPUT_KEY, TARGET_KEY
+from ..measures.score_curves import ScoreSummary, at_least, groups, mean_known, roc_points, summarize_scores
+from ..support.tables import markdown_table
+from ..tensorboard.writer import Writer
+from .score_counts import ScoreCounts
+
+LARGEST_BOUND = 0.005
+
+_THRESHOLDS = 127  # as many as TensorBoard's own writers take; it shows them as equidistant
+_HEADER = ("", "average precision", "±", "ROC AUC", "±", "best F1", "threshold", "logit", "positives", "negatives")
+
+
+class PRCurves(ScoreCounts):
+    """Shows every epoch, for each loader, precision and recall at every threshold, and the ROC curve.
+
+    Of several classes each is told from all others by its softmax probability. All samples of the epoch count, over all
+    ranks; of masks, all pixels. Scores are counted in bins, so each number has a bound: the true value is at most so
+    far away. A bound above 0.005 is said (logger ``assay``), once a loader and run. A class without positives or
+    without negatives has no value (NaN) and no part in means. Loaders for inference are left out.
+
+    ================================ ========== ==================================================================
+    written to                       kind       content
+    ================================ ========== ==================================================================
+    tag ``pr/CLASS``                 pr_curve   step = epoch; counts, precision and recall at 127 thresholds, 0 to
+                                                1; each is taken at the first edge of a bin that is not below
+    tag ``roc``                      image      step = epoch; [H, W, 3] uint8 RGB, all classes
+    tag ``pr_table``                 text       step = epoch; Markdown table of all numbers by class
+    ``average_precision``            metric     mean over classes, 0 to 1; step-wise, as in scikit-learn
+    ``roc_auc``                      metric     mean over classes, 0 to 1
+    ``average_precision_bound``      metric     largest over classes, 0 to 1
+    ``roc_auc_bound``                metric     largest over classes, 0 to 1
+    ``best_f1_threshold``            metric     for ``binary``: where F1 is best, a probability: class 1 is what is
+                                                at least as probable
+    ================================ ========== ==================================================================
+
+    Metrics are in ``runner.loader_metrics``. The checkpoints of a runner that saves its callbacks' states, as
+    ``DictRunner`` does, hold ``{loader: {class: {...}}}`` of the last epoch, with ``threshold`` (probability),
+    ``logit`` (the same as a logit, which also tells probabilities apart that round to 1), ``f1``,
+    ``average_precision``, ``roc_auc``, ``positives`` and ``negatives``; the attribute ``thresholds_`` is the same.
+
+    Args:
+        task: ``multiclass`` (output [N, C, ...], each class against the rest by its softmax), ``binary`` (output
+            [N, ...] or [N, 1, ...], the logit of class 1) or ``multilabel`` (output [N, C, ...], a logit a label).
+        num_classes: C; ``class_names`` may stand in for it. Not needed for ``binary``.
+        class_names: one a class or label; without, they are shown by number.
+        ignore_index: target value that is left out.
+        output_key: of the batch; logits.
+        target_key: of the batch; class numbers [N, ...], or 0 and 1 in the output's shape.
+        bins: an even number from 16 to 65536. None: 8192 up to 256 classes, fewer of more; 16 bytes a class and bin.
+        prefix: stands before the tags and metrics, ``PREFIX/NAME``, for a second callback of this kind in the run.
+
+    Raises:
+        UsageError: an argument is out of range; at a batch, when a key is missing or a shape does not fit; at the end
+            of a loader, when a target was no class; at the start of the run, when there is no TensorBoard logger.
+    """
+
+    works_unwritten = True  # it computes metrics
+
+    def __init__(
+        self,
+        *,
+        task: str = "multiclass",
+        num_classes: int | None = None,
+        class_names: Sequence[str] | None = None,
+        ignore_index: int | None = None,
+        output_key: str = OUTPUT_KEY,
+        target_key: str = TARGET_KEY,
+        bins: int | None = None,
+        prefix: str = "",
+    ):
+        super().__init__(
+            task=task,
+            num_classes=num_classes,
+            class_names=class_names,
+            ignore_index=ignore_index,
+            output_key=output_key,
+            target_key=target_key,
+            bins=bins,
+            prefix=prefix,
+        )
+        self.thresholds_: dict[str, dict[str, dict[str, float]]] = {}
+
+    def on_experiment_start(self, runner: dl.IRunner) -> None:
+        super().on_experiment_start(runner)
+        self.thresholds_ = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the last thresholds of each loader and class, see above."""
+        return {loader: {name: dict(of) for name, of in by.items()} for loader, by in self.thresholds_.items()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take back what ``state_dict`` returned."""
+        self.thresholds_ = {loader: {name: dict(of) for name, of in by.items()} for loader, by in state.items()}
+
+    def tags(self, loader_key: str) -> tuple[str, ...]:
+        return ("roc", "pr_table")
+
+    def metrics_written(self, loader_key: str) -> tuple[str, ...]:
+        return ("average_precision", "roc_auc")
+
+    def write(self, runner: dl.IRunner, writer: Writer, counts: Tensor) -> None:
+        found, step = summarize_scores(counts, self.edges), runner.epoch_step
+        self.write_metrics(runner, runner.loader_metrics, self._metrics(found))
+        self.thresholds_[runner.loader_key] = self._by_class(found)
+        self._say_bounds(runner, writer, found)
+        title = f"{self.place(runner.loader_key)} ROC, epoch {step}"
+        writer.pr_curves(partial(self._curves, counts), step)
+        writer.image(self.named("roc"), partial(self._draw, counts, found, title), step)
+        writer.text(self.named("pr_table"), lambda: markdown_table(_HEADER, self._rows(found)), step)
+
+    def _curves(self, counts: Tensor) -> dict[str, np.ndarray]:
+        tags = [self.named(f"pr/{name}") for name in self.score_names]
+        return dict(zip(tags, _pr_curves(counts, self.edges), strict=True))
+
+    def _draw(self, counts: Tensor, found: ScoreSummary, title: str) -> np.ndarray:
+        names = shown_names(self.class_names)[-len(self.score_names) :]
+        false, true = roc_points(counts)
+        return draw_roc(false.numpy(), true.numpy(), found.roc_auc.numpy(), found.roc_auc_bound.numpy(), names, title)
+
+    def _metrics(self, found: ScoreSummary) -> dict[str, float]:
+        metrics = {name: mean_known(getattr(found, name)) for name in ("average_precision", "roc_auc")}
+        for name in ("average_precision_bound", "roc_auc_bound"):
+            bounds = getattr(found, name)
+            metrics[name] = float(bounds.nan_to_num(-1).max()) if bounds.isfinite().any() else float("nan")
+        if self.task == "binary":
+            metrics["best_f1_threshold"] = float(found.threshold[0])
+        return metrics
+
+    def _by_class(self, found: ScoreSummary) -> dict[str, dict[str, float]]:
+        columns = {
+            "threshold": found.threshold,
+            "logit": found.logit,
+            "f1": found.best_f1,
+            "average_precision": found.average_precision,
+            "roc_auc": found.roc_auc,
+            "positives": found.positives,
+            "negatives": found.negatives,
+        }
+        rows = zip(*(values.tolist() for values in columns.values()), strict=True)
+        return {name: dict(zip(columns, row, strict=True)) for name, row in zip(self.score_names, rows, strict=True)}
+
+    def _say_bounds(self, runner: dl.IRunner, writer: Writer, found: ScoreSummary) -> None:
+        bounds = torch.stack([found.roc_auc_bound, found.average_precision_bound]).nan_to_num(0)
+        if float(bounds.max()) <= LARGEST_BOUND:
+            return
+        kind, index = divmod(int(bounds.argmax()), len(self.score_names))
+        text = (
+            f"the {('ROC AUC', 'average precision')[kind]} of class {self.score_names[index]} may be off by "
+            f"{float(bounds.max()):.2g}, because its scores share bins: raise bins, now {self.bins}. "
+            "Equal scores share one in any case."
+        )
+        self.say(runner, writer, "bound", text)
+
+    def _rows(self, found: ScoreSummary) -> list[list[str]]:
+        columns = (
+            _decimals(found.average_precision, 4),
+            _decimals(found.average_precision_bound, 5),
+            _decimals(found.roc_auc, 4),
+            _decimals(found.roc_auc_bound, 5),
+            _decimals(found.best_f1, 4),
+            _decimals(found.threshold, 6),
+            _decimals(found.logit, 3),
+            _decimals(found.positives, 0),
+            _decimals(found.negatives, 0),
+        )
+        rows = [[name, *row] for name, row in zip(self.score_names, zip(*columns, strict=True), strict=True)]
+        means = [f"{mean_known(values):.4f}" for values in (found.average_precision, found.roc_auc, found.best_f1)]
+        total = str(int(found.positives.sum()))
+        return [*rows, ["mean", means[0], "", means[1], "", means[2], "", "", total, ""]] if len(rows) > 1 else rows
+
+
+def _decimals(values: Tensor, digits: int) -> list[str]:
+    return ["-" if np.isnan(value) else f"{value:.{digits}f}" for value in values.tolist()]
+
+
+def _pr_curves(counts: Tensor, edges: Tensor) -> np.ndarray:
+    """Return [C, 6, T] as ``Writer.pr_curves`` takes them, of counts [C, 2, B]."""
+    thresholds = torch.linspace(0, 1, _THRESHOLDS, dtype=torch.float64)
+    places = torch.searchsorted(edges, thresholds.logit())
+    predicted = torch.cat([at_least(some)[:, :, places] for some in groups(counts)])
+    false, true = predicted.double().unbind(dim=1)
+    precision, recall = true / (true + false).clamp(min=1), true / true[:, :1].clamp(min=1)
+    below = predicted[:, :, :1] - predicted
+    columns = (true, false, below[:, 0].double(), below[:, 1].double(), precision, recall)
+    curves: np.ndarray = torch.stack(columns, dim=1).numpy()
+    return curves

@@ -1,0 +1,128 @@
+"""How confident the model is, right and wrong: the distribution of predicted probabilities for each true class."""
+
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
+from catalyst import dl
+from torch import Tensor
+
+from ..drawings.canvas.fonts import shown_names
+from ..drawings.prediction_distribution import draw_distribution
+from ..errors import UsageError
+from ..keys import OUTPUT_KEY, TARGET_KEY
+from ..measures.score_curves import best_thresholds, shares_by_probability
+from ..tensorboard.writer import Histogram, Writer
+from .score_counts import ScoreCounts
+
+_PICTURE_BINS = 40
+_HISTOGRAM_BINS = 100
+
+
+class PredictionDistribution(ScoreCounts):
+    """Shows every epoch, for each loader, which probabilities are predicted for each true class.
+
+    Loaders for inference are left out. All samples of the epoch count, over all ranks; of masks, all pixels.
+
+    ============================ ========= ==================================================================
+    tag, in the loader's folder  kind      step and content
+    ============================ ========= ==================================================================
+    ``predictions/distribution`` image     epoch; [H, W, 3] uint8 RGB. ``binary``: the probability of class
+                                           1, for samples of class 0 and of class 1. Otherwise, by class or
+                                           label, its probability for its own samples and for all others: a
+                                           chart each, from 25 on a row each of a map
+    ``predictions/CLASS``        histogram epoch; predicted probability, 0 to 1, of the samples of the true
+                                           class: of class 1 for ``binary``, otherwise of the class itself
+    ============================ ========= ==================================================================
+
+    The histograms' sums are those of the bins' middles; their smallest and largest value are edges of bins.
+
+    Args:
+        low: probability above which a sample is undecided, until ``high``; 0 to 1.
+        high: see there. The share of undecided samples is shown.
+        task: ``multiclass`` (output [N, C, ...], each class against the rest by its softmax), ``binary`` (output
+            [N, ...] or [N, 1, ...], the logit of class 1) or ``multilabel`` (output [N, C, ...], a logit a label).
+        num_classes: C; ``class_names`` may stand in for it. Not needed for ``binary``.
+        class_names: one a class or label; without, they are shown by number.
+        ignore_index: target value that is left out.
+        output_key: of the batch; logits.
+        target_key: of the batch; class numbers [N, ...], or 0 and 1 in the output's shape.
+        bins: an even number from 16 to 65536. None: 8192 up to 256 classes, fewer of more; 16 bytes a class and bin.
+        prefix: stands before the tags, ``PREFIX/TAG``, for a second callback of this kind in the run.
+
+    Raises:
+        UsageError: an argument is out of range; at a batch, when a key is missing or a shape does not fit; at the end
+            of a loader, when a target was no class; at the start of the run, when there is no TensorBoard logger.
+    """
+
+    def __init__(
+        self,
+        *,
+        low: float = 0.25,
+        high: float = 0.75,
+        task: str = "multiclass",
+        num_classes: int | None = None,
+        class_names: Sequence[str] | None = None,
+        ignore_index: int | None = None,
+        output_key: str = OUTPUT_KEY,
+        target_key: str = TARGET_KEY,
+        bins: int | None = None,
+        prefix: str = "",
+    ):
+        super().__init__(
+            task=task,
+            num_classes=num_classes,
+            class_names=class_names,
+            ignore_index=ignore_index,
+            output_key=output_key,
+            target_key=target_key,
+            bins=bins,
+            prefix=prefix,
+        )
+        if not 0 <= low < high <= 1:
+            raise UsageError(f"low and high must be probabilities, low below high, got {low!r} and {high!r}.")
+        self.low, self.high = low, high
+
+    def tags(self, loader_key: str) -> tuple[str, ...]:
+        return ("predictions/distribution",)
+
+    def write(self, runner: dl.IRunner, writer: Writer, counts: Tensor) -> None:
+        title, step = f"{self.place(runner.loader_key)} predictions, epoch {runner.epoch_step}", runner.epoch_step
+        writer.image(self.named("predictions/distribution"), partial(self._draw, counts, title), step)
+        writer.histograms(partial(self._histograms, counts), step)
+
+    def _draw(self, counts: Tensor, title: str) -> np.ndarray:
+        shares = shares_by_probability(counts, self.edges, np.linspace(0, 1, _PICTURE_BINS + 1))
+        grid = np.array([0.0, self.low, self.high, 1.0])
+        undecided = shares_by_probability(counts, self.edges, grid)[:, :, 1]
+        return draw_distribution(
+            shares,
+            counts.sum(dim=2).numpy(),
+            best_thresholds(counts, self.edges).numpy(),
+            undecided,
+            shown_names(self.class_names),
+            title,
+            bounds=(self.low, self.high),
+        )
+
+    def _histograms(self, counts: Tensor) -> dict[str, Histogram]:
+        # Two classes have one score, of class 1: its distribution for both.
+        rows = counts[0] if self.task == "binary" else counts[:, 1]
+        edges = self.edges.sigmoid().numpy()
+        named = zip(self.class_names, rows.numpy(), strict=True)
+        return {self.named(f"predictions/{name}"): _histogram(row, edges) for name, row in named if row.any()}
+
+
+def _histogram(counts: np.ndarray, edges: np.ndarray) -> Histogram:
+    """Return the histogram of counts [B] between edges [B + 1]; a bin counts for the bar that its middle is in."""
+    middles, filled = (edges[:-1] + edges[1:]) / 2, np.flatnonzero(counts)
+    limits = np.linspace(0, 1, _HISTOGRAM_BINS + 1)
+    bars = np.searchsorted(limits[1:-1], middles, side="right")
+    return Histogram(
+        counts=np.bincount(bars, weights=counts, minlength=_HISTOGRAM_BINS),
+        limits=limits[1:],
+        low=float(edges[filled[0]]),
+        high=float(edges[filled[-1] + 1]),
+        total=float((counts * middles).sum()),
+        total_of_squares=float((counts * middles**2).sum()),
+    )

@@ -1,0 +1,28 @@
+"""How the pictures of a data set are to be read: the names of its classes, its normalization, its ignored target."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ...support.class_names import name_of
+from .images import Channels
+
+
+@dataclass(frozen=True)
+class PictureStyle:
+    """What every drawing of samples knows of their data set.
+
+    Attributes:
+        class_names: one per class or label; None: they are shown by number.
+        mean: of the images' normalization ``(x - mean) / std``, one number or one per channel.
+        std: see ``mean``.
+        ignore_index: target value that does not count.
+    """
+
+    class_names: Sequence[str] | None = None
+    mean: Channels = 0.0
+    std: Channels = 1.0
+    ignore_index: int | None = None
+
+    def name_of(self, index: int) -> str:
+        """Return the name of a class, or its number where it has none."""
+        return name_of(index, self.class_names)

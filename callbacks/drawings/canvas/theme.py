@@ -1,0 +1,50 @@
+"""Colours and sizes of all pictures."""
+
+# Measures need the sizes of tiles too, and know nothing of drawings.
+from ...measures.tile_shape import BOXES_TILE_SIZE as BOXES_TILE_SIZE
+from ...measures.tile_shape import LABELS_TILE_SIZE as LABELS_TILE_SIZE
+from ...measures.tile_shape import LARGEST_TILE_SIZE as LARGEST_TILE_SIZE
+from ...measures.tile_shape import TILE_SIZE as TILE_SIZE
+
+Colour = tuple[int, int, int]  # RGB, 0 to 255
+
+INK: Colour = (30, 30, 30)
+PAPER: Colour = (255, 255, 255)
+AXES: Colour = (200, 200, 200)
+GRID_LINES: Colour = (225, 225, 225)
+ABSENT: Colour = (225, 225, 225)  # a cell without samples; apart from white, which is a share of 0
+
+GREEN: Colour = (34, 139, 60)
+RED: Colour = (205, 38, 38)
+GREY: Colour = (150, 150, 150)
+BLUE: Colour = (40, 90, 200)
+ORANGE: Colour = (225, 110, 15)
+PALE_BLUE: Colour = (150, 170, 205)
+SHADE: Colour = (238, 236, 224)
+
+# On top of images, where the colours above would be too dark.
+HIT: Colour = (40, 200, 80)
+MISSED: Colour = (235, 45, 45)
+FALSE: Colour = (255, 205, 0)
+IGNORED: Colour = (128, 128, 128)
+NAN: Colour = (0, 0, 0)
+
+# Charts and matrices.
+GAP = 12
+LINE = 18
+TITLE_SIZE = 15
+TITLE_LINE = TITLE_SIZE + 6
+TEXT_SIZE = 12
+
+# Grids of samples.
+CARD_GAP = 10
+HEADING_SIZE = 17
+HEADING_LINE = HEADING_SIZE + 6
+CAPTION_SIZE = 13
+
+# The square of colour before an entry of a legend, and how far right of its left edge the text begins.
+SWATCH = 11
+SWATCH_INDENT = 16
+LEGEND_GAP = 14
+
+THUMBNAIL_SIZE = 64

@@ -1,0 +1,1 @@
+"""How one sample of each task is drawn: its target, its prediction, and a line of text."""

@@ -1,0 +1,135 @@
+"""True and predicted classes of pixels, drawn as maps beside the image."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ...measures.tile_shape import Shape
+from ..canvas.images import scale
+from ..canvas.palette import class_colours
+from ..canvas.picture_style import PictureStyle
+from ..canvas.theme import IGNORED, NAN, Colour
+from .decided import class_numbers, says_yes
+from .masks import levels, nan_lines
+from .sample_text import Verdict
+from .subsample import read_alike, reading_step, resize_nearest
+
+_RIGHT = 25  # grey of pixels without an error in an error map: nearly black, so that errors stand out
+
+
+def class_map(picture: np.ndarray, output: np.ndarray, target: np.ndarray, style: PictureStyle) -> Verdict:
+    """Draw truth and prediction in the colours of the classes, and the errors.
+
+    A pixel with a NaN among its logits is wrong, and black. Of large maps every n-th pixel is read, see ``read_alike``.
+
+    Args:
+        picture: [h, w, 3], the image in the size it is shown in.
+        output: logits [C, H, W], the largest wins.
+        target: class numbers, [H', W'] or [1, H', W'], or shares of each, [C, H', W']. Others do not
+            count.
+        style: names the classes; pixels of its ``ignore_index`` do not count.
+    """
+    classes, ignore_index = len(output), style.ignore_index
+    read, read_target = read_alike(output, target)
+    read_target = class_numbers(read_target, classes, ignore_index)
+    prediction = _winning_class(read)
+    step = reading_step(target.shape[-2:])
+    shown, _ = _mark_uncounted(class_numbers(target[..., ::step, ::step], classes, ignore_index), classes, ignore_index)
+    colours, shape = _colours_of(classes), picture.shape[:2]
+    panels = [picture, *(scale(np.take(colours, numbers, axis=0), shape) for numbers in (shown, prediction))]
+    truth, counts = _mark_uncounted(read_target, classes, ignore_index)
+    prediction = resize_nearest(prediction, truth.shape)
+    wrong = counts & (truth != prediction)
+    panels.append(_error_map(np.take(colours, truth, axis=0), wrong, ~counts, shape))
+    lines, occur = _agreement(truth, prediction, wrong, counts, classes)
+    is_nan = (prediction == classes + 1) & counts
+    legend = _legend(occur, counts, style) + ([("NaN", NAN, 0.0)] if is_nan.any() else [])
+    lines += nan_lines(is_nan, counts)
+    return Verdict(lines, None, (), panels, legend, "image, truth, prediction, errors in the colour of the truth")
+
+
+def true_map(picture: np.ndarray, target: np.ndarray, style: PictureStyle) -> Verdict:
+    """Draw the truth alone.
+
+    Args:
+        picture: [h, w, 3], the image in the size it is shown in.
+        target: class numbers, [H, W] or [1, H, W]; or 0 and 1, [C, H, W], where the last one wins if several overlap.
+        style: names the classes; pixels of its ``ignore_index`` do not count.
+    """
+    ignore_index, step = style.ignore_index, reading_step(target.shape)
+    target = target[..., ::step, ::step]
+    if target.ndim == 3 and len(target) > 1:
+        target = np.where(says_yes(target), np.arange(1, len(target) + 1).reshape(-1, 1, 1), 0).max(axis=0) - 1
+        ignore_index = None
+    numbers = np.nan_to_num(target.reshape(target.shape[-2:]))
+    classes = max(1, int(np.max(numbers, where=numbers != ignore_index, initial=0)) + 1)
+    truth, counts = _mark_uncounted(numbers, classes, ignore_index)
+    occur = np.bincount(truth[counts], minlength=classes)
+    panel = scale(np.take(_colours_of(classes), truth, axis=0), picture.shape[:2])
+    return Verdict((), None, (), [picture, panel], _legend(occur, counts, style), "image, truth")
+
+
+def _mark_uncounted(target: np.ndarray, classes: int, ignore_index: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """Return class numbers, with ``classes`` where a pixel does not count, and the mask of those that count."""
+    counts = (target >= 0) & (target < classes)
+    if ignore_index is not None:
+        counts &= target != ignore_index
+    return np.where(counts, target, classes).astype(np.int32), counts
+
+
+def _colours_of(classes: int) -> np.ndarray:
+    """Return the colours of the classes, of a pixel that does not count, and of a NaN, [C + 2, 3]."""
+    return np.concatenate([class_colours(classes), np.array([IGNORED, NAN], dtype=np.uint8)])
+
+
+def _legend(occur: np.ndarray, counts: np.ndarray, style: PictureStyle) -> list[tuple[str, Colour, float]]:
+    """Return the entries of the classes that occur, and of the pixels that do not count."""
+    colours = class_colours(len(occur)).tolist()
+    legend = [(style.name_of(c), _colour(colours[c]), float(occur[c])) for c in np.flatnonzero(occur).tolist()]
+    return legend if counts.all() else [*legend, ("ignored", IGNORED, 0.0)]
+
+
+def _winning_class(logits: np.ndarray) -> np.ndarray:
+    """Return the class of the largest logit, [C, H, W]; C + 1 where one is NaN."""
+    # Three times as fast as argmax. From the last class to the first, so that the first of equals wins; NaN equals
+    # nothing, so that its pixels keep the number they begin with.
+    logits = np.ascontiguousarray(logits)
+    largest = logits.max(axis=0)
+    index = np.full(largest.shape, len(logits) + 1, dtype=np.int32)
+    for number in range(len(logits) - 1, -1, -1):
+        np.putmask(index, logits[number] == largest, number)
+    return index
+
+
+def _error_map(colours: np.ndarray, wrong: np.ndarray, ignored: np.ndarray, shape: Shape) -> np.ndarray:
+    cover = scale(levels(wrong), shape).astype(np.float32) / 255.0
+    # Scaled by themselves and divided by their cover, so that the colour of a thin error stays that of its class.
+    mixed = scale(colours * wrong[:, :, None], shape).astype(np.float32)
+    # The square root keeps an error visible that covers a small part of a pixel of the picture.
+    opacity = np.sqrt(cover)[:, :, None]
+    drawn = mixed / np.maximum(opacity, 1e-3) + _RIGHT * (1.0 - opacity)
+    if ignored.any():
+        left_out = scale(levels(ignored), shape).astype(np.float32)[:, :, None] / 255.0
+        drawn = np.where(cover[:, :, None] > 0, drawn, IGNORED[0] * left_out + _RIGHT * (1.0 - left_out))
+    rounded: np.ndarray = (drawn + 0.5).clip(0, 255).astype(np.uint8)
+    return rounded
+
+
+def _agreement(
+    truth: np.ndarray, prediction: np.ndarray, wrong: np.ndarray, counts: np.ndarray, classes: int
+) -> tuple[list[str], np.ndarray]:
+    """Return a line with accuracy and mIoU, and how many pixels have each class as truth or prediction, [C]."""
+    true = np.bincount(truth[counts], minlength=classes)
+    predicted = np.bincount(prediction[counts], minlength=classes)[:classes]
+    hits = np.bincount(truth[counts & ~wrong], minlength=classes)
+    union = true + predicted - hits
+    total = int(true.sum())
+    if not total:
+        return ["accuracy: all ignored"], union
+    ious = hits[union > 0] / union[union > 0]
+    return [f"accuracy {hits.sum() / total:.2f}, mIoU {ious.mean():.2f}"], union
+
+
+def _colour(values: Sequence[int]) -> Colour:
+    red, green, blue = values
+    return red, green, blue

@@ -1,0 +1,61 @@
+"""True and predicted classes or labels of a sample, as lines of text."""
+
+import numpy as np
+
+from ..canvas.grid import list_names
+from ..canvas.picture_style import PictureStyle
+from .decided import NO_CLASS, class_number, says_yes
+from .sample_text import Verdict
+
+
+def one_class(output: np.ndarray, target: np.ndarray, style: PictureStyle) -> Verdict:
+    """Name the true and the predicted class with its probability; where that is NaN, the prediction is shown as NaN.
+
+    Args:
+        output: logits, [C], the largest wins; or one number, positive means class 1.
+        target: class number, or [C], of which the largest is true; of two classes by one number also soft, 0 to 1.
+        style: names the classes; a sample of its ``ignore_index`` does not count.
+    """
+    logits = output.reshape(-1).astype(np.float64)
+    truth = class_number(target, len(logits), style.ignore_index)
+    if len(logits) == 1:
+        logits = np.array([0.0, logits[0]])
+    prediction = int(logits.argmax())
+    share = _softmax(logits)[prediction]
+    guess = "pred: NaN" if np.isnan(share) else f"pred: {style.name_of(prediction)} ({share:.2f})"
+    if truth == style.ignore_index:
+        return Verdict(["true: ignored", guess])
+    right = truth == prediction and not np.isnan(share)
+    name = "no class" if truth == NO_CLASS else style.name_of(truth)
+    return Verdict([f"true: {name}", guess], bool(right), [1])
+
+
+def several_labels(output: np.ndarray, target: np.ndarray, style: PictureStyle, width: int) -> Verdict:
+    """Name the labels that are missed, those that are falsely predicted, and those that are predicted rightly.
+
+    Args:
+        output: logits, [C], positive means yes.
+        target: [C], 0 or 1, or soft, 0 to 1.
+        style: names the labels; one whose target is its ``ignore_index`` does not count.
+        width: of a line in pixels.
+    """
+    predicted, true, counts = output > 0, says_yes(target), target != style.ignore_index
+    kinds = {"missed": true & ~predicted & counts, "false": predicted & ~true & counts, "right": predicted & true}
+    names = {kind: [style.name_of(i) for i in np.flatnonzero(labels).tolist()] for kind, labels in kinds.items()}
+    wrong = [kind for kind in ("missed", "false") if names[kind]]
+    lines = [list_names(kind, names[kind], width) for kind in wrong]
+    lines.append(list_names("right", names["right"] or ["none"], width))
+    if not wrong and not names["right"]:
+        lines = ["right: no label"]
+    broken = np.isnan(output[counts]).any()
+    lines = [*lines, "pred: some are NaN"] if broken else lines
+    marked = [*range(len(wrong)), *([len(lines) - 1] if broken else [])]
+    return Verdict(lines, not wrong and not broken, marked)
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    # Infinite logits give NaN, which is shown as such.
+    with np.errstate(invalid="ignore"):
+        powers = np.exp(logits - logits.max())
+        shares: np.ndarray = powers / powers.sum()
+    return shares

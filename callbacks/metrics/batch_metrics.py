@@ -1,0 +1,304 @@
+"""Metrics by name and of torchmetrics, exact over the epoch."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+from catalyst import dl
+from torch import Tensor
+
+from ..base.class_shapes import check_shapes
+from ..base.class_targets import ClassTargets
+from ..base.dict_batch import pick_part, pick_tensor
+from ..base.naming import Named
+from ..base.order import METRICS
+from ..errors import UsageError, unknown_name
+from ..keys import OUTPUT_KEY, TARGET_KEY
+from ..measures.class_metric import CLASS_METRICS, ClassTotals, class_metric, count_outside
+from ..measures.measure import reduce_measure
+from ..measures.regression import REGRESSION_METRICS, RegressionTotals, regression_metric
+from ..measures.targets import decide_targets, is_paired
+from ..support.checkpoint_values import from_plain, to_plain
+from ..support.class_names import check_names
+from ..support.distributed import reduce_state
+from ..support.unwrap import detached
+from .metric_values import (
+    add_leaves,
+    call_metric,
+    check_metric,
+    compute_metric,
+    extremes,
+    known_names,
+    metric_from_plain,
+    metric_to_plain,
+    plain_attributes,
+    set_extremes,
+)
+
+if TYPE_CHECKING:
+    from .metric_values import AnyMetric
+
+    Given = str | AnyMetric
+
+TASKS = ("binary", "multiclass", "multilabel")
+METRIC_TASKS = (*TASKS, "regression")
+
+
+class Metrics(Named):
+    """Computes metrics over each epoch as a whole, and over each batch, for every loader.
+
+    The epoch's value is that of all samples together, not a mean of batch values, and over all ranks. Nothing is
+    read from the device within a step.
+
+    =========================== ==============================================================
+    written to                  content
+    =========================== ==============================================================
+    ``runner.batch_metrics``    ``NAME``: the batch alone, a tensor on the device
+    ``runner.loader_metrics``   ``NAME``: all samples of the loader, a number
+    =========================== ==============================================================
+
+    A ``torchmetrics.Metric`` may give one number, one a class (logged as ``NAME/CLASS``, for the epoch only), or a
+    list or dict of these, nested or not (``NAME/KEY``), as ``ClasswiseWrapper``, ``MinMaxMetric``, ``BootStrapper`` and
+    ``MetricCollection`` do. A curve or a matrix is no number: a ``ROC`` is refused at the first batch. Each loader
+    starts anew; ``max`` and ``min`` of a ``MinMaxMetric`` are those of the epochs of a loader until now. It and
+    ``BootStrapper`` have no value of a batch.
+
+    Targets may be soft, smoothed or one-hot, see ``decide_targets``: of one class (``multiclass``) the largest share
+    counts, of yes and no (``binary``, ``multilabel``) what is above 0.5. So do those that the classification metrics
+    of torchmetrics are given.
+
+    Args:
+        metrics: a name, a ``torchmetrics.Metric``, several of these, or a mapping to them from the name to log. Names
+            of classes are accuracy, balanced_accuracy, f1 (or dice), iou, precision and recall (all but accuracy are
+            means over classes, see ``class_metric`` for which), of ``regression`` mae, mse and r2 (see
+            ``regression_metric``). A metric by name sees decided classes, a ``torchmetrics.Metric`` sees the output as
+            it is; without a name to log it has that of its class. A ``MetricCollection`` logs by its own keys, with
+            prefix and postfix. None: accuracy, or of ``regression`` mae, mse and r2.
+        task: ``multiclass`` (output [N, C, ...], the largest wins), ``binary`` (output [N, ...], positive means
+            yes), ``multilabel`` (output [N, C, ...], positive means yes) or ``regression`` (output [N], [N, D],
+            [N, H, W] or [N, D, H, W], the mean over its D numbers counts). For metrics by name.
+        num_classes: C, for metrics by name; ``class_names`` may stand in for it.
+        class_names: one a class, for the names of values by class.
+        ignore_index: target value that is left out, for metrics by name; of ``regression`` any number, or NaN.
+        output_key: of the batch.
+        target_key: of the batch; class numbers [N, ...] or shares [N, C, ...], 0 and 1 (or soft) in the output's shape,
+            or numbers in the output's shape.
+        prefix: stands before the names, ``PREFIX/NAME``, for a second callback of this kind in the run.
+
+    Raises:
+        UsageError: a name or task is unknown, the number of classes is missing, or, at the first batch, a key is, a
+            shape does not fit, or what a metric gives is no number; at a batch, when a target on the host is no class;
+            at the end of a loader, when any other was none, or for ``regression`` NaN or infinite.
+    """
+
+    def __init__(
+        self,
+        metrics: "Given | Sequence[Given] | Mapping[str, Given] | None" = None,
+        *,
+        task: str = "multiclass",
+        num_classes: int | None = None,
+        class_names: Sequence[str] | None = None,
+        ignore_index: float | None = None,
+        output_key: str = OUTPUT_KEY,
+        target_key: str = TARGET_KEY,
+        prefix: str = "",
+    ):
+        super().__init__(METRICS, prefix)
+        if task not in METRIC_TASKS:
+            raise unknown_name("task", task, METRIC_TASKS)
+        if class_names is not None and num_classes not in (None, len(class_names)):
+            raise UsageError(f"num_classes must be that of class_names, {len(class_names)}, got {num_classes}.")
+        self.task = task
+        self.class_names = check_names(class_names)
+        self.num_classes = num_classes if class_names is None else len(class_names)
+        self.ignore_index: Any = ignore_index
+        self.output_key = output_key
+        self.target_key = target_key
+        named = _by_name(_default(task) if metrics is None else metrics)
+        self.by_name = {name: self._check(metric) for name, metric in named.items() if isinstance(metric, str)}
+        objects = {name: metric for name, metric in named.items() if not isinstance(metric, str)}
+        self.by_object = {name: check_metric(name, metric) for name, metric in objects.items()}
+        self.beside = {name: plain_attributes(metric) for name, metric in self.by_object.items()}
+        self.totals_: ClassTotals | RegressionTotals | None = None
+        self.extremes_: dict[str, dict[str, Any]] = {}  # of the epochs until now, by loader
+
+    def on_experiment_start(self, runner: dl.IRunner) -> None:
+        self.extremes_ = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what goes on over epochs: the extremes of each ``MinMaxMetric``, by loader."""
+        return {"extremes": to_plain(self.extremes_)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take back what ``state_dict`` returned."""
+        self.extremes_ = from_plain(state.get("extremes", {}))
+
+    def metrics_written(self, loader_key: str) -> list[str]:
+        return [*self.by_name, *(name for each in self.by_object.items() for name in known_names(*each))]
+
+    def on_loader_start(self, runner: dl.IRunner) -> None:
+        super().on_loader_start(runner)
+        self.totals_ = self._make_totals(runner.engine.device) if self.by_name else None
+        for name, metric in self.by_object.items():
+            metric.reset()
+            for part, attributes in self.beside[name]:
+                vars(part).update(attributes)
+            set_extremes(metric, self.extremes_.get(runner.loader_key, {}).get(name, {}))
+            metric.to(runner.engine.device)
+
+    def on_batch_end(self, runner: dl.IRunner) -> None:
+        if runner.is_infer_loader:
+            return
+        take = pick_part if self.totals_ is None else pick_tensor  # a torchmetrics.Metric may take lists and dicts
+        output, target = (detached(take(runner, key, "Metrics")) for key in (self.output_key, self.target_key))
+        if isinstance(self.totals_, ClassTotals):
+            self._check_targets(runner, output, target)
+        values = {} if self.totals_ is None else self._update(self.totals_, output, target)
+        for name, metric in self.by_object.items():
+            add_leaves(values, call_metric(name, metric, output, target))
+        # One value a class is for the epoch; a batch value is one number.
+        numbers = {name: value for name, value in values.items() if not value.ndim}
+        self.write_metrics(runner, runner.batch_metrics, numbers)
+
+    def on_loader_end(self, runner: dl.IRunner) -> None:
+        if runner.is_infer_loader:
+            return
+        if self.totals_ is not None:
+            values, outside = self._over_ranks(self.totals_)
+            *numbers, lost = torch.stack([*values.values(), outside]).tolist()
+            if lost:
+                raise self._outside_error(runner.loader_key, int(lost))
+            of_classes = dict(zip(values, numbers, strict=True))
+            self.write_metrics(runner, runner.loader_metrics, of_classes)
+        for name, metric in self.by_object.items():
+            found = compute_metric(name, metric, self.class_names)
+            self.write_metrics(runner, runner.loader_metrics, found)
+            self.extremes_.setdefault(runner.loader_key, {})[name] = extremes(metric)
+
+    def loader_state(self, runner: dl.IRunner) -> dict[str, Any]:
+        """Return what was counted of the loader so far, in types that ``weights_only=True`` loads."""
+        objects = {name: metric_to_plain(metric) for name, metric in self.by_object.items()}
+        return {"totals": to_plain(self.totals_), "objects": objects}
+
+    def load_loader_state(self, runner: dl.IRunner, state: Mapping[str, Any]) -> None:
+        """Continue from what ``loader_state`` returned."""
+        fresh = {} if self.totals_ is None else self.totals_.state
+        self.totals_ = from_plain(state["totals"], self.totals_)
+        if self.totals_ is not None:
+            self.totals_.state = {**fresh, **self.totals_.state}  # which may be of before a part was added to it
+        for name, metric in self.by_object.items():
+            metric_from_plain(metric, state["objects"][name])
+            metric.to(runner.engine.device)
+
+    def _make_totals(self, device: torch.device) -> ClassTotals | RegressionTotals:
+        if self.task == "regression":
+            return RegressionTotals(self.ignore_index, device)
+        return ClassTotals(self.task, self._classes(), self.ignore_index, device)
+
+    def _update(self, totals: ClassTotals | RegressionTotals, output: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """Add a batch to the totals; return its own values."""
+        if isinstance(totals, RegressionTotals):
+            if not is_paired(target.shape, output.shape, "regression"):
+                raise UsageError(
+                    f"Metrics(task='regression') needs a number for each target, got {self.output_key} "
+                    f"{tuple(output.shape)} and {self.target_key} {tuple(target.shape)}."
+                )
+            batch = totals.update(output, target)
+            return {name: regression_metric(metric, batch) for name, metric in self.by_name.items()}
+        target = decide_targets(target, output.shape, self.task, self.ignore_index)
+        return self._class_values(totals.update(predicted_classes(output, self.task), target))
+
+    def _over_ranks(self, totals: ClassTotals | RegressionTotals) -> tuple[dict[str, Tensor], Tensor]:
+        """Return the values of all samples of all ranks, and how many targets had none."""
+        if isinstance(totals, RegressionTotals):
+            state = totals.over_ranks(partial(_reduce_one, "max"), partial(_reduce_all, "sum"))
+            values = {name: regression_metric(metric, state) for name, metric in self.by_name.items()}
+            return values, state["outside"].sum()
+        found = reduce_measure(totals)
+        return self._class_values(found["totals"]), count_outside(found)
+
+    def _class_values(self, totals: Tensor) -> dict[str, Tensor]:
+        return {name: class_metric(metric, self.task, totals) for name, metric in self.by_name.items()}
+
+    def _outside_error(self, loader_key: str, outside: int) -> UsageError:
+        if self.task != "regression":
+            return self._targets().error(loader_key, outside)
+        return UsageError(
+            f"loader {loader_key!r}: Metrics needs finite targets, or ignore_index={self.ignore_index}, got {outside} "
+            f"NaN or infinite ones in {self.target_key!r}; ignore_index=float('nan') leaves NaN out."
+        )
+
+    def _check_targets(self, runner: dl.IRunner, output: Tensor, target: Tensor) -> None:
+        keys = self.output_key, self.target_key
+        check_shapes("Metrics", self.task, self._classes(), (keys[0], output.shape), (keys[1], target.shape))
+        self._targets().check(runner, output.shape)
+
+    def _targets(self) -> ClassTargets:
+        return ClassTargets("Metrics", self.task, self._classes(), self.ignore_index, self.target_key)
+
+    def _classes(self) -> int:
+        return 2 if self.task == "binary" else int(self.num_classes or 0)
+
+    def _check(self, name: str) -> str:
+        known = REGRESSION_METRICS if self.task == "regression" else CLASS_METRICS
+        if name not in known:
+            raise unknown_name("metric", name, known, note=" (a torchmetrics.Metric may be given instead)")
+        if self.task != "regression" and not self._classes():
+            raise UsageError(f"Metrics(metrics={name!r}) needs num_classes or class_names for the task {self.task!r}.")
+        if name == "balanced_accuracy" and self.task == "multilabel":
+            raise UsageError("balanced_accuracy is for the tasks 'binary' and 'multiclass', got 'multilabel'.")
+        return name
+
+
+def _default(task: str) -> tuple[str, ...]:
+    return REGRESSION_METRICS if task == "regression" else ("accuracy",)
+
+
+def _by_name(metrics: Any) -> dict[str, Any]:
+    """Return metrics by the name to log; a collection that is given without one, which logs by its keys, by ``""``."""
+    if isinstance(metrics, Mapping):
+        return dict(metrics)
+    several = list(metrics) if isinstance(metrics, list | tuple) else [metrics]
+    named: dict[str, Any] = {}
+    for metric in several:
+        name = metric if isinstance(metric, str) else "" if hasattr(metric, "compute_groups") else type(metric).__name__
+        if name in named and not isinstance(metric, str):
+            raise UsageError(
+                f"metrics must have different names, got {name or 'a collection'!r} twice: pass a mapping."
+            )
+        named[name] = metric
+    return named
+
+
+def _reduce_one(reduction: str, value: Tensor) -> Tensor:
+    return reduce_state({"value": value}, {"value": reduction})["value"]
+
+
+def _reduce_all(reduction: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return reduce_state(state, dict.fromkeys(state, reduction))
+
+
+def predicted_classes(output: Tensor, task: str) -> Tensor:
+    """Return the classes that logits predict.
+
+    Args:
+        output: logits; see ``Metrics`` for the shapes.
+        task: one of ``TASKS``.
+
+    Returns:
+        int64: class numbers [N, ...] for ``multiclass``, otherwise 0 and 1 in the output's shape.
+    """
+    if task == "multiclass":
+        return output.argmax(dim=1) if output.is_cuda or output.ndim == 2 else _argmax(output)
+    return (output > 0).to(torch.int64)
+
+
+def _argmax(output: Tensor) -> Tensor:
+    """Return what ``argmax`` over classes does, on a CPU four times as fast: [N, C, ...] to [N, ...]."""
+    classes = output.shape[1]
+    is_largest = (output == output.amax(dim=1, keepdim=True)).logical_or_(output.isnan())
+    # Of several largest ones the first has the largest rank.
+    rank = torch.arange(classes, 0, -1, dtype=torch.uint8 if classes < 256 else torch.int32, device=output.device)
+    found = (is_largest * rank.reshape(-1, *[1] * (output.ndim - 2))).amax(dim=1)
+    return classes - found.to(torch.int64)

@@ -1,0 +1,1 @@
+"""Keep NaN and infinite values out of the weights, and report where they began."""

@@ -1,0 +1,225 @@
+"""OverheadBudget: keeps the time of all diagnostics under a share of the loop's time."""
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from functools import partial
+from itertools import count
+from typing import Any
+
+from catalyst import dl
+from torch.utils.hooks import RemovableHandle
+
+from ..base.diagnostic import Diagnostic
+from ..base.meter import Meter
+from ..base.order import FIRST
+from ..errors import UsageError
+from ..measures.overhead_budget import LATE, LOOP, PICTURES, Label, Laps, Shares, Spent
+from ..measures.phase_times import CudaTimer, HostTimer
+from ..support.distributed import reduce_state, world_size
+from ..support.host_copy import copy_tree, read_tree
+from ..support.runner_view import steps_in_loader
+from ..support.unwrap import inside, raw_optimizers
+from ..tensorboard.find_writer import find_writer
+from ..tensorboard.writer import Writer
+from .plan import OverheadPlan
+
+_FOLDER = "run"
+_FIRST_STEPS = 8  # before it, a few steps of the first epoch would decide
+
+
+class OverheadBudget(Diagnostic):
+    """Times all other diagnostics of the run, and thins the costly ones until they fit into a budget.
+
+    Two things are thinned: gradients are observed at fewer optimizer steps (``GradientStats``), and pictures are drawn
+    in fewer epochs, though always in the first and the last one. What the costliest of these take is brought down to
+    one common level, at which all diagnostics together take ``max_overhead`` of the loop's time, on average over
+    epochs. Whatever is counted over samples (metrics, confusion matrices, curves, best and worst) stays exact.
+
+    ================================== ====== ===================================================================
+    tag, in the folder of each loader  kind   step and content
+    ================================== ====== ===================================================================
+    ``overhead/share``                 scalar epoch; time of all diagnostics, as a share of the loop's without them
+    ``overhead/NAME``                  scalar epoch; that of one diagnostic, by its class; ``NAME-2`` for the second
+    ``overhead/every_n_steps/NAME``    scalar epoch, in the folder ``run``: optimizer steps for each observed one
+    ``overhead/every_n_epochs/NAME``   scalar epoch, in the folder ``run``: epochs for each one whose pictures are
+                                              drawn
+    ================================== ====== ===================================================================
+
+    The folder ``run`` has the ``overhead/share`` of all loaders together, which is what is kept under the budget.
+
+    Each thinned diagnostic is logged once (logger ``assay``), and so is a budget that is too small for what cannot be
+    thinned, with the costliest ones. A diagnostic's time is that of its events, and of its work on gradients; what a
+    run has without diagnostics too (``Metrics``, ``HParams``, ``NonFiniteGuard``) belongs to the loop. On a CPU the
+    CPU time of the thread that draws counts as well. On a GPU the time is that of its own queue: what the queue hides
+    costs nothing.
+
+    Timing begins after the first optimizer step. The interval of gradients follows it in the first epoch, after 8, 16,
+    32, ... optimizer steps, and at the end of every further one; that of pictures from the end of the
+    second epoch on, as first pictures take longer. On several ranks the slowest one counts, and all decide alike.
+    Nothing waits for the device within a step, and nothing but these few decisions is sent between ranks.
+
+    A resumed run goes on with the same intervals. As they follow from a clock, two runs may observe other steps, and
+    the pictures of gradients differ then; what is trained does not.
+
+    Args:
+        max_overhead: time of the diagnostics as a share of the loop's, greater than 0 and at most 1; 0.05 is 5%.
+        clock: gives the time on a CPU, in seconds.
+        thread_clock: gives the CPU time of the calling thread, in seconds.
+
+    Raises:
+        UsageError: ``max_overhead`` is out of range; a clock cannot be called; at the start of the run, when there is
+            another ``OverheadBudget``, or no TensorBoard logger.
+    """
+
+    observed = ()
+    one_a_run = True
+    counts_as_overhead = False  # it measures the others, and takes no time that they could save
+
+    def __init__(
+        self,
+        max_overhead: float = 0.05,
+        *,
+        clock: Callable[[], float] = time.perf_counter,
+        thread_clock: Callable[[], float] = time.thread_time,
+    ):
+        super().__init__(order=FIRST)
+        self.max_overhead = check_overhead(max_overhead)
+        for name, given in (("clock", clock), ("thread_clock", thread_clock)):
+            if not callable(given):
+                raise UsageError(f"{name} must be a function that returns seconds, got {given!r}.")
+        self.clock, self.thread_clock = clock, thread_clock
+        self._start_anew()
+
+    def _start_anew(self) -> None:
+        self.diagnostics_: dict[str, Diagnostic] = {}
+        self.loaders_: list[str] = []  # of all epochs, some of which may leave out a few
+        self.laps_ = Laps(HostTimer(self.clock))
+        self.plan_ = OverheadPlan(self.max_overhead, {}, 1)
+        self.hook_: RemovableHandle | None = None
+        self.loop_: Label | None = None  # of the loader that runs, once time is taken
+        self.first_epoch_ = 0
+        self.steps_ = 0  # of the first epoch, after the very first one
+        self.agreed_: Callable[[], Shares] | None = None
+
+    def on_experiment_start(self, runner: dl.IRunner) -> None:
+        self._start_anew()
+        if sum(isinstance(inside(callback), OverheadBudget) for callback in runner.callbacks.values()) > 1:
+            raise UsageError("OverheadBudget stands twice in the run: give one max_overhead for all diagnostics.")
+        super().on_experiment_start(runner)
+        self.writers_[_FOLDER] = find_writer(runner, _FOLDER, asked_by=type(self).__name__)
+        on_gpu = runner.engine.device.type == "cuda"
+        self.laps_ = Laps(CudaTimer() if on_gpu else HostTimer(self.clock))
+        self.diagnostics_, self.loaders_ = _by_name(runner), list(runner.loaders)
+        for name, one in self.diagnostics_.items():
+            one.meter_ = Meter(name, self.laps_, None if on_gpu else self.thread_clock)
+        self.plan_ = OverheadPlan(self.max_overhead, self.diagnostics_, runner.num_epochs)
+        for optimizer in list(raw_optimizers(runner.optimizer).values())[:1]:
+            self.hook_ = optimizer.register_step_post_hook(partial(self._on_step, runner))
+
+    def on_epoch_start(self, runner: dl.IRunner) -> None:
+        self.first_epoch_ = self.first_epoch_ or runner.epoch_step
+        self.plan_.begin_epoch(runner.epoch_step, runner.num_epochs)
+
+    def begin(self, runner: dl.IRunner) -> None:
+        if runner.is_train_loader:
+            self.plan_.begin_training(steps_in_loader(runner))
+        if self.loop_ is not None:
+            self._run_loop(runner)
+
+    def observe(self, runner: dl.IRunner) -> None:
+        """Do nothing: the others are observed."""
+
+    def report(self, runner: dl.IRunner, writer: Writer) -> None:
+        """Do nothing: the others have not reported yet."""
+
+    def on_epoch_end(self, runner: dl.IRunner) -> None:
+        if self.loop_ is not None:
+            self._end_epoch(runner)
+        super().on_epoch_end(runner)
+
+    def _end_epoch(self, runner: dl.IRunner) -> None:
+        self.laps_.begin(None)
+        shares, self.agreed_ = self._agree(runner, self._take(runner.epoch_step))(), None
+        if not shares.loop_ms:  # the device has not come to an end of anything
+            return
+        for loader, by_name in shares.by_loader().items():
+            taken = {f"overhead/{name}": float(share) for name, share in by_name.items()}
+            self.writers_[loader].scalars({"overhead/share": sum(taken.values()), **taken}, runner.epoch_step)
+        values = {"overhead/share": shares.total(), **self.plan_.values()}
+        self.writers_[_FOLDER].scalars(values, runner.epoch_step)
+        if runner.epoch_step > self.first_epoch_:
+            self.plan_.adapt(shares, self.writers_[_FOLDER], f"epoch {runner.epoch_step}")
+
+    def release(self, runner: dl.IRunner) -> None:
+        if self.hook_ is not None:
+            self.hook_.remove()
+        for one in self.diagnostics_.values():
+            one.meter_ = None
+        self.hook_, self.loop_ = None, None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the intervals and what they follow from, in types that ``weights_only=True`` loads."""
+        return self.plan_.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from what ``state_dict`` returned."""
+        self.plan_.load_state_dict(state)
+
+    def _run_loop(self, runner: dl.IRunner) -> None:
+        self.loop_ = Label(runner.loader_key, LOOP)
+        self.laps_.begin(self.loop_)
+
+    def _on_step(self, runner: dl.IRunner, *_: Any) -> None:
+        """Begin after the first step; in the first epoch, adapt how many steps are observed."""
+        if self.loop_ is None:
+            self._run_loop(runner)
+        elif runner.epoch_step == self.first_epoch_ and self.plan_.steps:
+            self.steps_ += 1
+            if self.agreed_ is not None:  # of the step before, so it has reached the host by now
+                shares, self.agreed_ = self.agreed_(), None
+                if shares.loop_ms:
+                    self.plan_.adapt_steps(shares, self.writers_[_FOLDER], f"epoch {runner.epoch_step} so far")
+            elif self.steps_ >= _FIRST_STEPS and self.steps_.bit_count() == 1:
+                self.agreed_ = self._agree(runner, self.laps_.total_ms)
+
+    def _take(self, epoch: int) -> dict[Label, float]:
+        """Return the time of the epoch, with what the threads took until now; the next one begins at 0."""
+        total_ms, self.laps_.total_ms = self.laps_.total_ms, defaultdict(float)
+        for meter in self.plan_.meters.values():
+            for _ in range(len(meter.drawn)):
+                label, ms, drawn_epoch = meter.drawn.popleft()
+                if drawn_epoch == epoch or label.kind != PICTURES:
+                    total_ms[label] += ms
+                elif drawn_epoch != self.first_epoch_:  # the first pictures take longer, and are not to decide
+                    total_ms[label._replace(kind=LATE)] += ms
+        return total_ms
+
+    def _agree(self, runner: dl.IRunner, total_ms: Mapping[Label, float]) -> Callable[[], Shares]:
+        """Send the time spent over ranks and on to the host, and return what reads it there. A collective."""
+        loaders, names = self.loaders_, list(self.diagnostics_)
+        state, device = Spent(total_ms, loaders, names).state, runner.engine.device
+        if world_size() > 1:
+            state = {name: part.to(device, non_blocking=True) for name, part in state.items()}
+            state = reduce_state(state, Spent.reductions)
+        copies = copy_tree(state)
+        return lambda: Shares(read_tree(copies), loaders, names)
+
+
+def check_overhead(value: float) -> float:
+    """Return ``value``; raise where it is no share greater than 0 and at most 1."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
+        raise UsageError(f"max_overhead must be greater than 0 and at most 1 (0.05 is 5%), got {value!r}.")
+    return value
+
+
+def _by_name(runner: dl.IRunner) -> dict[str, Diagnostic]:
+    """Return the run's diagnostics by class, those of one class numbered, also from within Catalyst's wrappers."""
+    found: dict[str, Diagnostic] = {}
+    for callback in runner.callbacks.values():
+        inner = inside(callback)
+        if isinstance(inner, Diagnostic) and inner.counts_as_overhead:
+            kind = type(inner).__name__
+            names = (kind if number == 1 else f"{kind}-{number}" for number in count(1))
+            found[next(name for name in names if name not in found)] = inner
+    return found

@@ -1,0 +1,1 @@
+"""Show single batches and samples: best and worst, explained, embedded, augmented, listed."""

@@ -1,0 +1,172 @@
+"""The best and the worst samples of every epoch, as pictures."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import numpy as np
+from catalyst import dl
+
+from ..base.detections import Detections
+from ..drawings.canvas.images import Channels
+from ..drawings.canvas.picture_style import PictureStyle
+from ..drawings.samples import draw_samples, format_score
+from ..keys import IMAGE_KEY, OUTPUT_KEY, SAMPLE_ID_KEY, TARGET_KEY
+from ..measures.best_worst_samples import Sample
+from ..support.class_names import check_names
+from ..support.tables import markdown_table
+from ..tensorboard.writer import Writer
+from .own_drawing import OwnDrawing, VisualizeBatch
+from .sample_ranking import Ranking, SampleRanking, Score, without_input
+from .target_kind import target_kind
+
+
+class BestWorstSamples(SampleRanking):
+    """Shows the k best and the k worst samples of every epoch, for each loader: mislabelled ones are among the worst.
+
+    Each sample is shown with its id, its rank among all samples of the epoch, its score, its truth and its prediction
+    (see ``task``). A score that is NaN or infinite is the worst, is marked, and is never the best. Among equal samples
+    the first in the loader comes first, on any number of ranks. Loaders for inference are left out; for detections, so
+    are loaders for training whose batches hold none: torchvision's detectors return only losses while they train.
+
+    ============================ ======= ===================================================================
+    tag, in the loader's folder  kind    step and content
+    ============================ ======= ===================================================================
+    ``samples/best/SCORE``       image   epoch; one grid, [H, W, 3] uint8 RGB, the best first
+    ``samples/worst/SCORE``      image   epoch; one grid, [H, W, 3] uint8 RGB, the worst first
+    ``samples/ids/SCORE``        text    epoch; Markdown table of both: rank, id and score
+    ============================ ======= ===================================================================
+
+    Nothing is read from the device within a step: scores are copied without blocking and read one step later, and only
+    leading samples are cloned. Memory: references to two batches and twice ``k_samples`` samples, however many samples
+    the epoch has. Samples are shown as the model saw them, augmented.
+
+    Args:
+        score: ``loss`` (of the runner's criterion without its reduction, or, if it has none, called for each sample),
+            ``box_f1`` (of detected boxes, larger is better), a key of the batch with one number per sample, or a
+            function from the batch to [N]. A function may also return a function that returns the N numbers; it is
+            called one step later.
+        minimize: whether a smaller score is better.
+        k_samples: k, at least 1; fewer are shown if there are fewer.
+        task: ``multiclass``, ``binary``, ``multilabel``, ``detection`` or ``regression``; None: found from the
+            criterion, the shapes and the values (see ``drawings.tasks.find_task``).
+        image_key: of the batch; [N, C, H, W] or [N, H, W], or N images of several sizes.
+        target_key: of the batch; the truth, in the form of the task.
+        output_key: of the batch; the prediction, in the form of the task.
+        sample_id_key: of the batch, unique; if the batch lacks it, the position in the loader is used.
+        class_names: one per class; None: classes are shown by number.
+        ignore_index: target value that counts neither as right nor as wrong.
+        mean: of the images' normalization ``(x - mean) / std``, one number or one per channel.
+        std: see ``mean``.
+        min_score: detection: predictions below it are not shown.
+        min_iou: detection: smallest overlap at which a box counts as found.
+        visualize_batch: a function of your own that draws instead, see ``BestWorstBatches``; it gets the k samples in
+            their order, with the score under its name. The batch needs no image then, and whole samples are kept.
+        criterion_key: which of the runner's criteria by name gives the loss of a sample; None: the only one, or all
+            terms of a ``DictRunner``.
+        score_name: the name of the score in tags and titles (SCORE above); None: its own name, for a function the
+            function's name, with ``criterion_key`` ``loss_KEY``, and for a lambda ``score``.
+        prefix: comes before the tags, ``PREFIX/TAG``, for a second callback of this kind in the run.
+
+    Raises:
+        UsageError: an argument is out of range; at the first batch, when a key is missing or the score is not one
+            number per sample; what ``visualize_batch`` returns is no picture; at the start of the run, when the runner
+            has no TensorBoard logger.
+    """
+
+    def __init__(
+        self,
+        score: Score = "loss",
+        minimize: bool = True,
+        k_samples: int = 16,
+        *,
+        task: str | None = None,
+        image_key: str = IMAGE_KEY,
+        target_key: str = TARGET_KEY,
+        output_key: str = OUTPUT_KEY,
+        sample_id_key: str = SAMPLE_ID_KEY,
+        class_names: Sequence[str] | None = None,
+        ignore_index: int | None = None,
+        mean: Channels = 0.0,
+        std: Channels = 1.0,
+        min_score: float = 0.5,
+        min_iou: float = 0.5,
+        visualize_batch: VisualizeBatch | None = None,
+        criterion_key: str | None = None,
+        score_name: str | None = None,
+        prefix: str = "",
+    ):
+        super().__init__(
+            score,
+            minimize,
+            k_samples,
+            image_key=image_key,
+            target_key=target_key,
+            output_key=output_key,
+            sample_id_key=sample_id_key,
+            criterion_key=criterion_key,
+            score_name=score_name,
+            prefix=prefix,
+        )
+        if task == "detection":
+            # With a score of its own the base cannot know that the samples are detections.
+            self.detections_ = Detections(output_key, type(self).__name__)
+        style = PictureStyle(check_names(class_names), mean, std, ignore_index)
+        self.own_drawing = None if visualize_batch is None else OwnDrawing(visualize_batch)
+        # A function of the user's draws in its own way, which tells nothing about the style of the others.
+        self.style = style if self.own_drawing is None else None
+        self.draw = self.own_drawing or partial(
+            draw_samples, style=style, task=task, min_score=min_score, min_iou=min_iou
+        )
+
+    def tags(self, loader_key: str) -> tuple[str, ...]:
+        return (f"samples/worst/{self.score_name}",)
+
+    def show(self, runner: dl.IRunner, writer: Writer, ranking: Ranking) -> None:
+        of_target = target_kind(runner, self.keys["output"], self.keys["target"], self.criterion_key)
+        for kind, found in (("best", ranking.best), ("worst", ranking.worst)):
+            samples = [without_input(sample) for sample in found]
+            if samples:
+                title = ranking_title(self, kind, runner, samples, ranking.count)
+                draw = partial(draw_ranking, self.draw, self.score_name, samples, ranking.count, title, of_target)
+                writer.image(self.named(f"samples/{kind}/{self.score_name}"), draw, runner.epoch_step)
+        # Ids as text too, so that they can be copied from TensorBoard into a list of samples to look at.
+        rows = [
+            (kind, str(rank), str(sample.sample_id), format_score(sample.score))
+            for kind, samples in (("worst", ranking.worst), ("best", ranking.best))
+            for rank, sample in enumerate(samples, start=1)
+        ]
+        writer.text(self.named(f"samples/ids/{self.score_name}"), partial(self._table, rows), runner.epoch_step)
+
+    def _table(self, rows: Sequence[Sequence[str]]) -> str:
+        return markdown_table(("", "rank", "id", self.score_name), rows)
+
+
+def ranking_title(
+    callback: SampleRanking, kind: str, runner: dl.IRunner, samples: Sequence[Sample], count: int
+) -> list[str]:
+    """Return the lines above a picture of ranked samples."""
+    span = f"{format_score(samples[0].score)} to {format_score(samples[-1].score)}"
+    return [
+        f"{kind} {callback.place(runner.loader_key)} samples by {callback.score_name}: {span}",
+        f"epoch {runner.epoch_step}, {len(samples)} of {count:,} samples",
+    ]
+
+
+def draw_ranking(
+    draw: Callable[..., np.ndarray],
+    score_name: str,
+    samples: Sequence[Sample],
+    count: int,
+    title: Sequence[str],
+    kind: str | None = None,
+) -> np.ndarray:
+    """Draw samples in their order, each with rank and score."""
+    captions = [
+        f"#{rank} of {count:,}\n{score_name}: {format_score(sample.score)}"
+        for rank, sample in enumerate(samples, start=1)
+    ]
+    # Called in the thread of the writer, with samples that are on the host.
+    parts = {name: [sample.parts[name] for sample in samples] for name in samples[0].parts}
+    ids = [sample.sample_id for sample in samples]
+    scores = {score_name: np.array([sample.score for sample in samples])}
+    return draw({**parts, "sample_id": ids, "caption": captions, "kind": kind, "scores": scores}, title)

@@ -1,0 +1,85 @@
+"""Pictures of samples that a function of the user's draws."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..drawings.own_pictures import draw_own_pictures
+from ..errors import UsageError
+
+VisualizeBatch = Callable[[dict[str, Any]], Any]
+
+
+class OwnDrawing:
+    """Draws samples by a function of the user's, in place of ``drawings.samples.draw_samples``.
+
+    Args:
+        visualize_batch: see ``BestWorstBatches``.
+
+    Raises:
+        UsageError: it is not a function.
+    """
+
+    def __init__(self, visualize_batch: VisualizeBatch):
+        if not callable(visualize_batch):
+            raise UsageError(f"visualize_batch must be a function of a batch, got {visualize_batch!r}.")
+        self.visualize_batch = visualize_batch
+
+    def parts(self, batch: Mapping[str, Any], size: int) -> dict[str, Any]:
+        """Return what is kept of a batch of ``size`` samples: everything with one entry per sample."""
+        return {"batch": entries_by_sample(batch, size)}
+
+    def __call__(self, samples: Mapping[str, Any], title: Sequence[str]) -> np.ndarray:
+        """Draw samples as ``draw_samples`` does; their ``batch`` is what ``parts`` returned, or one such per sample."""
+        batch = samples["batch"]
+        batch = dict(batch) if isinstance(batch, Mapping) else _collated(batch)
+        scores = {"loss": samples["loss"]} if "loss" in samples else samples.get("scores", {})
+        pictures = self.visualize_batch(_as_tensors({**scores, **batch}))
+        return draw_own_pictures(pictures, title, _captions(samples))
+
+
+def entries_by_sample(batch: Mapping[str, Any], size: int) -> dict[str, Any]:
+    """Return the entries of a batch with one value per sample: tensors, arrays, lists, and dicts of these."""
+    kept: dict[str, Any] = {}
+    for name, value in batch.items():
+        if isinstance(value, Mapping):
+            kept[name] = entries_by_sample(value, size)
+        elif isinstance(value, Tensor | np.ndarray) and value.ndim and len(value) == size:
+            kept[name] = value
+        elif isinstance(value, list | tuple) and len(value) == size:
+            kept[name] = list(value)
+    return kept
+
+
+def _collated(samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    return {name: _collated_values([sample[name] for sample in samples]) for name in samples[0]}
+
+
+def _collated_values(values: Sequence[Any]) -> Any:
+    if isinstance(values[0], Mapping):
+        return _collated(values)
+    # Samples of different sizes stay a list, as a loader gives them.
+    numeric = isinstance(values[0], np.ndarray | np.generic | int | float) and not isinstance(values[0], str)
+    return np.stack(values) if numeric and len({np.shape(value) for value in values}) == 1 else list(values)
+
+
+def _as_tensors(part: Any) -> Any:
+    if isinstance(part, Mapping):
+        return {name: _as_tensors(value) for name, value in part.items()}
+    if isinstance(part, list):
+        return [_as_tensors(value) for value in part]
+    # The function gets tensors, as it would from the runner; torch has no arrays of text.
+    numeric = isinstance(part, np.ndarray) and part.dtype.kind in "biufc"
+    return torch.from_numpy(np.ascontiguousarray(part)).reshape(part.shape) if numeric else part
+
+
+def _captions(samples: Mapping[str, Any]) -> list[list[str]]:
+    """Return the lines below each sample: its id, and its caption or its loss."""
+    lines = [[f"id {name}"] for name in samples["sample_id"]]
+    if "caption" in samples:
+        return [[*own, *caption.splitlines()] for own, caption in zip(lines, samples["caption"], strict=True)]
+    losses = samples.get("loss")
+    return lines if losses is None else [[*own, f"loss {loss:.4g}"] for own, loss in zip(lines, losses, strict=True)]

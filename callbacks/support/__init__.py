@@ -1,0 +1,1 @@
+"""Tools without knowledge of callbacks: ranks, copies to the host, generators, files."""

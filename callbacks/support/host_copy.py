@@ -1,0 +1,110 @@
+"""Device tensors on their way to the host, read later without making the step wait."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from catalyst import dl
+from torch import Tensor
+
+from .checkpoint_values import stored_as
+
+
+@stored_as("HostCopy")
+class HostCopy:
+    """A copy of a tensor to host memory that is started now and read later.
+
+    On a GPU the copy goes to pinned memory beside the running work, and only ``read`` waits for it; one step
+    later it has arrived. On a CPU it is a plain copy, so a later in-place change does not show in it.
+
+    Args:
+        tensor: of any shape, on any device.
+        own: whether nobody will change the tensor: on a CPU it then serves itself.
+    """
+
+    def __init__(self, tensor: Tensor, *, own: bool = False):
+        tensor = tensor.detach()
+        self._arrived: torch.cuda.Event | None = None
+        if own and not tensor.is_cuda:
+            self._host = tensor
+            return
+        self._host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=tensor.is_cuda)
+        self._host.copy_(tensor, non_blocking=True)
+        if tensor.is_cuda:
+            self._arrived = torch.cuda.Event()
+            self._arrived.record(torch.cuda.current_stream(tensor.device))
+
+    def __len__(self) -> int:
+        return len(self._host)
+
+    def ready(self) -> bool:
+        """Whether ``read`` would return at once."""
+        return self._arrived is None or self._arrived.query()
+
+    def read(self) -> Tensor:
+        """Return the copy, a CPU tensor; waits where it has not arrived."""
+        if self._arrived is not None:
+            self._arrived.synchronize()
+        return self._host
+
+    def __getstate__(self) -> dict[str, Any]:
+        # On its way to another process it has to have arrived, and an event cannot travel.
+        return {"_host": self.read(), "_arrived": None}
+
+
+def copy_tree(part: Any, *, own: bool = False) -> Any:
+    """Start copying every tensor and array of a nested structure of dicts and lists; ``read_tree`` finishes it."""
+    return _map(partial(_start_copy, own=own), part)
+
+
+def read_tree(part: Any) -> Any:
+    """Return a structure of ``copy_tree`` with NumPy arrays for its tensors; half precision becomes float32."""
+    return _map(lambda leaf: _to_numpy(leaf.read()) if isinstance(leaf, HostCopy) else leaf, part)
+
+
+def is_read_at_once(runner: dl.IRunner) -> bool:
+    """Whether what a step computes is on the host as soon as it is there, so that nothing is gained by waiting.
+
+    What a batch holds is best looked at before the next one is fetched: a loader may use its memory again.
+    """
+    return bool(runner.engine.device.type == "cpu")
+
+
+def kept_from_loader(part: Any) -> Any:
+    """Return a nested structure with copies of what lies on the host, where a loader may use its memory again.
+
+    What is on a device has been copied there, and is not copied once more.
+    """
+    if isinstance(part, Tensor):
+        return part.clone() if part.device.type == "cpu" else part
+    if isinstance(part, np.ndarray):
+        return np.array(part)
+    if isinstance(part, Mapping):
+        return {key: kept_from_loader(value) for key, value in part.items()}
+    if type(part) in (list, tuple):
+        return type(part)(kept_from_loader(value) for value in part)
+    return part
+
+
+def _start_copy(leaf: Any, *, own: bool) -> Any:
+    if isinstance(leaf, Tensor):
+        return HostCopy(leaf, own=own)
+    return np.array(leaf) if isinstance(leaf, np.ndarray) and not own else leaf
+
+
+def _map(function: Callable[[Any], Any], part: Any) -> Any:
+    if isinstance(part, str | int | Tensor | HostCopy):  # first, as asking for a mapping is slow
+        return function(part)
+    if isinstance(part, Mapping):
+        return {key: _map(function, value) for key, value in part.items()}
+    if isinstance(part, list | tuple):
+        return [_map(function, value) for value in part]
+    return function(part)
+
+
+def _to_numpy(tensor: Tensor) -> np.ndarray:
+    half = tensor.dtype in (torch.float16, torch.bfloat16)
+    array: np.ndarray = (tensor.float() if half else tensor).numpy()
+    return array

@@ -1,0 +1,1 @@
+"""Observe training itself: gradients, optimizer, time, and hyper-parameters."""

@@ -1,0 +1,58 @@
+"""Warnings of gradients that vanish, explode, die, break or are missing, once for each new set of parameters."""
+
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor
+
+from ..errors import UsageError
+from ..measures.gradient_stats import find_troubles
+from ..tensorboard.writer import Writer
+
+_MOST_NAMES = 8  # of one kind: a whole network in one line helps nobody
+_MESSAGES = {
+    "missing": "got no gradient",
+    "dead": "died: all gradients are zero",
+    "vanished": "vanished: the norm is below {vanished_below:g} of the median",
+    "exploded": "exploded: the norm is above {exploded_above:g} times the median (or 1)",
+    "broken": "have NaN or infinite gradients",
+}
+
+
+class GradientWarnings:
+    """Warns of what went wrong with gradients, and remembers what it has warned of.
+
+    Args:
+        vanished_below: a norm below this share of the median norm has vanished.
+        exploded_above: a norm above this multiple of the median norm, or of 1 where that is smaller, has exploded.
+    """
+
+    def __init__(self, vanished_below: float, exploded_above: float):
+        if not 0 <= vanished_below < 1:
+            raise UsageError(f"vanished_below must be at least 0 and less than 1, got {vanished_below!r}.")
+        if not exploded_above > 1:
+            raise UsageError(f"exploded_above must be greater than 1, got {exploded_above!r}.")
+        self._thresholds = {"vanished_below": vanished_below, "exploded_above": exploded_above}
+        # Kinds, each with the names of its parameters. Checkpoints hold it: a resumed run does not repeat itself.
+        self.logged: set[tuple[str, ...]] = set()
+
+    def warn(self, writer: Writer, names: Sequence[str], summary: Mapping[str, Tensor], when: str) -> None:
+        """Log the troubles of an epoch that are new.
+
+        Args:
+            writer: of the loader.
+            names: of the parameters.
+            summary: their statistics, see ``find_troubles``.
+            when: the loader and its epoch.
+        """
+        for kind, indices in find_troubles(summary, **self._thresholds).items():
+            chosen = [names[index] for index in indices]
+            # The set of names is the key, not the kind: a layer that joins those that have vanished is news.
+            if (kind, *chosen) not in self.logged:
+                self.logged.add((kind, *chosen))
+                message = _MESSAGES[kind].format(**self._thresholds)
+                writer.warn(f"gradients, {when}: {len(chosen)} {message}: {_list_names(chosen)}")
+
+
+def _list_names(names: Sequence[str]) -> str:
+    listed = ", ".join(names[:_MOST_NAMES])
+    return f"{listed} and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else listed

@@ -1,0 +1,224 @@
+"""Hooks that take the gradients, and the movement of the weights, at each optimizer step."""
+
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from catalyst import dl
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.utils.hooks import RemovableHandle
+
+from ..measures.gradient_stats import GradientStats
+from ..measures.measure import reduce_measure
+from ..support.checkpoint_values import from_plain, to_plain
+from ..support.distributed import reduce_state
+from ..support.host_copy import HostCopy
+from ..support.runner_view import clipping_norm, gradient_hooks_of, norm_before_clipping, steps_in_loader
+from ..support.unwrap import held_by, raw_optimizers, trained_parameters
+
+
+class GradientWatch:
+    """The hook of one optimizer, with the measure of the parameters that it trains.
+
+    Args:
+        parameters: by name, at least one.
+        every_n_steps: observe the first of so many steps.
+        suspects: names of the parameters whose NaN and infinite values are counted; those found broken join them.
+        update_ratio: whether to copy the weights before an observed step, for ``compare``.
+        steps: how many steps there are, as far as it is known.
+        timed: gives a context for what is done in an observed step, from the number of steps that it stands for.
+    """
+
+    def __init__(
+        self,
+        parameters: Mapping[str, nn.Parameter],
+        every_n_steps: int,
+        suspects: set[str],
+        *,
+        update_ratio: bool = False,
+        steps: int = sys.maxsize,
+        timed: Callable[[int], AbstractContextManager[object]] = nullcontext,
+    ):
+        self.parameters = parameters
+        self.every_n_steps = every_n_steps
+        self.suspects = suspects
+        self.update_ratio = update_ratio
+        self.steps = steps
+        self.timed = timed
+        self.step = 0
+        self.observing = False
+        self.broken: HostCopy | None = None
+        self.before: list[Tensor] = []
+        sizes = [parameter.numel() for parameter in parameters.values()]
+        self.measure = GradientStats(sizes, next(iter(parameters.values())).device)
+
+    def __call__(self, optimizer: Optimizer | None = None, *_: Any) -> None:
+        self.step += 1
+        self.observing = (self.step - 1) % self.every_n_steps == 0
+        if self.observing:
+            with self._timed():
+                self._observe(optimizer)
+
+    def _timed(self) -> AbstractContextManager[object]:
+        """Return a context for what is done in this step, which stands for those up to the next one or the end."""
+        return self.timed(max(1, min(self.every_n_steps, self.steps - self.step + 1)))
+
+    def _observe(self, optimizer: Optimizer | None) -> None:
+        if self.broken is not None:  # of the observation before, so it has reached the host by now
+            counts = self.broken.read().tolist()
+            self.suspects.update(name for name, count in zip(self.parameters, counts, strict=True) if count)
+        suspects = {index for index, name in enumerate(self.parameters) if name in self.suspects}
+        # A fused optimizer unscales within its step, and says so.
+        scale = getattr(optimizer, "grad_scale", None)
+        gradients = [parameter.grad for parameter in self.parameters.values()]
+        self.measure.update(gradients, suspects=suspects, scale=scale)
+        self.broken = HostCopy(self.measure.state["broken_steps"])
+        if self.update_ratio:
+            self._keep_weights()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what was seen so far, in types that ``weights_only=True`` loads."""
+        broken = None if self.broken is None else self.broken.read()
+        return {"step": self.step, "broken": broken, "sums": to_plain(self.measure.state)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from what ``state_dict`` returned."""
+        self.step = state["step"]
+        self.broken = None if state["broken"] is None else HostCopy(state["broken"])
+        self.measure.state = from_plain(state["sums"], self.measure.state)
+
+    def compare(self, *_: Any) -> None:
+        """Measure how far an observed step moved the weights."""
+        if self.observing:
+            with self._timed():
+                self.measure.update_ratio(self.before, [weight.detach() for weight in self.parameters.values()])
+            self.observing = False
+
+    def _keep_weights(self) -> None:
+        weights = [weight.detach() for weight in self.parameters.values()]
+        if self.before:
+            torch._foreach_copy_(self.before, weights)
+        else:
+            self.before = [weight.clone() for weight in weights]
+
+
+class ClippedNorm:
+    """The total norm of the observed steps before and after clipping, where the runner clips by norm.
+
+    It is called before an optimizer's step, when the runner has clipped. The state is float64 [3] on the device:
+    the sums of both norms over the steps where they are finite, and the number of those.
+
+    Args:
+        runner: keeps the norm before clipping in ``grad_norm_`` and has the largest one in ``clip_grad_norm``.
+        watch: knows which steps are observed.
+    """
+
+    reductions = {"sums": "sum"}
+
+    def __init__(self, runner: dl.IRunner, watch: GradientWatch):
+        self.runner = runner
+        self.watch = watch
+        self.state = {"sums": torch.zeros(3, dtype=torch.float64, device=runner.engine.device)}
+
+    def __call__(self, *_: Any) -> None:
+        if self.watch.observing:
+            norm = norm_before_clipping(self.runner).detach().to(torch.float64)
+            row = torch.stack([norm, norm.clamp(max=clipping_norm(self.runner)), torch.ones_like(norm)])
+            self.state["sums"] += torch.where(norm.isfinite(), row, 0.0)
+
+
+class GradientWatches:
+    """The watches of all optimizers over one train loader.
+
+    Args:
+        runner: at the start of the loader.
+        every_n_steps: see ``GradientWatch``.
+        suspects: see ``GradientWatch``.
+        update_ratio: see ``GradientWatch``.
+        timed: see ``GradientWatch``.
+    """
+
+    def __init__(
+        self,
+        runner: dl.IRunner,
+        every_n_steps: int,
+        suspects: set[str],
+        *,
+        update_ratio: bool = False,
+        timed: Callable[[int], AbstractContextManager[object]] = nullcontext,
+    ):
+        self._parameters = trained_parameters(runner)
+        self._watches: list[GradientWatch] = []
+        self._clipped: ClippedNorm | None = None
+        self._hooks: list[RemovableHandle] = []
+        for optimizer in raw_optimizers(runner.optimizer).values():
+            own = held_by(optimizer, self._parameters)
+            if own:
+                watch = GradientWatch(
+                    own, every_n_steps, suspects, update_ratio=update_ratio, steps=steps_in_loader(runner), timed=timed
+                )
+                self._attach(runner, optimizer, watch)
+
+    def _attach(self, runner: dl.IRunner, optimizer: Optimizer, watch: GradientWatch) -> None:
+        before_clipping = gradient_hooks_of(runner)
+        self._hooks.append((before_clipping or optimizer.register_step_pre_hook)(watch))
+        if before_clipping and clipping_norm(runner) is not None and self._clipped is None:
+            # The runner's norm is that of all parameters, the same for each optimizer.
+            self._clipped = ClippedNorm(runner, watch)
+            self._hooks.append(optimizer.register_step_pre_hook(self._clipped))
+        if watch.update_ratio:
+            self._hooks.append(optimizer.register_step_post_hook(watch.compare))
+        self._watches.append(watch)
+
+    def observe_every(self, n_steps: int) -> None:
+        """Observe the first of so many steps from now on, counted from the start of the loader."""
+        for watch in self._watches:
+            watch.every_n_steps = n_steps
+
+    def remove(self) -> None:
+        """Observe no further step."""
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks = []
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what was seen so far, in types that ``weights_only=True`` loads."""
+        clipped = None if self._clipped is None else to_plain(self._clipped.state)
+        return {"watches": [watch.state_dict() for watch in self._watches], "clipped": clipped}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from what ``state_dict`` returned."""
+        for watch, of in zip(self._watches, state["watches"], strict=True):
+            watch.load_state_dict(of)
+        if self._clipped is not None:
+            self._clipped.state = from_plain(state["clipped"], self._clipped.state)
+
+    def summarize(self) -> tuple[list[str], dict[str, Tensor], list[float]]:
+        """Return what was seen, over all ranks. A collective with one copy to the host.
+
+        Returns:
+            Names of the watched parameters in the order of the model, their statistics (see the measure), and the
+            total norm before and after clipping; without clipping there are no total norms.
+        """
+        states = [_packed(watch.measure) for watch in self._watches]
+        names = [name for watch in self._watches for name in watch.parameters]
+        if not names:
+            return [], {}, []
+        sums = []
+        if self._clipped is not None:
+            sums = [reduce_state(self._clipped.state, self._clipped.reductions)["sums"]]
+        # One copy for all parameters and norms: each read would wait for the device.
+        on_host = HostCopy(torch.cat([part.flatten() for part in (*states, *sums)])).read()
+        parts = on_host.split([part.numel() for part in (*states, *sums)])
+        packed = torch.cat([part.reshape(state.shape) for part, state in zip(parts, states, strict=False)], dim=1)
+        places = {name: place for place, name in enumerate(self._parameters)}
+        order = sorted(range(len(names)), key=lambda index: places[names[index]])
+        summary = GradientStats.summarize(packed[:, order])
+        return [names[index] for index in order], summary, (parts[-1][:2] / parts[-1][2]).tolist() if sums else []
+
+
+def _packed(measure: GradientStats) -> Tensor:
+    return measure.pack(reduce_measure(measure))

@@ -1,0 +1,147 @@
+"""TimeMonitor: the phases of a step in milliseconds, the throughput and the peak of memory."""
+
+import resource
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from catalyst import dl
+
+from ..base.diagnostic import Diagnostic
+from ..base.order import FIRST, surround
+from ..errors import UsageError
+from ..measures.phase_times import CudaTimer, HostTimer, PhaseTimes, summarize
+from ..support.distributed import reduce_state
+from ..support.runner_view import batch_size
+from ..support.unwrap import by_name, raw_optimizers
+from ..tensorboard.writer import Writer
+from .call_hooks import Handle, around_calls
+
+
+class TimeMonitor(Diagnostic):
+    """Writes the parts of a step's time, the throughput and the peak of memory.
+
+    Written for each loader, in its folder, at the step ``epoch``. Times are means over the loader's steps.
+
+    ======================== ========= =========================================================================
+    tag                      unit      from ... to ...
+    ======================== ========= =========================================================================
+    ``time/data``            ms a step the last callback of ``on_batch_end`` (before the first batch: of
+                                       ``on_loader_start``) to the first of ``on_batch_start``: waiting for the
+                                       loader, and the runner's own logging of the batch, which follows its callbacks
+    ``time/forward``         ms a step the call of a model to its return, all models of the runner together
+    ``time/backward``        ms a step the return of a model to the optimizer's step, or, where none follows, to the
+                                       end of ``handle_batch``: the loss, clipping and what else lies between
+                                       count; training loaders only
+    ``time/optimizer``       ms a step the optimizer's step alone, all optimizers together; training loaders only
+    ``time/diagnostics``     ms a step the end of ``handle_batch``, or of the last callback for the criterion,
+                                       backward, optimizer or scheduler, as stock runners have them, to the last
+                                       callback of ``on_batch_end``
+    ``time/samples_per_s``   1/s       samples of all ranks, over the time from the first wait for data to the end
+                                       of the last step
+    ``memory/peak_mib``      MiB       most memory allocated on the GPU since the loader began, on a CPU most memory
+                                       resident since the process began; of the largest rank
+    ======================== ========= =========================================================================
+
+    What lies between these counts for the throughput alone. On a GPU every time is that of its own queue: work of the
+    host that the queue hides takes no time, and no step waits. The peak of the GPU is reset when a loader begins.
+
+    Args:
+        clock: gives the time on a CPU, in seconds.
+
+    Raises:
+        UsageError: ``clock`` cannot be called; at the start of the run, the runner has no TensorBoard logger.
+    """
+
+    observed = ()  # times of before an interruption are not those of the machine that goes on
+
+    def __init__(self, *, clock: Callable[[], float] = time.perf_counter, prefix: str = ""):
+        if not callable(clock):
+            raise UsageError(f"clock must be a function that returns seconds, got {clock!r}.")
+        super().__init__(prefix=prefix)
+        self.clock = clock
+        self.times_: PhaseTimes | None = None
+        self.hooks_: list[Handle] = []
+        self.marks_: dict[str, _Mark] = {}
+
+    def on_experiment_start(self, runner: dl.IRunner) -> None:
+        super().on_experiment_start(runner)
+        for model in by_name(runner.model).values():
+            forward, backward = (partial(self._within_step, phase) for phase in ("forward", "backward"))
+            self.hooks_ += around_calls(model, forward, backward)
+        for optimizer in raw_optimizers(runner.optimizer).values():
+            self.hooks_.append(optimizer.register_step_pre_hook(partial(self._within_step, "optimizer")))
+            self.hooks_.append(optimizer.register_step_post_hook(partial(self._within_step, "other")))
+        self._insert_marks(runner)
+
+    def tags(self, loader_key: str) -> tuple[str, ...]:
+        return ("memory/peak_mib",)
+
+    def begin(self, runner: dl.IRunner) -> None:
+        device = runner.engine.device
+        self.times_ = PhaseTimes(CudaTimer() if device.type == "cuda" else HostTimer(self.clock))
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+
+    def observe(self, runner: dl.IRunner) -> None:
+        if self.times_ is not None:
+            self.times_.add_step(batch_size(runner))
+
+    def report(self, runner: dl.IRunner, writer: Writer) -> None:
+        if self.times_ is None:
+            return
+        device = runner.engine.device
+        state = self.times_.state(device)
+        state["peak"] = torch.tensor(_peak_mib(device), dtype=torch.float64, device=device)
+        state = reduce_state(state, {**PhaseTimes.reductions, "peak": "max"})
+        dropped = {"other"} if runner.is_train_loader else {"other", "backward", "optimizer"}
+        values = {f"time/{name}": value for name, value in summarize(state).items() if name not in dropped}
+        values["memory/peak_mib"] = state["peak"].item()
+        writer.scalars({self.named(tag): value for tag, value in values.items()}, runner.epoch_step)
+        self.times_ = None
+
+    def _begin_phase(self, phase: str, *_: Any) -> None:
+        if self.times_ is not None:
+            self.times_.begin(phase)
+
+    def _within_step(self, phase: str, *_: Any) -> None:
+        """Begin a phase, unless another diagnostic calls the model for itself."""
+        if self.times_ is not None and self.times_.phase not in (None, "data", "diagnostics"):
+            self.times_.begin(phase)
+
+    def _insert_marks(self, runner: dl.IRunner) -> None:
+        name = f"{type(self).__name__}-{id(self)}"
+        data = partial(self._begin_phase, "data")
+        first = {f"{name}-start": _Mark(on_batch_start=partial(self._begin_phase, "other"))}
+        after_step = {f"{name}-stepped": _Mark(on_batch_end=partial(self._begin_phase, "diagnostics"))}
+        last = {f"{name}-end": _Mark(on_loader_start=data, on_batch_end=data)}
+        self.marks_ = {**first, **after_step, **last}
+        # The joint with the runner: the time of the other callbacks is only known from before the first to after the
+        # last of them, and one callback has one place. So marks join the run while it starts, in a new dict, as
+        # Catalyst iterates over the old one now; ``release`` takes them out again.
+        runner.callbacks = surround(runner.callbacks, first=first, after_step=after_step, last=last)
+
+    def release(self, runner: dl.IRunner) -> None:
+        for hook in self.hooks_:
+            hook.remove()
+        runner.callbacks = {name: part for name, part in runner.callbacks.items() if name not in self.marks_}
+        self.hooks_, self.marks_, self.times_ = [], {}, None
+
+
+class _Mark(dl.Callback):
+    """Calls the given functions at their events."""
+
+    def __init__(self, **hooks: Callable[[dl.IRunner], None]):
+        super().__init__(order=FIRST)
+        for event, hook in hooks.items():
+            setattr(self, event, hook)
+
+
+def _peak_mib(device: torch.device) -> float:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)  # macOS counts bytes, Linux KiB

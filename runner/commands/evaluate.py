@@ -1,0 +1,180 @@
+"""``assay evaluate``: compute the metrics and draw the pictures of a run once more."""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from catalyst import dl
+
+from assay.callbacks.errors import unknown_name
+from assay.callbacks.non_finite.guard import NonFiniteGuard
+from assay.callbacks.support.unwrap import by_name, plain_modules
+from assay.callbacks.training.gradient_stats import GradientStats
+from assay.callbacks.training.hparams import HParams
+from assay.callbacks.training.optimizer_monitor import OptimizerMonitor
+
+from ..data.bad_images import BadImages
+from ..data.seeding import seed_everything
+from ..experiment.base import Experiment
+from ..loop.checks.finite_weights import check_finite_weights
+from ..loop.dict_runner import DictRunner
+from ..loop.progress import Progress
+from ..recipe.criteria import load_criterion_state
+from ..saving.checkpoint_files import load_checkpoint, validated_weights
+from ..saving.loggers import MetricsCsv, TensorBoardLogger
+from ..saving.resume import decided_by_main_rank
+from .reopen import checkpoint_path, reopen
+from .train import get_loaders, get_model, prepare_machine
+
+_FOR_TRAINING_ONLY = (GradientStats, HParams, NonFiniteGuard, OptimizerMonitor)  # callbacks that need optimizer steps
+
+
+class Evaluated(NamedTuple):
+    """The folder of metrics and pictures, the epoch of the weights, and the metrics by name."""
+
+    folder: Path
+    epoch: int
+    metrics: dict[str, float]
+
+
+def evaluate(
+    run: str | os.PathLike[str],
+    *,
+    loader: str = "valid",
+    checkpoint: str = "best",
+    data_dir: str | None = None,
+    device: str | None = None,
+) -> "Evaluated":
+    """Compute every metric of a loader with the weights of a checkpoint, and draw every picture.
+
+    The results are those of the checkpoint's epoch in the run, which is also the step in TensorBoard. A train loader
+    yields augmented samples as in training, but the weights do not change.
+
+    Args:
+        run: the run folder.
+        loader: a loader of the experiment.
+        checkpoint: ``best``, ``last``, or a file.
+        data_dir: where the data is now; None: where it was.
+        device: where to compute; None: as in the run, or on the CPU where there is no GPU.
+
+    Returns:
+        The metrics, and the folder ``RUN/evaluate/LOADER-CHECKPOINT``, which holds ``metrics.csv`` and ``tensorboard/``
+        of this evaluation alone.
+
+    Raises:
+        UsageError: it is not a run folder, or the loader or the checkpoint does not exist or does not fit.
+        BrokenWeightsError: the weights are not finite.
+    """
+    run = Path(run)
+    experiment = _reopen_here(run, data_dir, device)
+    path = checkpoint_path(run, checkpoint)
+    engine = prepare_machine(experiment)
+    loaders = get_loaders(experiment, engine)
+    if loader not in loaders:
+        raise unknown_name("loader", loader, loaders)
+    state = load_checkpoint(path)
+    seed_everything(experiment.seed)
+    runner = _Evaluation(experiment, max(1, state["epoch"]), path, state)  # 0: saved within the first epoch
+    folder = run / "evaluate" / f"{loader}-{Path(checkpoint).stem}"
+    # Written beside the folder and renamed: results of an earlier evaluation stay until the new ones are complete.
+    temporary = decided_by_main_rank(lambda: _make_temporary(folder))
+    try:
+        runner.train(
+            engine=engine,
+            loaders={loader: loaders[loader]},
+            model=get_model(experiment, engine),
+            criterion=experiment.get_criterion(),
+            callbacks=_make_callbacks(experiment, temporary),
+            loggers={
+                "tensorboard": TensorBoardLogger(temporary / "tensorboard", log_every_steps=0),
+                "csv": MetricsCsv(temporary / "metrics.csv"),
+            },
+            seed=experiment.seed,
+            num_epochs=runner.epoch,
+        )
+        if engine.is_main_process:
+            _replace_folder(folder, temporary)
+    finally:
+        if engine.is_main_process:
+            shutil.rmtree(temporary, ignore_errors=True)
+    return Evaluated(folder, runner.epoch, runner.history[runner.epoch][loader])
+
+
+class _Evaluation(DictRunner):
+    """Runs one epoch, in evaluation mode whatever the loader's name.
+
+    Args:
+        experiment: the experiment of the run.
+        epoch: the epoch to seed random draws for.
+        path: of the checkpoint.
+        state: content of the checkpoint.
+    """
+
+    def __init__(self, experiment: Experiment, epoch: int, path: Path, state: dict[str, Any]):
+        super().__init__(input_key=experiment.input_key, losses=experiment.get_losses())
+        self.epoch = epoch
+        self.path = path
+        self.state = state
+
+    def on_experiment_start(self, runner: dl.IRunner) -> None:
+        super().on_experiment_start(runner)
+        self.load_model_state(validated_weights(self.state))
+        check_finite_weights(plain_modules(self), f"checkpoint {self.path}")
+        load_criterion_state(self.criterion, self.state.get("criterion", {}))
+        self.epoch_step = self.epoch - 1  # Catalyst counts on from here, so that one epoch is run: the checkpoint's
+
+    def on_loader_start(self, runner: dl.IRunner) -> None:
+        super().on_loader_start(runner)
+        if self.is_train_loader:  # Catalyst decides by the name, and would train on it
+            self.is_train_loader, self.is_valid_loader = False, True
+            for model in by_name(self.model).values():
+                model.eval()
+
+    def _shard(self, loader: Any, *, trains: bool) -> Any:
+        return super()._shard(loader, trains=False)
+
+
+class _BarOnly(Progress):
+    """The progress bar without the table, as all metrics are printed afterwards."""
+
+    def on_epoch_end(self, runner: dl.IRunner) -> None:
+        """Print nothing."""
+
+
+def _reopen_here(run: Path, data_dir: str | None, device: str | None) -> Experiment:
+    """Return the experiment, adapted to this machine."""
+    experiment = reopen(run, data_dir=data_dir, device=device)
+    if not torch.cuda.is_available() and device is None:
+        experiment.device = "auto"
+    if not torch.cuda.is_available() and experiment.precision == "fp16":
+        experiment.precision = "fp32"  # fp16 needs a GPU
+    return experiment
+
+
+def _make_callbacks(experiment: Experiment, folder: Path) -> dict[str, dl.Callback]:
+    given = [callback for callback in experiment.get_callbacks() if not isinstance(callback, _FOR_TRAINING_ONLY)]
+    callbacks: dict[str, dl.Callback] = {str(i): callback for i, callback in enumerate(given)}
+    if experiment.on_bad_image == "skip":
+        callbacks["bad_images"] = BadImages(folder / "bad_images.txt")
+    callbacks["progress"] = _BarOnly()
+    return callbacks
+
+
+def _make_temporary(folder: Path) -> Path:
+    folder.parent.mkdir(exist_ok=True)
+    return Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+
+
+def _replace_folder(folder: Path, temporary: Path) -> None:
+    """Replace a folder by another."""
+    temporary.chmod(0o755)  # mkdtemp lets only the owner read
+    if folder.exists():
+        old = temporary.with_name(f"{temporary.name}.old")
+        folder.rename(old)
+        temporary.rename(folder)
+        shutil.rmtree(old)
+    else:
+        temporary.rename(folder)

@@ -1,0 +1,88 @@
+"""Command line of the commands that use a finished run: ``assay evaluate`` and ``assay predict``."""
+
+import argparse
+import os
+from typing import Any
+
+from ..processes.exit_codes import FAILED
+from .quick_imports import quick_imports
+
+USE_COMMANDS = ("evaluate", "predict")
+
+_EVALUATE = "assay evaluate RUN [--loader valid] [--checkpoint best|last|FILE] [--data-dir DIR] [--device DEVICE]"
+_PREDICT = (
+    "assay predict RUN --input PATH [PATH ...] --output DIR [--checkpoint best|last|FILE ...] "
+    "[--ensemble outputs|weights] [--tile N --overlap N] [--tta none|flips|d4] [--precision fp32|tf32|bf16|fp16] "
+    "[--batch-size N] [--device auto|cpu|cuda]"
+)
+_CHECKPOINT = "best, last, a file of the run's checkpoints, or a path to one"
+
+
+def add_use_commands(commands: Any) -> None:
+    """Add the two commands to the parser."""
+    evaluate = commands.add_parser(
+        "evaluate", help="compute metrics and pictures of a run again", usage=_EVALUATE, allow_abbrev=False
+    )
+    _add_run(evaluate)
+    evaluate.add_argument("--loader", default="valid", metavar="NAME", help="a loader of the experiment")
+    evaluate.add_argument("--checkpoint", default="best", metavar="FILE", help=_CHECKPOINT)
+    evaluate.add_argument("--data-dir", metavar="DIR", help="where the data is now; by default where it was")
+    evaluate.add_argument("--device", help="auto, cpu or cuda; by default as in the run, where it has that device")
+    predict = commands.add_parser("predict", help="use a run on images", usage=_PREDICT, allow_abbrev=False)
+    _add_run(predict)
+    _add_predict_options(predict)
+
+
+def _add_run(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", metavar="RUN", help="a run folder")
+    parser.add_argument("--debug", action="store_true", help="show tracebacks")
+
+
+def _add_predict_options(parser: argparse.ArgumentParser) -> None:
+    several: dict[str, Any] = {"nargs": "+", "action": "extend"}
+    add = parser.add_argument
+    add("--input", required=True, metavar="PATH", help="files, folders, or patterns in quotes: 'a/**/*.png'", **several)
+    add("--output", required=True, metavar="DIR", help="folder for predictions.csv, or for the masks")
+    add("--checkpoint", metavar="FILE", help=f"{_CHECKPOINT}; several make an ensemble. By default best", **several)
+    add("--ensemble", metavar="KIND", help="what to average over several checkpoints: outputs (default) or weights")
+    add("--tile", type=int, metavar="N", help="segmentation: side of the tiles in pixels; by default the experiment's")
+    add("--overlap", type=int, metavar="N", help="segmentation: overlap of tiles; by default a quarter of --tile")
+    add("--tta", metavar="KIND", help="mean over mirrored views: none (default), flips (3), or d4 (8, with rotations)")
+    add("--precision", metavar="KIND", help="fp32 (default), tf32, bf16, or fp16 on a GPU")
+    add("--batch-size", type=int, metavar="N", help="images, or tiles, per batch")
+    add("--device", help="auto (default: a GPU if there is one), cpu or cuda")
+
+
+def run_use_command(parsed: argparse.Namespace) -> tuple[list[str], int]:
+    """Run the command; return the lines to print, and the exit code."""
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")  # our own line about an unreadable image suffices
+    return _evaluate_run(parsed) if parsed.command == "evaluate" else _predict_images(parsed)
+
+
+def _evaluate_run(parsed: argparse.Namespace) -> tuple[list[str], int]:
+    with quick_imports():
+        from ..loop.fault_messages import quiet_event_threads
+        from ..processes.process_exit import end_with_launcher
+        from .evaluate import evaluate
+
+    end_with_launcher()
+    options = {name: getattr(parsed, name) for name in ("loader", "checkpoint", "data_dir", "device")}
+    with quiet_event_threads():
+        done = evaluate(parsed.run, **options)
+    if os.environ.get("RANK", "0") != "0":  # all ranks have the same metrics
+        return [], 0
+    width = max(map(len, done.metrics), default=0)
+    lines = [f"  {name:<{width}}  {value:.6g}" for name, value in done.metrics.items()]
+    return [f"{parsed.loader}, weights of epoch {done.epoch}", *lines, f"metrics and pictures: {done.folder}"], 0
+
+
+def _predict_images(parsed: argparse.Namespace) -> tuple[list[str], int]:
+    with quick_imports():
+        from .predict import PredictOptions, predict
+
+    given = {name: value for name, value in vars(parsed).items() if value is not None}
+    for name in ("command", "run", "debug"):
+        given.pop(name, None)
+    outcome = predict(parsed.run, PredictOptions(**given))
+    return [outcome.summary(parsed.output)], FAILED if outcome.unreadable else 0

@@ -1,0 +1,1 @@
+"""Data sets of dicts: order, shards, augmentation and chance as functions of seed and epoch."""

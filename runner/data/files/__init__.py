@@ -1,0 +1,1 @@
+"""Read images and masks from files of any kind and size."""

@@ -1,0 +1,91 @@
+"""Derive seeds from (seed, epoch, index), and seed generators and the order of loaders."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate.data_loader import get_sampler
+from catalyst.utils.misc import set_global_seed
+from torch.utils.data import DataLoader, Dataset
+
+from assay.callbacks.support.rng import RngState
+
+from .chance_sources import seeds_of
+
+_LONGEST_LIST = 1000  # longer lists hold samples, not data sets
+
+
+def mix(*numbers: int) -> int:
+    """Return a 32-bit seed from several non-negative numbers; any change in one gives an unrelated seed."""
+    # With their count: NumPy pads with zeros, and (7,) and (7, 0) would give the same seed.
+    return int(np.random.SeedSequence((len(numbers), *numbers)).generate_state(1)[0])
+
+
+def seed_everything(*numbers: int) -> None:
+    """Seed Python's, NumPy's and torch's generators, on every device, with ``mix(*numbers)``."""
+    set_global_seed(mix(*numbers))
+
+
+def seed_order(loader: DataLoader[Any], seed: int, epoch: int) -> None:
+    """Make the order of a loader's next pass a function of seed and epoch.
+
+    Seeds the ``generator`` of torch's random samplers and any other source that samplers draw from, and calls
+    ``set_epoch`` of samplers and data sets that have it.
+    """
+    sampler = get_sampler(loader)
+    if isinstance(getattr(sampler, "generator", 0), torch.Generator | None):
+        sampler.generator = sampler.generator or torch.Generator()
+    # A batch sampler may wrap another one, as accelerate's shards do.
+    samplers: tuple[Any, ...] = (loader.batch_sampler, getattr(loader.batch_sampler, "batch_sampler", None), sampler)
+    for place, seed_source in seeds_of(samplers).items():
+        seed_source(mix(seed, epoch, place))
+    # Without a place, unlike the sources above: seed and epoch alone decide the order, however it is wrapped.
+    if isinstance(getattr(sampler, "generator", None), torch.Generator):
+        sampler.generator.manual_seed(mix(seed, epoch))
+    for part in samplers:
+        if hasattr(part, "set_epoch"):
+            part.set_epoch(epoch)
+    set_epoch_inside(loader.dataset, epoch)
+
+
+def set_epoch_inside(dataset: Any, epoch: int) -> None:
+    """Call ``set_epoch`` of a data set and of the data sets inside it, where they have it."""
+    for part in data_sets(dataset):
+        if hasattr(part, "set_epoch"):
+            part.set_epoch(epoch)
+
+
+def data_sets(dataset: Any) -> list[Any]:
+    """Return a data set and all data sets in its attributes, also in lists and dicts, at any depth."""
+    found = {id(dataset): dataset}
+    waiting = [dataset]
+    while waiting:
+        inside = {id(part): part for part in _held_by(waiting.pop())}
+        waiting += [part for key, part in inside.items() if key not in found]
+        found |= inside
+    return list(found.values())
+
+
+def rng_state() -> dict[str, Any]:
+    """Return the state of all generators of this process, in types that ``weights_only=True`` loads."""
+    return RngState.take(_current_device()).portable()
+
+
+def set_rng_state(state: Mapping[str, Any]) -> None:
+    """Restore what ``rng_state`` returned."""
+    RngState.from_portable(state, _current_device()).restore()
+
+
+def _held_by(dataset: Any) -> list[Any]:
+    found: list[Any] = []
+    for value in getattr(dataset, "__dict__", {}).values():
+        values = value.values() if isinstance(value, dict) else value
+        if not isinstance(value, list | tuple | dict) or len(value) > _LONGEST_LIST:
+            values = [value]
+        found += [one for one in values if isinstance(one, Dataset) or hasattr(type(one), "set_epoch")]
+    return found
+
+
+def _current_device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")  # a process has one GPU, the current one

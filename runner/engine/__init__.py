@@ -1,0 +1,1 @@
+"""Device, precision and processes: Catalyst's engine on today's accelerate."""

@@ -1,0 +1,1 @@
+"""The training loop: ``DictRunner`` and the parts it is made of."""

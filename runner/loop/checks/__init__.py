@@ -1,0 +1,1 @@
+"""Checks of loaders, batches, targets and weights, each with one clear line."""

@@ -1,0 +1,47 @@
+"""The loggers and callbacks that ``logdir`` and ``verbose`` ask for, beside those that a run is given."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from catalyst import dl
+from catalyst.core.logger import ILogger
+
+from assay.callbacks.support.unwrap import inside
+from assay.callbacks.tensorboard.find_writer import HasWriters
+
+from ..recipe.monitor import Monitor
+from ..saving.checkpoints import Checkpoints
+from ..saving.loggers import MetricsCsv, TensorBoardLogger
+from .parts.run_view import RunView
+from .progress import Progress
+
+
+def complete_loggers(run: RunView) -> dict[str, ILogger]:
+    """Return the loggers of a run with those of TensorBoard and ``metrics.csv``, unless one of the kind is given."""
+    loggers: dict[str, ILogger] = dict(run._loggers or {})
+    if run._logdir is None:
+        return loggers
+    folder, given = Path(run._logdir), list(loggers.values())
+    # By kind and not by name: a user's own logger of TensorBoard takes the place of this one.
+    if not any(isinstance(logger, (HasWriters, dl.TensorboardLogger)) for logger in given):
+        loggers["tensorboard"] = TensorBoardLogger(folder / "tensorboard", log_every_steps=run.log_every_steps)
+    if not any(isinstance(logger, (MetricsCsv, dl.CSVLogger)) for logger in given):
+        loggers["csv"] = MetricsCsv(folder / "metrics.csv")
+    return loggers
+
+
+def complete_callbacks(run: RunView) -> dict[str, dl.Callback]:
+    """Return the callbacks of a run with a line per epoch and checkpoints, unless one of the kind is given."""
+    given = run._callbacks or {}
+    callbacks = dict(given) if isinstance(given, Mapping) else {str(i): each for i, each in enumerate(given)}
+    # A callback in a wrapper of Catalyst's is given too.
+    present = tuple(type(inside(callback)) for callback in callbacks.values())
+    if run._verbose and Progress not in present:
+        callbacks["progress"] = Progress()
+    if run._logdir is not None and Checkpoints not in present:
+        monitors = []
+        if run._valid_loader and run._valid_metric:
+            monitors = [Monitor(run._valid_loader, run._valid_metric, run._minimize_valid_metric is not False)]
+        folder = Path(run._logdir) / "checkpoints"
+        callbacks["checkpoints"] = Checkpoints(folder, monitors, load_best_on_end=run._load_best_on_end)
+    return callbacks

@@ -1,0 +1,1 @@
+"""Processes and their end: launching, signals, exit codes, and agreement among ranks."""

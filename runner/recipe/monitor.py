@@ -1,0 +1,99 @@
+"""The metric by which epochs are compared, and the best epochs by it."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from catalyst import dl
+
+from assay.callbacks.base.order import FIRST
+from assay.callbacks.errors import UsageError, listing
+
+History = Mapping[int, Mapping[str, Mapping[str, float]]]
+
+
+@dataclass(frozen=True)
+class Monitor:
+    """A metric of a loader, and which direction is better.
+
+    Attributes:
+        loader: name of the loader.
+        metric: name of the metric.
+        minimize: whether a smaller value is better.
+    """
+
+    loader: str
+    metric: str
+    minimize: bool
+
+    @classmethod
+    def parse(cls, text: str) -> "Monitor":
+        """Read ``LOADER/METRIC:min`` or ``LOADER/METRIC:max``."""
+        path, _, direction = text.rpartition(":")
+        loader, _, metric = path.partition("/")
+        if not loader or not metric or direction not in ("min", "max"):
+            raise UsageError(f"monitor must read LOADER/METRIC:min or LOADER/METRIC:max, got {text!r}.")
+        return cls(loader, metric, direction == "min")
+
+    @property
+    def name(self) -> str:
+        """``LOADER/METRIC``."""
+        return f"{self.loader}/{self.metric}"
+
+    def value(self, metrics: Mapping[str, Mapping[str, float]]) -> float:
+        """Return the metric's value from one epoch's metrics by loader."""
+        if self.loader not in metrics:
+            raise UsageError(f"monitor {self.name!r} names a loader that there is not; there is {listing(metrics)}.")
+        if self.metric not in metrics[self.loader]:
+            known = listing(metrics[self.loader])
+            raise UsageError(f"monitor {self.name!r}: loader {self.loader!r} has no such metric; it has {known}.")
+        return metrics[self.loader][self.metric]
+
+    def of_epoch(self, runner: Any) -> float | None:
+        """Return the value at the end of an epoch of a ``DictRunner``; None where the epoch leaves the loader out."""
+        metrics = runner.history[runner.epoch_step]
+        # PeriodicLoaderCallback may leave a loader out of an epoch; a loader that never was there is a mistake.
+        left_out = self.loader not in metrics and self.loader in runner.all_loaders
+        return None if left_out else self.value(metrics)
+
+    def known(self, metrics: Mapping[str, Mapping[str, float]]) -> float:
+        """Return the value, NaN where the epoch left the loader out."""
+        return self.value(metrics) if self.loader in metrics else math.nan
+
+    def ranking(self, history: History) -> list[int]:
+        """Return the epochs with a finite value, best first; of equals the earlier comes first."""
+        values = {epoch: self.known(metrics) for epoch, metrics in history.items()}
+        # NaN would make the order depend on where it stands; sorted keeps equals in the order of the epochs.
+        finite = [epoch for epoch in sorted(values) if math.isfinite(values[epoch])]
+        return sorted(finite, key=lambda epoch: values[epoch] if self.minimize else -values[epoch])
+
+    def best(self, history: History) -> int | None:
+        """Return the best epoch; None while no value is finite."""
+        return next(iter(self.ranking(history)), None)
+
+
+class KnownMonitors(dl.Callback):
+    """Ends a run at the end of its first epoch where a monitor names no metric.
+
+    Args:
+        monitors: those of the run.
+    """
+
+    def __init__(self, monitors: Sequence[Monitor]):
+        # Before a callback has logged or saved anything by the metric.
+        super().__init__(order=FIRST)
+        self.monitors = list(monitors)
+
+    def on_epoch_end(self, runner: dl.IRunner) -> None:
+        for monitor in self.monitors:
+            monitor.of_epoch(runner)
+
+
+def parse_monitors(texts: str | Sequence[str]) -> list[Monitor]:
+    """Read one monitor or several; the first is the one that decides."""
+    texts = [texts] if isinstance(texts, str) else texts
+    monitors = [Monitor.parse(text) for text in texts]
+    if not monitors or len({monitor.name for monitor in monitors}) != len(monitors):
+        raise UsageError(f"monitor must name one or several different metrics, got {list(texts)}.")
+    return monitors
