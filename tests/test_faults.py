@@ -11,7 +11,6 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 from catalyst import dl
 from forked import command
 from kit import fit
@@ -125,9 +124,7 @@ def working_directory(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     (tmp_path / "mine.py").write_text(MINE)
     threads = torch.get_num_threads()
-    AcceleratorState._reset_state(True)
     yield
-    AcceleratorState._reset_state(True)
     torch.set_num_threads(threads)
 
 
@@ -392,7 +389,6 @@ def train_toy(tmp_path):
     def run(pause_s, queue_size):
         from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-        AcceleratorState._reset_state(True)
         folder = tmp_path / f"pause-{pause_s}"
         model = Toy(4, 3)
         items = [{"image": torch.randn(4), "target": i % 3} for i in range(40)]

@@ -14,9 +14,8 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 from accelerate.utils import GradScalerKwargs
-from kit import fit
+from kit import fit, read_events
 from PIL import Image
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from test_fake_cuda import EXPORTED, OPTIONS
 from test_host_reads import (
     CLASSES,
@@ -77,10 +76,6 @@ def train(folder, device, model, batches, criterion, given, *, precision="fp32",
         engine=make_engine(device, precision), optimizer=torch.optim.SGD(net.parameters(), lr=lr, momentum=0.9),
         criterion=criterion, epochs=2, hparams={"lr": lr}, logdir=str(folder),
     )  # fmt: skip
-
-
-def read_events(folder):
-    return EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()
 
 
 def scalars(folder):

@@ -5,7 +5,6 @@ import tracemalloc
 
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 from catalyst import dl
 from kit import Keep, fit
 from torch import nn
@@ -147,7 +146,6 @@ def everything(task, folder):
 
 def peaks(task, folder, count, *more):
     """Return the most that is held within the training and the validation of one epoch."""
-    AcceleratorState._reset_state(True)
     torch.manual_seed(0)
     held, callbacks = HeldMemory(), [*everything(task, folder), *more]
     model = Detector() if task == "boxes" else Net(pixels=task == "pixels")

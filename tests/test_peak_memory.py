@@ -8,7 +8,6 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 from catalyst import dl
 from kit import fit
 from torch import nn
@@ -138,7 +137,6 @@ def warm(tmp_path_factory):
     """What a first run imports and keeps is no part of what is measured."""
     for case in (IMAGES, PIXELS):
         peaks(tmp_path_factory.mktemp("warm"), full_list(case), **{**case, "side": 32, "batch_size": 4})
-        AcceleratorState._reset_state(True)
 
 
 def peaks(folder, callbacks, *, masks, side, batch_size):

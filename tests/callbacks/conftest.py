@@ -1,11 +1,8 @@
-import warnings
-from pathlib import Path
-
+import kit
 import numpy as np
 import pytest
 import torch
 from rank_processes import Ranks
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 
 @pytest.fixture(autouse=True)
@@ -23,10 +20,4 @@ def ranks(request, rank_processes):
 def read_events():
     """Read an event folder: a function from the folder to an accumulator that keeps everything."""
 
-    def read(folder):
-        assert Path(folder).is_dir(), f"no event folder {folder}"
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return EventAccumulator(str(folder), size_guidance={"images": 0, "scalars": 0, "tensors": 0}).Reload()
-
-    return read
+    return kit.read_events

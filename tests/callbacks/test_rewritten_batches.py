@@ -2,7 +2,7 @@
 
 import torch
 from catalyst import dl
-from kit import fit
+from kit import Keep, fit
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -25,21 +25,11 @@ class Gan(dl.Runner):
         self.batch_metrics["loss"] = losses.mean()
 
 
-class Looks(dl.Callback):
-    """Keeps the loss of each sample in the order of the batches."""
-
-    def __init__(self):
-        super().__init__(order=0)
-        self.losses = []
-
-    def on_batch_end(self, runner):
-        self.losses += runner.batch["loss"].tolist()
-
-
 def test_made_samples_have_positions_of_their_own(tmp_path):
     images = torch.rand(SIZE, 1, 4, 4, generator=torch.Generator().manual_seed(0))
     loader = DataLoader(TensorDataset(images, torch.zeros(SIZE)), batch_size=BATCH)
-    looks, samples, drawn = Looks(), BestWorstSamples("loss", k_samples=2 * SIZE, **KEYS), []
+    looks = Keep(lambda runner: runner.batch["loss"].tolist(), order=0)
+    samples, drawn = BestWorstSamples("loss", k_samples=2 * SIZE, **KEYS), []
     batches = BestWorstBatches(
         "loss", visualize_batch=lambda batch: drawn.append(batch) or torch.zeros(3, 8, 8), **KEYS
     )
@@ -52,7 +42,9 @@ def test_made_samples_have_positions_of_their_own(tmp_path):
     )  # fmt: skip
     best = ranking["found"].best
     assert [sample.position for sample in sorted(best, key=lambda sample: sample.position)] == list(range(2 * SIZE))
-    assert [sample.score for sample in sorted(best, key=lambda sample: sample.position)] == looks.losses
+    assert [sample.score for sample in sorted(best, key=lambda sample: sample.position)] == [
+        loss for losses in looks.kept for loss in losses
+    ]
     assert {len(batch["image"]) for batch in drawn} <= {2 * BATCH, 4}
     assert all("true" not in batch for batch in drawn)  # of which there are half as many
     rows = (tmp_path / "csv" / "valid.csv").read_text().splitlines()

@@ -7,7 +7,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from accelerate.state import AcceleratorState
 from PIL import Image
 
 from assay.experiments.alaska2 import generator as alaska2
@@ -41,7 +40,6 @@ def run(request, tmp_path, monkeypatch):
         make(Path("data"))
     given = [] if name == "digits" else ["--data-dir", "data"]
     assert main(["train", name, "--run-dir", "run", *given, *QUICK, *SMALL[name]]) == 0
-    AcceleratorState._reset_state(True)
     return Path("run")
 
 
@@ -51,7 +49,6 @@ def alaska2_data(folder):
 
 def evaluate(run):
     assert main(["evaluate", str(run), "--checkpoint", "last"]) == 0
-    AcceleratorState._reset_state(True)
     trained = read_metrics(run / "metrics.csv")
     again = read_metrics(run / "evaluate" / "valid-last" / "metrics.csv")
     assert again == pytest.approx(

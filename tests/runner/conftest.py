@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 from kit import fit
 from rank_processes import HereOrRanks
 from torch import nn
@@ -139,14 +138,12 @@ def run_of(tmp_path_factory):
     def run(toy, *arguments):
         if (toy, arguments) not in runs:
             folder = tmp_path_factory.mktemp("runs") / toy
-            AcceleratorState._reset_state(True)
             assert (
                 main(
                     ["train", str(Path(__file__).with_name("toys") / f"{toy}.py"), "--run-dir", str(folder), *arguments]
                 )
                 == 0
             )
-            AcceleratorState._reset_state(True)
             runs[toy, arguments] = folder
         return runs[toy, arguments]
 

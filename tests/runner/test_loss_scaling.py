@@ -5,8 +5,7 @@ import copy
 import numpy as np
 import pytest
 import torch
-from kit import fit
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from kit import fit, read_events
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
@@ -88,7 +87,7 @@ def train(scale, *, epochs=2, fused=False, net=None, callbacks=(), items=None, f
 
 
 def scalars(folder):
-    events = EventAccumulator(str(folder / "tensorboard" / "train"), size_guidance={"scalars": 0}).Reload()
+    events = read_events(folder / "tensorboard" / "train")
     return {tag: [event.value for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
 
 

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 import torch
 from catalyst import dl
-from kit import Named
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from kit import Named, read_events
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -87,7 +86,7 @@ def assert_same(first, second, *, without=("none",)):
 
 
 def read_scalars(folder):
-    events = EventAccumulator(str(folder / "tensorboard" / "train")).Reload()
+    events = read_events(folder / "tensorboard" / "train")
     return {
         tag: [event.value for event in events.Scalars(tag)]
         for tag in events.Tags()["scalars"]

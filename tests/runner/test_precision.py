@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import torch
 from accelerate.state import AcceleratorState
-from kit import fit
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from kit import fit, read_events
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -76,7 +75,7 @@ def gradient_statistics(folder, precision, device):
         DictRunner(), model, {"train": make_items()}, [GradientStats(per_parameter=True)], batch=32,
         engine=Engine(device, precision), lr=0.0, logdir=str(folder),
     )  # fmt: skip
-    events = EventAccumulator(str(folder / "tensorboard" / "train")).Reload()
+    events = read_events(folder / "tensorboard" / "train")
     tags = [tag for tag in events.Tags()["scalars"] if tag.startswith("gradients/")]
     return {tuple(tag.split("/")[1:]): events.Scalars(tag)[0].value for tag in tags}
 

@@ -11,8 +11,7 @@ import pytest
 import torch
 import yaml
 from catalyst import dl
-from kit import fit
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from kit import fit, read_events
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Sampler, WeightedRandomSampler
@@ -142,8 +141,7 @@ VALUES = {"images": "encoded_image_string", "tensors": "tensor_proto", "histogra
 
 def what_was_written(folder):
     """Return the counted diagnostics of the valid loader by kind, tag and step."""
-    everything = dict.fromkeys(VALUES, 0)
-    events = EventAccumulator(str(Path(folder) / "tensorboard" / "valid"), size_guidance=everything).Reload()
+    events = read_events(Path(folder) / "tensorboard" / "valid")
     return {
         (kind, tag, event.step): getattr(event, VALUES[kind])
         for kind in VALUES
@@ -236,7 +234,7 @@ def test_gradients_and_weights_are_those_of_one_rank_with_the_whole_batch(proces
 
 
 def gradient_statistics(folder):
-    events = EventAccumulator(str(folder / "tensorboard" / "train"), size_guidance={"scalars": 0}).Reload()
+    events = read_events(folder / "tensorboard" / "train")
     tags = [tag for tag in events.Tags()["scalars"] if tag.startswith("gradients/")]
     assert len(tags) >= 4 * 6
     return {tag: [event.value for event in events.Scalars(tag)] for tag in tags}

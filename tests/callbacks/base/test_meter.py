@@ -2,20 +2,13 @@
 
 import numpy as np
 import pytest
+from kit import Clock
 
 from assay.callbacks.base.meter import Meter, MeteredWriter
 from assay.callbacks.errors import UsageError
 from assay.callbacks.measures.overhead_budget import FIXED, LOOP, PICTURES, STEPS, Label, Laps
 from assay.callbacks.measures.phase_times import HostTimer
 from assay.callbacks.tensorboard.writer import Writer
-
-
-class Clock:
-    def __init__(self):
-        self.ms = 0.0
-
-    def __call__(self):
-        return self.ms / 1000
 
 
 class Sink:

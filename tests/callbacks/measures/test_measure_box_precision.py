@@ -3,19 +3,12 @@ import math
 import numpy as np
 import pytest
 import torch
+from kit import boxes
 from torchvision.ops import box_iou
 
 from assay.callbacks.measures.box_precision import MIN_IOUS, box_precision
 
 LEFT, RIGHT, FAR = (0.0, 0.0, 10.0, 10.0), (20.0, 0.0, 30.0, 10.0), (50.0, 50.0, 60.0, 60.0)
-
-
-def boxes(*corners, labels=None, scores=None):
-    part = {"boxes": torch.tensor(np.array(corners), dtype=torch.float32).reshape(-1, 4)}
-    part["labels"] = torch.tensor(labels or [1] * len(corners), dtype=torch.int64)
-    if scores is not None:
-        part["scores"] = torch.tensor(scores, dtype=torch.float32)
-    return part
 
 
 def slow_precision(found, true, min_score=0.0, min_ious=MIN_IOUS):

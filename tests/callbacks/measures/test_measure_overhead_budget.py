@@ -3,6 +3,7 @@ import math
 
 import pytest
 import torch
+from kit import Clock
 
 from assay.callbacks.measures.overhead_budget import (
     FIXED,
@@ -20,16 +21,6 @@ from assay.callbacks.measures.overhead_budget import (
 )
 from assay.callbacks.measures.phase_times import HostTimer
 from assay.callbacks.support.distributed import reduce_state
-
-
-class Clock:
-    """A clock that stands still until it is told how much time passes, in ms."""
-
-    def __init__(self):
-        self.ms = 7.0
-
-    def __call__(self):
-        return self.ms / 1000
 
 
 class LateTimer:
@@ -57,7 +48,7 @@ LOOP_OF_TRAIN, PAINTER = Label("train", LOOP), Label("train", "Painter")
 
 
 def test_each_lap_belongs_to_its_label_and_none_to_nothing():
-    clock = Clock()
+    clock = Clock(7.0)
     laps = Laps(HostTimer(clock))
     for label, ms in ((None, 1), (LOOP_OF_TRAIN, 2), (PAINTER, 4), (LOOP_OF_TRAIN, 8), (None, 16), (PAINTER, 32)):
         laps.begin(label)

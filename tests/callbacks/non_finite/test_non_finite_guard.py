@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from catalyst import dl
-from kit import fit
+from kit import assert_equal, fit
 from torch import nn
 
 from assay.callbacks import OptimizerMonitor, UsageError
@@ -37,17 +37,6 @@ class Net(nn.Module):
         if self.root:
             logits = logits + (self.scale(image[:, 0, :1, 0]) * 0).abs().sqrt()
         return logits if self.key is None else {self.key: logits}
-
-
-class Frozen(dl.Callback):
-    """Keeps the weights as they are at the end of every batch."""
-
-    def __init__(self):
-        super().__init__(order=500)
-        self.states = []
-
-    def on_batch_end(self, runner):
-        self.states.append(copy.deepcopy(runner.engine.unwrap_model(runner.model).state_dict()))
 
 
 def make_items(count=20, poisoned=(), value=math.nan, start=0):
@@ -101,12 +90,6 @@ def run(request):
     return request.param
 
 
-def assert_same(states, expected):
-    assert states.keys() == expected.keys()
-    for name, value in states.items():
-        assert torch.equal(value, expected[name]), name
-
-
 def tensors_of(optimizer):
     return {
         f"{number}.{name}": value
@@ -136,8 +119,8 @@ def test_skipping_gives_bit_by_bit_the_run_without_the_batch(run, tmp_path, name
         guard = [NonFiniteGuard("skip")]
         states, _ = run(tmp_path / str(number), {"train": chosen}, guard, model, optimizer, epochs=2)
         results.append((states, tensors_of(optimizer)))
-    assert_same(results[0][0], results[1][0])
-    assert_same(results[0][1], results[1][1])
+    assert_equal(results[0][0], results[1][0])
+    assert_equal(results[0][1], results[1][1])
     assert all(torch.isfinite(value).all() for value in results[0][0].values())
 
 
@@ -145,7 +128,7 @@ def test_the_guard_changes_nothing_in_a_sound_run(run, tmp_path):
     items = make_items()
     guarded, _ = run(tmp_path / "a", {"train": items, "valid": items}, [NonFiniteGuard()], epochs=2)
     bare, _ = run(tmp_path / "b", {"train": items, "valid": items}, [], epochs=2)
-    assert_same(guarded, bare)
+    assert_equal(guarded, bare)
     assert not (tmp_path / "a" / "non_finite").exists()
 
 
@@ -161,10 +144,10 @@ def test_a_report_draws_nothing_from_the_generators_of_the_run(tmp_path):
 @pytest.mark.parametrize("batch", [0, 2, 4])
 def test_stopping_names_everything_and_keeps_the_weights_before_the_step(run, tmp_path, read_events, batch, fused):
     items = make_items(poisoned=[4 * batch + 2])
-    model, seen = make_model(), Frozen()
+    model = make_model()
     optimizer = make_optimizer(model, fused=fused)
     with pytest.raises(NonFiniteError) as caught:
-        run(tmp_path, {"train": items, "valid": items}, [NonFiniteGuard(), seen], model, optimizer)
+        run(tmp_path, {"train": items, "valid": items}, [NonFiniteGuard()], model, optimizer)
     path = tmp_path / "non_finite" / f"epoch-0001-step-{batch + 1:06d}.pt"
     gradients = "'layers.5.bias', 'layers.5.weight', 'layers.1.bias', 'layers.1.weight' and 2 more"
     assert str(caught.value) == (
@@ -175,7 +158,7 @@ def test_stopping_names_everything_and_keeps_the_weights_before_the_step(run, tm
     reference = make_model().state_dict()
     if batch:
         reference, _ = run(tmp_path / "reference", {"train": items[: 4 * batch]}, [])
-    assert_same(model.state_dict(), reference)
+    assert_equal(model.state_dict(), reference)
     assert all(torch.isfinite(value).all() for value in model.state_dict().values())
     assert not list(tmp_path.glob("checkpoints/*.pt"))
     assert not optimizer._optimizer_step_pre_hooks
@@ -215,7 +198,7 @@ def test_a_gradient_alone_is_found_before_clipping_hides_it(tmp_path):
     assert "gradients of 'scale.weight' are not finite; samples s0, s1, s2, s3" in message
     assert "loss term" not in message
     assert "module" not in message
-    assert_same(model.state_dict(), before)
+    assert_equal(model.state_dict(), before)
 
 
 def test_a_loss_alone_is_named_among_several_and_infinite_is_told_from_nan(tmp_path):
@@ -245,7 +228,7 @@ def test_of_an_accumulation_the_whole_group_is_left_out(tmp_path, steps, poisone
         optimizer = make_optimizer(model, "AdamW")
         ours(tmp_path / str(number), {"train": chosen}, [NonFiniteGuard("skip")], model, optimizer, runner=runner)
         results.append(model.state_dict())
-    assert_same(*results)
+    assert_equal(*results)
     files = [path.name for path in sorted((tmp_path / "0" / "non_finite").iterdir())]
     assert files == [f"epoch-0001-step-{min(poisoned) + 1:06d}.pt"]
 
@@ -264,7 +247,7 @@ def test_several_optimizers_skip_together(tmp_path):
         )  # fmt: skip
         results.append({f"{key}.{k}": v for key, model in models.items() for k, v in model.state_dict().items()})
     # Model a gets no gradient: it is there to be run and to keep its buffers.
-    assert_same(*results)
+    assert_equal(*results)
 
 
 def test_skips_are_counted_logged_and_saved_once_an_epoch(run, tmp_path, read_events, caplog):
@@ -443,7 +426,7 @@ def test_all_ranks_skip_the_step_of_which_one_has_nan(ranks, tmp_path, fused):
     for number, chosen in enumerate((items, without(items, lost))):
         results.append(ranks.run(skip_on_rank, str(tmp_path / str(number)), chosen, fused, "skip"))
     for states, expected in zip(*results, strict=True):
-        assert_same(states, expected)
+        assert_equal(states, expected)
     if size == 2:
         files = sorted(path.name for path in (tmp_path / "0" / "non_finite").iterdir())
         assert files == ["epoch-0001-step-000002-rank-1.pt", "epoch-0002-step-000002-rank-1.pt"]

@@ -12,9 +12,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 from catalyst import dl
-from kit import Break, Keep, fit
+from kit import Break, Keep, fit, scalars_of
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -156,8 +155,7 @@ def train(clock, callbacks, folder=None, epochs=2, stock=False, budget=0.05, loa
 def scalars(read_events, folder, loader_key, stock=False):
     """Return {tag: {epoch: value}} of the overhead's scalars."""
     events = read_events(folder / loader_key if stock else folder / "tensorboard" / loader_key)
-    tags = [tag for tag in events.Tags()["scalars"] if tag.startswith("overhead/")]
-    return {tag: {event.step: event.value for event in events.Scalars(tag)} for tag in tags}
+    return scalars_of(events, "overhead/")
 
 
 def approx(values):
@@ -455,7 +453,6 @@ class Counting(CountsSteps, DictRunner):
 
 def test_a_budget_adds_no_read_by_the_host_to_any_step(tmp_path):
     def count(callbacks, folder):
-        AcceleratorState._reset_state(True)
         model, runner = Net(Clock(), "logits"), Counting()
         fit(runner, model, {"train": loader(TRAIN)}, callbacks, epochs=2, logdir=str(folder))
         return runner.steps

@@ -1,17 +1,8 @@
 import pytest
-import torch
+from kit import boxes
 
 from assay.callbacks import UsageError
 from assay.callbacks.samples.box_score import BoxF1
-
-
-def boxes(*corners, labels=None, scores=None):
-    part = {"boxes": torch.tensor(corners, dtype=torch.float32).reshape(-1, 4)}
-    part["labels"] = torch.tensor(labels or [1] * len(corners))
-    if scores is not None:
-        part["scores"] = torch.tensor(scores)
-    return part
-
 
 LEFT, RIGHT, FAR = (0, 0, 10, 10), (20, 0, 30, 10), (50, 50, 60, 60)
 

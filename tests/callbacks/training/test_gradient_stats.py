@@ -8,9 +8,8 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 from catalyst import dl
-from kit import Break, fit
+from kit import Break, fit, scalars_of
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -108,13 +107,12 @@ def run_stock(folder, callbacks, optimizer=Recording, *, epochs=1, loggers=None)
     return optimizer
 
 
+def gradients_of(events):
+    return scalars_of(events, "gradients/")
+
+
 def events_of(read_events, folder, key="train"):
     return read_events(folder / "tensorboard" / key)
-
-
-def scalars(events):
-    tags = [tag for tag in events.Tags()["scalars"] if tag.startswith("gradients/")]
-    return {tag: {event.step: event.value for event in events.Scalars(tag)} for tag in tags}
 
 
 def expected_of(steps):
@@ -144,7 +142,7 @@ def check(found, seen, epochs, pick=slice(None)):
 @pytest.mark.parametrize("every", [1, 3])
 def test_numbers_equal_a_plain_loop_over_the_gradients_of_each_step(tmp_path, read_events, run, every):
     optimizer = run(tmp_path, [GradientStats(every, per_parameter=True)], epochs=2)
-    found = scalars(events_of(read_events, tmp_path))
+    found = gradients_of(events_of(read_events, tmp_path))
     check(found, optimizer.seen, 2, slice(None, None, every))
     assert {tag.split("/")[1] for tag in found} == set(SEEN)  # each once; none of frozen, empty or unused ones
     assert not events_of(read_events, tmp_path, "valid").Tags()["images"]
@@ -162,20 +160,18 @@ def still(model):
 
 def test_gradients_are_those_before_clipping_in_our_runner_and_both_total_norms_are_known(tmp_path, read_events):
     free = run_ours(tmp_path / "free", [GradientStats(per_parameter=True)], still)
-    AcceleratorState._reset_state(True)
     stats = Summarizing(per_parameter=True)
     clipped = run_ours(tmp_path / "clipped", [stats], still, clip_grad_norm=0.01)
     assert total_norms(clipped) == pytest.approx([0.01] * 8, rel=1e-3)
-    check(scalars(events_of(read_events, tmp_path / "clipped")), free.seen, 1)
+    check(gradients_of(events_of(read_events, tmp_path / "clipped")), free.seen, 1)
     assert stats.kept[2] == pytest.approx([np.mean(total_norms(free)), 0.01], rel=1e-5)
 
 
 def test_clipping_by_value_comes_after_the_observation(tmp_path, read_events):
     free = run_ours(tmp_path / "free", [GradientStats()], still)
-    AcceleratorState._reset_state(True)
     stats = Summarizing(per_parameter=True)
     run_ours(tmp_path / "clipped", [stats], still, clip_grad_value=1e-4)
-    check(scalars(events_of(read_events, tmp_path / "clipped")), free.seen, 1)
+    check(gradients_of(events_of(read_events, tmp_path / "clipped")), free.seen, 1)
     assert stats.kept[2] == []
 
 
@@ -201,7 +197,7 @@ class Moving(Recording):
 @pytest.mark.parametrize("every", [1, 3])
 def test_update_ratios_equal_a_plain_loop_over_the_weights(tmp_path, read_events, run, every):
     optimizer = run(tmp_path, [GradientStats(every, per_parameter=True, update_ratio=True)], Moving, epochs=2)
-    found = scalars(events_of(read_events, tmp_path))
+    found = gradients_of(events_of(read_events, tmp_path))
     for name in SEEN:
         for epoch in range(2):
             expected = np.mean(optimizer.ratios[name][epoch * 8 : epoch * 8 + 8][::every])
@@ -213,22 +209,20 @@ def test_weights_of_norm_zero_have_no_update_ratio(tmp_path, read_events):
     nn.init.zeros_(model.last.bias)
     stats = GradientStats(100, per_parameter=True, update_ratio=True)  # the first step alone
     run_ours(tmp_path, [stats], model=model)
-    found = scalars(events_of(read_events, tmp_path))
+    found = gradients_of(events_of(read_events, tmp_path))
     assert "gradients/last.bias/update_ratio" not in found and "gradients/last.bias/norm" in found
     assert found["gradients/last.weight/update_ratio"][1] > 0
 
 
 def test_without_being_asked_for_there_are_no_update_ratios(tmp_path, read_events):
     run_ours(tmp_path, [GradientStats(per_parameter=True)])
-    assert not [tag for tag in scalars(events_of(read_events, tmp_path)) if tag.endswith("update_ratio")]
+    assert not [tag for tag in gradients_of(events_of(read_events, tmp_path)) if tag.endswith("update_ratio")]
 
 
 def test_a_resumed_run_shows_the_map_of_a_straight_one_and_repeats_no_warning(tmp_path, read_events, caplog):
     straight, resumed = GradientStats(), GradientStats()
     run_ours(tmp_path / "straight", [straight], epochs=4)
-    AcceleratorState._reset_state(True)
     run_ours(tmp_path / "halves", [GradientStats()], epochs=2)
-    AcceleratorState._reset_state(True)
     caplog.clear()
     run_ours(tmp_path / "halves", [resumed], epochs=4, resume=str(tmp_path / "halves"))
     assert [epoch for epoch, _ in resumed.history_["train"]] == [1, 2, 3, 4]
@@ -244,9 +238,8 @@ def test_a_resumed_run_shows_the_map_of_a_straight_one_and_repeats_no_warning(tm
 
 def test_accumulation_of_4_times_4_equals_1_times_16(tmp_path, read_events):
     run_ours(tmp_path / "a", [GradientStats(per_parameter=True)], batch_size=4, accumulate_steps=4)
-    AcceleratorState._reset_state(True)
     run_ours(tmp_path / "b", [GradientStats(per_parameter=True)], batch_size=16)
-    found, whole = (scalars(events_of(read_events, tmp_path / name)) for name in "ab")
+    found, whole = (gradients_of(events_of(read_events, tmp_path / name)) for name in "ab")
     assert found.keys() == whole.keys()
     for tag, values in whole.items():
         norm = whole[tag.rsplit("/", 1)[0] + "/norm"][1]
@@ -260,7 +253,7 @@ def test_pictures_are_written_every_epoch_and_scalars_only_when_asked_for(tmp_pa
         assert [event.step for event in events.Images(tag)] == [1, 2, 3]
         picture = cv2.imdecode(np.frombuffer(events.Images(tag)[-1].encoded_image_string, np.uint8), 1)
         assert picture.ndim == 3 and picture.std() > 5
-    assert scalars(events) == {}
+    assert gradients_of(events) == {}
 
 
 def test_the_history_is_bounded(tmp_path):
@@ -280,7 +273,7 @@ def poison(step, parameters):
 def test_nan_and_infinity_are_counted_from_the_second_time_on_and_named(tmp_path, read_events, caplog):
     stats = Summarizing(per_parameter=True)
     optimizer = run_stock(tmp_path, [stats], lambda model: Still(model, tamper=poison))
-    found = scalars(events_of(read_events, tmp_path))
+    found = gradients_of(events_of(read_events, tmp_path))
     check(found, optimizer.seen, 1)
     assert found["gradients/first.weight/non_finite"][1] == pytest.approx(16 / 128)
     assert found["gradients/first.bias/non_finite"][1] == 0
@@ -355,7 +348,6 @@ def test_hooks_are_gone_after_an_exception(tmp_path, run):
 def test_it_runs_twice(tmp_path):
     stats = GradientStats()
     run_ours(tmp_path / "a", [stats], epochs=2)
-    AcceleratorState._reset_state(True)
     run_ours(tmp_path / "b", [stats])
     assert [epoch for epoch, _ in stats.history_["train"]] == [1]
 
@@ -391,7 +383,7 @@ def test_several_models_and_optimizers_are_told_apart(tmp_path, read_events):
     names, summary, _ = stats.kept
     assert names == ["body.layer.weight", "body.layer.bias", "head.layer.weight", "head.layer.bias"]
     assert summary["finite_steps"].tolist() == [4, 4, 8, 8]
-    assert "gradients/head.layer.bias/norm" in scalars(events_of(read_events, tmp_path))
+    assert "gradients/head.layer.bias/norm" in gradients_of(events_of(read_events, tmp_path))
 
 
 def test_a_sparse_embedding_is_observed(tmp_path):

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from catalyst import dl
-from kit import OURS, SIDES, STOCK, Named, fit
+from kit import OURS, SIDES, STOCK, Named, fit, scalars_of
 from tensorboard.plugins.hparams import api_pb2, metadata
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from tensorboard_server import serve
@@ -72,10 +72,6 @@ def kit(request):
     return RUNNERS[request.param]
 
 
-def points(events, tag):
-    return {point.step: point.value for point in events.Scalars(tag)}
-
-
 def sessions(folder):
     """Return (starts, ends) that the folder's event files hold, as the plugin's data."""
     from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
@@ -114,17 +110,17 @@ def test_the_best_value_so_far_is_written_every_epoch_beside_the_hyper_parameter
     run, subfolder = kit
     run(tmp_path, [Score(), HParams(["valid/score", "valid/loss"], [False, True])])
     events = read_events(tmp_path / subfolder / "run")
-    assert points(events, "best/valid/score") == {1: 0.25, 2: 0.75, 3: 0.75}
-    losses = points(read_events(tmp_path / subfolder / "valid"), "loss/epoch")
+    assert scalars_of(events)["best/valid/score"] == {1: 0.25, 2: 0.75, 3: 0.75}
+    losses = scalars_of(read_events(tmp_path / subfolder / "valid"))["loss/epoch"]
     best = {epoch: min(losses[before] for before in range(1, epoch + 1)) for epoch in losses}
-    assert points(events, "best/valid/loss") == pytest.approx(best)
+    assert scalars_of(events)["best/valid/loss"] == pytest.approx(best)
     assert set(events.Tags()["scalars"]) == {"best/valid/score", "best/valid/loss"}
 
 
 def test_a_value_that_is_not_finite_is_never_the_best(kit, tmp_path, read_events):
     run, subfolder = kit
     run(tmp_path, [Score([math.nan, 2.0, -math.inf]), HParams("valid/score")])
-    assert points(read_events(tmp_path / subfolder / "run"), "best/valid/score") == {2: 2.0, 3: 2.0}
+    assert scalars_of(read_events(tmp_path / subfolder / "run"))["best/valid/score"] == {2: 2.0, 3: 2.0}
 
 
 def test_a_run_that_fails_says_so_and_keeps_its_best(kit, tmp_path, read_events):
@@ -133,7 +129,7 @@ def test_a_run_that_fails_says_so_and_keeps_its_best(kit, tmp_path, read_events)
         run(tmp_path, [Score(fail_in=2), HParams("valid/score", minimize=False)])
     [_], [end] = sessions(tmp_path / subfolder / "run")
     assert end.session_end_info.status == api_pb2.STATUS_FAILURE
-    assert points(read_events(tmp_path / subfolder / "run"), "best/valid/score") == {1: 0.25}
+    assert scalars_of(read_events(tmp_path / subfolder / "run"))["best/valid/score"] == {1: 0.25}
 
 
 def test_a_resumed_run_goes_on_with_the_session_and_the_best_of_the_first(tmp_path, read_events):
@@ -141,7 +137,7 @@ def test_a_resumed_run_goes_on_with_the_session_and_the_best_of_the_first(tmp_pa
     run_ours(tmp_path, [Score(), HParams("valid/score", minimize=False)], epochs=4, resume=str(tmp_path))
     folder = tmp_path / "tensorboard" / "run"
     assert [len(of) for of in sessions(folder)] == [1, 1]
-    assert points(read_events(folder), "best/valid/score") == {1: 0.25, 2: 0.75, 3: 0.75, 4: 1.0}
+    assert scalars_of(read_events(folder))["best/valid/score"] == {1: 0.25, 2: 0.75, 3: 0.75, 4: 1.0}
 
 
 def test_a_process_that_does_not_write_needs_no_logger_and_follows_the_metrics(tmp_path):

@@ -4,7 +4,7 @@ import sys
 import pytest
 import torch
 from catalyst import dl
-from kit import fit
+from kit import Clock, fit, scalars_of
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -17,19 +17,6 @@ from assay.runner import DictRunner
 SAMPLES, BATCH = 20, 4
 # What each part of a step takes, in ms; sums of some of them are no sums of others.
 DATA, FORWARD, LOSS, BACKWARD, STEP, START, DRAW, LATE = 100, 3, 1, 5, 20, 40, 700, 1000
-
-
-class Clock:
-    """A clock that stands still until it is told how much time passes, in ms."""
-
-    def __init__(self):
-        self.ms = 50.0
-
-    def __call__(self):
-        return self.ms / 1000
-
-    def spend(self, ms):
-        self.ms += ms
 
 
 class Net(nn.Module):
@@ -80,7 +67,7 @@ class Kit:
     """One runner, and all that takes time in it."""
 
     def __init__(self, folder, stock=False, **options):
-        self.clock = Clock()
+        self.clock = Clock(50.0)
         self.folder = folder if stock else folder / "tensorboard"
         self.stock, self.logdir = stock, folder
         self.model = Net(self.clock, None if stock else "logits", options.pop("fail_at", None))
@@ -129,9 +116,7 @@ def stock(request):
 
 
 def written(read_events, folder, loader):
-    events = read_events(folder / loader)
-    tags = [tag for tag in events.Tags()["scalars"] if tag.startswith(("time/", "memory/"))]
-    return {tag: {event.step: event.value for event in events.Scalars(tag)} for tag in tags}
+    return scalars_of(read_events(folder / loader), "time/", "memory/")
 
 
 def approx(**values):
@@ -217,7 +202,7 @@ def test_a_clock_that_cannot_be_called_is_refused():
 
 
 def test_time_behind_the_last_mark_counts_for_nothing():
-    clock = Clock()
+    clock = Clock(50.0)
     times = PhaseTimes(HostTimer(clock))
     clock.spend(1)
     times.begin("data")
@@ -237,7 +222,7 @@ def test_a_loader_without_a_step_gives_nan():
 
 def times_of_rank(rank):
     """Two steps of 8 samples each, which take ten times as long on rank 1."""
-    clock = Clock()
+    clock = Clock(50.0)
     times = PhaseTimes(HostTimer(clock))
     for _ in range(2):
         times.begin("data")

@@ -6,8 +6,7 @@ import json
 import pytest
 import torch
 import yaml
-from accelerate.state import AcceleratorState
-from tensorboard.backend.event_processing.event_accumulator import IMAGES, SCALARS, EventAccumulator
+from kit import read_events
 
 from assay.callbacks import UsageError
 from assay.callbacks.measures.box_precision import box_precision
@@ -37,10 +36,8 @@ def wheat(data, tmp_path_factory):
     """Train for two epochs; return the run folder."""
     folder = tmp_path_factory.mktemp("run") / "wheat"
     flags = [f"--{name}={value}" for name, value in FIELDS.items()]
-    AcceleratorState._reset_state(True)
     command = ["train", "wheat", f"--data-dir={data}", f"--epochs={EPOCHS}", "--device=cpu", f"--run-dir={folder}"]
     code = main([*command, "--min-score=0.05", *flags])
-    AcceleratorState._reset_state(True)
     assert code == 0
     return folder
 
@@ -79,7 +76,7 @@ def test_the_metrics_are_those_that_a_plain_loop_finds(wheat, data, table):
 
 
 def test_every_epoch_shows_the_best_and_the_worst_batches_and_images_by_their_precision(wheat):
-    events = EventAccumulator(str(wheat / "tensorboard" / "valid"), {IMAGES: 0, SCALARS: 0}).Reload()
+    events = read_events(wheat / "tensorboard" / "valid")
     tags = {f"{what}/{kind}/competition_map" for what in ("batches", "samples") for kind in ("best", "worst")}
     assert set(events.Tags()["images"]) == tags
     for tag in tags:
@@ -88,7 +85,7 @@ def test_every_epoch_shows_the_best_and_the_worst_batches_and_images_by_their_pr
 
 
 def test_training_shows_its_boxes_and_its_gradients(wheat):
-    events = EventAccumulator(str(wheat / "tensorboard" / "train"), {IMAGES: 0}).Reload()
+    events = read_events(wheat / "tensorboard" / "train")
     assert {"augmentations", "gradients/map", "gradients/flow"} == set(events.Tags()["images"])
 
 
@@ -99,9 +96,7 @@ def test_data_of_ones_own_is_not_noted_as_generated(wheat):
 
 def test_a_wrong_row_ends_the_command_with_one_line(data, tmp_path, capsys):
     (tmp_path / "train.csv").write_text('image_id,width,height,bbox,source\na,64,64,"[1, 2, 0, 4]",f\n')
-    AcceleratorState._reset_state(True)
     assert main(["train", "wheat", f"--data-dir={tmp_path}", f"--run-dir={tmp_path / 'run'}"]) == 2
-    AcceleratorState._reset_state(True)
     error = capsys.readouterr().err.strip()
     assert "\n" not in error
     assert "train.csv, line 2: the box [1, 2, 0, 4] is degenerate" in error
@@ -148,7 +143,6 @@ def test_a_config_of_before_keeps_what_map_is(tmp_path, fields, map_is):
 def test_a_run_of_before_goes_on_with_its_names_and_says_so(data, tmp_path, caplog):
     flags = [f"--{name}={value}" for name, value in FIELDS.items()]
     command = ["train", "wheat", f"--data-dir={data}", "--device=cpu", "--diagnostics=light", "--scheduler=none"]
-    AcceleratorState._reset_state(True)
     folder = tmp_path / "run"
     assert (
         main([*command, f"--run-dir={folder}", *flags, "--epochs=1", "--limit-batches=2", "--map-is=competition"]) == 0
@@ -157,9 +151,7 @@ def test_a_run_of_before_goes_on_with_its_names_and_says_so(data, tmp_path, capl
     assert config.pop("map_is") == "competition"
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     caplog.clear()
-    AcceleratorState._reset_state(True)
     assert main(["train", "wheat", f"--resume={folder}", "--epochs=2"]) == 0
-    AcceleratorState._reset_state(True)
     table = read_metrics(folder / "metrics.csv")
     for epoch in (1, 2):
         names = {name for of, loader, name in table if (of, loader) == (epoch, "valid")}

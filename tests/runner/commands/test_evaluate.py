@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from accelerate.state import AcceleratorState
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from kit import read_events
 
 from assay.runner import UsageError
 from assay.runner.commands.evaluate import evaluate
@@ -27,9 +26,7 @@ def trained(tmp_path_factory):
     def run(folder, *arguments):
         if arguments not in runs:
             runs[arguments] = tmp_path_factory.mktemp("runs") / "run"
-            AcceleratorState._reset_state(True)
             assert main(["train", str(TOY), "--run-dir", str(runs[arguments]), "--epochs", "3", *arguments]) == 0
-            AcceleratorState._reset_state(True)
         shutil.copytree(runs[arguments], folder / "run")
         return folder / "run"
 
@@ -50,7 +47,6 @@ def best_epoch(run):
 def test_the_metrics_are_those_of_the_checkpoints_epoch(trained, tmp_path, arguments):
     run = trained(tmp_path, *arguments)
     for which, epoch in [("best", best_epoch(run)), ("last", 3), ("epoch-0002.pt", 2)]:
-        AcceleratorState._reset_state(True)
         done = evaluate(run, checkpoint=which)
         expected = of_epoch(run, epoch, "valid")
         assert (done.epoch, done.metrics.keys()) == (epoch, expected.keys())
@@ -62,8 +58,7 @@ def test_the_metrics_are_those_of_the_checkpoints_epoch(trained, tmp_path, argum
 
 def test_pictures_and_scalars_stand_at_the_checkpoints_epoch(trained, tmp_path):
     done = evaluate(trained(tmp_path), checkpoint="epoch-0002.pt")
-    events = EventAccumulator(str(done.folder / "tensorboard" / "valid"))
-    events.Reload()
+    events = read_events(done.folder / "tensorboard" / "valid")
     assert [(event.step, event.value) for event in events.Scalars("accuracy/epoch")] == [
         (2, pytest.approx(done.metrics["accuracy"]))
     ]
@@ -80,7 +75,6 @@ def test_a_second_time_replaces_the_first(trained, tmp_path):
     run = trained(tmp_path)
     done = evaluate(run)
     (done.folder / "old").touch()
-    AcceleratorState._reset_state(True)
     evaluate(run)
     assert sorted(path.name for path in done.folder.iterdir()) == ["metrics.csv", "tensorboard"]
     assert [path.name for path in (run / "evaluate").iterdir()] == ["valid-best"]
@@ -88,10 +82,7 @@ def test_a_second_time_replaces_the_first(trained, tmp_path):
 
 def test_a_train_loader_leaves_the_weights_as_they_are(trained, tmp_path):
     run = trained(tmp_path)
-    values = []
-    for which in ("last", "last"):
-        AcceleratorState._reset_state(True)
-        values.append(evaluate(run, loader="train", checkpoint=which).metrics)
+    values = [evaluate(run, loader="train", checkpoint="last").metrics for _ in range(2)]
     assert values[0] == values[1]
     assert values[0]["loss"] != of_epoch(run, 3, "train")["loss"]  # of weights that changed meanwhile
     assert (3, "train", "accuracy") in read_metrics(run / "evaluate" / "train-last" / "metrics.csv")
@@ -101,7 +92,6 @@ def test_a_failure_leaves_the_results_of_before(trained, tmp_path, monkeypatch):
     run = trained(tmp_path)
     before = (evaluate(run).folder / "metrics.csv").read_bytes()
     monkeypatch.setattr("assay.callbacks.Metrics.on_loader_end", None)
-    AcceleratorState._reset_state(True)
     with pytest.raises(TypeError):
         evaluate(run)
     assert (run / "evaluate" / "valid-best" / "metrics.csv").read_bytes() == before

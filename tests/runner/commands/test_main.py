@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from kit import assert_equal
 
 from assay.runner.commands.main import main
 from assay.runner.saving.checkpoint_files import load_checkpoint
@@ -546,22 +547,6 @@ def assert_goes_on_like_the_straight_run(assay, *flags):
     for state in states:
         del state["loggers"]  # the names of event files hold the time
     assert_equal(*states)
-
-
-def assert_equal(first, second):
-    """Compare two checkpoints to the bit."""
-    if isinstance(first, dict):
-        assert first.keys() == second.keys()
-        for key in first:
-            assert_equal(first[key], second[key])
-    elif isinstance(first, list | tuple):
-        assert len(first) == len(second)
-        for one, other in zip(first, second, strict=True):
-            assert_equal(one, other)
-    elif isinstance(first, torch.Tensor):
-        assert torch.equal(first, second)
-    else:
-        assert first == second
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import rasterio
 import torch
-from accelerate.state import AcceleratorState
 from image_files import write_tiff
 from PIL import Image
 from predicted import read_table
@@ -82,7 +81,6 @@ def test_classes_are_written_to_a_table_in_the_order_of_the_images(run_of, image
 def test_probabilities_are_those_of_the_model_and_the_same_in_any_batch(run_of, images):
     tables = []
     for size in ("1", "3"):
-        AcceleratorState._reset_state(True)
         main(["predict", str(run_of("labels")), "--input", "in/deep", "--output", "out", "--batch-size", size])
         tables.append(read_table())
     assert tables[0] == tables[1]
@@ -98,7 +96,6 @@ def test_probabilities_are_those_of_the_model_and_the_same_in_any_batch(run_of, 
 def test_what_does_not_depend_on_the_view_is_the_same_in_all(run_of, images, tta):
     tables = []
     for kind in ("none", tta):
-        AcceleratorState._reset_state(True)
         main(["predict", str(run_of("labels")), "--input", "in/deep", "--output", "out", "--tta", kind])
         tables.append([[float(value) for name, value in row.items() if "/" in name] for row in read_table()])
     np.testing.assert_allclose(tables[0], tables[1], atol=2e-6)
@@ -110,7 +107,6 @@ def test_of_several_checkpoints_outputs_or_weights_are_averaged(run_of, images):
     ways = [["epoch-0002.pt"], ["epoch-0003.pt"], ["epoch-0002.pt", "epoch-0003.pt"]]
     ways.append([*ways[-1], "--ensemble", "weights"])
     for way in ways:
-        AcceleratorState._reset_state(True)
         assert main(["predict", str(run), "--input", "in/grey.png", "--output", "out", "--checkpoint", *way]) == 0
         tables[tuple(way)] = [float(value) for name, value in read_table()[0].items() if "/" in name]
     first, second, outputs, weights = tables.values()
@@ -148,7 +144,6 @@ def test_a_convolutional_model_gives_one_mask_however_it_is_cut(run_of, tmp_path
     Image.fromarray(pixels).save(tmp_path / "x.png")
     masks = []
     for tile, overlap in [(256, 0), (64, 16), (96, 40)]:
-        AcceleratorState._reset_state(True)
         options = {"tile": tile, "overlap": overlap, "tta": tta}
         predict(run, PredictOptions(input=[str(tmp_path / "x.png")], output=str(tmp_path / "out"), **options))
         masks.append(np.asarray(Image.open(tmp_path / "out" / "x.png")))
@@ -191,7 +186,6 @@ def test_memory_is_bounded_for_a_large_tiff(run_of, tmp_path, monkeypatch):
 
     before, watching = _resident(), threading.Thread(target=watch)
     watching.start()
-    AcceleratorState._reset_state(True)
     predict(run_of("masks"), PredictOptions(input=[str(tmp_path / "x.tif")], **options))
     done.set()
     watching.join()

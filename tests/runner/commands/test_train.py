@@ -12,7 +12,7 @@ import pytest
 import torch
 from catalyst import dl
 from catalyst.core.logger import ILogger
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from kit import read_events
 from torch import nn
 from toy_experiment import Net, Toy
 
@@ -277,7 +277,7 @@ def test_max_overhead_reaches_the_diagnostics_of_any_experiment(tmp_path, fields
             return [*super().get_callbacks(), OptimizerMonitor(), *brought]
 
     folder = train(Diagnosed(**fields), name="toy", run_dir=tmp_path / "run")
-    events = EventAccumulator(str(folder / "tensorboard" / "run")).Reload()
+    events = read_events(folder / "tensorboard" / "run")
     shares = [event.value for event in events.Scalars("overhead/share")] if measured else []
     assert ("overhead/share" in events.Tags()["scalars"]) == measured
     assert len(shares) == (2 if measured else 0) and all(0 < share < math.inf for share in shares)
@@ -314,5 +314,5 @@ def test_an_experiments_own_loggers_come_beside_tensorboard_and_the_csv(tmp_path
     assert {(epoch, key, "loss"): loss for key, epoch, loss in album.losses} == pytest.approx(
         {name: value for name, value in metrics.items() if name[2] == "loss"}
     )
-    events = EventAccumulator(str(folder / "tensorboard/valid")).Reload()
+    events = read_events(folder / "tensorboard/valid")
     assert "confusion_matrix" in events.Tags()["images"]

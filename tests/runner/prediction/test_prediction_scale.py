@@ -5,7 +5,6 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 from image_files import exif, turned, write_tiff
 from PIL import Image
 from torch import nn
@@ -43,7 +42,6 @@ def colours(image):
 
 def run(tmp_path, prediction, name, model, *, tta="none", **options):
     """Predict one file and return the folder of what comes out."""
-    AcceleratorState._reset_state(True)
 
     class Toy(Experiment):
         def get_model(self):

@@ -3,22 +3,11 @@
 import math
 
 import pytest
-from catalyst import dl
+from kit import Scores
 
 from assay.runner import EarlyStopping, Monitor, UsageError
 
 SCORE = Monitor("train", "score", False)
-
-
-class Script(dl.Callback):
-    """Sets the metric ``score`` of each epoch."""
-
-    def __init__(self, *scores):
-        super().__init__(order=dl.CallbackOrder.Metric)
-        self.scores = scores
-
-    def on_loader_end(self, runner):
-        runner.loader_metrics["score"] = self.scores[runner.epoch_step - 1]
 
 
 @pytest.mark.parametrize(
@@ -37,7 +26,7 @@ class Script(dl.Callback):
 def test_a_run_ends_after_patience_epochs_without_a_better_value(
     make_net, make_loader, train, scores, patience, last_epoch
 ):
-    callbacks = [Script(*scores), EarlyStopping(SCORE, patience)]
+    callbacks = [Scores(*scores), EarlyStopping(SCORE, patience)]
     runner = train(make_net(), {"train": make_loader(4)}, epochs=5, callbacks=callbacks)
     assert runner.epoch_step == last_epoch
     assert sorted(runner.history) == list(range(1, last_epoch + 1))
@@ -45,8 +34,8 @@ def test_a_run_ends_after_patience_epochs_without_a_better_value(
 
 def test_a_resumed_run_remembers_the_best_epoch_of_before(make_net, make_loader, train, tmp_path):
     loaders = {"train": make_loader(4)}
-    train(make_net(), loaders, epochs=2, logdir=str(tmp_path), callbacks=[Script(0.9, 0.1)])
-    callbacks = [Script(0.9, 0.1, 0.2, 0.3, 0.4), EarlyStopping(SCORE, 3)]
+    train(make_net(), loaders, epochs=2, logdir=str(tmp_path), callbacks=[Scores(0.9, 0.1)])
+    callbacks = [Scores(0.9, 0.1, 0.2, 0.3, 0.4), EarlyStopping(SCORE, 3)]
     runner = train(make_net(), loaders, epochs=5, resume=str(tmp_path), callbacks=callbacks)
     assert runner.epoch_step == 4
 
@@ -65,9 +54,9 @@ def test_a_run_that_stopped_early_stays_stopped_when_it_is_resumed(make_net, mak
     loaders = {"train": make_loader(4)}
     scores = (0.9, 0.1, 0.2, 0.3, 0.4)
     first = train(
-        make_net(), loaders, epochs=5, logdir=str(tmp_path), callbacks=[Script(*scores), EarlyStopping(SCORE, 2)]
+        make_net(), loaders, epochs=5, logdir=str(tmp_path), callbacks=[Scores(*scores), EarlyStopping(SCORE, 2)]
     )
     again = train(
-        make_net(), loaders, epochs=5, resume=str(tmp_path), callbacks=[Script(*scores), EarlyStopping(SCORE, 2)]
+        make_net(), loaders, epochs=5, resume=str(tmp_path), callbacks=[Scores(*scores), EarlyStopping(SCORE, 2)]
     )
     assert first.epoch_step == again.epoch_step == 3

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 from catalyst.contrib.utils.visualization import render_figure_to_array
+from kit import read_events
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from assay.runner import UsageError
 from assay.runner.saving.any_picture import as_rgb
@@ -54,6 +54,6 @@ def test_a_stock_callbacks_figure_is_logged(tmp_path):
     logger.log_image("batch", image, Run, scope="batch")
     image[:] = 0  # the caller's, who goes on with it
     logger.close_log()
-    events = EventAccumulator(str(tmp_path / "valid"), size_guidance={"images": 0}).Reload()
+    events = read_events(tmp_path / "valid")
     assert [event.step for event in events.Images("figure")] == [3]
     assert [event.step for event in events.Images("batch")] == [77]

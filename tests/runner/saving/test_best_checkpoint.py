@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from catalyst import dl
-from kit import Named, fit
+from kit import Named, Scores, assert_equal, fit
 from rank_processes import Ranks
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
@@ -19,15 +19,15 @@ from assay.runner import BestCheckpoint, DictRunner, Monitor
 SCORES = [0.3, 0.9, math.nan, 0.5, 0.9, 0.1, math.inf]
 
 
-class Scripted(dl.Callback):
-    """Gives each epoch its score, and remembers the weights of its end."""
+class Scripted(Scores):
+    """Remembers the weights of each epoch's end."""
 
-    def __init__(self, scores):
-        super().__init__(order=dl.CallbackOrder.Metric)
-        self.scores, self.weights = scores, {}
+    def __init__(self, *scores):
+        super().__init__(*scores)
+        self.weights = {}
 
     def on_loader_end(self, runner):
-        runner.loader_metrics["score"] = self.scores[runner.epoch_step - 1]
+        super().on_loader_end(runner)
         self.weights[runner.epoch_step] = {name: value.clone() for name, value in runner.model.state_dict().items()}
 
 
@@ -37,18 +37,13 @@ def train(folder, *callbacks, kit="stock", scores=SCORES, **options):
     stock = kit == "stock"
     data = TensorDataset(inputs, targets)
     items = [{"image": image, "target": target} for image, target in zip(inputs, targets, strict=True)]
-    model, scripted = nn.Linear(4, 3) if stock else Named(nn.Linear(4, 3)), Scripted(scores)
+    model, scripted = nn.Linear(4, 3) if stock else Named(nn.Linear(4, 3)), Scripted(*scores)
     runner = dl.SupervisedRunner() if stock else DictRunner(**options.pop("runner", {}))
     fit(
         runner, model, data if stock else items, [scripted, *callbacks], batch=6, lr=0.5, epochs=len(scores),
         logdir=str(folder), **options,
     )  # fmt: skip
     return runner, scripted.weights
-
-
-def assert_equal(state, expected):
-    assert state.keys() == expected.keys()
-    assert all(torch.equal(state[name], expected[name]) for name in expected)
 
 
 @pytest.mark.parametrize("kit", ["stock", "ours"])

@@ -10,6 +10,7 @@ import shutil
 import pytest
 import torch
 from catalyst import dl
+from kit import Trap
 from torch import nn
 from torch.optim import SGD
 from torch.utils.data import DataLoader
@@ -246,16 +247,6 @@ def test_a_flipped_bit_without_an_index_gives_wrong_use_or_the_weights_and_nothi
     assert refused > 10
 
 
-class Malicious:
-    """A pickle that makes a file when it is loaded."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return (os.mkdir, (str(self.path),))
-
-
 def write_text(path, trap):
     path.write_text("epoch,loader,metric,value\n")
 
@@ -289,11 +280,11 @@ def write_whole_module(path, trap):
 
 
 def write_malicious_pickle(path, trap):
-    path.write_bytes(pickle.dumps(Malicious(trap)))
+    path.write_bytes(pickle.dumps(Trap(trap)))
 
 
 def write_malicious_checkpoint(path, trap):
-    torch.save({"format": FORMAT, "model": Malicious(trap)}, path)
+    torch.save({"format": FORMAT, "model": Trap(trap)}, path)
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 from catalyst import dl
-from kit import Break
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from kit import Break, read_events
 from tensorboard.plugins.hparams import api_pb2, metadata
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from torch import nn
@@ -75,10 +74,6 @@ def resumed(run, tmp_path):
         run(broken=4, resume=str(tmp_path / "run"))
     run(resume=str(tmp_path / "run"))
     return tmp_path
-
-
-def read_events(folder):
-    return EventAccumulator(str(folder), size_guidance={"images": 0, "scalars": 0, "tensors": 0}).Reload()
 
 
 def points(events):

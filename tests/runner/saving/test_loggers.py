@@ -6,22 +6,12 @@ import numpy as np
 import pytest
 import torch
 from catalyst import dl
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from kit import read_events, scalars_of
 from tensorboard.plugins.hparams import metadata
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from assay.runner import DictRunner, MetricsCsv, TensorBoardLogger, UsageError
 from assay.runner.saving.loggers import read_metrics
-
-
-def read_events(folder):
-    events = EventAccumulator(str(folder), size_guidance={"scalars": 0, "images": 0})
-    events.Reload()
-    return events
-
-
-def points(events, tag):
-    return {point.step: point.value for point in events.Scalars(tag)}
 
 
 class Record(dl.Callback):
@@ -45,20 +35,20 @@ def test_metrics_of_epochs_and_batches_are_written_by_epoch_and_by_samples_seen(
     runner = train(make_net(), loaders, epochs=2, loggers={"tensorboard": logger}, callbacks=callbacks)
     events = read_events(tmp_path / "train")
     assert set(events.Tags()["scalars"]) == {"loss/epoch", "loss/batch", "step/batch"}
-    assert points(events, "loss/epoch") == pytest.approx(
+    assert scalars_of(events)["loss/epoch"] == pytest.approx(
         {epoch: runner.history[epoch]["train"]["loss"] for epoch in (1, 2)}, rel=1e-6
     )
     # every second of 6 batches; the last one of an epoch holds one sample
     seen = [8, 16, 21, 29, 37, 42]
-    assert points(events, "loss/batch") == pytest.approx({step: record.losses[step] for step in seen}, rel=1e-6)
-    assert points(events, "step/batch") == dict(zip(seen, [2, 4, 6, 2, 4, 6], strict=True))
+    assert scalars_of(events)["loss/batch"] == pytest.approx({step: record.losses[step] for step in seen}, rel=1e-6)
+    assert scalars_of(events)["step/batch"] == dict(zip(seen, [2, 4, 6, 2, 4, 6], strict=True))
 
 
 def test_each_loader_has_an_event_folder_of_its_own(make_net, make_loader, train, tmp_path):
     loaders = {"train": make_loader(4), "valid": make_loader(8, seed=1)}
     runner = train(make_net(), loaders, loggers={"tensorboard": TensorBoardLogger(tmp_path)})
     for key in loaders:
-        loss = points(read_events(tmp_path / key), "loss/epoch")
+        loss = scalars_of(read_events(tmp_path / key))["loss/epoch"]
         assert loss == pytest.approx({1: runner.history[1][key]["loss"]}, rel=1e-6)
 
 
@@ -103,7 +93,7 @@ def test_zero_log_every_steps_writes_no_batch_metrics(make_net, make_loader, tra
 
 def test_log_every_steps_of_the_runner_reaches_the_logger_that_logdir_makes(make_net, make_loader, train, tmp_path):
     train(make_net(), {"train": make_loader()}, runner=DictRunner(log_every_steps=3), logdir=str(tmp_path))
-    assert list(points(read_events(tmp_path / "tensorboard" / "train"), "loss/batch")) == [12, 21]
+    assert list(scalars_of(read_events(tmp_path / "tensorboard" / "train"))["loss/batch"]) == [12, 21]
 
 
 def test_catalysts_own_log_image_writes_into_the_loaders_folder(make_net, make_loader, train, tmp_path):
@@ -135,7 +125,7 @@ def test_flushing_puts_everything_into_the_file_soon_though_it_stays_open(tmp_pa
     while not (tags := read_events(tmp_path / "train").Tags()["scalars"]) and time.monotonic() < deadline:
         time.sleep(0.01)
     assert tags == ["a"]
-    assert points(read_events(tmp_path / "train"), "a") == {3: 1.0}
+    assert scalars_of(read_events(tmp_path / "train"))["a"] == {3: 1.0}
     logger.close_log()
 
 

@@ -8,22 +8,13 @@ import shutil
 
 import pytest
 import torch
+from kit import Trap
 
 from assay.callbacks.errors import UsageError
 from assay.runner.saving.checkpoint_files import FORMAT, load_checkpoint
 from assay.runner.saving.checkpoints import Checkpoints
 from assay.runner.saving.resume import decided_by_main_rank, newest_checkpoint, restarted_run
 from assay.runner.saving.run_folder import launch_id
-
-
-class Trap:
-    """A pickle that makes a folder when it is loaded."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return (os.mkdir, (str(self.path),))
 
 
 @pytest.fixture

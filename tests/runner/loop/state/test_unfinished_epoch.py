@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from catalyst import dl
-from kit import Kill, Killed, fit
+from kit import Kill, Killed, assert_equal, fit
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
@@ -123,20 +123,7 @@ def assert_equal_runs(straight, parts):
     assert {point[:3] for point in first - second} == {point[:3] for point in second - first} == set()
     states = [load_checkpoint(folder) for folder in (straight, parts)]
     for kind in ("model", "ema", "optimizer", "scheduler", "rng", "history", "batch_step", "sample_step"):
-        assert_same(states[0][kind], states[1][kind])
-
-
-def assert_same(first, second):
-    if isinstance(first, dict):
-        assert first.keys() == second.keys()
-        for key in first:
-            assert_same(first[key], second[key])
-    elif isinstance(first, list | tuple):
-        assert len(first) == len(second)
-        for pair in zip(first, second, strict=True):
-            assert_same(*pair)
-    else:
-        assert torch.equal(first, second) if isinstance(first, torch.Tensor) else first == second
+        assert_equal(states[0][kind], states[1][kind])
 
 
 @pytest.fixture(scope="module")
