@@ -173,7 +173,7 @@ def test_masks_keep_folders_names_and_places_and_bad_images_are_left_out(run_of,
 def test_memory_is_bounded_for_a_large_tiff(run_of, tmp_path, monkeypatch):
     """In proportion to 4 GiB for 20,000 x 20,000 pixels."""
     size, peak, done = 4000, [0], threading.Event()
-    monkeypatch.setitem(windows._GDAL_OPTIONS, "GDAL_CACHEMAX", 8 * 2**20)
+    monkeypatch.setitem(windows.GDAL_OPTIONS, "GDAL_CACHEMAX", 8 * 2**20)
     write_tiff(tmp_path / "x.tif", np.zeros((size, size, 3), dtype=np.uint8), compress="lzw")
     options = {"output": str(tmp_path / "out"), "tile": 256, "batch_size": 2}
     Image.fromarray(np.zeros((600, 600, 3), dtype=np.uint8)).save(tmp_path / "small.png")

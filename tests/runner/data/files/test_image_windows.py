@@ -250,7 +250,7 @@ def test_a_full_disk_is_an_os_error(tmp_path, bands):
 
 @pytest.mark.parametrize("opened", [open_image, lambda path: nullcontext(keep_open(path))])
 def test_memory_is_bounded_by_the_cache_however_large_the_image(tmp_path, monkeypatch, opened):
-    monkeypatch.setitem(windows._GDAL_OPTIONS, "GDAL_CACHEMAX", 4 * 2**20)
+    monkeypatch.setitem(windows.GDAL_OPTIONS, "GDAL_CACHEMAX", 4 * 2**20)
     monkeypatch.setattr(windows, "KEPT_BYTES", 4 * 2**20)
     size, path = 5000, tmp_path / "large.tif"
     write_tiff(path, np.zeros((size, size, 3), dtype=np.uint8), compress="lzw", tiled=True)  # 75 MB
