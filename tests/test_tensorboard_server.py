@@ -16,6 +16,7 @@ import pytest
 from assay.runner.commands.main import main
 from assay.runner.saving.loggers import read_metrics
 
+pytestmark = pytest.mark.long("trains digits for twelve epochs, and starts the server of TensorBoard")
 EPOCHS = 12  # more than the 10 pictures that the server keeps of a tag by itself
 
 

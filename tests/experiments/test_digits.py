@@ -18,6 +18,7 @@ from assay.runner.saving.loggers import read_metrics
 
 EPOCHS, LOADERS = 15, ("train", "valid")
 KINDS = ("best", "worst")
+long = pytest.mark.long("trains digits to the end, with all pictures; test_use_of_runs is the quick one")
 
 
 @pytest.fixture(scope="module")
@@ -55,11 +56,13 @@ def events(digits):
     return found
 
 
+@long
 def test_it_learns_to_read_digits(digits):
     accuracy = read_metrics(digits[0] / "metrics.csv")[EPOCHS, "valid", "accuracy"]
     assert accuracy >= 0.97
 
 
+@long
 @pytest.mark.parametrize("loader", LOADERS)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("what", ["batches", "samples"])
@@ -69,6 +72,7 @@ def test_every_epoch_has_a_picture_of_the_best_and_the_worst(events, loader, kin
     assert min(min(picture.width, picture.height) for picture in pictures) > 50
 
 
+@long
 @pytest.mark.parametrize("loader", LOADERS)
 @pytest.mark.parametrize("metric", ["loss", "accuracy", "f1"])
 def test_every_epoch_has_the_metrics_of_the_csv_file_in_tensorboard(digits, events, loader, metric):
@@ -78,6 +82,7 @@ def test_every_epoch_has_the_metrics_of_the_csv_file_in_tensorboard(digits, even
     assert [point.value for point in points] == pytest.approx([table[e, loader, metric] for e in range(1, EPOCHS + 1)])
 
 
+@long
 def test_it_prints_the_run_folder_the_best_epoch_and_how_to_look_at_it(digits):
     folder, printed, _ = digits
     lines = printed.splitlines()
@@ -98,6 +103,7 @@ def test_it_prints_the_run_folder_the_best_epoch_and_how_to_look_at_it(digits):
     assert re.fullmatch(rf"look at it: \S*tensorboard --logdir {run} --samples_per_plugin images=200", lines[-1])
 
 
+@long
 def test_the_best_checkpoint_is_of_the_best_epoch(digits):
     folder = digits[0]
     index = json.loads((folder / "checkpoints" / "index.json").read_text())["checkpoints"]
@@ -108,6 +114,7 @@ def test_the_best_checkpoint_is_of_the_best_epoch(digits):
     assert load_checkpoint(folder, "best")["epoch"] == best["epoch"]
 
 
+@long
 def test_the_data_is_noted_as_real(digits):
     assert json.loads((digits[0] / "environment.json").read_text())["generated"] is False
 
@@ -129,6 +136,7 @@ def reference(digits):
     return batches
 
 
+@long
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_batch_that_is_shown_is_the_one_that_a_plain_loop_finds(digits, reference, kind):
     badness = [np.mean(losses) for losses, _, _ in reference]
@@ -140,6 +148,7 @@ def test_the_batch_that_is_shown_is_the_one_that_a_plain_loop_finds(digits, refe
     assert shown == [ids[i] for i in order]
 
 
+@long
 def test_the_metrics_are_those_that_a_plain_loop_finds(digits, reference):
     table = read_metrics(digits[0] / "metrics.csv")
     losses = np.concatenate([losses for losses, _, _ in reference])

@@ -455,6 +455,7 @@ def test_each_rank_predicts_its_batches_without_padding(processes, ranks):
 # -- torchrun ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long("starts a launcher with two ranks and a run beside them; ranks without a launcher agree above")
 def test_a_run_under_torchrun_gives_the_metrics_of_one_process(tmp_path):
     base = [sys.executable, "-m"]
     options = ["train", "digits", "--epochs", "1", "--diagnostics", "off", "--threads", "1"]
