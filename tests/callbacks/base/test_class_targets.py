@@ -3,8 +3,7 @@
 import pytest
 import torch
 from catalyst import dl
-from kit import Given
-from torch.utils.data import DataLoader
+from kit import Given, fit
 
 from assay.callbacks import (
     ClassificationReport,
@@ -14,7 +13,7 @@ from assay.callbacks import (
     PredictionDistribution,
     UsageError,
 )
-from assay.runner import DictRunner, Engine
+from assay.runner import DictRunner
 
 BUILDS = [Metrics, ConfusionMatrix, ClassificationReport, PRCurves, PredictionDistribution]
 
@@ -25,11 +24,9 @@ def train(callback, targets, outputs, tmp_path, stock=False):
     data = [{"image": image, "target": target, "sample_id": f"leaf-{number}"} for number, (image, target) in pairs]
     keys = {"input_key": "image", "output_key": "logits", "target_key": "target", "loss_key": "loss"}
     runner = dl.SupervisedRunner(**keys) if stock else DictRunner()
-    model = Given(None if stock else "logits")
-    parts = {} if stock else {"criterion": lambda o, t: o.mean(), "optimizer": torch.optim.SGD(model.parameters(), 0.1)}
-    loaders = {"valid" if stock else "train": DataLoader(data, 2)}
-    runner.train(
-        engine=Engine("cpu"), model=model, loaders=loaders, callbacks=[callback], num_epochs=1,
+    parts = {"criterion": None, "optimizer": None} if stock else {"criterion": lambda o, t: o.mean()}
+    fit(
+        runner, Given(None if stock else "logits"), {"valid" if stock else "train": data}, [callback], batch=2,
         logdir=str(tmp_path / "run"), **parts,
     )  # fmt: skip
 

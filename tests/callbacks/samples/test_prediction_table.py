@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from assay.callbacks import PredictionTable, UsageError
 from assay.callbacks.samples.prediction_table import _gathered, _Rows
-from assay.runner import DictRunner, Engine
+from assay.runner import DictRunner
 
 NAMES = ["cat", "=dog", "owl"]
 
@@ -24,12 +24,10 @@ def train(kit, folder, outputs, targets, *, ids=None, loader="valid", epochs=1, 
     if ids is not None:
         items = [{**item, "sample_id": name} for item, name in zip(items, ids, strict=True)]
     runner = dl.SupervisedRunner(output_key="logits") if kit == "stock" else DictRunner()
+    parts = {"optimizer": None, "criterion": None} if kit == "stock" else {"lr": 0.001, "criterion": criterion}
+    table = PredictionTable(folder, target_key=names[1], **options)
     model = Given(None if kit == "stock" else "logits")
-    runner.train(
-        engine=Engine("cpu"), model=model, num_epochs=epochs, loaders={loader: DataLoader(items, batch_size=4)},
-        callbacks=[PredictionTable(folder, target_key=names[1], **options)],
-        **({} if kit == "stock" else {"criterion": criterion, "optimizer": torch.optim.SGD(model.parameters())}),
-    )  # fmt: skip
+    fit(runner, model, {loader: items}, [table], batch=4, epochs=epochs, **parts)
     with open(folder / f"{loader}.csv", newline="") as file:
         return list(csv.DictReader(file))
 

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 from catalyst import dl
-from kit import fit
+from kit import Keep, fit
 from torch import nn
 from torch.optim.lr_scheduler import StepLR
 from torch.utils.data import DataLoader
@@ -242,14 +242,10 @@ def test_hooks_are_removed_and_the_error_stays_when_a_run_fails(tmp_path, read_e
 
 def test_the_hook_is_there_during_the_run(tmp_path, items):
     model = Net("logits")
-    optimizer, seen = torch.optim.SGD(model.parameters(), lr=0.5), []
-
-    class Look(dl.Callback):
-        def on_loader_end(self, runner):
-            seen.append(len(optimizer._optimizer_step_pre_hooks))
-
-    ours(tmp_path, items, model, optimizer, [OptimizerMonitor(), Look(order=200)])
-    assert seen == [1, 1]
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+    hooks = Keep(lambda runner: len(optimizer._optimizer_step_pre_hooks), hook="on_loader_end")
+    ours(tmp_path, items, model, optimizer, [OptimizerMonitor(), hooks])
+    assert hooks.kept == [1, 1]
 
 
 def test_two_groups_of_one_name_are_refused(tmp_path, items):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from catalyst import dl
-from kit import Kill, Killed
+from kit import Keep, Kill, Killed
 from torch import nn
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, Sampler, StackDataset, Subset, random_split
 
@@ -341,13 +341,11 @@ def test_samples_of_one_epoch_draw_each_for_itself_whatever_their_batch(train):
 @pytest.mark.parametrize("fails", [False, True])
 def test_the_main_process_has_its_generators_back_after_a_fetch(train, fails):
     def drawn(dataset):
-        class After(dl.Callback):
-            def on_batch_start(self, runner):
-                values.append((random.random(), np.random.normal(), torch.rand(()).item()))
-
-        values = []
-        train(Net(), {"train": DataLoader(dataset, 4)}, callbacks=[After(order=0)])
-        return values
+        values = Keep(
+            lambda runner: (random.random(), np.random.normal(), torch.rand(()).item()), hook="on_batch_start", order=0
+        )
+        train(Net(), {"train": DataLoader(dataset, 4)}, callbacks=[values])
+        return values.kept
 
     class Fails(Draws):
         def __getitem__(self, index):
@@ -365,8 +363,6 @@ def test_the_main_process_has_its_generators_back_after_a_fetch(train, fails):
 
 
 def test_callbacks_and_workers_find_the_users_own_data_set(train):
-    seen = []
-
     class Reads(Draws):
         def __getitem__(self, index):
             info = torch.utils.data.get_worker_info()
@@ -375,14 +371,13 @@ def test_callbacks_and_workers_find_the_users_own_data_set(train):
     def begin(number):
         torch.utils.data.get_worker_info().dataset.scale = 7
 
-    class Find(dl.Callback):
-        def on_batch_end(self, runner):
-            seen.append((runner.loader.dataset, runner.batch["same"].tolist(), runner.batch["scale"].tolist()))
+    def look(runner):
+        return runner.loader.dataset, runner.batch["same"].tolist(), runner.batch["scale"].tolist()
 
     dataset = Reads(4)
     loader = DataLoader(dataset, 4, num_workers=1, worker_init_fn=begin)
-    train(Net(), {"train": loader}, callbacks=[Find(order=0)])
-    assert seen == [(dataset, [True] * 4, [7] * 4)]
+    train(Net(), {"train": loader}, callbacks=[seen := Keep(look, order=0)])
+    assert seen.kept == [(dataset, [True] * 4, [7] * 4)]
 
 
 def test_a_callback_may_change_what_a_loader_does(train):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from catalyst import dl
+from kit import Keep
 from torch import nn
 from torch.utils.data import DataLoader, RandomSampler, SubsetRandomSampler, WeightedRandomSampler
 
@@ -120,13 +121,9 @@ def test_another_seed_gives_another_order_and_other_weights(run):
 def test_no_epoch_of_one_seed_draws_what_another_epoch_of_a_neighbouring_seed_draws(make_net, make_loader, train):
     # Catalyst seeds with seed + rank + epoch, so that the second epoch of one seed repeats the first of the next.
     def drawn(seed):
-        class Draw(dl.Callback):
-            def on_batch_start(self, runner):
-                draws.append(draw())
-
-        draws = []
-        train(make_net(), {"train": make_loader(4)}, epochs=2, seed=seed, callbacks=[Draw(order=0)])
-        return draws
+        draws = Keep(lambda runner: draw(), hook="on_batch_start", order=0)
+        train(make_net(), {"train": make_loader(4)}, epochs=2, seed=seed, callbacks=[draws])
+        return draws.kept
 
     first, second = drawn(5), drawn(6)
     assert drawn(5) == first

@@ -6,6 +6,7 @@ import torch
 from catalyst import dl
 from catalyst.contrib.data.sampler import BalanceBatchSampler
 from catalyst.data import sampler as samplers
+from kit import Keep
 from stock_projects import make_loader, make_model, train_stock
 from torch.utils.data import BatchSampler, Sampler
 
@@ -16,16 +17,11 @@ LABELS = [0] * 6 + [1] * 4 + [2] * 8
 
 def overfit(limits):
     """Return how many batches an epoch has and how many of them differ, for both loaders of two epochs."""
-    seen = []
-
-    class Notes(dl.Callback):
-        def on_batch_end(self, runner):
-            seen.append((runner.epoch_step, runner.loader_key, float(runner.batch["features"].sum())))
-
+    seen = Keep(lambda runner: (runner.epoch_step, runner.loader_key, float(runner.batch["features"].sum())), order=1)
     loaders = {"train": make_loader(), "valid": make_loader()}
-    callbacks = [dl.BatchOverfitCallback(**limits), Notes(order=1)]
+    callbacks = [dl.BatchOverfitCallback(**limits), seen]
     train_stock(make_model(), loaders, callbacks=callbacks, epochs=2)
-    batches = [[batch for *place, batch in seen if place == [e, key]] for e in (1, 2) for key in loaders]
+    batches = [[batch for *place, batch in seen.kept if place == [e, key]] for e in (1, 2) for key in loaders]
     return [(len(sums), len(set(sums))) for sums in batches]
 
 

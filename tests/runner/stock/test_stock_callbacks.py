@@ -9,7 +9,7 @@ import torch
 from catalyst import dl
 from catalyst.callbacks.profiler import ProfilerCallback
 from catalyst.callbacks.soft_update import SoftUpdateCallaback
-from kit import fit
+from kit import Keep, fit
 from sklearn.metrics import roc_auc_score
 from stock_toys import toy_items, toy_net
 from torch import nn
@@ -36,24 +36,19 @@ def step_lr(optimizer, size=2):
 
 def rates_of(train, make_net, make_loader, callbacks, scheduler=step_lr, *, epochs=4, **options):
     """Train; return the learning rate after each epoch."""
-    rates = []
-
-    class Look(dl.Callback):
-        def on_epoch_end(self, runner):
-            rates.append(optimizer.param_groups[0]["lr"])
-
     model = make_net()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    rates = Keep(lambda runner: optimizer.param_groups[0]["lr"], hook="on_epoch_end", order=1000)
     train(
         model,
         {"train": make_loader(), "valid": make_loader(seed=1)},
         epochs=epochs,
         optimizer=optimizer,
         scheduler=scheduler(optimizer),
-        callbacks=[*callbacks, Look(order=1000)],
+        callbacks=[*callbacks, rates],
         **options,
     )
-    return pytest.approx(rates, rel=1e-9)
+    return pytest.approx(rates.kept, rel=1e-9)
 
 
 # -- schedulers ---------------------------------------------------------------------------------------------------
@@ -89,20 +84,15 @@ def test_a_plateau_is_stepped_by_the_callbacks_metric(train, make_net, make_load
 
 
 def test_the_runner_steps_no_scheduler_beside_a_rate_finder(train, make_net, make_loader):
-    rates = []
-
-    class Look(dl.Callback):
-        def on_batch_start(self, runner):
-            rates.append(runner.optimizer.param_groups[0]["lr"])
-
+    rates = Keep(lambda runner: runner.optimizer.param_groups[0]["lr"], hook="on_batch_start", order=0)
     model = make_net()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.001)
     with pytest.raises(KeyboardInterrupt, match="End of LRFinder"):
         train(
             model, {"train": make_loader()}, epochs=9, optimizer=optimizer, scheduler=step_lr(optimizer, 1),
-            callbacks=[dl.LRFinder(1.0, num_steps=5), Look(order=0)],
+            callbacks=[dl.LRFinder(1.0, num_steps=5), rates],
         )  # fmt: skip
-    assert rates == pytest.approx([0.001 * 1000 ** (step / 5) for step in range(5)])
+    assert rates.kept == pytest.approx([0.001 * 1000 ** (step / 5) for step in range(5)])
 
 
 @pytest.mark.parametrize(
@@ -279,17 +269,12 @@ def test_a_transform_of_one_key_takes_the_whole_batch(train, make_net, make_load
     model, expected, loader = make_net(), make_net(), make_loader()
     double = dl.BatchTransformCallback(lambda image: image * 2, "on_batch_start", "image")
     classes = dl.BatchTransformCallback(lambda logits: logits.argmax(1), "on_batch_end", "logits", "classes")
-    seen = []
-
-    class Look(dl.Callback):
-        def on_batch_end(self, runner):
-            seen.append(runner.batch["classes"].shape)
-
-    train(model, {"train": loader}, callbacks=[double, classes, Look(order=1000)])
+    seen = Keep(lambda runner: runner.batch["classes"].shape, order=1000)
+    train(model, {"train": loader}, callbacks=[double, classes, seen])
     batches = [{**batch, "image": batch["image"] * 2} for batch in loader]
     plain_loop(expected, batches, torch.optim.SGD(expected.parameters(), lr=0.1))
     assert_same_weights(model.state_dict(), expected.state_dict(), atol=1e-12)
-    assert seen == [(4,)] * 5 + [(1,)]
+    assert seen.kept == [(4,)] * 5 + [(1,)]
 
 
 # -- loaders, checkpoints and pictures ------------------------------------------------------------------------------
