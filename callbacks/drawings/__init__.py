@@ -1,1 +1,1 @@
-"""What is drawn: host values in, an RGB picture out, with no torch and no TensorBoard."""
+"""Drawings of diagnostics: functions from host arrays to an RGB picture, one module per diagnostic."""

@@ -1,4 +1,4 @@
-"""The picture of a confusion matrix: coloured cells, with numbers where there is room for them."""
+"""Draw confusion matrices: of classes, of labels and by group, with numbers where cells have room."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ from .canvas.theme import ABSENT, AXES, GAP, INK, PAPER, SWATCH, SWATCH_INDENT, 
 NORMALIZATIONS = ("true", "pred", "all", "none")
 
 _CELL_WIDTH = 76  # room for two lines of numbers, where rows are low
-_FULL: Colour = (8, 48, 107)
+_FULL: Colour = (8, 48, 107)  # of a share of 1: dark enough for white numbers
 # Least count, divisor and sign of each unit: up to four digits are as short as thousands with their sign.
 _UNITS = ((10**12, 10**12, "T"), (10**9, 10**9, "G"), (10**6, 10**6, "M"), (10**4, 10**3, "k"))
 _CAPTIONS = {"true": "share of true", "pred": "share of predicted", "all": "share of all", "none": "count"}
@@ -61,6 +61,7 @@ def draw_label_matrix(
         [H, W, 3], uint8, RGB.
     """
     totals = counts.sum(axis=2, keepdims=True) if normalize == "true" else counts.max()
+    # A row of the picture is a label, so that its four cells have the totals of both true values.
     totals = np.broadcast_to(totals, counts.shape).reshape(-1, 4)
     sheet = MatrixSheet((shown_names(names), _OUTCOMES), ("label", "true as predicted"), title, cell_width=_CELL_WIDTH)
     return _draw_cells(sheet, counts.reshape(-1, 4), totals, normalize)
@@ -85,7 +86,7 @@ def draw_confusion_by_group(
     labels = [f"{group}: {name}" for group in groups for name in names]
     sheet = MatrixSheet((labels, names), (f"{axis}: true", "predicted"), title, cell_width=_CELL_WIDTH)
     drawn = _draw_cells(sheet, rows, rows.sum(axis=1, keepdims=True), "true")
-    # A line between groups, as their rows would else look like one matrix.
+    # A line between groups, as their rows would otherwise look like one matrix.
     for group in range(1, len(groups)):
         top = sheet.top + group * len(names) * sheet.cell[1]
         drawn[top - 1 : top + 1, sheet.left : sheet.right] = INK
@@ -99,7 +100,7 @@ def _draw_cells(sheet: MatrixSheet, counts: np.ndarray, totals: np.ndarray, norm
     cells = _cell_colours(shares).repeat(sheet.cell[1], axis=0).repeat(sheet.cell[0], axis=1)
     sheet.canvas.paste(Image.fromarray(cells), (sheet.left, sheet.top))
     sheet.ink.rectangle((sheet.left - 1, sheet.top - 1, sheet.right, sheet.bottom), outline=AXES)
-    if sheet.cell[1] >= 22:
+    if sheet.cell[1] >= 22:  # a line of text and its spacing
         _write_numbers(sheet, counts, shares, with_shares=normalize != "none")
     entries = _scale_entries(int(counts.max()) if normalize == "none" else None)
     _draw_scale(sheet, entries, _CAPTIONS[normalize], absent=bool(np.isnan(shares).any()))
@@ -110,6 +111,7 @@ def _write_numbers(sheet: MatrixSheet, counts: np.ndarray, shares: np.ndarray, *
     """Write count and share into each cell that is not empty; where one line fits, the number that gives the colour."""
     width, height = sheet.cell
     size = TEXT_SIZE if width >= 46 else 10
+    # Empty cells stay empty: zeros would hide where the counts are.
     for row, column in zip(*np.nonzero(counts), strict=True):
         share = shares[row, column]
         lines = [_compact(int(counts[row, column]))]
@@ -126,6 +128,7 @@ def _write_numbers(sheet: MatrixSheet, counts: np.ndarray, shares: np.ndarray, *
 def _draw_scale(sheet: MatrixSheet, entries: Mapping[float, str], caption: str, *, absent: bool) -> None:
     """Draw the scale of colours, with the texts of ``entries`` by level from 0 to 1, and the colour of no sample."""
     left, height = sheet.right + 2 * GAP, min(max(sheet.bottom - sheet.top, 110), 320)
+    # The square undoes the square root of the cells' colours: the ramp changes evenly, its numbers do not.
     ramp = np.linspace(1, 0, height)[:, None].repeat(16, axis=1) ** 2
     sheet.canvas.paste(Image.fromarray(_cell_colours(ramp)), (left, sheet.top))
     sheet.ink.rectangle((left - 1, sheet.top - 1, left + 16, sheet.top + height), outline=AXES)
@@ -140,6 +143,7 @@ def _draw_scale(sheet: MatrixSheet, entries: Mapping[float, str], caption: str, 
 
 def _scale_entries(most: int | None) -> dict[float, str]:
     """Return the texts of a scale of counts up to ``most``, by level; None: of shares."""
+    # As set of counts, because a small maximum makes several levels one count.
     levels = (0.0, 0.05, 0.25, 0.5, 1.0)
     if most is None:
         return {level: f"{level:.0%}" for level in levels}
@@ -166,6 +170,7 @@ def _percent(share: float) -> str:
 
 def _compact(count: int) -> str:
     """Return a count in about four characters."""
+    # Cells of 28 pixels hold about four characters.
     for threshold, factor, sign in _UNITS:
         if count >= threshold:
             return f"{count / factor:.1f}{sign}" if count < 10 * factor else f"{count / factor:.0f}{sign}"

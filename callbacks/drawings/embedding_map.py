@@ -1,4 +1,4 @@
-"""The picture of embeddings: samples as points of a plane, in the colours of their classes."""
+"""Draw embeddings: samples as points of a plane, in the colours of their true and predicted classes."""
 
 from collections.abc import Sequence
 
@@ -17,6 +17,12 @@ _NAMES_WIDTH = 180
 _MOST_NAMES = 20
 
 
+#   title
+#   true class      predicted class
+#   +-----------+   +-----------+   # name
+#   |  .  .:    |   |  .  (:)   |   # name
+#   |    ..     |   |    ..     |   +3 more
+#   +-----------+   +-----------+   O 5 of 64 wrong
 def draw_embedding_map(
     points: np.ndarray,
     labels: np.ndarray | None,
@@ -33,7 +39,7 @@ def draw_embedding_map(
         points: [n, 2], finite, at least one.
         labels: [n], true classes; None: not known.
         predictions: [n], predicted classes; None: not known.
-        names: one a class; None: they are shown by number.
+        names: one per class; None: classes are shown by number.
         title: lines above.
 
     Returns:
@@ -60,10 +66,11 @@ def draw_embedding_map(
 
 
 def _draw_points(chart: Chart, panel: Panel, points: np.ndarray, classes: np.ndarray, wrong: np.ndarray | None) -> None:
-    places = _places(points)
-    colours = _colours(classes)
+    places = _scale_points(points)
+    colours = _pick_colours(classes)
     is_wrong = np.zeros(len(places), dtype=bool) if wrong is None else wrong
-    for index in np.argsort(is_wrong, kind="stable"):  # wrong ones on top
+    # Right ones first, so that the wrong ones are on top and no ring is hidden.
+    for index in np.argsort(is_wrong, kind="stable"):
         x, y = panel.x(places[index, 0]), panel.y(places[index, 1])
         box = (x - _RADIUS, y - _RADIUS, x + _RADIUS, y + _RADIUS)
         chart.ink.ellipse(box, fill=colours[index])
@@ -71,8 +78,9 @@ def _draw_points(chart: Chart, panel: Panel, points: np.ndarray, classes: np.nda
             chart.ink.ellipse((box[0] - 2, box[1] - 2, box[2] + 2, box[3] + 2), outline=RED, width=2)
 
 
-def _places(points: np.ndarray) -> np.ndarray:
+def _scale_points(points: np.ndarray) -> np.ndarray:
     """Return the points, from 0 to 1 on both axes of one scale."""
+    # The larger span scales both axes: distances mean nothing in a map that is stretched.
     low, high = points.min(axis=0), points.max(axis=0)
     span = (high - low).max() or 1.0
     places: np.ndarray = 0.5 + (points - (low + high) / 2) / span * (1 - 2 * _MARGIN)
@@ -81,9 +89,10 @@ def _places(points: np.ndarray) -> np.ndarray:
 
 def _write_names(chart: Chart, corner: tuple[int, int], classes: np.ndarray, names: Sequence[str] | None) -> None:
     (left, top), (found, counts) = corner, np.unique(classes, return_counts=True)
+    # The classes with most points are named, in the order of their numbers, which stays the same over epochs.
     most = found[np.argsort(-counts, kind="stable")][:_MOST_NAMES]
     for row, number in enumerate(sorted(most.tolist())):
-        above, colour = top + row * LINE, _colours(np.array([number]))[0]
+        above, colour = top + row * LINE, _pick_colours(np.array([number]))[0]
         chart.ink.rectangle((left, above + 2, left + SWATCH, above + 2 + SWATCH), fill=colour)
         text = shorten(name_of(number, names), _NAMES_WIDTH - SWATCH_INDENT, TEXT_SIZE)
         chart.text((left + SWATCH_INDENT, above), text)
@@ -91,7 +100,8 @@ def _write_names(chart: Chart, corner: tuple[int, int], classes: np.ndarray, nam
         chart.text((left, top + _MOST_NAMES * LINE), f"+{len(found) - _MOST_NAMES} more", fill=INK)
 
 
-def _colours(classes: np.ndarray) -> list[Colour]:
+def _pick_colours(classes: np.ndarray) -> list[Colour]:
+    # A class that is not known is below 0 and grey.
     palette = class_colours(max(1, int(classes.max(initial=0)) + 1))
     grey = np.array(GREY, dtype=np.uint8)
     rows = [palette[number] if number >= 0 else grey for number in classes.tolist()]

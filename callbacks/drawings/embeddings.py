@@ -1,4 +1,4 @@
-"""The sheet of thumbnails for TensorBoard's projector, which cuts it apart again."""
+"""Draw the sheet of thumbnails for TensorBoard's projector, which cuts it apart again."""
 
 import math
 from collections.abc import Sequence
@@ -22,6 +22,7 @@ def draw_sheet(images: Sequence[np.ndarray], mean: Channels = 0.0, std: Channels
     Returns:
         [S, S, 3], uint8, RGB, with S at most 8192, and the side of a thumbnail, at most 64.
     """
+    # A square number of places, of which the last may stay empty: the projector finds a thumbnail by its size alone.
     columns = math.ceil(math.sqrt(len(images)))
     side = min(THUMBNAIL_SIZE, _LARGEST_SHEET // columns)
     sheet = np.full((columns * side, columns * side, 3), PAPER[0], dtype=np.uint8)

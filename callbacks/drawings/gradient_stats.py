@@ -1,4 +1,4 @@
-"""The pictures of gradients, with one row per parameter in the order of the model."""
+"""Draw gradients, one row per parameter in the order of the model: norms over epochs, ranges by depth."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -25,19 +25,28 @@ from .canvas.theme import (
     Colour,
 )
 
+# None of these is a colour of Viridis, which shows the norms.
 MISSING: Colour = (205, 205, 205)
 ZERO: Colour = (0, 0, 0)
 BROKEN: Colour = (255, 0, 200)
 
 _PALE_BLUE: Colour = (160, 190, 240)
 _PALE_GREEN: Colour = (214, 240, 214)
-_HEALTHY_RATIOS = (3e-4, 3e-3)
+_HEALTHY_RATIOS = (3e-4, 3e-3)  # around the rule of thumb that an update is a thousandth of its weight
 _TEXT_SIZE = 11
 _LABEL_WIDTHS = (230, 380)
-_MOST_DECADES = 14
+_MOST_DECADES = 14  # of a scale: a tiny norm would otherwise press all others together
 _LEGEND = (("no gradient", MISSING), ("norm 0", ZERO), ("NaN or infinite", BROKEN))
 
 
+#   title
+#            epochs
+#   name    +---------------+   scale
+#   name    |  norms, one   |   of
+#   name    |  per cell     |   norms
+#           +---------------+
+#   epoch    1    2    3
+#   legend
 def draw_map(norms: np.ndarray, names: Sequence[str], epochs: Sequence[int], title: Sequence[str]) -> np.ndarray:
     """Draw the norms of all parameters over epochs as colours.
 
@@ -52,10 +61,10 @@ def draw_map(norms: np.ndarray, names: Sequence[str], epochs: Sequence[int], tit
     """
     cell = min(40, max(6, 640 // len(epochs)))
     width = max(cell * len(epochs), 60)
-    sheet = _Sheet(names, title, [width, 90])
+    sheet = _Sheet(names, title, [width, 90])  # 90: the scale of colours and its numbers
     left, scale_left = sheet.lefts
     low, high = _log_range(norms)
-    cells = _colours(norms, low, high).repeat(sheet.row, axis=0).repeat(cell, axis=1)
+    cells = _norm_colours(norms, low, high).repeat(sheet.row, axis=0).repeat(cell, axis=1)
     sheet.canvas.paste(Image.fromarray(cells), (left, sheet.top))
     # The number of an epoch needs 30 pixels: with narrow cells only some are numbered.
     every = math.ceil(30 / cell)
@@ -67,6 +76,12 @@ def draw_map(norms: np.ndarray, names: Sequence[str], epochs: Sequence[int], tit
     return np.array(sheet.canvas)
 
 
+#   title
+#           min, mean ± std, max    norm       zeros      where they apply:
+#   name   |-----[==|==]-----|      |====      |=         NaN or infinite,
+#   name   |   [=|=]         |      |==        |          update / weight
+#           -1e0     0     1e0      1e-3  1e0
+#   legend
 def draw_flow(stats: Mapping[str, np.ndarray], names: Sequence[str], title: Sequence[str]) -> np.ndarray:
     """Draw how large the gradients are by depth: their range on a symmetric log scale, norm, and share of zeros.
 
@@ -91,8 +106,10 @@ def draw_flow(stats: Mapping[str, np.ndarray], names: Sequence[str], title: Sequ
     _draw_ranges(sheet, lefts["range"], 380, stats)
     _draw_norms(sheet, lefts["norm"], 220, stats["norm"])
     _draw_zeros(sheet, lefts["zeros"], 70, stats["zeros"])
+    # A row without a gradient is grey across the whole range, so that it is not taken for a range around 0.
     for index in np.flatnonzero(~np.isfinite(stats["norm"])):
         sheet.bar(index, lefts["range"], lefts["range"] + 380, MISSING)
+    # Left of the range: the statistics beside the mark are those of the steps that were finite.
     for index in np.flatnonzero(broken):
         sheet.bar(index, lefts["range"] - 6, lefts["range"] - 2, BROKEN)
     if "non_finite" in lefts:
@@ -116,6 +133,7 @@ class _Sheet:
     """
 
     def __init__(self, names: Sequence[str], title: Sequence[str], widths: Sequence[int]):
+        # 18 and more hold a name each; thin rows name some of the parameters, see _name_rows.
         self.row = 18 if len(names) <= 40 else 9 if len(names) <= 100 else 7
         self.top = GAP + TITLE_LINE * len(title) + LINE
         longest = max(text_length(name, _TEXT_SIZE) for name in names)
@@ -130,12 +148,13 @@ class _Sheet:
             place = (GAP, GAP + index * TITLE_LINE)
             text = shorten(line, size[0] - 2 * GAP, TITLE_SIZE)
             write_text(self.canvas, place, text, fill=INK, size=TITLE_SIZE, anchor="la")
-        self._label(names)
+        self._name_rows(names)
 
     def text(self, place: tuple[float, float], text: str, anchor: str = "la") -> None:
         write_text(self.canvas, place, text, fill=INK, size=_TEXT_SIZE, anchor=anchor)
 
     def bar(self, index: int | np.integer, start: float, end: float, colour: Colour) -> None:
+        # At least one pixel wide, so that no value is invisible; a free line separates rows.
         top = self.top + int(index) * self.row
         self.ink.rectangle((round(start), top + 1, max(round(end), round(start) + 1), top + self.row - 2), fill=colour)
 
@@ -151,9 +170,9 @@ class _Sheet:
             self.text((left + SWATCH_INDENT, top - 1), text)
             left += SWATCH_INDENT + text_length(text, _TEXT_SIZE) + LEGEND_GAP
 
-    def _label(self, names: Sequence[str]) -> None:
+    def _name_rows(self, names: Sequence[str]) -> None:
         """Name the rows; of thin ones only some, each with its number, by which the others can be found."""
-        every = math.ceil(14 / self.row)
+        every = math.ceil(14 / self.row)  # a line of text is 14 pixels high
         for index in range(0, len(names), every):
             middle = self.top + (index + 0.5) * self.row
             number = f"{index + 1} " if every > 1 else ""
@@ -163,6 +182,7 @@ class _Sheet:
 
 
 def _draw_ranges(sheet: _Sheet, left: float, width: int, stats: Mapping[str, np.ndarray]) -> None:
+    # Symmetric log: decades left and right of a centre that holds all that is smaller than the smallest decade.
     low, high = _log_range(np.maximum(np.abs(stats["min"]), np.abs(stats["max"])))
     middle, half = left + width / 2, width / 2 - 4
 
@@ -178,6 +198,7 @@ def _draw_ranges(sheet: _Sheet, left: float, width: int, stats: Mapping[str, np.
     for index, mean in enumerate(stats["mean"]):
         if np.isfinite(stats["norm"][index]):
             std = stats["std"][index]
+            # From wide to narrow, each on top of the one before.
             sheet.bar(index, place(stats["min"][index]), place(stats["max"][index]), _PALE_BLUE)
             sheet.bar(index, place(mean - std), place(mean + std), BLUE)
             sheet.bar(index, place(mean) - 1, place(mean) + 1, RED)
@@ -188,10 +209,11 @@ def _draw_norms(sheet: _Sheet, left: float, width: int, norms: np.ndarray) -> No
     sheet.text((left, sheet.top - 6), "L2 norm (log)", anchor="ls")
     for decade in range(high, low - 1, -max(1, math.ceil((high - low) / 4))):
         sheet.axis(left + width * (decade - low) / (high - low), f"1e{decade}")
-    colours = _colours(norms[:, None], low, high)[:, 0]
+    colours = _norm_colours(norms[:, None], low, high)[:, 0]
     for index, norm in enumerate(norms):
         share = 0.0
         if np.isfinite(norm) and norm > 0:
+            # At least a hundredth: a small norm differs from none.
             share = float(np.clip((math.log10(norm) - low) / (high - low), 0.01, 1))
         sheet.bar(index, left, left + max(width * share, 3), tuple(colours[index].tolist()))
 
@@ -216,6 +238,7 @@ def _draw_non_finite(sheet: _Sheet, left: float, width: int, shares: np.ndarray)
 
 
 def _draw_update_ratios(sheet: _Sheet, left: float, width: int, ratios: np.ndarray) -> None:
+    # With the healthy range on the scale, also where all ratios lie far from it.
     low, high = _log_range(np.append(ratios, _HEALTHY_RATIOS))
     ends = [left + width * (math.log10(ratio) - low) / (high - low) for ratio in _HEALTHY_RATIOS]
     sheet.ink.rectangle((round(ends[0]), sheet.top, round(ends[1]), sheet.bottom), fill=_PALE_GREEN)
@@ -231,7 +254,7 @@ def _draw_update_ratios(sheet: _Sheet, left: float, width: int, ratios: np.ndarr
 def _draw_scale(sheet: _Sheet, left: float, low: int, high: int) -> None:
     height = min(sheet.bottom - sheet.top, 320)
     ramp = np.logspace(high, low, height)[:, None].repeat(16, axis=1)
-    sheet.canvas.paste(Image.fromarray(_colours(ramp, low, high)), (round(left), sheet.top))
+    sheet.canvas.paste(Image.fromarray(_norm_colours(ramp, low, high)), (round(left), sheet.top))
     for decade in range(high, low - 1, -max(1, math.ceil((high - low) / (height // 16)))):
         sheet.text((left + 22, sheet.top + height * (high - decade) / (high - low)), f"1e{decade}", anchor="lm")
 
@@ -248,7 +271,7 @@ def _log_range(values: np.ndarray) -> tuple[int, int]:
     return max(low, high - _MOST_DECADES), high
 
 
-def _colours(norms: np.ndarray, low: int, high: int) -> np.ndarray:
+def _norm_colours(norms: np.ndarray, low: int, high: int) -> np.ndarray:
     """Return the colour of each norm, [..., 3], on a log scale from ``low`` to ``high``, [P, E] in."""
     known = np.isfinite(norms) & (norms > 0)
     levels = (np.log10(np.where(known, norms, 1.0)) - low) / (high - low)

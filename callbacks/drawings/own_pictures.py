@@ -1,4 +1,4 @@
-"""Pictures that the user's own function returns, arranged under a title."""
+"""Arrange the pictures that a user's own function returns under a title."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -34,6 +34,7 @@ def draw_own_pictures(pictures: Any, title: Sequence[str], captions: Sequence[Se
         raise UsageError("visualize_batch must return a picture or a list of them, got an empty list.")
     found = [own_picture(picture) for picture in pictures]
     lines = captions if len(captions) == len(found) else [()] * len(found)
+    # As large as the largest picture, so that none is shrunk before the largest tile is reached.
     tile = min(LARGEST_TILE_SIZE, max(TILE_SIZE, *(side for picture in found for side in picture.shape[:2])))
     cards = [Card(picture, below) for picture, below in zip(found, lines, strict=True)]
     return draw_grid(cards, title, tile_size=tile)
@@ -47,7 +48,7 @@ def own_picture(picture: Any) -> np.ndarray:
         raise _no_picture(picture)
     if array.ndim == 2:
         array = array[:, :, None]
-    elif is_tensor:
+    elif is_tensor:  # torch has channels first, NumPy and Matplotlib have them last
         array = array.transpose(1, 2, 0)
     if array.shape[2] not in (1, 3, 4) or (array.dtype.kind == "u" and array.dtype != np.uint8):
         raise _no_picture(picture)

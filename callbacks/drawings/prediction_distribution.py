@@ -1,4 +1,4 @@
-"""The picture of predicted probabilities by true class: charts for few classes, a map for many."""
+"""Draw predicted probabilities by true class: charts for few classes, a map for many."""
 
 import math
 from collections.abc import Sequence
@@ -25,17 +25,26 @@ from .canvas.theme import (
     Colour,
 )
 
-MOST_CHARTS = 24
+MOST_CHARTS = 24  # six rows; more classes are a map
 
 _HALF: Colour = (120, 120, 120)
 _COLUMNS = 4
 _NAME_WIDTH = 190
 _MAP_WIDTH = 320
+# Shares at which the vertical axis may end, and at which it has numbers.
 _LEVELS = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0)
 _WHOLE = {0.0: "0", 0.25: "0.25", 0.5: "0.5", 0.75: "0.75", 1.0: "1"}
 _SMALL = {0.0: "0", 0.5: "0.5", 1.0: "1"}
 
 
+# Two classes         up to MOST_CHARTS          more
+#
+#   title               title                      title
+#   # A  # B            # others  # of the class   others      of the class
+#   +----------+        +----+ +----+ +----+       +-------+   +-------+
+#   |_-_   _--_|        |_-_-| |    | |    |  name |.:::.  |   |   .::.|  scale
+#   +----------+        +----+ +----+ +----+       +-------+   +-------+
+#    probability        +----+ +----+               0     1     0     1
 def draw_distribution(
     shares: np.ndarray,
     totals: np.ndarray,
@@ -49,7 +58,7 @@ def draw_distribution(
     """Draw the histogram of the probabilities of each class, for true samples and for all others.
 
     Args:
-        shares: [C, 2, G], by class, truth (no, yes) and probability from 0 to 1; NaN where there is no such sample.
+        shares: [C, 2, G], by class, target (no, yes) and probability from 0 to 1; NaN where there is no such sample.
         totals: [C, 2], number of samples.
         thresholds: [C], probability where F1 is best; NaN where there is none.
         undecided: [C, 2], shares that lie between ``bounds``; NaN where there is no such sample.
@@ -60,7 +69,7 @@ def draw_distribution(
     Returns:
         [H, W, 3], uint8, RGB.
     """
-    lines = [title, _summary(undecided, totals, bounds)]
+    lines = [title, _summarize(undecided, totals, bounds)]
     if len(shares) == 1 and len(names) == 2:
         return _draw_pair(shares[0], totals[0], thresholds[0], names, lines, bounds)
     if len(shares) <= MOST_CHARTS:
@@ -124,8 +133,10 @@ def _draw_panel(
     ticks: dict[float, str],
 ) -> None:
     chart.shade(panel, *bounds)
+    # All panels end at one of a few levels, so that they can be compared; 1e-9 is the rounding of a share.
     largest = float(np.nan_to_num(shares).max())
     most = next((level for level in _LEVELS if level >= largest - 1e-9 and largest > 0), 1.0)
+    # Levels below a 25th of the top, a fifth of the height, would stand on each other.
     marks = {math.sqrt(level / most): f"{level:.0%}" for level in _LEVELS if most / 25 <= level <= most}
     chart.axes(panel, ticks, marks)
     for row, colour in zip(shares, (BLUE, ORANGE), strict=True):
@@ -139,6 +150,7 @@ def _draw_panel(
 def _draw_map(
     shares: np.ndarray, names: Sequence[str], title: Sequence[str], bounds: tuple[float, float]
 ) -> np.ndarray:
+    # 14 pixels hold a name; with more classes the whole map stays at about 900.
     row = max(1, 14 if len(names) <= 60 else 900 // len(names))
     top, height = _chart_top() + 2 * LINE, row * len(names)
     left = GAP + _NAME_WIDTH + 10
@@ -146,7 +158,8 @@ def _draw_map(
     chart = Chart((panels[1].right + 90, top + max(height, 150) + 50), title)
     heads = zip(panels, ("all others", "samples of the class"), (BLUE, ORANGE), strict=True)
     for index, (panel, text, colour) in enumerate(heads):
-        cells = _colours(shares[:, index], colour).repeat(row, axis=0).repeat(_MAP_WIDTH // shares.shape[2], axis=1)
+        cells = _share_colours(shares[:, index], colour)
+        cells = cells.repeat(row, axis=0).repeat(_MAP_WIDTH // shares.shape[2], axis=1)
         chart.canvas.paste(Image.fromarray(cells), (panel.left, panel.top))
         chart.text((panel.left, panel.top - 6), text, anchor="ls", fill=colour)
         for value, tick in _WHOLE.items():
@@ -163,6 +176,7 @@ def _draw_map(
 
 def _name_rows(chart: Chart, names: Sequence[str], right: int, top: int, row: int) -> None:
     """Name the rows; of thin ones only some, each with its number, by which the others can be found."""
+    # Round numbers are easier to count between than every 3rd or 7th.
     least = math.ceil(14 / row)
     every = next(step * 10**power for power in range(9) for step in (1, 2, 5) if step * 10**power >= least)
     for index in range(0, len(names), every):
@@ -175,7 +189,7 @@ def _name_rows(chart: Chart, names: Sequence[str], right: int, top: int, row: in
 def _draw_scale(chart: Chart, left: float, top: int) -> None:
     for place, level in enumerate((*reversed(_LEVELS), 0.0)):
         for index, colour in enumerate((BLUE, ORANGE)):
-            fill = tuple(_colours(np.array([[level]]), colour)[0, 0].tolist())
+            fill = tuple(_share_colours(np.array([[level]]), colour)[0, 0].tolist())
             box = (left + 13 * index, top + LINE * place, left + 13 * index + 12, top + LINE * place + LINE - 1)
             chart.ink.rectangle(box, fill=fill)
         chart.text((left + 32, top + LINE * (place + 0.5)), f"{level:.0%}", anchor="lm")
@@ -183,7 +197,7 @@ def _draw_scale(chart: Chart, left: float, top: int) -> None:
     chart.text((left + SWATCH_INDENT, top + 8 * LINE - 2), "none")
 
 
-def _colours(shares: np.ndarray, full: Colour) -> np.ndarray:
+def _share_colours(shares: np.ndarray, full: Colour) -> np.ndarray:
     """Return the colour of each share."""
     # By the square root, so that rare probabilities can be seen.
     levels = np.sqrt(np.clip(np.nan_to_num(shares), 0, 1))[..., None]
@@ -191,13 +205,14 @@ def _colours(shares: np.ndarray, full: Colour) -> np.ndarray:
     return np.where(np.isnan(shares)[..., None], ABSENT, colours).round().astype(np.uint8)
 
 
-def _summary(undecided: np.ndarray, totals: np.ndarray, bounds: tuple[float, float]) -> str:
+def _summarize(undecided: np.ndarray, totals: np.ndarray, bounds: tuple[float, float]) -> str:
     parts = []
-    for index, truth in enumerate(("negatives", "positives")):
+    for index, kind in enumerate(("negatives", "positives")):
         known = totals[:, index] > 0
         if known.any():
+            # Weighted by samples, so that the line is the share over all samples and not a mean over classes.
             mean = np.average(undecided[known, index], weights=totals[known, index])
-            parts.append(f"{mean:.1%} of {truth}")
+            parts.append(f"{mean:.1%} of {kind}")
     return f"between {bounds[0]:g} and {bounds[1]:g}: {', '.join(parts)}" if parts else "no sample"
 
 

@@ -1,4 +1,4 @@
-"""The picture of samples, each on a card with its id, truth, prediction and loss."""
+"""Draw samples, each on a card with its id, target, prediction and loss."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -17,14 +17,15 @@ from .canvas.picture_style import PictureStyle
 from .canvas.theme import BOXES_TILE_SIZE, GREEN, GREY, LABELS_TILE_SIZE, RED, TILE_SIZE, Colour
 from .tasks import boxes, class_maps, labels, masks, numbers
 from .tasks.find_task import TASKS, find_task, has_masks
-from .tasks.sample_text import Verdict
-from .tasks.true_target import show_truth
+from .tasks.sample_text import SampleText
+from .tasks.true_target import show_true_target
 
 HEAT_SCALE = ("map: 0", "largest of the sample")
 
 _PLAIN = PictureStyle()
 
-Judge = Callable[[int, np.ndarray, Sequence[int]], Verdict]
+# Describes the sample of an index, given its picture and the height and width of its image.
+Describer = Callable[[int, np.ndarray, Sequence[int]], SampleText]
 
 
 def draw_samples(
@@ -89,91 +90,94 @@ def draw_samples(
     images = [np.asarray(image) for image in samples["image"]]
     outputs, targets = samples.get("output"), samples.get("target")
     if outputs is None and targets is not None:
-        size, judge = _judge_truth(targets, task, style)
+        size, describe = _make_target_describer(targets, task, style)
     else:
         task = find_task(outputs, targets, task, style.ignore_index, samples.get("kind"))
         shown = samples["output"] if task in ("multilabel", "regression") else None
         several = shown is not None and np.size(shown[0]) > 1 and not has_masks(shown)
-        size = _size(task == "detection", several)
+        size = _tile_size(task == "detection", several)
         width = card_width(1 if samples.get("heat") is None else 2, size)
-        judge = _judge(task, samples, style, min_score, min_iou, width)
+        describe = _make_describer(task, samples, style, min_score, min_iou, width)
     cards: list[Card] = []
-    panels = ""
+    note = ""
+    # One legend for all cards: of an entry the weights add up, so that what is seen most comes first.
     legend: dict[tuple[str, Colour], float] = {}
     sizes = samples.get("image_size") or [image.shape[-2:] for image in images]
     for index, image in enumerate(images):
+        # Each image is scaled before anything is drawn on it, so that lines have the same width on all.
         picture = thumbnail(image, size, style.mean, style.std, sizes[index])
-        verdict = judge(index, picture, sizes[index])
-        for name, colour, weight in verdict.legend:
+        text = describe(index, picture, sizes[index])
+        for name, colour, weight in text.legend:
             legend[name, colour] = legend.get((name, colour), 0.0) + weight
-        cards.append(_card(samples, index, picture, verdict))
-        panels = panels or verdict.panel_names
+        cards.append(_make_card(samples, index, picture, text))
+        note = note or text.panel_names
     entries = sorted(legend, key=legend.__getitem__, reverse=True)
     scale = None if samples.get("heat") is None else HEAT_SCALE
-    return draw_grid(cards, title, tile_size=size, legend=entries, note=panels, scale=scale)
+    return draw_grid(cards, title, tile_size=size, legend=entries, note=note, scale=scale)
 
 
-def _size(has_boxes: bool, has_labels: bool) -> int:
+def _tile_size(has_boxes: bool, has_labels: bool) -> int:
     return BOXES_TILE_SIZE if has_boxes else LABELS_TILE_SIZE if has_labels else TILE_SIZE
 
 
-def _judge_truth(targets: Sequence[Any], task: str | None, style: PictureStyle) -> tuple[int, Judge]:
-    """Return the size of a tile, and what shows the truth of the sample of an index."""
+def _make_target_describer(targets: Sequence[Any], task: str | None, style: PictureStyle) -> tuple[int, Describer]:
+    """Return the size of a tile, and what describes a sample by its target alone."""
     has_labels = any(np.ndim(target) == 1 and len(target) > 1 for target in targets)
-    size = _size(any(isinstance(target, Mapping) for target in targets), has_labels)
-    show = partial(show_truth, task=task, style=style, width=card_width(1, size))
+    size = _tile_size(any(isinstance(target, Mapping) for target in targets), has_labels)
+    show = partial(show_true_target, task=task, style=style, width=card_width(1, size))
     return size, lambda index, picture, shape: show(picture, shape, targets[index])
 
 
-def _judge(
+def _make_describer(
     task: str | None,
     samples: Mapping[str, Any],
     style: PictureStyle,
     min_score: float,
     min_iou: float,
     width: int,
-) -> Judge:
-    """Return what judges the sample of an index, given its picture and the shape of its image."""
+) -> Describer:
+    """Return what describes a sample by its output and target; without a task there is nothing to add."""
     if task is None:
-        return lambda index, picture, shape: Verdict()
+        return lambda index, picture, shape: SampleText()
     outputs, targets = samples["output"], samples["target"]
     if task == "detection":
-        draw = partial(boxes.found_boxes, style=style, min_score=min_score, min_iou=min_iou)
+        draw = partial(boxes.draw_matched_boxes, style=style, min_score=min_score, min_iou=min_iou)
         return lambda index, picture, shape: draw(picture, shape, outputs[index], targets[index])
     if has_masks(outputs):
-        kinds: dict[str, Callable[..., Verdict]] = {
-            "regression": numbers.number_maps,
-            "binary": masks.one_mask,
-            "multiclass": class_maps.class_map,
-            "multilabel": masks.several_masks,
+        kinds: dict[str, Callable[..., SampleText]] = {
+            "regression": numbers.draw_number_maps,
+            "binary": masks.draw_mask,
+            "multiclass": class_maps.draw_class_maps,
+            "multilabel": masks.draw_masks,
         }
         mask = kinds[task]
         return lambda index, picture, shape: mask(
             picture, np.asarray(outputs[index]), np.asarray(targets[index]), style
         )
     if task == "regression":
-        return lambda index, picture, shape: numbers.numbers(
+        return lambda index, picture, shape: numbers.describe_numbers(
             np.asarray(outputs[index]), np.asarray(targets[index]), style
         )
-    name: Callable[..., Verdict] = labels.one_class
+    name: Callable[..., SampleText] = labels.name_class
     if task == "multilabel":
-        name = partial(labels.several_labels, width=width)
+        name = partial(labels.name_labels, width=width)
     return lambda index, picture, shape: name(np.asarray(outputs[index]), np.asarray(targets[index]), style)
 
 
-def _card(samples: Mapping[str, Any], index: int, picture: np.ndarray, verdict: Verdict) -> Card:
+def _make_card(samples: Mapping[str, Any], index: int, picture: np.ndarray, text: SampleText) -> Card:
     lines = [str(samples["sample_id"][index])]
     if samples.get("caption") is not None:
         lines += str(samples["caption"][index]).splitlines()
-    marked = [len(lines) + line for line in verdict.marked]
-    lines += verdict.lines
-    colour: Colour = GREY if verdict.right is None else GREEN if verdict.right else RED
+    marked = [len(lines) + line for line in text.marked]
+    lines += text.lines
+    colour: Colour = GREY if text.right is None else GREEN if text.right else RED
     if samples.get("loss") is not None:
         loss = float(samples["loss"][index])
         lines.append("loss: nothing counts" if loss == NO_SCORE else f"loss: {format_score(loss)}")
+        # A loss of NaN is red even where the prediction is right; NO_SCORE only marks that nothing counts.
         if not math.isfinite(loss) and loss != NO_SCORE:
             colour, marked = RED, [*marked, len(lines) - 1]
-    panels = list(verdict.panels or [picture])
+    panels = list(text.panels or [picture])
     if samples.get("heat") is not None:
         panels.append(heat_over(picture, samples["heat"][index]))
         lines += str(samples["heat_note"][index]).splitlines() if samples.get("heat_note") is not None else []

@@ -7,7 +7,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from assay.callbacks.drawings.tasks.boxes import predicted_boxes
+from assay.callbacks.drawings.tasks.boxes import draw_predicted_boxes
 from assay.callbacks.errors import UsageError
 from assay.callbacks.support.atomic_files import save_whole
 from assay.callbacks.support.class_names import name_of
@@ -116,7 +116,7 @@ def _save_drawing(ready: Ready, boxes: Boxes, class_names: Sequence[str], output
     zoom = min(max(1.0, least), most)
     size = max(1, round(width * zoom)), max(1, round(height * zoom))
     scaled = cv2.resize(ready.picture, size, interpolation=cv2.INTER_AREA if zoom < 1 else cv2.INTER_LINEAR)
-    drawn = predicted_boxes(scaled, (height, width), boxes, class_names)
+    drawn = draw_predicted_boxes(scaled, (height, width), boxes, class_names)
     path = output / DRAWN / f"{ready.input.stem}.jpg"
     path.parent.mkdir(parents=True, exist_ok=True)
     encoded = cv2.imencode(".jpg", cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))[1].tobytes()

@@ -1,1 +1,1 @@
-"""What drawings are made of: grids, charts, sheets of cells, text, and the theme."""
+"""Building blocks of drawings: grids, charts, sheets of cells, text, and the theme."""

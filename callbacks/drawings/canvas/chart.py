@@ -1,4 +1,4 @@
-"""A canvas for charts: axes, histograms, curves, legends and texts."""
+"""``Chart``: a canvas with a title, axes, histograms, curves, legends and text."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +27,14 @@ from .theme import (
 _FINER = 4  # binary digits after the point, to which OpenCV places lines: 1/16 of a pixel
 
 
+#      left                        right
+#       |                            |
+#  top  +----------------------------+  y = 1
+#       |                            |
+#       |          Panel             |
+#       |                            |
+#  bottom ---------------------------+  y = 0
+#      x = 0                        x = 1
 @dataclass(frozen=True)
 class Panel:
     """The rectangle of a chart, in pixels; both axes run from 0 to 1, y upwards."""
@@ -48,6 +56,7 @@ class Panel:
         return self.left + value * self.width
 
     def y(self, value: float) -> float:
+        # Rows of a picture are numbered downwards, values grow upwards.
         return self.bottom - value * self.height
 
 
@@ -87,6 +96,7 @@ class Chart:
 
     def vertical_line(self, panel: Panel, value: float, colour: Colour, *, dashed: bool = False) -> None:
         """Draw a vertical line at a value of x."""
+        # Rounded once, so that the pieces of a dashed line stand in one column.
         left = round(panel.x(value))
         for top in range(panel.top, panel.bottom, 6 if dashed else panel.height):
             self.ink.line((left, top, left, top + 3 if dashed else panel.bottom), fill=colour)
@@ -99,6 +109,7 @@ class Chart:
             heights: [G], 0 to 1, of bars that share the width.
             colour: of both.
         """
+        # Edges are rounded, not widths: no gap opens between bars, and the last one ends at the panel's border.
         edges = [round(panel.x(index / len(heights))) for index in range(len(heights) + 1)]
         tops = [round(panel.y(height)) for height in heights]
         outline = [(edges[0], panel.bottom)]
@@ -115,11 +126,12 @@ class Chart:
         self, panel: Panel, curves: Sequence[tuple[np.ndarray, np.ndarray]], colours: Sequence[Colour], width: int = 1
     ) -> None:
         """Draw curves, each of x and y, 0 to 1."""
+        # By OpenCV, as Pillow draws lines without smoothing.
         pixels = np.array(self.canvas)
         for (x, y), colour in zip(curves, colours, strict=True):
             right, down = _to_subpixels(panel.left + x * panel.width), _to_subpixels(panel.bottom - y * panel.height)
             # A curve has a point per bin: only those that are apart in the picture are drawn.
-            apart = _moves(right) | _moves(down)
+            apart = _is_apart(right) | _is_apart(down)
             points = np.stack([right[apart], down[apart]], axis=1)
             cv2.polylines(pixels, [points], False, colour, width, cv2.LINE_AA, _FINER)
         # OpenCV draws on a copy of the pixels, so that Pillow needs a new canvas.
@@ -140,7 +152,7 @@ def _to_subpixels(pixels: np.ndarray) -> np.ndarray:
     return fine
 
 
-def _moves(places: np.ndarray) -> np.ndarray:
+def _is_apart(places: np.ndarray) -> np.ndarray:
     """Return which places lie in another half pixel than those before; the first and the last always do."""
     changes = np.ones(len(places), dtype=bool)
     coarse = places >> (_FINER - 1)

@@ -1,4 +1,4 @@
-"""Fonts for any script: DejaVu Sans, or for letters that it lacks a font of the machine."""
+"""Fonts for any script: DejaVu Sans, and for letters that it lacks a font of the machine."""
 
 import logging
 import math
@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw, ImageFont, features
 
 # Matplotlib ships DejaVu Sans, which has Latin, Greek and Cyrillic letters and some others; Pillow's own font is ASCII.
 DEJAVU = str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf")
+# Scripts whose letters change their form and order beside each other.
 _SHAPED = ((0x0900, 0x0DFF), (0x0F00, 0x109F), (0x1780, 0x17FF))  # Indic scripts, Tibetan, Burmese, Khmer
 _SPACES = (0x200D, *range(0xFE00, 0xFE10))  # joiner and variation selectors, which have no glyph of their own
 
@@ -22,7 +23,7 @@ _log = logging.getLogger("assay")
 
 def shown_names(names: Sequence[str]) -> list[str]:
     """Return names of classes as they are drawn: where no font has the letters of one, its number, and it is logged."""
-    return list(_shown(tuple(names)))
+    return list(_replace_hidden(tuple(names)))
 
 
 def can_draw(text: str) -> bool:
@@ -33,6 +34,7 @@ def can_draw(text: str) -> bool:
     is_leftward = any(unicodedata.bidirectional(letter) in ("R", "AL") for letter in text)
     if (is_leftward or any(_is_shaped(letter) for letter in text)) and not features.check("raqm"):
         return False
+    # Runs are drawn from left to right, which would put those of a leftward text in the wrong order.
     runs = split_runs(text)
     return all(path for _, path in runs) and not (is_leftward and len(runs) > 1)
 
@@ -40,10 +42,12 @@ def can_draw(text: str) -> bool:
 @lru_cache(maxsize=4096)
 def split_runs(text: str) -> tuple[tuple[str, str], ...]:
     """Return the parts of a text that are of one font each, with its path; ``""`` where there is none."""
-    if all(ord(letter) in _letters(DEJAVU) for letter in text):
+    # Nearly all text: no font of the machine is looked for.
+    if all(ord(letter) in _letters_of(DEJAVU) for letter in text):
         return ((text, DEJAVU),)
     runs: list[tuple[str, str]] = []
     for letter in text:
+        # A combining mark belongs to the letter before it, and would stand beside it in another font.
         if runs and (unicodedata.combining(letter) or ord(letter) in _SPACES):
             runs[-1] = runs[-1][0] + letter, runs[-1][1]
             continue
@@ -74,10 +78,12 @@ def render_line(
     runs = split_runs(text)
     if len(runs) <= 1:
         path = runs[0][1] if runs else DEJAVU
+        # What ImageDraw.text calls itself: the pixels of a line in one font are those of Pillow.
         mask, offset = font_of(path or DEJAVU, size).getmask2(text, "L", anchor=anchor, start=start)
         if 0 in mask.size:
             return None, (0, 0)
         return Image.frombytes("L", mask.size, bytes(mask)), (int(offset[0]), int(offset[1]))
+    # Several fonts stand on one baseline, with room around: letters may reach past their line. What is empty is cut.
     ascent, descent = font_of(DEJAVU, size).getmetrics()
     width, left = line_length(text, size), 0.0
     canvas = Image.new("L", (math.ceil(width) + 2 * size, 4 * size), 0)
@@ -88,14 +94,16 @@ def render_line(
     box = canvas.getbbox()
     if box is None:
         return None, (0, 0)
+    # By DejaVu's metrics, so that mixed lines stand where others do.
     across = {"l": 0.0, "m": width / 2, "r": width}[anchor[0]]
     down = {"a": ascent, "m": (ascent - descent) / 2, "s": 0.0, "d": -descent, "t": ascent, "b": 0.0}[anchor[1]]
     corner = box[0] - size - across + start[0], box[1] - 2 * size + down + start[1]
     return canvas.crop(box), (round(corner[0]), round(corner[1]))
 
 
+# Remembered by names, so that a warning is logged once and not per picture.
 @lru_cache(maxsize=64)
-def _shown(names: tuple[str, ...]) -> tuple[str, ...]:
+def _replace_hidden(names: tuple[str, ...]) -> tuple[str, ...]:
     hidden = [name for name in names if not can_draw(name)]
     if hidden:
         listed = ", ".join(hidden[:8]) + (f" and {len(hidden) - 8} more" if len(hidden) > 8 else "")
@@ -109,20 +117,22 @@ def _shown(names: tuple[str, ...]) -> tuple[str, ...]:
 
 @lru_cache(maxsize=4096)
 def _font_of(letter: str) -> str:
-    if ord(letter) in _letters(DEJAVU) or letter.isspace():
+    if ord(letter) in _letters_of(DEJAVU) or letter.isspace():
         return DEJAVU
-    return next((path for path in _machine_fonts() if ord(letter) in _letters(path)), "")
+    return next((path for path in _machine_fonts() if ord(letter) in _letters_of(path)), "")
 
 
 @lru_cache(maxsize=1)
 def _machine_fonts() -> tuple[str, ...]:
-    """Return the machine's fonts, those of plain letters first: it is asked once, when a letter is missing."""
+    """Return the fonts of the machine, those of plain letters first."""
+    # Remembered, as the search reads many folders; it runs when a letter is missing for the first time.
     return tuple(sorted(findSystemFonts(), key=lambda path: ("Regular" not in path, "Sans" not in path, path)))
 
 
 @lru_cache(maxsize=1024)
-def _letters(path: str) -> frozenset[int]:
-    """Return the letters of a font; none of one that has no outlines, as fonts of coloured pictures."""
+def _letters_of(path: str) -> frozenset[int]:
+    """Return the letters of a font; none where it cannot be drawn."""
+    # Fonts of coloured pictures have letters but no outlines: opening them by Pillow fails.
     try:
         font = FT2Font(path)
         ImageFont.truetype(path, 12)

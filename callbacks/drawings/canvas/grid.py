@@ -26,11 +26,23 @@ from .theme import (
     Colour,
 )
 
-_FRAME = 4
+_FRAME = 4  # pixels of colour around each picture of a card
 _LEGEND_ROWS = 3
-_BAR = 96
+_BAR = 96  # width of the colours of heat maps
+_MORE_WIDTH = 80  # room for "+123 more" at the end of the last row of a legend
 
 
+# A grid, from top to bottom:
+#
+#   title                          HEADING_LINE per line
+#   note                           LINE, where there is one
+#   [scale of heat maps]           LINE, where there is one
+#   # name  # name  # name         legend, at most _LEGEND_ROWS
+#   +-----------+  +-----------+
+#   | picture(s)|  |           |   a card: a frame around its pictures, as many side by side as it has
+#   +-----------+  +-----------+
+#    line           line           its lines below, each cut to the width of a card
+#
 @dataclass(frozen=True)
 class Card:
     """One sample of a grid.
@@ -78,10 +90,11 @@ def draw_grid(
         scale: meaning of both ends of the colours of heat maps; None: no bar of colours is drawn.
 
     Returns:
-        [H, W, 3], uint8, RGB. H and W depend on the number of cards, of pictures a card, of lines and on the length
+        [H, W, 3], uint8, RGB. H and W depend on the number of cards, of pictures per card, of lines and on the length
         of the title, not on the pictures' sizes.
     """
     panels = max(len(card.panels) for card in cards)
+    # A card with several pictures is wide: fewer of them make a square.
     columns = math.ceil(math.sqrt(len(cards) / panels))
     rows = math.ceil(len(cards) / columns)
     cell = (
@@ -91,28 +104,34 @@ def draw_grid(
     title_width = max((line_length(line, HEADING_SIZE) for line in title), default=0)
     width = max(columns * cell[0], math.ceil(title_width)) + 2 * CARD_GAP
     entries = _place_legend(legend, width - 2 * CARD_GAP)
-    above = CARD_GAP + HEADING_LINE * len(title)
-    if note:
-        above += LINE
-    if scale is not None:
-        above += LINE
+    above = CARD_GAP + HEADING_LINE * len(title) + LINE * (bool(note) + (scale is not None))
     heading = above + LINE * (1 + max((row for _, _, row, _ in entries), default=-1))
     canvas = np.full((heading + rows * cell[1] + CARD_GAP, width, 3), PAPER[0], dtype=np.uint8)
-    for index, line in enumerate(title):
-        write(canvas, (CARD_GAP, CARD_GAP + index * HEADING_LINE), line, size=HEADING_SIZE)
-    if note:
-        write(canvas, (CARD_GAP, CARD_GAP + HEADING_LINE * len(title)), shorten(note, width - 2 * CARD_GAP))
+    _write_title(canvas, title, note)
     if scale is not None:
         _draw_bar(canvas, (CARD_GAP, above - LINE), scale)
-    for text, colour, row, left in entries:
-        top = above + row * LINE
-        if colour is not None:
-            canvas[top + 3 : top + 3 + SWATCH, CARD_GAP + left : CARD_GAP + left + SWATCH] = colour
-        write(canvas, (CARD_GAP + left + (SWATCH_INDENT if colour is not None else 0), top), text)
+    _draw_legend(canvas, above, entries)
     for index, card in enumerate(cards):
         corner = (CARD_GAP + index % columns * cell[0], heading + CARD_GAP + index // columns * cell[1])
         _draw_card(canvas, card, corner, tile_size, panels)
     return canvas
+
+
+def _write_title(canvas: np.ndarray, title: Sequence[str], note: str) -> None:
+    for index, line in enumerate(title):
+        write(canvas, (CARD_GAP, CARD_GAP + index * HEADING_LINE), line, size=HEADING_SIZE)
+    if note:
+        below = CARD_GAP + HEADING_LINE * len(title)
+        write(canvas, (CARD_GAP, below), shorten(note, canvas.shape[1] - 2 * CARD_GAP))
+
+
+def _draw_legend(canvas: np.ndarray, above: int, entries: Sequence[tuple[str, Colour | None, int, int]]) -> None:
+    for text, colour, row, left in entries:
+        top, start = above + row * LINE, CARD_GAP + left
+        if colour is not None:
+            canvas[top + 3 : top + 3 + SWATCH, start : start + SWATCH] = colour
+            start += SWATCH_INDENT
+        write(canvas, (start, top), text)
 
 
 def _draw_card(canvas: np.ndarray, card: Card, corner: tuple[int, int], size: int, panels: int) -> None:
@@ -133,6 +152,7 @@ def _draw_bar(canvas: np.ndarray, corner: tuple[int, int], ends: tuple[str, str]
     (left, top), ramp = corner, heat_colours(np.linspace(0, 1, _BAR, dtype=np.float32)[None].repeat(SWATCH, axis=0))
     write(canvas, corner, ends[0])
     left += math.ceil(line_length(ends[0], CAPTION_SIZE)) + 6
+    # Cut at the canvas: a grid of one card may be narrower than the bar.
     room = canvas[top + 3 : top + 3 + SWATCH, left : left + _BAR]
     room[:] = ramp[:, : room.shape[1]]
     write(canvas, (left + _BAR + 6, top), ends[1])
@@ -141,12 +161,12 @@ def _draw_bar(canvas: np.ndarray, corner: tuple[int, int], ends: tuple[str, str]
 def _place_legend(legend: Sequence[tuple[str, Colour]], width: int) -> list[tuple[str, Colour | None, int, int]]:
     """Return text, colour, row and left edge of each entry that fits; the rest becomes an entry without colour."""
     placed: list[tuple[str, Colour | None, int, int]] = []
-    row, left, reserve = 0, 0, 80
+    row, left = 0, 0
     for index, (name, colour) in enumerate(legend):
-        text = shorten(name, min(160, width - SWATCH_INDENT - reserve))
+        text = shorten(name, min(160, width - SWATCH_INDENT - _MORE_WIDTH))
         length = SWATCH_INDENT + math.ceil(line_length(text, CAPTION_SIZE)) + LEGEND_GAP
         last = row == _LEGEND_ROWS - 1
-        if left and left + length > width - (reserve if last else 0):
+        if left and left + length > width - (_MORE_WIDTH if last else 0):
             if last:
                 placed.append((f"+{len(legend) - index} more", None, row, left))
                 break
@@ -174,6 +194,7 @@ def _text_patch(text: str, size: int, colour: Colour) -> tuple[np.ndarray, tuple
     mask, offset = render_line(text, size)
     if mask is None:
         return np.empty((0, 0, 3), dtype=np.uint8), (0, 0)
+    # In integers with rounding, as the blend of Pillow; uint16, as the products exceed 255.
     cover = np.asarray(mask, dtype=np.uint16)[:, :, None]
     patch = 255 - (cover * (255 - np.array(colour, dtype=np.uint16)) + 127) // 255
     return patch.astype(np.uint8), offset
@@ -186,8 +207,9 @@ def shorten(text: str, width: int, size: int = CAPTION_SIZE) -> str:
     text = " ".join(text.splitlines())
     if line_length(text, size) <= width:
         return text
+    # By halving, as measuring each length of a very long id would take long.
     fits, too_long = 1, len(text)
-    while too_long - fits > 1:  # of a very long id every measurement counts
+    while too_long - fits > 1:
         keep = (fits + too_long) // 2
         if line_length(_without_middle(text, keep), size) <= width:
             fits = keep

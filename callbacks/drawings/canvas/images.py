@@ -1,4 +1,4 @@
-"""Conversion of normalized image tensors to RGB pictures, and their scaling."""
+"""Images as pictures: from normalized arrays of any type to RGB, scaled and overlaid with heat maps."""
 
 from collections.abc import Iterable, Sequence
 
@@ -40,13 +40,16 @@ def to_rgb(image: np.ndarray, mean: Channels = 0.0, std: Channels = 1.0) -> np.n
     elif image.dtype == np.bool_:
         channels = channels.astype(np.uint8) * 255
     elif image.dtype == np.uint16:
+        # 65535 = 255 * 257, so that this is division with rounding.
         channels = ((channels.astype(np.uint32) + 128) // 257).astype(np.uint8)
     elif image.dtype != np.uint8:
         channels = channels.clip(0, 255).astype(np.uint8)
+    # Two channels are red and green: a third one of zeros keeps them apart.
     if len(channels) == 2:
         channels = np.concatenate([channels, np.zeros_like(channels[:1])])
     elif len(channels) == 1:
         channels = channels.repeat(3, axis=0)
+    # A copy, as OpenCV refuses to draw on transposed memory.
     return np.ascontiguousarray(channels.transpose(1, 2, 0))
 
 
@@ -93,7 +96,9 @@ def thumbnail(
     """
     channels = _visible_channels(image)
     goal = fitted_shape(channels.shape[1:] if shape is None else shape, size)
+    # Averaging commutes with the normalization, so that the small picture can be converted instead of the large one.
     if goal[0] < channels.shape[1] and image.dtype in _SCALABLE:
+        # Checked here, as the scaled planes no longer show how many channels the image had.
         _per_channel("std", std, image, len(channels))
         small = scale_planes(channels, goal).transpose(2, 0, 1)
         return to_rgb(small, _first_three(mean), _first_three(std))
@@ -105,6 +110,7 @@ def scale(picture: np.ndarray, shape: Shape) -> np.ndarray:
     if picture.shape[:2] == shape:
         return picture
     picture = np.ascontiguousarray(_halve(picture, shape))
+    # INTER_AREA averages all pixels that a new one covers; the others would pick some, and thin lines would vanish.
     shrinks = shape[0] < picture.shape[0] or shape[1] < picture.shape[1]
     interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_NEAREST
     scaled: np.ndarray = cv2.resize(picture, shape[::-1], interpolation=interpolation)
@@ -161,11 +167,13 @@ def heat_over(picture: np.ndarray, heat: np.ndarray, *, opacity: float = 0.55) -
     Returns:
         [H, W, 3], uint8, RGB.
     """
+    # A map of a diverged model may be NaN: it is drawn as 0.
     heat = np.nan_to_num(np.asarray(heat, dtype=np.float32)).clip(0.0, 1.0)
     # In grey, so that the only colours are those of the heat map.
     grey: np.ndarray = cv2.merge([cv2.cvtColor(np.ascontiguousarray(picture), cv2.COLOR_RGB2GRAY)] * 3)
     if not heat.any():
         return grey
+    # Linearly, as the cells of the map are those of a layer and have no border in the image.
     smooth = cv2.resize(heat, picture.shape[1::-1], interpolation=cv2.INTER_LINEAR)
     drawn: np.ndarray = cv2.addWeighted(heat_colours(smooth), opacity, grey, 1.0 - opacity, 0.0)
     return drawn
@@ -173,6 +181,7 @@ def heat_over(picture: np.ndarray, heat: np.ndarray, *, opacity: float = 0.55) -
 
 def heat_colours(heat: np.ndarray) -> np.ndarray:
     """Return the colours of a heat map, [h, w], 0 to 1, float32: black is 0, yellow is 1."""
+    # Inferno's brightness grows with the value, so that a map can be read in grey too.
     inferno = cv2.applyColorMap((heat * 255.0 + 0.5).astype(np.uint8), cv2.COLORMAP_INFERNO)
     colours: np.ndarray = cv2.cvtColor(inferno, cv2.COLOR_BGR2RGB)
     return colours

@@ -1,4 +1,4 @@
-"""Colours of classes, as different as they can be."""
+"""Colours of classes, chosen to be told apart."""
 
 from functools import lru_cache
 
@@ -18,9 +18,10 @@ def class_colours(count: int) -> np.ndarray:
 
     The colour of a class does not depend on the number of classes.
     """
+    # In steps of 64, so that few choices are computed and remembered; the first ones are the same in all.
     chosen = _choose_apart(min(256, 64 * -(-count // 64)))[:count]
     if count > len(chosen):
-        # An odd factor visits each of the 2**24 colours once before it repeats one
+        # An odd factor visits each of the 2**24 colours once before it repeats one.
         codes = (np.arange(count, dtype=np.int64) * 0x9E3779 + 0x5A5A5A) % 2**24
         others = codes[~np.isin(codes, chosen.astype(np.int64) @ (65536, 256, 1))][: count - len(chosen)]
         chosen = np.concatenate([chosen, np.stack([others >> 16, others >> 8, others], axis=1).astype(np.uint8)])
@@ -39,6 +40,7 @@ def _choose_apart(count: int) -> np.ndarray:
     first = np.array(_FIRST, dtype=np.uint8)
     for taken in _to_lab(np.concatenate([first, np.array([IGNORED, (0, 0, 0), (255, 255, 255)], dtype=np.uint8)])):
         distance = np.minimum(distance, ((lab - taken) ** 2).sum(axis=1))
+    # Greedy: each colour is the one that is farthest from its nearest predecessor.
     chosen = []
     for _ in range(count - len(first)):
         chosen.append(int(distance.argmax()))

@@ -1,4 +1,4 @@
-"""How the pictures of a data set are to be read: the names of its classes, its normalization, its ignored target."""
+"""``PictureStyle``: what drawings know of a data set: class names, normalization, ignored target."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

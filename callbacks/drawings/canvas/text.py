@@ -1,4 +1,4 @@
-"""Text on charts, rendered once and remembered."""
+"""Text on Pillow canvases, rendered once and remembered."""
 
 import math
 from functools import lru_cache
@@ -22,6 +22,7 @@ def write_text(
         size: of the font in pixels.
         anchor: two letters as Pillow has them, for example ``la`` (left, top of the letters).
     """
+    # Whole pixels place the mask, fractions are rendered into it: equal fractions share one rendering.
     whole = int(place[0]), int(place[1])
     mask, offset = _render(text, size, anchor, (math.modf(place[0])[0], math.modf(place[1])[0]))
     if mask is not None:

@@ -1,6 +1,6 @@
-"""Colours and sizes of all pictures."""
+"""The theme: colours and sizes of all pictures."""
 
-# Measures need the sizes of tiles too, and know nothing of drawings.
+# Measures keep images in the size of a tile, and may not import drawings: the sizes stand there.
 from ...measures.tile_shape import BOXES_TILE_SIZE as BOXES_TILE_SIZE
 from ...measures.tile_shape import LABELS_TILE_SIZE as LABELS_TILE_SIZE
 from ...measures.tile_shape import LARGEST_TILE_SIZE as LARGEST_TILE_SIZE
@@ -14,6 +14,7 @@ AXES: Colour = (200, 200, 200)
 GRID_LINES: Colour = (225, 225, 225)
 ABSENT: Colour = (225, 225, 225)  # a cell without samples; apart from white, which is a share of 0
 
+# On white: of frames, lines and text.
 GREEN: Colour = (34, 139, 60)
 RED: Colour = (205, 38, 38)
 GREY: Colour = (150, 150, 150)
@@ -26,12 +27,12 @@ SHADE: Colour = (238, 236, 224)
 HIT: Colour = (40, 200, 80)
 MISSED: Colour = (235, 45, 45)
 FALSE: Colour = (255, 205, 0)
-IGNORED: Colour = (128, 128, 128)
+IGNORED: Colour = (128, 128, 128)  # class colours keep away from this grey, from black and from white
 NAN: Colour = (0, 0, 0)
 
 # Charts and matrices.
-GAP = 12
-LINE = 18
+GAP = 12  # between a border and what is inside
+LINE = 18  # height of a line of TEXT_SIZE or CAPTION_SIZE, with its spacing
 TITLE_SIZE = 15
 TITLE_LINE = TITLE_SIZE + 6
 TEXT_SIZE = 12
@@ -47,4 +48,4 @@ SWATCH = 11
 SWATCH_INDENT = 16
 LEGEND_GAP = 14
 
-THUMBNAIL_SIZE = 64
+THUMBNAIL_SIZE = 64  # in the sheet of TensorBoard's projector

@@ -1,1 +1,1 @@
-"""How one sample of each task is drawn: its target, its prediction, and a line of text."""
+"""One sample of each task: its target and prediction as panels and lines of a card."""

@@ -14,7 +14,7 @@ from ..canvas.palette import class_colours
 from ..canvas.picture_style import PictureStyle
 from ..canvas.text import text_length
 from ..canvas.theme import FALSE, HIT, MISSED, Colour
-from .sample_text import Verdict
+from .sample_text import SampleText
 
 _TEXT_SIZE = 10
 _CHIP_HEIGHT = 13  # of the ground that a text stands on
@@ -25,7 +25,7 @@ _MANY = 12  # boxes: from here on a text may not be wider than its box
 _LEGEND = (("hit: score, IoU", HIT, 3.0), ("missed (dashed)", MISSED, 2.0), ("false: score", FALSE, 1.0))
 
 
-def found_boxes(
+def draw_matched_boxes(
     picture: np.ndarray,
     shape: Sequence[int],
     output: Mapping[str, Any],
@@ -33,7 +33,7 @@ def found_boxes(
     style: PictureStyle,
     min_score: float,
     min_iou: float,
-) -> Verdict:
+) -> SampleText:
     """Show which boxes are hit, missed and false.
 
     Args:
@@ -47,6 +47,7 @@ def found_boxes(
     """
     scores = np.asarray(output["scores"], dtype=np.float64).reshape(-1)
     kept = scores >= min_score
+    # By score, as the matching gives each true box to the best prediction; a stable sort keeps ties as they came.
     order = np.flatnonzero(kept)[np.argsort(-scores[kept], kind="stable")]
     scores, boxes = scores[order], _boxes_of(output)[order]
     labels = np.asarray(output["labels"]).reshape(-1)[order]
@@ -54,16 +55,19 @@ def found_boxes(
     matching = match_boxes(boxes, scores, labels, true_boxes, true_labels, min_iou=min_iou)
     names = [style.name_of(int(label)) for label in labels]
     true_names = [style.name_of(int(label)) for label in true_labels]
+    # Matched in pixels of the image, drawn in those of the picture.
     zoom = _zoom_of(picture, shape)
     drawn = _BoxPicture(picture, len(boxes) + int(matching.missed.sum()))
     for box, text, colour in _by_importance(matching, boxes * zoom, scores, names, true_boxes * zoom, true_names):
         drawn.add(box, text, colour)
     counts = int(matching.hit.sum()), int(matching.missed.sum()), int((~matching.hit).sum())
     line = "{} hit, {} missed, {} false".format(*counts)
-    return Verdict([line], not any(counts[1:]), [0], [drawn.finish()], _LEGEND)
+    return SampleText([line], not any(counts[1:]), [0], [drawn.finish()], _LEGEND)
 
 
-def true_boxes(picture: np.ndarray, shape: Sequence[int], target: Mapping[str, Any], style: PictureStyle) -> Verdict:
+def draw_true_boxes(
+    picture: np.ndarray, shape: Sequence[int], target: Mapping[str, Any], style: PictureStyle
+) -> SampleText:
     """Show the true boxes alone, in the colours of their classes.
 
     Args:
@@ -79,10 +83,10 @@ def true_boxes(picture: np.ndarray, shape: Sequence[int], target: Mapping[str, A
         red, green, blue = colours[max(0, label)].tolist()
         drawn.add(box, style.name_of(label), (red, green, blue))
         legend.append((style.name_of(label), (red, green, blue), 1.0))
-    return Verdict([f"boxes: {len(labels)}"], None, (), [drawn.finish()], legend)
+    return SampleText([f"boxes: {len(labels)}"], None, (), [drawn.finish()], legend)
 
 
-def predicted_boxes(
+def draw_predicted_boxes(
     picture: np.ndarray, shape: Sequence[int], output: Mapping[str, np.ndarray], class_names: Sequence[str] | None
 ) -> np.ndarray:
     """Return the picture with boxes in the colours of their classes, each with its class and score.
@@ -123,11 +127,21 @@ def _by_importance(
         yield boxes[index], f"{names[index]} {scores[index]:.2f}, {matching.iou[index]:.2f}", HIT
 
 
+# Where the text of a box may stand, in the order in which it is tried:
+#
+#   +-----------+
+#   | 1: above  |
+#   +-----------+---+
+#   | 3: within     |
+#   |               |
+#   +-----------+---+
+#   | 2: below  |
+#   +-----------+
 class _BoxPicture:
     """A picture with boxes and their texts, each where no other text stands."""
 
     def __init__(self, picture: np.ndarray, count: int):
-        self.canvas = picture.copy()
+        self.canvas = picture.copy()  # a heat map beside it is laid over the image without boxes
         self.many = count > _MANY
         self.chips: list[tuple[tuple[int, int, int, int], str, Colour]] = []
         self.taken = np.zeros(picture.shape[:2], dtype=bool)
@@ -136,6 +150,7 @@ class _BoxPicture:
         if not np.isfinite(box).all():  # a diverged model predicts NaN, which has no place
             return
         height, width = self.canvas.shape[:2]
+        # Clipped, as a side outside of the picture would leave an open box.
         most = (width - 1, height - 1, width - 1, height - 1)
         left, top, right, bottom = (int(side) for side in np.round(box).clip(0, most))
         thickness = 1 if self.many else 2
@@ -146,7 +161,8 @@ class _BoxPicture:
         self._place_text(left, top, right, bottom, text, colour)
 
     def _dash(self, left: int, top: int, right: int, bottom: int, thickness: int) -> None:
-        # OpenCV draws no dashes: every second piece of a whole rectangle is kept.
+        # OpenCV draws no dashes: every second piece of a whole rectangle is kept. In the region around the box, as a
+        # mask of the whole picture per box would cost more than all else.
         above, before = max(top - 1, 0), max(left - 1, 0)
         region = self.canvas[above : bottom + 2, before : right + 2]
         height, width = region.shape[:2]
@@ -169,6 +185,7 @@ class _BoxPicture:
         length = math.ceil(text_length(text, _TEXT_SIZE)) + 4
         if (self.many and length > right - left + 8) or length > width or height < _CHIP_HEIGHT:
             return
+        # Text that would reach past the right border is moved to the left.
         start = min(left, width - length)
         # Above the box, below it, or within it; where no place is free the box stays without a text.
         for row in (top - _CHIP_HEIGHT, bottom + 1, top + 2):

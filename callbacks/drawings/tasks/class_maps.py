@@ -9,18 +9,18 @@ from ..canvas.images import scale
 from ..canvas.palette import class_colours
 from ..canvas.picture_style import PictureStyle
 from ..canvas.theme import IGNORED, NAN, Colour
-from .decided import class_numbers, says_yes
-from .masks import levels, nan_lines
-from .sample_text import Verdict
-from .subsample import read_alike, reading_step, resize_nearest
+from .decided import class_numbers, is_positive
+from .masks import levels, list_nan
+from .sample_text import SampleText
+from .subsample import resize_nearest, subsample_alike, subsample_step
 
 _RIGHT = 25  # grey of pixels without an error in an error map: nearly black, so that errors stand out
 
 
-def class_map(picture: np.ndarray, output: np.ndarray, target: np.ndarray, style: PictureStyle) -> Verdict:
-    """Draw truth and prediction in the colours of the classes, and the errors.
+def draw_class_maps(picture: np.ndarray, output: np.ndarray, target: np.ndarray, style: PictureStyle) -> SampleText:
+    """Draw the true and the predicted classes in their colours, and the errors.
 
-    A pixel with a NaN among its logits is wrong, and black. Of large maps every n-th pixel is read, see ``read_alike``.
+    A pixel with a NaN among its logits is wrong, and black. Large maps are subsampled, see ``subsample_alike``.
 
     Args:
         picture: [h, w, 3], the image in the size it is shown in.
@@ -30,43 +30,48 @@ def class_map(picture: np.ndarray, output: np.ndarray, target: np.ndarray, style
         style: names the classes; pixels of its ``ignore_index`` do not count.
     """
     classes, ignore_index = len(output), style.ignore_index
-    read, read_target = read_alike(output, target)
+    read, read_target = subsample_alike(output, target)
     read_target = class_numbers(read_target, classes, ignore_index)
     prediction = _winning_class(read)
-    step = reading_step(target.shape[-2:])
+    # The target has a step of its own: what is shown of it keeps its detail where the output is coarser.
+    step = subsample_step(target.shape[-2:])
     shown, _ = _mark_uncounted(class_numbers(target[..., ::step, ::step], classes, ignore_index), classes, ignore_index)
     colours, shape = _colours_of(classes), picture.shape[:2]
     panels = [picture, *(scale(np.take(colours, numbers, axis=0), shape) for numbers in (shown, prediction))]
-    truth, counts = _mark_uncounted(read_target, classes, ignore_index)
-    prediction = resize_nearest(prediction, truth.shape)
-    wrong = counts & (truth != prediction)
-    panels.append(_error_map(np.take(colours, truth, axis=0), wrong, ~counts, shape))
-    lines, occur = _agreement(truth, prediction, wrong, counts, classes)
+    true, counts = _mark_uncounted(read_target, classes, ignore_index)
+    prediction = resize_nearest(prediction, true.shape)
+    wrong = counts & (true != prediction)
+    panels.append(_error_map(np.take(colours, true, axis=0), wrong, ~counts, shape))
+    lines, occur = _score_agreement(true, prediction, wrong, counts, classes)
+    # Of a NaN that is not counted neither the legend nor the share has a part.
     is_nan = (prediction == classes + 1) & counts
-    legend = _legend(occur, counts, style) + ([("NaN", NAN, 0.0)] if is_nan.any() else [])
-    lines += nan_lines(is_nan, counts)
-    return Verdict(lines, None, (), panels, legend, "image, truth, prediction, errors in the colour of the truth")
+    legend = _legend_entries(occur, counts, style) + ([("NaN", NAN, 0.0)] if is_nan.any() else [])
+    lines += list_nan(is_nan, counts)
+    return SampleText(lines, None, (), panels, legend, "image, truth, prediction, errors in the colour of the truth")
 
 
-def true_map(picture: np.ndarray, target: np.ndarray, style: PictureStyle) -> Verdict:
-    """Draw the truth alone.
+def draw_true_map(picture: np.ndarray, target: np.ndarray, style: PictureStyle) -> SampleText:
+    """Draw the true classes alone.
 
     Args:
         picture: [h, w, 3], the image in the size it is shown in.
         target: class numbers, [H, W] or [1, H, W]; or 0 and 1, [C, H, W], where the last one wins if several overlap.
         style: names the classes; pixels of its ``ignore_index`` do not count.
     """
-    ignore_index, step = style.ignore_index, reading_step(target.shape)
+    ignore_index, step = style.ignore_index, subsample_step(target.shape)
     target = target[..., ::step, ::step]
     if target.ndim == 3 and len(target) > 1:
-        target = np.where(says_yes(target), np.arange(1, len(target) + 1).reshape(-1, 1, 1), 0).max(axis=0) - 1
+        # Overlapping masks have no class numbers: each gets its index, and the maximum lets the last one win. Without
+        # any, -1 is left, which counts as no class.
+        target = np.where(is_positive(target), np.arange(1, len(target) + 1).reshape(-1, 1, 1), 0).max(axis=0) - 1
         ignore_index = None
+    # The number of classes is not known without an output: the largest class that occurs decides.
     numbers = np.nan_to_num(target.reshape(target.shape[-2:]))
     classes = max(1, int(np.max(numbers, where=numbers != ignore_index, initial=0)) + 1)
-    truth, counts = _mark_uncounted(numbers, classes, ignore_index)
-    occur = np.bincount(truth[counts], minlength=classes)
-    panel = scale(np.take(_colours_of(classes), truth, axis=0), picture.shape[:2])
-    return Verdict((), None, (), [picture, panel], _legend(occur, counts, style), "image, truth")
+    true, counts = _mark_uncounted(numbers, classes, ignore_index)
+    occur = np.bincount(true[counts], minlength=classes)
+    panel = scale(np.take(_colours_of(classes), true, axis=0), picture.shape[:2])
+    return SampleText((), None, (), [picture, panel], _legend_entries(occur, counts, style), "image, truth")
 
 
 def _mark_uncounted(target: np.ndarray, classes: int, ignore_index: int | None) -> tuple[np.ndarray, np.ndarray]:
@@ -74,6 +79,7 @@ def _mark_uncounted(target: np.ndarray, classes: int, ignore_index: int | None) 
     counts = (target >= 0) & (target < classes)
     if ignore_index is not None:
         counts &= target != ignore_index
+    # ``classes`` is the row of IGNORED in the table of colours, so that one lookup paints the whole map.
     return np.where(counts, target, classes).astype(np.int32), counts
 
 
@@ -82,10 +88,10 @@ def _colours_of(classes: int) -> np.ndarray:
     return np.concatenate([class_colours(classes), np.array([IGNORED, NAN], dtype=np.uint8)])
 
 
-def _legend(occur: np.ndarray, counts: np.ndarray, style: PictureStyle) -> list[tuple[str, Colour, float]]:
+def _legend_entries(occur: np.ndarray, counts: np.ndarray, style: PictureStyle) -> list[tuple[str, Colour, float]]:
     """Return the entries of the classes that occur, and of the pixels that do not count."""
     colours = class_colours(len(occur)).tolist()
-    legend = [(style.name_of(c), _colour(colours[c]), float(occur[c])) for c in np.flatnonzero(occur).tolist()]
+    legend = [(style.name_of(c), _to_colour(colours[c]), float(occur[c])) for c in np.flatnonzero(occur).tolist()]
     return legend if counts.all() else [*legend, ("ignored", IGNORED, 0.0)]
 
 
@@ -115,21 +121,23 @@ def _error_map(colours: np.ndarray, wrong: np.ndarray, ignored: np.ndarray, shap
     return rounded
 
 
-def _agreement(
-    truth: np.ndarray, prediction: np.ndarray, wrong: np.ndarray, counts: np.ndarray, classes: int
+def _score_agreement(
+    target: np.ndarray, prediction: np.ndarray, wrong: np.ndarray, counts: np.ndarray, classes: int
 ) -> tuple[list[str], np.ndarray]:
-    """Return a line with accuracy and mIoU, and how many pixels have each class as truth or prediction, [C]."""
-    true = np.bincount(truth[counts], minlength=classes)
+    """Return a line with accuracy and mIoU, and how many pixels are of each class or predicted so, [C]."""
+    true = np.bincount(target[counts], minlength=classes)
+    # NaN has a number of its own after the classes, and is cut off here.
     predicted = np.bincount(prediction[counts], minlength=classes)[:classes]
-    hits = np.bincount(truth[counts & ~wrong], minlength=classes)
+    hits = np.bincount(target[counts & ~wrong], minlength=classes)
     union = true + predicted - hits
     total = int(true.sum())
     if not total:
         return ["accuracy: all ignored"], union
+    # Classes that neither occur nor are predicted have no IoU: as 0 or as 1 they would move the mean.
     ious = hits[union > 0] / union[union > 0]
     return [f"accuracy {hits.sum() / total:.2f}, mIoU {ious.mean():.2f}"], union
 
 
-def _colour(values: Sequence[int]) -> Colour:
+def _to_colour(values: Sequence[int]) -> Colour:
     red, green, blue = values
     return red, green, blue

@@ -1,15 +1,16 @@
-"""The class or labels of one sample's target, by the same rule as in the measures."""
+"""The class or labels that one sample's target means, by the rule of the measures."""
 
 import numpy as np
 import torch
 
 from ...measures.targets import NO_CLASS, decide_targets
 
-__all__ = ["NO_CLASS", "class_number", "class_numbers", "says_yes"]
+__all__ = ["NO_CLASS", "class_number", "class_numbers", "is_positive"]
 
 
-def says_yes(target: np.ndarray) -> np.ndarray:
+def is_positive(target: np.ndarray) -> np.ndarray:
     """Return where a target of 0 and 1, or a soft one, means yes."""
+    # Larger values, as 255 for pixels to ignore, are no yes.
     yes: np.ndarray = (target > 0.5) & (target <= 1)
     return yes
 

@@ -7,7 +7,7 @@ import numpy as np
 
 TASKS = ("binary", "multiclass", "multilabel", "detection", "regression")
 
-_LOOKED_AT = 64  # pixels per side whose values are looked at, as a full mask takes long
+_LOOKED_AT = 64  # pixels per side whose values are read, as a full mask takes long
 _ROUNDING = 0.01  # of half precision
 _OF_KIND = {"classes": ("multiclass",), "labels": ("binary", "multilabel"), "numbers": ("regression",)}
 
@@ -52,9 +52,11 @@ def find_task(
         return None
     if isinstance(outputs[0], Mapping) or isinstance(targets[0], Mapping):
         return "detection" if _are_detections(outputs, targets) and task in (None, "detection") else None
+    # Each pair of shapes once: a batch has one, or a few where images differ in size.
     shapes = {(np.shape(output), np.shape(target)) for output, target in zip(outputs, targets, strict=True)}
     if task is not None:
         return task if all(_fits(task, *pair, soft=True) for pair in shapes) else None
+    # The criterion knows more than values can show: a batch may hold only 0 and 1 by chance.
     for name in _OF_KIND.get(kind or "", ()):
         if all(_fits(name, *pair, soft=True) for pair in shapes):
             return name
@@ -85,6 +87,7 @@ def _are_shares(target: np.ndarray, ignore_index: int | None) -> bool:
 def _are_smoothed(targets: Sequence[np.ndarray], ignore_index: int | None) -> bool:
     """Whether all values are as far from 0 as from 1: what label smoothing makes of 0 and 1."""
     values = np.concatenate([target.reshape(-1) for target in targets]).astype(np.float64)
+    # Smoothing by s makes s / 2 and 1 - s / 2: the same distance from the nearer end for all.
     distance = np.minimum(values, 1 - values)[values != ignore_index]
     return bool(len(distance) and 0 <= distance[0] < 0.5 - _ROUNDING and np.ptp(distance) < _ROUNDING)
 
@@ -116,12 +119,13 @@ def _fits(task: str, output: tuple[int, ...], target: tuple[int, ...], *, soft: 
         return (len(output) == len(target) == 1 and output == target) or (
             len(output) == len(target) == 3 and output[0] == target[0]
         )
+    # A regression may differ from its target by axes of length 1, as [1, H, W] and [H, W] do.
     sides = [[side for side in shape if side != 1] for shape in (output, target)]
     return task == "regression" and len(output) <= 3 and sides[0] == sides[1]
 
 
 def _subsample(target: np.ndarray) -> np.ndarray:
-    """Return those values of a target that are looked at."""
+    """Return the values of a target that decide."""
     if target.ndim < 2:
         return target
     rows, columns = (max(1, side // _LOOKED_AT) for side in target.shape[-2:])

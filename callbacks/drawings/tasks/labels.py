@@ -4,11 +4,11 @@ import numpy as np
 
 from ..canvas.grid import list_names
 from ..canvas.picture_style import PictureStyle
-from .decided import NO_CLASS, class_number, says_yes
-from .sample_text import Verdict
+from .decided import NO_CLASS, class_number, is_positive
+from .sample_text import SampleText
 
 
-def one_class(output: np.ndarray, target: np.ndarray, style: PictureStyle) -> Verdict:
+def name_class(output: np.ndarray, target: np.ndarray, style: PictureStyle) -> SampleText:
     """Name the true and the predicted class with its probability; where that is NaN, the prediction is shown as NaN.
 
     Args:
@@ -19,18 +19,20 @@ def one_class(output: np.ndarray, target: np.ndarray, style: PictureStyle) -> Ve
     logits = output.reshape(-1).astype(np.float64)
     truth = class_number(target, len(logits), style.ignore_index)
     if len(logits) == 1:
+        # The softmax of (0, x) is the sigmoid of x: from here on both kinds are the same.
         logits = np.array([0.0, logits[0]])
     prediction = int(logits.argmax())
+    # NaN wins argmax in NumPy, so that its share shows it.
     share = _softmax(logits)[prediction]
     guess = "pred: NaN" if np.isnan(share) else f"pred: {style.name_of(prediction)} ({share:.2f})"
     if truth == style.ignore_index:
-        return Verdict(["true: ignored", guess])
+        return SampleText(["true: ignored", guess])
     right = truth == prediction and not np.isnan(share)
     name = "no class" if truth == NO_CLASS else style.name_of(truth)
-    return Verdict([f"true: {name}", guess], bool(right), [1])
+    return SampleText([f"true: {name}", guess], bool(right), [1])
 
 
-def several_labels(output: np.ndarray, target: np.ndarray, style: PictureStyle, width: int) -> Verdict:
+def name_labels(output: np.ndarray, target: np.ndarray, style: PictureStyle, width: int) -> SampleText:
     """Name the labels that are missed, those that are falsely predicted, and those that are predicted rightly.
 
     Args:
@@ -39,9 +41,10 @@ def several_labels(output: np.ndarray, target: np.ndarray, style: PictureStyle, 
         style: names the labels; one whose target is its ``ignore_index`` does not count.
         width: of a line in pixels.
     """
-    predicted, true, counts = output > 0, says_yes(target), target != style.ignore_index
+    predicted, true, counts = output > 0, is_positive(target), target != style.ignore_index
     kinds = {"missed": true & ~predicted & counts, "false": predicted & ~true & counts, "right": predicted & true}
     names = {kind: [style.name_of(i) for i in np.flatnonzero(labels).tolist()] for kind, labels in kinds.items()}
+    # What is wrong stands first and in red; what is right comes last, as it is cut where room ends.
     wrong = [kind for kind in ("missed", "false") if names[kind]]
     lines = [list_names(kind, names[kind], width) for kind in wrong]
     lines.append(list_names("right", names["right"] or ["none"], width))
@@ -50,11 +53,12 @@ def several_labels(output: np.ndarray, target: np.ndarray, style: PictureStyle, 
     broken = np.isnan(output[counts]).any()
     lines = [*lines, "pred: some are NaN"] if broken else lines
     marked = [*range(len(wrong)), *([len(lines) - 1] if broken else [])]
-    return Verdict(lines, not wrong and not broken, marked)
+    return SampleText(lines, not wrong and not broken, marked)
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:
     # Infinite logits give NaN, which is shown as such.
+    # The largest is subtracted, so that no power overflows.
     with np.errstate(invalid="ignore"):
         powers = np.exp(logits - logits.max())
         shares: np.ndarray = powers / powers.sum()

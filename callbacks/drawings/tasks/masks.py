@@ -8,14 +8,14 @@ from ...measures.tile_shape import Shape
 from ..canvas.images import scale_planes
 from ..canvas.picture_style import PictureStyle
 from ..canvas.theme import FALSE, HIT, IGNORED, MISSED, NAN, Colour
-from .decided import says_yes
-from .sample_text import Verdict
-from .subsample import read_alike, resize_nearest
+from .decided import is_positive
+from .sample_text import SampleText
+from .subsample import resize_nearest, subsample_alike
 
-_OPACITY = 0.6
+_OPACITY = 0.6  # of a colour, so that the image shows through
 
 
-def one_mask(picture: np.ndarray, output: np.ndarray, target: np.ndarray, style: PictureStyle) -> Verdict:
+def draw_mask(picture: np.ndarray, output: np.ndarray, target: np.ndarray, style: PictureStyle) -> SampleText:
     """Show where a binary mask hits, misses and sees what is not there. A logit that is NaN is wrong, and black.
 
     Args:
@@ -26,20 +26,21 @@ def one_mask(picture: np.ndarray, output: np.ndarray, target: np.ndarray, style:
     """
     true, counts = _true_and_counted(target.reshape(target.shape[-2:]), style.ignore_index)
     predicted, is_nan = _predicted_masks(output.reshape(output.shape[-2:]), true)
-    outcomes = _outcomes(predicted, true, counts)
+    outcomes = _compare_masks(predicted, true, counts)
     hits, missed, false = (int(np.count_nonzero(mask)) for mask in outcomes)
     union = hits + missed + false
+    # Without a true or predicted pixel the IoU is 0 / 0.
     line = f"IoU {hits / union:.2f}" if union else "IoU: no truth, no prediction"
-    panels = [picture, paint(picture, _layers(outcomes, is_nan, counts))]
-    return Verdict(
-        [line, *nan_lines(is_nan, counts)], None, (), panels, _outcome_legend(style.ignore_index, is_nan & counts)
+    panels = [picture, paint(picture, _layer_masks(outcomes, is_nan, counts))]
+    return SampleText(
+        [line, *list_nan(is_nan, counts)], None, (), panels, _outcome_legend(style.ignore_index, is_nan & counts)
     )
 
 
-def several_masks(picture: np.ndarray, output: np.ndarray, target: np.ndarray, style: PictureStyle) -> Verdict:
+def draw_masks(picture: np.ndarray, output: np.ndarray, target: np.ndarray, style: PictureStyle) -> SampleText:
     """Show where any of several overlapping masks is missed or false, and which of them is the worst.
 
-    A logit that is NaN is wrong, and black. Of large masks every n-th pixel is read, see ``read_alike``.
+    A logit that is NaN is wrong, and black. Large masks are subsampled, see ``subsample_alike``.
 
     Args:
         picture: [h, w, 3], the image in the size it is shown in.
@@ -47,10 +48,10 @@ def several_masks(picture: np.ndarray, output: np.ndarray, target: np.ndarray, s
         target: 0 or 1, [C, H', W'].
         style: names the masks; pixels of its ``ignore_index`` do not count.
     """
-    read, read_target = read_alike(output, target)
+    read, read_target = subsample_alike(output, target)
     true, counts = _true_and_counted(read_target, style.ignore_index)
     predicted, is_nan = _predicted_masks(read, true)
-    outcomes = _outcomes(predicted, true, counts)
+    outcomes = _compare_masks(predicted, true, counts)
     hits, missed, false = (np.count_nonzero(mask, axis=(1, 2)) for mask in outcomes)
     union = hits + missed + false
     occur = np.flatnonzero(union)
@@ -61,10 +62,10 @@ def several_masks(picture: np.ndarray, output: np.ndarray, target: np.ndarray, s
             f"mIoU {ious.mean():.2f}",
             f"worst: {style.name_of(int(occur[ious.argmin()]))} {ious.min():.2f}",
         ]
-    lines += nan_lines(is_nan, counts)
+    lines += list_nan(is_nan, counts)
     flat = [np.any(mask, axis=0) for mask in (*outcomes, is_nan & counts, counts)]
-    panels = [picture, paint(picture, _layers(flat[:3], *flat[3:]))]
-    return Verdict(lines, None, (), panels, _outcome_legend(style.ignore_index, flat[3]))
+    panels = [picture, paint(picture, _layer_masks(flat[:3], *flat[3:]))]
+    return SampleText(lines, None, (), panels, _outcome_legend(style.ignore_index, flat[3]))
 
 
 def paint(picture: np.ndarray, layers: Sequence[tuple[np.ndarray, Colour]]) -> np.ndarray:
@@ -85,16 +86,19 @@ def paint(picture: np.ndarray, layers: Sequence[tuple[np.ndarray, Colour]]) -> n
     layers = [(mask, colour) for mask, colour in layers if mask.any()]
     if not layers:
         return picture
+    # Masks are scaled, not the coloured picture: that would blur the image too.
     covers = scale_planes([levels(mask) for mask, _ in layers], shape).astype(np.float32) / 255.0
     for index, (_, colour) in enumerate(layers):
         if colour == IGNORED:
-            covers[:, :, index] *= _hatching(shape)
+            covers[:, :, index] *= _hatch(shape)
     covered = covers.sum(axis=2, keepdims=True)
     # The square root keeps a thin line visible that covers a small part of a pixel.
     opacity = _OPACITY * np.sqrt(covered.clip(0.0, 1.0))
+    # NaN is opaque, so that its black cannot be taken for a dark part of the image.
     for index, (_, colour) in enumerate(layers):
         if colour == NAN:
             opacity = np.maximum(opacity, covers[:, :, index : index + 1])
+    # The mean of the colours by their cover, times the opacity of the pixel.
     mixed = covers @ np.array([colour for _, colour in layers], dtype=np.float32)
     mixed *= opacity / np.maximum(covered, 1e-6)
     drawn: np.ndarray = (picture * (1.0 - opacity) + mixed + 0.5).astype(np.uint8)
@@ -103,13 +107,14 @@ def paint(picture: np.ndarray, layers: Sequence[tuple[np.ndarray, Colour]]) -> n
 
 def levels(mask: np.ndarray) -> np.ndarray:
     """Return 0 and 255, uint8, of a mask."""
+    # -1 as int8 has the bits of 255: one pass without a multiplication.
     signed: np.ndarray = np.negative(np.ascontiguousarray(mask).view(np.int8))
     return signed.view(np.uint8)
 
 
 def _true_and_counted(target: np.ndarray, ignore_index: int | None) -> tuple[np.ndarray, np.ndarray]:
     counts = np.ones(target.shape, dtype=bool) if ignore_index is None else target != ignore_index
-    return says_yes(target) & counts, counts
+    return is_positive(target) & counts, counts
 
 
 def _predicted_masks(logits: np.ndarray, true: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -119,12 +124,15 @@ def _predicted_masks(logits: np.ndarray, true: np.ndarray) -> tuple[np.ndarray, 
     return np.where(is_nan, ~true, predicted), is_nan
 
 
-def _outcomes(predicted: np.ndarray, true: np.ndarray, counts: np.ndarray) -> list[np.ndarray]:
+def _compare_masks(predicted: np.ndarray, true: np.ndarray, counts: np.ndarray) -> list[np.ndarray]:
     """Return the masks of hits, of what is missed, and of false alarms."""
     return [mask & counts for mask in (predicted & true, true & ~predicted, predicted & ~true)]
 
 
-def _layers(outcomes: Sequence[np.ndarray], is_nan: np.ndarray, counts: np.ndarray) -> list[tuple[np.ndarray, Colour]]:
+def _layer_masks(
+    outcomes: Sequence[np.ndarray], is_nan: np.ndarray, counts: np.ndarray
+) -> list[tuple[np.ndarray, Colour]]:
+    # A NaN has been counted as wrong; its pixel is drawn as NaN alone.
     masks = [*(mask & ~is_nan for mask in outcomes), is_nan & counts, ~counts]
     return list(zip(masks, (HIT, MISSED, FALSE, NAN, IGNORED), strict=True))
 
@@ -135,13 +143,13 @@ def _outcome_legend(ignore_index: int | None, is_nan: np.ndarray) -> list[tuple[
     return [*legend, ("NaN", NAN, 0.0)] if is_nan.any() else legend
 
 
-def nan_lines(is_nan: np.ndarray, counts: np.ndarray) -> list[str]:
+def list_nan(is_nan: np.ndarray, counts: np.ndarray) -> list[str]:
     """Return a line with the share of NaN among the values that count; no line where none is."""
     share = int(np.count_nonzero(is_nan & counts)) / max(1, int(np.count_nonzero(counts)))
     return [] if not share else [f"{share:.0%} are NaN" if share >= 0.01 else "<1% are NaN"]
 
 
-def _hatching(shape: Shape) -> np.ndarray:
+def _hatch(shape: Shape) -> np.ndarray:
     rows, columns = np.ogrid[: shape[0], : shape[1]]
     striped: np.ndarray = (rows + columns) // 3 % 2 == 0
     return striped

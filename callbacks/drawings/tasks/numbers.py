@@ -8,13 +8,13 @@ import numpy as np
 from ..canvas.images import scale
 from ..canvas.picture_style import PictureStyle
 from ..canvas.theme import IGNORED, NAN
-from .sample_text import Verdict
-from .subsample import reading_step
+from .sample_text import SampleText
+from .subsample import subsample_step
 
 _MOST_NUMBERS = 4
 
 
-def numbers(output: np.ndarray, target: np.ndarray, style: PictureStyle) -> Verdict:
+def describe_numbers(output: np.ndarray, target: np.ndarray, style: PictureStyle) -> SampleText:
     """List true and predicted numbers, and how far they are apart.
 
     Args:
@@ -23,23 +23,23 @@ def numbers(output: np.ndarray, target: np.ndarray, style: PictureStyle) -> Verd
         style: a number that is its ``ignore_index`` does not count.
     """
     true, found = target.reshape(-1).astype(np.float64), output.reshape(-1).astype(np.float64)
-    counts = counted(true, style.ignore_index)
-    lines = [true_line(true, style.ignore_index), f"pred: {_listed(found)}"]
+    counts = find_counted(true, style.ignore_index)
+    lines = [list_true_numbers(true, style.ignore_index), f"pred: {_list_values(found)}"]
     if counts.any():
         error = np.abs(found - true)[counts].mean()
         lines.append(f"{'off by' if len(true) == 1 else 'mean error'}: {error:.4g}")
-    return Verdict(lines)
+    return SampleText(lines)
 
 
-def true_line(true: np.ndarray, ignore_index: float | None) -> str:
+def list_true_numbers(true: np.ndarray, ignore_index: float | None) -> str:
     """Return the line of true numbers, [D]."""
-    return f"true: {_listed(true)}" if counted(true, ignore_index).any() else "true: ignored"
+    return f"true: {_list_values(true)}" if find_counted(true, ignore_index).any() else "true: ignored"
 
 
-def number_maps(picture: np.ndarray, output: np.ndarray, target: np.ndarray, style: PictureStyle) -> Verdict:
+def draw_number_maps(picture: np.ndarray, output: np.ndarray, target: np.ndarray, style: PictureStyle) -> SampleText:
     """Show truth and prediction in the same colours, from the smallest to the largest true number, and their error.
 
-    Of large maps every n-th pixel is read, see ``reading_step``. Three channels are shown as red, green and blue; of
+    Large maps are subsampled, see ``subsample_step``. Three channels are shown as red, green and blue; of
     any other number the first one.
 
     Args:
@@ -48,12 +48,15 @@ def number_maps(picture: np.ndarray, output: np.ndarray, target: np.ndarray, sty
         target: [H, W] or [D, H, W].
         style: pixels of its ``ignore_index`` do not count.
     """
-    true, found = (_channels(part) for part in (target, output))
-    counts = counted(true, style.ignore_index)
+    true, found = (_read_channels(part) for part in (target, output))
+    counts = find_counted(true, style.ignore_index)
     if not counts.any():
-        return Verdict(["all ignored"], None, (), [picture] * 4, (), _PANELS)
+        return SampleText(["all ignored"], None, (), [picture] * 4, (), _PANELS)
+    # One range for truth and prediction, so that equal colours are equal numbers; that of the truth, as a diverged
+    # prediction would leave no contrast.
     low, high = float(true[counts].min()), float(true[counts].max())
     error = np.where(counts, np.abs(found - true), 0.0)
+    # Finite, also where a prediction is not: the scale of the errors ends there.
     most = float(np.nan_to_num(error, posinf=0.0).max())
     lines = [f"MAE {error[counts].mean():.4g}, at most {most:.4g}", f"true: {low:.4g} to {high:.4g}"]
     if len(true) not in (1, 3):
@@ -61,24 +64,24 @@ def number_maps(picture: np.ndarray, output: np.ndarray, target: np.ndarray, sty
     panels = [_colour_numbers(true, low, high, counts), _colour_numbers(found, low, high, np.ones_like(counts))]
     any_counts: np.ndarray = np.any(counts, axis=0, keepdims=True)
     panels.append(_colour_numbers(error.mean(axis=0, keepdims=True), 0.0, most, any_counts))
-    return Verdict(lines, None, (), [picture, *(scale(panel, picture.shape[:2]) for panel in panels)], (), _PANELS)
+    return SampleText(lines, None, (), [picture, *(scale(panel, picture.shape[:2]) for panel in panels)], (), _PANELS)
 
 
-def true_number_map(picture: np.ndarray, target: np.ndarray, style: PictureStyle) -> Verdict:
-    """Show true numbers alone, [H, W] or [D, H, W], see ``number_maps``."""
-    true = _channels(target)
-    counts = counted(true, style.ignore_index)
+def draw_true_number_map(picture: np.ndarray, target: np.ndarray, style: PictureStyle) -> SampleText:
+    """Show true numbers alone, [H, W] or [D, H, W], see ``draw_number_maps``."""
+    true = _read_channels(target)
+    counts = find_counted(true, style.ignore_index)
     if not counts.any():
-        return Verdict(["true: ignored"], None, (), [picture] * 2, (), "image, truth")
+        return SampleText(["true: ignored"], None, (), [picture] * 2, (), "image, truth")
     low, high = float(true[counts].min()), float(true[counts].max())
     panel = scale(_colour_numbers(true, low, high, counts), picture.shape[:2])
-    return Verdict([f"true: {low:.4g} to {high:.4g}"], None, (), [picture, panel], (), "image, truth")
+    return SampleText([f"true: {low:.4g} to {high:.4g}"], None, (), [picture, panel], (), "image, truth")
 
 
 _PANELS = "image, truth, prediction (in the truth's range, dark to bright), absolute error (of each from 0 to its most)"
 
 
-def counted(true: np.ndarray, ignore_index: float | None) -> np.ndarray:
+def find_counted(true: np.ndarray, ignore_index: float | None) -> np.ndarray:
     """Return which true numbers are finite and not ignored."""
     counts: np.ndarray = np.isfinite(true)
     if ignore_index is not None:
@@ -86,8 +89,8 @@ def counted(true: np.ndarray, ignore_index: float | None) -> np.ndarray:
     return counts
 
 
-def _channels(part: np.ndarray) -> np.ndarray:
-    step = reading_step(part.shape)
+def _read_channels(part: np.ndarray) -> np.ndarray:
+    step = subsample_step(part.shape)
     read = part[..., ::step, ::step].astype(np.float64)
     return read if read.ndim == 3 else read[None]
 
@@ -96,17 +99,19 @@ def _colour_numbers(channels: np.ndarray, low: float, high: float, counts: np.nd
     """Return numbers [D, H, W] as colours, [H, W, 3]; what does not count is grey, NaN black."""
     shown = channels if len(channels) == 3 else channels[:1]
     with np.errstate(invalid="ignore"):
+        # A constant truth has no range: any divisor will do.
         unit = (shown - low) / (high - low or 1.0)
     level = np.ascontiguousarray((np.nan_to_num(unit).clip(0, 1) * 255 + 0.5).astype(np.uint8).transpose(1, 2, 0))
     drawn = level
     if len(shown) == 1:
         drawn = cv2.cvtColor(cv2.applyColorMap(level, cv2.COLORMAP_VIRIDIS), cv2.COLOR_BGR2RGB)
+    # Last, over the colours of numbers: Viridis has neither grey nor black.
     drawn[~counts[: len(shown)].all(axis=0)] = IGNORED
     drawn[np.isnan(shown).any(axis=0)] = NAN
     painted: np.ndarray = drawn
     return painted
 
 
-def _listed(values: Sequence[float] | np.ndarray) -> str:
+def _list_values(values: Sequence[float] | np.ndarray) -> str:
     shown = ", ".join(f"{value:.4g}" for value in values[:_MOST_NUMBERS])
     return shown if len(values) <= _MOST_NUMBERS else f"{shown} +{len(values) - _MOST_NUMBERS} more"

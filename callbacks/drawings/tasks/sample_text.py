@@ -1,4 +1,4 @@
-"""The text and panels that a card shows of one sample."""
+"""``SampleText``: the lines, panels and legend that describe one sample on its card."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,8 +9,8 @@ from ..canvas.theme import Colour
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """The parts of a card beside id, caption and loss.
+class SampleText:
+    """What a task adds to a card, beside id, caption and loss.
 
     Attributes:
         lines: of text.

@@ -1,4 +1,4 @@
-"""The true target of a sample without a prediction, as text, map or boxes."""
+"""The true target of a sample alone, where there is no prediction: as text, map or boxes."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,14 +7,14 @@ import numpy as np
 
 from ..canvas.grid import list_names
 from ..canvas.picture_style import PictureStyle
-from .boxes import true_boxes
-from .class_maps import true_map
-from .decided import NO_CLASS, class_number, class_numbers, says_yes
-from .numbers import true_line, true_number_map
-from .sample_text import Verdict
+from .boxes import draw_true_boxes
+from .class_maps import draw_true_map
+from .decided import NO_CLASS, class_number, class_numbers, is_positive
+from .numbers import draw_true_number_map, list_true_numbers
+from .sample_text import SampleText
 
 
-def show_truth(
+def show_true_target(
     picture: np.ndarray,
     shape: Sequence[int],
     target: Any,
@@ -22,28 +22,30 @@ def show_truth(
     task: str | None,
     style: PictureStyle,
     width: int,
-) -> Verdict:
+) -> SampleText:
     """Show a target in the way that its form asks for, see ``draw_samples``.
 
     Args:
         picture: [h, w, 3], the image in the size it is shown in.
         shape: height and width of the image that boxes are in pixels of.
         target: of one sample.
-        task: where it is known; it tells a class from a number, and probabilities from labels.
+        task: where it is known; it distinguishes a class from a number, and probabilities from labels.
         style: names the classes; a target of its ``ignore_index`` does not count.
         width: of a line in pixels.
     """
     if isinstance(target, Mapping):
-        return true_boxes(picture, shape, target, style) if {"boxes", "labels"} <= target.keys() else Verdict()
+        return draw_true_boxes(picture, shape, target, style) if {"boxes", "labels"} <= target.keys() else SampleText()
     values = np.asarray(target)
+    # Strings and objects have no picture.
     if values.dtype.kind not in "biuf":
-        return Verdict()
+        return SampleText()
     if values.ndim >= 2:
         if task == "regression" or (task is None and has_fractions(values)):
-            return true_number_map(picture, values, style)
+            return draw_true_number_map(picture, values, style)
+        # Without a task [C, H, W] may be overlapping masks: only a named one makes class numbers of it.
         numbers = class_numbers(values, len(values), style.ignore_index) if task == "multiclass" else values
-        return true_map(picture, numbers, style)
-    return Verdict([_words(values, task, style, width)])
+        return draw_true_map(picture, numbers, style)
+    return SampleText([_describe_values(values, task, style, width)])
 
 
 def has_fractions(values: np.ndarray) -> bool:
@@ -51,19 +53,21 @@ def has_fractions(values: np.ndarray) -> bool:
     return values.dtype.kind == "f" and bool((np.isfinite(values) & (values != np.rint(values))).any())
 
 
-def _words(values: np.ndarray, task: str | None, style: PictureStyle, width: int) -> str:
+def _describe_values(values: np.ndarray, task: str | None, style: PictureStyle, width: int) -> str:
     if task == "regression":
-        return true_line(values.reshape(-1).astype(np.float64), style.ignore_index)
+        return list_true_numbers(values.reshape(-1).astype(np.float64), style.ignore_index)
     if values.size == 1:
         number = values.item()
+        # A float without a task is a regression, even a whole one; of a classification it may be a soft label.
         if isinstance(number, float) and (task is None or not number.is_integer()):
             return f"true: {number:.4g}"
         return "true: ignored" if number == style.ignore_index else f"true: {style.name_of(int(number))}"
+    # Whole numbers that add up to 1 are one-hot or labels with a single yes, which look alike: labels are assumed.
     shares = values.dtype.kind == "f" and abs(values.sum() - 1) < 0.01 and bool((values >= 0).all())
     if task == "multiclass" or (task is None and shares and has_fractions(values)):
         found = class_number(values, len(values), style.ignore_index)
         return f"true: {'no class' if found == NO_CLASS else style.name_of(found)}"
     if task == "multilabel" or ((values == 0) | (values == 1) | (values == style.ignore_index)).all():
-        names = [style.name_of(index) for index in np.flatnonzero(says_yes(values)).tolist()]
+        names = [style.name_of(index) for index in np.flatnonzero(is_positive(values)).tolist()]
         return list_names("true", names or ["no label"], width)
-    return true_line(values.reshape(-1).astype(np.float64), style.ignore_index)
+    return list_true_numbers(values.reshape(-1).astype(np.float64), style.ignore_index)

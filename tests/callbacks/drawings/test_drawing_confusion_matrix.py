@@ -3,7 +3,7 @@ import time
 import numpy as np
 import pytest
 
-from assay.callbacks.drawings.canvas.matrix_sheet import MatrixSheet, _ticks
+from assay.callbacks.drawings.canvas.matrix_sheet import MatrixSheet, _marked_indices
 from assay.callbacks.drawings.confusion_matrix import (
     NORMALIZATIONS,
     _cell_colours,
@@ -130,7 +130,7 @@ def test_the_scale_of_small_counts_repeats_no_number():
 
 @pytest.mark.parametrize(("count", "cell", "step"), [(10, 56, 1), (60, 13, 5), (200, 4, 10), (1000, 1, 50)])
 def test_of_many_classes_some_are_marked_at_round_numbers(count, cell, step):
-    assert _ticks(count, cell) == range(0, count, step)
+    assert _marked_indices(count, cell) == range(0, count, step)
 
 
 def test_drawing_is_cheap():

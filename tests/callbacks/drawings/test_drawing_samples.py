@@ -98,9 +98,9 @@ def test_a_target_of_probabilities_is_shown_where_the_task_is_named():
     ],
 )
 def test_several_labels_are_named_as_missed_false_and_right(output, target, lines, colour):
-    verdict = labels.several_labels(np.array(output), np.array(target), PictureStyle(list("abcd"), ignore_index=9), 200)
-    assert list(verdict.lines) == lines
-    assert verdict.right is (colour == GREEN)
+    text = labels.name_labels(np.array(output), np.array(target), PictureStyle(list("abcd"), ignore_index=9), 200)
+    assert list(text.lines) == lines
+    assert text.right is (colour == GREEN)
     drawn = draw_samples(batch(1, output=np.array([output]), target=np.array([target])), TITLE, style=IGNORING_9)
     assert tuple(drawn[TOP, LEFT]) == colour
 
@@ -108,9 +108,9 @@ def test_several_labels_are_named_as_missed_false_and_right(output, target, line
 @pytest.mark.parametrize("target", [0, 1, 2])
 def test_a_prediction_that_is_nan_is_never_right(target):
     for output in ([np.nan] * 3, [0.0, np.nan, 0.0], [np.inf] * 3):
-        verdict = labels.one_class(np.array(output), np.array(target), PictureStyle())
-        assert (verdict.right, list(verdict.lines)) == (False, [f"true: {target}", "pred: NaN"])
-    several = labels.several_labels(np.array([1.0, np.nan]), np.array([1, 0]), PictureStyle(), 200)
+        text = labels.name_class(np.array(output), np.array(target), PictureStyle())
+        assert (text.right, list(text.lines)) == (False, [f"true: {target}", "pred: NaN"])
+    several = labels.name_labels(np.array([1.0, np.nan]), np.array([1, 0]), PictureStyle(), 200)
     assert (several.right, list(several.lines), list(several.marked)) == (
         False,
         ["right: 0", "pred: some are NaN"],
@@ -240,10 +240,10 @@ def test_a_large_output_that_is_right_everywhere_has_no_errors_where_only_some_p
     output = (small[None] == np.arange(20)[:, None, None]).astype(np.float32)
     target = small.repeat(4, axis=0).repeat(4, axis=1)
     picture = np.full((144, 144, 3), 128, dtype=np.uint8)
-    verdict = class_maps.class_map(picture, output, target, PictureStyle())
-    assert list(verdict.lines) == ["accuracy 1.00, mIoU 1.00"]
-    assert (verdict.panels[3] == 25).all()
-    several = masks.several_masks(picture, output - 0.5, (target[None] == np.arange(20)[:, None, None]), PictureStyle())
+    text = class_maps.draw_class_maps(picture, output, target, PictureStyle())
+    assert list(text.lines) == ["accuracy 1.00, mIoU 1.00"]
+    assert (text.panels[3] == 25).all()
+    several = masks.draw_masks(picture, output - 0.5, (target[None] == np.arange(20)[:, None, None]), PictureStyle())
     assert several.lines[0] == "mIoU 1.00"
 
 
@@ -322,10 +322,10 @@ def test_pixels_of_a_class_map_that_are_nan_are_wrong_black_and_counted_in_the_c
     output[1, :2, :4] = np.nan  # 8 of the 56 pixels that count; one logit is enough
     output[:, 7] = np.nan
     picture = np.full((144, 144, 3), 128, dtype=np.uint8)
-    verdict = class_maps.class_map(picture, output, target, IGNORING_255)
-    assert list(verdict.lines) == ["accuracy 0.86, mIoU 0.86", "14% are NaN"]
-    assert [entry[0] for entry in verdict.legend] == ["0", "ignored", "NaN"]
-    truth, prediction, errors = verdict.panels[1:]
+    text = class_maps.draw_class_maps(picture, output, target, IGNORING_255)
+    assert list(text.lines) == ["accuracy 0.86, mIoU 0.86", "14% are NaN"]
+    assert [entry[0] for entry in text.legend] == ["0", "ignored", "NaN"]
+    truth, prediction, errors = text.panels[1:]
     assert prediction[18, 36].tolist() == list(NAN) and prediction[140, 70].tolist() == list(NAN)
     assert prediction[18, 110].tolist() == truth[18, 36].tolist() == class_colours(1)[0].tolist()
     assert errors[18, 36] == pytest.approx(class_colours(1)[0], abs=1) and (errors[60:100] == 25).all()
@@ -341,15 +341,15 @@ def test_pixels_of_masks_that_are_nan_are_wrong_black_and_counted_in_the_caption
         target, output = (part.repeat(128, axis=0).repeat(128, axis=1) for part in (target, output))
     output[:, : shape[1] // 4] = np.nan  # a third of the pixels that count
     picture = np.full((144, 144, 3), 128, dtype=np.uint8)
-    one = masks.one_mask(picture, output, target, IGNORING_255)
-    several = masks.several_masks(
+    one = masks.draw_mask(picture, output, target, IGNORING_255)
+    several = masks.draw_masks(
         picture, np.stack([output, -np.ones_like(output)]), np.stack([target] * 2) * 1, IGNORING_255
     )
     assert list(one.lines) == ["IoU 0.50", "33% are NaN"]  # 16 hits, 8 missed and 8 false alarms
     assert several.lines[-1] == "17% are NaN"
-    for verdict in (one, several):
-        assert [entry[0] for entry in verdict.legend][-2:] == ["ignored", "NaN"]
-        assert verdict.panels[1][20, 10].tolist() == verdict.panels[1][120, 10].tolist() == list(NAN)
+    for text in (one, several):
+        assert [entry[0] for entry in text.legend][-2:] == ["ignored", "NaN"]
+        assert text.panels[1][20, 10].tolist() == text.panels[1][120, 10].tolist() == list(NAN)
     assert (one.panels[1][100, 70:100] == 128).all()
 
 
@@ -357,5 +357,5 @@ def test_pixels_of_masks_that_are_nan_are_wrong_black_and_counted_in_the_caption
 def test_a_small_share_of_nan_is_said_and_none_is_not(broken, lines):
     output = np.ones((10, 20))
     output.flat[:broken] = np.nan
-    verdict = masks.one_mask(np.zeros((20, 20, 3), dtype=np.uint8), output, np.ones((10, 20)), PictureStyle())
-    assert list(verdict.lines[1:]) == lines
+    text = masks.draw_mask(np.zeros((20, 20, 3), dtype=np.uint8), output, np.ones((10, 20)), PictureStyle())
+    assert list(text.lines[1:]) == lines

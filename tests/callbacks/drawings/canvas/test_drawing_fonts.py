@@ -39,12 +39,12 @@ def machine(monkeypatch):
 
     def have(*paths):
         monkeypatch.setattr(fonts, "findSystemFonts", lambda: list(paths))
-        for cached in (fonts._machine_fonts, fonts._font_of, fonts._shown, fonts.split_runs):
+        for cached in (fonts._machine_fonts, fonts._font_of, fonts._replace_hidden, fonts.split_runs):
             cached.cache_clear()
 
     yield have
     monkeypatch.undo()
-    have_cleared = (fonts._machine_fonts, fonts._font_of, fonts._shown, fonts.split_runs)
+    have_cleared = (fonts._machine_fonts, fonts._font_of, fonts._replace_hidden, fonts.split_runs)
     for cached in have_cleared:
         cached.cache_clear()
 

@@ -6,7 +6,7 @@ from assay.callbacks.drawings.canvas.picture_style import PictureStyle
 from assay.callbacks.drawings.canvas.theme import IGNORED
 from assay.callbacks.drawings.samples import draw_samples
 from assay.callbacks.drawings.tasks import boxes
-from assay.callbacks.drawings.tasks.true_target import show_truth
+from assay.callbacks.drawings.tasks.true_target import show_true_target
 
 NAMES = ["cat", "dog", "bird"]
 PICTURE = np.full((144, 144, 3), 128, dtype=np.uint8)
@@ -26,7 +26,7 @@ def has(picture, colour):
 
 def words(target, task=None, width=400):
     style = PictureStyle(NAMES, ignore_index=-100)
-    return list(show_truth(PICTURE, (16, 16), target, task=task, style=style, width=width).lines)
+    return list(show_true_target(PICTURE, (16, 16), target, task=task, style=style, width=width).lines)
 
 
 @pytest.mark.parametrize(
@@ -86,12 +86,12 @@ def test_overlapping_masks_show_the_last_one():
 
 def test_boxes_stand_where_they_are_in_the_image_in_the_colours_of_their_classes():
     target = {"boxes": np.array([[10.0, 20.0, 50.0, 60.0]]), "labels": np.array([1])}
-    verdict = boxes.true_boxes(np.zeros((240, 240, 3), dtype=np.uint8), (80, 80), target, PictureStyle(NAMES))
-    rows, columns = np.nonzero((verdict.panels[0] == class_colours(2)[1]).all(axis=2))
+    text = boxes.draw_true_boxes(np.zeros((240, 240, 3), dtype=np.uint8), (80, 80), target, PictureStyle(NAMES))
+    rows, columns = np.nonzero((text.panels[0] == class_colours(2)[1]).all(axis=2))
     expected = (30, 150, 60, 180)  # three pixels of the tile are one of the image
     assert (columns.min(), columns.max(), rows.min(), rows.max()) == pytest.approx(expected, abs=2)
-    assert list(verdict.lines) == ["boxes: 1"]
-    assert [name for name, _, _ in verdict.legend] == ["dog"]
+    assert list(text.lines) == ["boxes: 1"]
+    assert [name for name, _, _ in text.legend] == ["dog"]
 
 
 def test_no_boxes_and_boxes_that_leave_the_image_are_drawn():
