@@ -3,99 +3,56 @@
 Names are imported when they are first used, so that ``assay --help`` does not wait for torch.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from assay.callbacks.errors import UsageError
-from assay.callbacks.keys import IMAGE_KEY, OUTPUT_KEY, SAMPLE_ID_KEY, TARGET_KEY
+from assay.callbacks.errors import UsageError as UsageError
+from assay.callbacks.keys import IMAGE_KEY as IMAGE_KEY
+from assay.callbacks.keys import OUTPUT_KEY as OUTPUT_KEY
+from assay.callbacks.keys import SAMPLE_ID_KEY as SAMPLE_ID_KEY
+from assay.callbacks.keys import TARGET_KEY as TARGET_KEY
+from assay.callbacks.lazy_exports import lazy_exports
 
+# The only list of what is exported.
 if TYPE_CHECKING:
-    from .commands.train import train
-    from .data.augmented import Augmented
-    from .data.chance import current_epoch
-    from .data.files.image_errors import BadImageError
-    from .data.files.images import read_image
-    from .data.files.mask_files import read_mask
-    from .engine.catalyst_names import CPUEngine, DataParallelEngine, DistributedDataParallelEngine, GPUEngine
-    from .engine.engine import Engine
-    from .experiment.base import Experiment
-    from .experiment.prediction_spec import BoxPrediction, ClassPrediction, MaskPrediction
-    from .loop.dict_runner import DictRunner
-    from .loop.progress import Progress
-    from .recipe.early_stopping import EarlyStopping
-    from .recipe.losses import LossTerm
-    from .recipe.monitor import Monitor
-    from .revival import revive
-    from .saving.best_checkpoint import BestCheckpoint
-    from .saving.checkpoint_files import load_checkpoint
-    from .saving.checkpoints import Checkpoints
-    from .saving.loggers import MetricsCsv, TensorBoardLogger
-
-_HOMES = {
-    "Augmented": "data.augmented",
-    "BadImageError": "data.files.image_errors",
-    "BestCheckpoint": "saving.best_checkpoint",
-    "BoxPrediction": "experiment.prediction_spec",
-    "CPUEngine": "engine.catalyst_names",
-    "Checkpoints": "saving.checkpoints",
-    "ClassPrediction": "experiment.prediction_spec",
-    "DataParallelEngine": "engine.catalyst_names",
-    "DictRunner": "loop.dict_runner",
-    "DistributedDataParallelEngine": "engine.catalyst_names",
-    "EarlyStopping": "recipe.early_stopping",
-    "Engine": "engine.engine",
-    "Experiment": "experiment.base",
-    "GPUEngine": "engine.catalyst_names",
-    "LossTerm": "recipe.losses",
-    "MaskPrediction": "experiment.prediction_spec",
-    "MetricsCsv": "saving.loggers",
-    "Monitor": "recipe.monitor",
-    "Progress": "loop.progress",
-    "TensorBoardLogger": "saving.loggers",
-    "current_epoch": "data.chance",
-    "load_checkpoint": "saving.checkpoint_files",
-    "read_image": "data.files.images",
-    "read_mask": "data.files.mask_files",
-    "revive": "revival",
-    "train": "commands.train",
-}
-
-__all__ = [
-    "IMAGE_KEY",
-    "OUTPUT_KEY",
-    "SAMPLE_ID_KEY",
-    "TARGET_KEY",
-    "Augmented",
-    "BadImageError",
-    "BestCheckpoint",
-    "BoxPrediction",
-    "CPUEngine",
-    "Checkpoints",
-    "ClassPrediction",
-    "DataParallelEngine",
-    "DictRunner",
-    "DistributedDataParallelEngine",
-    "EarlyStopping",
-    "Engine",
-    "Experiment",
-    "GPUEngine",
-    "LossTerm",
-    "MaskPrediction",
-    "MetricsCsv",
-    "Monitor",
-    "Progress",
-    "TensorBoardLogger",
-    "UsageError",
-    "current_epoch",
-    "load_checkpoint",
-    "read_image",
-    "read_mask",
-    "revive",
-    "train",
-]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    from .commands.train import train as train
+    from .data.augmented import Augmented as Augmented
+    from .data.augmented import Items as Items
+    from .data.augmented import Transform as Transform
+    from .data.chance import current_epoch as current_epoch
+    from .data.files.image_errors import BadImageError as BadImageError
+    from .data.files.image_errors import bad_image_errors as bad_image_errors
+    from .data.files.image_windows import keep_mask_open as keep_mask_open
+    from .data.files.image_windows import keep_open as keep_open
+    from .data.files.image_windows import open_image as open_image
+    from .data.files.images import images_in as images_in
+    from .data.files.images import read_image as read_image
+    from .data.files.mask_files import read_mask as read_mask
+    from .data.seeding import mix as mix
+    from .engine.catalyst_names import CPUEngine as CPUEngine
+    from .engine.catalyst_names import DataParallelEngine as DataParallelEngine
+    from .engine.catalyst_names import DistributedDataParallelEngine as DistributedDataParallelEngine
+    from .engine.catalyst_names import GPUEngine as GPUEngine
+    from .engine.engine import Engine as Engine
+    from .experiment.base import Experiment as Experiment
+    from .experiment.prediction_spec import BoxPrediction as BoxPrediction
+    from .experiment.prediction_spec import ClassPrediction as ClassPrediction
+    from .experiment.prediction_spec import MaskPrediction as MaskPrediction
+    from .experiment.ranges import AtLeast as AtLeast
+    from .experiment.ranges import AtMost as AtMost
+    from .experiment.ranges import GreaterThan as GreaterThan
+    from .experiment.ranges import LessThan as LessThan
+    from .experiment.ranges import OneOf as OneOf
+    from .experiment.ranges import check_range as check_range
+    from .loop.dict_runner import DictRunner as DictRunner
+    from .loop.progress import Progress as Progress
+    from .recipe.early_stopping import EarlyStopping as EarlyStopping
+    from .recipe.losses import LossTerm as LossTerm
+    from .recipe.monitor import Monitor as Monitor
+    from .revival import revive as revive
+    from .saving.best_checkpoint import BestCheckpoint as BestCheckpoint
+    from .saving.checkpoint_files import load_checkpoint as load_checkpoint
+    from .saving.checkpoints import Checkpoints as Checkpoints
+    from .saving.loggers import MetricsCsv as MetricsCsv
+    from .saving.loggers import TensorBoardLogger as TensorBoardLogger
+else:
+    __getattr__, __dir__, __all__ = lazy_exports(__name__, __file__)

@@ -10,6 +10,7 @@ ROOT = Path(__file__).parents[1]
 
 # From top to bottom. A name without a folder of its own is a module at the top of its package.
 CALLBACKS = [
+    "toolkit",
     "presets",
     "overhead",
     "non_finite",
@@ -23,6 +24,7 @@ CALLBACKS = [
     "tensorboard",
     "support",
     "levels",
+    "lazy_exports",
     "keys",
     "errors",
 ]
@@ -47,6 +49,16 @@ WITHIN = {
     "runner/data": ["", "files"],
 }
 PACKAGES = ["experiments", "runner", "callbacks"]
+# What experiments import from: a user's own file has no more than these.
+PUBLIC = {
+    "callbacks/__init__",
+    "callbacks/errors",
+    "callbacks/keys",
+    "callbacks/toolkit",
+    "runner/__init__",
+    "runner/experiment/__init__",
+    "runner/prediction/__init__",
+}
 LARGEST_FOLDER = 16
 ONE_FILE_PER_DIAGNOSTIC = ("callbacks/measures", "callbacks/drawings")
 LONGEST_FILE = 450
@@ -107,6 +119,12 @@ def test_a_module_imports_from_its_own_room_and_from_rooms_below(module):
     # The __init__ of a package hands names on and stands in no room.
     upward = [it for it in GRAPH[module] if len(depth(it)) > 1 and depth(it) < depth(module)]
     assert not upward, f"{module} imports from above: {sorted(upward)}"
+
+
+@pytest.mark.parametrize("module", [module for module in GRAPH if module.startswith("experiments/")])
+def test_an_experiment_imports_from_public_modules_alone(module):
+    deep = {name for name in GRAPH[module] - PUBLIC if not name.startswith("experiments/")}
+    assert not deep, f"{module} imports what is not public: {sorted(deep)}; export it from assay.runner or the toolkit"
 
 
 def test_no_module_is_imported_by_what_it_imports():

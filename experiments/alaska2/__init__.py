@@ -24,10 +24,8 @@ import albumentations as A
 from torch import nn
 from torch.utils.data import DataLoader
 
-from assay.callbacks import PRCurves, PredictionDistribution, UsageError, classification_diagnostics
-from assay.callbacks.classes.confusion_by_group import ConfusionByGroup
-from assay.callbacks.measures.weighted_auc import WeightedAUC
-from assay.callbacks.metrics.batch_metrics import Metrics
+from assay.callbacks import Metrics, PRCurves, PredictionDistribution, UsageError, classification_diagnostics
+from assay.callbacks.toolkit import ConfusionByGroup, WeightedAUC
 from assay.runner import Augmented, Experiment
 from assay.runner.prediction import ClassPrediction, Prediction
 

@@ -6,11 +6,7 @@ from pathlib import Path
 import numpy as np
 from catalyst import dl
 
-from assay.callbacks.drawings.samples import format_score
-from assay.callbacks.measures.best_worst_samples import Sample
-from assay.callbacks.samples.best_worst_samples import ranking_title
-from assay.callbacks.samples.sample_ranking import Ranking, SampleRanking
-from assay.callbacks.tensorboard.writer import Writer
+from assay.callbacks.toolkit import Ranking, Sample, SampleRanking, Writer, format_score, ranking_title
 
 from .data import CLASS_NAMES
 from .residuals import ShownChanges, draw_changes, measure_changes

@@ -13,8 +13,7 @@ import jpeglib
 import numpy as np
 from PIL import Image
 
-from assay.runner import BadImageError
-from assay.runner.data.files.image_errors import bad_image_errors
+from assay.runner import BadImageError, bad_image_errors
 
 QUALITIES = (75, 90, 95)
 BLOCK = 8

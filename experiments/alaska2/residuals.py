@@ -8,8 +8,7 @@ import cv2
 import jpeglib
 import numpy as np
 
-from assay.callbacks.drawings.canvas.grid import Card, draw_grid
-from assay.callbacks.drawings.canvas.theme import GREEN, RED
+from assay.callbacks.toolkit import GREEN, RED, Card, draw_grid
 
 from .jpeg import coefficients, read_rgb
 

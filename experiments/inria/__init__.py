@@ -22,8 +22,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from assay.callbacks import UsageError, segmentation_diagnostics
-from assay.runner import Experiment, LossTerm
-from assay.runner.experiment.ranges import AtLeast, check_range
+from assay.runner import AtLeast, Experiment, LossTerm, check_range
 from assay.runner.prediction import MaskPrediction, Prediction
 
 from .augmentation import MEAN, STD, make_transform

@@ -6,8 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from assay.runner import Augmented
-from assay.runner.data.augmented import Items, Transform
+from assay.runner import Augmented, Items, Transform
 
 from .tiles import IGNORED, Tile, read_window
 

@@ -14,7 +14,7 @@ import numpy as np
 import rasterio
 from rasterio.errors import NotGeoreferencedWarning
 
-from assay.runner.data.seeding import mix
+from assay.runner import mix
 
 from .scene import Scene, draw_scene
 

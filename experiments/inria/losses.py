@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from assay.callbacks import UsageError
 from assay.callbacks.errors import unknown_name
-from assay.callbacks.measures.region_counts import spread
+from assay.callbacks.toolkit import spread
 from assay.runner import LossTerm
 
 from .data import UNLABELLED

@@ -7,14 +7,17 @@ import torch
 from catalyst import dl
 from torch import Tensor
 
-from assay.callbacks.base.diagnostic import Diagnostic
-from assay.callbacks.classes.score_counts import ScoreCounts
 from assay.callbacks.keys import OUTPUT_KEY, TARGET_KEY, pick
-from assay.callbacks.measures.region_counts import RegionCounts, iou
-from assay.callbacks.measures.score_curves import best_f1
-from assay.callbacks.support.distributed import reduce_state
-from assay.callbacks.support.tables import markdown_table
-from assay.callbacks.tensorboard.writer import Writer
+from assay.callbacks.toolkit import (
+    Diagnostic,
+    RegionCounts,
+    ScoreCounts,
+    Writer,
+    best_f1,
+    iou,
+    markdown_table,
+    reduce_state,
+)
 
 
 class TileIoU(Diagnostic):

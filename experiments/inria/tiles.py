@@ -12,9 +12,7 @@ import cv2
 import numpy as np
 
 from assay.callbacks import UsageError
-from assay.runner import BadImageError
-from assay.runner.data.files.image_windows import keep_mask_open, keep_open, open_image
-from assay.runner.data.files.images import images_in
+from assay.runner import BadImageError, images_in, keep_mask_open, keep_open, open_image
 
 IGNORED = 255
 """Target of pixels that do not count: outside of the tile, or without a truth."""

@@ -24,9 +24,8 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 
 from assay.callbacks import BestWorstBatches, BestWorstSamples, BoxMetrics, UsageError, detection_diagnostics
 from assay.callbacks.errors import unknown_name
-from assay.callbacks.metrics.box_metrics import BoxPrecision
-from assay.runner import Augmented, Experiment, LossTerm
-from assay.runner.experiment.ranges import AtLeast
+from assay.callbacks.toolkit import BoxPrecision
+from assay.runner import AtLeast, Augmented, Experiment, LossTerm
 from assay.runner.prediction import BoxPrediction, Prediction
 
 from . import generator

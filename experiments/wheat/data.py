@@ -16,8 +16,7 @@ import torch
 from torch.utils.data import Dataset
 
 from assay.callbacks import UsageError
-from assay.runner import BadImageError, read_image
-from assay.runner.data.files.images import images_in
+from assay.runner import BadImageError, images_in, read_image
 
 TABLE, IMAGES = "train.csv", "train"
 COLUMNS = ("image_id", "width", "height", "bbox", "source")

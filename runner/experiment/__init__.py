@@ -3,18 +3,11 @@
 Names are imported when they are first used, so that ``assay list`` does not wait for torch.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from assay.callbacks.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
-    from .base import Experiment
-
-_HOMES = {"Experiment": ".base"}
-
-__all__ = ["Experiment"]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name], __name__), name)
+    from .base import Experiment as Experiment
+else:
+    __getattr__, __dir__, __all__ = lazy_exports(__name__, __file__)

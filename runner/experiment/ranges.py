@@ -1,4 +1,4 @@
-"""What values a field of an experiment takes, said where the field is declared, and the check of all fields."""
+"""Which values a field of an experiment accepts, as a part of its type, and the check of all fields."""
 
 import inspect
 import math
@@ -12,7 +12,7 @@ from assay.callbacks.errors import UsageError, unknown_name
 
 @dataclass(frozen=True)
 class AtLeast:
-    """The smallest number that is taken."""
+    """Range of a field, such as ``Annotated[int, AtLeast(1)]``: the smallest number that is accepted."""
 
     bound: float
 
@@ -22,7 +22,7 @@ class AtLeast:
 
 @dataclass(frozen=True)
 class GreaterThan:
-    """The number that all taken ones are above."""
+    """Range of a field: the number that all accepted ones are above."""
 
     bound: float
 
@@ -32,7 +32,7 @@ class GreaterThan:
 
 @dataclass(frozen=True)
 class AtMost:
-    """The largest number that is taken, and a hint for who gives a larger one."""
+    """Range of a field: the largest number that is accepted, and a hint that the error of a larger one ends with."""
 
     bound: float
     hint: str = ""
@@ -45,7 +45,7 @@ class AtMost:
 
 @dataclass(frozen=True)
 class LessThan:
-    """The number that all taken ones are below."""
+    """Range of a field: the number that all accepted ones are below."""
 
     bound: float
 
@@ -56,7 +56,7 @@ class LessThan:
 
 @dataclass(frozen=True)
 class OneOf:
-    """The words that are taken, with dashes or underscores."""
+    """Choices of a field: the words that are accepted, with dashes or underscores."""
 
     choices: Sequence[str]
 

@@ -3,23 +3,14 @@
 Names are imported when they are first used.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from assay.callbacks.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
-    from ..experiment.prediction_spec import BoxPrediction, ClassPrediction, MaskPrediction, Prediction
-
-_HOMES = {
-    "BoxPrediction": "..experiment.prediction_spec",
-    "ClassPrediction": "..experiment.prediction_spec",
-    "MaskPrediction": "..experiment.prediction_spec",
-    "Prediction": "..experiment.prediction_spec",
-}
-
-__all__ = ["BoxPrediction", "ClassPrediction", "MaskPrediction", "Prediction"]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name], __name__), name)
+    from ..experiment.prediction_spec import BoxPrediction as BoxPrediction
+    from ..experiment.prediction_spec import ClassPrediction as ClassPrediction
+    from ..experiment.prediction_spec import MaskPrediction as MaskPrediction
+    from ..experiment.prediction_spec import Prediction as Prediction
+else:
+    __getattr__, __dir__, __all__ = lazy_exports(__name__, __file__)
