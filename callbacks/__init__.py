@@ -22,6 +22,7 @@ from .lazy_exports import lazy_exports
 
 # The only list of what is exported.
 if TYPE_CHECKING:
+    from .classes.calibration import Calibration as Calibration
     from .classes.classification_report import ClassificationReport as ClassificationReport
     from .classes.confusion_matrix import ConfusionMatrix as ConfusionMatrix
     from .classes.image_overlap import ImageOverlap as ImageOverlap

@@ -37,6 +37,10 @@ class Named(dl.Callback):
     # What besides a prefix gives two callbacks of a kind different names; for the error.
     also_apart: ClassVar[str] = ""
 
+    # What it writes for every loader, without the prefix; ``tags`` and ``metrics_written`` say it of single loaders.
+    own_tags: ClassVar[tuple[str, ...]] = ()
+    own_metrics: ClassVar[tuple[str, ...]] = ()
+
     def __init__(self, order: int, prefix: str = ""):
         super().__init__(order=order)
         self.prefix = _check_prefix(prefix)
@@ -52,11 +56,11 @@ class Named(dl.Callback):
 
     def tags(self, loader_key: str) -> Iterable[str]:
         """Return the tags that it writes for a loader, without the prefix; one per group of tags is enough."""
-        return ()
+        return self.own_tags
 
     def metrics_written(self, loader_key: str) -> Iterable[str]:
         """Return the metrics that it writes for a loader, without the prefix; one per group of metrics is enough."""
-        return ()
+        return self.own_metrics
 
     def write_metrics(self, runner: dl.IRunner, metrics: MutableMapping[str, Any], values: Mapping[str, Any]) -> None:
         """Add values to the metrics of a batch or of a loader, with the prefix.

@@ -74,6 +74,7 @@ class ClassCounts(Diagnostic):
         self.measure_: Any = None
         self.counts_: Tensor | None = None
         self.waiting_: list[tuple[Tensor, ...]] = []  # small batches, which are counted together
+        self.warned_: set[tuple[str, str]] = set()
 
     def write(self, runner: dl.IRunner, writer: Writer, counts: Tensor) -> None:
         """Show the counts of the loader over all ranks, int64 on the host."""
@@ -102,6 +103,18 @@ class ClassCounts(Diagnostic):
         """Raise or say what is wrong with the state of a loader, over all ranks."""
         if outside := int(state["outside"]):
             raise self.targets.error(runner.loader_key, outside)
+        if "nan" in state and (nan := state["nan"].cpu()).any():
+            self.warn_once(runner, writer, "nan", f"{int(nan.sum())} scores are NaN and left out{self.name_nan(nan)}.")
+
+    def name_nan(self, nan: Tensor) -> str:
+        """Return what a warning adds on counts of NaN in the measure's state."""
+        return ""
+
+    def warn_once(self, runner: dl.IRunner, writer: Writer, kind: str, text: str) -> None:
+        """Log a warning, the first of its kind in this loader and run."""
+        if (runner.loader_key, kind) not in self.warned_:
+            self.warned_.add((runner.loader_key, kind))
+            writer.warn(f"{type(self).__name__}, {self.place(runner.loader_key)} epoch {runner.epoch_step}: {text}")
 
     @property
     def targets(self) -> ClassTargets:
@@ -116,6 +129,7 @@ class ClassCounts(Diagnostic):
 
     def on_experiment_start(self, runner: dl.IRunner) -> None:
         super().on_experiment_start(runner)
+        self.warned_ = set()
         self.source_ = first_alike(runner, self, ClassCounts)
 
     def begin(self, runner: dl.IRunner) -> None:

@@ -49,6 +49,8 @@ class ClassificationReport(ClassCounts):
     """
 
     works_unwritten = True  # it computes metrics
+    own_tags = ("report",)
+    own_metrics = ("false_positive_rate", "false_negative_rate")
 
     def __init__(
         self,
@@ -77,12 +79,6 @@ class ClassificationReport(ClassCounts):
     def on_experiment_start(self, runner: dl.IRunner) -> None:
         super().on_experiment_start(runner)
         self.last_ = {}
-
-    def tags(self, loader_key: str) -> tuple[str, ...]:
-        return ("report",)
-
-    def metrics_written(self, loader_key: str) -> tuple[str, ...]:
-        return ("false_positive_rate", "false_negative_rate")
 
     def write(self, runner: dl.IRunner, writer: Writer, counts: Tensor) -> None:
         found = classification_report(counts, multilabel=self.task == "multilabel", binary=self.task == "binary")

@@ -54,6 +54,8 @@ class ConfusionMatrix(ClassCounts):
             of a loader, when a target was no class; at the start of the run, when there is no TensorBoard logger.
     """
 
+    own_tags = ("confusion_matrix", "most_confused")
+
     def __init__(
         self,
         *,
@@ -79,9 +81,6 @@ class ConfusionMatrix(ClassCounts):
         if normalize not in known:
             raise unknown_name("normalize", normalize, known, note=f" for the task {self.task!r}")
         self.normalize = normalize
-
-    def tags(self, loader_key: str) -> tuple[str, ...]:
-        return ("confusion_matrix", "most_confused")
 
     def write(self, runner: dl.IRunner, writer: Writer, counts: Tensor) -> None:
         title = [f"{self.place(runner.loader_key)} confusion matrix, epoch {runner.epoch_step}", self._summary(counts)]

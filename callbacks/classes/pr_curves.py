@@ -68,6 +68,8 @@ class PRCurves(ScoreCounts):
     """
 
     works_unwritten = True  # it computes metrics
+    own_tags = ("roc", "pr_table")
+    own_metrics = ("average_precision", "roc_auc")
 
     def __init__(
         self,
@@ -104,12 +106,6 @@ class PRCurves(ScoreCounts):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take back what ``state_dict`` returned."""
         self.thresholds_ = {loader: {name: dict(of) for name, of in by.items()} for loader, by in state.items()}
-
-    def tags(self, loader_key: str) -> tuple[str, ...]:
-        return ("roc", "pr_table")
-
-    def metrics_written(self, loader_key: str) -> tuple[str, ...]:
-        return ("average_precision", "roc_auc")
 
     def write(self, runner: dl.IRunner, writer: Writer, counts: Tensor) -> None:
         found, step = summarize_scores(counts, self.edges), runner.epoch_step
@@ -162,7 +158,7 @@ class PRCurves(ScoreCounts):
             f"{float(bounds.max()):.2g}, because its scores share bins: raise bins, now {self.bins}. "
             "Equal scores share one in any case."
         )
-        self.say(runner, writer, "bound", text)
+        self.warn_once(runner, writer, "bound", text)
 
     def _rows(self, found: ScoreSummary) -> list[list[str]]:
         columns = (

@@ -55,6 +55,8 @@ class PredictionDistribution(ScoreCounts):
             of a loader, when a target was no class; at the start of the run, when there is no TensorBoard logger.
     """
 
+    own_tags = ("predictions/distribution",)
+
     def __init__(
         self,
         *,
@@ -82,9 +84,6 @@ class PredictionDistribution(ScoreCounts):
         if not 0 <= low < high <= 1:
             raise UsageError(f"low and high must be probabilities, low below high, got {low!r} and {high!r}.")
         self.low, self.high = low, high
-
-    def tags(self, loader_key: str) -> tuple[str, ...]:
-        return ("predictions/distribution",)
 
     def write(self, runner: dl.IRunner, writer: Writer, counts: Tensor) -> None:
         title, step = f"{self.place(runner.loader_key)} predictions, epoch {runner.epoch_step}", runner.epoch_step

@@ -1,6 +1,6 @@
 """What the diagnostics of scores share: counting over a loader how scores are distributed over the truth."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from catalyst import dl
@@ -61,15 +61,10 @@ class ScoreCounts(ClassCounts):
         self.score_names = self.class_names[1:] if task == "binary" else self.class_names
         self.bins = bins or default_bins(len(self.score_names))
         self.edges = score_edges(task, len(self.score_names), self.bins)
-        self.said_: set[tuple[str, str]] = set()
 
     def write(self, runner: dl.IRunner, writer: Writer, counts: Tensor) -> None:
         """Show the counts of the loader over all ranks, [C, 2, B], int64 on the host; C is 1 for ``binary``."""
         raise NotImplementedError
-
-    def on_experiment_start(self, runner: dl.IRunner) -> None:
-        super().on_experiment_start(runner)
-        self.said_ = set()
 
     def make_measure(self, device: torch.device) -> BinnedScores:
         """Return a measure whose state holds ``counts``, [C, 2, B], ``outside`` and ``nan``."""
@@ -79,20 +74,6 @@ class ScoreCounts(ClassCounts):
         """Hand to the measure what ``take`` returned."""
         self.measure_.update(output, target, *others)
 
-    def check(self, runner: dl.IRunner, writer: Writer, state: Mapping[str, Tensor]) -> None:
-        """Raise or say what is wrong with the state of a loader, over all ranks."""
-        super().check(runner, writer, state)
-        self._say_nan(runner, writer, state["nan"].cpu())
-
-    def say(self, runner: dl.IRunner, writer: Writer, kind: str, text: str) -> None:
-        """Log a warning, the first of its kind in this loader and run."""
-        if (runner.loader_key, kind) in self.said_:
-            return
-        self.said_.add((runner.loader_key, kind))
-        writer.warn(f"{type(self).__name__}, {self.place(runner.loader_key)} epoch {runner.epoch_step}: {text}")
-
-    def _say_nan(self, runner: dl.IRunner, writer: Writer, nan: Tensor) -> None:
-        if total := int(nan.sum()):
-            names = [self.score_names[index] for index in nan.nonzero()[:, 0].tolist()]
-            listed = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
-            self.say(runner, writer, "nan", f"{total} scores are NaN and left out, of {listed}.")
+    def name_nan(self, nan: Tensor) -> str:
+        names = [self.score_names[index] for index in nan.nonzero()[:, 0].tolist()]
+        return f", of {', '.join(names[:8])}" + (f" and {len(names) - 8} more" if len(names) > 8 else "")

@@ -105,6 +105,8 @@ class BoxMetrics(Named):
             missing or holds no boxes; at the end of a loader, when a true box has no area or is not finite.
     """
 
+    own_metrics = ("map", "ap50", _COMPETITION)
+
     def __init__(
         self,
         *,
@@ -134,9 +136,6 @@ class BoxMetrics(Named):
             self.map_is = "competition"
         if self.map_is == "competition" and runner.engine.is_main_process:
             self._warn_of_former_names()
-
-    def metrics_written(self, loader_key: str) -> tuple[str, ...]:
-        return "map", "ap50", _COMPETITION
 
     def on_loader_start(self, runner: dl.IRunner) -> None:
         super().on_loader_start(runner)

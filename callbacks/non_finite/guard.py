@@ -86,6 +86,7 @@ class NonFiniteGuard(Diagnostic):
     """
 
     works_unwritten = True  # it fails, or saves batches
+    own_tags = ("non_finite/batch",)
     observed = ("skipped_", "in_a_row_")
     one_a_run = True
     counts_as_overhead = False  # a run has it without diagnostics too
@@ -138,9 +139,6 @@ class NonFiniteGuard(Diagnostic):
         register = gradient_hooks_of(runner)
         if register is not None:
             self.handles_.append(register(partial(self._decide_for_all, runner)))
-
-    def tags(self, loader_key: str) -> tuple[str, ...]:
-        return ("non_finite/batch",)
 
     def begin(self, runner: dl.IRunner) -> None:
         self._start_loader()

@@ -58,6 +58,8 @@ class TimeMonitor(Diagnostic):
 
     observed = ()  # times of before an interruption are not those of the machine that goes on
 
+    own_tags = ("memory/peak_mib",)
+
     def __init__(self, *, clock: Callable[[], float] = time.perf_counter, prefix: str = ""):
         if not callable(clock):
             raise UsageError(f"clock must be a function that returns seconds, got {clock!r}.")
@@ -76,9 +78,6 @@ class TimeMonitor(Diagnostic):
             self.hooks_.append(optimizer.register_step_pre_hook(partial(self._within_step, "optimizer")))
             self.hooks_.append(optimizer.register_step_post_hook(partial(self._within_step, "other")))
         self._insert_marks(runner)
-
-    def tags(self, loader_key: str) -> tuple[str, ...]:
-        return ("memory/peak_mib",)
 
     def begin(self, runner: dl.IRunner) -> None:
         device = runner.engine.device

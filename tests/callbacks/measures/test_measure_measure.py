@@ -9,6 +9,7 @@ import torch
 
 from assay.callbacks import measures
 from assay.callbacks.measures.binned_scores import BinnedScores
+from assay.callbacks.measures.calibration import ReliabilityBins
 from assay.callbacks.measures.class_metric import ClassTotals
 from assay.callbacks.measures.confusion_by_group import ConfusionByGroup
 from assay.callbacks.measures.confusion_matrix import ConfusionMatrix
@@ -32,6 +33,10 @@ CASES = {
     "BinnedScores": (
         lambda device: BinnedScores("multiclass", C, 64, 1, device),
         lambda: (torch.randn(N, C), classes(N)),
+    ),
+    "ReliabilityBins": (
+        lambda device: ReliabilityBins(5, C, 1, device),
+        lambda: (torch.rand(N), torch.rand(N) < 0.5, classes(N)),
     ),
     "ClassTotals": (lambda device: ClassTotals("multiclass", C, 1, device), lambda: (classes(N), classes(N))),
     "ConfusionByGroup": (
