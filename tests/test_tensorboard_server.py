@@ -1,10 +1,6 @@
 """What a run writes, seen through the real TensorBoard server."""
 
 import json
-import re
-import subprocess
-import sys
-import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -12,6 +8,7 @@ import urllib.request
 import cv2
 import numpy as np
 import pytest
+from tensorboard_server import serve
 
 from assay.runner.commands.main import main
 from assay.runner.saving.loggers import read_metrics
@@ -32,42 +29,19 @@ def run(tmp_path_factory):
 @pytest.fixture(scope="module")
 def get(run, tmp_path_factory):
     """Start the server with the printed arguments; return a function that gets one of its addresses."""
-    log = tmp_path_factory.mktemp("server") / "log.txt"
-    command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(run), "--samples_per_plugin", "images=200"]
-    with log.open("w") as output:
-        server = subprocess.Popen([*command, "--host", "127.0.0.1", "--port", "0"], stdout=output, stderr=output)
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    try:
-        address = wait_for(lambda: re.search(r"http://127\.0\.0\.1:\d+/", log.read_text()), server, log).group()
+
+    def everything_is_read(server):
+        if not {"tensorboard/train", "tensorboard/valid"} <= server.json("plugin/images/tags").keys():
+            return False
+        return len(pictures(fetch, "valid", "batches/worst/loss")) == EPOCHS
+
+    with serve(run, tmp_path_factory.mktemp("server") / "log.txt", "--samples_per_plugin", "images=200") as server:
 
         def fetch(path, **query):
-            url = f"{address}data/plugin/{path}?{urllib.parse.urlencode(query)}"
-            with opener.open(url, timeout=120) as answer:
-                return answer.read()
+            return server.get(f"plugin/{path}", **query)
 
-        def everything_is_read():
-            try:
-                tags = json.loads(fetch("images/tags"))
-            except urllib.error.URLError:
-                return False
-            if not {"tensorboard/train", "tensorboard/valid"} <= tags.keys():
-                return False
-            return len(pictures(fetch, "valid", "batches/worst/loss")) == EPOCHS
-
-        wait_for(everything_is_read, server, log)
+        server.wait(everything_is_read)
         yield fetch
-    finally:
-        server.kill()
-        server.wait()
-
-
-def wait_for(condition, server, log, timeout_s=180):
-    deadline = time.monotonic() + timeout_s
-    while not (found := condition()):
-        assert server.poll() is None, log.read_text()
-        assert time.monotonic() < deadline, log.read_text()
-        time.sleep(0.2)
-    return found
 
 
 def pictures(get, loader, tag):

@@ -2,17 +2,16 @@
 
 import logging
 import math
-import sys
 import threading
 import time
 from contextlib import nullcontext
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from catalyst import dl
+from host_reads import CountsSteps
 from kit import Break, Keep, fit, scalars_of
 from torch import nn
 from torch.utils.data import DataLoader
@@ -31,9 +30,6 @@ from assay.callbacks.measures.phase_times import CudaTimer
 from assay.callbacks.tensorboard.writer import Writer
 from assay.callbacks.training.gradient_watch import GradientWatch
 from assay.runner import Checkpoints, DictRunner
-
-sys.path.append(str(Path(__file__).parents[2]))
-from host_reads import CountsSteps
 
 BATCH, TRAIN, VALID = 2, 20, 5  # batches
 FORWARD, OBSERVATION = 100, 20  # ms

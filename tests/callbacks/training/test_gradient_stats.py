@@ -1,14 +1,13 @@
 import logging
 import math
-import sys
 from contextlib import nullcontext
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
 from catalyst import dl
+from host_reads import HostReads
 from kit import Break, fit, scalars_of
 from torch import nn
 from torch.utils.data import DataLoader
@@ -19,9 +18,6 @@ from assay.callbacks.training.gradient_stats import GradientStats
 from assay.callbacks.training.gradient_warnings import GradientWarnings
 from assay.callbacks.training.gradient_watch import GradientWatch
 from assay.runner import DictRunner
-
-sys.path.append(str(Path(__file__).parents[2]))
-from host_reads import HostReads
 
 COUNT = 32
 

@@ -1,24 +1,20 @@
 """A resumed run's logs, read by every reader that there is: no point twice, none missing."""
 
 import logging
-import sys
 import time
 from collections import Counter
-from pathlib import Path
 
 import pytest
 from catalyst import dl
 from kit import Break, read_events
 from tensorboard.plugins.hparams import api_pb2, metadata
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+from tensorboard_server import serve
 from torch import nn
 from torch.utils.data import DataLoader
 
 from assay.callbacks import BestWorstBatches, HParams
 from assay.runner.saving.log_truncation import file_sizes, truncate_to
-
-sys.path.append(str(Path(__file__).parents[2] / "callbacks"))
-from tensorboard_server import serve
 
 EPOCHS = 4
 
