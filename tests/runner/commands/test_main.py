@@ -677,7 +677,7 @@ def test_debug_shows_every_frame(assay, mine):
     code, _, errors = assay("train", mine(get_model=FAILING), "--debug")
     frames = [line for line in errors if line.startswith("  File ")]
     assert code == 1
-    assert any("cli.py" in frame for frame in frames)
+    assert any("main.py" in frame for frame in frames)
     assert "mine.py" in frames[-1]
     assert errors[-1] == "RuntimeError: my own mistake"
 
