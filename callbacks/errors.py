@@ -30,7 +30,12 @@ def listing(names: Iterable[Any]) -> str:
 
 
 def unknown_name(kind: str, name: Any, known: Iterable[str], note: str = "") -> UsageError:
-    """Return the error for an unknown name, with the closest spelling, if any, and all names that exist."""
+    """Return the error for an unknown name, with the closest spelling, if any, and all names that exist.
+
+    Example:
+        >>> print(unknown_name("scheduler", "cosin", ["cosine", "plateau"]))
+        unknown scheduler 'cosin'; did you mean 'cosine'? There is: 'cosine', 'plateau'.
+    """
     known = list(known)
     close = get_close_matches(str(name).lower(), [k.lower() for k in known], n=1)
     nearest = next((k for k in known if close and k.lower() == close[0]), None)
@@ -46,7 +51,13 @@ def at_least_one(name: str, value: int) -> int:
 
 
 def described(value: Any, depth: int = 0) -> str:
-    """Return the type of a value; of tensors and arrays with the shape, of tuples, lists and dicts with the entries."""
+    """Return the type of a value; of tensors and arrays with the shape, of tuples, lists and dicts with the entries.
+
+    Example:
+        >>> import torch
+        >>> described({"image": torch.zeros(3, 8, 8), "target": 3})
+        "dict of 2 ('image': float32 [3, 8, 8], 'target': int)"
+    """
     if hasattr(value, "dtype") and hasattr(value, "shape"):
         return f"{str(value.dtype).removeprefix('torch.')} {list(value.shape)}"
     kind = type(value).__name__

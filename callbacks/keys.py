@@ -22,6 +22,12 @@ def pick(source: Mapping[str, Any], key: str, asked_by: str, source_name: str = 
 
     Raises:
         UsageError: the key is missing, or the source is no mapping.
+
+    Example:
+        >>> pick({"image": 1}, "target", "Metrics")
+        Traceback (most recent call last):
+            ...
+        assay.callbacks.errors.UsageError: Metrics asks for key 'target', which the batch lacks; it has 'image'.
     """
     if not isinstance(source, Mapping):
         advice = f": in handle_batch set self.batch = {{{key!r}: ..., ...}}" if source_name == "batch" else ""

@@ -88,6 +88,10 @@ def classification_diagnostics(
 
     Raises:
         UsageError: an argument is out of range.
+
+    Example:
+        >>> [type(one).__name__ for one in classification_diagnostics("light", num_classes=3)]
+        ['Metrics', 'BestWorstBatches', 'ConfusionMatrix', 'ClassificationReport', 'OptimizerMonitor', 'TimeMonitor']
     """
     named: dict[str, Any] = {"class_names": class_names, "ignore_index": ignore_index, "target_key": target_key}
     named["prefix"] = prefix
@@ -179,6 +183,10 @@ def detection_diagnostics(
 
     Raises:
         UsageError: an argument is out of range.
+
+    Example:
+        >>> [type(one).__name__ for one in detection_diagnostics("light", class_names=["background", "wheat head"])]
+        ['BoxMetrics', 'BestWorstSamples', 'OptimizerMonitor', 'TimeMonitor']
     """
     shown: dict[str, Any] = {
         "class_names": class_names, "mean": mean, "std": std,
@@ -244,6 +252,10 @@ def regression_diagnostics(
 
     Raises:
         UsageError: an argument is out of range.
+
+    Example:
+        >>> [type(one).__name__ for one in regression_diagnostics("full", image_key=None)]
+        ['Metrics', 'OptimizerMonitor', 'TimeMonitor', 'GradientStats']
     """
     task: dict[str, Any] = {"task": "regression", "ignore_index": ignore_index, "target_key": target_key}
     task["prefix"] = prefix

@@ -82,6 +82,17 @@ def draw_samples(
     Raises:
         UsageError: the task is unknown.
         ValueError: an image cannot be shown, see ``to_rgb``.
+
+    Example:
+        >>> samples = {
+        ...     "image": np.random.rand(2, 3, 32, 32),
+        ...     "target": np.array([0, 1]),
+        ...     "output": np.array([[2.0, 0.0], [1.0, 0.0]]),
+        ...     "sample_id": ["a.png", "b.png"],
+        ... }
+        >>> picture = draw_samples(samples, ["two samples"], style=PictureStyle(class_names=["cat", "dog"]))
+        >>> picture.shape, picture.dtype.name
+        ((259, 344, 3), 'uint8')
     """
     if task is not None and task not in TASKS:
         raise unknown_name("task", task, TASKS)
@@ -185,7 +196,12 @@ def _make_card(samples: Mapping[str, Any], index: int, picture: np.ndarray, text
 
 
 def format_score(score: float) -> str:
-    """Return a score in four significant digits; "NaN" and "Inf" stand out."""
+    """Return a score in four significant digits; "NaN" and "Inf" stand out.
+
+    Example:
+        >>> format_score(0.123456), format_score(float("nan"))
+        ('0.1235', 'NaN')
+    """
     if math.isnan(score):
         return "NaN"
     if math.isinf(score):

@@ -42,6 +42,13 @@ class BestWorstSamples:
 
     Attributes:
         seen: number of samples so far, repeated ones included.
+
+    Example:
+        >>> measure = BestWorstSamples(k_samples=1)
+        >>> images = ["image of a", "image of b", "image of c"]
+        >>> measure.update([0.3, 0.1, 0.9], positions=[0, 1, 2], ids=["a", "b", "c"], take=images.__getitem__)
+        >>> measure.best[0].sample_id, measure.worst[0].parts
+        ('b', 'image of c')
     """
 
     def __init__(self, k_samples: int = 16, *, minimize: bool = True):

@@ -46,6 +46,12 @@ def match_boxes(
         true_boxes: [M, 4].
         true_labels: [M].
         min_iou: 0 to 1.
+
+    Example:
+        >>> boxes = np.array([[0.0, 0.0, 10.0, 10.0], [50.0, 50.0, 60.0, 60.0]])
+        >>> matching = match_boxes(boxes, np.array([0.9, 0.8]), np.array([1, 1]), boxes[:1] + 1, np.array([1]))
+        >>> matching.hit.tolist(), matching.missed.tolist(), matching.iou.round(2).tolist()
+        ([True, False], [False], [0.68, 0.0])
     """
     # Boxes of other labels overlap by 0, which is no hit whatever ``min_iou`` is.
     overlaps = box_iou(boxes, true_boxes) * (labels.reshape(-1, 1) == true_labels.reshape(1, -1))

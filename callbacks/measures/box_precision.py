@@ -29,6 +29,12 @@ def box_precision(found: Boxes, true: Boxes, *, min_score: float = 0.0, min_ious
 
     Returns:
         [N], float64, 0 to 1 or NaN, on the device of the boxes; the host reads nothing.
+
+    Example:
+        >>> true = [{"boxes": torch.tensor([[0.0, 0.0, 10.0, 10.0]]), "labels": torch.tensor([1])}]
+        >>> found = [{**true[0], "scores": torch.tensor([0.9])}]
+        >>> box_precision(found, true)
+        tensor([1.], dtype=torch.float64)
     """
     scores = _stack_padded([one["scores"].double() for one in found], -torch.inf)
     kept = scores >= min_score

@@ -40,6 +40,13 @@ def classification_report(counts: Tensor, *, multilabel: bool, binary: bool = Fa
         counts: [1, C, C], or [L, 2, 2] for labels, int64, on the host; see ``measures.confusion_matrix``.
         multilabel: whether each matrix is one of no and yes.
         binary: whether the rates are those of class 1 of two, not means over classes.
+
+    Example:
+        >>> report = classification_report(torch.tensor([[[8, 2], [1, 9]]]), multilabel=False, binary=True)
+        >>> report.accuracy, report.false_positive_rate, report.false_negative_rate
+        (0.85, 0.2, 0.1)
+        >>> report.classes[1]
+        {'precision': 0.8181818181818182, 'recall': 0.9, 'f1-score': 0.8571428571428571, 'support': 10}
     """
     hits, predicted, true, total = _tally(counts, multilabel)
     scores = _scores(hits, predicted, true)

@@ -29,6 +29,14 @@ class ConfusionMatrix:
         classes: K, number of classes of each.
         ignore_index: target value that is left out; None: no value is.
         device: where the tensors are.
+
+    Example:
+        >>> measure = ConfusionMatrix(groups=1, classes=3)
+        >>> measure.update(predicted=torch.tensor([0, 1, 1]), target=torch.tensor([0, 1, 2]))
+        >>> measure.state["counts"][0]
+        tensor([[1, 0, 0],
+                [0, 1, 0],
+                [0, 1, 0]])
     """
 
     reductions: ClassVar[Reductions] = {"counts": "sum", "outside": "sum"}
@@ -162,6 +170,12 @@ def most_confused(counts: Tensor | Cells, limit: int) -> list[Confusion]:
     Args:
         counts: [G, K, K], on the host, or its cells.
         limit: at least 1.
+
+    Example:
+        >>> counts = torch.tensor([[[8, 2, 0], [0, 9, 1], [0, 0, 10]]])
+        >>> (worst,) = most_confused(counts, limit=1)
+        >>> worst.true, worst.predicted, worst.count, worst.share
+        (0, 1, 2, 0.2)
     """
     cells = counts if isinstance(counts, Cells) else Cells.of(counts)
     classes = cells.totals.shape[1]

@@ -31,6 +31,14 @@ class ImageOverlap:
         without_truth: the value of an image without a true pixel of a class: ``skip``, none; ``match``, 1 where none is
             predicted either, and 0 where one is.
         device: where the tensors are.
+
+    Example:
+        >>> measure = ImageOverlap("multiclass", num_classes=2, classes=[1])
+        >>> truth = torch.tensor([[[1, 1], [0, 0]]])
+        >>> batch = measure.update(predicted=torch.tensor([[[1, 0], [0, 0]]]), target=truth)
+        >>> iou, dice = image_means(measure.state)[:, -1].tolist()
+        >>> round(iou, 3), round(dice, 3)
+        (0.5, 0.667)
     """
 
     reductions: ClassVar[Reductions] = {"sums": "sum", "counts": "sum", "outside": "sum"}

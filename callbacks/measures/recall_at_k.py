@@ -28,6 +28,11 @@ def recall_at_k(vectors: Tensor, labels: Tensor, k: Sequence[int], distance: str
 
     Returns:
         One value per k, 0 to 1; NaN where no two samples share a class.
+
+    Example:
+        >>> vectors = torch.tensor([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0], [0.8, 0.3]])
+        >>> recall_at_k(vectors, torch.tensor([0, 0, 1, 1]), k=[1, 3])
+        [0.75, 1.0]
     """
     before = nearest_of_class(vectors, labels, distance)
     before = before[before >= 0]

@@ -48,6 +48,14 @@ def summarize_scores(counts: Tensor, edges: Tensor) -> ScoreSummary:
     Args:
         counts: [C, 2, B], int64, on the host; see ``measures.binned_scores``.
         edges: [B + 1], logits.
+
+    Example:
+        >>> from assay.callbacks.measures.binned_scores import BinnedScores, score_edges
+        >>> measure = BinnedScores("binary", classes=1, bins=1024)
+        >>> measure.update(torch.tensor([2.0, 1.0, -1.0, -2.0]), torch.tensor([1, 0, 1, 0]))
+        >>> summary = summarize_scores(measure.state["counts"], score_edges("binary", 1, 1024))
+        >>> summary.roc_auc.item(), summary.roc_auc_bound.item()
+        (0.75, 0.0)
     """
     columns = zip(*(_summarize(some, edges) for some in groups(counts)), strict=True)
     return ScoreSummary(*(torch.cat(values) for values in columns))

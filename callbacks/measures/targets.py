@@ -39,6 +39,11 @@ def decide_targets(target: Tensor, output: Sequence[int], task: str, ignore_inde
 
     Returns:
         int64, [N, ...] for ``multiclass``, otherwise in the output's shape.
+
+    Example:
+        >>> shares = torch.tensor([[0.1, 0.9, 0.0], [0.7, 0.2, 0.1]])
+        >>> decide_targets(shares, output=[2, 3], task="multiclass")
+        tensor([1, 0])
     """
     if task != "multiclass":
         return _yes_or_no(target, ignore_index).reshape(tuple(output))

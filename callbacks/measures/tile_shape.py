@@ -12,7 +12,12 @@ LARGEST_TILE_SIZE = max(TILE_SIZE, LABELS_TILE_SIZE, BOXES_TILE_SIZE)
 
 
 def fitted_shape(shape: Sequence[int], size: int) -> Shape:
-    """Return height and width of something of ``shape`` scaled so that its longer side has ``size`` pixels."""
+    """Return height and width of something of ``shape`` scaled so that its longer side has ``size`` pixels.
+
+    Example:
+        >>> fitted_shape((100, 400), 200)
+        (50, 200)
+    """
     factor = size / max(shape)
     return max(1, round(shape[0] * factor)), max(1, round(shape[1] * factor))
 

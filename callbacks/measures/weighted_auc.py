@@ -31,6 +31,12 @@ class WeightedAUC(torchmetrics.Metric):
 
     Raises:
         UsageError: an argument is out of range.
+
+    Example:
+        >>> metric = WeightedAUC()
+        >>> metric.update(torch.tensor([2.0, 1.0, -1.0]), torch.tensor([1, 1, 0]))
+        >>> metric.compute().item()
+        1.0
     """
 
     full_state_update = False

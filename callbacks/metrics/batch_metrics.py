@@ -90,6 +90,20 @@ class Metrics(Named):
         UsageError: a name or task is unknown, the number of classes is missing, or, at the first batch, a key is, a
             shape does not fit, or what a metric gives is no number; at a batch, when a target on the host is no class;
             at the end of a loader, when any other was none, or for ``regression`` NaN or infinite.
+
+    Example:
+        >>> import torch
+        >>> from assay.runner import DictRunner
+        >>> class Same(torch.nn.Module):
+        ...     def forward(self, image):
+        ...         return {"logits": image}
+        >>> items = [{"image": torch.tensor([1.0, 0.0]), "target": int(index == 0)} for index in range(4)]
+        >>> loaders = {"valid": torch.utils.data.DataLoader(items, batch_size=2)}
+        >>> runner = DictRunner()
+        >>> metrics = Metrics(["accuracy", "f1"], num_classes=2)
+        >>> runner.train(model=Same(), loaders=loaders, callbacks=[metrics], num_epochs=1)
+        >>> runner.loader_metrics["accuracy"]
+        0.75
     """
 
     def __init__(

@@ -50,6 +50,18 @@ class Augmented(Dataset[dict[str, Any]]):
         BadImageError: on reading an item, its image cannot be read or the transform raises an error; the message names
             the sample by its id, or else by its index.
         UsageError: ``colours`` or ``max_value`` is wrong.
+
+    Example:
+        >>> import albumentations, numpy
+        >>> items = [{"image": numpy.arange(4, dtype=numpy.uint8).reshape(1, 4, 1), "target": 0}]
+        >>> flipped = Augmented(items, albumentations.Compose([albumentations.HorizontalFlip(p=0.5)]), seed=1)
+        >>> for epoch in range(1, 5):
+        ...     flipped.set_epoch(epoch)
+        ...     print(flipped[0]["image"].ravel())
+        [3 2 1 0]
+        [3 2 1 0]
+        [3 2 1 0]
+        [0 1 2 3]
     """
 
     seeds_itself: ClassVar = ("transform",)

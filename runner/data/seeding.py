@@ -17,7 +17,12 @@ _LONGEST_LIST = 1000  # longer lists hold samples, not data sets
 
 
 def mix(*numbers: int) -> int:
-    """Return a 32-bit seed from several non-negative numbers; any change in one gives an unrelated seed."""
+    """Return a 32-bit seed from several non-negative numbers; any change in one gives an unrelated seed.
+
+    Example:
+        >>> mix(0, 1) == mix(0, 1), mix(0, 1) == mix(1, 0)
+        (True, False)
+    """
     # With their count: NumPy pads with zeros, and (7,) and (7, 0) would give the same seed.
     return int(np.random.SeedSequence((len(numbers), *numbers)).generate_state(1)[0])
 

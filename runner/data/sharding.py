@@ -144,6 +144,10 @@ def split(batches: Sequence[list[int]], count: int, largest: int | None = None) 
         batches: not empty, and no more than ``count``.
         count: number of pieces.
         largest: size of a piece that is not to be exceeded; by default that of its batch.
+
+    Example:
+        >>> split([[0, 1, 2, 3], [4, 5, 6]], count=3)
+        [[0, 1, 2, 3], [4, 5, 6], []]
     """
     pieces = []
     for number, batch in enumerate(batches):

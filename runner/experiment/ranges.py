@@ -72,6 +72,21 @@ def check_values(experiment: Any) -> None:
     """Raise for the first field whose value breaks a rule of its type; None breaks none.
 
     A rule stands in the type: ``Annotated[int, AtLeast(1)]``, or ``Literal["full", "off"]`` for words.
+
+    Example:
+        >>> @dataclass
+        ... class Crops:
+        ...     crop: Annotated[int, AtLeast(32), AtMost(512)] = 256
+        ...     resize: Literal["area", "cubic"] = "area"
+        >>> check_values(Crops(crop=64))
+        >>> check_values(Crops(crop=16))
+        Traceback (most recent call last):
+            ...
+        assay.callbacks.errors.UsageError: crop must be at least 32, got 16.
+        >>> check_values(Crops(resize="cubik"))
+        Traceback (most recent call last):
+            ...
+        assay.callbacks.errors.UsageError: unknown resize 'cubik'; did you mean 'cubic'? There is: 'area', 'cubic'.
     """
     kind: Any = type(experiment)
     for name, rules in _rules_of(kind).items():

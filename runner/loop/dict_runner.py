@@ -53,16 +53,6 @@ class DictRunner(dl.Runner):
     The outputs join the inputs in ``runner.batch``, where callbacks find both by name; a name on both sides is an
     error. Loader names begin with ``train``, ``valid`` or ``infer`` and decide the mode, as always in Catalyst.
 
-    Example::
-
-        runner = DictRunner(losses=[LossTerm("logits", "target")])
-        runner.train(
-            model=model, criterion=nn.CrossEntropyLoss(), optimizer=optimizer,
-            loaders={"train": train, "valid": valid}, num_epochs=3, logdir="runs/first", verbose=True,
-            valid_loader="valid", valid_metric="loss", minimize_valid_metric=True,
-            callbacks=[Metrics(["accuracy"], num_classes=10), BestWorstBatches()],
-        )
-
     On several processes each loader is shared out: ``batch_size`` is that of one process, and every sample counts
     once. The optimizer step is that of one process with the batches of all of them (see ``Shard``).
 
@@ -94,6 +84,30 @@ class DictRunner(dl.Runner):
         UsageError: an argument is out of range; a loader is empty, of an unknown kind or no loader, makes no batches,
             has an ``IterableDataset`` or is shared out already; an item of the data set or an output of the model is no
             dict; a key is missing, or stands on both sides.
+
+    Example:
+        >>> from torch import nn
+        >>> from assay.callbacks import Metrics
+        >>> class Net(nn.Module):
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.layers = nn.Sequential(nn.Flatten(), nn.Linear(48, 2))
+        ...
+        ...     def forward(self, image):
+        ...         return {"logits": self.layers(image)}
+        >>> model = Net()
+        >>> items = [{"image": torch.full((3, 4, 4), index % 2 - 0.5), "target": index % 2} for index in range(32)]
+        >>> runner = DictRunner(losses=[LossTerm("logits", "target")])
+        >>> runner.train(
+        ...     model=model,
+        ...     criterion=nn.CrossEntropyLoss(),
+        ...     optimizer=torch.optim.SGD(model.parameters(), lr=0.1),
+        ...     loaders={"train": DataLoader(items, batch_size=8), "valid": DataLoader(items, batch_size=8)},
+        ...     callbacks=[Metrics(["accuracy"], num_classes=2)],
+        ...     num_epochs=2,
+        ... )
+        >>> runner.history[2]["valid"]["accuracy"]
+        1.0
     """
 
     engine: Any

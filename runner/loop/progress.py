@@ -119,7 +119,12 @@ class Progress(dl.Callback):
 
 
 def epoch_line(epoch: int, epochs: int, metrics: dict[str, dict[str, float]], seconds: float) -> str:
-    """Return the line for an epoch: its number, the metrics of every loader, and how long it took."""
+    """Return the line for an epoch: its number, the metrics of every loader, and how long it took.
+
+    Example:
+        >>> epoch_line(2, 10, {"train": {"loss": 0.31}, "valid": {"loss": 0.4, "accuracy": 0.87}}, seconds=12.3)
+        'epoch  2/10  train loss 0.3100  |  valid loss 0.4000 accuracy 0.8700  |  12.3 s'
+    """
     width = int(math.log10(max(1, epochs))) + 1
     parts = [
         f"{loader} " + " ".join(f"{name} {value:.4f}" for name, value in of.items()) for loader, of in metrics.items()

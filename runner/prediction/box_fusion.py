@@ -23,6 +23,12 @@ def fuse_boxes(found: Sequence[Boxes], *, min_iou: float = 0.55) -> dict[str, np
 
     Returns:
         ``boxes`` [G, 4], ``scores`` [G] and ``labels`` [G], float64.
+
+    Example:
+        >>> model = {"boxes": np.array([[0.0, 0.0, 10.0, 10.0]]), "labels": np.array([1]), "scores": np.array([0.8])}
+        >>> shifted = {**model, "boxes": model["boxes"] + 1}
+        >>> fuse_boxes([model, shifted])["boxes"]
+        array([[ 0.5,  0.5, 10.5, 10.5]])
     """
     boxes, scores, labels = (
         np.concatenate([np.asarray(of[name], dtype=np.float64).reshape(-1, *shape) for of in found])

@@ -46,6 +46,11 @@ class TileGrid:
         overlap: of neighbours, less than ``tile``; at the image's borders it may be larger.
         divisor: sides of a tile, as the model is given it, are multiples of this.
         is_square: whether tiles must be square, also of an image that is smaller.
+
+    Example:
+        >>> grid = TileGrid(100, 150, tile=64, overlap=16, divisor=32)
+        >>> [(tile.top, tile.left) for row in grid.rows() for tile in row]
+        [(0, 0), (0, 43), (0, 86), (36, 0), (36, 43), (36, 86)]
     """
 
     def __init__(self, height: int, width: int, tile: int, overlap: int, divisor: int, *, is_square: bool = True):

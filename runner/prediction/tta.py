@@ -18,6 +18,11 @@ class Views:
 
     Args:
         kind: one of ``TTA``.
+
+    Example:
+        >>> views = Views("flips")
+        >>> views.count, views.augment(torch.zeros(1, 3, 8, 8)).shape
+        (3, torch.Size([3, 3, 8, 8]))
     """
 
     def __init__(self, kind: str):

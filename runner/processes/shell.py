@@ -5,7 +5,12 @@ from pathlib import Path
 
 
 def command(*words: str | Path) -> str:
-    """Return a command line quoted for a shell; a path that begins with a dash is not taken for a flag."""
+    """Return a command line quoted for a shell; a path that begins with a dash is not taken for a flag.
+
+    Example:
+        >>> command("assay", "predict", Path("my run"), "--input", "tiles/*.tif")
+        "assay predict 'my run' --input 'tiles/*.tif'"
+    """
     return shlex.join(_not_a_flag(word) if isinstance(word, Path) else word for word in words)
 
 

@@ -37,6 +37,15 @@ class LossTerm:
             summed up, as of a mask. One that asks for the output is not known before the batches of a step have gone
             through: it is for training on one process, without accumulation. ``count=len`` counts samples. A batch of
             which nothing counts, so that it is 0, adds nothing.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> batch = {"logits": torch.tensor([[2.0, 0.0], [0.0, 0.0]]), "target": torch.tensor([0, 1])}
+        >>> term = LossTerm("logits", "target", weight=0.5)
+        >>> term.label, round(term.compute(nn.CrossEntropyLoss(), batch).item(), 4)
+        ('loss_logits', 0.41)
+        >>> masked = LossTerm("logits", "mask", count=lambda mask: (mask != 255).sum())
     """
 
     output: str = OUTPUT_KEY

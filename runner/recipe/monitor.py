@@ -21,6 +21,14 @@ class Monitor:
         loader: name of the loader.
         metric: name of the metric.
         minimize: whether a smaller value is better.
+
+    Example:
+        >>> monitor = Monitor.parse("valid/accuracy:max")
+        >>> monitor.name, monitor.minimize
+        ('valid/accuracy', False)
+        >>> history = {1: {"valid": {"accuracy": 0.7}}, 2: {"valid": {"accuracy": 0.9}}}
+        >>> monitor.best(history)
+        2
     """
 
     loader: str

@@ -52,6 +52,11 @@ def make_optimizer(
 
     Raises:
         UsageError: the name is unknown or unfit, or the optimizer has no such argument.
+
+    Example:
+        >>> optimizer = make_optimizer("adamw", nn.Linear(2, 1).parameters(), lr=1e-3, weight_decay=0.01)
+        >>> type(optimizer).__name__, optimizer.param_groups[0]["weight_decay"]
+        ('AdamW', 0.01)
     """
     optimizer = _find(name)
     known = list(inspect.signature(optimizer).parameters)[1:]

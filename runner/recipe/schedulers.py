@@ -23,6 +23,18 @@ class WarmUp:
     Args:
         scheduler: the schedule that goes on underneath.
         steps: optimizer steps until the full learning rate is reached, at least 1.
+
+    Example:
+        >>> optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+        >>> schedule = WarmUp(lr_scheduler.StepLR(optimizer, 2, gamma=0.5), steps=3)
+        >>> for step in range(4):
+        ...     print(f"{schedule.get_last_lr()[0]:.3f}")
+        ...     optimizer.step()
+        ...     schedule.batch_step()
+        0.025
+        0.050
+        0.075
+        0.100
     """
 
     def __init__(self, scheduler: Any, steps: int):
@@ -90,7 +102,12 @@ class _OneCycle(lr_scheduler.OneCycleLR):
 
 
 def steps_by(name: str) -> str:
-    """Return whether a schedule steps by ``batch`` (optimizer step) or by ``epoch``."""
+    """Return whether a schedule steps by ``batch`` (optimizer step) or by ``epoch``.
+
+    Example:
+        >>> steps_by("one-cycle"), steps_by("plateau")
+        ('batch', 'epoch')
+    """
     return "batch" if _canonical(name) in ("cosine", "one-cycle", "cyclic") else "epoch"
 
 
@@ -131,6 +148,18 @@ def make_scheduler(
 
     Raises:
         UsageError: the name is unknown, or an argument does not fit.
+
+    Example:
+        >>> optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+        >>> schedule = make_scheduler("multi-step", optimizer, epochs=4, steps_per_epoch=10, milestones=[2, 3])
+        >>> for epoch in range(4):
+        ...     print(f"{schedule.get_last_lr()[0]:.3g}")
+        ...     optimizer.step()
+        ...     schedule.step()
+        0.1
+        0.1
+        0.01
+        0.001
     """
     name = _canonical(name)
     steps, warmup_steps = epochs * steps_per_epoch, round(warmup_epochs * steps_per_epoch)

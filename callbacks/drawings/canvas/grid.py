@@ -92,6 +92,12 @@ def draw_grid(
     Returns:
         [H, W, 3], uint8, RGB. H and W depend on the number of cards, of pictures per card, of lines and on the length
         of the title, not on the pictures' sizes.
+
+    Example:
+        >>> cards = [Card(np.zeros((8, 8, 3), dtype=np.uint8), [f"sample {index}"]) for index in range(4)]
+        >>> picture = draw_grid(cards, ["four samples"])
+        >>> picture.shape, picture.dtype.name
+        ((403, 344, 3), 'uint8')
     """
     panels = max(len(card.panels) for card in cards)
     # A card with several pictures is wide: fewer of them make a square.

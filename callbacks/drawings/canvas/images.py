@@ -29,6 +29,11 @@ def to_rgb(image: np.ndarray, mean: Channels = 0.0, std: Channels = 1.0) -> np.n
 
     Raises:
         ValueError: another shape or type, or a mean or std of another length.
+
+    Example:
+        >>> grey = np.zeros((1, 4, 4), dtype=np.float32)
+        >>> to_rgb(grey, mean=0.5, std=0.5)[0, 0]
+        array([128, 128, 128], dtype=uint8)
     """
     channels = _visible_channels(image)
     if np.issubdtype(image.dtype, np.floating):
@@ -145,6 +150,10 @@ def fit(picture: np.ndarray, size: int, background: Sequence[int]) -> np.ndarray
 
     Returns:
         [size, size, 3], uint8.
+
+    Example:
+        >>> fit(np.zeros((20, 40, 3), dtype=np.uint8), 16, background=(255, 255, 255)).shape
+        (16, 16, 3)
     """
     if picture.shape[:2] == (size, size):
         return picture

@@ -17,6 +17,10 @@ def class_colours(count: int) -> np.ndarray:
     """Return colours of classes, [count, 3], uint8, RGB: all different, the first ones as different as they can be.
 
     The colour of a class does not depend on the number of classes.
+
+    Example:
+        >>> class_colours(3).tolist()
+        [[0, 114, 178], [230, 159, 0], [0, 158, 115]]
     """
     # In steps of 64, so that few choices are computed and remembered; the first ones are the same in all.
     chosen = _choose_apart(min(256, 64 * -(-count // 64)))[:count]

@@ -16,6 +16,11 @@ class PictureStyle:
         mean: of the images' normalization ``(x - mean) / std``, one number or one per channel.
         std: see ``mean``.
         ignore_index: target value that does not count.
+
+    Example:
+        >>> style = PictureStyle(class_names=["cat", "dog"], mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+        >>> style.name_of(1)
+        'dog'
     """
 
     class_names: Sequence[str] | None = None

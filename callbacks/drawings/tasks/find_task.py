@@ -47,6 +47,12 @@ def find_task(
         task: where it is known; None is returned where the shapes do not fit it.
         ignore_index: target value that does not count.
         kind: of the target, where it is known, see ``target_kind``.
+
+    Example:
+        >>> find_task(outputs=np.zeros((2, 5)), targets=np.array([3, 1]))
+        'multiclass'
+        >>> find_task(outputs=np.zeros((2, 5, 8, 8)), targets=np.zeros((2, 8, 8), dtype=int))
+        'multiclass'
     """
     if outputs is None or targets is None or not len(outputs) or len(outputs) != len(targets):
         return None

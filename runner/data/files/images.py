@@ -40,6 +40,15 @@ def read_image(path: str | os.PathLike[str], *, grey: bool = False, max_value: f
         BadImageError: the file is missing, empty, cut short, too large to be decoded whole (Pillow's
             ``MAX_IMAGE_PIXELS``), or no image; its pixels are neither uint8 nor uint16, and there is no ``max_value``.
         UsageError: ``max_value`` is not greater than 0.
+
+    Example:
+        >>> import tempfile
+        >>> from PIL import Image
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     Image.new("RGBA", (4, 3), (0, 0, 0, 0)).save(f"{folder}/clear.png")
+        ...     image = read_image(f"{folder}/clear.png")
+        >>> image.shape, image.dtype.name, image[0, 0].tolist()
+        ((3, 4, 3), 'uint8', [255, 255, 255])
     """
     check_max_value(max_value)
     data = read_file(path)

@@ -52,6 +52,14 @@ def read_mask(path: str | os.PathLike[str], *, colours: Colours | None = None) -
         BadImageError: the file cannot be read, is compressed with loss, or has transparent pixels, fractions, colours
             without ``colours``, or colours that are not among them.
         UsageError: see ``check_colours``.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     Image.new("RGB", (3, 2), (255, 0, 0)).save(f"{folder}/roofs.png")
+        ...     read_mask(f"{folder}/roofs.png", colours={0: (0, 0, 0), 1: (255, 0, 0)})
+        array([[1, 1, 1],
+               [1, 1, 1]], dtype=uint8)
     """
     if colours is not None:
         check_colours(colours)
