@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from .engine.catalyst_names import GPUEngine as GPUEngine
     from .engine.engine import Engine as Engine
     from .experiment.base import Experiment as Experiment
+    from .experiment.marks import Mark as Mark
     from .experiment.prediction_spec import BoxPrediction as BoxPrediction
     from .experiment.prediction_spec import ClassPrediction as ClassPrediction
     from .experiment.prediction_spec import MaskPrediction as MaskPrediction

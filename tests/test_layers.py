@@ -23,7 +23,6 @@ CALLBACKS = [
     "measures",
     "tensorboard",
     "support",
-    "levels",
     "lazy_exports",
     "keys",
     "errors",

@@ -17,9 +17,9 @@ from assay.callbacks.errors import UsageError, unknown_name
 
 from ..experiment.base import Experiment
 from ..experiment.catalog import label
-from ..experiment.experiment_settings import RESUMABLE
 from ..experiment.field_names import check_field_names
 from ..experiment.fields import GROUPS
+from ..experiment.marks import Mark, marked
 from ..saving.run_folder import CONFIG, read_config, read_environment
 from ..saving.yaml_files import read_fields
 
@@ -84,7 +84,7 @@ def parse_experiment(
         parser.set_defaults(experiment.missing_fields(_check_config(config, parser.hints)))
         before = {key: of for key, of in _parse_fields(parser, ["--config", config]).items() if key in parser.hints}
         # Without defaults: only fields that the user gave are compared with those of the run.
-        _check_resume(run, name, before, _parse_fields(parser, arguments, defaults=False))
+        _check_resume(experiment, run, name, before, _parse_fields(parser, arguments, defaults=False))
         arguments = ["--config", config, *arguments]  # first, as later arguments override earlier ones
     values = _parse_fields(parser, arguments, with_meta=False)
     options = {option: values.pop(option) for option in ("run_dir", "resume", "debug")}
@@ -124,7 +124,9 @@ def _check_config(path: str, known: Collection[str]) -> dict[str, Any]:
     return fields
 
 
-def _check_resume(run: str, name: str, fields: dict[str, Any], given: dict[str, Any]) -> None:
+def _check_resume(
+    experiment: type[Experiment], run: str, name: str, fields: dict[str, Any], given: dict[str, Any]
+) -> None:
     """Raise for a run of another experiment, and for changed fields that must stay the same in a resumed run."""
     of = read_environment(Path(run))["experiment"]
     if label(of) != label(name):
@@ -132,11 +134,13 @@ def _check_resume(run: str, name: str, fields: dict[str, Any], given: dict[str, 
     if given.get("run_dir") is not None:
         raise UsageError(f"--run-dir cannot be given with --resume: the run continues in {run}.")
     changed = {key: value for key, value in given.items() if key in fields and value != fields[key]}
+    marks = marked(experiment, Mark.RESUMABLE)
+    resumable = [field.name for _, field in _owned_fields(experiment) if field.name in marks]  # in the order of --help
     for key, value in changed.items():
-        if key not in RESUMABLE:
+        if key not in resumable:
             raise UsageError(
                 f"{_flag_of(key)} cannot change in a resumed run: it was {fields[key]!r}, got {value!r}. "
-                f"These can: {', '.join(map(_flag_of, RESUMABLE))}."
+                f"These can: {', '.join(map(_flag_of, resumable))}."
             )
     if changed.get("epochs", fields["epochs"]) < fields["epochs"]:
         raise UsageError(f"--epochs of a resumed run must be at least {fields['epochs']}, got {changed['epochs']}.")

@@ -1,6 +1,7 @@
 """From an experiment to a run: folder, training, and the words at its end."""
 
 import dataclasses
+import inspect
 import math
 import os
 import shutil
@@ -75,11 +76,10 @@ def train(
     """
     monitors = parse_monitors(experiment.monitor)
     engine = prepare_machine(experiment)
-    fields = dataclasses.asdict(experiment)
     check_same_on_all(experiment_settings(label(name), experiment))
     with ExitStack() as held:
         with held_signals():  # of a folder that is made it has to be known that it is to be removed
-            opened = decided_by_main_rank(lambda: _open_folder(run_dir, label(name), resume, held, fields))
+            opened = decided_by_main_rank(lambda: _open_folder(run_dir, label(name), resume, held, experiment))
         return _train_in(opened, experiment, engine, monitors, name)
 
 
@@ -166,7 +166,7 @@ def _open_folder(
     runs_name: str,
     resume: str | os.PathLike[str] | None,
     held: ExitStack,
-    fields: dict[str, Any],
+    experiment: Experiment,
 ) -> tuple[RunFolder, dict[str, Any] | None, Path | None]:
     """Return the run folder, held for this process, and of a run to go on with its config and its checkpoint."""
     if resume is None:
@@ -182,8 +182,10 @@ def _open_folder(
         return folder, None, None
     previous = read_config(Path(resume))
     held.enter_context(locked(Path(resume)))
-    run = str(resume)
-    checkpoint = newest_checkpoint(resume, lambda state: check_fields(run, state.get("config") or {}, fields))
+    run, fields = str(resume), dataclasses.asdict(experiment)
+    checkpoint = newest_checkpoint(
+        resume, lambda state: check_fields(run, state.get("config") or {}, fields, type(experiment))
+    )
     return RunFolder.reopen(Path(resume)), previous, checkpoint
 
 
@@ -235,13 +237,9 @@ def _run(
     runner = DictRunner(
         input_key=experiment.input_key,
         losses=experiment.get_losses(),
-        accumulate_steps=experiment.accumulate_steps,
-        clip_grad_norm=experiment.clip_grad_norm,
-        clip_grad_value=experiment.clip_grad_value,
-        ema_decay=experiment.ema_decay,
         scheduler_step=experiment.scheduler_step,
         scheduler_metric=monitors[0].name,
-        log_every_steps=experiment.log_every_steps,
+        **_options_of_same_name(experiment),
     )
     runner.train(
         engine=engine,
@@ -259,6 +257,12 @@ def _run(
         resume=None if checkpoint is None else str(checkpoint),
     )
     return runner
+
+
+def _options_of_same_name(experiment: Experiment) -> dict[str, Any]:
+    # By name: a field that is an argument of the runner as well reaches it without being listed here.
+    names = {field.name for field in dataclasses.fields(Experiment)} & inspect.signature(DictRunner).parameters.keys()
+    return {name: getattr(experiment, name) for name in names}
 
 
 def _get_callbacks(experiment: Experiment, monitors: list[Monitor], folder: Path, name: str) -> dict[str, Any]:

@@ -3,12 +3,13 @@
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-from assay.callbacks.levels import Level
+from assay.callbacks.presets import Level
 
 from ..data.bad_images import OnBadImage
 from ..engine.engine_arguments import Device, Precision
 from ..recipe.schedulers import SCHEDULERS
 from ..saving.checkpoints import OnSaveError
+from .marks import Mark
 from .ranges import AtLeast, AtMost, GreaterThan, LessThan, OneOf
 
 LARGEST_SEED = 2**31 - 1  # Catalyst adds rank and epoch to it, and NumPy takes 32 bits
@@ -18,7 +19,7 @@ LARGEST_SEED = 2**31 - 1  # Catalyst adds rank and epoch to it, and NumPy takes 
 class Training:
     """Training."""
 
-    epochs: Annotated[int, AtLeast(1)] = 10
+    epochs: Annotated[int, AtLeast(1), Mark.RESUMABLE] = 10
     """How many times the training data is gone through."""
     batch_size: Annotated[int, AtLeast(1)] = 32
     """Samples a step, of each process."""
@@ -35,13 +36,13 @@ class Training:
     the end whether the model could learn them by heart: to a metric of 0.95, or a tenth of the first loss."""
     limit_batches: Annotated[int | None, AtLeast(1)] = None
     """Dry run: take at most so many batches of each loader, of each process."""
-    patience: Annotated[int | None, AtLeast(1)] = None
+    patience: Annotated[int | None, AtLeast(1), Mark.OBSERVING] = None
     """Stop after so many epochs without a better value of the first monitor."""
     ema_decay: Annotated[float | None, GreaterThan(0), LessThan(1)] = None
     """Decay of a moving average of the weights, such as 0.999, which is validated and saved beside them."""
     non_finite: Literal["stop", "skip", "off"] = "stop"
     """What NaN or Inf in a loss, an output or a gradient does: stop the run, skip the step, or nothing (off)."""
-    detect_anomaly: bool = False
+    detect_anomaly: Annotated[bool, Mark.OBSERVING] = False
     """Find the operation whose backward pass gives NaN, by torch's anomaly mode; several times slower."""
 
 
@@ -89,9 +90,9 @@ class Schedule:
 class Data:
     """Data."""
 
-    data_dir: str | None = None
+    data_dir: Annotated[str | None, Mark.RESUMABLE, Mark.PER_MACHINE] = None
     """Folder with the data set."""
-    workers: Annotated[int, AtLeast(0)] = 0
+    workers: Annotated[int, AtLeast(0), Mark.RESUMABLE, Mark.PER_MACHINE] = 0
     """Processes that load the data; 0: the training process itself."""
     on_bad_image: OnBadImage = "raise"
     """What a sample that cannot be read does: end the run, or it is left out and listed at the end (skip)."""
@@ -101,11 +102,11 @@ class Data:
 class Machine:
     """Machine."""
 
-    device: Device = "auto"
+    device: Annotated[Device, Mark.RESUMABLE, Mark.PER_MACHINE] = "auto"
     """Where to train; auto: a GPU where there is one."""
     precision: Precision = "fp32"
     """Precision of the forward pass; the weights stay in fp32."""
-    threads: Annotated[int | None, AtLeast(1)] = None
+    threads: Annotated[int | None, AtLeast(1), Mark.RESUMABLE, Mark.PER_MACHINE] = None
     """Threads for computing on the CPU; by default torch's own number."""
     deterministic: bool = False
     """Use deterministic algorithms only; slower on a GPU."""
@@ -125,15 +126,15 @@ class Saving:
 
     monitor: list[str] = field(default_factory=lambda: ["valid/loss:min"])
     """Metrics to choose the best epochs by, as LOADER/METRIC:min or :max; the first decides best.pt."""
-    top_k: Annotated[int, AtLeast(1)] = 1
+    top_k: Annotated[int, AtLeast(1), Mark.OBSERVING] = 1
     """Best epochs to keep by each monitor."""
-    save_every_steps: Annotated[int | None, AtLeast(1)] = None
+    save_every_steps: Annotated[int | None, AtLeast(1), Mark.RESUMABLE] = None
     """Save after so many optimizer steps too, within an epoch; by default at the end of each epoch alone."""
-    save_every_minutes: Annotated[float | None, GreaterThan(0)] = None
+    save_every_minutes: Annotated[float | None, GreaterThan(0), Mark.RESUMABLE] = None
     """Save within an epoch too, when the last checkpoint is so old."""
-    on_save_error: OnSaveError = "stop"
+    on_save_error: Annotated[OnSaveError, Mark.RESUMABLE] = "stop"
     """What a checkpoint that cannot be written does: stop the run, or warn and go on with those of before."""
-    log_every_steps: Annotated[int, AtLeast(0)] = 10
+    log_every_steps: Annotated[int, AtLeast(0), Mark.OBSERVING] = 10
     """How often metrics of a batch are logged; 0: never."""
 
 
@@ -141,9 +142,9 @@ class Saving:
 class Diagnosing:
     """Diagnostics."""
 
-    diagnostics: Level = "full"
+    diagnostics: Annotated[Level, Mark.OBSERVING] = "full"
     """What TensorBoard shows of the model; off: metrics alone."""
-    max_overhead: Annotated[float | None, GreaterThan(0), AtMost(1, "0.05 is 5%")] = None
+    max_overhead: Annotated[float | None, GreaterThan(0), AtMost(1, "0.05 is 5%"), Mark.OBSERVING] = None
     """Most time that the diagnostics may take, as a share of the loop's, such as 0.05: the costly ones are thinned."""
 
 

@@ -104,14 +104,20 @@ def check_range(name: str, value: float | None, smallest: float, *, included: bo
 
 
 @cache
-def _rules_of(experiment: type) -> dict[str, list[Rule]]:
-    rules: dict[str, list[Rule]] = {field.name: [] for field in fields(experiment)}
-    # From the base down: a subclass that declares a field anew, for another default, keeps the rules of its base.
+def field_hints(experiment: type) -> dict[str, list[Any]]:
+    """Return the types that each field was declared with, with what ``Annotated`` adds; the base's come first."""
+    found: dict[str, list[Any]] = {field.name: [] for field in fields(experiment)}
+    # All of them: a subclass that declares a field anew, for another default, keeps the rules of its base.
     for owner in reversed(experiment.__mro__):
         hints = get_type_hints(owner, include_extras=True)
-        for name in rules.keys() & inspect.get_annotations(owner).keys():
-            rules[name] += _rules(hints[name])
-    return rules
+        for name in found.keys() & inspect.get_annotations(owner).keys():
+            found[name].append(hints[name])
+    return found
+
+
+@cache
+def _rules_of(experiment: type) -> dict[str, list[Rule]]:
+    return {name: [rule for hint in hints for rule in _rules(hint)] for name, hints in field_hints(experiment).items()}
 
 
 def _rules(hint: Any) -> list[Rule]:

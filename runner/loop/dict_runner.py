@@ -116,6 +116,8 @@ class DictRunner(dl.Runner):
     loader_batches = 0  # of all ranks
     epoch_rounds = 0  # batches of each rank in the epoch so far, over its loaders
     ema_: MovingAverage | None = None
+    # What the ranks must agree on, and what a checkpoint is compared by: the arguments that decide on the steps.
+    options_of_steps = ("accumulate_steps", "clip_grad_norm", "clip_grad_value", "ema_decay", "scheduler_step")
     _trained_model: Any = None  # while validation uses the average
 
     def __init__(

@@ -4,7 +4,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import islice
-from typing import Any
+from typing import Any, Protocol
 
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
@@ -21,6 +21,13 @@ from .parts.read_ahead import counts, kept
 from .parts.run_view import RunView
 
 
+class ClippedRun(RunView, Protocol):
+    """The runner as the step sees it, with the options that are read here alone."""
+
+    clip_grad_norm: float | None
+    clip_grad_value: float | None
+
+
 class OptimizerStep:
     """Adds up the gradient of a group of batches, and makes the step with it.
 
@@ -35,7 +42,7 @@ class OptimizerStep:
         grad_norm: of all parameters together before they were clipped by it, at the last step; None: not clipped.
     """
 
-    def __init__(self, run: RunView):
+    def __init__(self, run: ClippedRun):
         self.run = run
         self.hooks: dict[int, Callable[[], None]] = OrderedDict()
         self.grad_norm: Tensor | None = None

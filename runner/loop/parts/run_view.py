@@ -22,9 +22,8 @@ class RunView(Protocol):
 
     # What the runner was made with.
     losses: tuple[LossTerm, ...]
+    options_of_steps: tuple[str, ...]
     accumulate_steps: int
-    clip_grad_norm: float | None
-    clip_grad_value: float | None
     ema_decay: float | None
     scheduler_step: str
     scheduler_monitor: Monitor

@@ -43,11 +43,7 @@ def runner_settings(runner: RunView) -> dict[str, Any]:
     settings: dict[str, Any] = {
         "seed": runner.seed,
         "num_epochs": runner.num_epochs,
-        "accumulate_steps": runner.accumulate_steps,
-        "clip_grad_norm": runner.clip_grad_norm,
-        "clip_grad_value": runner.clip_grad_value,
-        "ema_decay": runner.ema_decay,
-        "scheduler_step": runner.scheduler_step,
+        **{name: vars(runner)[name] for name in runner.options_of_steps},
         "losses": [(term.label, term.weight) for term in runner.losses],
         "mixed precision": runner.engine.mixed_precision,
         "loaders": list(runner.get_loaders()),

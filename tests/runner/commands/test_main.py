@@ -562,14 +562,14 @@ def old_run(assay, mine):
         (
             ["--batch-size", "4"],
             "--batch-size cannot change in a resumed run: it was 8, got 4. "
-            "These can: --epochs, --device, --workers, --threads, --data-dir, --on-save-error, --save-every-steps, "
-            "--save-every-minutes.",
+            "These can: --epochs, --data-dir, --workers, --device, --threads, --save-every-steps, "
+            "--save-every-minutes, --on-save-error.",
         ),
         (
             ["--monitor", "train/loss:min"],
             "--monitor cannot change in a resumed run: it was ['valid/loss:min'], got ['train/loss:min']. "
-            "These can: --epochs, --device, --workers, --threads, --data-dir, --on-save-error, --save-every-steps, "
-            "--save-every-minutes.",
+            "These can: --epochs, --data-dir, --workers, --device, --threads, --save-every-steps, "
+            "--save-every-minutes, --on-save-error.",
         ),
         (["--epochs", "1"], "--epochs of a resumed run must be at least 2, got 1."),
         (["--epochs", "0"], "--epochs of a resumed run must be at least 2, got 0."),
