@@ -61,7 +61,8 @@ class OneOf:
     choices: Sequence[str]
 
     def check(self, name: str, value: Any) -> None:
-        if (value.replace("_", "-") if isinstance(value, str) else value) not in self.choices:
+        # A word may be written either way: some choices, such as names of models, have underscores themselves.
+        if value not in self.choices and not (isinstance(value, str) and value.replace("_", "-") in self.choices):
             raise unknown_name(name, value, self.choices)
 
 

@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from multiprocessing.pool import AsyncResult, ThreadPool
 from typing import NamedTuple
 
 import numpy as np
@@ -71,15 +71,12 @@ def _prepare_ahead(
     prepare: Callable[[Input], Ready | BadImageError], inputs: Iterable[Input], count: int
 ) -> Iterator[Ready | BadImageError]:
     """Yield prepared items in order, while a thread works up to ``count`` items ahead."""
-    # A single thread, because transforms have state.
-    waiting: deque[Future[Ready | BadImageError]] = deque()
-    with ThreadPoolExecutor(1) as thread:
-        try:
-            for one in inputs:
-                waiting.append(thread.submit(prepare, one))
-                if len(waiting) > count:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            thread.shutdown(cancel_futures=True)  # where the consumer stops early, nothing more is read
+    # A single thread, because transforms have state. Where the consumer stops early, nothing more is read.
+    waiting: deque[AsyncResult[Ready | BadImageError]] = deque()
+    with ThreadPool(1) as thread:
+        for one in inputs:
+            waiting.append(thread.apply_async(prepare, (one,)))
+            if len(waiting) > count:
+                yield waiting.popleft().get()
+        while waiting:
+            yield waiting.popleft().get()

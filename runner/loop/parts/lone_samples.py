@@ -54,7 +54,7 @@ def lone_sample_foreseen(runner: RunView, samples: int) -> Iterator[None]:
     Raises:
         UsageError: a layer refuses that batch; on all ranks alike.
     """
-    shard: Any = getattr(runner.loader, "batch_sampler", None)
+    shard: Any = runner.loader.batch_sampler
     if not runner.is_train_loader or getattr(shard, "lone_samples", 0) == 0 or shard.foreseen:
         yield
         return

@@ -10,7 +10,7 @@ from torch.utils.data import RandomSampler, SequentialSampler
 
 from assay.runner import Experiment, UsageError
 from assay.runner.data.augmented import one_thread
-from assay.runner.experiment.ranges import AtLeast, check_range
+from assay.runner.experiment.ranges import AtLeast, OneOf, check_range
 
 
 @dataclass(kw_only=True)
@@ -249,3 +249,10 @@ def test_a_seed_that_numpy_cannot_take_is_refused():
 def test_an_infinite_number_is_refused():
     with pytest.raises(UsageError, match="lr must be greater than 0, got inf"):
         Toy(lr=float("inf"))
+
+
+def test_a_choice_that_has_underscores_is_taken_as_it_is():
+    OneOf(("faster_rcnn", "one-cycle")).check("detector", "faster_rcnn")
+    OneOf(("faster_rcnn", "one-cycle")).check("scheduler", "one_cycle")
+    with pytest.raises(UsageError, match="unknown detector 'faster-rcnn'"):
+        OneOf(("faster_rcnn",)).check("detector", "faster-rcnn")
