@@ -14,7 +14,7 @@ def check_images(key: str, images: Any, style: PictureStyle | None = None) -> An
 
     Args:
         key: of the batch, for the error.
-        images: floating point, integers or bool, of any number of channels, as ``drawings.pictures.to_rgb`` takes them.
+        images: floating point, integers or bool, of any number of channels, see ``drawings.canvas.images.to_rgb``.
         style: its ``mean`` and ``std`` are checked too; None: there are none to check.
 
     Raises:

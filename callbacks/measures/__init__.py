@@ -1,1 +1,1 @@
-"""What is counted: pure torch, with no Catalyst, no TensorBoard and no rank."""
+"""Measures of diagnostics: what is counted, in pure torch, with no Catalyst, no TensorBoard and no rank."""

@@ -144,7 +144,7 @@ class LabelOrder:
         self.pure_batches[labels[0]] += 1
 
     def finding(self) -> str | None:
-        """Return ``sorted``, ``one class a batch``, or None while there is nothing to report."""
+        """Return ``sorted``, ``one class per batch``, or None while there is nothing to report."""
         if self.batches < _LEAST_BATCHES:
             return None
         # Shuffling gives every order of the labels with the same probability: 1 / exp(orders).
@@ -152,7 +152,7 @@ class LabelOrder:
         if self.ascending and orders > -math.log(_CHANCE):
             return "sorted"
         if self.pure and orders - _log_orders(self.pure_batches) > -math.log(_CHANCE):
-            return "one class a batch"
+            return "one class per batch"
         return None
 
 

@@ -56,6 +56,7 @@ class BestWorstBatches:
                 any device, or lists. ``loss`` [N], where it is there, decides which samples are kept.
         """
         badness = self._badness(score)
+        # Strictly better or worse, so that the first of equals stays.
         leads = math.isfinite(score) and (self.best is None or badness < self._badness(self.best.score))
         trails = self.worst is None or badness > self._badness(self.worst.score)
         if not leads and not trails:

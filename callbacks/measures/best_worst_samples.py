@@ -89,6 +89,7 @@ class BestWorstSamples:
         badness = self.sign * np.asarray(scores, dtype=np.float64)
         finite = np.isfinite(badness)
         taken: dict[int, Any] = {}  # a sample of a small loader can be among both: it is taken once
+        # Both ends as the smallest of a key: NaN and infinity are last among the best and first among the worst.
         for kept, key, lead, finish in (
             (self._best, self.best_key, np.where(finite, badness, np.inf), lambda _, parts: parts),
             (self._worst, self.worst_key, np.where(finite, -badness, -np.inf), add_to_worst),
@@ -121,6 +122,7 @@ class _Smallest:
         self._kept: dict[Any, tuple[tuple[float, int], Sample]] = {}
 
     def wants(self, key: tuple[float, int], sample_id: Any) -> bool:
+        # Known by its id: repeated by a sampler, it must improve on itself, and takes no other's place.
         if sample_id in self._kept:
             return key < self._kept[sample_id][0]
         return len(self._kept) < self.count or key < self._last()[0]

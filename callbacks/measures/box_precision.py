@@ -50,6 +50,7 @@ def box_precision(found: Boxes, true: Boxes, *, min_score: float = 0.0, min_ious
     fits = kept[:, :, None] & free[:, None, :] & (labels[:, :, None] == true_labels[:, None, :])
     overlaps = _iou(boxes, true_boxes) * fits
     hits = _count_hits(overlaps, free, min_ious)
+    # hits + false alarms + misses = predictions + true boxes - hits.
     either = kept.sum(dim=1) + free.sum(dim=1)
     precision = hits / (either[:, None] - hits).clamp(min=1)
     return torch.where(either == 0, torch.nan, precision.mean(dim=1))

@@ -71,6 +71,7 @@ def classification_report(counts: Tensor, *, multilabel: bool, binary: bool = Fa
 
 def _tally(counts: Tensor, multilabel: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return the true positives, predicted and true samples of each class, and all samples."""
+    # Of a label only yes is scored; of classes each is yes once, and all others are no.
     if multilabel:
         return counts[:, 1, 1], counts[:, :, 1].sum(dim=1), counts[:, 1].sum(dim=1), counts.sum(dim=(1, 2))
     true = true_totals(counts)[0]
@@ -78,6 +79,7 @@ def _tally(counts: Tensor, multilabel: bool) -> tuple[Tensor, Tensor, Tensor, Te
 
 
 def _scores(hits: Tensor, predicted: Tensor, true: Tensor) -> dict[str, Tensor]:
+    # At least 1 below: scikit-learn's zero_division=0, as nothing above is left where nothing is below.
     parts = {"precision": (hits, predicted), "recall": (hits, true), "f1-score": (2 * hits, predicted + true)}
     return {name: above.double() / below.clamp(min=1) for name, (above, below) in parts.items()}
 

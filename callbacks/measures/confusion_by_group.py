@@ -46,6 +46,7 @@ class ConfusionByGroup:
         groups, classes = self.state["counts"].shape[:2]
         target = target.to(torch.int64).reshape(predicted.shape)
         group = group.to(torch.int64).reshape(-1, *[1] * (predicted.ndim - 1)).expand(predicted.shape)
+        # Left out: ignored targets, no classes, and samples of no group. The last two may be mistakes and are counted.
         wanted = torch.ones_like(target, dtype=torch.bool)
         if self.ignore_index is not None:
             wanted = target != self.ignore_index

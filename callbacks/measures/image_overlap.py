@@ -75,6 +75,7 @@ class ImageOverlap:
             parts = self._per_label(predicted, target, wanted)
         else:
             parts = self._per_class(*(part.reshape(len(part), -1) for part in (predicted, target, wanted)))
+        # By slices, as an index tensor would be copied to the device, for which the step waits.
         if len(self.classes) < self.num_classes:
             parts = torch.stack([parts[:, :, number] for number in self.classes], dim=2)
         batch = self._sum_values(parts.double())
@@ -113,6 +114,7 @@ class ImageOverlap:
         # An image without a value has 0 / 0, whose NaN must not reach the sums.
         both = torch.where(counted, both, 0.0)
         of_image = counted.sum(dim=2)
+        # The mean of means: each image weighs the same, however many classes are in it.
         own = both.sum(dim=2) / of_image.clamp(min=1)
         return {
             "sums": torch.cat([both.sum(dim=1), own.sum(dim=1, keepdim=True)], dim=1),

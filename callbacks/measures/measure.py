@@ -1,4 +1,4 @@
-"""The interface of the measures that count over a loader on all ranks."""
+"""``Measure``: the Protocol of all measures that count over a loader on all ranks."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
@@ -23,6 +23,7 @@ class Measure(Protocol):
         state: tensors on one device.
     """
 
+    # Declared per class, so that every rank packs the same tensors for the same collective, whatever it has seen.
     reductions: ClassVar[Reductions]
     state: dict[str, Tensor]
 

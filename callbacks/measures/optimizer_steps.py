@@ -21,6 +21,8 @@ class OptimizerSteps:
         scale: [], the loss scale before the first step; None: the loss is not scaled.
     """
 
+    # Gradients are those of all ranks together: a sum over ranks divides out in each mean, and skips and the loss scale
+    # are the same everywhere, so that a sum would multiply them.
     reductions: ClassVar[Reductions] = {
         "norm": "sum",
         "steps": "sum",
@@ -48,6 +50,7 @@ class OptimizerSteps:
         norm = norm.detach().to(torch.float64)
         # Weights, not a condition: the host does not know whether the step was skipped.
         made = torch.ones_like(norm) if skipped is None else (skipped.reshape(()) == 0).to(torch.float64)
+        # Chosen, not multiplied: NaN * 0 is NaN, and the norm of a skipped step is often NaN.
         self.state["norm"] += torch.where(made > 0, norm, 0.0)
         self.state["steps"] += made
         if self.max_norm is not None:
@@ -59,6 +62,7 @@ class OptimizerSteps:
         Args:
             scale: [], the loss scale after the batch.
         """
+        # GradScaler shows that it has skipped a step by its scale alone, unless the host reads the device.
         self.state["skipped"] += scale < self.state["scale"]
         self.state["scale"] = scale.detach().to(torch.float64)
 
@@ -84,6 +88,7 @@ def total_norm(gradients: Iterable[Tensor]) -> Tensor:
     """
     dense = [gradient.coalesce().values() if gradient.is_sparse else gradient for gradient in gradients]
     dtype = reduce(torch.promote_types, (gradient.dtype for gradient in dense), torch.float32)
+    # One call for all gradients, instead of one per parameter.
     norms = torch._foreach_norm(dense, 2, dtype=dtype)
     together: Tensor = torch.linalg.vector_norm(
         torch.stack([norm.to(norms[0].device, non_blocking=True) for norm in norms])

@@ -179,6 +179,7 @@ class Interval:
         if self.cost <= level * self.least:
             self.every = self.least
         else:
+            # Rounded up, as the share must not exceed the level.
             self.every = self.most if self.cost >= level * self.most else math.ceil(self.cost / level)
             self.every = max(self.least, self.every)
 

@@ -20,11 +20,11 @@ def is_reduced(image: Tensor) -> bool:
 def reduced(images: Any) -> Any:
     """Average images down to the size that the largest picture of a sample is drawn from; smaller ones stay.
 
-    They are halved as often as ``drawings.pictures.scale`` would halve them first, so that a picture is the same up to
-    rounding. Nothing is read from the device, and only a few MiB are taken beside the result.
+    They are halved as often as ``drawings.canvas.images.scale`` would halve them first, so that a picture is the same
+    up to rounding. Nothing is read from the device, and only a few MiB are taken beside the result.
 
     Args:
-        images: [..., H, W], or a list of them; of any type that ``drawings.pictures.to_rgb`` takes.
+        images: [..., H, W], or a list of them; of any type that ``drawings.canvas.images.to_rgb`` takes.
 
     Returns:
         [..., h, w]; float32 of floating point, otherwise uint8, as ``to_rgb`` would show it. Smaller ones: themselves.

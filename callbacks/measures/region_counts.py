@@ -47,6 +47,7 @@ class RegionCounts:
         target = decide_targets(target, logits.shape, "binary")
         counted = (target == 0) | (target == 1)
         masks = [(logits > 0) & counted, (target == 1) & counted]
+        # Dilation of what is outside: a pixel of a mask is at the border where that reaches it.
         borders = [mask & (spread((counted & ~mask).float(), self.reach) > 0) for mask in masks]
         for name, (found, true) in {"area": masks, "border": borders}.items():
             # Several windows of a batch may be of one image, which index_add_ adds up.

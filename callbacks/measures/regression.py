@@ -104,6 +104,7 @@ def regression_metric(name: str, state: State) -> Tensor:
 
 def _by_output(part: Tensor, shape: Sequence[int]) -> Tensor:
     """Return numbers as [N, D, P] in float64."""
+    # [N, D], [N, D, H, W] and [N, D, X, Y, Z] have the axis D; [N] and [N, H, W] are one output.
     outputs = shape[1] if len(shape) in (2, 4, 5) else 1
     places = math.prod(shape[1:]) // max(1, outputs)
     return part.detach().to(torch.float64).reshape(shape[0], outputs, places)
@@ -118,6 +119,7 @@ def _tally(output: Tensor, target: Tensor, ignore_index: float | None) -> dict[s
     error = torch.where(counts, output - target, 0.0)
     count = counts.sum(dim=(0, 2)).to(torch.float64)
     mean = torch.where(counts, target, 0.0).sum(dim=(0, 2)) / count.clamp(min=1)
+    # From the mean of this batch: squares of large targets would cancel each other's digits.
     distance = torch.where(counts, target - mean[:, None], 0.0)
     return {
         "count": count,
@@ -130,6 +132,7 @@ def _tally(output: Tensor, target: Tensor, ignore_index: float | None) -> dict[s
 
 
 def _merge(one: State, other: State) -> dict[str, Tensor]:
+    # Chan, Golub and LeVeque: spread + spread + (distance of the means)² * n * m / (n + m).
     sums = {name: one[name] + other[name] for name in _SUMS}
     share = other["count"] / sums["count"].clamp(min=1)
     apart = other["mean"] - one["mean"]

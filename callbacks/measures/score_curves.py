@@ -83,6 +83,7 @@ def _summarize(counts: Tensor, edges: Tensor) -> tuple[Tensor, ...]:
     logit = edges[place]
     values = (*_roc_auc(tally), *_average_precision(tally), f1, f1_bound, logit, logit.sigmoid())
     negatives, positives = tally.reached[:, :, 0].unbind(dim=1)
+    # Without one of both kinds no number is defined: NaN, whatever the formulas give.
     known = (positives > 0) & (negatives > 0)
     return positives, negatives, *(torch.where(known, value, torch.nan) for value in values)
 
@@ -100,6 +101,7 @@ class _Tally:
 
 def at_least(counts: Tensor) -> Tensor:
     """Return how many scores each edge has at or above it, [C, 2, B + 1], int64: all at the first, none at the last."""
+    # In place where possible: with many classes and bins these are the largest tensors of a report.
     below = counts.new_zeros((*counts.shape[:2], counts.shape[2] + 1))
     torch.cumsum(counts, dim=2, out=below[:, :, 1:])
     total = below[:, :, -1:].clone()
@@ -119,6 +121,7 @@ def roc_points(counts: Tensor) -> tuple[Tensor, Tensor]:
 def pr_points(counts: Tensor) -> tuple[Tensor, Tensor]:
     """Return precision and recall at each edge, [C, B + 1] in float64; precision is 1 where nothing is predicted."""
     false, true = at_least(counts).double().unbind(dim=1)
+    # scikit-learn's convention at the last edge, where nothing is predicted.
     precision = torch.where(true + false > 0, true / (true + false), 1.0)
     return precision, true / counts[:, 1].sum(dim=1, keepdim=True)
 
@@ -130,6 +133,8 @@ def best_f1(counts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 def _roc_auc(tally: _Tally) -> tuple[Tensor, Tensor]:
     """Return the area under the ROC curve, pairs within a bin counting half, and its bound."""
+    # The Mann-Whitney statistic: the share of pairs in which the positive scores higher, ties counting half. Binning
+    # makes ties of pairs that the scores may order either way, so that their half is the bound.
     below = tally.total_negatives - tally.false[:, :-1]
     pairs = (tally.total_positives * tally.total_negatives)[:, 0]
     within = (tally.positives * tally.negatives).sum(dim=1) / 2
@@ -154,6 +159,8 @@ def _average_precision(tally: _Tally) -> tuple[Tensor, Tensor]:
 
 
 def _best_f1(tally: _Tally) -> tuple[Tensor, Tensor, Tensor]:
+    # F1 = 2 TP / (2 TP + FP + FN) = 2 TP / (predicted + positives). Within a bin a threshold can at best drop all
+    # negatives and keep all positives.
     doubled, decided = 2 * tally.true, tally.all + tally.total_positives
     value, first = (doubled / decided.clamp(min=1)).max(dim=1)
     inside = (doubled[:, :-1] / (decided[:, :-1] - tally.negatives).clamp(min=1)).amax(dim=1)
@@ -180,6 +187,7 @@ def shares_by_probability(counts: Tensor, edges: Tensor, grid: np.ndarray) -> np
         [C, 2, G] in float64; NaN where a truth has no score.
     """
     places = edges.sigmoid().numpy()
+    # Inner borders only: the outer ones, 0 and 1, enclose everything.
     cut = np.searchsorted(places, grid[1:-1], side="right") - 1
     part = (grid[1:-1] - places[cut]) / (places[cut + 1] - places[cut])
     shares = [_shares(some, cut, part) for some in groups(counts)]

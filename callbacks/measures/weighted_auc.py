@@ -39,7 +39,7 @@ class WeightedAUC(torchmetrics.Metric):
         1.0
     """
 
-    full_state_update = False
+    full_state_update = False  # torchmetrics' forward then runs update once and not twice
     counts: Tensor
     lost: Tensor
 
@@ -70,6 +70,7 @@ class WeightedAUC(torchmetrics.Metric):
         """Return the metric, a number on the device."""
         false, true = (points[0] for points in roc_points(self.counts))
         area = weighted_area(false, true, self.bounds, self.weights)
+        # A score that is lost makes the area wrong by an unknown amount: NaN says so without a read.
         return torch.where(self.lost > 0, torch.nan, area)
 
 

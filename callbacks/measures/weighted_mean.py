@@ -37,6 +37,7 @@ class WeightedMean:
             values: [len(names)], the means over the batch.
             samples: number of samples of the batch that count; [] on the device where it is known there.
         """
+        # A mean times its samples is the sum, which adds up over batches and ranks of any size.
         self.state["total"] += values.detach().to(torch.float64) * samples
         self.state["weight"] += samples
 

@@ -29,7 +29,7 @@ from ..tensorboard.writer import Writer
 
 _FINDINGS = {
     "sorted": "over its first {batches} batches the labels never go down, through {classes} classes",
-    "one class a batch": "each of its first {batches} batches holds one class only, of {classes} in all",
+    "one class per batch": "each of its first {batches} batches holds one class only, of {classes} in all",
 }
 
 _log = logging.getLogger("assay")
@@ -64,7 +64,7 @@ class AugmentationPreview(Diagnostic):
         task: ``multiclass``, ``binary``, ``multilabel``, ``detection`` or ``regression``; None: found from the targets:
             a float is a number, and [C] of 0 and 1 are labels.
         image_key: of the batch; [N, C, H, W] or [N, H, W], or N images of several sizes, of any number of channels:
-            normalized floats, or integers (see ``drawings.pictures.to_rgb``).
+            normalized floats, or integers (see ``drawings.canvas.images.to_rgb``).
         target_key: of the batch; classes, labels, masks or boxes (see ``draw_samples``). It may be missing.
         sample_id_key: of the batch; if the batch lacks it, the position in the loader is used.
         class_names: one per class; None: classes are shown by number.

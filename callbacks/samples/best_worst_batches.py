@@ -86,7 +86,7 @@ class BestWorstBatches(Diagnostic):
             criterion, the shapes and the values (see ``drawings.tasks.find_task``): multiclass if only the output has
             classes, multilabel if both have, binary if neither has.
         image_key: of the batch; [N, C, H, W] or [N, H, W], or a list of N images of different sizes, of any number of
-            channels: normalized floats, or integers (see ``drawings.pictures.to_rgb``).
+            channels: normalized floats, or integers (see ``drawings.canvas.images.to_rgb``).
         target_key: of the batch; class numbers [N] or [N, H, W], labels 0 and 1 [N, C] or [N, C, H, W], or for a
             detection N dicts of ``boxes`` [M, 4] (left, top, right, bottom in pixels of the image) and ``labels`` [M].
         output_key: of the batch; logits [N, C], [N], [N, 1], [N, H, W] or [N, C, H, W] (of any height and width), or

@@ -67,7 +67,7 @@ class Embeddings(Diagnostic):
         target_key: of the batch; class numbers [N], or distributions [N, C] that add up to 1, of which the largest
             share counts, for the true class. It may be missing.
         image_key: of the batch; [N, C, H, W] or [N, H, W], of any number of channels: normalized floats, or
-            integers (see ``drawings.pictures.to_rgb``).
+            integers (see ``drawings.canvas.images.to_rgb``).
         sample_id_key: of the batch; if the batch lacks it, the position in the loader is used.
         class_names: one per class; None: classes are shown by number.
         mean: of the images' normalization ``(x - mean) / std``, one number or one per channel.

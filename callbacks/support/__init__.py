@@ -1,1 +1,1 @@
-"""Tools without knowledge of callbacks: ranks, copies to the host, generators, files."""
+"""Tools that know no callback: ranks, copies to the host, random states, files, views of a runner."""

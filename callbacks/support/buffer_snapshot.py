@@ -20,9 +20,8 @@ class BufferSnapshot:
         groups: dict[tuple[torch.dtype, torch.device], list[Tensor]] = {}
         for buffer in buffers:
             if buffer.numel():
-                groups.setdefault((buffer.dtype, buffer.device), []).append(
-                    buffer.data
-                )  # of which autograd counts no change
+                # .data, of which autograd counts no change.
+                groups.setdefault((buffer.dtype, buffer.device), []).append(buffer.data)
         self._packs = [_Pack.of(group) for group in groups.values()]
 
     @torch.no_grad()
@@ -58,6 +57,7 @@ class _Pack:
 
     @classmethod
     def of(cls, buffers: list[Tensor]) -> "_Pack":
+        # Two flat tensors per pack, one of the copies and one to choose in: a single ``where`` decides for all buffers.
         flats = [buffers[0].new_zeros(sum(buffer.numel() for buffer in buffers)) for _ in range(2)]
         sizes = [buffer.numel() for buffer in buffers]
         views = [

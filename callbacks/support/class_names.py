@@ -26,7 +26,7 @@ def check_names(names: Sequence[str] | None, argument: str = "class_names") -> l
     if names is None:
         return None
     if isinstance(names, str):
-        raise UsageError(f"{argument} must be a list of names, one a class, got the text {names!r}.")
+        raise UsageError(f"{argument} must be a list of names, one per class, got the text {names!r}.")
     found = [str(name) for name in names]
     if found.count(_PLACEHOLDER) > 1:
         found = [f"{name} {number}" if name == _PLACEHOLDER else name for number, name in enumerate(found)]

@@ -40,6 +40,7 @@ def reduce_state(state: Mapping[str, Tensor], reductions: Mapping[str, str]) -> 
     for name in sorted(state):
         groups.setdefault((reductions[name], state[name].dtype), []).append(name)
     for (reduction, _), names in groups.items():
+        # One message per type and reduction: the latency of a collective outweighs the bytes of a state.
         packed = torch.cat([state[name].reshape(-1) for name in names])
         dist.all_reduce(packed, op=_OPERATIONS[reduction])
         parts = packed.split([state[name].numel() for name in names])
@@ -90,6 +91,7 @@ def winners_over_ranks(
         for index, (key, name) in enumerate(keys)
     ]
     chosen: dict[Any, tuple[int, int]] = {}
+    # Every rank sorts the same entries, so that all agree on the winners without another message.
     for _, rank, index, name in sorted(entries, key=lambda entry: entry[:3]):
         if len(chosen) < count:
             chosen.setdefault((rank, index) if identity is None else name, (rank, index))
@@ -110,6 +112,7 @@ def from_main_rank(value: Item) -> Item:
 def copy_from_main_rank(tensors: Iterable[Tensor]) -> None:
     """Overwrite tensors, of the same shapes and types on every rank, with those of the main rank."""
     if world_size() > 1:
+        # In the order of the caller, which is that of the model and so the same on every rank.
         for tensor in tensors:
             dist.broadcast(tensor, src=0)
 

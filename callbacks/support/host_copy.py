@@ -30,9 +30,11 @@ class HostCopy:
         if own and not tensor.is_cuda:
             self._host = tensor
             return
+        # Pinned, as a copy to pageable memory blocks even where it is asked not to.
         self._host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=tensor.is_cuda)
         self._host.copy_(tensor, non_blocking=True)
         if tensor.is_cuda:
+            # On the stream of the copy, so that reading waits for the copy alone and not for the work queued after it.
             self._arrived = torch.cuda.Event()
             self._arrived.record(torch.cuda.current_stream(tensor.device))
 
@@ -44,7 +46,7 @@ class HostCopy:
         return self._arrived is None or self._arrived.query()
 
     def read(self) -> Tensor:
-        """Return the copy, a CPU tensor; waits where it has not arrived."""
+        """Return the copy, a CPU tensor; waits until it has arrived."""
         if self._arrived is not None:
             self._arrived.synchronize()
         return self._host
@@ -105,6 +107,7 @@ def _map(function: Callable[[Any], Any], part: Any) -> Any:
 
 
 def _to_numpy(tensor: Tensor) -> np.ndarray:
+    # NumPy has no bfloat16, and float16 overflows in sums.
     half = tensor.dtype in (torch.float16, torch.bfloat16)
     array: np.ndarray = (tensor.float() if half else tensor).numpy()
     return array

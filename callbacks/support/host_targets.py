@@ -36,6 +36,7 @@ class HostTargets:
     def __init__(self, given: Mapping[str, Any], sent: Mapping[str, Any] | None = None):
         self._given = given
         self._sent = given if sent is None else sent
+        # torch counts in-place changes of a tensor: a target that was written to no longer is the loader's.
         self._versions = {key: _version(part) for key, part in self._sent.items()}
         self._inside: set[tuple[Any, ...]] = set()  # what all values of a target were found to be among
 
@@ -83,6 +84,7 @@ def sample_of(batch: Mapping[str, Any], index: int) -> str:
 
 def to_numpy(target: Tensor) -> np.ndarray:
     """Return a target that lies on the host as an array."""
+    # NumPy has no bfloat16.
     array: np.ndarray = (target.float() if target.dtype == torch.bfloat16 else target).numpy()
     return array
 
@@ -114,6 +116,7 @@ def _ignores_within(taken: Taken) -> bool:
 def _first_outside(target: np.ndarray, taken: Taken) -> tuple[int, float] | None:
     for index, part in enumerate(target):
         if not _is_inside(part, taken) and not _has_only_the_ignored(part, taken):
+            # Of several wrong values the one farthest from 0 is named: marks such as 255 rather than a stray 3.
             values = _outside(part.reshape(-1), taken)
             if len(values):
                 return index, values[np.abs(values).argmax()].item()

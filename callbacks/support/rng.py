@@ -28,6 +28,7 @@ class RngState:
     @classmethod
     def take(cls, device: Device) -> "RngState":
         """Return the state as it is now."""
+        # Of this rank's GPU alone: the others belong to other ranks.
         cuda = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
         return cls(random.getstate(), np.random.get_state(), torch.get_rng_state(), cuda, device)
 
@@ -53,6 +54,7 @@ class RngState:
     def portable(self) -> dict[str, Any]:
         """Return it in types that ``torch.load(..., weights_only=True)`` takes."""
         name, keys, position, has_gauss, cached = self.numpy
+        # As int64, since weights_only loads no NumPy arrays and older torch no uint32.
         numpy = [name, torch.from_numpy(keys.astype(np.int64)), int(position), int(has_gauss), float(cached)]
         return {"python": self.python, "numpy": numpy, "torch": self.cpu, "cuda": self.cuda}
 

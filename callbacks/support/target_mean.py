@@ -111,6 +111,7 @@ def _of_function(criterion: Any) -> TargetMean | None:
     function, options = criterion, {}
     if isinstance(criterion, partial) and not criterion.args:
         function, options = criterion.func, criterion.keywords
+    # The deprecated arguments change the reduction in ways of their own.
     if function not in _FUNCTIONS or options.keys() & {"size_average", "reduce"}:
         return None
     given = inspect.signature(function).bind_partial(**options)
@@ -122,6 +123,7 @@ def _of_function(criterion: Any) -> TargetMean | None:
 
 
 def _call_with_reduction(criterion: nn.Module, output: Tensor, target: Tensor, *, reduction: str) -> Tensor:
+    # A shallow copy, as the criterion itself must keep its reduction: other code may call it.
     other = copy.copy(criterion)
     other.reduction = reduction  # type: ignore[assignment]
     losses: Tensor = other(output, target)

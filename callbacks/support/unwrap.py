@@ -66,6 +66,7 @@ def load_weights(model: nn.Module, state: Mapping[str, Any]) -> None:
     Raises:
         RuntimeError: the state does not fit, as torch says it.
     """
+    # Both sides by eager names: torch.compile adds _orig_mod to every name, and a run may be resumed without it.
     own = {eager_name(name): name for name in model.state_dict()}
     names = (own.get(eager_name(name), name) for name in state)
     model.load_state_dict(dict(zip(names, state.values(), strict=True)))
@@ -126,7 +127,7 @@ def detached(part: Any) -> Any:
 
 def inside(callback: Any) -> Any:
     """Return the callback itself, without what Catalyst wraps around it."""
-    while isinstance(callback, CallbackWrapper):
+    while isinstance(callback, CallbackWrapper):  # wrappers nest
         callback = callback.callback
     return callback
 

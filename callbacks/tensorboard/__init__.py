@@ -1,1 +1,1 @@
-"""Write to TensorBoard from a thread of its own, and to other trackers beside it."""
+"""Writing to TensorBoard from a thread of its own, and to other trackers beside it."""

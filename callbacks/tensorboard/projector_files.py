@@ -42,7 +42,7 @@ def write_embedding(folder: Path, name: str, embedding: Embedding) -> None:
         name: as the projector lists it; a folder of this name holds the files.
         embedding: what is written.
     """
-    own = name.replace(":", "-")
+    own = name.replace(":", "-")  # not every file system takes a colon
     (folder / own).mkdir(parents=True, exist_ok=True)
     np.savetxt(folder / own / "tensors.tsv", embedding.vectors, fmt="%.7g", delimiter="\t")
     # The projector takes a single column bare: its header would be read as a sample.
@@ -60,6 +60,7 @@ def _add_to_config(path: Path, info: EmbeddingInfo) -> None:
     config = ProjectorConfig()
     if path.exists():
         text_format.Parse(path.read_text(encoding="utf-8"), config)
+    # Other embeddings of this folder stay listed.
     others = [other for other in config.embeddings if other.tensor_name != info.tensor_name]
     del config.embeddings[:]
     config.embeddings.extend([*others, info])

@@ -56,6 +56,7 @@ class _Tee:
         self._sink, self._outbox = sink, outbox
 
     def __getattr__(self, name: str) -> Any:
+        # Histograms, curves and summaries go to the event file alone.
         return getattr(self._sink, name)
 
     def add_scalar(self, tag: str, scalar_value: Any, global_step: int | None = None) -> None:

@@ -157,6 +157,7 @@ class Writer:
 
     def submit(self, work: Callable[[Sink], Any]) -> None:
         """Queue work on the sink: the one way in, which all methods above take; for writers that wrap another one."""
+        # First, so that an error of the thread ends the loop at its next call and not at the end of the run.
         self._raise_error()
         if self._sink is None:
             return
@@ -183,7 +184,7 @@ class Writer:
         try:
             self.drain()
         finally:
-            self._thread.shutdown()
+            self._thread.shutdown()  # before the file is closed, which the thread may still write to
             if self._sink is not None:
                 # Also after an error, so that the file is not left open.
                 self._sink.close()

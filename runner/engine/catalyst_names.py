@@ -12,6 +12,7 @@ from assay.callbacks.errors import UsageError, unknown_name
 
 from .engine import Engine
 
+# Arguments of init_process_group that torchrun does not set in the environment.
 _GROUP = ("backend", "init_method", "timeout")
 _log = logging.getLogger("assay")
 
@@ -20,6 +21,7 @@ class CPUEngine(Engine):
     """An engine on the CPU; the arguments are those of ``Engine``."""
 
     def __init__(self, **options: Any):
+        # A default, so that a config of Catalyst's that passes cpu itself still works.
         super().__init__(**{"cpu": True, **options})
 
 
@@ -74,6 +76,7 @@ class DistributedDataParallelEngine(Engine):
         process_group_kwargs: Mapping[str, Any] | None = None,
         **options: Any,
     ):
+        # Catalyst's engine starts a process per GPU: a lone one is refused, and does not train on one GPU unnoticed.
         wanted = world_size or num_node_workers or torch.cuda.device_count() or 1
         if (started := os.environ.get("WORLD_SIZE")) is None:
             _refuse_alone(type(self).__name__, wanted)

@@ -32,7 +32,7 @@ class Engine(CatalystEngine):
         device: ``auto`` (a GPU where there is one), ``cpu`` or ``cuda``.
         precision: ``fp32``; ``tf32`` (fp32 with faster matrix products on GPUs that have them); ``bf16`` or
             ``fp16`` (the forward pass in half precision, ``fp16`` with loss scaling, on a GPU only). None: what
-            ``accelerate launch`` was told, else ``fp32``.
+            ``accelerate launch`` was given, else ``fp32``.
         cpu: Catalyst's word for ``device="cpu"``.
         fp16: Catalyst's word for ``precision="fp16"``.
         mixed_precision: accelerate's word for it: ``no``, ``bf16`` or ``fp16``.
@@ -57,9 +57,11 @@ class Engine(CatalystEngine):
         precision = chosen_precision(precision, mixed_precision, fp16)
         if on_cpu and precision == "fp16":
             raise UsageError("precision 'fp16' needs a GPU; on a CPU choose 'bf16' or 'fp32'.")
+        # accelerate knows no tf32, which is no autocast but a mode of torch's matrix products.
         mixed = precision if precision in ("bf16", "fp16") else "no"
         options = accelerator_options(options)
         _check_process_state(on_cpu, mixed)
+        # Set either way: an engine before this one may have allowed it, and torch keeps it for the process.
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
         self._runner: Any = None
         super().__init__(cpu=on_cpu, mixed_precision=mixed, **options)
@@ -70,6 +72,7 @@ class Engine(CatalystEngine):
     def spawn(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Call a runner's ``fn``, as Catalyst does, and remember whose it is: its criterion goes to the device."""
         runner = getattr(fn, "__self__", None)
+        # Weakly, as the runner holds the engine.
         self._runner = None if runner is None else weakref.ref(runner)
         return super().spawn(fn, *args, **kwargs)
 
@@ -111,7 +114,8 @@ class Engine(CatalystEngine):
         return bool(self.mixed_precision == "fp16")
 
     def unscale_optimizers(self, optimizers: Collection[Optimizer]) -> None:
-        """Take the loss scale out of the gradients, where there is one; once a step."""
+        """Take the loss scale out of the gradients, where there is one; once per step."""
+        # torch refuses a second time before the scaler's update.
         if self.scaler is not None:
             for optimizer in optimizers:
                 self.scaler.unscale_(optimizer)

@@ -15,7 +15,9 @@ Precision = Literal["fp32", "tf32", "bf16", "fp16"]
 DEVICES: tuple[str, ...] = get_args(Device)
 PRECISIONS: tuple[str, ...] = get_args(Precision)
 
+# accelerate's words and the precision that each stands for; "no" leaves room for tf32.
 _MIXED = {"no": "fp32", "fp16": "fp16", "bf16": "bf16"}
+# Arguments that accelerate has moved from Accelerator to DataLoaderConfiguration.
 _OF_LOADERS = ("split_batches", "dispatch_batches", "even_batches", "use_seedable_sampler")
 
 
@@ -75,7 +77,7 @@ def accelerator_options(options: Mapping[str, Any]) -> dict[str, Any]:
     """
     taken = dict(options)
     loaders = {name: taken.pop(name) for name in _OF_LOADERS if name in taken}
-    if "logging_dir" in taken:
+    if "logging_dir" in taken:  # its name in the accelerate of Catalyst's time
         taken.setdefault("project_dir", taken.pop("logging_dir"))
     # By the accelerate that is installed: newer ones take other arguments.
     known = [name for name in inspect.signature(Accelerator.__init__).parameters if name != "self"]
@@ -86,5 +88,6 @@ def accelerator_options(options: Mapping[str, Any]) -> dict[str, Any]:
     if loaders and taken.get("dataloader_config") is not None:
         raise UsageError(f"dataloader_config holds {listing(loaders)} too: give it there alone.")
     if taken.get("dataloader_config") is None:
+        # Copies of pinned batches run beside the step.
         taken["dataloader_config"] = DataLoaderConfiguration(non_blocking=True, **loaders)
     return taken

@@ -47,6 +47,7 @@ def read_batches(
 
     def prepare(one: Input) -> Ready | BadImageError:
         try:
+            # Errors travel as results: an exception in the thread would end all images after it.
             with bad_image_errors(one.path):
                 picture = read(one.path)
             image = apply_transform(transform, picture, one.path)

@@ -57,6 +57,7 @@ class _Groups:
         self.means[group] = self.weighted[group] / self.scores[group] if self.scores[group] > 0 else box
 
     def _find_group(self, box: np.ndarray, label: float, min_iou: float) -> int:
+        # Of other labels the overlap is 0, so that one maximum finds the group.
         overlaps = box_iou(box, self.means[: self.count])[0] * (self.labels[: self.count] == label)
         if self.count and overlaps.max() > min_iou:
             return int(overlaps.argmax())

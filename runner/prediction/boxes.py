@@ -58,6 +58,7 @@ def predict_boxes(
                 found = _group_by_image(models.outputs(images), models, images.shape)
             for ready, of_image in zip(batch, found, strict=False):  # found is empty if the batch failed
                 with outcome.naming([ready.input.path]):
+                    # Before anything is written: a table must not hold half an image.
                     if not all(np.isfinite(boxes[name]).all() for boxes in of_image for name in ("boxes", "scores")):
                         raise not_finite(ready.input.path)
                     boxes = _select_boxes(of_image, ready, prediction)
@@ -90,6 +91,7 @@ def _checked_output(found: Any) -> Mapping[str, Any]:
 def _select_boxes(found: Sequence[Boxes], ready: Ready, prediction: BoxPrediction) -> Boxes:
     """Return the boxes to report for an image, in its own pixels, highest score first."""
     boxes = fuse_boxes(found) if len(found) > 1 else found[0]
+    # A stable sort, so that boxes of one score keep the order of the model on every machine.
     order = np.argsort(-boxes["scores"], kind="stable")
     order = order[boxes["scores"][order] >= prediction.min_score]
     (height, width), place = ready.picture.shape[:2], ready.place or Place(0, 0, *ready.image.shape[-2:])

@@ -89,6 +89,7 @@ def find_inputs(patterns: Sequence[str], output: Path, left_out: LeftOut | None 
         bases.append(base)
         for path in paths:  # by absolute path, as patterns may overlap
             found.setdefault(Path(os.path.abspath(path)), path)
+    # Names begin at the common folder, so that images of several folders with one name stay apart.
     root = os.path.commonpath(bases)
     names = {path: Path(os.path.relpath(absolute, root)) for absolute, path in found.items()}
     stems = _unique_stems(list(names.values()))
@@ -130,11 +131,12 @@ def _expand_pattern(pattern: str, left_out: LeftOut) -> tuple[str, list[Path]]:
         return os.path.dirname(os.path.abspath(path)), [path]
     if not glob.has_magic(pattern):
         raise UsageError(f"--input {printable(pattern)} does not exist.")
+    # Names are relative to the part of a pattern without wildcards.
     fixed = path
     while glob.has_magic(str(fixed)):
         fixed = fixed.parent
     matches = [Path(match) for match in glob.glob(pattern, recursive=True)]
-    if "**" in pattern:
+    if "**" in pattern:  # it matches every folder on the way, which nobody means
         matches = [match for match in matches if not match.is_dir()]
     return os.path.abspath(fixed), sorted(match for match in matches if _is_image(match, left_out))
 

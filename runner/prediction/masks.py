@@ -29,7 +29,7 @@ from .tiles import BandMerger, Tile, TileGrid
 from .transform import Place, Placing, apply_transform
 
 _TIFF = (".tif", ".tiff")
-_MOST_CLASSES = 256
+_MOST_CLASSES = 256  # a mask has one byte per pixel
 
 
 def mask_path(one: Input, output: Path) -> Path:
@@ -60,11 +60,13 @@ def predict_masks(
         batch_size: tiles per batch.
         outcome: records the result for each image.
     """
+    # One for all images: where an image lies is found once per size.
     placing = None if prediction.transform is None else Placing(prediction.transform)
     for one in inputs:
         path = mask_path(one, output)
         with outcome.naming([one.path]):
             path.parent.mkdir(parents=True, exist_ok=True)
+            # The mask is written under a temporary name: where a tile fails, no half mask stays.
             with open_image(one.path, max_value=prediction.max_value) as image, replacing(path) as temporary:
                 given, place = _prepare_image(image, prediction, one.path, placing)
                 grid = _make_grid(given, prediction, tile, overlap, is_square=models.views.kind == "d4")

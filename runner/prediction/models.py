@@ -80,8 +80,10 @@ def _prepare_runner(experiment: Experiment, prediction: Prediction, weights: Wei
     keys = experiment.input_key
     if not isinstance(keys, str | Mapping):
         keys = [prediction.input_key]  # other inputs, such as a target, are not available: the model has defaults
+    # A runner, so that the model is called exactly as in training: by names, in the engine's precision.
     runner = DictRunner(model, engine, input_key=keys)
     runner.load_model_state(weights)
+    # After the weights are loaded, which are those of the plain model.
     parts = {name: engine.prepare_model(part, evaluation_mode=True).eval() for name, part in by_name(model).items()}
     runner.model = parts if isinstance(model, Mapping) else parts[""]
     return runner

@@ -78,7 +78,7 @@ class Outcome:
             if error.errno not in _ERRORS_OF_ONE_FILE:
                 raise
             self._fail_all(paths, error)
-        except RuntimeError as error:
+        except RuntimeError as error:  # of the model: another image may fit it
             self._fail_all(paths, error)
 
     def _fail_all(self, paths: Iterable[Path], error: Exception) -> None:

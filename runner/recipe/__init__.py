@@ -1,1 +1,1 @@
-"""What the loss and the optimizer step are made of: criteria, optimizers, schedules, monitors."""
+"""The recipe of a training: losses, optimizers, schedules, weight average, and the metric to monitor."""

@@ -34,6 +34,7 @@ def to_device(criterion: Any, device: torch.device) -> Any:
         return {name: to_device(part, device) for name, part in criterion.items()}
     if isinstance(criterion, partial):
         arguments, options = send_to_device((criterion.args, criterion.keywords), device)
+        # A new one, as the arguments of a partial cannot be set.
         return partial(to_device(criterion.func, device), *arguments, **options)
     owner = getattr(criterion, "__self__", criterion)  # of a method
     if isinstance(owner, nn.Module):
@@ -65,6 +66,7 @@ def _move(value: Any, device: torch.device) -> Any:
 def own_parameters(criterion: Any) -> list[nn.Parameter]:
     """Return the parameters of one criterion or of several, each once, frozen ones included."""
     modules = criterion_modules(criterion).values()
+    # As keys of a dict: each once, in a fixed order, by which an optimizer's state names them.
     return list(dict.fromkeys(parameter for module in modules for parameter in module.parameters()))
 
 
@@ -87,6 +89,7 @@ def average_gradients(parameters: Sequence[nn.Parameter]) -> None:
     for parameter in trained:
         if parameter.grad is None:  # every rank has to send as much
             parameter.grad = torch.zeros_like(parameter)
+    # Named by number: every rank has the parameters in one order, while names of several criteria may repeat.
     gradients = {str(i): parameter.grad for i, parameter in enumerate(trained) if parameter.grad is not None}
     sums = reduce_state(gradients, dict.fromkeys(gradients, "sum"))
     for name, gradient in gradients.items():
@@ -113,6 +116,7 @@ def train_too(optimizer: Any, criterion: Any) -> None:
 def not_optimized(optimizer: Any, criterion: Any) -> list[nn.Parameter]:
     """Return the parameters of a criterion that are in none of the optimizers."""
     groups = [group for part in raw_optimizers(optimizer).values() for group in part.param_groups]
+    # By identity, as == of tensors compares values.
     held = {id(parameter) for group in groups for parameter in group["params"]}
     return [parameter for parameter in own_parameters(criterion) if id(parameter) not in held]
 

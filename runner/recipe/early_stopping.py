@@ -1,4 +1,4 @@
-"""End a run that no longer gets better."""
+"""End a run after some epochs in which the monitored metric has not improved."""
 
 from catalyst import dl
 

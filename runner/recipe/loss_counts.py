@@ -1,4 +1,4 @@
-"""Terms of a loss as means: the value of each on a batch, and the count that it is a mean over."""
+"""Terms of a loss as means: the value of each on a batch, and the count that the mean is over."""
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
@@ -76,6 +76,7 @@ class Counted:
                 "name another score, such as a key of the batch with one number a sample or a function of the batch."
             )
         size = len(output)
+        # Undone afterwards: criteria with buffers would count each sample once more.
         with torch.no_grad(), undone(self.criterion, output.device):
             losses = [self.term.compute(self.criterion, sample_of(batch, i, size)) for i in range(size)]
         return stacked(losses, name) if losses else output.new_zeros(0)
@@ -103,6 +104,7 @@ class Summed(Counted):
     adds_up = True
 
     def value(self, batch: Mapping[str, Any], samples: int, *, only_classes: bool = False) -> tuple[Tensor, Number]:
+        # 1 for every batch, so that totals add up and nothing is divided.
         return super().value(batch, samples)[0], 1.0
 
 
@@ -158,6 +160,7 @@ class OverGiven(Counted):
 
     def sample_losses(self, batch: Mapping[str, Any], uncounted: float) -> Tensor:
         losses = super().sample_losses(batch, uncounted)
+        # Cut to single samples only what is counted from: other parts may have no axis of samples.
         keys = [key for key in (self.term.output, self.term.target, self.term.count) if isinstance(key, str)]
         parts, size = {key: batch[key] for key in keys}, len(losses)
         counts = [self._counted(sample_of(parts, i, size)) for i in range(size)]
@@ -227,6 +230,7 @@ def _kind(term: LossTerm, criterion: Any) -> type[Counted]:
     if type(term).compute is not LossTerm.compute or criterion is None:
         return Counted
     own = term.pick_criterion(criterion)
+    # Exact knowledge of torch's losses first; of others only ``reduction`` is asked for.
     mean = target_mean(own)
     if mean is not None:
         return Summed if mean.adds_up else OverTargets

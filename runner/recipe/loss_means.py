@@ -1,4 +1,4 @@
-"""The loss of an epoch, equal to what the criteria give for all samples of a loader at once."""
+"""The loss of an epoch: the mean of each term over a loader, as its criterion gives it for all samples at once."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -47,6 +47,7 @@ class LossMeans:
         device, total = self.state["total"].device, state["total"]
         count = state.get("count")
         if count is None:
+            # Older versions held the total of all terms first, and one weight for all.
             self.by_samples, self.add_up = True, [False] * len(self.labels)
             total, count = total[-len(self.labels) :], state["weight"].expand(len(self.labels)).clone()
         self.state = {"total": total.to(device), "count": count.to(device)}

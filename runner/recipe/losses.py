@@ -1,4 +1,4 @@
-"""The terms of a loss, of which it is the weighted sum."""
+"""``LossTerm``: one term of the weighted sum that is minimized."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -66,6 +66,7 @@ class LossTerm:
     def pick_criterion(self, criterion: Any) -> Any:
         """Return this term's criterion of one or of several by name."""
         if isinstance(criterion, Mapping):
+            # One criterion in a dict needs no name: there is nothing to choose.
             if self.criterion is None and len(criterion) == 1:
                 return next(iter(criterion.values()))
             if self.criterion not in criterion:
@@ -80,6 +81,7 @@ class LossTerm:
         output = pick(batch, self.output, str(self))
         target = pick(batch, self.target, str(self))
         own = self.pick_criterion(criterion)
+        # torch's losses over classes take int64, and masks are often stored as uint8; other targets stay as they are.
         loss: Tensor = own(output, target if target_mean(own) is None else class_numbers(target))
         return loss
 
@@ -108,6 +110,7 @@ def check_outputs(terms: Sequence[LossTerm], outputs: Mapping[str, Any], batch: 
         batch: as the loader gave it.
         loader: its key.
     """
+    # A compute of the user's own may need no output at all.
     stock = [term for term in terms if type(term).compute is LossTerm.compute]
     for term in stock:
         if term.output not in outputs and term.output not in batch:

@@ -59,7 +59,7 @@ def make_optimizer(
         ('AdamW', 0.01)
     """
     optimizer = _find(name)
-    known = list(inspect.signature(optimizer).parameters)[1:]
+    known = list(inspect.signature(optimizer).parameters)[1:]  # without the parameters to optimize
     arguments: dict[str, Any] = {"lr": lr, **options}
     if weight_decay is not None:
         arguments["weight_decay"] = weight_decay
@@ -67,6 +67,7 @@ def make_optimizer(
         if "momentum" in known or "betas" not in known:
             arguments["momentum"] = momentum
         else:
+            # Adam's first beta is its momentum; the others keep their value.
             default = inspect.signature(optimizer).parameters["betas"].default
             arguments["betas"] = (momentum, *options.get("betas", default)[1:])
     for argument in arguments:

@@ -13,7 +13,7 @@ from assay.callbacks.metrics.batch_metrics import TASKS, Metrics
 
 from .monitor import History, Monitor
 
-_WANTED_METRIC = 0.95
+_WANTED_METRIC = 0.95  # of at most 1
 _WANTED_LOSS = 0.1  # share of the loss in the first epoch
 _LISTED = 8  # classes that are named
 _MEANS_OVER_LABELS = ("f1", "iou", "precision", "recall")
@@ -40,6 +40,7 @@ class Classes:
 
     def over_present(self, metric: str, value: float) -> float:
         """Return the value of a metric as a mean over the labels that occur."""
+        # Absent labels have added 0 to the sum: only the divisor changes.
         return value * len(self.names) / len(self.present) if metric in self.means and self.present else value
 
     def __str__(self) -> str:
@@ -89,7 +90,7 @@ def overfit_verdict(history: History, monitor: Monitor, count: int, classes: Cla
     epoch. Metrics of labels count only the labels that occur. Batches of a single class prove nothing, as a constant
     prediction fits them.
     """
-    # Either loader will do: both have the same samples, but in evaluation mode running means lag a few steps behind.
+    # Either loader will do: both have the same samples, but in evaluation mode running means follow a few steps late.
     start = history[min(history)]
     key = next(key for key in start if key.startswith("train"))
     by_loss, loss = _loss_figures(Monitor(key, "loss", minimize=True), history)
@@ -109,7 +110,7 @@ def _loss_figures(loss: Monitor, history: History) -> tuple[bool, str]:
     first, best = loss.value(history[min(history)]), _best_value(loss, history)
     wanted = _WANTED_LOSS * first
     return (
-        0 <= best <= wanted,
+        0 <= best <= wanted,  # a negative loss has no zero to fall to
         f"{loss.name} {first:.4g} at first and {best:.4g} at best, at most {wanted:.4g} is wanted",
     )
 
@@ -117,6 +118,7 @@ def _loss_figures(loss: Monitor, history: History) -> tuple[bool, str]:
 def _metric_figures(key: str, monitor: Monitor, history: History, classes: Classes | None) -> tuple[bool, str | None]:
     start = history[min(history)]
     found = [Monitor(one, monitor.metric, minimize=False) for one in dict.fromkeys((key, monitor.loader))]
+    # A metric above 1 has no known best value.
     found = [one for one in found if one.metric in start[one.loader] and _best_value(one, history) <= 1]
     if monitor.minimize or not found:
         return False, None

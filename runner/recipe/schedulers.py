@@ -108,6 +108,7 @@ def steps_by(name: str) -> str:
         >>> steps_by("one-cycle"), steps_by("plateau")
         ('batch', 'epoch')
     """
+    # The others are defined by epochs: milestones, and a metric that is known at the end of one.
     return "batch" if _canonical(name) in ("cosine", "one-cycle", "cyclic") else "epoch"
 
 
@@ -129,7 +130,7 @@ def make_scheduler(
     """Build a schedule.
 
     Args:
-        name: one of ``SCHEDULERS``; ``steps_by`` tells when to step it.
+        name: one of ``SCHEDULERS``; ``steps_by`` returns when to step it.
         optimizer: whose learning rate it sets; that rate is the schedule's largest.
         epochs: length of the run.
         steps_per_epoch: optimizer steps per epoch.
@@ -169,6 +170,7 @@ def make_scheduler(
         return None
     lr = [float(group["lr"]) for group in optimizer.param_groups]
     make: Callable[..., Any] = _ClosedForm
+    # Of "none" with a warm-up: a constant rate for the warm-up to rise to.
     arguments: dict[str, Any] = {"lr_lambda": lambda epoch: 1.0}
     if name == "cosine":
         arguments = {"lr_lambda": [partial(_cosine, steps=steps, low=lr_min / one) for one in lr]}

@@ -23,6 +23,7 @@ def best_checkpoint() -> bool:
 @fault()
 def one_writer() -> bool:
     """Every process writes the checkpoint of a run with several models, or of mode "runner", into the same file."""
+    # In the module of the callback, which has imported the function by name.
     save = checkpoint.save_checkpoint
 
     def save_once(content: Any, path: str) -> None:
@@ -55,6 +56,7 @@ def end_epoch(callback: Any, runner: Any) -> None:
     """Replace ``CheckpointCallback.on_epoch_end_best``: write the best file only in the epoch that is the best."""
     metrics = runner.epoch_metrics if callback.loader_key is None else runner.epoch_metrics[callback.loader_key]
     score = pick(metrics, callback.metric_key, "CheckpointCallback(metric_key=...)", source_name="metrics of the epoch")
+    # Catalyst's own ranking and its file of the epoch; only the best file is written here.
     callback._handle_epoch(runner=runner, score=score)
     best = callback._storage[0]  # holds the live model, not a copy: its weights are always those of this epoch
     this_epoch = Path(callback.logdir, f"{callback.mode}.{runner.epoch_step:04d}.pth")

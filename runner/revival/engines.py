@@ -66,6 +66,7 @@ def _spawn_processes(engine: Any, run: Callable[..., Any], *args: Any, **kwargs:
     """Replace ``DistributedDataParallelEngine.spawn``; in a process that torchrun started, run without spawning."""
     if "WORLD_SIZE" in os.environ:
         return run(*args, **kwargs)
+    # The same faults as here: some may have been left out.
     mended = tuple(name for name in FAULTS if is_mended(name))
     return spawn(_run_revived, (mended, run, engine._world_size), engine._num_local_workers)
 

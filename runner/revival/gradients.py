@@ -53,6 +53,7 @@ class _Place:
 def _place_in_group(runner: Any, steps: int) -> _Place:
     if steps == 1:
         return _Place(1, is_last=True)
+    # Catalyst counts the batches of all processes.
     number = runner.loader_batch_step // runner.engine.num_processes  # from 1
     first = (number - 1) // steps * steps
     size = min(steps, runner.loader_batch_len - first)
@@ -98,7 +99,7 @@ def _make_step(callback: Any, runner: Any) -> None:
         _clip_gradients(callback.grad_clip_fn, parameters)
     callback.optimizer.step()
     callback.optimizer.zero_grad()
-    if is_mended("accumulation"):
+    if is_mended("accumulation"):  # the counter holds the batches of the group that is not stepped yet
         callback._accumulation_counter = 0
 
 

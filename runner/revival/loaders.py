@@ -71,6 +71,7 @@ class EvenShard(BatchSampler):
 
 def deal(samples: list[int], batches: int) -> list[list[int]]:
     """Distribute samples over batches whose sizes differ by at most one; none is empty."""
+    # Where there are fewer samples than batches, the last one is repeated: every process needs a batch.
     samples = samples + [samples[-1]] * (batches - len(samples))
     bounds = [len(samples) * number // batches for number in range(batches + 1)]
     return [samples[first:last] for first, last in pairwise(bounds)]

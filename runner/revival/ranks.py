@@ -49,6 +49,7 @@ def _mean_over_samples(runner: Any, metrics: Mapping[str, Any]) -> dict[str, Any
     """Return the mean of each metric over processes, weighted by their samples of this loader. A collective."""
     if runner.engine.num_processes == 1:
         return dict(metrics)
+    # As numbers, as tensors would be unpickled on the device of another process.
     mine = {key: float(value) for key, value in metrics.items()}
     shares = gather_objects((runner.loader_sample_step, mine))
     means = {}

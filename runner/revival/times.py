@@ -17,4 +17,5 @@ def timing() -> bool:
 
 
 def _run_last(callback: Any) -> None:
+    # Its hooks then stand after those that go backward and step, which belong to the batch.
     callback.order = LAST

@@ -1,1 +1,1 @@
-"""Checks of loaders, batches, targets and weights, each with one clear line."""
+"""Checks of loaders, batches, targets and weights: wrong use ends in one line that names argument and sample."""

@@ -38,6 +38,7 @@ def detector_labels(models: Iterable[nn.Module]) -> Labels | None:
     detection = sys.modules[_DETECTORS]
     for part in (part for model in models for part in model.modules()):
         if isinstance(part, detection.roi_heads.RoIHeads):
+            # A head of the user's own may lack this: the last label is unknown then, and only the first is checked.
             scores = getattr(part.box_predictor, "cls_score", None)
             return Labels(1, None if scores is None else scores.out_features - 1)
         if isinstance(part, detection.ssd.SSD):
@@ -95,6 +96,7 @@ def _box_fault(boxes: Tensor, size: tuple[int, int] | None) -> str | None:
         if not right > left or not bottom > top or not all(abs(side) < float("inf") for side in box):
             wanted = "left, top, right, bottom, with right > left and bottom > top"
             return f"holds the box {_format_box(box)}, and boxes are {wanted}"
+        # A box that reaches past the border is accepted: only one without a pixel of the image teaches nothing.
         if size is not None and (left >= size[1] or top >= size[0] or right <= 0 or bottom <= 0):
             return f"holds the box {_format_box(box)}, which is outside of its image of {size[1]} x {size[0]} pixels"
     return None

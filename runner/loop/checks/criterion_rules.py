@@ -84,6 +84,7 @@ def _class_rule(output: Tensor, target: Tensor, options: Callable[[str, Any], An
     return Rule(wanted, _INTEGERS, numbers, 0, classes - 1, ignored, advice=".long()")
 
 
+# torch's multi_margin_loss takes int64 alone, and knows no ignore_index.
 def _margin_rule(output: Tensor, target: Tensor, options: Callable[[str, Any], Any]) -> Rule:
     classes = output.shape[-1]
     shape = tuple(output.shape[:-1])
@@ -98,6 +99,7 @@ def _sign_rule(output: Tensor, target: Tensor, options: Callable[[str, Any], Any
     return Rule("-1 and 1", _dtype_of(target), tuple(output.shape), -1, 1, ends=(-1, 1))
 
 
+# mse_loss and its like take integers; huber_loss does not, in the backward pass.
 def _same_shape_rule(output: Tensor, target: Tensor, options: Callable[[str, Any], Any]) -> Rule:
     return Rule("numbers", _dtype_of(target), tuple(output.shape))
 
@@ -136,6 +138,7 @@ _RULES: dict[type, Callable[[Tensor, Tensor, Callable[[str, Any], Any]], Rule]] 
     nn.KLDivLoss: _probability_rule,
     nn.PoissonNLLLoss: _count_rule,
 }
+# Functions follow the rules of the modules that call them.
 _KIND_OF_FUNCTION: dict[Any, type] = {
     F.cross_entropy: nn.CrossEntropyLoss,
     F.nll_loss: nn.NLLLoss,

@@ -18,6 +18,7 @@ from .criterion_rules import kind_of, name_of
 
 _log = logging.getLogger("assay")
 
+# Functions whose calls show that a mean is not one over samples.
 _OF_CLASSES = (F.cross_entropy, F.nll_loss)
 _PICKS = (torch.masked_select, Tensor.masked_select, torch.nonzero, Tensor.nonzero)
 _COUNTING = "lambda target: (target != {}).sum()"
@@ -25,15 +26,15 @@ _DIVIDES = (torch.div, Tensor.div, Tensor.__truediv__, torch.true_divide, torch.
 
 
 class LossWatch:
-    """Looks at the terms that weigh by samples, and says once of each why that may be wrong.
+    """Watches the terms that are weighted by samples, and warns once per term where that may be wrong.
 
-    Their first value is traced: whether a loss of torch in it has class weights or an ``ignore_index``, whether values
-    are picked by a mask, and whether a sum is divided by a number that does not follow from the output. From then on
-    the targets are looked at where they lie on the host: whether the ``ignore_index`` is among them, and, for a mean of
-    torch's over all values, whether samples have several sizes.
+    The first value of a term is traced: whether a loss of torch in it has class weights or an ``ignore_index``, whether
+    a mask picks values, and whether a sum is divided by a number that does not follow from the output. From then on
+    targets are inspected where they lie on the host: whether the ``ignore_index`` occurs, and, for a mean of torch's
+    over all values, whether samples differ in size.
 
     Args:
-        is_main: whether this is the main process, which alone says what is the same on all.
+        is_main: whether this is the main process; it alone warns of what is the same on all ranks.
     """
 
     def __init__(self, *, is_main: bool = True):
@@ -42,18 +43,20 @@ class LossWatch:
 
     @contextmanager
     def looking(self, counted: Counted, given: Mapping[str, Any]) -> Iterator[None]:
-        """Look at a term while its value is computed.
+        """Watch a term while its value is computed.
 
         Args:
             counted: the term.
             given: the batch as the loader gave it.
         """
+        # Subclasses know what they are a mean over: there is nothing to find.
         if type(counted) is not Counted:
             yield
             return
         term = self._terms.get(counted.term.label)
         if term is None:
             term = self._terms[counted.term.label] = _Term(counted)
+            # The first call alone, as a function mode slows down every call of torch.
             with term.trace():
                 yield
             if self.is_main and term.calls.why is not None:
@@ -84,7 +87,7 @@ class _Term:
             yield
 
     def look(self, target: Any) -> None:
-        """Say what shows in the targets of a batch."""
+        """Warn of what the targets of a batch show."""
         on_host = isinstance(target, Tensor) and target.device.type == "cpu"
         if self.has_warned or not on_host or not target.ndim or not target.numel():
             return
@@ -105,7 +108,7 @@ class _Term:
 
 
 class _Calls(TorchFunctionMode):
-    """Notes what is called that a mean over samples does without."""
+    """Records calls that a mean over samples does without."""
 
     def __init__(self) -> None:
         super().__init__()

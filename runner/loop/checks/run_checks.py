@@ -27,6 +27,7 @@ def check_options(options: Mapping[str, Any]) -> None:
         return
     if options.get("load_best_on_end") and not (options.get("valid_loader") and options.get("valid_metric")):
         raise UsageError("load_best_on_end=True needs valid_loader and valid_metric, by which it is chosen.")
+    # A run goes on in its own folder; another one must not write over it.
     resume = options.get("resume")
     resumed = None if resume is None else _run_of(Path(resume).resolve())
     if _holds_run(Path(logdir)) and (resume is None or resumed not in (None, Path(logdir).resolve())):
@@ -84,6 +85,7 @@ def check_loaders(loaders: Mapping[str, Any], ranks: int) -> None:
     """Raise where one of the loaders is none that the runner can share out to so many processes."""
     for key, loader in loaders.items():
         check_loader(key, loader)
+        # Checked here, where the ranks are known: the loader itself is not empty.
         if key.startswith("train") and count_rounds(loader, ranks) == 0:
             raise UsageError(
                 f"loader {key!r} has no full round: {len(loader)} batches for {ranks} processes, and "
@@ -104,7 +106,7 @@ def check_loader(key: str, loader: Any) -> None:
         )
     if loader.batch_sampler is None:
         raise UsageError(f"loader {key!r} must make batches: give it a batch_size or a batch_sampler.")
-    # A DistributedSampler, of which each rank would get a part of a part.
+    # A DistributedSampler already yields one rank's part: sharing it out again would leave a part of a part.
     if getattr(loader.sampler, "num_replicas", 1) > 1:
         raise UsageError(
             f"loader {key!r} must give all samples, got a {type(loader.sampler).__name__}: the runner shares them out "

@@ -90,6 +90,7 @@ class TargetChecks:
             if term.label not in self._warned and warn_of_broadcast(term, criterion, output, target, self._place):
                 self._warned.add(term.label)
             return False
+        # From cheap to dear: shape and type need no look at the values.
         takes = f"{name_of(criterion)} takes"
         if tuple(target.shape) != rule.shape:
             raise UsageError(self._shape_message(term, takes, rule, output, target))
@@ -102,6 +103,7 @@ class TargetChecks:
                 f"{self._place}, {sample}: {term.target!r} holds {shown(value)}, and {takes} {rule.wanted} for "
                 f"{term.output!r} {list(output.shape)}{_value_advice(value, rule)}."
             )
+        # Known on the host, the count of the mean needs no read of the device.
         return self.host.all_count(term.target, target, rule)
 
     def _check_type(self, term: LossTerm, criterion: Any, output: Any, target: Any) -> None:

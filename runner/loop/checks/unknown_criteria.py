@@ -42,6 +42,7 @@ def name_suspect(
         if (found := _find_outside(term, output, target, host)) is None:
             raise
         sample, value, classes = found
+        # On one line, as torch's errors may have several.
         quoted = " ".join(f"{type(error).__name__}: {error}".split())
         raise UsageError(
             f"{place}, {sample}: {term.target!r} holds {shown(value)}, the classes of {term.output!r} are 0 to "
@@ -69,6 +70,7 @@ def warn_of_broadcast(term: LossTerm, criterion: Any, output: Tensor, target: Te
         together = torch.broadcast_shapes(*pair)
     except RuntimeError:
         return False
+    # [N, 1] and [N] hold the same numbers, and broadcast to [N, N].
     if together.numel() <= max(output.numel(), target.numel()):
         return False
     _log.warning(

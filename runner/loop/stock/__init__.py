@@ -32,4 +32,5 @@ class StockCallbacks:
         self.clipping = Clipping(runner)
         without_steps(runner)
         without_losses(runner)
+        # Last, as only callbacks that stay are mended.
         mend_callbacks(runner)

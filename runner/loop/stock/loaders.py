@@ -11,6 +11,7 @@ from assay.callbacks.support.unwrap import inside
 
 from ..parts.run_view import RunView
 
+# Callbacks of Catalyst's that remember the best value so far, and save nothing of it.
 _WITHOUT_STATE = (IEpochMetricHandlerCallback, dl.CheckpointCallback)
 _log = logging.getLogger("assay")
 
@@ -27,6 +28,7 @@ def check_loaders(runner: RunView) -> None:
         for name in _loaders_of(callback):
             if name not in runner.loaders:
                 raise unknown_name("loader", name, runner.loaders, f" of {type(callback).__name__}")
+    # Once per class and run: the main process speaks for all.
     forgetful = sorted({type(callback).__name__ for callback in callbacks if isinstance(callback, _WITHOUT_STATE)})
     if forgetful and runner._resume is not None and runner.engine.is_main_process:
         _log.warning("%s have no state, and start anew in a resumed run", " and ".join(forgetful))
@@ -34,6 +36,7 @@ def check_loaders(runner: RunView) -> None:
 
 def check_same_loaders(runner: RunView) -> None:
     """Raise where a callback has replaced a loader of the run."""
+    # By identity: even a loader over the same data would bring its own order, and ranks would read different samples.
     for name, loader in runner.loaders.items():
         if loader is not runner.all_loaders.get(name):
             raise UsageError(

@@ -44,6 +44,7 @@ def _is_same_loss(runner: RunView, callback: Any, name: str) -> bool:
     """Whether a callback computes exactly what the runner computes under that name."""
     if type(callback) is not dl.CriterionCallback:  # a subclass may compute anything
         return False
+    # A single term of weight 1 is the loss itself, whatever its own name.
     terms = [term for term in runner.losses if term.label == name or (len(runner.losses) == 1 and term.weight == 1)]
     asked = (callback.input_key, callback.target_key, callback.criterion_key)
     return any((term.output, term.target, term.criterion) == asked for term in terms)

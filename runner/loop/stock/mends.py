@@ -40,6 +40,7 @@ def mend_callbacks(runner: RunView) -> None:
 
 def _end_metric(callback: Any, runner: Any) -> None:
     """Replace ``BatchMetricCallback.on_loader_end``: weight each rank's mean by its samples. A collective."""
+    # A rank without a batch has no mean; it still takes part in the collective, with 0 samples.
     samples = sum(one.samples for one in runner.rank_batches)
     mine = {name: float(value) for name, value in callback.metric.compute_key_value().items()} if samples else {}
     if runner.engine.num_processes > 1:
@@ -61,6 +62,7 @@ def _mend_checkpoint(runner: RunView, callback: Any) -> None:
             "CheckpointCallback would save the trained weights, but with ema_decay the metrics are of their average: "
             "leave it out; with a logdir the runner's own checkpoints hold both."
         )
+    # Catalyst's constructor chooses one of two methods: only the one that keeps the best file has the fault.
     if callback.on_epoch_end == callback.on_epoch_end_best:
         callback.on_epoch_end = partial(end_epoch, callback)
     callback._save = partial(_save_once, callback)

@@ -61,6 +61,7 @@ def _scheduler_of(runner: RunView, callback: Any) -> str:
 
 
 def _check_rule(runner: RunView, callback: Any, scheduler: Any) -> None:
+    # Catalyst asks isinstance before it hands the metric to a ReduceLROnPlateau: within WarmUp it would get none.
     if isinstance(scheduler, WarmUp) and isinstance(scheduler.scheduler, ReduceLROnPlateau):
         raise UsageError(
             "SchedulerCallback cannot step a ReduceLROnPlateau within WarmUp: leave it out; DictRunner steps it by "
@@ -71,6 +72,7 @@ def _check_rule(runner: RunView, callback: Any, scheduler: Any) -> None:
             "SchedulerCallback needs loader_key and metric_key for ReduceLROnPlateau: give both, or leave it out; "
             "DictRunner steps it by scheduler_metric."
         )
+    # The default that Catalyst chooses at the start of the run, which is still to come.
     mode = callback.mode or ("batch" if isinstance(scheduler, BatchScheduler) else "epoch")
     if runner.scheduler_step == "batch" and mode == "epoch":
         raise UsageError(

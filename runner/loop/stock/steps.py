@@ -37,6 +37,7 @@ class Clipping:
             _clip_of(runner, callback)
             for kind in (dl.BackwardCallback, dl.OptimizerCallback)  # the order in which Catalyst calls them
             for callback in callbacks
+            # Subclasses may clip in a way of their own: without_steps refuses them.
             if type(callback) is kind and (callback.grad_clip_fn or getattr(callback, "_log_gradient", False))
         ]
 
@@ -47,7 +48,7 @@ class Clipping:
         """Clip the gradients of an optimizer step, and add the norms that callbacks log before it to ``metrics``."""
         for one in self._clips:
             gradients = [parameter.grad for parameter in one.parameters if parameter.grad is not None]
-            if one.logged_as is not None and gradients:
+            if one.logged_as is not None and gradients:  # before clipping, as Catalyst's clip function returns it
                 metrics[one.logged_as] = get_total_norm(gradients)
             if one.clip is not None:
                 one.clip(one.parameters)
@@ -67,6 +68,7 @@ class _LoggedRates(dl.Callback):
     """Logs the learning rate and momentum of an ``OptimizerCallback``, without its step."""
 
     def __init__(self, callback: Any):
+        # At its place in the order, so that metrics are there for the callbacks after it.
         super().__init__(order=callback.order)
         self.callback = callback
 
@@ -118,6 +120,7 @@ def _check_callback(runner: RunView, callback: Any) -> None:
             f"metric_key of {kind.__name__} must be 'loss' with DictRunner, which goes backward from the sum of its "
             f"losses, got {callback.metric_key!r}: pass losses=[LossTerm(...)] to DictRunner."
         )
+    # 1 is Catalyst's default, and the same number asks for nothing else.
     steps = getattr(callback, "accumulation_steps", 1)
     if steps not in (1, runner.accumulate_steps):
         raise UsageError(

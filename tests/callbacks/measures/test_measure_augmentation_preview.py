@@ -96,7 +96,7 @@ def test_sorted_labels_are_found_as_soon_as_the_second_class_comes():
 def test_batches_of_one_class_are_found():
     labels = [label for label in (2, 0, 1, 0, 2, 1) for _ in range(8)]
     found, batches = finding_of(labels, 8)
-    assert found == "one class a batch"
+    assert found == "one class per batch"
     assert batches >= 3
 
 

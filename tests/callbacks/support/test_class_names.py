@@ -44,7 +44,7 @@ def test_groups_have_names_of_their_own_too():
 
 
 def test_one_text_is_no_list_of_names():
-    with pytest.raises(UsageError, match="class_names must be a list of names, one a class, got the text 'cat'"):
+    with pytest.raises(UsageError, match="class_names must be a list of names, one per class, got the text 'cat'"):
         check_names("cat")
 
 
