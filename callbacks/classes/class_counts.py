@@ -22,30 +22,34 @@ from ..support.class_names import check_names
 from ..support.distributed import world_size
 from ..tensorboard.writer import Writer
 
-_SMALL = 1 << 12  # values of an output: to count less takes dozens of operations as well
+# Values of an output. Counting fewer takes the same dozens of operations, so small batches are counted together.
+_SMALL = 1 << 12
+# How many small batches are counted as one, at most: their copies wait on the device.
+_TOGETHER = 8
+# Counts of this size, 64 MiB, must not pile up in the writer's queue.
 _MANY_BYTES = 2**26
-_TOGETHER = 8  # so many small batches are counted as one
 
 
 class ClassCounts(Diagnostic):
-    """Base of the diagnostics that are drawn from counts over classes; a subclass fills in ``write``.
+    """Base of the diagnostics that show counts of true and predicted classes; a subclass fills in ``write``.
 
-    Loaders for inference are left out. Nothing is read from the device within a step. Several of these in one run
-    that count the same count it once.
+    Inference loaders are skipped. Nothing is read from the device within a step. Callbacks of one run that need the
+    same counts share them, see ``count_key``.
 
     Args:
-        task: ``multiclass`` (output [N, C, ...], the largest wins, so a pixel counts as a sample), ``binary`` (output
-            [N, ...] or [N, 1, ...], positive means class 1) or ``multilabel`` (output [N, C, ...], positive means yes).
-        num_classes: C; ``class_names`` may stand in for it. Not needed for ``binary``.
-        class_names: one a class or label; without, they are shown by number.
-        ignore_index: target value that is left out.
-        output_key: of the batch; logits.
-        target_key: of the batch; class numbers [N, ...], or 0 and 1 in the output's shape.
-        prefix: stands before the tags and metrics, ``PREFIX/NAME``, for a second callback of this kind in the run.
+        task: ``multiclass`` (output [N, C, ...]: the largest logit wins, and every pixel of a mask is a sample),
+            ``binary`` (output [N, ...] or [N, 1, ...]: a positive logit means class 1) or ``multilabel`` (output
+            [N, C, ...]: a positive logit means yes).
+        num_classes: C, the number of classes or labels. Not needed with ``class_names``, nor for ``binary``.
+        class_names: one name per class or label; None: they are shown by number.
+        ignore_index: target value to leave out; None: every target counts.
+        output_key: key of the logits in the batch.
+        target_key: key of the targets in the batch: class numbers [N, ...], or 0 and 1 in the shape of the output.
+        prefix: added in front of tags and metrics, as ``PREFIX/NAME``; a second callback of this kind needs one.
 
     Raises:
-        UsageError: an argument is out of range; at a batch, when a key is missing, a shape does not fit, or a target
-            on the host is no class; at the end of a loader, when any other was none.
+        UsageError: an argument is out of range; at a batch, a key is missing, a shape does not fit, or a target on the
+            host is no class; at the end of a loader, any other target was no class.
     """
 
     def __init__(
@@ -62,69 +66,72 @@ class ClassCounts(Diagnostic):
         super().__init__(prefix=prefix)
         if task not in TASKS:
             raise unknown_name("task", task, TASKS)
-        if ignore_index is not None and not _is_integer(ignore_index):
+        if ignore_index is not None and not is_integer(ignore_index):
             raise UsageError(f"ignore_index must be an integer or None, got {ignore_index!r}.")
         self.task = task
-        self.num_classes = _count_classes(task, num_classes, class_names)
+        self.num_classes = count_classes(task, num_classes, class_names)
         self.class_names = check_names(class_names) or [str(number) for number in range(self.num_classes)]
         self.ignore_index = ignore_index
         self.output_key = output_key
         self.target_key = target_key
-        self.source_: ClassCounts = self
+        self.source_: ClassCounts = self  # the callback that counts, for this one too
         self.measure_: Any = None
         self.counts_: Tensor | None = None
-        self.waiting_: list[tuple[Tensor, ...]] = []  # small batches, which are counted together
-        self.warned_: set[tuple[str, str]] = set()
+        self.waiting_: list[tuple[Tensor, ...]] = []  # small batches, to be counted together
+        self.warned_: set[tuple[str, str]] = set()  # loader and kind of the warnings that were logged
 
     def write(self, runner: dl.IRunner, writer: Writer, counts: Tensor) -> None:
-        """Show the counts of the loader over all ranks, int64 on the host."""
+        """Write the counts of the loader over all ranks; they are int64 and on the host."""
         raise NotImplementedError
 
     def make_measure(self, device: torch.device) -> Measure:
-        """Return a measure whose state holds ``outside`` and ``counts``, here [1, C, C] or, of labels, [C, 2, 2]."""
+        """Return a fresh measure. Its state holds ``outside`` and ``counts``: [1, C, C], or [C, 2, 2] for labels."""
+        # Labels do not exclude each other, so each has a matrix of its own, of no and yes.
         groups, classes = (self.num_classes, 2) if self.task == "multilabel" else (1, self.num_classes)
         return ConfusionMatrix(groups, classes, self.ignore_index, device=device)
 
     def take(self, runner: dl.IRunner) -> tuple[Tensor, ...]:
-        """Return what counts of a batch: output, target, and what else ``count`` needs, of [N, ...] each."""
+        """Return the parts of a batch that ``count`` takes: output, target and any others, [N, ...] each."""
         output = pick_tensor(runner, self.output_key, type(self).__name__).detach()
         target = pick_tensor(runner, self.target_key, type(self).__name__).detach()
         keys = self.output_key, self.target_key
         check_shapes(type(self).__name__, self.task, self.num_classes, (keys[0], output.shape), (keys[1], target.shape))
+        # Only targets that the loader left on the host; those on the device are counted, and checked at the end.
         self.targets.check(runner, output.shape)
         return output, target
 
     def count(self, output: Tensor, target: Tensor, *others: Tensor) -> None:
-        """Hand to the measure what ``take`` returned of a batch, or of several that follow one another as of one."""
+        """Add to the measure what ``take`` returned for a batch, or for several batches joined into one."""
         target = decide_targets(target, output.shape, self.task, self.ignore_index)
         self.measure_.update(predicted_classes(output, self.task), target, *others)
 
     def check(self, runner: dl.IRunner, writer: Writer, state: Mapping[str, Tensor]) -> None:
-        """Raise or say what is wrong with the state of a loader, over all ranks."""
+        """Raise a ``UsageError`` or log a warning if something is wrong with the state of a loader, over all ranks."""
         if outside := int(state["outside"]):
             raise self.targets.error(runner.loader_key, outside)
         if "nan" in state and (nan := state["nan"].cpu()).any():
             self.warn_once(runner, writer, "nan", f"{int(nan.sum())} scores are NaN and left out{self.name_nan(nan)}.")
 
     def name_nan(self, nan: Tensor) -> str:
-        """Return what a warning adds on counts of NaN in the measure's state."""
+        """Return what the warning of scores that are NaN adds about their counts; a subclass may name the classes."""
         return ""
 
     def warn_once(self, runner: dl.IRunner, writer: Writer, kind: str, text: str) -> None:
-        """Log a warning, the first of its kind in this loader and run."""
+        """Log a warning, unless one of this kind was logged for this loader before in the run."""
         if (runner.loader_key, kind) not in self.warned_:
             self.warned_.add((runner.loader_key, kind))
             writer.warn(f"{type(self).__name__}, {self.place(runner.loader_key)} epoch {runner.epoch_step}: {text}")
 
     @property
     def targets(self) -> ClassTargets:
-        """Which targets are taken."""
+        """The check of this callback's targets."""
         return ClassTargets(type(self).__name__, self.task, self.num_classes, self.ignore_index, self.target_key)
 
     @property
     @final
     def count_key(self) -> tuple[Any, ...]:
-        """What decides the counts; of a subclass that counts by itself, without its help."""
+        """A value that is equal for two callbacks with the same counts."""
+        # Made here for all subclasses: one that overrides a method gets another key without doing anything for it.
         return key_of_methods(self, ("make_measure", "take", "count"))
 
     def on_experiment_start(self, runner: dl.IRunner) -> None:
@@ -134,6 +141,7 @@ class ClassCounts(Diagnostic):
 
     def begin(self, runner: dl.IRunner) -> None:
         self.measure_, self.counts_, self.waiting_ = None, None, []
+        # A callback that takes another one's counts has no measure, and adds nothing per step.
         if self.source_ is self and not runner.is_infer_loader:
             self.measure_ = self.make_measure(runner.engine.device)
 
@@ -141,12 +149,13 @@ class ClassCounts(Diagnostic):
         if self.measure_ is None:
             return
         parts = self.take(runner)
+        # A part without dimensions cannot be concatenated with those of other batches.
         if parts[0].numel() > _SMALL or not all(part.ndim for part in parts):
             self.count(*parts)
             return
         if self.waiting_ and not _can_join(self.waiting_[-1], parts):
             self.settle(runner)
-        # Copies, as a compiled model may write its next output over this one.
+        # Cloned, as a compiled model may write its next output into the same memory.
         self.waiting_.append(tuple(part.clone() for part in parts))
         if len(self.waiting_) == _TOGETHER:
             self.settle(runner)
@@ -160,27 +169,38 @@ class ClassCounts(Diagnostic):
         if self.measure_ is not None:
             self.settle(runner)
             if world_size() > 1 and hasattr(self.measure_, "widen"):
-                self.measure_.widen()  # of one type on all ranks, which the sum fits into
+                # Each rank chooses int32 or int64 by itself; the sum over ranks needs one type, and one that holds it.
+                self.measure_.widen()
             state = reduce_measure(self.measure_)
             self.measure_ = None
+            # On the state of all ranks, so that they raise together and none waits in the next collective.
             self.check(runner, writer, state)
             self.counts_ = state["counts"].cpu()
+        # The source has reported before: it is the first callback of its key, in running order.
         if self.source_.counts_ is not None:
             self.write(runner, writer, self.source_.counts_)
             if self.source_.counts_.nbytes > _MANY_BYTES:
-                writer.drain()  # the counts of the next loader would come on top of those that wait to be drawn
+                # Otherwise the next loader's counts would be made while these still wait to be drawn.
+                writer.drain()
 
 
 def _can_join(one: Sequence[Tensor], other: Sequence[Tensor]) -> bool:
-    """Whether a batch and another one can be made one, in all of their parts."""
+    """Whether the parts of two batches can be concatenated."""
     return all(a.shape[1:] == b.shape[1:] and a.dtype == b.dtype for a, b in zip(one, other, strict=True))
 
 
-def _is_integer(value: object) -> bool:
+def is_integer(value: object) -> bool:
+    """Whether a value is an integer."""
+    # bool is a subclass of int, yet True is no number of classes.
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _count_classes(task: str, num_classes: int | None, class_names: Sequence[str] | None) -> int:
+def count_classes(task: str, num_classes: int | None, class_names: Sequence[str] | None) -> int:
+    """Return the number of classes, or of labels, that two arguments give; for ``binary`` it is 2.
+
+    Raises:
+        UsageError: neither argument gives it, they disagree, or it is too small for the task.
+    """
     if class_names is not None and num_classes not in (None, len(class_names)):
         raise UsageError(f"num_classes must be that of class_names, {len(class_names)}, got {num_classes}.")
     found = num_classes if class_names is None else len(class_names)
@@ -188,7 +208,8 @@ def _count_classes(task: str, num_classes: int | None, class_names: Sequence[str
         raise UsageError(f"num_classes or class_names is needed for the task {task!r}, got None.")
     if task == "binary" and found not in (None, 2):
         raise UsageError(f"num_classes must be 2 for the task 'binary', got {found!r}.")
+    # One label alone has a yes and a no; one class alone has nothing to be confused with.
     least = 1 if task == "multilabel" else 2
-    if found is not None and (not _is_integer(found) or found < least):
+    if found is not None and (not is_integer(found) or found < least):
         raise UsageError(f"num_classes must be an integer of at least {least} for the task {task!r}, got {found!r}.")
     return 2 if found is None else found

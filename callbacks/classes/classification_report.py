@@ -1,4 +1,4 @@
-"""Precision, recall and F1 of every class, as a table, and the rates of false alarms and misses as metrics."""
+"""ClassificationReport: precision, recall and F1 of every class, as a table per epoch."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -16,10 +16,10 @@ _HEADER = ("", *SCORES)
 
 
 class ClassificationReport(ClassCounts):
-    """Writes every epoch, for each loader, how well each class is recognized.
+    """Writes precision, recall and F1 of each class every epoch, for each loader.
 
-    The numbers are those of scikit-learn's ``classification_report`` with ``zero_division=0``, over all samples of the
-    epoch and all ranks. Loaders for inference are left out.
+    The numbers equal those of scikit-learn's ``classification_report`` with ``zero_division=0``, over all samples of
+    the epoch and all ranks. Inference loaders are skipped.
 
     ========================================== ==========================================================
     written to                                 content
@@ -28,24 +28,26 @@ class ClassificationReport(ClassCounts):
                                                of each class, and their averages
     ``runner.loader_metrics``                  ``false_positive_rate``, ``false_negative_rate``: 0 to 1,
                                                means over classes, for ``binary`` those of class 1; NaN
-                                               where no sample says
+                                               if no sample determines them
     ``sink``, at the end of the run            the last table of each loader, by the main process
     ========================================== ==========================================================
 
     Args:
-        task: ``multiclass`` (output [N, C, ...], the largest wins, so a pixel counts as a sample), ``binary`` (output
-            [N, ...] or [N, 1, ...], positive means class 1) or ``multilabel`` (output [N, C, ...], positive means yes).
-        num_classes: C; ``class_names`` may stand in for it. Not needed for ``binary``.
-        class_names: one a class or label; without, they are shown by number.
-        ignore_index: target value that is left out.
-        output_key: of the batch; logits.
-        target_key: of the batch; class numbers [N, ...], or 0 and 1 in the output's shape.
-        prefix: stands before the tags and metrics, ``PREFIX/NAME``, for a second callback of this kind in the run.
-        sink: takes the tables at the end of the run, one text each.
+        task: ``multiclass`` (output [N, C, ...]: the largest logit wins, and every pixel of a mask is a sample),
+            ``binary`` (output [N, ...] or [N, 1, ...]: a positive logit means class 1) or ``multilabel`` (output
+            [N, C, ...]: a positive logit means yes).
+        num_classes: C, the number of classes or labels. Not needed with ``class_names``, nor for ``binary``.
+        class_names: one name per class or label; None: they are shown by number.
+        ignore_index: target value to leave out; None: every target counts.
+        output_key: key of the logits in the batch.
+        target_key: key of the targets in the batch: class numbers [N, ...], or 0 and 1 in the shape of the output.
+        prefix: added in front of tags and metrics, as ``PREFIX/NAME``; a second callback of this kind needs one.
+        sink: called with the text of each table at the end of the run.
 
     Raises:
-        UsageError: an argument is out of range; at a batch, when a key is missing or a shape does not fit; at the end
-            of a loader, when a target was no class; at the start of the run, when there is no TensorBoard logger.
+        UsageError: an argument is out of range; at the start of the run, there is no TensorBoard logger; at a batch, a
+            key is missing, a shape does not fit, or a target on the host is no class; at the end of a loader, any other
+            target was no class.
     """
 
     works_unwritten = True  # it computes metrics
@@ -74,7 +76,7 @@ class ClassificationReport(ClassCounts):
             prefix=prefix,
         )
         self.sink = sink
-        self.last_: dict[str, str] = {}
+        self.last_: dict[str, str] = {}  # the table of each loader's last epoch
 
     def on_experiment_start(self, runner: dl.IRunner) -> None:
         super().on_experiment_start(runner)
@@ -91,6 +93,7 @@ class ClassificationReport(ClassCounts):
 
     def on_experiment_end(self, runner: dl.IRunner) -> None:
         super().on_experiment_end(runner)
+        # Every rank has the same tables.
         if runner.engine.is_main_process:
             for text in self.last_.values():
                 self.sink(text)
@@ -98,7 +101,8 @@ class ClassificationReport(ClassCounts):
     def _rows(self, found: Report) -> list[list[str]]:
         rows = [_row(name, scores) for name, scores in zip(self.class_names, found.classes, strict=True)]
         averages = dict(found.averages)
-        if found.accuracy is not None:  # precision, recall and F1 of the micro average are all the accuracy
+        if found.accuracy is not None:
+            # Precision, recall and F1 of the micro average all equal the accuracy then; scikit-learn shows it instead.
             micro = averages.pop("micro avg")
             rows.append(["accuracy", "", "", f"{found.accuracy:.4f}", str(micro["support"])])
         return rows + [_row(name, scores) for name, scores in averages.items()]

@@ -1,4 +1,4 @@
-"""The callback that draws confusion matrices by group of samples every epoch."""
+"""ConfusionByGroup: confusion matrices of groups of samples, such as cameras, as one picture per epoch."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -18,10 +18,10 @@ from .class_counts import ClassCounts
 
 
 class ConfusionByGroup(ClassCounts):
-    """Shows every epoch, for each loader, how often classes were predicted as each class in each group of samples.
+    """Shows every epoch, for each loader and group of samples, how often each true class was predicted as each class.
 
-    A group is what a number in the batch says: the camera, the city, the quality. Loaders for inference are left out.
-    All samples of the epoch count, over all ranks; of masks, all pixels.
+    Each sample belongs to a group by a number in the batch: its camera, its city, its quality. All samples of the epoch
+    count, over all ranks; for masks, all pixels. Inference loaders are skipped.
 
     ================================ ===== =================================================================
     tag, in the loader's folder      kind  step and content
@@ -31,17 +31,18 @@ class ConfusionByGroup(ClassCounts):
     ================================ ===== =================================================================
 
     Args:
-        group_key: of the batch; the number of each sample's group, [N].
-        group_names: one per group.
-        num_classes: C; ``class_names`` may stand in for it.
-        class_names: one per class; without, they are shown by number.
-        ignore_index: target value that is left out.
-        output_key: of the batch; logits [N, C, ...], the largest wins.
-        target_key: of the batch; class numbers [N, ...].
-        prefix: stands before the tags, ``PREFIX/TAG``, for a second callback of this kind in the run.
+        group_key: key in the batch of the number of each sample's group, [N].
+        group_names: one name per group.
+        num_classes: C, the number of classes. Not needed with ``class_names``.
+        class_names: one name per class; None: they are shown by number.
+        ignore_index: target value to leave out; None: every target counts.
+        output_key: key of the logits in the batch, [N, C, ...]; the largest wins.
+        target_key: key of the class numbers in the batch, [N, ...].
+        prefix: added in front of the tags, as ``PREFIX/TAG``; a second callback of this kind needs one.
 
     Raises:
-        UsageError: as ``ClassCounts``; there is no group; at the end of a loader, when a sample was in no group.
+        UsageError: as for ``ConfusionMatrix``; ``group_names`` is empty; at the end of a loader, a sample was in no
+            group.
     """
 
     def __init__(
@@ -70,13 +71,14 @@ class ConfusionByGroup(ClassCounts):
         self.group_names = check_names(group_names, "group_names")
 
     def make_measure(self, device: torch.device) -> Counts:
-        """Return a measure whose state holds ``counts``, [G, C, C], ``outside`` and ``ungrouped``."""
+        """Return a fresh measure. Its state holds ``counts`` [G, C, C], ``outside`` and ``ungrouped``."""
         return Counts(len(self.group_names), self.num_classes, self.ignore_index, device)
 
     def take(self, runner: dl.IRunner) -> tuple[Tensor, ...]:
-        """Return output, target and group of a batch."""
+        """Return output, target and group numbers of a batch."""
         output, target = super().take(runner)
         groups = pick_tensor(runner, self.group_key, type(self).__name__)
+        # One number per sample also for masks: the measure gives it to all pixels of the sample.
         if groups.shape != target.shape[:1]:
             raise UsageError(
                 f"{type(self).__name__} needs one number per sample in {self.group_key!r}, [{len(target)}], "
@@ -85,8 +87,9 @@ class ConfusionByGroup(ClassCounts):
         return output, target, groups
 
     def check(self, runner: dl.IRunner, writer: Writer, state: Mapping[str, Tensor]) -> None:
-        """Raise where a target was no class or a sample in no group, over all ranks."""
+        """Raise if a target was no class or a sample in no group, over all ranks."""
         super().check(runner, writer, state)
+        # Only known here: reading the groups of a batch would make the host wait for the device.
         if ungrouped := int(state["ungrouped"]):
             raise UsageError(
                 f"{type(self).__name__} needs numbers from 0 to {len(self.group_names) - 1} in {self.group_key!r}, got "

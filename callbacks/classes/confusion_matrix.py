@@ -1,4 +1,4 @@
-"""What is taken for what: the confusion matrix of every epoch."""
+"""ConfusionMatrix: which classes are confused, as a picture and a table per epoch."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -16,42 +16,45 @@ from ..support.tables import markdown_table
 from ..tensorboard.writer import Writer
 from .class_counts import ClassCounts
 
-_MOST_PAIRS = 20
-_MOST_SIDE = 2000  # classes that a picture has a row of pixels for
+_MOST_PAIRS = 20  # rows of the table
+# Classes along a side of the picture: each has at least one row of pixels up to here.
+_MOST_SIDE = 2000
 _HEADER = ("true", "predicted", "count", "share of true")
 
 
 class ConfusionMatrix(ClassCounts):
     """Shows every epoch, for each loader, how often each true class was predicted as each class.
 
-    Loaders for inference are left out. All samples of the epoch count, over all ranks; of masks, all pixels.
+    All samples of the epoch count, over all ranks; for masks, all pixels. Inference loaders are skipped.
 
     ========================= ======= ===========================================================
     tag, in the loader's folder kind  step and content
     ========================= ======= ===========================================================
     ``confusion_matrix``      image   epoch; [H, W, 3] uint8 RGB. Few classes: count and share in
-                                      each cell; many: colours alone; above 2,000: a cell for
-                                      several classes together. Labels: a row each
+                                      each cell; many: colours alone; above 2,000: one cell
+                                      for several classes together. Labels: one row each
     ``most_confused``         text    epoch; Markdown table of the 20 largest confusions: true,
                                       predicted, count, share of the true class in percent
     ========================= ======= ===========================================================
 
     Args:
-        normalize: what the shares are of: ``true`` (all samples of the true class), ``pred`` (of the predicted one),
-            ``all`` (all samples) or ``none`` (counts alone). Those of labels are of no and yes of the same label, or
-            ``none``.
-        task: ``multiclass`` (output [N, C, ...], the largest wins, so a pixel counts as a sample), ``binary`` (output
-            [N, ...] or [N, 1, ...], positive means class 1) or ``multilabel`` (output [N, C, ...], positive means yes).
-        num_classes: C; ``class_names`` may stand in for it. Not needed for ``binary``.
-        class_names: one a class or label; without, they are shown by number.
-        ignore_index: target value that is left out.
-        output_key: of the batch; logits.
-        target_key: of the batch; class numbers [N, ...], or 0 and 1 in the output's shape.
-        prefix: stands before the tags, ``PREFIX/TAG``, for a second callback of this kind in the run.
+        normalize: what the shares refer to: ``true`` (all samples of the true class), ``pred`` (all samples of the
+            predicted class), ``all`` (all samples) or ``none`` (only counts are shown). For ``multilabel`` it is
+            ``true`` or ``none``, within each label.
+        task: ``multiclass`` (output [N, C, ...]: the largest logit wins, and every pixel of a mask is a sample),
+            ``binary`` (output [N, ...] or [N, 1, ...]: a positive logit means class 1) or ``multilabel`` (output
+            [N, C, ...]: a positive logit means yes).
+        num_classes: C, the number of classes or labels. Not needed with ``class_names``, nor for ``binary``.
+        class_names: one name per class or label; None: they are shown by number.
+        ignore_index: target value to leave out; None: every target counts.
+        output_key: key of the logits in the batch.
+        target_key: key of the targets in the batch: class numbers [N, ...], or 0 and 1 in the shape of the output.
+        prefix: added in front of the tags, as ``PREFIX/TAG``; a second callback of this kind needs one.
 
     Raises:
-        UsageError: an argument is out of range; at a batch, when a key is missing or a shape does not fit; at the end
-            of a loader, when a target was no class; at the start of the run, when there is no TensorBoard logger.
+        UsageError: an argument is out of range; at the start of the run, there is no TensorBoard logger; at a batch, a
+            key is missing, a shape does not fit, or a target on the host is no class; at the end of a loader, any other
+            target was no class.
     """
 
     own_tags = ("confusion_matrix", "most_confused")
@@ -77,6 +80,7 @@ class ConfusionMatrix(ClassCounts):
             target_key=target_key,
             prefix=prefix,
         )
+        # The picture shows each label's no and yes as a row of its own, and its shares are of that row's truth.
         known = ("true", "none") if self.task == "multilabel" else NORMALIZATIONS
         if normalize not in known:
             raise unknown_name("normalize", normalize, known, note=f" for the task {self.task!r}")
@@ -90,20 +94,21 @@ class ConfusionMatrix(ClassCounts):
         elif self.num_classes <= _MOST_SIDE:
             draw = partial(draw_confusion_matrix, counts[0].numpy(), self.class_names, title, normalize=self.normalize)
         else:
-            # The counts of 10,000 classes are 800 MB: what waits to be drawn must not hold them.
+            # The counts of 10,000 classes take 800 MB, so only the cells that are not 0 wait to be drawn.
             shown = Cells.of(counts)
             draw = partial(self._draw_blocks, shown, title)
         writer.image(self.named("confusion_matrix"), draw, runner.epoch_step)
         writer.text(self.named("most_confused"), partial(self._most_confused, shown), runner.epoch_step)
 
     def _draw_blocks(self, cells: Cells, title: list[str]) -> np.ndarray:
-        every = -(-self.num_classes // _MOST_SIDE)
+        every = -(-self.num_classes // _MOST_SIDE)  # rounded up
         names = self.class_names[::every]
         title = [*title, f"each cell is {every} x {every} classes"]
         return draw_confusion_matrix(cells.blocks(every).numpy(), names, title, normalize=self.normalize, every=every)
 
     def _summary(self, counts: Tensor) -> str:
         total, right = int(total_of(counts)), int(counts.diagonal(dim1=1, dim2=2).sum())
+        # A sample has one decision per label, so that these are not samples.
         unit = "decisions" if self.task == "multilabel" else "samples"
         return f"{total:,} {unit}, {right / total:.2%} right" if total else "no sample"
 

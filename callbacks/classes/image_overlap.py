@@ -1,4 +1,4 @@
-"""IoU and Dice of each image, averaged over images."""
+"""ImageOverlap: IoU and Dice of each image, averaged over images."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,15 +19,15 @@ from ..measures.targets import decide_targets
 from ..metrics.batch_metrics import TASKS, predicted_classes
 from ..support.checkpoint_values import from_plain, to_plain
 from ..support.class_names import check_names
-from .class_counts import _count_classes
+from .class_counts import count_classes
 
 
 class ImageOverlap(Named):
     """Computes the IoU and the Dice of each image, and their means over the images of each loader.
 
-    ``Metrics("iou")`` counts the pixels of all images together, so that large regions decide; here each image counts
-    the same, as in pytorch-toolbelt's ``IoUMetricsCallback``. An image's value is the mean over the classes that it
-    has one of.
+    ``Metrics("iou")`` counts the pixels of all images together, so that large regions dominate. Here every image has
+    the same weight, as in pytorch-toolbelt's ``IoUMetricsCallback``. The value of an image is the mean over the classes
+    that have a value in it.
 
     =========================== ==================================================================================
     written to                  content, 0 to 1
@@ -38,26 +38,28 @@ class ImageOverlap(Named):
     ``runner.batch_metrics``    ``iou_per_image``, ``dice_per_image``: of the batch, a tensor on the device
     =========================== ==================================================================================
 
-    NaN where no image has a value. All values are of the images of all ranks. Nothing is read from the device within a
-    step, and memory does not grow with the number of images. Loaders for inference are left out.
+    A value is NaN if no image has one. All values cover the images of all ranks. Nothing is read from the device within
+    a step, and memory does not grow with the number of images. Inference loaders are skipped.
 
     Args:
         metrics: ``iou``, ``dice`` or both.
-        task: ``multiclass`` (output [N, C, H, W], the largest wins), ``binary`` (output [N, H, W] or [N, 1, H, W],
-            positive means class 1, which alone counts) or ``multilabel`` (output [N, C, H, W], positive means yes).
-        num_classes: C; ``class_names`` may stand in for it. Not needed for ``binary``.
-        class_names: one a class or label; without, they are shown by number.
-        classes: the classes that count, by name or number, as without the background; None: all. Not for ``binary``.
-        without_truth: what an image has that holds no true pixel of a class: ``skip``, no value, so that false alarms
-            on it cost nothing; ``match``, 1 where none is predicted either, and 0 where one is.
-        ignore_index: target value that is left out.
-        output_key: of the batch; logits.
-        target_key: of the batch; class numbers [N, H, W], or 0 and 1 in the output's shape.
-        prefix: stands before the names, ``PREFIX/iou_per_image``, for a second callback of this kind.
+        task: ``multiclass`` (output [N, C, H, W]: the largest logit wins), ``binary`` (output [N, H, W] or
+            [N, 1, H, W]: a positive logit means class 1, the only class that counts) or ``multilabel`` (output
+            [N, C, H, W]: a positive logit means yes).
+        num_classes: C, the number of classes or labels. Not needed with ``class_names``, nor for ``binary``.
+        class_names: one name per class or label; None: they are shown by number.
+        classes: the classes that count, by name or number, for example all but the background; None: all. Not for
+            ``binary``.
+        without_truth: the value of a class in an image without a true pixel of it. ``skip``: none, so that false alarms
+            in the image cost nothing; ``match``: 1 if no pixel of it is predicted either, 0 if one is.
+        ignore_index: target value to leave out; None: every target counts.
+        output_key: key of the logits in the batch.
+        target_key: key of the targets in the batch: class numbers [N, H, W], or 0 and 1 in the shape of the output.
+        prefix: added in front of the names, as ``PREFIX/iou_per_image``; a second callback of this kind needs one.
 
     Raises:
-        UsageError: an argument is out of range; at the first batch, when a key is missing or a shape does not fit; at a
-            batch, when a target on the host is no class; at the end of a loader, when any other was none.
+        UsageError: an argument is out of range; at a batch, a key is missing, a shape does not fit, or a target on the
+            host is no class; at the end of a loader, any other target was no class.
     """
 
     def __init__(
@@ -83,9 +85,9 @@ class ImageOverlap(Named):
         if without_truth not in WITHOUT_TRUTH:
             raise unknown_name("without_truth", without_truth, WITHOUT_TRUTH)
         self.task, self.without_truth, self.ignore_index = task, without_truth, ignore_index
-        self.num_classes = _count_classes(task, num_classes, class_names)
+        self.num_classes = count_classes(task, num_classes, class_names)
         self.class_names = check_names(class_names) or [str(number) for number in range(self.num_classes)]
-        self.classes = _numbers(task, classes, self.class_names)
+        self.classes = _class_numbers(task, classes, self.class_names)
         self.output_key, self.target_key = output_key, target_key
         self.targets = ClassTargets(type(self).__name__, task, self.num_classes, ignore_index, target_key)
         self.measure_: Measure | None = None
@@ -110,7 +112,8 @@ class ImageOverlap(Named):
         self.targets.check(runner, output.shape)
         target = decide_targets(target, output.shape, self.task, self.ignore_index)
         means = self.measure_.update(predicted_classes(output, self.task), target)
-        values = {_name_of(metric): means[self._row(metric), -1] for metric in self.metrics}
+        # The last column is the mean over classes. It stays a tensor on the device: reading it would stop the step.
+        values = {_name_of(metric): means[OVERLAPS.index(metric), -1] for metric in self.metrics}
         self.write_metrics(runner, runner.batch_metrics, values)
 
     def on_loader_end(self, runner: dl.IRunner) -> None:
@@ -118,11 +121,12 @@ class ImageOverlap(Named):
             return
         state = reduce_measure(self.measure_)
         self.measure_ = None
+        # Reduced over ranks before, so that all ranks raise together.
         means, outside = image_means(state).tolist(), int(state["outside"])
         if outside:
             raise self.targets.error(runner.loader_key, outside)
         for metric in self.metrics:
-            *by_class, own = means[self._row(metric)]
+            *by_class, own = means[OVERLAPS.index(metric)]
             values = {_name_of(metric): own}
             if self.task != "binary":
                 names = (f"{_name_of(metric)}/{self.class_names[number]}" for number in self.classes)
@@ -138,27 +142,25 @@ class ImageOverlap(Named):
         if self.measure_ is not None:
             self.measure_.state = from_plain(state, self.measure_.state)
 
-    def _row(self, metric: str) -> int:
-        return OVERLAPS.index(metric)
-
 
 def _name_of(metric: str) -> str:
     return f"{metric}_per_image"
 
 
-def _numbers(task: str, classes: Sequence[str | int] | None, names: Sequence[str]) -> list[int]:
+def _class_numbers(task: str, classes: Sequence[str | int] | None, names: Sequence[str]) -> list[int]:
     """Return the numbers of the classes that count."""
+    # The same rule as that of ``Metrics`` by name, whose values these are compared with.
     if task == "binary":
         if classes is not None:
             raise UsageError(f"classes is not for the task 'binary', of which class 1 counts, got {classes!r}.")
         return [1]
-    found = [*range(len(names))] if classes is None else [_number(one, names) for one in classes]
+    found = [*range(len(names))] if classes is None else [_class_number(one, names) for one in classes]
     if not found or len(set(found)) != len(found):
         raise UsageError(f"classes must hold one or several different classes, got {classes!r}.")
     return found
 
 
-def _number(one: str | int, names: Sequence[str]) -> int:
+def _class_number(one: str | int, names: Sequence[str]) -> int:
     if isinstance(one, int) and 0 <= one < len(names):
         return one
     if one not in names:

@@ -1,4 +1,4 @@
-"""How well scores separate each class from the rest, at every threshold."""
+"""PRCurves: precision, recall and ROC of each class at every threshold, per epoch."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -17,54 +17,61 @@ from ..support.tables import markdown_table
 from ..tensorboard.writer import Writer
 from .score_counts import ScoreCounts
 
+# A number that may be off by more than this is logged with the advice to raise ``bins``.
 LARGEST_BOUND = 0.005
 
-_THRESHOLDS = 127  # as many as TensorBoard's own writers take; it shows them as equidistant
+# As many as TensorBoard's own writers use; it shows them as equidistant.
+_THRESHOLDS = 127
 _HEADER = ("", "average precision", "±", "ROC AUC", "±", "best F1", "threshold", "logit", "positives", "negatives")
 
 
 class PRCurves(ScoreCounts):
     """Shows every epoch, for each loader, precision and recall at every threshold, and the ROC curve.
 
-    Of several classes each is told from all others by its softmax probability. All samples of the epoch count, over all
-    ranks; of masks, all pixels. Scores are counted in bins, so each number has a bound: the true value is at most so
-    far away. A bound above 0.005 is said (logger ``assay``), once a loader and run. A class without positives or
-    without negatives has no value (NaN) and no part in means. Loaders for inference are left out.
+    Each of several classes is compared with all others, by its softmax probability. All samples of the epoch count,
+    over all ranks; for masks, all pixels. Inference loaders are skipped.
+
+    Scores are counted in bins, so each number comes with a bound on its error. A bound above 0.005 is logged (logger
+    ``assay``), once per loader and run. A class without positives or without negatives has no value (NaN) and is left
+    out of means.
 
     ================================ ========== ==================================================================
     written to                       kind       content
     ================================ ========== ==================================================================
     tag ``pr/CLASS``                 pr_curve   step = epoch; counts, precision and recall at 127 thresholds, 0 to
-                                                1; each is taken at the first edge of a bin that is not below
+                                                1; each is moved up to the next edge of a bin
     tag ``roc``                      image      step = epoch; [H, W, 3] uint8 RGB, all classes
     tag ``pr_table``                 text       step = epoch; Markdown table of all numbers by class
     ``average_precision``            metric     mean over classes, 0 to 1; step-wise, as in scikit-learn
     ``roc_auc``                      metric     mean over classes, 0 to 1
     ``average_precision_bound``      metric     largest over classes, 0 to 1
     ``roc_auc_bound``                metric     largest over classes, 0 to 1
-    ``best_f1_threshold``            metric     for ``binary``: where F1 is best, a probability: class 1 is what is
-                                                at least as probable
+    ``best_f1_threshold``            metric     for ``binary``: the probability from which on class 1 should be
+                                                predicted for the best F1
     ================================ ========== ==================================================================
 
-    Metrics are in ``runner.loader_metrics``. The checkpoints of a runner that saves its callbacks' states, as
-    ``DictRunner`` does, hold ``{loader: {class: {...}}}`` of the last epoch, with ``threshold`` (probability),
-    ``logit`` (the same as a logit, which also tells probabilities apart that round to 1), ``f1``,
-    ``average_precision``, ``roc_auc``, ``positives`` and ``negatives``; the attribute ``thresholds_`` is the same.
+    Metrics are in ``runner.loader_metrics``. The attribute ``thresholds_`` holds ``{loader: {class: {...}}}`` for the
+    last epoch, with ``threshold`` (a probability), ``logit`` (the same as a logit, which also separates probabilities
+    that round to 1), ``f1``, ``average_precision``, ``roc_auc``, ``positives`` and ``negatives``. Checkpoints of a
+    runner that saves the states of its callbacks, as ``DictRunner`` does, hold it too.
 
     Args:
-        task: ``multiclass`` (output [N, C, ...], each class against the rest by its softmax), ``binary`` (output
-            [N, ...] or [N, 1, ...], the logit of class 1) or ``multilabel`` (output [N, C, ...], a logit a label).
-        num_classes: C; ``class_names`` may stand in for it. Not needed for ``binary``.
-        class_names: one a class or label; without, they are shown by number.
-        ignore_index: target value that is left out.
-        output_key: of the batch; logits.
-        target_key: of the batch; class numbers [N, ...], or 0 and 1 in the output's shape.
-        bins: an even number from 16 to 65536. None: 8192 up to 256 classes, fewer of more; 16 bytes a class and bin.
-        prefix: stands before the tags and metrics, ``PREFIX/NAME``, for a second callback of this kind in the run.
+        task: ``multiclass`` (output [N, C, ...]: each class against all others, by its softmax probability), ``binary``
+            (output [N, ...] or [N, 1, ...]: the logit of class 1) or ``multilabel`` (output [N, C, ...]: one logit per
+            label).
+        num_classes: C, the number of classes or labels. Not needed with ``class_names``, nor for ``binary``.
+        class_names: one name per class or label; None: they are shown by number.
+        ignore_index: target value to leave out; None: every target counts.
+        output_key: key of the logits in the batch.
+        target_key: key of the targets in the batch: class numbers [N, ...], or 0 and 1 in the shape of the output.
+        bins: how many bins the scores are counted in, an even number from 16 to 65536, at 16 bytes per class and bin;
+            None: 8192 for up to 256 classes, fewer for more.
+        prefix: added in front of tags and metrics, as ``PREFIX/NAME``; a second callback of this kind needs one.
 
     Raises:
-        UsageError: an argument is out of range; at a batch, when a key is missing or a shape does not fit; at the end
-            of a loader, when a target was no class; at the start of the run, when there is no TensorBoard logger.
+        UsageError: an argument is out of range; at the start of the run, there is no TensorBoard logger; at a batch, a
+            key is missing, a shape does not fit, or a target on the host is no class; at the end of a loader, any other
+            target was no class.
     """
 
     works_unwritten = True  # it computes metrics
@@ -100,19 +107,20 @@ class PRCurves(ScoreCounts):
         self.thresholds_ = {}
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the last thresholds of each loader and class, see above."""
+        """Return ``thresholds_``, in plain dicts."""
         return {loader: {name: dict(of) for name, of in by.items()} for loader, by in self.thresholds_.items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take back what ``state_dict`` returned."""
+        """Restore what ``state_dict`` returned."""
         self.thresholds_ = {loader: {name: dict(of) for name, of in by.items()} for loader, by in state.items()}
 
     def write(self, runner: dl.IRunner, writer: Writer, counts: Tensor) -> None:
         found, step = summarize_scores(counts, self.edges), runner.epoch_step
         self.write_metrics(runner, runner.loader_metrics, self._metrics(found))
         self.thresholds_[runner.loader_key] = self._by_class(found)
-        self._say_bounds(runner, writer, found)
+        self._warn_of_bounds(runner, writer, found)
         title = f"{self.place(runner.loader_key)} ROC, epoch {step}"
+        # As closures: curves and pictures of many classes take time, which the writer's thread spends.
         writer.pr_curves(partial(self._curves, counts), step)
         writer.image(self.named("roc"), partial(self._draw, counts, found, title), step)
         writer.text(self.named("pr_table"), lambda: markdown_table(_HEADER, self._rows(found)), step)
@@ -130,6 +138,7 @@ class PRCurves(ScoreCounts):
         metrics = {name: mean_known(getattr(found, name)) for name in ("average_precision", "roc_auc")}
         for name in ("average_precision_bound", "roc_auc_bound"):
             bounds = getattr(found, name)
+            # A class without a value has no bound either, and must not hide the largest one of the others.
             metrics[name] = float(bounds.nan_to_num(-1).max()) if bounds.isfinite().any() else float("nan")
         if self.task == "binary":
             metrics["best_f1_threshold"] = float(found.threshold[0])
@@ -148,7 +157,8 @@ class PRCurves(ScoreCounts):
         rows = zip(*(values.tolist() for values in columns.values()), strict=True)
         return {name: dict(zip(columns, row, strict=True)) for name, row in zip(self.score_names, rows, strict=True)}
 
-    def _say_bounds(self, runner: dl.IRunner, writer: Writer, found: ScoreSummary) -> None:
+    def _warn_of_bounds(self, runner: dl.IRunner, writer: Writer, found: ScoreSummary) -> None:
+        # One warning for the worst number of all classes: it names what to raise, which helps every other one too.
         bounds = torch.stack([found.roc_auc_bound, found.average_precision_bound]).nan_to_num(0)
         if float(bounds.max()) <= LARGEST_BOUND:
             return
@@ -175,6 +185,7 @@ class PRCurves(ScoreCounts):
         rows = [[name, *row] for name, row in zip(self.score_names, zip(*columns, strict=True), strict=True)]
         means = [f"{mean_known(values):.4f}" for values in (found.average_precision, found.roc_auc, found.best_f1)]
         total = str(int(found.positives.sum()))
+        # Of a single class the mean would repeat its row.
         return [*rows, ["mean", means[0], "", means[1], "", means[2], "", "", total, ""]] if len(rows) > 1 else rows
 
 

@@ -1,4 +1,4 @@
-"""How confident the model is, right and wrong: the distribution of predicted probabilities for each true class."""
+"""PredictionDistribution: which probabilities are predicted for each true class, per epoch."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -16,43 +16,48 @@ from ..tensorboard.writer import Histogram, Writer
 from .score_counts import ScoreCounts
 
 _PICTURE_BINS = 40
-_HISTOGRAM_BINS = 100
+_HISTOGRAM_BINS = 100  # one per percent
 
 
 class PredictionDistribution(ScoreCounts):
     """Shows every epoch, for each loader, which probabilities are predicted for each true class.
 
-    Loaders for inference are left out. All samples of the epoch count, over all ranks; of masks, all pixels.
+    All samples of the epoch count, over all ranks; for masks, all pixels. Inference loaders are skipped.
 
     ============================ ========= ==================================================================
     tag, in the loader's folder  kind      step and content
     ============================ ========= ==================================================================
     ``predictions/distribution`` image     epoch; [H, W, 3] uint8 RGB. ``binary``: the probability of class
-                                           1, for samples of class 0 and of class 1. Otherwise, by class or
-                                           label, its probability for its own samples and for all others: a
-                                           chart each, from 25 on a row each of a map
+                                           1, for samples of class 0 and of class 1. Otherwise, per class or
+                                           label, its probability for its own samples and for all others:
+                                           one chart each, or from 25 on one row each of a map
     ``predictions/CLASS``        histogram epoch; predicted probability, 0 to 1, of the samples of the true
                                            class: of class 1 for ``binary``, otherwise of the class itself
     ============================ ========= ==================================================================
 
-    The histograms' sums are those of the bins' middles; their smallest and largest value are edges of bins.
+    Scores are counted in bins: the sums of the histograms use the middle of each bin, and their minimum and maximum are
+    edges of bins.
 
     Args:
-        low: probability above which a sample is undecided, until ``high``; 0 to 1.
-        high: see there. The share of undecided samples is shown.
-        task: ``multiclass`` (output [N, C, ...], each class against the rest by its softmax), ``binary`` (output
-            [N, ...] or [N, 1, ...], the logit of class 1) or ``multilabel`` (output [N, C, ...], a logit a label).
-        num_classes: C; ``class_names`` may stand in for it. Not needed for ``binary``.
-        class_names: one a class or label; without, they are shown by number.
-        ignore_index: target value that is left out.
-        output_key: of the batch; logits.
-        target_key: of the batch; class numbers [N, ...], or 0 and 1 in the output's shape.
-        bins: an even number from 16 to 65536. None: 8192 up to 256 classes, fewer of more; 16 bytes a class and bin.
-        prefix: stands before the tags, ``PREFIX/TAG``, for a second callback of this kind in the run.
+        low: lower end of the range of probabilities, 0 to 1, in which a sample counts as undecided; the picture shows
+            the share of these samples.
+        high: upper end of that range.
+        task: ``multiclass`` (output [N, C, ...]: each class against all others, by its softmax probability), ``binary``
+            (output [N, ...] or [N, 1, ...]: the logit of class 1) or ``multilabel`` (output [N, C, ...]: one logit per
+            label).
+        num_classes: C, the number of classes or labels. Not needed with ``class_names``, nor for ``binary``.
+        class_names: one name per class or label; None: they are shown by number.
+        ignore_index: target value to leave out; None: every target counts.
+        output_key: key of the logits in the batch.
+        target_key: key of the targets in the batch: class numbers [N, ...], or 0 and 1 in the shape of the output.
+        bins: how many bins the scores are counted in, an even number from 16 to 65536, at 16 bytes per class and bin;
+            None: 8192 for up to 256 classes, fewer for more.
+        prefix: added in front of the tags, as ``PREFIX/TAG``; a second callback of this kind needs one.
 
     Raises:
-        UsageError: an argument is out of range; at a batch, when a key is missing or a shape does not fit; at the end
-            of a loader, when a target was no class; at the start of the run, when there is no TensorBoard logger.
+        UsageError: an argument is out of range; at the start of the run, there is no TensorBoard logger; at a batch, a
+            key is missing, a shape does not fit, or a target on the host is no class; at the end of a loader, any other
+            target was no class.
     """
 
     own_tags = ("predictions/distribution",)
@@ -92,6 +97,7 @@ class PredictionDistribution(ScoreCounts):
 
     def _draw(self, counts: Tensor, title: str) -> np.ndarray:
         shares = shares_by_probability(counts, self.edges, np.linspace(0, 1, _PICTURE_BINS + 1))
+        # Three shares: below, between and above the two bounds.
         grid = np.array([0.0, self.low, self.high, 1.0])
         undecided = shares_by_probability(counts, self.edges, grid)[:, :, 1]
         return draw_distribution(
@@ -105,7 +111,7 @@ class PredictionDistribution(ScoreCounts):
         )
 
     def _histograms(self, counts: Tensor) -> dict[str, Histogram]:
-        # Two classes have one score, of class 1: its distribution for both.
+        # Two classes share one score, that of class 1, which is shown for the samples of either class.
         rows = counts[0] if self.task == "binary" else counts[:, 1]
         edges = self.edges.sigmoid().numpy()
         named = zip(self.class_names, rows.numpy(), strict=True)
@@ -113,7 +119,8 @@ class PredictionDistribution(ScoreCounts):
 
 
 def _histogram(counts: np.ndarray, edges: np.ndarray) -> Histogram:
-    """Return the histogram of counts [B] between edges [B + 1]; a bin counts for the bar that its middle is in."""
+    """Return the histogram of counts [B] between edges [B + 1]."""
+    # A bin may lie across two bars: it counts for the one that holds its middle.
     middles, filled = (edges[:-1] + edges[1:]) / 2, np.flatnonzero(counts)
     limits = np.linspace(0, 1, _HISTOGRAM_BINS + 1)
     bars = np.searchsorted(limits[1:-1], middles, side="right")

@@ -18,7 +18,7 @@ from catalyst import dl
 from torch import Tensor
 
 from ..base.order import DIAGNOSTICS
-from ..classes.class_counts import _count_classes
+from ..classes.class_counts import count_classes
 from ..errors import UsageError, unknown_name
 from ..keys import OUTPUT_KEY, SAMPLE_ID_KEY, TARGET_KEY, pick
 from ..metrics.batch_metrics import METRIC_TASKS
@@ -88,7 +88,7 @@ class PredictionTable(dl.Callback):
         self.folder = None if folder is None else Path(folder)
         self.loaders = [loaders] if isinstance(loaders, str) else loaders
         self.task = task
-        count = 0 if task == "regression" else _count_classes(task, num_classes, class_names)
+        count = 0 if task == "regression" else count_classes(task, num_classes, class_names)
         self.class_names = check_names(class_names) or [str(number) for number in range(count)]
         self.output_key, self.target_key, self.sample_id_key = output_key, target_key, sample_id_key
         self.folder_ = self.folder
