@@ -1,4 +1,4 @@
-"""Metrics by name and of torchmetrics, exact over the epoch."""
+"""Metrics: metrics by name and of torchmetrics, exact over the epoch."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -48,48 +48,52 @@ METRIC_TASKS = (*TASKS, "regression")
 class Metrics(Named):
     """Computes metrics over each epoch as a whole, and over each batch, for every loader.
 
-    The epoch's value is that of all samples together, not a mean of batch values, and over all ranks. Nothing is
+    The value of an epoch is that of all its samples together over all ranks, not a mean of batch values. Nothing is
     read from the device within a step.
 
     =========================== ==============================================================
     written to                  content
     =========================== ==============================================================
-    ``runner.batch_metrics``    ``NAME``: the batch alone, a tensor on the device
-    ``runner.loader_metrics``   ``NAME``: all samples of the loader, a number
+    ``runner.batch_metrics``    ``NAME``: of the batch alone, a tensor on the device
+    ``runner.loader_metrics``   ``NAME``: of all samples of the loader, a number
     =========================== ==============================================================
 
-    A ``torchmetrics.Metric`` may give one number, one a class (logged as ``NAME/CLASS``, for the epoch only), or a
-    list or dict of these, nested or not (``NAME/KEY``), as ``ClasswiseWrapper``, ``MinMaxMetric``, ``BootStrapper`` and
-    ``MetricCollection`` do. A curve or a matrix is no number: a ``ROC`` is refused at the first batch. Each loader
-    starts anew; ``max`` and ``min`` of a ``MinMaxMetric`` are those of the epochs of a loader until now. It and
-    ``BootStrapper`` have no value of a batch.
+    A ``torchmetrics.Metric`` may return one number, one number per class (logged as ``NAME/CLASS``, per epoch only), or
+    a list or dict of these, nested or not (``NAME/KEY``), as ``ClasswiseWrapper``, ``MinMaxMetric``, ``BootStrapper``
+    and ``MetricCollection`` do. Curves and matrices are refused at the first batch, for example those of ``ROC``.
+    Metrics are reset at the start of each loader; only ``max`` and ``min`` of a ``MinMaxMetric`` cover all epochs of
+    the loader so far. ``MinMaxMetric`` and ``BootStrapper`` have no value per batch.
 
-    Targets may be soft, smoothed or one-hot, see ``decide_targets``: of one class (``multiclass``) the largest share
-    counts, of yes and no (``binary``, ``multilabel``) what is above 0.5. So do those that the classification metrics
-    of torchmetrics are given.
+    Targets may be soft, smoothed or one-hot: for ``multiclass`` the class with the largest share counts, for ``binary``
+    and ``multilabel`` a value above 0.5 means yes (see ``decide_targets``). The same holds for the classification
+    metrics of torchmetrics.
 
     Args:
         metrics: a name, a ``torchmetrics.Metric``, several of these, or a mapping to them from the name to log. Names
-            of classes are accuracy, balanced_accuracy, f1 (or dice), iou, precision and recall (all but accuracy are
-            means over classes, see ``class_metric`` for which), of ``regression`` mae, mse and r2 (see
-            ``regression_metric``). A metric by name sees decided classes, a ``torchmetrics.Metric`` sees the output as
-            it is; without a name to log it has that of its class. A ``MetricCollection`` logs by its own keys, with
-            prefix and postfix. None: accuracy, or of ``regression`` mae, mse and r2.
-        task: ``multiclass`` (output [N, C, ...], the largest wins), ``binary`` (output [N, ...], positive means
-            yes), ``multilabel`` (output [N, C, ...], positive means yes) or ``regression`` (output [N], [N, D],
-            [N, H, W] or [N, D, H, W], the mean over its D numbers counts). For metrics by name.
-        num_classes: C, for metrics by name; ``class_names`` may stand in for it.
-        class_names: one a class, for the names of values by class.
-        ignore_index: target value that is left out, for metrics by name; of ``regression`` any number, or NaN.
-        output_key: of the batch.
-        target_key: of the batch; class numbers [N, ...] or shares [N, C, ...], 0 and 1 (or soft) in the output's shape,
-            or numbers in the output's shape.
-        prefix: stands before the names, ``PREFIX/NAME``, for a second callback of this kind in the run.
+            for classes are accuracy, balanced_accuracy, f1 (or dice), iou, precision and recall; all but accuracy are
+            means over classes (see ``class_metric``). Names for ``regression`` are mae, mse and r2 (see
+            ``regression_metric``). A metric by name compares predicted classes, a ``torchmetrics.Metric`` is given the
+            output unchanged. By default a ``torchmetrics.Metric`` is logged under the name of its class, and a
+            ``MetricCollection`` under its own keys, with its prefix and postfix. None: accuracy, or mae, mse and r2 for
+            ``regression``.
+        task: for metrics by name. ``multiclass`` (output [N, C, ...]: the largest logit wins), ``binary`` (output
+            [N, ...]: a positive logit means yes), ``multilabel`` (output [N, C, ...]: a positive logit means yes) or
+            ``regression`` (output [N], [N, D], [N, H, W] or [N, D, H, W]: metrics are means over the D numbers).
+        num_classes: C, the number of classes or labels, for metrics by name. Not needed with ``class_names``.
+        class_names: one name per class, for the names of values per class; None: classes are shown by number.
+        ignore_index: target value to leave out, for metrics by name; for ``regression`` any number, or NaN. None: every
+            target counts.
+        output_key: key of the outputs in the batch.
+        target_key: key of the targets in the batch: class numbers [N, ...] or shares [N, C, ...] for ``multiclass``; 0
+            and 1, or soft, in the shape of the output for ``binary`` and ``multilabel``; numbers in the shape of the
+            output for ``regression``.
+        prefix: added in front of the names, as ``PREFIX/NAME``; a second callback of this kind needs one.
 
     Raises:
-        UsageError: a name or task is unknown, the number of classes is missing, or, at the first batch, a key is, a
-            shape does not fit, or what a metric gives is no number; at a batch, when a target on the host is no class;
-            at the end of a loader, when any other was none, or for ``regression`` NaN or infinite.
+        UsageError: a name or task is unknown, or the number of classes is missing; at the first batch, a key is
+            missing, a shape does not fit, or a metric returns something other than numbers; at a batch, a target on the
+            host is no class; at the end of a loader, any other target was no class, or for ``regression`` was NaN or
+            infinite.
 
     Example:
         >>> import torch
@@ -129,23 +133,27 @@ class Metrics(Named):
         self.ignore_index: Any = ignore_index
         self.output_key = output_key
         self.target_key = target_key
-        named = _by_name(_default(task) if metrics is None else metrics)
-        self.by_name = {name: self._check(metric) for name, metric in named.items() if isinstance(metric, str)}
+        default = REGRESSION_METRICS if task == "regression" else ("accuracy",)
+        named = _name_metrics(default if metrics is None else metrics)
+        self.by_name = {name: self._check_name(metric) for name, metric in named.items() if isinstance(metric, str)}
         objects = {name: metric for name, metric in named.items() if not isinstance(metric, str)}
         self.by_object = {name: check_metric(name, metric) for name, metric in objects.items()}
-        self.beside = {name: plain_attributes(metric) for name, metric in self.by_object.items()}
+        # A metric keeps things beside its states, which ``reset`` leaves as they are or forgets. They are set back to
+        # what the user gave, so that every loader starts alike.
+        self.initial = {name: plain_attributes(metric) for name, metric in self.by_object.items()}
         self.totals_: ClassTotals | RegressionTotals | None = None
-        self.extremes_: dict[str, dict[str, Any]] = {}  # of the epochs until now, by loader
+        self.extremes_: dict[str, dict[str, Any]] = {}  # over the epochs so far, by loader
 
     def on_experiment_start(self, runner: dl.IRunner) -> None:
         self.extremes_ = {}
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what goes on over epochs: the extremes of each ``MinMaxMetric``, by loader."""
+        """Return what is kept over epochs: the extremes of each ``MinMaxMetric``, by loader."""
         return {"extremes": to_plain(self.extremes_)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take back what ``state_dict`` returned."""
+        """Restore what ``state_dict`` returned."""
+        # Checkpoints of former versions hold no extremes.
         self.extremes_ = from_plain(state.get("extremes", {}))
 
     def metrics_written(self, loader_key: str) -> list[str]:
@@ -156,8 +164,9 @@ class Metrics(Named):
         self.totals_ = self._make_totals(runner.engine.device) if self.by_name else None
         for name, metric in self.by_object.items():
             metric.reset()
-            for part, attributes in self.beside[name]:
+            for part, attributes in self.initial[name]:
                 vars(part).update(attributes)
+            # After ``reset``, which forgets them: one metric serves all loaders, and each has extremes of its own.
             set_extremes(metric, self.extremes_.get(runner.loader_key, {}).get(name, {}))
             metric.to(runner.engine.device)
 
@@ -168,10 +177,10 @@ class Metrics(Named):
         output, target = (detached(take(runner, key, "Metrics")) for key in (self.output_key, self.target_key))
         if isinstance(self.totals_, ClassTotals):
             self._check_targets(runner, output, target)
-        values = {} if self.totals_ is None else self._update(self.totals_, output, target)
+        values = {} if self.totals_ is None else self._update_totals(self.totals_, output, target)
         for name, metric in self.by_object.items():
             add_leaves(values, call_metric(name, metric, output, target))
-        # One value a class is for the epoch; a batch value is one number.
+        # Values per class are for the epoch only; a batch metric is one number.
         numbers = {name: value for name, value in values.items() if not value.ndim}
         self.write_metrics(runner, runner.batch_metrics, numbers)
 
@@ -179,13 +188,14 @@ class Metrics(Named):
         if runner.is_infer_loader:
             return
         if self.totals_ is not None:
-            values, outside = self._over_ranks(self.totals_)
+            values, outside = self._values_over_ranks(self.totals_)
+            # One read for all values and the count of bad targets.
             *numbers, lost = torch.stack([*values.values(), outside]).tolist()
             if lost:
                 raise self._outside_error(runner.loader_key, int(lost))
-            of_classes = dict(zip(values, numbers, strict=True))
-            self.write_metrics(runner, runner.loader_metrics, of_classes)
+            self.write_metrics(runner, runner.loader_metrics, dict(zip(values, numbers, strict=True)))
         for name, metric in self.by_object.items():
+            # A collective: torchmetrics gathers its states itself.
             found = compute_metric(name, metric, self.class_names)
             self.write_metrics(runner, runner.loader_metrics, found)
             self.extremes_.setdefault(runner.loader_key, {})[name] = extremes(metric)
@@ -200,7 +210,8 @@ class Metrics(Named):
         fresh = {} if self.totals_ is None else self.totals_.state
         self.totals_ = from_plain(state["totals"], self.totals_)
         if self.totals_ is not None:
-            self.totals_.state = {**fresh, **self.totals_.state}  # which may be of before a part was added to it
+            # A checkpoint of a former version may lack a part of the state that was added since.
+            self.totals_.state = {**fresh, **self.totals_.state}
         for name, metric in self.by_object.items():
             metric_from_plain(metric, state["objects"][name])
             metric.to(runner.engine.device)
@@ -208,10 +219,12 @@ class Metrics(Named):
     def _make_totals(self, device: torch.device) -> ClassTotals | RegressionTotals:
         if self.task == "regression":
             return RegressionTotals(self.ignore_index, device)
-        return ClassTotals(self.task, self._classes(), self.ignore_index, device)
+        return ClassTotals(self.task, self._class_count(), self.ignore_index, device)
 
-    def _update(self, totals: ClassTotals | RegressionTotals, output: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """Add a batch to the totals; return its own values."""
+    def _update_totals(
+        self, totals: ClassTotals | RegressionTotals, output: Tensor, target: Tensor
+    ) -> dict[str, Tensor]:
+        """Add a batch to the totals, and return the values of the batch alone."""
         if isinstance(totals, RegressionTotals):
             if not is_paired(target.shape, output.shape, "regression"):
                 raise UsageError(
@@ -223,9 +236,10 @@ class Metrics(Named):
         target = decide_targets(target, output.shape, self.task, self.ignore_index)
         return self._class_values(totals.update(predicted_classes(output, self.task), target))
 
-    def _over_ranks(self, totals: ClassTotals | RegressionTotals) -> tuple[dict[str, Tensor], Tensor]:
-        """Return the values of all samples of all ranks, and how many targets had none."""
+    def _values_over_ranks(self, totals: ClassTotals | RegressionTotals) -> tuple[dict[str, Tensor], Tensor]:
+        """Return the values over all samples of all ranks, and how many targets were invalid. A collective."""
         if isinstance(totals, RegressionTotals):
+            # Not a plain sum: the spread of all targets follows from the means of the ranks, which are reduced first.
             state = totals.over_ranks(partial(_reduce_one, "max"), partial(_reduce_all, "sum"))
             values = {name: regression_metric(metric, state) for name, metric in self.by_name.items()}
             return values, state["outside"].sum()
@@ -237,7 +251,7 @@ class Metrics(Named):
 
     def _outside_error(self, loader_key: str, outside: int) -> UsageError:
         if self.task != "regression":
-            return self._targets().error(loader_key, outside)
+            return self._class_targets().error(loader_key, outside)
         return UsageError(
             f"loader {loader_key!r}: Metrics needs finite targets, or ignore_index={self.ignore_index}, got {outside} "
             f"NaN or infinite ones in {self.target_key!r}; ignore_index=float('nan') leaves NaN out."
@@ -245,37 +259,35 @@ class Metrics(Named):
 
     def _check_targets(self, runner: dl.IRunner, output: Tensor, target: Tensor) -> None:
         keys = self.output_key, self.target_key
-        check_shapes("Metrics", self.task, self._classes(), (keys[0], output.shape), (keys[1], target.shape))
-        self._targets().check(runner, output.shape)
+        check_shapes("Metrics", self.task, self._class_count(), (keys[0], output.shape), (keys[1], target.shape))
+        self._class_targets().check(runner, output.shape)
 
-    def _targets(self) -> ClassTargets:
-        return ClassTargets("Metrics", self.task, self._classes(), self.ignore_index, self.target_key)
+    def _class_targets(self) -> ClassTargets:
+        return ClassTargets("Metrics", self.task, self._class_count(), self.ignore_index, self.target_key)
 
-    def _classes(self) -> int:
+    def _class_count(self) -> int:
+        # 0 is not known: allowed as long as no metric by name asks for it.
         return 2 if self.task == "binary" else int(self.num_classes or 0)
 
-    def _check(self, name: str) -> str:
+    def _check_name(self, name: str) -> str:
         known = REGRESSION_METRICS if self.task == "regression" else CLASS_METRICS
         if name not in known:
             raise unknown_name("metric", name, known, note=" (a torchmetrics.Metric may be given instead)")
-        if self.task != "regression" and not self._classes():
+        if self.task != "regression" and not self._class_count():
             raise UsageError(f"Metrics(metrics={name!r}) needs num_classes or class_names for the task {self.task!r}.")
         if name == "balanced_accuracy" and self.task == "multilabel":
             raise UsageError("balanced_accuracy is for the tasks 'binary' and 'multiclass', got 'multilabel'.")
         return name
 
 
-def _default(task: str) -> tuple[str, ...]:
-    return REGRESSION_METRICS if task == "regression" else ("accuracy",)
-
-
-def _by_name(metrics: Any) -> dict[str, Any]:
-    """Return metrics by the name to log; a collection that is given without one, which logs by its keys, by ``""``."""
+def _name_metrics(metrics: Any) -> dict[str, Any]:
+    """Return metrics by the name to log; it is ``""`` for a collection without one, which is logged by its keys."""
     if isinstance(metrics, Mapping):
         return dict(metrics)
     several = list(metrics) if isinstance(metrics, list | tuple) else [metrics]
     named: dict[str, Any] = {}
     for metric in several:
+        # Only a collection has compute groups; asking for its class would import torchmetrics.
         name = metric if isinstance(metric, str) else "" if hasattr(metric, "compute_groups") else type(metric).__name__
         if name in named and not isinstance(metric, str):
             raise UsageError(
@@ -297,7 +309,7 @@ def predicted_classes(output: Tensor, task: str) -> Tensor:
     """Return the classes that logits predict.
 
     Args:
-        output: logits; see ``Metrics`` for the shapes.
+        output: logits, in a shape that ``Metrics`` takes.
         task: one of ``TASKS``.
 
     Returns:
@@ -309,10 +321,12 @@ def predicted_classes(output: Tensor, task: str) -> Tensor:
 
 
 def _argmax(output: Tensor) -> Tensor:
-    """Return what ``argmax`` over classes does, on a CPU four times as fast: [N, C, ...] to [N, ...]."""
+    """Return the largest class of each pixel as ``argmax`` does: [N, C, ...] to [N, ...]."""
+    # On a CPU torch's own argmax over an inner axis takes four times as long.
     classes = output.shape[1]
+    # NaN equals nothing, and argmax takes it for the largest.
     is_largest = (output == output.amax(dim=1, keepdim=True)).logical_or_(output.isnan())
-    # Of several largest ones the first has the largest rank.
+    # Among equal ones argmax returns the first, which therefore has the largest rank.
     rank = torch.arange(classes, 0, -1, dtype=torch.uint8 if classes < 256 else torch.int32, device=output.device)
     found = (is_largest * rank.reshape(-1, *[1] * (output.ndim - 2))).amax(dim=1)
     return classes - found.to(torch.int64)

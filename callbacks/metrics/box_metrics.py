@@ -1,4 +1,4 @@
-"""Average precision of detected boxes, exact over the epoch and over all ranks."""
+"""BoxMetrics: average precision of detected boxes, exact over the epoch and over all ranks."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -29,7 +29,8 @@ from ..support.runner_view import history_of, place_in_loader
 RULES = ("coco", "competition")
 
 _COMPETITION = "competition_map"
-_COCO_OF_BEFORE = "coco_map"
+# What former versions called COCO's metric, when "map" was that of the competition.
+_FORMER_COCO = "coco_map"
 
 _log = logging.getLogger("assay")
 
@@ -39,10 +40,10 @@ class BoxPrecision:
     """The score of each sample's detected boxes, 0 to 1, by the rule of ``box_precision``; 1 where there is no box.
 
     Args:
-        output_key: of the batch; N dicts of ``boxes`` [P, 4], ``scores`` [P] and ``labels`` [P].
-        target_key: of the batch; N dicts of ``boxes`` [M, 4] and ``labels`` [M].
-        min_score: predictions below it do not count.
-        name: of the score, in tags and titles.
+        output_key: key of the detections in the batch: N dicts of ``boxes`` [P, 4], ``scores`` [P] and ``labels`` [P].
+        target_key: key of the targets in the batch: N dicts of ``boxes`` [M, 4] and ``labels`` [M].
+        min_score: predictions with a lower score do not count.
+        name: name of the score in tags and titles.
     """
 
     output_key: str = OUTPUT_KEY
@@ -50,6 +51,7 @@ class BoxPrecision:
     min_score: float = 0.5
     name: str = _COMPETITION
 
+    # A score is called by its function's name in tags and titles.
     @property
     def __name__(self) -> str:
         return self.name
@@ -59,7 +61,7 @@ class BoxPrecision:
         return self.precision(batch).nan_to_num(1.0)
 
     def precision(self, batch: Mapping[str, Any]) -> Tensor:
-        """Return the same, but NaN for a sample without boxes, true or predicted."""
+        """Return the score of each sample, [N], float64; NaN for a sample without any box, true or predicted."""
         found = pick_boxes(batch, self.output_key, self.name, FOUND)
         true = pick_boxes(batch, self.target_key, self.name, TRUE)
         return box_precision(found, true, min_score=self.min_score)
@@ -79,30 +81,31 @@ class BoxMetrics(Named):
     ``runner.batch_metrics``    ``competition_map``: of the batch, a tensor on the device
     =========================== =========================================================================
 
-    COCO's metrics rank the predictions of all images by score, whatever ``min_score`` is, and count at most 100 per
-    image and class (see ``coco_precision``). They are NaN without a true box. Predictions that are not finite are left
-    out, with a warning (logger ``assay``). ``competition_map`` leaves out images without boxes, true or predicted: if
-    there are no others, it is NaN for a loader and 1 for a batch.
+    COCO's metrics rank the predictions of all images by score, regardless of ``min_score``, and count at most 100 per
+    image and class (see ``coco_precision``). They are NaN if there is no true box. Predictions that are not finite are
+    left out, with a warning (logger ``assay``). ``competition_map`` leaves out images without any box, true or
+    predicted; if there are no others, it is NaN for a loader and 1 for a batch.
 
     All values cover the samples of all ranks. Nothing is read from the device within a step. Memory: COCO's rule needs
     all boxes of a loader on the host, 56 bytes each, so it grows with the number of samples.
 
-    Loaders for inference are left out, and so are loaders for training whose batches hold no detections: torchvision's
-    detectors return none while they train.
+    Inference loaders are skipped, and so are training loaders whose batches hold no detections: torchvision's detectors
+    return none while they train.
 
     Args:
         class_names: one per label, from label 0 on; None: labels are shown by number.
-        output_key: of the batch; N dicts of ``boxes`` [P, 4] (left, top, right, bottom), ``scores`` and ``labels`` [P].
-        target_key: of the batch; N dicts of ``boxes`` [M, 4], ``labels`` [M] and, where there are crowds, ``iscrowd``
-            [M], 0 or 1.
-        min_score: predictions below it do not count for ``competition_map``.
-        map_is: which metric is called ``map``: ``coco``, or as in former versions ``competition``, where COCO's is
-            ``coco_map``. A resumed run that began with those names keeps them, and logs it.
-        prefix: comes before the names, ``PREFIX/NAME``, for a second callback of this kind in the run.
+        output_key: key of the detections in the batch: N dicts of ``boxes`` [P, 4] (left, top, right, bottom),
+            ``scores`` [P] and ``labels`` [P].
+        target_key: key of the targets in the batch: N dicts of ``boxes`` [M, 4], ``labels`` [M] and, if there are
+            crowds, ``iscrowd`` [M], 0 or 1.
+        min_score: predictions with a lower score do not count for ``competition_map``.
+        map_is: which metric is called ``map``: ``coco``, or ``competition`` as in former versions, which then called
+            COCO's ``coco_map``. A resumed run that began with those names keeps them, with a warning.
+        prefix: added in front of the names, as ``PREFIX/NAME``; a second callback of this kind needs one.
 
     Raises:
-        UsageError: an argument is out of range; pycocotools is not installed; at the first batch, when a key is
-            missing or holds no boxes; at the end of a loader, when a true box has no area or is not finite.
+        UsageError: an argument is out of range; pycocotools is not installed; at the first batch, a key is missing or
+            holds no boxes; at the end of a loader, a true box has no area or is not finite.
     """
 
     own_metrics = ("map", "ap50", _COMPETITION)
@@ -118,7 +121,7 @@ class BoxMetrics(Named):
         prefix: str = "",
     ):
         super().__init__(METRICS, prefix)
-        # At construction, and not at the end of the first loader, when it is imported.
+        # Checked here, as it is only imported at the end of the first loader.
         if find_spec("pycocotools") is None:
             raise UsageError("BoxMetrics needs the package pycocotools: pip install 'catalyst-assay[experiments]'.")
         if map_is not in RULES:
@@ -130,8 +133,8 @@ class BoxMetrics(Named):
         self.batches_: list[tuple[int, HostCopy, HostCopy]] = []
 
     def on_experiment_start(self, runner: dl.IRunner) -> None:
-        # A run that was begun under the former names goes on with them: its checkpoints are chosen by them.
-        former, history = self.named(_COCO_OF_BEFORE), history_of(runner)
+        # A resumed run keeps the names that it began with: its best checkpoints were chosen by them.
+        former, history = self.named(_FORMER_COCO), history_of(runner)
         if any(former in of for by_loader in history.values() for of in by_loader.values()):
             self.map_is = "competition"
         if self.map_is == "competition" and runner.engine.is_main_process:
@@ -143,14 +146,14 @@ class BoxMetrics(Named):
         self.batches_ = []
 
     def loader_state(self, runner: dl.IRunner) -> Any:
-        """Return what was seen of the loader so far, in types that ``weights_only=True`` loads."""
+        """Return what was observed of the loader so far, in types that ``weights_only=True`` loads."""
         return to_plain([self.mean_, self.batches_])
 
     def load_loader_state(self, runner: dl.IRunner, state: Any) -> None:
         """Continue from what ``loader_state`` returned."""
         mean, batches = state
         self.mean_, self.batches_ = from_plain(mean, self.mean_), from_plain(batches)
-        # The state is of a version that called this metric "map".
+        # This state was saved when the metric was called "map".
         if self.mean_.names != [_COMPETITION]:
             self.mean_.names, self.map_is = [_COMPETITION], "competition"
             self._warn_of_former_names()
@@ -160,19 +163,20 @@ class BoxMetrics(Named):
         if runner.is_infer_loader or not detects:
             return
         precision = self.score.precision(runner.batch)
-        # Images without boxes are NaN here, and do not count.
+        # NaN marks an image without any box, which does not count.
         counted = precision.isfinite().sum()
         mean = torch.where(counted > 0, precision.nansum() / counted.clamp(min=1), 1.0)
         name = "map" if self.map_is == "competition" else _COMPETITION
         self.write_metrics(runner, runner.batch_metrics, {name: mean})
         self.mean_.update(mean.reshape(1), counted)
+        # COCO's rule ranks the boxes of all images, so they are kept: copied now, read at the end of the loader.
         packed = [HostCopy(pack(runner.batch[key])) for key in (self.score.output_key, self.target_key)]
         self.batches_.append((place_in_loader(runner).first_sample, packed[0], packed[1]))
 
     def on_loader_end(self, runner: dl.IRunner) -> None:
-        # A collective, also for a rank without batches.
+        # A collective: a rank without batches takes part too.
         of_ranks = gather_objects([(first, found.read(), true.read()) for first, found, true in self.batches_])
-        # In the order of the loader, so that equal scores are ranked alike on any number of ranks.
+        # In the order of the loader: predictions with equal scores rank the same on any number of ranks.
         batches = sorted((batch for of_rank in of_ranks for batch in of_rank), key=lambda batch: batch[0])
         state = reduce_measure(self.mean_)
         self.batches_ = []
@@ -182,20 +186,21 @@ class BoxMetrics(Named):
         coco = coco_precision([(found, true) for _, found, true in batches])
         values = self._by_name(coco, self.mean_.compute(state)[_COMPETITION])
         self.write_metrics(runner, runner.loader_metrics, values)
-        # Every rank has computed the same.
+        # Every rank has computed the same number; one warning is enough.
         if coco.left_out and runner.engine.is_main_process:
             place = f"{runner.loader_key} epoch {runner.epoch_step}"
             _log.warning("BoxMetrics, %s: %d predictions are not finite and left out.", place, coco.left_out)
 
     def _by_name(self, coco: CocoPrecision, competition: float) -> dict[str, float]:
         is_coco = self.map_is == "coco"
-        name, other = ("map", _COMPETITION) if is_coco else (_COCO_OF_BEFORE, "map")
+        name, other = ("map", _COMPETITION) if is_coco else (_FORMER_COCO, "map")
         by_class = {f"{name}/{name_of(label, self.class_names)}": value for label, value in coco.by_label.items()}
         return {name: coco.map, "ap50": coco.ap50, **by_class, other: competition}
 
     def _check_truth(self, runner: dl.IRunner, batches: Sequence[tuple[int, Tensor, Tensor]]) -> None:
         for first, _, true in batches:
             boxes = true[:, 1:5]
+            # A row without a label stands for an image, and holds no box.
             wrong = ~true[:, 5].isnan() & ~((boxes[:, 2:] > boxes[:, :2]).all(dim=1) & boxes.isfinite().all(dim=1))
             if wrong.any():
                 row = true[wrong][0]
@@ -209,6 +214,6 @@ class BoxMetrics(Named):
         _log.warning(
             "BoxMetrics: as in older runs, map is the competition's figure in this one, and %s is COCO's; in new ones "
             "map is COCO's, and the competition's is %s.",
-            _COCO_OF_BEFORE,
+            _FORMER_COCO,
             _COMPETITION,
         )

@@ -1,4 +1,4 @@
-"""How well an embedding finds samples of the same class."""
+"""RecallAtK: how well an embedding finds samples of the same class among its nearest neighbours."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -25,41 +25,42 @@ from ..support.runner_view import positions_in_loader, samples_of_keys
 
 
 class RecallAtK(Named):
-    """Computes recall@k of an embedding over each validation loader: who is next to whom.
+    """Computes recall@k of an embedding over each validation loader.
 
-    Each sample is a query once, and all others of the loader are searched: recall@k is the share of queries that have
-    a sample of their own class among the k nearest (see ``measures.recall_at_k`` for ties and single samples).
+    Each sample is a query once, and all others of the loader are searched: recall@k is the share of queries with a
+    sample of their own class among the k nearest. See ``measures.recall_at_k`` for ties and for classes of one sample.
 
     =========================== ======================================================================
     written to                  content
     =========================== ======================================================================
-    ``runner.loader_metrics``   ``recall@1`` and so on, 0 to 1; NaN where no two samples share a class
+    ``runner.loader_metrics``   ``recall@1`` and so on, 0 to 1; NaN if no two samples share a class
     =========================== ======================================================================
 
-    It is exact over all samples and all ranks, as long as a loader has no more than ``max_samples``; of larger ones so
-    many are queries and are searched, spread evenly and chosen by their position: the same in every epoch and on any
-    number of ranks. With fewer to search the value is a little higher than it would be.
+    The value is exact over all samples and ranks for loaders of up to ``max_samples`` samples. Of a larger loader, so
+    many samples are used as queries and searched: they are spread evenly and chosen by position, the same in every
+    epoch and on any number of ranks. With fewer samples to search, the value is slightly higher than for all.
 
     Nothing is read from the device within a step: the chosen vectors are copied without blocking, and read one step
     later. Memory, on the host: ``max_samples`` times D numbers of four bytes on each rank while the loader runs, and
     three times that when it ends; 10,000 vectors of 128 take 5 MiB. Time grows with the square of ``max_samples``.
 
     Args:
-        k: how many neighbours, one number or several.
+        k: how many neighbours to look at, one number or several.
         distance: ``cosine`` or ``euclidean``.
         max_samples: how many samples to hold at most.
-        name: what the values are called before the ``@``, for a second embedding.
-        embedding_key: of the batch; [N, D, ...], floating point. What comes after D is averaged. None: ``output_key``.
-        output_key: of the batch; taken where there is no ``embedding_key``.
-        target_key: of the batch; class numbers [N], or distributions over classes [N, C] (soft or one-hot), of which
-            the largest share counts.
-        sample_id_key: of the batch; a sample that comes twice counts once. Without it in the batch, the position in
-            the loader serves.
-        prefix: stands before the names, ``PREFIX/NAME``, for a second callback of this kind in the run.
+        name: name of the metric before the ``@``; a second embedding needs another one.
+        embedding_key: key of the embeddings in the batch, [N, D, ...], floating point; axes after D are averaged. None:
+            ``output_key``.
+        output_key: key of the outputs in the batch, used without ``embedding_key``.
+        target_key: key of the targets in the batch: class numbers [N], or distributions over classes [N, C], soft or
+            one-hot, whose largest share counts.
+        sample_id_key: key of the sample ids in the batch; a sample that comes twice counts once. Without it, samples
+            are identified by their position in the loader.
+        prefix: added in front of the names, as ``PREFIX/NAME``; a second callback of this kind needs one.
 
     Raises:
-        UsageError: an argument is out of range; at a batch, when a key is missing or a shape does not fit; one batch
-            later, when a target [N, C] does not add up to 1, as several labels do not.
+        UsageError: an argument is out of range; at a batch, a key is missing or a shape does not fit; one batch later,
+            targets [N, C] do not add up to 1, as those of several labels.
     """
 
     def __init__(
@@ -105,19 +106,21 @@ class RecallAtK(Named):
         if self.choice_ is None:
             return
         positions = positions_in_loader(runner, samples_of_keys(runner, [self.embedding_key]))
+        # By position alone, which the host knows: the choice reads nothing from the device.
         rows = self.choice_.choose(positions)
+        # The copies start before those of the last step are read, so that they travel meanwhile.
         parts = copy_tree(self._parts(runner.batch, positions, rows)) if rows else None
         self._settle()
-        self.pending_ = (
-            None if parts is None else partial(self._keep, self.choice_, [positions[row] for row in rows], parts)
-        )
+        if parts is not None:
+            self.pending_ = partial(self._keep_samples, self.choice_, [positions[row] for row in rows], parts)
 
     def on_loader_end(self, runner: dl.IRunner) -> None:
         if self.choice_ is None:
             return
         self._settle()
         mine, self.choice_ = list(self.choice_.kept.items()), None
-        samples = winners_over_ranks(mine, self.max_samples, _chosen_by, itemgetter(1), lambda item: item[1]["id"])
+        # A collective. Padding may give a sample to two ranks; by its id it counts once, and is no neighbour of itself.
+        samples = winners_over_ranks(mine, self.max_samples, _rank_by_hash, itemgetter(1), lambda item: item[1]["id"])
         values = [math.nan] * len(self.k)
         if samples:
             vectors = torch.from_numpy(np.stack([sample["vector"] for sample in samples]))
@@ -136,45 +139,46 @@ class RecallAtK(Named):
         self.choice_ = from_plain(state, self.choice_)
 
     def _settle(self) -> None:
-        """Keep the samples of the step before: they have reached the host by now."""
+        # One step later, as the samples have reached the host by then and the loop need not wait for them.
         if self.pending_ is not None:
             self.pending_()
             self.pending_ = None
 
-    def _keep(self, choice: SampleChoice, positions: Sequence[int], parts: Mapping[str, Any]) -> None:
-        """Keep what has reached the host by now, sample by sample, so that the rest of the batch is free to go."""
+    def _keep_samples(self, choice: SampleChoice, positions: Sequence[int], parts: Mapping[str, Any]) -> None:
         host = read_tree(parts)
         ids = host["id"].tolist() if isinstance(host["id"], np.ndarray) else host["id"]
         labels = host["label"].tolist()
+        # Whether shares add up to 1 is only known here: on the device it would have had to be read.
         if NO_CLASS in labels:
             raise self._no_classes(f"{parts['kind']}, and something else for {ids[labels.index(NO_CLASS)]!r}")
+        # Sample by sample and copied: a view would keep the vectors of the whole batch in memory.
         for index, position in enumerate(positions):
             sample = {"vector": host["vector"][index].copy(), "label": int(labels[index]), "id": ids[index]}
             choice.put(position, sample)
 
     def _parts(self, batch: Mapping[str, Any], positions: Sequence[int], rows: list[int]) -> dict[str, Any]:
-        """Return what is kept of the chosen samples of a batch, on the device."""
+        """Return vectors, labels and ids of the chosen samples of a batch, on the device."""
         vectors, labels = (pick(batch, key, "RecallAtK") for key in (self.embedding_key, self.target_key))
         if not isinstance(vectors, Tensor) or vectors.ndim < 2 or not vectors.is_floating_point():
             raise UsageError(
-                f"embedding_key={self.embedding_key!r} must be [N, D, ...] of floating point, got {_kind(vectors)}."
+                f"embedding_key={self.embedding_key!r} must be [N, D, ...] of floating point, got {_describe(vectors)}."
             )
         ids = batch.get(self.sample_id_key, positions)
         return {
             "vector": pool(take(vectors, rows)),
             "label": self._labels(labels, len(vectors), rows),
-            "kind": _kind(labels),
+            "kind": _describe(labels),  # for an error that comes a step later
             "id": take(ids, rows) if isinstance(ids, Tensor) else [ids[row] for row in rows],
         }
 
     def _labels(self, labels: Any, count: int, rows: list[int]) -> Tensor:
-        """Return the classes of the chosen samples, int64, [len(rows)]; ``NO_CLASS`` where it is not one."""
+        """Return the classes of the chosen samples, int64, [len(rows)]; ``NO_CLASS`` for a target that is no class."""
         if isinstance(labels, Tensor) and not labels.is_complex() and len(labels) == count:
             if labels.numel() == count and not labels.is_floating_point():
                 return take(labels.reshape(-1), rows)
             if labels.ndim == 2 and labels.shape[1] > 1:
                 return class_of_distribution(take(labels, rows))
-        raise self._no_classes(_kind(labels))
+        raise self._no_classes(_describe(labels))
 
     def _no_classes(self, got: str) -> UsageError:
         return UsageError(
@@ -183,9 +187,10 @@ class RecallAtK(Named):
         )
 
 
-def _chosen_by(item: tuple[int, Any]) -> int:
+def _rank_by_hash(item: tuple[int, Any]) -> int:
+    # The hash spreads the chosen positions evenly over the loader, the same ones on any number of ranks.
     return position_hash(item[0])
 
 
-def _kind(part: Any) -> str:
+def _describe(part: Any) -> str:
     return f"{part.dtype} {tuple(part.shape)}" if isinstance(part, Tensor) else type(part).__name__
