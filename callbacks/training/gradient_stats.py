@@ -1,4 +1,4 @@
-"""GradientStats: statistics of every parameter's gradients, per epoch."""
+"""GradientStats: statistics of the gradients of every parameter, per epoch."""
 
 import math
 from collections import deque
@@ -24,18 +24,19 @@ _SCALARS = ("min", "mean", "max", "std", "norm", "zeros")
 
 
 class GradientStats(Diagnostic):
-    """Shows the gradients of every parameter that an optimizer trains: where they vanish, explode, die or are missing.
+    """Shows where the gradients of the trained parameters vanish, explode, die or are missing, every epoch.
 
-    They are taken at the optimizer's step: unscaled, of the whole accumulation, after the all-reduce, and before
-    clipping where the runner lets them be seen then (``DictRunner``); elsewhere as the optimizer gets them. Only train
-    loaders are looked at. An optimizer that computes gradients within its step (LBFGS) shows those of the step before.
+    Gradients are observed at the optimizer's step: unscaled, accumulated over the whole group of batches, and after the
+    all-reduce. With ``DictRunner`` they are those before clipping, with other runners those that the optimizer gets.
+    Only training loaders are observed. For an optimizer that computes gradients within its step (LBFGS), those of the
+    step before are shown.
 
     ==================================== ====== ================================================================
     tag, in the train loader's folder    kind   step and content
     ==================================== ====== ================================================================
     ``gradients/map``                    image  epoch; parameters x epochs so far, log10 of the mean norm
     ``gradients/flow``                   image  epoch; by depth: min, mean, max, std, norm, share of zeros; share of
-                                                non-finite values where there are any, and the update ratio where
+                                                non-finite values if there are any, and the update ratio if
                                                 asked for; with ``clip_grad_norm`` (``DictRunner``) the mean total
                                                 norm before and after clipping
     ``gradients/PARAMETER/min``          scalar epoch; smallest value of all steps
@@ -45,32 +46,33 @@ class GradientStats(Diagnostic):
     ``gradients/PARAMETER/norm``         scalar epoch; mean over steps of the L2 norm
     ``gradients/PARAMETER/zeros``        scalar epoch; mean over steps of the share of zeros, 0 to 1
     ``gradients/PARAMETER/non_finite``   scalar epoch; share of values that are NaN or infinite, 0 to 1, mean over
-                                                the broken steps where they were counted
+                                                the broken steps at which they were counted
     ``gradients/PARAMETER/update_ratio`` scalar epoch; mean over steps of ||w_after - w_before|| / ||w_before||, at
                                                 least 0 (``update_ratio=True``); none while the weights are 0
     ==================================== ====== ================================================================
 
-    The scalars are written with ``per_parameter=True``; what is not known has none. Steps whose gradient holds NaN or
-    infinite values are counted and marked, and left out of a parameter's other numbers; such values are counted from
-    the second observed step on at which a parameter has some. The map goes on in a resumed run.
-    What goes wrong is also logged by parameter (logger ``assay``), once for each new set of names.
+    The scalars are written with ``per_parameter=True``, except those that are not known. A step at which the gradient
+    of a parameter holds NaN or infinite values is counted and marked, and left out of the parameter's other numbers.
+    The values themselves are counted from the second such step of a parameter on. Problems are also logged by parameter
+    (logger ``assay``), once for each new set of names. A resumed run continues the map.
 
-    Nothing is read from the device within a step, except that a GPU waits where a sparse gradient is coalesced.
+    Nothing is read from the device within a step, except that coalescing a sparse gradient makes the host wait for a
+    GPU.
 
     Args:
-        every_n_steps: observe the first of so many optimizer steps, counted in each epoch; 1: all of them. An
-            ``OverheadBudget`` in the run may observe fewer; the pictures say how many.
+        every_n_steps: observe one in so many optimizer steps, beginning with the first of each epoch; 1: all of them.
+            An ``OverheadBudget`` in the run may observe fewer; the pictures show how many were observed.
         per_parameter: whether to write scalars, seven or eight per parameter.
-        update_ratio: whether to compare the weights before and after each observed step, for which one copy of them
-            is kept on the device. A step that was skipped has the ratio 0.
-        history_epochs: how many epochs the map shows, the last ones.
+        update_ratio: whether to compare the weights before and after each observed step. This keeps one copy of them on
+            the device. A skipped step has the ratio 0.
+        history_epochs: how many of the last epochs the map shows.
         vanished_below: a norm below this share of the median norm has vanished.
         exploded_above: a norm above this multiple of the median norm, or of 1 where that is smaller, has exploded.
-        prefix: stands before the tags, ``PREFIX/TAG``, for a second callback of this kind in the run.
+        prefix: added in front of the tags, as ``PREFIX/TAG``; a second callback of this kind needs one.
 
     Raises:
-        UsageError: an argument is out of range; at the start of the run, when there is no optimizer to train with, or
-            no TensorBoard logger.
+        UsageError: an argument is out of range; at the start of the run, there is no optimizer to train with, or no
+            TensorBoard logger.
     """
 
     def __init__(
@@ -93,9 +95,9 @@ class GradientStats(Diagnostic):
         self._start_anew()
 
     def _start_anew(self) -> None:
-        self.every_n_steps_ = self.every_n_steps
+        self.every_n_steps_ = self.every_n_steps  # a budget may raise it for this run
         self.watches_: GradientWatches | None = None
-        self.suspects_: set[str] = set()
+        self.suspects_: set[str] = set()  # parameters whose gradients were not finite before
         self.warnings_ = GradientWarnings(**self.thresholds)
         self.history_: dict[str, deque[tuple[int, dict[str, float]]]] = {}
 
@@ -126,16 +128,16 @@ class GradientStats(Diagnostic):
             self.watches_.observe_every(n_steps)
 
     def observe(self, runner: dl.IRunner) -> None:
-        """Do nothing: gradients are observed when the optimizer steps."""
+        """Do nothing: gradients are observed at the optimizer's step."""
 
     def report(self, runner: dl.IRunner, writer: Writer) -> None:
         watches = self.watches_
         self._release()
-        # Every rank takes part: the summary is a reduction over ranks.
+        # A collective: the summary is reduced over ranks, and reads the device once.
         names, summary, total_norms = ([], {}, []) if watches is None else watches.summarize()
         if not names:
             return
-        # Counting NaN and infinite values takes a pass of its own, so it is done for parameters that had some.
+        # Counting NaN and infinite values takes another pass, so only parameters that had some before are counted.
         self.suspects_.update(compress(names, summary["broken_steps"].tolist()))
         self._write_pictures(runner, writer, names, summary, total_norms)
         if self.per_parameter:
@@ -165,7 +167,7 @@ class GradientStats(Diagnostic):
         return {
             "history": {key: [[epoch, dict(norms)] for epoch, norms in past] for key, past in self.history_.items()},
             "suspects": sorted(self.suspects_),
-            "said": [list(said) for said in sorted(self.warnings_.logged)],
+            "said": [list(names) for names in sorted(self.warnings_.logged)],
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -174,7 +176,7 @@ class GradientStats(Diagnostic):
             epochs = ((epoch, dict(norms)) for epoch, norms in past)
             self.history_[key] = deque(epochs, maxlen=self.history_epochs)
         self.suspects_.update(state["suspects"])
-        self.warnings_.logged = {tuple(said) for said in state["said"]}
+        self.warnings_.logged = {tuple(names) for names in state["said"]}
 
     def _write_pictures(
         self,
@@ -188,11 +190,12 @@ class GradientStats(Diagnostic):
         arrays = {name: values.numpy() for name, values in summary.items()}
         if not self.update_ratio:
             del arrays["update_ratio"]
-        # A broken step has no norm, yet the map must show it: infinity has a colour of its own there.
+        # A broken step has no norm. The map must show it all the same, and has a colour for infinity.
         norms = np.where(arrays["broken_steps"] > 0, np.inf, arrays["norm"])
         history = self.history_.setdefault(key, deque(maxlen=self.history_epochs))
         history.append((step, dict(zip(names, norms.tolist(), strict=True))))
         epochs = [epoch for epoch, _ in history]
+        # A parameter that was not trained in an epoch, as one that was frozen then, has no norm in it.
         table = np.array([[of.get(name, np.nan) for _, of in history] for name in names])
         steps = int((arrays["finite_steps"] + arrays["broken_steps"] + arrays["missing_steps"]).max())
         heading = f"gradients of {self.place(key)}, epoch {step}, {steps} steps observed"

@@ -8,7 +8,7 @@ from ..errors import UsageError
 from ..measures.gradient_stats import find_troubles
 from ..tensorboard.writer import Writer
 
-_MOST_NAMES = 8  # of one kind: a whole network in one line helps nobody
+_MOST_NAMES = 8  # of one kind, so that the line stays readable for a whole network
 _MESSAGES = {
     "missing": "got no gradient",
     "dead": "died: all gradients are zero",
@@ -19,7 +19,7 @@ _MESSAGES = {
 
 
 class GradientWarnings:
-    """Warns of what went wrong with gradients, and remembers what it has warned of.
+    """Logs each problem of the gradients once for the same set of parameters.
 
     Args:
         vanished_below: a norm below this share of the median norm has vanished.
@@ -32,17 +32,18 @@ class GradientWarnings:
         if not exploded_above > 1:
             raise UsageError(f"exploded_above must be greater than 1, got {exploded_above!r}.")
         self._thresholds = {"vanished_below": vanished_below, "exploded_above": exploded_above}
-        # Kinds, each with the names of its parameters. Checkpoints hold it: a resumed run does not repeat itself.
+        # The kind of each problem that was logged, with its parameters. Checkpoints hold it, so that a resumed run does
+        # not log it again.
         self.logged: set[tuple[str, ...]] = set()
 
     def warn(self, writer: Writer, names: Sequence[str], summary: Mapping[str, Tensor], when: str) -> None:
-        """Log the troubles of an epoch that are new.
+        """Log the problems of an epoch that were not logged before.
 
         Args:
-            writer: of the loader.
-            names: of the parameters.
+            writer: the writer of the loader.
+            names: names of the parameters.
             summary: their statistics, see ``find_troubles``.
-            when: the loader and its epoch.
+            when: the loader and its epoch, for the message.
         """
         for kind, indices in find_troubles(summary, **self._thresholds).items():
             chosen = [names[index] for index in indices]

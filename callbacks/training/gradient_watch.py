@@ -1,4 +1,4 @@
-"""Hooks that take the gradients, and the movement of the weights, at each optimizer step."""
+"""Hooks that observe the gradients and the updates of the weights at the optimizer's steps."""
 
 import sys
 from collections.abc import Callable, Mapping
@@ -21,15 +21,15 @@ from ..support.unwrap import held_by, raw_optimizers, trained_parameters
 
 
 class GradientWatch:
-    """The hook of one optimizer, with the measure of the parameters that it trains.
+    """The hook of one optimizer, and the measure of the parameters that it trains.
 
     Args:
-        parameters: by name, at least one.
-        every_n_steps: observe the first of so many steps.
-        suspects: names of the parameters whose NaN and infinite values are counted; those found broken join them.
+        parameters: the parameters by name, at least one.
+        every_n_steps: observe one in so many steps, beginning with the first.
+        suspects: names of the parameters whose NaN and infinite values are counted; those found broken are added.
         update_ratio: whether to copy the weights before an observed step, for ``compare``.
-        steps: how many steps there are, as far as it is known.
-        timed: gives a context for what is done in an observed step, from the number of steps that it stands for.
+        steps: how many steps the loader has, if that is known.
+        timed: returns a context for the work of an observed step, given the number of steps that it stands for.
     """
 
     def __init__(
@@ -63,15 +63,16 @@ class GradientWatch:
                 self._observe(optimizer)
 
     def _timed(self) -> AbstractContextManager[object]:
-        """Return a context for what is done in this step, which stands for those up to the next one or the end."""
+        # Its time counts for all steps up to the next observed one, or to the end of the loader.
         return self.timed(max(1, min(self.every_n_steps, self.steps - self.step + 1)))
 
     def _observe(self, optimizer: Optimizer | None) -> None:
-        if self.broken is not None:  # of the observation before, so it has reached the host by now
+        # Read one observation later, as the copy has reached the host by then and nothing waits.
+        if self.broken is not None:
             counts = self.broken.read().tolist()
             self.suspects.update(name for name, count in zip(self.parameters, counts, strict=True) if count)
         suspects = {index for index, name in enumerate(self.parameters) if name in self.suspects}
-        # A fused optimizer unscales within its step, and says so.
+        # A fused optimizer unscales within its step: a GradScaler leaves the scale in this attribute for it.
         scale = getattr(optimizer, "grad_scale", None)
         gradients = [parameter.grad for parameter in self.parameters.values()]
         self.measure.update(gradients, suspects=suspects, scale=scale)
@@ -80,7 +81,7 @@ class GradientWatch:
             self._keep_weights()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what was seen so far, in types that ``weights_only=True`` loads."""
+        """Return what was observed so far, in types that ``weights_only=True`` loads."""
         broken = None if self.broken is None else self.broken.read()
         return {"step": self.step, "broken": broken, "sums": to_plain(self.measure.state)}
 
@@ -99,6 +100,7 @@ class GradientWatch:
 
     def _keep_weights(self) -> None:
         weights = [weight.detach() for weight in self.parameters.values()]
+        # Into the same memory at each observed step.
         if self.before:
             torch._foreach_copy_(self.before, weights)
         else:
@@ -106,14 +108,14 @@ class GradientWatch:
 
 
 class ClippedNorm:
-    """The total norm of the observed steps before and after clipping, where the runner clips by norm.
+    """The total norm of the gradients before and after clipping, for a runner that clips by norm.
 
-    It is called before an optimizer's step, when the runner has clipped. The state is float64 [3] on the device:
-    the sums of both norms over the steps where they are finite, and the number of those.
+    It is called before an optimizer's step, after the runner has clipped. The state is float64 [3] on the device: the
+    sums of both norms over the observed steps with finite norms, and the number of these steps.
 
     Args:
-        runner: keeps the norm before clipping in ``grad_norm_`` and has the largest one in ``clip_grad_norm``.
-        watch: knows which steps are observed.
+        runner: keeps the norm before clipping in ``grad_norm_`` and the largest norm allowed in ``clip_grad_norm``.
+        watch: the hook that decides which steps are observed.
     """
 
     reductions = {"sums": "sum"}
@@ -127,14 +129,15 @@ class ClippedNorm:
         if self.watch.observing:
             norm = norm_before_clipping(self.runner).detach().to(torch.float64)
             row = torch.stack([norm, norm.clamp(max=clipping_norm(self.runner)), torch.ones_like(norm)])
+            # Whether it is finite is decided on the device, as reading it would stop the step.
             self.state["sums"] += torch.where(norm.isfinite(), row, 0.0)
 
 
 class GradientWatches:
-    """The watches of all optimizers over one train loader.
+    """The watches of all optimizers over one training loader.
 
     Args:
-        runner: at the start of the loader.
+        runner: the runner at the start of the loader.
         every_n_steps: see ``GradientWatch``.
         suspects: see ``GradientWatch``.
         update_ratio: see ``GradientWatch``.
@@ -163,10 +166,11 @@ class GradientWatches:
                 self._attach(runner, optimizer, watch)
 
     def _attach(self, runner: dl.IRunner, optimizer: Optimizer, watch: GradientWatch) -> None:
+        # Without such hooks, as in a stock runner, gradients are seen as the optimizer gets them, after clipping.
         before_clipping = gradient_hooks_of(runner)
         self._hooks.append((before_clipping or optimizer.register_step_pre_hook)(watch))
         if before_clipping and clipping_norm(runner) is not None and self._clipped is None:
-            # The runner's norm is that of all parameters, the same for each optimizer.
+            # Once for all optimizers: the runner's norm is that of all parameters.
             self._clipped = ClippedNorm(runner, watch)
             self._hooks.append(optimizer.register_step_pre_hook(self._clipped))
         if watch.update_ratio:
@@ -185,7 +189,7 @@ class GradientWatches:
         self._hooks = []
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what was seen so far, in types that ``weights_only=True`` loads."""
+        """Return what was observed so far, in types that ``weights_only=True`` loads."""
         clipped = None if self._clipped is None else to_plain(self._clipped.state)
         return {"watches": [watch.state_dict() for watch in self._watches], "clipped": clipped}
 
@@ -197,28 +201,25 @@ class GradientWatches:
             self._clipped.state = from_plain(state["clipped"], self._clipped.state)
 
     def summarize(self) -> tuple[list[str], dict[str, Tensor], list[float]]:
-        """Return what was seen, over all ranks. A collective with one copy to the host.
+        """Return what was observed over all ranks. A collective with one copy to the host.
 
         Returns:
-            Names of the watched parameters in the order of the model, their statistics (see the measure), and the
-            total norm before and after clipping; without clipping there are no total norms.
+            Names of the parameters in the order of the model, their statistics (see the measure), and the mean total
+            norm before and after clipping; the last list is empty without clipping.
         """
-        states = [_packed(watch.measure) for watch in self._watches]
+        states = [watch.measure.pack(reduce_measure(watch.measure)) for watch in self._watches]
         names = [name for watch in self._watches for name in watch.parameters]
         if not names:
             return [], {}, []
         sums = []
         if self._clipped is not None:
             sums = [reduce_state(self._clipped.state, self._clipped.reductions)["sums"]]
-        # One copy for all parameters and norms: each read would wait for the device.
+        # One copy for all parameters and norms, as each read waits for the device.
         on_host = HostCopy(torch.cat([part.flatten() for part in (*states, *sums)])).read()
         parts = on_host.split([part.numel() for part in (*states, *sums)])
         packed = torch.cat([part.reshape(state.shape) for part, state in zip(parts, states, strict=False)], dim=1)
+        # Optimizers may hold the parameters in any order, while the pictures go by depth.
         places = {name: place for place, name in enumerate(self._parameters)}
         order = sorted(range(len(names)), key=lambda index: places[names[index]])
         summary = GradientStats.summarize(packed[:, order])
         return [names[index] for index in order], summary, (parts[-1][:2] / parts[-1][2]).tolist() if sums else []
-
-
-def _packed(measure: GradientStats) -> Tensor:
-    return measure.pack(reduce_measure(measure))

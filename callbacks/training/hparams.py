@@ -1,4 +1,4 @@
-"""HParams: a run's hyper-parameters beside its best metrics, in TensorBoard's HPARAMS tab."""
+"""HParams: the hyper-parameters of a run and its best metrics, in TensorBoard's HPARAMS tab."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -23,23 +23,25 @@ class HParams(Diagnostic):
     ========================= ======= =======================================================================
     tag, in the folder `run`  kind    step and content
     ========================= ======= =======================================================================
-    ``best/LOADER/METRIC``    scalar  epoch; the best value up to it; nothing while no value was finite
-    (HPARAMS tab)             hparams once; ``runner.hparams``, start, end, and whether the run came to its end
+    ``best/LOADER/METRIC``    scalar  epoch; the best value so far; nothing as long as none was finite
+    (HPARAMS tab)             hparams once; ``runner.hparams``, start, end, and whether the run was completed
     ========================= ======= =======================================================================
 
-    Nested hyper-parameters are joined by dots, lists by commas; what is no flag, number or string is shown as text.
-    A resumed run goes on with the row and the best values of the first (with ``DictRunner``, whose checkpoints keep
-    them). Its row shows the hyper-parameters that the run was begun with, and how it ended at last: the event file is
-    cut back to the checkpoint, without the end before. Of a stock logger's files, which are not, the server shows the
-    first end.
+    The names of nested hyper-parameters are joined by dots, the values of lists by commas; values other than flags,
+    numbers and strings are shown as text.
+
+    A run that is resumed by ``DictRunner``, whose checkpoints keep the best values, continues the row of the first run.
+    The row shows the hyper-parameters that the first run began with, and how the last one ended: the event file is
+    truncated to the checkpoint, which removes the former end. The files of a stock logger are not truncated, and the
+    server shows the first end.
 
     Args:
         metric: one or several of ``runner.epoch_metrics``, as ``LOADER/METRIC``.
-        minimize: whether a smaller value is better; one for all metrics, or one each.
+        minimize: whether a smaller value is better; one value for all metrics, or one per metric.
 
     Raises:
-        UsageError: an argument is out of range; at the start of the run, when a loader is missing, or the run has no
-            hyper-parameters or no TensorBoard logger; at the end of the first epoch, when a metric is missing.
+        UsageError: an argument is out of range; at the start of the run, a loader is missing, or there are no
+            hyper-parameters or no TensorBoard logger; at the end of the first epoch, a metric is missing.
     """
 
     one_a_run = True
@@ -56,20 +58,23 @@ class HParams(Diagnostic):
         return {"best": dict(self.best_)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on with the best values of the run before."""
+        """Restore the best values, of the metrics that the run still has."""
         self.best_ = {name: value for name, value in state["best"].items() if name in self.minimize}
 
     def on_experiment_start(self, runner: dl.IRunner) -> None:
         self.best_, self.writers_ = {}, {}
         self.is_mute_ = writes_nothing(runner)
         if self.is_mute_:
-            find_writer(runner, _FOLDER, asked_by=type(self).__name__)  # which says so
+            # It logs that nothing is written.
+            find_writer(runner, _FOLDER, asked_by=type(self).__name__)
             return
         for name in self.minimize:
             pick(runner.loaders, _split(name)[0], f"HParams(metric={name!r})", source_name="run's loaders")
         if not runner.hparams:
             raise UsageError("HParams needs hyper-parameters to show: pass train() hparams={'lr': ..., ...}, got none.")
+        # The folder of the run, not those of its loaders: the HPARAMS tab has one row per folder with a summary.
         writer = self.writers_[_FOLDER] = find_writer(runner, _FOLDER, asked_by=type(self).__name__)
+        # A logger of the runner's own has written the start itself, and a resumed run must not begin a second row.
         logged = any(isinstance(logger, HasWriters) for logger in runner.loggers.values())
         if not logged and runner.epoch_step == 0:
             writer.summary(session_start(flatten(runner.hparams)))
@@ -78,7 +83,7 @@ class HParams(Diagnostic):
         return tuple(f"best/{name}" for name in self.minimize)
 
     def begin(self, runner: dl.IRunner) -> None:
-        """Do nothing: an epoch is looked at when it has ended."""
+        """Do nothing: metrics are read at the end of the epoch."""
 
     def observe(self, runner: dl.IRunner) -> None:
         """Do nothing."""
@@ -87,14 +92,15 @@ class HParams(Diagnostic):
         """Do nothing."""
 
     def on_loader_end(self, runner: dl.IRunner) -> None:
-        """Do nothing: the folder ``run`` is no loader's."""
+        """Do nothing: the folder ``run`` belongs to no loader."""
 
     def on_epoch_end(self, runner: dl.IRunner) -> None:
         if self.is_mute_:
             return
         for name, minimize in self.minimize.items():
             loader, metric = _split(name)
-            if loader not in runner.epoch_metrics:  # this epoch leaves it out
+            # A loader may be left out of some epochs.
+            if loader not in runner.epoch_metrics:
                 continue
             source = f"metrics of loader {loader!r}"
             value = float(pick(runner.epoch_metrics[loader], metric, f"HParams(metric={name!r})", source))
@@ -111,7 +117,8 @@ class HParams(Diagnostic):
         super().on_experiment_end(runner)
 
     def on_exception(self, runner: dl.IRunner) -> None:
-        super().on_exception(runner)  # raises nothing, and takes what the writer has to raise
+        # Twice: the first call takes the error that the writer would raise at the next summary, the second flushes.
+        super().on_exception(runner)
         for writer in self.writers_.values():
             writer.summary(session_end(succeeded=False))
         super().on_exception(runner)

@@ -1,4 +1,4 @@
-"""OptimizerMonitor: learning rates, momenta, gradient norms, clipping and loss scale, per epoch."""
+"""OptimizerMonitor: learning rate, momentum, weight decay, gradient norm, clipping and loss scale, per epoch."""
 
 from functools import partial
 from typing import Any
@@ -21,10 +21,10 @@ from .param_groups import check_groups, group_settings
 
 
 class OptimizerMonitor(Diagnostic):
-    """Writes what the optimizers work with, for every parameter group, and the gradient norm they see.
+    """Writes the settings of every parameter group and the norm of the gradients, every epoch.
 
-    Written for each training loader, in its folder, at the step ``epoch``. GROUP is the group's own ``name``, or its
-    number; with several optimizers by name it is ``OPTIMIZER-GROUP``. A group without such a setting has no tag.
+    Tags are written for each training loader, in its folder, at the step ``epoch``. GROUP is the ``name`` of the group,
+    or its number; with several optimizers by name it is ``OPTIMIZER-GROUP``. A setting that a group lacks has no tag.
 
     ================================ ====== ==================================================================
     tag                              unit   content
@@ -33,26 +33,27 @@ class OptimizerMonitor(Diagnostic):
     ``optimizer/momentum/GROUP``     1      its momentum, or the first of its betas
     ``optimizer/weight_decay/GROUP`` 1      its weight decay
     ``optimizer/grad_norm``          1      norm of all gradients together, mean over the observed steps: before
-                                            clipping by norm where the runner keeps that (``DictRunner``),
-                                            otherwise as the optimizer gets them; NaN where no step was made
-    ``optimizer/clipped_fraction``   0 to 1 share of the steps whose norm was above ``clip_grad_norm``; only where
+                                            clipping by norm if the runner keeps that norm (``DictRunner``),
+                                            otherwise as the optimizer gets them; NaN if no step was made
+    ``optimizer/clipped_fraction``   0 to 1 share of the steps whose norm was above ``clip_grad_norm``; only if
                                             the runner clips and keeps the norm
-    ``optimizer/loss_scale``         1      loss scale at the end of the epoch; only where the engine has a scaler
+    ``optimizer/loss_scale``         1      loss scale at the end of the epoch; only if the engine has a scaler
     ``optimizer/skipped_steps``      steps  batches after which the scale had fallen, as it does when a step is
-                                            left out for its gradients overflowed; only with a scaler
+                                            skipped because a gradient overflowed; only with a scaler
     ================================ ====== ==================================================================
 
-    Optimizers that step in the same batch count as one step; one that steps again begins the next. Skipped steps are
-    in no mean. Nothing is read from the device within a step.
+    Optimizers that step in the same batch count as one step; an optimizer that steps again begins the next one. Skipped
+    steps do not count in means. Nothing is read from the device within a step.
 
     Args:
-        every_n_steps: take the norm at the first of so many steps of each optimizer, counted in each epoch; 1: at all
-            of them. Where the runner clips and keeps the norm, which costs nothing then, it is that of every step.
-        order: when the callback runs within an event, above that of the callbacks that step the optimizer.
-        prefix: stands before the tags, ``PREFIX/TAG``, for a second callback of this kind in the run.
+        every_n_steps: compute the norm at one in so many steps of each optimizer, beginning with the first of each
+            epoch; 1: at all of them. If the runner clips by norm and keeps it, every step is observed, as that costs
+            nothing.
+        order: when the callback runs within an event; it must be after the callbacks that step the optimizer.
+        prefix: added in front of the tags, as ``PREFIX/TAG``; a second callback of this kind needs one.
 
     Raises:
-        UsageError: ``order`` is out of range; at the start of the run, when the runner has no TensorBoard logger, no
+        UsageError: an argument is out of range; at the start of the run, the runner has no TensorBoard logger, no
             optimizer to train with, or two groups of one name.
     """
 
@@ -104,13 +105,15 @@ class OptimizerMonitor(Diagnostic):
     def report(self, runner: dl.IRunner, writer: Writer) -> None:
         if self.steps_ is None:
             return
-        self.observe(runner)  # where the rank only stood in for its last batch, which has no end
+        # A placeholder for a last batch makes a step, yet has no end of batch of its own.
+        self.observe(runner)
         state = reduce_measure(self.steps_)
         found = self.settings_ | self.steps_.compute(state)
         values = {self.named(f"optimizer/{name}"): value for name, value in found.items()}
         tensors = {tag: value for tag, value in values.items() if isinstance(value, Tensor)}
         numbers = {tag: value for tag, value in values.items() if not isinstance(value, Tensor)}
         writer.scalars(numbers, runner.epoch_step)
+        # Values on the device are packed into one copy, which the writer reads when it has arrived.
         packed = torch.stack([value.to(runner.engine.device, torch.float64).reshape(()) for value in tensors.values()])
         writer.scalars_later(list(tensors), packed, runner.epoch_step)
         self.steps_ = None
@@ -122,6 +125,7 @@ class OptimizerMonitor(Diagnostic):
     def _take_step(self, runner: dl.IRunner, name: str, optimizer: Optimizer) -> None:
         if self.steps_ is None:
             return
+        # An optimizer that steps again begins the next step.
         if name in self.norms_:
             self._close_step()
         self.settings_.update(group_settings(name, optimizer))
@@ -133,10 +137,11 @@ class OptimizerMonitor(Diagnostic):
         gradients = _gradients(optimizer)
         if gradients:
             self.norms_[name] = norm_before_clipping(runner) if clipped else _unscaled_norm(optimizer, gradients)
+            # A fused optimizer skips its step on the device, where this attribute is not 0.
             self.skipped_ = getattr(optimizer, "found_inf", None)
 
     def _close_step(self) -> None:
-        """Count what the optimizers did since the last call as one step."""
+        """Count all that the optimizers did since the last call as one step."""
         if self.steps_ is None or not self.norms_:
             return
         norms = list(self.norms_.values())
@@ -157,6 +162,6 @@ def _gradients(optimizer: Optimizer) -> list[Tensor]:
 
 
 def _unscaled_norm(optimizer: Optimizer, gradients: list[Tensor]) -> Tensor:
-    # A fused optimizer unscales by itself, and drops the step by itself where found_inf is not 0.
+    # A fused optimizer unscales within its step, so its gradients are still scaled here.
     scale = getattr(optimizer, "grad_scale", None)
     return total_norm(gradients) if scale is None else total_norm(gradients) / scale

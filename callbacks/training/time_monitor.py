@@ -1,4 +1,4 @@
-"""TimeMonitor: the phases of a step in milliseconds, the throughput and the peak of memory."""
+"""TimeMonitor: time of each phase of a step, throughput and peak memory, per epoch."""
 
 import resource
 import sys
@@ -22,41 +22,45 @@ from .call_hooks import Handle, around_calls
 
 
 class TimeMonitor(Diagnostic):
-    """Writes the parts of a step's time, the throughput and the peak of memory.
+    """Writes how long each phase of a step takes, the throughput and the peak memory, every epoch.
 
-    Written for each loader, in its folder, at the step ``epoch``. Times are means over the loader's steps.
+    Tags are written for each loader, in its folder, at the step ``epoch``. Times are means over the steps of the
+    loader.
 
     ======================== ========= =========================================================================
     tag                      unit      from ... to ...
     ======================== ========= =========================================================================
-    ``time/data``            ms a step the last callback of ``on_batch_end`` (before the first batch: of
+    ``time/data``            ms/step   the last callback of ``on_batch_end`` (before the first batch: of
                                        ``on_loader_start``) to the first of ``on_batch_start``: waiting for the
                                        loader, and the runner's own logging of the batch, which follows its callbacks
-    ``time/forward``         ms a step the call of a model to its return, all models of the runner together
-    ``time/backward``        ms a step the return of a model to the optimizer's step, or, where none follows, to the
-                                       end of ``handle_batch``: the loss, clipping and what else lies between
-                                       count; training loaders only
-    ``time/optimizer``       ms a step the optimizer's step alone, all optimizers together; training loaders only
-    ``time/diagnostics``     ms a step the end of ``handle_batch``, or of the last callback for the criterion,
+    ``time/forward``         ms/step   the call of a model to its return, all models of the runner together
+    ``time/backward``        ms/step   the return of a model to the optimizer's step, or, if none follows, to the end
+                                       of ``handle_batch``: this includes the loss and clipping; training loaders
+                                       only
+    ``time/optimizer``       ms/step   the optimizer's step alone, all optimizers together; training loaders only
+    ``time/diagnostics``     ms/step   the end of ``handle_batch``, or of the last callback for the criterion,
                                        backward, optimizer or scheduler, as stock runners have them, to the last
                                        callback of ``on_batch_end``
     ``time/samples_per_s``   1/s       samples of all ranks, over the time from the first wait for data to the end
                                        of the last step
     ``memory/peak_mib``      MiB       most memory allocated on the GPU since the loader began, on a CPU most memory
-                                       resident since the process began; of the largest rank
+                                       resident since the process began; the largest over ranks
     ======================== ========= =========================================================================
 
-    What lies between these counts for the throughput alone. On a GPU every time is that of its own queue: work of the
-    host that the queue hides takes no time, and no step waits. The peak of the GPU is reset when a loader begins.
+    Time between these phases counts only for the throughput. On a GPU all times are those of its queue: work of the
+    host that overlaps with the queue takes no time, and no step waits. The peak of the GPU is reset at the start of
+    each loader.
 
     Args:
-        clock: gives the time on a CPU, in seconds.
+        clock: returns the time in seconds; used on a CPU.
+        prefix: added in front of the tags, as ``PREFIX/TAG``; a second callback of this kind needs one.
 
     Raises:
-        UsageError: ``clock`` cannot be called; at the start of the run, the runner has no TensorBoard logger.
+        UsageError: ``clock`` cannot be called; at the start of the run, there is no TensorBoard logger.
     """
 
-    observed = ()  # times of before an interruption are not those of the machine that goes on
+    # A run may be resumed on another machine, whose times would be mixed with those of the first.
+    observed = ()
 
     own_tags = ("memory/peak_mib",)
 
@@ -107,20 +111,22 @@ class TimeMonitor(Diagnostic):
             self.times_.begin(phase)
 
     def _within_step(self, phase: str, *_: Any) -> None:
-        """Begin a phase, unless another diagnostic calls the model for itself."""
+        """Begin a phase, if the runner is within a step."""
+        # Another diagnostic may call the model too, as Grad-CAM does; that is no part of the step.
         if self.times_ is not None and self.times_.phase not in (None, "data", "diagnostics"):
             self.times_.begin(phase)
 
     def _insert_marks(self, runner: dl.IRunner) -> None:
+        # Two monitors of one run, with different prefixes, must not replace each other's marks.
         name = f"{type(self).__name__}-{id(self)}"
         data = partial(self._begin_phase, "data")
         first = {f"{name}-start": _Mark(on_batch_start=partial(self._begin_phase, "other"))}
         after_step = {f"{name}-stepped": _Mark(on_batch_end=partial(self._begin_phase, "diagnostics"))}
         last = {f"{name}-end": _Mark(on_loader_start=data, on_batch_end=data)}
         self.marks_ = {**first, **after_step, **last}
-        # The joint with the runner: the time of the other callbacks is only known from before the first to after the
-        # last of them, and one callback has one place. So marks join the run while it starts, in a new dict, as
-        # Catalyst iterates over the old one now; ``release`` takes them out again.
+        # The time of the other callbacks is only known from before the first to after the last of them, and a callback
+        # has one place in the order. So marks are added while the run starts: to a new dict, as Catalyst iterates over
+        # the old one at this moment. ``release`` removes them.
         runner.callbacks = surround(runner.callbacks, first=first, after_step=after_step, last=last)
 
     def release(self, runner: dl.IRunner) -> None:
@@ -131,7 +137,7 @@ class TimeMonitor(Diagnostic):
 
 
 class _Mark(dl.Callback):
-    """Calls the given functions at their events."""
+    """Calls functions at the events that name them."""
 
     def __init__(self, **hooks: Callable[[dl.IRunner], None]):
         super().__init__(order=FIRST)
