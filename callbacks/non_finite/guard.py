@@ -1,4 +1,4 @@
-"""NonFiniteGuard: keeps NaN and infinite values out of a model, and reports where they came from."""
+"""NonFiniteGuard: keeps NaN and infinite values out of the model, and reports where they began."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -33,17 +33,17 @@ CHOICES = ("stop", "skip")
 
 
 class NonFiniteGuard(Diagnostic):
-    """Ends the run, or skips the step, where a loss, an output or a gradient holds NaN or an infinite value.
+    """Ends the run, or skips the step, if a loss, an output or a gradient holds NaN or an infinite value.
 
-    A step with such a value changes nothing: neither weights, nor the optimizer's state, nor buffers (BatchNorm's
-    running statistics), and so no checkpoint. With several ranks all decide alike. Loaders for inference are left out.
+    Such a step changes nothing: neither weights, nor the optimizer's state, nor buffers (the running statistics of
+    BatchNorm), and so no checkpoint. All ranks decide alike. Inference loaders are skipped.
 
     The message names the loss term, the output, the input, the first module whose output is not finite (found by
-    running the model once more with the same weights and the same chance), the parameters (before clipping where the
-    runner is ``DictRunner``; the one nearest to the loss first) and the samples. The batch, its ids, its outputs and
-    the state of the generators before its forward pass go into the run folder, as
-    ``non_finite/epoch-0003-step-000012.pt`` (``-valid`` and ``-rank-1`` where there is more to tell apart);
-    ``torch.load(file, weights_only=True)`` reads it.
+    running the model again with the same weights and random numbers), the parameters (the one nearest to the loss
+    first; with ``DictRunner`` their gradients are checked before clipping) and the samples. The batch, its ids, its
+    outputs and the state of the random generators before its forward pass are saved in the run folder, as
+    ``non_finite/epoch-0003-step-000012.pt``, with ``-valid`` or ``-rank-1`` for other loaders or several ranks.
+    ``torch.load(file, weights_only=True)`` reads the file.
 
     ============================ ======= ====================================================================
     tag, in the loader's folder  kind    step and content
@@ -52,40 +52,43 @@ class NonFiniteGuard(Diagnostic):
     ``optimizer/non_finite_steps`` scalar  epoch; steps skipped in it (train loaders, ``on_non_finite="skip"``)
     ============================ ======= ====================================================================
 
-    With ``skip`` each loader's first such batch of an epoch is drawn and saved, and every one is logged (logger
-    ``assay``). Its loss still counts in the epoch's mean, which is NaN then; a learning rate that changes by step moves
-    on. Of a validation loader, batches are reported when the loader has ended, the first one alone; there is nothing
+    With ``skip`` the first such batch of each loader and epoch is drawn and saved, and every one is logged (logger
+    ``assay``). Its loss still counts in the mean of the epoch, which becomes NaN; a learning rate that changes per step
+    moves on. For a validation loader, only the first such batch is reported, at the end of the loader; there is nothing
     to skip.
 
     Fused optimizers of torch (``SGD``, ``Adam``, ``AdamW``, ``Adagrad`` with ``fused=True``) are held back on the
-    device, and nothing is read: the message comes one step later, before that step changes the weights. Others are
-    held back by one read per step. All steps after the batch are held back: of a group of accumulated batches, none
-    counts. An optimizer that computes gradients within its step (``LBFGS``) is not held back.
+    device, without any read: the message comes one step later, before that step changes the weights. Other optimizers
+    are held back at the cost of one read per step. With gradient accumulation, the step of the whole group is held
+    back. An optimizer that computes gradients within its step (``LBFGS``) is not held back.
 
-    With fp16 a gradient that overflows is the loss scaler's matter, which skips the step and lowers the scale; it
-    counts here when the scale has fallen below 1. A gradient whose norm is above 1.8e19 counts as infinite.
+    With fp16, gradients that overflow are left to the loss scaler, which skips the step and lowers the scale; they
+    count here once the scale has fallen below 1. A gradient whose norm is above 1.8e19 counts as infinite.
 
     Args:
         on_non_finite: ``stop`` ends the run with a ``NonFiniteError``; ``skip`` goes on without the step.
-        max_skips: as many steps skipped in a row end the run.
-        image_key: of the batch, to draw it: [N, C, H, W] or [N, H, W]; anything else is not drawn.
-        target_key: of the batch; class numbers [N], to show the truth.
-        output_key: of the batch; logits, to show the prediction. Where the loader gives no dicts it is what is checked
-            as output; otherwise all that the model adds to the batch is.
-        sample_id_key: of the batch; without it in the batch, the position in the loader serves.
-        loss_key: the loss, or several, among ``runner.batch_metrics``; the terms of a ``DictRunner`` are checked too.
-        class_names: one per class; without, classes are shown by number.
-        mean: of the images' normalization ``(x - mean) / std``, one number or one a channel.
-        std: likewise.
-        folder: the run folder; by default the runner's ``logdir``, or that of its logger.
+        max_skips: how many steps skipped in a row end the run.
+        image_key: key of the images in the batch, [N, C, H, W] or [N, H, W]; anything else is not drawn.
+        target_key: key of the class numbers in the batch, [N], to show the true class.
+        output_key: key of the logits in the batch, to show the predicted class. If the loader returns no dicts, only
+            this output is checked; otherwise everything that the model adds to the batch is.
+        sample_id_key: key of the sample ids in the batch; without it, samples are named by their position in the
+            loader.
+        loss_key: key of the loss in ``runner.batch_metrics``, or several keys; the loss terms of a ``DictRunner`` are
+            checked too.
+        class_names: one name per class; None: classes are shown by number.
+        mean: mean of the images' normalization ``(x - mean) / std``, one number or one per channel.
+        std: standard deviation of that normalization, one number or one per channel.
+        folder: the run folder; None: the runner's ``logdir``, or that of its logger.
 
     Raises:
-        UsageError: an argument is out of range; at the start of the run, when the runner has no TensorBoard logger, or
-            no folder is known.
-        NonFiniteError: a value is not finite and the run is to stop, or too many steps in a row were skipped.
+        UsageError: an argument is out of range; at the start of the run, there is no TensorBoard logger, or no folder
+            is known.
+        NonFiniteError: a value is not finite and ``on_non_finite`` is ``stop``, or ``max_skips`` steps in a row were
+            skipped.
     """
 
-    works_unwritten = True  # it fails, or saves batches
+    works_unwritten = True  # it ends the run, or saves batches, also without a logger
     own_tags = ("non_finite/batch",)
     observed = ("skipped_", "in_a_row_")
     one_a_run = True
@@ -121,9 +124,9 @@ class NonFiniteGuard(Diagnostic):
 
     def _start_loader(self) -> None:
         self.current_: Record | None = None  # the batch that is being worked on
-        self.pending_: Record | None = None  # the batch before, whose checks have reached the host by now
-        self.suspect_: Record | None = None  # the first of the group whose loss or output is broken
-        self.decided_: Tensor | None = None  # for all optimizers of the current batch
+        self.pending_: Record | None = None  # the batch before, whose checks are read one step later
+        self.suspect_: Record | None = None  # the first batch of the group whose loss or output is not finite
+        self.decided_: Tensor | None = None  # the decision for all optimizers of the current batch
         self.skipped_ = 0
         self.reporter_.start_loader()
 
@@ -135,7 +138,8 @@ class NonFiniteGuard(Diagnostic):
         self.step_ = StepDecision(runner.engine.device, {})
         self._start_loader()
         optimizers = raw_optimizers(runner.optimizer).values()
-        self.handles_ = [StepGate(optimizer, partial(self._answer, runner)) for optimizer in optimizers]
+        self.handles_ = [StepGate(optimizer, partial(self._decide_for_one, runner)) for optimizer in optimizers]
+        # With such hooks all gradients are decided on at once, before clipping; without, each optimizer asks by itself.
         register = gradient_hooks_of(runner)
         if register is not None:
             self.handles_.append(register(partial(self._decide_for_all, runner)))
@@ -155,7 +159,8 @@ class NonFiniteGuard(Diagnostic):
             self._end_batch(runner, self.current_)
 
     def settle(self, runner: dl.IRunner) -> None:
-        """Report what was wrong with the batches so far, so that no checkpoint follows one unseen. A collective."""
+        """Report what was wrong with the batches so far. A collective."""
+        # Called before a checkpoint within an epoch, which must not be written after an unreported batch.
         self._settle(runner)
         if runner.is_valid_loader:
             self._report_validation(runner)
@@ -164,6 +169,7 @@ class NonFiniteGuard(Diagnostic):
     def report(self, runner: dl.IRunner, writer: Writer) -> None:
         if runner.is_infer_loader:
             return
+        # Batches that no step followed, as at the end of a loader that does not fill a group, are decided on here.
         if runner.is_train_loader and self.pending_ is not None:
             self.pending_.add_step(self.step_.decide_without_step())
         self._settle(runner)
@@ -180,6 +186,7 @@ class NonFiniteGuard(Diagnostic):
 
     def _end_batch(self, runner: dl.IRunner, record: Record) -> None:
         if is_read_at_once(runner) and (record.broken() or record.held_back()[0]):
+            # It is reported one step later, when the loader may have reused the memory.
             record.keep()
         self.pending_, self.current_, self.decided_ = record, None, None
         self.step_.end_batch()
@@ -187,7 +194,7 @@ class NonFiniteGuard(Diagnostic):
             self._warn_unwatched(runner)
 
     def _warn_unwatched(self, runner: dl.IRunner) -> None:
-        """Warn once of losses that a batch of a stock runner lacks, as they may be misspelt."""
+        """Warn once of losses that the metrics of a batch lack: the key may be misspelt."""
         missing = [key for key in self.loss_keys if key not in runner.batch_metrics]
         if missing and not self.has_warned_:
             self.has_warned_ = True
@@ -197,36 +204,42 @@ class NonFiniteGuard(Diagnostic):
             )
 
     def _check(self, runner: dl.IRunner, record: Record) -> None:
-        """Check losses and outputs of the batch, once."""
+        """Check losses and outputs of the batch, unless that was done."""
+        # A step within the batch asks for the check before the end of the batch does.
         if record.checks is None:
             self.step_.add(check_batch(runner, record, self.loss_keys, self.keys["output"], self.sample_id_key))
 
     def _decide_for_all(self, runner: dl.IRunner) -> None:
         """Decide on the step from all gradients, before they are clipped."""
-        stand_in = None if self.current_ is not None else placeholder_record(runner)
-        self.current_ = self.current_ or stand_in
+        # A rank without a batch of its own runs a placeholder, to take part in the step of the others.
+        placeholder = None if self.current_ is not None else placeholder_record(runner)
+        self.current_ = self.current_ or placeholder
         decided = self._decide(runner, self.step_.parameters)
-        if stand_in is not None:  # its batch has no end
-            self._end_batch(runner, stand_in)
+        # No event ends the batch of a placeholder.
+        if placeholder is not None:
+            self._end_batch(runner, placeholder)
+        # After the end of the batch, which forgets the last decision.
         self.decided_ = decided
 
-    def _answer(self, runner: dl.IRunner, optimizer: Optimizer) -> Tensor:
+    def _decide_for_one(self, runner: dl.IRunner, optimizer: Optimizer) -> Tensor:
         if self.decided_ is not None:
             return self.decided_
         return self._decide(runner, held_by(optimizer, self.step_.parameters))
 
     def _decide(self, runner: dl.IRunner, parameters: Mapping[str, nn.Parameter]) -> Tensor:
-        """Return [], float32, on every rank the same: 1 where the step is to be held back."""
+        """Return whether to hold back the step: [], float32, 1 if so, the same on every rank. A collective."""
         if self.current_ is not None:
             self._check(runner, self.current_)
-        self._settle(runner)  # before the weights change, so that the batch before can be run again with its own
+        # Before this step changes the weights, so that the batch before can be run again with those that it had.
+        self._settle(runner)
         decision = self.step_.decide(parameters, gradients_count(runner))
         if self.current_ is not None:
             self.current_.add_step(decision)
         return decision.flags[0]
 
     def _settle(self, runner: dl.IRunner) -> None:
-        """Read what became of the batch before, whose flags have reached the host by now."""
+        """Read the checks of the batch before, and report it if its step was held back."""
+        # One step later, as the flags have reached the host by then and the loop need not wait for them.
         record, self.pending_ = self.pending_, None
         if record is None:
             return
@@ -239,7 +252,7 @@ class NonFiniteGuard(Diagnostic):
         self.in_a_row_ = self.in_a_row_ + 1 if found else 0
         if found:
             self.skipped_ += 1
-            # Each rank runs its model again: one with SyncBatchNorm talks to the others.
+            # On every rank, as the flag is the same on all: running a model with SyncBatchNorm again is a collective.
             self._report(runner, culprit, examine(runner, culprit, self.step_.before, parameters))
 
     def _report_validation(self, runner: dl.IRunner) -> None:
@@ -249,7 +262,7 @@ class NonFiniteGuard(Diagnostic):
             self._report(runner, record, finding)
 
     def _report(self, runner: dl.IRunner, record: Record | None, finding: Finding | None) -> None:
-        """Report what every rank has found, and end the run where it is to end. A collective."""
+        """Report what all ranks have found, and end the run if it is to end. A collective."""
         writer = self.writers_[runner.loader_key]
         message = self.reporter_.report(record, finding, writer, runner.epoch_step)
         if self.on_non_finite == "stop":
@@ -260,5 +273,6 @@ class NonFiniteGuard(Diagnostic):
         writer.warn(message + skipped)
 
     def _stop(self, message: str) -> NoReturn:
-        self.step_.take_back()  # of the batch after, whose step is not made any more
+        # The report comes one step later: the batch since then has changed buffers, and its step will not be made.
+        self.step_.take_back()
         raise NonFiniteError(message)

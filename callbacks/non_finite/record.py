@@ -1,4 +1,4 @@
-"""One batch with its outputs, losses and checks for NaN and infinite values, and the file that is saved of it."""
+"""The record of one batch: inputs, outputs, losses, their checks for NaN and infinite values, and the saved file."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,8 +21,8 @@ FORMAT = "assay non-finite batch 1"
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where in the run a batch stands; epoch and step count from 1, the step within its loader."""
+class RunPosition:
+    """Where in the run a batch was seen; epoch and step count from 1, the step within its loader."""
 
     loader: str
     epoch: int
@@ -46,9 +46,9 @@ class Decision(NamedTuple):
     """What became of one optimizer step.
 
     Attributes:
-        names: of the parameters that have a gradient.
-        flags: [1 + len(names)], float32, on the device: 1 where the step is held back (the same on every rank), and for
-            each parameter 1 where its gradient is not finite.
+        names: names of the parameters with a gradient.
+        flags: [1 + len(names)], float32, on the device: first 1 if the step is held back (the same on every rank), then
+            per parameter 1 if its gradient is not finite.
     """
 
     names: list[str]
@@ -60,17 +60,17 @@ class Record:
     """One batch of this rank: what went into the model, what came out, and the checks on their way to the host.
 
     Attributes:
-        place: where in the run.
-        inputs: the batch as the loader gave it.
-        rng: the generators before the forward pass.
-        sample_ids: one per sample: a list, or a tensor [N].
+        place: where in the run it was seen.
+        inputs: the batch as the loader returned it.
+        rng: the state of the random generators before the forward pass.
+        sample_ids: one id per sample: a list, or a tensor [N].
         losses: terms of the loss by name, [] each.
-        outputs: outputs of the model by name, without a graph.
-        checks: names of what was checked, and [len(names)], 1 where it is not finite; None before the check.
+        outputs: outputs of the model by name, detached.
+        checks: names of what was checked, and flags [len(names)], 1 if it is not finite; None before the check.
         steps: names and flags of the ``Decision`` on each optimizer step after this batch.
     """
 
-    place: Place
+    place: RunPosition
     inputs: Any
     rng: RngState
     sample_ids: Sequence[Any] | Tensor = ()
@@ -80,23 +80,23 @@ class Record:
     steps: list[tuple[list[str], HostCopy]] = field(default_factory=list)
 
     def add_step(self, decision: Decision | None) -> None:
-        """Add an optimizer step after this batch; None: there was none."""
+        """Add the decision on an optimizer step after this batch; None: there was no step."""
         if decision is not None:
             self.steps.append((decision.names, HostCopy(decision.flags)))
 
     def broken(self) -> list[str]:
-        """Return which losses and outputs are not finite; waits where the answer has not reached the host."""
+        """Return the names of losses and outputs that are not finite; waits for the copy if it has not arrived."""
         names, copy = self.checks or ([], HostCopy(torch.zeros(0)))
         return [name for name, flag in zip(names, copy.read().tolist(), strict=True) if flag]
 
     def held_back(self) -> tuple[bool, list[str]]:
-        """Return whether a step after this batch was held back, and parameters whose gradients are not finite."""
+        """Return whether a step after this batch was held back, and the parameters whose gradients are not finite."""
         rows = [(names, copy.read().tolist()) for names, copy in self.steps]
         broken = [name for names, row in rows for name, flag in zip(names, row[1:], strict=True) if flag]
         return any(row[0] for _, row in rows), broken
 
     def keep(self) -> None:
-        """Copy the parts whose memory the loader may use again."""
+        """Copy the parts whose memory the loader may reuse."""
         self.inputs, self.outputs = kept_from_loader(self.inputs), kept_from_loader(self.outputs)
         self.sample_ids = kept_from_loader(self.sample_ids)
 
@@ -105,14 +105,15 @@ class Record:
         return self.sample_ids.tolist() if isinstance(self.sample_ids, Tensor) else list(self.sample_ids)
 
     def named_inputs(self) -> Mapping[str, Any]:
-        """Return the batch by name; one that is no dict is called ``""``."""
+        """Return the parts of the batch by name; a batch that is no dict has the name ``""``."""
         return self.inputs if isinstance(self.inputs, Mapping) else {"": self.inputs}
 
     def broken_first(self) -> tuple[list[int], list[int]]:
-        """Return the samples to blame, and all samples with those first.
+        """Return the indices of the samples to blame, and those of all samples with these first.
 
-        To blame are those with an input that is not finite; where there is none, those with such an output; else all.
+        To blame are samples with an input that is not finite; if there are none, those with such an output; else all.
         """
+        # Inputs first: a broken sample can spoil the outputs of all others, as through BatchNorm.
         size = len(self.sample_ids)
         for parts in (self.named_inputs(), self.outputs):
             tensors = [tensor for _, tensor in float_tensors(parts) if tensor.ndim and len(tensor) == size]
@@ -125,17 +126,18 @@ class Record:
 
 
 def start_record(runner: dl.IRunner) -> Record:
-    """Return the record of the batch that the loader has just given."""
+    """Return the record of the batch that the loader has just returned."""
     ranks, rank = runner.engine.num_processes, runner.engine.process_index
-    place = Place(runner.loader_key, runner.epoch_step, runner.loader_batch_step // ranks, rank, ranks)
-    # On a CPU the batch is looked at before the next one is fetched; on a GPU a step later, so a copy is kept.
+    place = RunPosition(runner.loader_key, runner.epoch_step, runner.loader_batch_step // ranks, rank, ranks)
+    # On a CPU the batch is checked before the next one is fetched. On a GPU it is checked a step later, when the loader
+    # may have reused the memory, so a copy is kept.
     inputs = runner.batch if is_read_at_once(runner) else kept_from_loader(runner.batch)
     return Record(place, inputs, RngState.take(runner.engine.device))
 
 
 def placeholder_record(runner: dl.IRunner) -> Record:
-    """Return the record of a placeholder for a batch, after its pass: no sample counts, and nothing is checked."""
-    # A rank without a batch takes part in the step of the others, and so in the report on it.
+    """Return the record of a placeholder for a batch: no sample counts, and nothing is checked."""
+    # A rank without a batch takes part in the step of the others, and so in the report on that step.
     record = start_record(runner)
     record.checks = [], HostCopy(torch.zeros(0))
     return record
@@ -144,10 +146,10 @@ def placeholder_record(runner: dl.IRunner) -> Record:
 def check_batch(
     runner: dl.IRunner, record: Record, loss_keys: Sequence[str], output_key: str, sample_id_key: str
 ) -> Tensor:
-    """Fill in a record after the forward pass, check losses and outputs, and start copying the answer to the host.
+    """Complete a record after the forward pass: check losses and outputs, and start copying the flags to the host.
 
     Returns:
-        [number of tensors], float32, on the device: 1 where one is not finite.
+        Flags [number of tensors], float32, on the device: 1 for a tensor that is not finite.
     """
     record.losses = _losses_of(runner, loss_keys)
     record.inputs, record.outputs = _split_batch(record.inputs, runner.batch, output_key)
@@ -161,14 +163,14 @@ def check_batch(
 
 
 def gradients_count(runner: dl.IRunner) -> Tensor | float:
-    """Return 0 where a gradient may have overflowed only because its loss was scaled up, else 1."""
-    # The scaler skips such a step by itself and lowers the scale. Below 1 the scale no longer explains an overflow.
+    """Return 0 if an infinite gradient may only be due to the scale of the loss, else 1."""
+    # The scaler skips such a step itself and lowers the scale. Once the scale is below 1 it cannot be the cause.
     scale = loss_scale(runner)
     return 1.0 if scale is None else (scale < 1).float()
 
 
 def _losses_of(runner: dl.IRunner, keys: Sequence[str]) -> dict[str, Tensor]:
-    """Return the terms of the loss and the losses of the keys, [] each."""
+    """Return the loss terms of the runner and the losses under the given keys, [] each."""
     names = [term.label for term in loss_terms(runner) or ()]
     chosen = [name for name in dict.fromkeys([*names, *keys]) if name in runner.batch_metrics]
     return {name: _to_tensor(runner.batch_metrics[name], runner.engine.device) for name in chosen}
@@ -179,9 +181,10 @@ def _to_tensor(value: Any, device: torch.device) -> Tensor:
 
 
 def _split_batch(given: Any, batch: Any, output_key: str) -> tuple[Any, dict[str, Any]]:
-    """Return what the loader gave and what the model added to it."""
+    """Return what the loader returned, and what the model added to it."""
     if not isinstance(batch, Mapping):
         return given, {}
+    # A loader of tuples has no keys to compare with: then only the named output is the model's.
     added = batch.keys() - given.keys() if isinstance(given, Mapping) else {output_key} & batch.keys()
     outputs = {name: detached(part) for name, part in batch.items() if name in added}
     return {name: part for name, part in batch.items() if name not in added}, outputs
@@ -195,7 +198,7 @@ def _sample_ids_of(runner: dl.IRunner, inputs: Any, key: str) -> Any:
 
 
 def save_record(path: Path, record: Record, message: str, module: str | None, parameters: list[str]) -> None:
-    """Write a batch, its outputs and all that is known about it; ``torch.load(path, weights_only=True)`` reads it."""
+    """Save a batch, its outputs and all that is known about it, for ``torch.load(path, weights_only=True)``."""
     content = {
         "format": FORMAT,
         "message": message,
@@ -211,13 +214,14 @@ def save_record(path: Path, record: Record, message: str, module: str | None, pa
         "parameters": parameters,
         "rng": record.rng.portable(),
     }
+    # Made here and not at the start: most runs never need the folder.
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
         torch.save(content, temporary)
 
 
 def portable(part: Any) -> Any:
-    """Return a part of a batch in types that ``weights_only=True`` loads; what has none there becomes its text."""
+    """Return a part of a batch in types that ``weights_only=True`` loads; anything else becomes text."""
     if isinstance(part, Tensor):
         return part.detach().cpu().clone()
     if isinstance(part, np.ndarray | np.generic) and part.dtype.kind in "biufc":
@@ -230,7 +234,7 @@ def portable(part: Any) -> Any:
 
 
 def float_tensors(part: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
-    """Yield every floating point tensor of mappings, lists and tuples, with its name."""
+    """Yield every floating point or complex tensor in nested mappings, lists and tuples, with its name."""
     if isinstance(part, Tensor):
         if part.is_floating_point() or part.is_complex():
             yield name, part

@@ -1,4 +1,4 @@
-"""The report on a batch with NaN or infinite values: a message, a picture and a saved file."""
+"""Reports a batch with NaN or infinite values: a message, a picture and a saved file."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,21 +17,21 @@ from ..support.distributed import gather_objects
 from ..support.runner_view import logdir_of
 from ..tensorboard.writer import Writer
 from .first_non_finite_module import first_non_finite_module
-from .record import Place, Record, float_tensors, save_record
+from .record import Record, RunPosition, float_tensors, save_record
 
-_MOST_NAMES = 4  # in a message: it is one line
+_MOST_NAMES = 4  # in a message, which is one line
 _MOST_SAMPLES = 16  # in a picture
 
 
 class NonFiniteError(RuntimeError):
-    """NaN or an infinite value in a loss, an output or a gradient has ended the run; the message says where."""
+    """Ends a run because a loss, an output or a gradient holds NaN or an infinite value; the message names where."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What one rank found in its batch, in words; a placeholder for a batch has no samples."""
+    """What one rank has found in its batch, in words; a placeholder for a batch has no samples."""
 
-    place: Place
+    place: RunPosition
     losses: list[str]
     outputs: list[str]
     inputs: list[str]
@@ -52,7 +52,7 @@ class Finding:
         if self.module is not None:
             yield f"first non-finite output: {self.module}"
         if self.parameters:
-            # A backward pass begins at the end of the model: what broke first comes first.
+            # In the order of the backward pass, which begins at the end of the model.
             names = [repr(name) for name in reversed(self.parameters)]
             yield f"gradients of {_list_some(names)} are not finite"
         if self.samples:
@@ -62,13 +62,13 @@ class Finding:
 
 
 def examine(runner: dl.IRunner, record: Record, before: BufferSnapshot, parameters: list[str]) -> Finding:
-    """Read a batch that is to be reported. Each rank calls this, as the model may talk to the others.
+    """Examine a batch that is to be reported. A collective: the model is run again, and may communicate.
 
     Args:
         runner: see ``first_non_finite_module``.
         record: the batch.
         before: see ``first_non_finite_module``.
-        parameters: names of those with a gradient that is not finite, in the order of the model.
+        parameters: names of parameters with a gradient that is not finite, in the order of the model.
     """
     losses, outputs, inputs = (
         _describe_broken(parts) for parts in (record.losses, record.outputs, record.named_inputs())
@@ -80,7 +80,7 @@ def examine(runner: dl.IRunner, record: Record, before: BufferSnapshot, paramete
 
 
 def find_folder(given: Path | None, runner: dl.IRunner) -> Path:
-    """Return where batches are saved: in the run folder given, else in that of the runner or of its logger."""
+    """Return where to save batches: in the given run folder, else in that of the runner or of one of its loggers."""
     logdirs = (getattr(logger, "logdir", None) for logger in runner.loggers.values())
     folder = given or logdir_of(runner) or next(filter(None, logdirs), None)
     if folder is None:
@@ -89,12 +89,12 @@ def find_folder(given: Path | None, runner: dl.IRunner) -> Path:
 
 
 class Reporter:
-    """Puts together what all ranks have found, and saves and draws the first such batch of a loader.
+    """Composes the message from what all ranks have found, and saves and draws the first batch of a loader.
 
     Args:
-        folder: where batches are saved; made when it is needed.
-        keys: of the batch, for the drawing: see ``samples_to_draw``.
-        draw: makes a picture of samples and the lines of a title.
+        folder: where to save batches; it is made when it is needed.
+        keys: keys of the batch for the picture, see ``samples_to_draw``.
+        draw: returns a picture of samples with the lines of a title.
     """
 
     def __init__(
@@ -113,20 +113,21 @@ class Reporter:
         self._is_first = True
 
     def report(self, record: Record | None, finding: Finding | None, writer: Writer, step: int) -> str:
-        """Return the message on a step, the same on every rank. A collective.
+        """Save and draw the batch if it is the first, and return the message, the same on every rank. A collective.
 
         Args:
-            record: this rank's batch; None where it has none.
-            finding: what was found in it; None where all is finite.
-            writer: of the loader.
-            step: of the picture.
+            record: the batch of this rank; None if it has none.
+            finding: what was found in it; None if all is finite.
+            writer: the writer of the loader.
+            step: the step of the picture.
         """
         findings = [found for found in gather_objects(finding) if found is not None]
         lead = _pick_leading(findings)
-        # A rank whose own forward pass is sound has nothing to show, unless all are: then the gradients are to blame.
+        # A rank saves its batch if its own forward pass broke, or if none did: then the gradients are to blame.
         gradients_alone = not any(found.forward_broken for found in findings)
         blamed = finding is not None and finding.samples and (finding.forward_broken or gradients_alone)
         path = self._folder / finding.place.file_name if finding is not None and blamed and self._is_first else None
+        # Gathered by all ranks, also by those that save nothing: the message names the files of all.
         message = _compose_message(findings, gather_objects(path))
         if record is not None and finding is not None and path is not None:
             save_record(path, record, message, finding.module, finding.parameters)
@@ -135,22 +136,23 @@ class Reporter:
         self._is_first = False
         return message
 
-    def _write_picture(self, record: Record | None, place: Place, writer: Writer, step: int) -> None:
+    def _write_picture(self, record: Record | None, place: RunPosition, writer: Writer, step: int) -> None:
         chosen = None if record is None else samples_to_draw(record, self._keys)
+        # Only the rank of the leading finding gives samples, and only the main process writes.
         samples = next((part for part in gather_objects(chosen) if part is not None), None)
         if samples is not None:
             writer.image("non_finite/batch", partial(self._draw, samples, ["NaN or infinite values", str(place)]), step)
 
 
 def samples_to_draw(record: Record, keys: Mapping[str, str]) -> dict[str, Any] | None:
-    """Return the first samples of a batch as host values for ``draw_samples``, those to blame first.
+    """Return up to 16 samples of a batch as host values for ``draw_samples``, those to blame first.
 
     Args:
         record: the batch.
-        keys: of the batch, by the name that the drawing has for it: ``image``, ``target``, ``output``.
+        keys: keys of the batch, by what the drawing calls them: ``image``, ``target``, ``output``.
 
     Returns:
-        None where the batch has no images.
+        The samples; None if the batch has no images.
     """
     parts = {**record.named_inputs(), **record.outputs}
     if not _is_image(parts.get(keys["image"])):
@@ -158,6 +160,7 @@ def samples_to_draw(record: Record, keys: Mapping[str, str]) -> dict[str, Any] |
     blamed, order = record.broken_first()
     ids, order = record.ids(), order[:_MOST_SAMPLES]
     samples: dict[str, Any] = {"sample_id": [ids[index] for index in order]}
+    # Where all samples are to blame a mark on each would say nothing.
     if len(blamed) < len(ids):
         samples["caption"] = ["NaN or Inf" if index in blamed else "" for index in order]
     for name, key in keys.items():
@@ -172,12 +175,13 @@ def _is_image(part: Any) -> bool:
 
 
 def _to_numpy(part: Tensor) -> np.ndarray:
+    # NumPy has no bfloat16.
     part = part.detach().cpu()
     return (part.float() if part.is_floating_point() else part).numpy()
 
 
 def _pick_leading(findings: Sequence[Finding]) -> Finding:
-    """Return the first finding with a broken loss or output; where there is none, the first of one with samples."""
+    """Return the first finding with a broken loss or output; if there is none, the first with samples."""
     return min(findings, key=lambda finding: (not finding.forward_broken, not finding.samples))
 
 
