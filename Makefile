@@ -1,4 +1,4 @@
-# assay: every target sets up what it needs; `make` alone lists them.
+# assay: every target sets up what it needs; `make` alone lists the targets.
 SHELL := /bin/bash
 PYTHON ?= python3
 VENV ?= .venv
@@ -18,7 +18,7 @@ OUTPUT ?=
 DEVICE ?= cpu
 JOBS ?= 2
 
-# Spinning OpenMP threads slow a shared machine down; importing albumentations asks the network for its version.
+# Spinning OpenMP threads slow a shared machine down; albumentations queries the network for its newest version.
 export OMP_WAIT_POLICY ?= passive
 export NO_ALBUMENTATIONS_UPDATE ?= 1
 
@@ -29,7 +29,7 @@ export NO_ALBUMENTATIONS_UPDATE ?= 1
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(SETUP)  ## make the virtual environment; the other targets do it by themselves
+setup: $(SETUP)  ## create the virtual environment; the other targets do so if needed
 
 # uv, because pip 24.1 and newer refuse Catalyst's metadata.
 $(SETUP): setup.cfg requirements.lock overrides.txt
@@ -40,11 +40,11 @@ $(SETUP): setup.cfg requirements.lock overrides.txt
 	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --overrides overrides.txt -r requirements.lock
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
-	@# Catalyst's code warns when it is compiled; where Python may not write bytecode, each process would compile all.
+	@# Catalyst's code warns when it is compiled; if Python cannot write bytecode later, each process would compile it all.
 	@$(BIN)/python -W ignore -m compileall -qq -j0 $(VENV)/lib/python*/site-packages || true
 	@touch $@
 
-list: $(SETUP)  ## name the experiments
+list: $(SETUP)  ## list the experiments
 	@$(BIN)/assay list
 
 # Several machines meet at RDZV, a port of the one with NODE_RANK=0, within five minutes.
@@ -55,18 +55,18 @@ comma := ,
 
 train: $(SETUP)  ## train an experiment: EXP=digits ARGS="--epochs 3" PROCS=1; NNODES=2 NODE_RANK=0 RDZV=host:port
 ifneq ($(NNODES),1)
-	@test -n "$(RDZV)" || { echo "NNODES=$(NNODES) needs RDZV=host:port, of the machine with NODE_RANK=0"; exit 2; }
+	@test -n "$(RDZV)" || { echo "NNODES=$(NNODES) needs RDZV=host:port of the machine with NODE_RANK=0"; exit 2; }
 endif
 	@$(if $(filter-out 1,$(PROCS) $(NNODES)),$(LAUNCH),$(BIN)/assay) train $(EXP) $(ARGS)
 
-data: $(SETUP)  ## make a small data set for an experiment: EXP=inria ARGS="--data-dir DIR"
+data: $(SETUP)  ## generate a small data set for an experiment: EXP=inria ARGS="--data-dir DIR"
 	@$(BIN)/assay data $(EXP) $(ARGS)
 
-evaluate: $(SETUP)  ## metrics and pictures of a run again: RUN=runs/digits/... ARGS="--loader valid" PROCS=1
+evaluate: $(SETUP)  ## recompute metrics and pictures of a run: RUN=runs/digits/... ARGS="--loader valid" PROCS=1
 	@test -n "$(RUN)" || { echo "make evaluate needs RUN=, a run folder"; exit 2; }
 	@$(if $(filter-out 1,$(PROCS) $(NNODES)),$(LAUNCH),$(BIN)/assay) evaluate $(RUN) $(ARGS)
 
-predict: $(SETUP)  ## use a run on images: RUN=runs/digits/... INPUT="a.png folder" OUTPUT=DIR ARGS="--tta flips"
+predict: $(SETUP)  ## predict images with a run: RUN=runs/digits/... INPUT="a.png folder" OUTPUT=DIR ARGS="--tta flips"
 	@test -n "$(RUN)" -a -n "$(INPUT)" -a -n "$(OUTPUT)" || { echo "make predict needs RUN=, INPUT= and OUTPUT="; exit 2; }
 	@$(BIN)/assay predict $(RUN) --input $(INPUT) --output $(OUTPUT) $(ARGS)
 
@@ -76,11 +76,11 @@ tensorboard: $(SETUP)  ## look at the runs: LOGDIR=runs
 test: $(SETUP)  ## run the quick tests: ARGS="-k grid" JOBS=2
 	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not long" $(ARGS)
 
-test-long: $(SETUP)  ## run the tests that take long, each marked with its reason
+test-long: $(SETUP)  ## run the long tests, each marked with its reason
 	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m long $(ARGS)
 
 # In an environment of their own: Catalyst imports W&B and MLflow in every process where they are installed.
-trackers:  ## run the tests of the loggers of W&B and MLflow
+trackers:  ## test the W&B and MLflow loggers
 	@$(MAKE) --no-print-directory VENV=.venv-trackers test-trackers
 
 $(VENV)/.trackers: $(SETUP)
@@ -97,17 +97,17 @@ lint: $(SETUP)  ## check style and types
 	@mkdir -p build/types/assay && ln -sfn $(CURDIR)/callbacks $(CURDIR)/runner $(CURDIR)/experiments build/types/assay/
 	@MYPYPATH=build/types $(BIN)/mypy
 
-# The peers come beside what is locked, and change none of it.
+# Adds the peers to the locked packages and changes none of those.
 $(VENV)/.bench: $(SETUP)
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint requirements.lock --overrides overrides.txt \
 		--no-build-isolation --editable ".[bench]"
 	@touch $@
 
-bench: $(VENV)/.bench  ## measure what diagnostics cost, beside peers: DEVICE=cuda ARGS="overhead startup"
+bench: $(VENV)/.bench  ## measure what diagnostics cost, beside other libraries: DEVICE=cuda ARGS="overhead startup"
 	@$(BIN)/python -m benchmarks --device $(DEVICE) $(ARGS)
 
-# Each model is trained for a minute or two; what is in build/proofs is not trained again.
-proofs: $(SETUP)  ## run the longer proofs: long tests, callbacks side by side, memory, what Grad-CAM shows; ARGS="ViT Swin"
+# Trains each model for a minute or two, but not those that build/proofs already holds.
+proofs: $(SETUP)  ## run the long proofs: long tests, pairs of callbacks, memory, what Grad-CAM shows; ARGS="ViT Swin"
 	@$(MAKE) --no-print-directory test-long ARGS=
 	@$(BIN)/python -m proofs.callback_sweep
 	@$(BIN)/python -m proofs.memory
@@ -118,17 +118,17 @@ $(VENV)/.suite: $(SETUP)
 		--no-build-isolation --editable ".[suite]"
 	@touch $@
 
-# Twice a quarter of an hour. The sources, since the package holds no tests: CATALYST=folder with its tag v22.04.
+# Takes twice a quarter of an hour. It needs the sources, as the package has no tests: CATALYST=folder with tag v22.04.
 suite: $(VENV)/.suite  ## run Catalyst's own tests with and without revive(): CATALYST=CHECKOUT
 	@test -n "$(CATALYST)" || { echo "make suite needs CATALYST=, a folder with the sources of Catalyst v22.04"; exit 2; }
 	@$(BIN)/python -m proofs.catalyst_suite $(CATALYST)
 
-# What a GPU alone can show: DEVICE=cpu runs it in small, to see whether the command works.
+# Shows what only a GPU can show. DEVICE=cpu runs a small version, to check the command itself.
 gpu: DEVICE = cuda
-gpu: $(VENV)/.bench  ## run on a GPU what only a GPU can show: tests, experiments, cost; ARGS="tests"
+gpu: $(VENV)/.bench  ## run tests, experiments and benchmarks on a GPU: ARGS="tests"
 	@$(BIN)/python -m benchmarks.gpu --device $(DEVICE) $(ARGS)
 
-lock: $(SETUP)  ## compile requirements.lock anew from setup.cfg
+lock: $(SETUP)  ## compile requirements.lock from setup.cfg
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --upgrade --extra catalyst --extra experiments \
 		--extra dev --override overrides.txt --custom-compile-command "make lock" --output-file requirements.lock setup.cfg
 

@@ -26,10 +26,10 @@ Outcomes = Mapping[str, str]  # see run_suite
 
 _HEAD = """# Catalyst's own tests
 
-Written by `make suite CATALYST=CHECKOUT`. The tests of Catalyst v22.04 run on Catalyst 22.4, on a CPU, with
-the same flags: once as it is, and once with `assay.runner.revive()`, of which the tests know nothing. The digits that
-they train on are made from scikit-learn's, in the files and the sizes of MNIST. What they skip is not counted: it asks
-for a GPU or is switched off by Catalyst. The tests by `catalyst-run` start a YAML config in a process of its own.
+`make suite CATALYST=CHECKOUT` writes this page. The tests of Catalyst v22.04 run on Catalyst 22.4, on a CPU, with the
+same flags: once on Catalyst as it is, and once after `assay.runner.revive()`, without any change to the tests. They train
+on digits made from scikit-learn's, in the files and sizes of MNIST. Skipped tests are not counted: they need a GPU or are
+switched off by Catalyst. Each test by `catalyst-run` runs a YAML config in a process of its own.
 
 Python {python}, torch {torch}, accelerate {accelerate}, NumPy {numpy}, {date}.
 """
@@ -113,9 +113,9 @@ def _table(without: Outcomes, revived: Outcomes) -> list[str]:
 def _failures(revived: Outcomes) -> list[str]:
     failed = sorted(name for name, error in revived.items() if error)
     if not failed:
-        return ["With it none fails."]
+        return ["No test fails with it."]
     rows = [f"| `{name}` | {' | '.join(REASONS.get(name, ('?', revived[name])))} |" for name in failed]
-    return ["What fails with it:", "", "| test | whose fault | why |", "| --- | --- | --- |", *rows]
+    return ["These tests fail with it:", "", "| test | whose fault | why |", "| --- | --- | --- |", *rows]
 
 
 def _versions() -> Iterator[tuple[str, str | None]]:
