@@ -27,9 +27,9 @@ Outcomes = Mapping[str, str]  # see run_suite
 _HEAD = """# Catalyst's own tests
 
 `make suite CATALYST=CHECKOUT` writes this page. The tests of Catalyst v22.04 run on Catalyst 22.4, on a CPU, with the
-same flags: once on Catalyst as it is, and once after `assay.runner.revive()`, without any change to the tests. They train
-on digits made from scikit-learn's, in the files and sizes of MNIST. Skipped tests are not counted: they need a GPU or are
-switched off by Catalyst. Each test by `catalyst-run` runs a YAML config in a process of its own.
+same flags: once on Catalyst as it is, and once after `assay.runner.revive()`, without any change to the tests. They
+train on digits made from scikit-learn's, in the files and sizes of MNIST. Skipped tests are not counted: they need a
+GPU or are switched off by Catalyst. Each test by `catalyst-run` runs a YAML config in a process of its own.
 
 Python {python}, torch {torch}, accelerate {accelerate}, NumPy {numpy}, {date}.
 """
