@@ -19,6 +19,7 @@ from assay.callbacks.training.optimizer_monitor import OptimizerMonitor
 from ..data.bad_images import BadImages
 from ..data.seeding import seed_everything
 from ..experiment.base import Experiment
+from ..experiment.build import get_loaders, get_model, prepare_machine
 from ..loop.checks.finite_weights import check_finite_weights
 from ..loop.dict_runner import DictRunner
 from ..loop.progress import Progress
@@ -27,7 +28,6 @@ from ..saving.checkpoint_files import load_checkpoint, validated_weights
 from ..saving.loggers import MetricsCsv, TensorBoardLogger
 from ..saving.resume import decided_by_main_rank
 from .reopen import checkpoint_path, reopen
-from .train import get_loaders, get_model, prepare_machine
 
 _FOR_TRAINING_ONLY = (GradientStats, HParams, NonFiniteGuard, OptimizerMonitor)  # callbacks that need optimizer steps
 

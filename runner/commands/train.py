@@ -1,54 +1,42 @@
-"""From an experiment to a run: folder, training, and the words at its end."""
+"""``assay train``: open a run folder, train an experiment in it, and print what came of it."""
 
 import dataclasses
-import inspect
-import math
 import os
 import shutil
 import sys
-from collections.abc import Iterable
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import cv2
 import torch
-from accelerate import DistributedDataParallelKwargs
-from torch.utils.data import DataLoader
 
-from assay.callbacks.base.diagnostic import Diagnostic
-from assay.callbacks.drawings.canvas.picture_style import PictureStyle
-from assay.callbacks.errors import UsageError, listing
-from assay.callbacks.non_finite.guard import NonFiniteGuard
-from assay.callbacks.overhead.budget import OverheadBudget
-from assay.callbacks.training.hparams import HParams
+from assay.callbacks.errors import UsageError
 
-from ..data.bad_images import BadImages
-from ..data.seeding import seed_everything
-from ..data.sharding import count_rounds
 from ..engine.engine import Engine
 from ..experiment.base import Experiment
+from ..experiment.build import prepare_machine, run_experiment
 from ..experiment.catalog import label
 from ..experiment.experiment_settings import check_fields, experiment_settings
-from ..experiment.model_options import prepare_model
-from ..loop.batch_limits import limit_batches, overfit_batches
 from ..loop.dict_runner import DictRunner
 from ..loop.fault_messages import note_checkpoint
-from ..loop.progress import Progress
 from ..loop.state.settings import check_same_on_all
-from ..loop.stop_on_signal import StopOnSignal
 from ..processes.early_stop import StoppedEarly, held_signals, raise_if_signalled
 from ..processes.exit_codes import StoppedError
-from ..processes.process_exit import notice_lost_machines
 from ..processes.shell import command
-from ..recipe.criteria import train_too
-from ..recipe.early_stopping import EarlyStopping
-from ..recipe.monitor import KnownMonitors, Monitor, parse_monitors
+from ..recipe.monitor import Monitor, parse_monitors
 from ..recipe.overfit_verdict import classes_in, overfit_verdict
-from ..saving.checkpoints import Checkpoints
-from ..saving.resume import decided_by_main_rank, join_after_restart, newest_checkpoint, restarted_run
+from ..saving.resume import decided_by_main_rank, newest_checkpoint, restarted_run
 from ..saving.run_folder import RunFolder, has_checkpoint, read_config
 from ..saving.run_lock import locked
+
+
+class _Opened(NamedTuple):
+    """A run folder; of a run to go on with also its config as it was, and its checkpoint."""
+
+    folder: RunFolder
+    previous: dict[str, Any] | None = None
+    checkpoint: Path | None = None
 
 
 def train(
@@ -80,66 +68,55 @@ def train(
     with ExitStack() as held:
         with held_signals():  # of a folder that is made it has to be known that it is to be removed
             opened = decided_by_main_rank(lambda: _open_folder(run_dir, label(name), resume, held, experiment))
-        return _train_in(opened, experiment, engine, monitors, name)
-
-
-def _train_in(
-    opened: tuple[RunFolder, dict[str, Any] | None, Path | None],
-    experiment: Experiment,
-    engine: Engine,
-    monitors: list[Monitor],
-    name: str,
-) -> Path:
-    folder, previous, checkpoint = opened
-    try:
-        raise_if_signalled()
+        folder = opened.folder.path
+        with _undone_where_refused(opened, engine, name):
+            raise_if_signalled()
+            if engine.is_main_process:
+                _announce(opened, experiment, engine, name)
+            with torch.autograd.set_detect_anomaly(experiment.detect_anomaly):
+                runner = run_experiment(experiment, engine, monitors, folder, name, opened.checkpoint)
         if engine.is_main_process:
-            folder.write_config(dataclasses.asdict(experiment))
-            if previous is None:
-                folder.write_environment(name, engine.device, generated=experiment.generated)
-            print(f"run folder: {folder.path}")
-            if experiment.generated:
-                print(f"no --data-dir: generated data is used, in {experiment.generated_folder}")
-        with torch.autograd.set_detect_anomaly(experiment.detect_anomaly):
-            runner = _run(experiment, engine, monitors, folder.path, name, checkpoint)
+            if experiment.overfit_batches is not None:
+                print(_overfit_verdict(runner, monitors[0], experiment.overfit_batches))
+            print(summary(runner, monitors, folder))
+    return folder
+
+
+def _announce(opened: _Opened, experiment: Experiment, engine: Engine, name: str) -> None:
+    """Write down what is trained and where, and print the folder."""
+    folder = opened.folder
+    folder.write_config(dataclasses.asdict(experiment))
+    if opened.previous is None:
+        # A resumed run keeps the description of its first start.
+        folder.write_environment(name, engine.device, generated=experiment.generated)
+    print(f"run folder: {folder.path}")
+    if experiment.generated:
+        print(f"no --data-dir: generated data is used, in {experiment.generated_folder}")
+
+
+@contextmanager
+def _undone_where_refused(opened: _Opened, engine: Engine, name: str) -> Iterator[None]:
+    """After wrong use or an early signal, leave the folder as it was found; add to other errors what is needed."""
+    folder = opened.folder.path
+    try:
+        yield
     except UsageError:
         if engine.is_main_process:
-            _undo(folder, previous)
+            _undo(opened)
         raise
     except StoppedEarly as stopped:
         if engine.is_main_process:
-            _undo(folder, previous)
-        raise _stopped(stopped, folder.path, name) from stopped
+            _undo(opened)
+        raise _stopped(stopped, folder, name) from stopped
     except OSError as error:
-        note_checkpoint(error, has_checkpoint(folder.path))
+        # A full disk, above all: the message then names where the run can go on from.
+        note_checkpoint(error, has_checkpoint(folder))
         raise
-    if engine.is_main_process:
-        if experiment.overfit_batches is not None:
-            print(_overfit_verdict(runner, monitors[0], experiment.overfit_batches))
-        print(summary(runner, monitors, folder.path))
-    return folder.path
 
 
 def _overfit_verdict(runner: DictRunner, monitor: Monitor, count: int) -> str:
     trained = next(loader for key, loader in runner.get_loaders().items() if key.startswith("train"))
     return overfit_verdict(runner.history, monitor, count, classes_in(trained, runner.callbacks.values()))
-
-
-def prepare_machine(experiment: Experiment) -> Engine:
-    """Set threads, seeds and determinism for the process, and return the engine."""
-    if experiment.threads is not None:
-        torch.set_num_threads(experiment.threads)
-        cv2.setNumThreads(experiment.threads)
-    if experiment.deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.use_deterministic_algorithms(True)
-        torch.backends.cudnn.benchmark = False
-    handlers = [DistributedDataParallelKwargs(find_unused_parameters=experiment.find_unused_parameters)]
-    join_after_restart(on_cpu=experiment.device == "cpu" or not torch.cuda.is_available())
-    engine = Engine(experiment.device, experiment.precision, kwargs_handlers=handlers)
-    notice_lost_machines()
-    seed_everything(experiment.seed)
-    return engine
 
 
 def summary(runner: DictRunner, monitors: list[Monitor], folder: Path) -> str:
@@ -167,26 +144,30 @@ def _open_folder(
     resume: str | os.PathLike[str] | None,
     held: ExitStack,
     experiment: Experiment,
-) -> tuple[RunFolder, dict[str, Any] | None, Path | None]:
-    """Return the run folder, held for this process, and of a run to go on with its config and its checkpoint."""
+) -> _Opened:
+    """Return the run folder, locked until ``held`` is closed."""
     if resume is None:
+        # After a restart by torchrun the arguments are those of the first start: the run goes on all the same.
         path = restarted_run(run_dir, Path("runs") / runs_name)
         if path is not None and has_checkpoint(path):
             resume = path
         elif path is not None:
             RunFolder(path).discard()
             run_dir = path
-    if resume is None:
-        folder = RunFolder.create(run_dir, runs_name)
-        held.enter_context(locked(folder.path))
-        return folder, None, None
-    previous = read_config(Path(resume))
-    held.enter_context(locked(Path(resume)))
-    run, fields = str(resume), dataclasses.asdict(experiment)
-    checkpoint = newest_checkpoint(
-        resume, lambda state: check_fields(run, state.get("config") or {}, fields, type(experiment))
-    )
-    return RunFolder.reopen(Path(resume)), previous, checkpoint
+    if resume is not None:
+        return _reopen_folder(Path(resume), held, experiment)
+    folder = RunFolder.create(run_dir, runs_name)
+    held.enter_context(locked(folder.path))
+    return _Opened(folder)
+
+
+def _reopen_folder(run: Path, held: ExitStack, experiment: Experiment) -> _Opened:
+    previous = read_config(run)
+    # Before a checkpoint is chosen: a process that still writes there could replace it.
+    held.enter_context(locked(run))
+    fields, kind = dataclasses.asdict(experiment), type(experiment)
+    checkpoint = newest_checkpoint(run, lambda state: check_fields(str(run), state.get("config") or {}, fields, kind))
+    return _Opened(RunFolder.reopen(run), previous, checkpoint)
 
 
 def _stopped(stopped: StoppedEarly, folder: Path, name: str) -> StoppedEarly | StoppedError:
@@ -197,12 +178,12 @@ def _stopped(stopped: StoppedEarly, folder: Path, name: str) -> StoppedEarly | S
     return StoppedError(f"stopped by {stopped.signal_name} between its steps; it goes on by: {again}", stopped.number)
 
 
-def _undo(folder: RunFolder, previous: dict[str, Any] | None) -> None:
-    """After wrong use, put a resumed run's config back, and remove a new run that has no checkpoint yet."""
-    if previous is not None:
-        folder.write_config(previous)
-    elif not has_checkpoint(folder.path):
-        folder.discard()
+def _undo(opened: _Opened) -> None:
+    """Put a resumed run's config back, and remove a new run that has no checkpoint yet."""
+    if opened.previous is not None:
+        opened.folder.write_config(opened.previous)
+    elif not has_checkpoint(opened.folder.path):
+        opened.folder.discard()
 
 
 def _tensorboard(folder: Path) -> str:
@@ -212,123 +193,3 @@ def _tensorboard(folder: Path) -> str:
     if shutil.which("tensorboard") is not None or not beside.exists():
         program = "tensorboard"
     return command(program, "--logdir", folder, "--samples_per_plugin", "images=200")
-
-
-def _run(
-    experiment: Experiment,
-    engine: Engine,
-    monitors: list[Monitor],
-    folder: Path,
-    name: str,
-    checkpoint: Path | None,
-) -> DictRunner:
-    loaders = get_loaders(experiment, engine)
-    for monitor in monitors:
-        if monitor.loader not in loaders:
-            raise UsageError(f"monitor {monitor.name!r}: there is no such loader; there is {listing(loaders)}.")
-    seed_everything(experiment.seed)
-    model = get_model(experiment, engine)
-    criterion = experiment.get_criterion()
-    optimizer = experiment.get_optimizer(model)
-    train_too(optimizer, criterion)
-    if experiment.lr_batch_size is not None and engine.is_main_process:
-        print(f"learning rate: {experiment.scaled_lr:g}, from {experiment.lr:g} for {experiment.lr_batch_size} samples")
-    fields = dataclasses.asdict(experiment)
-    runner = DictRunner(
-        input_key=experiment.input_key,
-        losses=experiment.get_losses(),
-        scheduler_step=experiment.scheduler_step,
-        scheduler_metric=monitors[0].name,
-        **_options_of_same_name(experiment),
-    )
-    runner.train(
-        engine=engine,
-        loaders=loaders,
-        model=model,
-        criterion=criterion,
-        optimizer=optimizer,
-        scheduler=experiment.get_scheduler(optimizer, _steps_per_epoch(experiment, loaders, engine)),
-        callbacks=_get_callbacks(experiment, monitors, folder, name),
-        loggers=experiment.get_loggers() if engine.is_main_process else None,
-        seed=experiment.seed,
-        hparams=fields,
-        num_epochs=experiment.epochs,
-        logdir=str(folder),
-        resume=None if checkpoint is None else str(checkpoint),
-    )
-    return runner
-
-
-def _options_of_same_name(experiment: Experiment) -> dict[str, Any]:
-    # By name: a field that is an argument of the runner as well reaches it without being listed here.
-    names = {field.name for field in dataclasses.fields(Experiment)} & inspect.signature(DictRunner).parameters.keys()
-    return {name: getattr(experiment, name) for name in names}
-
-
-def _get_callbacks(experiment: Experiment, monitors: list[Monitor], folder: Path, name: str) -> dict[str, Any]:
-    """Return the callbacks of an experiment, and those that every run has, where it does not bring them itself."""
-    callbacks: dict[str, Any] = {str(i): callback for i, callback in enumerate(experiment.get_callbacks())}
-    brought = list(callbacks.values())
-    callbacks["checkpoints"] = Checkpoints(
-        folder / "checkpoints",
-        monitors,
-        top_k=experiment.top_k,
-        extra={"experiment": name, "config": dataclasses.asdict(experiment)},
-        on_save_error=experiment.on_save_error,
-        every_n_steps=experiment.save_every_steps,
-        every_minutes=experiment.save_every_minutes,
-    )
-    callbacks["stop_on_signal"] = StopOnSignal(folder, name, callbacks["checkpoints"])
-    callbacks["monitors"] = KnownMonitors(monitors)
-    if experiment.on_bad_image == "skip":
-        callbacks["bad_images"] = BadImages(folder / "bad_images.txt")
-    callbacks["progress"] = Progress(metrics=[monitor.name for monitor in monitors])
-    if experiment.non_finite != "off" and not _holds(brought, NonFiniteGuard):
-        # The guard draws the broken batch as the experiment's own diagnostics draw theirs.
-        styles = (one.style for one in callbacks.values() if isinstance(one, Diagnostic) and one.style is not None)
-        style = next(styles, PictureStyle())
-        callbacks["non_finite"] = NonFiniteGuard(
-            experiment.non_finite, class_names=style.class_names, mean=style.mean, std=style.std
-        )
-    if not _holds(brought, HParams):
-        callbacks["hparams"] = HParams([it.name for it in monitors], [it.minimize for it in monitors])
-    if experiment.max_overhead is not None and experiment.diagnostics != "off" and not _holds(brought, OverheadBudget):
-        callbacks["overhead"] = OverheadBudget(experiment.max_overhead)
-    if experiment.patience is not None:
-        callbacks["early_stopping"] = EarlyStopping(monitors[0], experiment.patience)
-    return callbacks
-
-
-def _holds(callbacks: Iterable[Any], kind: type) -> bool:
-    return any(isinstance(callback, kind) for callback in callbacks)
-
-
-def get_model(experiment: Experiment, engine: Engine) -> Any:
-    """Return the model of an experiment, or several by name, with its options applied."""
-    return prepare_model(
-        experiment.get_model(),
-        engine.device,
-        int(engine.num_processes),
-        channels_last=experiment.channels_last,
-        sync_batchnorm=experiment.sync_batchnorm,
-        compile_model=experiment.compile,
-    )
-
-
-def get_loaders(experiment: Experiment, engine: Engine) -> dict[str, DataLoader[Any]]:
-    """Return the loaders of an experiment, cut down to the batches that it is limited to."""
-    loaders, ranks = experiment.get_loaders(), int(engine.num_processes)
-    few, same = experiment.limit_batches, experiment.overfit_batches
-    if engine.is_main_process and few is not None:
-        print(f"dry run: at most {few} batches of each loader")
-    if engine.is_main_process and same is not None:
-        print(f"training and validating on the same {same} batches, drawn by the seed and not augmented")
-    if same is not None:
-        return overfit_batches(loaders, same, ranks, experiment.seed)
-    return loaders if few is None else limit_batches(loaders, few, ranks)
-
-
-def _steps_per_epoch(experiment: Experiment, loaders: dict[str, DataLoader[Any]], engine: Engine) -> int:
-    trained = [loader for key, loader in loaders.items() if key.startswith("train")]
-    rounds = [count_rounds(loader, int(engine.num_processes)) for loader in trained]
-    return max(1, sum(math.ceil(count / experiment.accumulate_steps) for count in rounds))

@@ -88,23 +88,17 @@ class DictRunner(dl.Runner):
     Example:
         >>> from torch import nn
         >>> from assay.callbacks import Metrics
-        >>> class Net(nn.Module):
-        ...     def __init__(self):
-        ...         super().__init__()
-        ...         self.layers = nn.Sequential(nn.Flatten(), nn.Linear(48, 2))
-        ...
+        >>> class Net(nn.Linear):
         ...     def forward(self, image):
-        ...         return {"logits": self.layers(image)}
-        >>> model = Net()
+        ...         return {"logits": super().forward(image.flatten(1))}
+        >>> model = Net(48, 2)
         >>> items = [{"image": torch.full((3, 4, 4), index % 2 - 0.5), "target": index % 2} for index in range(32)]
         >>> runner = DictRunner(losses=[LossTerm("logits", "target")])
         >>> runner.train(
-        ...     model=model,
-        ...     criterion=nn.CrossEntropyLoss(),
+        ...     model=model, criterion=nn.CrossEntropyLoss(), num_epochs=2,
         ...     optimizer=torch.optim.SGD(model.parameters(), lr=0.1),
         ...     loaders={"train": DataLoader(items, batch_size=8), "valid": DataLoader(items, batch_size=8)},
         ...     callbacks=[Metrics(["accuracy"], num_classes=2)],
-        ...     num_epochs=2,
         ... )
         >>> runner.history[2]["valid"]["accuracy"]
         1.0
@@ -427,11 +421,7 @@ class DictRunner(dl.Runner):
         return self.optimizer_step.register_hook(hook)
 
     def register_round_hook(self, hook: Callable[[], None]) -> RemovableHandle:
-        """Have a function called when the ranks have done a batch each, also on one that had none in training.
-
-        Returns:
-            A handle whose ``remove()`` takes the function out again.
-        """
+        """Call a function after each round, also on a rank without a batch in it; return a handle to remove it."""
         return self.loop.register_round_hook(hook)
 
     # -- state ----------------------------------------------------------------------------------------------------

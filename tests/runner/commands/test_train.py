@@ -20,7 +20,8 @@ from assay.callbacks import AugmentationPreview, ConfusionMatrix, OptimizerMonit
 from assay.callbacks.non_finite.guard import NonFiniteGuard
 from assay.callbacks.non_finite.report import NonFiniteError
 from assay.runner import Monitor, Progress, UsageError, load_checkpoint
-from assay.runner.commands.train import prepare_machine, summary, train
+from assay.runner.commands.train import summary, train
+from assay.runner.experiment.build import prepare_machine
 from assay.runner.saving.loggers import read_metrics
 
 

@@ -1,0 +1,145 @@
+"""Build what an experiment describes, on this machine: engine, loaders, model and runner."""
+
+import dataclasses
+import inspect
+import math
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import torch
+from accelerate import DistributedDataParallelKwargs
+from torch.utils.data import DataLoader
+
+from assay.callbacks.errors import UsageError, listing
+
+from ..data.seeding import seed_everything
+from ..data.sharding import count_rounds
+from ..engine.engine import Engine
+from ..loop.batch_limits import limit_batches, overfit_batches
+from ..loop.dict_runner import DictRunner
+from ..processes.process_exit import notice_lost_machines
+from ..recipe.criteria import train_too
+from ..recipe.monitor import Monitor
+from ..saving.resume import join_after_restart
+from .base import Experiment
+from .default_callbacks import callbacks_of_run
+from .model_options import prepare_model
+
+
+def prepare_machine(experiment: Experiment) -> Engine:
+    """Set threads, seeds and determinism for the process, and return the engine."""
+    if experiment.threads is not None:
+        torch.set_num_threads(experiment.threads)
+        cv2.setNumThreads(experiment.threads)
+    if experiment.deterministic:
+        # cuBLAS reads it when it is first used, and torch refuses matrix products without it.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True)
+        torch.backends.cudnn.benchmark = False
+    handlers = [DistributedDataParallelKwargs(find_unused_parameters=experiment.find_unused_parameters)]
+    # Before the engine, in which accelerate would join the process group itself.
+    join_after_restart(on_cpu=experiment.device == "cpu" or not torch.cuda.is_available())
+    engine = Engine(experiment.device, experiment.precision, kwargs_handlers=handlers)
+    notice_lost_machines()
+    seed_everything(experiment.seed)
+    return engine
+
+
+def get_loaders(experiment: Experiment, engine: Engine) -> dict[str, DataLoader[Any]]:
+    """Return the loaders of an experiment, cut down to the batches that it is limited to."""
+    loaders, ranks = experiment.get_loaders(), int(engine.num_processes)
+    few, same = experiment.limit_batches, experiment.overfit_batches
+    if engine.is_main_process and few is not None:
+        print(f"dry run: at most {few} batches of each loader")
+    if engine.is_main_process and same is not None:
+        print(f"training and validating on the same {same} batches, drawn by the seed and not augmented")
+    if same is not None:
+        return overfit_batches(loaders, same, ranks, experiment.seed)
+    return loaders if few is None else limit_batches(loaders, few, ranks)
+
+
+def get_model(experiment: Experiment, engine: Engine) -> Any:
+    """Return the model of an experiment, or several by name, with its options applied."""
+    return prepare_model(
+        experiment.get_model(),
+        engine.device,
+        int(engine.num_processes),
+        channels_last=experiment.channels_last,
+        sync_batchnorm=experiment.sync_batchnorm,
+        compile_model=experiment.compile,
+    )
+
+
+def run_experiment(
+    experiment: Experiment, engine: Engine, monitors: list[Monitor], folder: Path, name: str, checkpoint: Path | None
+) -> DictRunner:
+    """Build everything that an experiment describes, and train it.
+
+    Args:
+        experiment: what to train.
+        engine: from ``prepare_machine``.
+        monitors: what its best epochs are chosen by.
+        folder: the run folder.
+        name: of the experiment, by which a run finds it again.
+        checkpoint: where to go on from; None: from the start.
+
+    Returns:
+        The runner, after training.
+    """
+    loaders = get_loaders(experiment, engine)
+    _check_monitors(monitors, loaders)
+    # Again: the weights must not depend on how much chance the data sets have used.
+    seed_everything(experiment.seed)
+    model = get_model(experiment, engine)
+    criterion = experiment.get_criterion()
+    optimizer = experiment.get_optimizer(model)
+    train_too(optimizer, criterion)
+    if experiment.lr_batch_size is not None and engine.is_main_process:
+        print(f"learning rate: {experiment.scaled_lr:g}, from {experiment.lr:g} for {experiment.lr_batch_size} samples")
+    runner = _make_runner(experiment, monitors)
+    runner.train(
+        engine=engine,
+        loaders=loaders,
+        model=model,
+        criterion=criterion,
+        optimizer=optimizer,
+        scheduler=experiment.get_scheduler(optimizer, _steps_per_epoch(experiment, loaders, engine)),
+        callbacks=callbacks_of_run(experiment, monitors, folder, name),
+        loggers=experiment.get_loggers() if engine.is_main_process else None,
+        seed=experiment.seed,
+        hparams=dataclasses.asdict(experiment),
+        num_epochs=experiment.epochs,
+        logdir=str(folder),
+        resume=None if checkpoint is None else str(checkpoint),
+    )
+    return runner
+
+
+def _check_monitors(monitors: Iterable[Monitor], loaders: dict[str, DataLoader[Any]]) -> None:
+    # Before training: a misspelt loader would show only at the end of the first epoch.
+    for monitor in monitors:
+        if monitor.loader not in loaders:
+            raise UsageError(f"monitor {monitor.name!r}: there is no such loader; there is {listing(loaders)}.")
+
+
+def _make_runner(experiment: Experiment, monitors: list[Monitor]) -> DictRunner:
+    # By name: a field that is an argument of the runner as well reaches it without being listed here.
+    fields = {field.name for field in dataclasses.fields(Experiment)}
+    shared = {name: getattr(experiment, name) for name in fields & inspect.signature(DictRunner).parameters.keys()}
+    return DictRunner(
+        input_key=experiment.input_key,
+        losses=experiment.get_losses(),
+        scheduler_step=experiment.scheduler_step,
+        scheduler_metric=monitors[0].name,
+        **shared,
+    )
+
+
+def _steps_per_epoch(experiment: Experiment, loaders: dict[str, DataLoader[Any]], engine: Engine) -> int:
+    # Rounded up for each loader by itself: what is left at the end of one makes a smaller step of its own.
+    trained = [loader for key, loader in loaders.items() if key.startswith("train")]
+    rounds = [count_rounds(loader, int(engine.num_processes)) for loader in trained]
+    return max(1, sum(math.ceil(count / experiment.accumulate_steps) for count in rounds))

@@ -1,0 +1,81 @@
+"""The callbacks of a run: those that an experiment brings, and those that every run has."""
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from assay.callbacks.base.diagnostic import Diagnostic
+from assay.callbacks.drawings.canvas.picture_style import PictureStyle
+from assay.callbacks.non_finite.guard import NonFiniteGuard
+from assay.callbacks.overhead.budget import OverheadBudget
+from assay.callbacks.training.hparams import HParams
+
+from ..data.bad_images import BadImages
+from ..loop.progress import Progress
+from ..loop.stop_on_signal import StopOnSignal
+from ..recipe.early_stopping import EarlyStopping
+from ..recipe.monitor import KnownMonitors, Monitor
+from ..saving.checkpoints import Checkpoints
+from .base import Experiment
+
+
+def callbacks_of_run(experiment: Experiment, monitors: list[Monitor], folder: Path, name: str) -> dict[str, Any]:
+    """Return the callbacks of an experiment, and those that every run has, where it does not bring them itself.
+
+    Args:
+        experiment: what is trained.
+        monitors: what its best epochs are chosen by.
+        folder: the run folder.
+        name: of the experiment, by which a run finds it again.
+    """
+    # Callbacks of the same order run in the order of this dict.
+    brought = experiment.get_callbacks()
+    callbacks: dict[str, Any] = {str(i): callback for i, callback in enumerate(brought)}
+    callbacks |= _saving(experiment, monitors, folder, name)
+    callbacks["monitors"] = KnownMonitors(monitors)
+    if experiment.on_bad_image == "skip":
+        callbacks["bad_images"] = BadImages(folder / "bad_images.txt")
+    callbacks["progress"] = Progress(metrics=[monitor.name for monitor in monitors])
+    callbacks |= _diagnostics(experiment, monitors, brought)
+    if experiment.patience is not None:
+        callbacks["early_stopping"] = EarlyStopping(monitors[0], experiment.patience)
+    return callbacks
+
+
+def _saving(experiment: Experiment, monitors: list[Monitor], folder: Path, name: str) -> dict[str, Any]:
+    checkpoints = Checkpoints(
+        folder / "checkpoints",
+        monitors,
+        top_k=experiment.top_k,
+        # The config too: on resume an edited config.yaml is compared with it.
+        extra={"experiment": name, "config": dataclasses.asdict(experiment)},
+        on_save_error=experiment.on_save_error,
+        every_n_steps=experiment.save_every_steps,
+        every_minutes=experiment.save_every_minutes,
+    )
+    return {"checkpoints": checkpoints, "stop_on_signal": StopOnSignal(folder, name, checkpoints)}
+
+
+def _diagnostics(experiment: Experiment, monitors: list[Monitor], brought: Sequence[Any]) -> dict[str, Any]:
+    """Return the diagnostics that every run has, but for kinds that the experiment brings with options of its own."""
+    callbacks: dict[str, Any] = {}
+    if experiment.non_finite != "off" and not _holds(brought, NonFiniteGuard):
+        callbacks["non_finite"] = _make_guard(experiment.non_finite, brought)
+    if not _holds(brought, HParams):
+        callbacks["hparams"] = HParams([it.name for it in monitors], [it.minimize for it in monitors])
+    # With the diagnostics off there is nothing to thin.
+    if experiment.max_overhead is not None and experiment.diagnostics != "off" and not _holds(brought, OverheadBudget):
+        callbacks["overhead"] = OverheadBudget(experiment.max_overhead)
+    return callbacks
+
+
+def _make_guard(action: str, brought: Sequence[Any]) -> NonFiniteGuard:
+    # The guard draws the broken batch as the experiment's own diagnostics draw theirs.
+    styles = (one.style for one in brought if isinstance(one, Diagnostic) and one.style is not None)
+    style = next(styles, PictureStyle())
+    return NonFiniteGuard(action, class_names=style.class_names, mean=style.mean, std=style.std)
+
+
+def _holds(callbacks: Iterable[Any], kind: type) -> bool:
+    return any(isinstance(callback, kind) for callback in callbacks)
