@@ -189,7 +189,7 @@ def test_no_diagnostic_holds_more_of_an_epoch_of_more_samples(tmp_path, task):
         ("traced_bytes", lambda batch: batch["image"].numpy().copy()),
         ("traced_bytes", lambda batch: batch["image"][:8].double().flatten().tolist()),
     ],
-    ids=["a tensor of one number a batch", "targets", "images as an array", "some images as numbers"],
+    ids=["a tensor of one number per batch", "targets", "images as an array", "some images as numbers"],
 )
 def test_the_measurement_sees_a_callback_that_keeps_something_of_every_batch(tmp_path, kind, pick, monkeypatch):
     monkeypatch.setitem(globals(), "everything", lambda task, folder: [])

@@ -18,7 +18,7 @@ def check_images(key: str, images: Any, style: PictureStyle | None = None) -> An
         style: its ``mean`` and ``std`` are checked too; None: there are none to check.
 
     Raises:
-        UsageError: another shape or type, or a ``mean`` or ``std`` that has neither one number nor one a channel.
+        UsageError: another shape or type, or a ``mean`` or ``std`` that has neither one number nor one per channel.
     """
     # What cannot be drawn must fail at the batch: the thread of the writer would raise it some steps later.
     normalization = [] if style is None else [("mean", style.mean), ("std", style.std)]
@@ -37,5 +37,5 @@ def check_images(key: str, images: Any, style: PictureStyle | None = None) -> An
         channels = image.shape[-3] if image.ndim == axes else 1
         for name, values in normalization:
             if not fits_channels(values, channels):
-                raise UsageError(f"{name} must be one number or one a channel, {channels} here, got {values!r}.")
+                raise UsageError(f"{name} must be one number or one per channel, {channels} here, got {values!r}.")
     return images

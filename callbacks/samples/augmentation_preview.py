@@ -222,9 +222,9 @@ class AugmentationPreview(Diagnostic):
         if self.order_.open:
             return
         if (finding := self.order_.finding()) is not None:
-            said = _FINDINGS[finding].format(batches=self.order_.batches, classes=len(self.order_.classes))
+            reason = _FINDINGS[finding].format(batches=self.order_.batches, classes=len(self.order_.classes))
             cause = "; its sampler is a SequentialSampler" if _is_sequential(runner.loader) else ""
-            message = f"{runner.loader_key} seems not to be shuffled{cause}: {said}; pass the loader shuffle=True"
+            message = f"{runner.loader_key} seems not to be shuffled{cause}: {reason}; pass the loader shuffle=True"
             self.writers_[runner.loader_key].warn(message)
         self.order_ = None
 

@@ -220,7 +220,7 @@ class BestWorstBatches(Diagnostic):
         if not isinstance(value, Tensor):
             return float(value)
         if value.numel() != 1:
-            raise UsageError(f"{asked_by} needs one number a batch, got a tensor of shape {tuple(value.shape)}.")
+            raise UsageError(f"{asked_by} needs one number per batch, got a tensor of shape {tuple(value.shape)}.")
         count = count_of_loss(runner, metric)
         # A batch in which no target counts has a loss that says nothing about it.
         return HostCopy(value.reshape(()) if count is None else value.reshape(()).masked_fill(count == 0, NO_SCORE))

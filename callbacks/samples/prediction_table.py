@@ -43,7 +43,7 @@ class PredictionTable(dl.Callback):
     sample_id         as in the batch; without it there, the position in the loader, from 0
     target            where the batch has it: the class, the labels with semicolons in between, or the number;
                       of ``regression`` with D numbers target/0 and so on
-    prediction        likewise; of ``binary`` and ``multilabel`` what is at least as likely as not
+    prediction        in the same form; of ``binary`` and ``multilabel`` what is at least as likely as not
     probability/CLASS of each class or label, 0 to 1, six digits; of ``binary`` of class 1
     ================= ========================================================================================
 
@@ -59,7 +59,7 @@ class PredictionTable(dl.Callback):
         task: ``multiclass`` (output [N, C], the largest wins), ``binary`` ([N] or [N, 1]), ``multilabel`` ([N, C]), all
             as logits, or ``regression`` ([N] or [N, D]).
         num_classes: C; ``class_names`` may stand in for it. Not needed for ``binary``, and not for ``regression``.
-        class_names: one a class or label; without, they are shown by number.
+        class_names: one per class or label; without, they are shown by number.
         output_key: of the batch.
         target_key: of the batch; class numbers [N], labels [N, C], or numbers in the output's shape. It may be missing.
         sample_id_key: of the batch. It may be missing.

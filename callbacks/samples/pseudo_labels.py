@@ -47,7 +47,7 @@ class PseudoLabels(Named):
                                      whose label is another one now; NaN where there are none
     ================================ ====================================================================
 
-    Exact over ranks. Nothing is read from the device within a step. Memory: 12 bytes a label on each rank.
+    Exact over ranks. Nothing is read from the device within a step. Memory: 12 bytes per label on each rank.
 
     Args:
         dataset: that is labelled; it has ``set_target(index, target)``.

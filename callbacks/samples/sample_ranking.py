@@ -89,7 +89,7 @@ class SampleRanking(Diagnostic):
         if isinstance(score, nn.modules.loss._Loss):
             raise UsageError(
                 f"score must be a function of the batch, and {type(score).__name__} is one of output and target: leave "
-                "score='loss' for the runner's criterion, or pass a lambda of the batch with one number a sample."
+                "score='loss' for the runner's criterion, or pass a lambda of the batch with one number per sample."
             )
         self.score = BoxF1(output_key, target_key) if score == "box_f1" else score
         if criterion_key is not None and score != "loss":
@@ -206,7 +206,7 @@ class SampleRanking(Diagnostic):
         if losses is None:
             raise UsageError(
                 f"{name} needs a runner with one criterion, and an output that is a tensor: name another score, a "
-                "key of the batch with one number a sample or a function of the batch."
+                "key of the batch with one number per sample or a function of the batch."
             )
         return losses
 
@@ -245,7 +245,7 @@ def _read_scores(values: Any, size: int, name: str) -> list[float]:
         values = values.read().tolist()
     scores = list(values() if callable(values) else values)
     if len(scores) != size:
-        raise UsageError(f"{name} needs one number a sample, {size} for this batch, got {len(scores)}.")
+        raise UsageError(f"{name} needs one number per sample, {size} for this batch, got {len(scores)}.")
     if WHOLE_BATCH in scores:
         raise _no_loss(name, "the criterion compares the samples of a batch: of one alone its loss says nothing")
     return scores

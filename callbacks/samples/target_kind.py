@@ -1,4 +1,4 @@
-"""The kind of target that a run takes (classes, labels or numbers), told by the class of its criterion."""
+"""The kind of target that a run takes (classes, labels or numbers), from the class of its criterion."""
 
 from typing import Any
 

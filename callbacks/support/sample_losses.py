@@ -124,13 +124,13 @@ def _cannot_explain(losses: Tensor, whole: Tensor, output: Tensor) -> Tensor:
 
 def _no_sample_loss(criterion: Criterion, output: Tensor, target: Any, error: Exception) -> NoSampleLossError:
     # Called once more, to tell a criterion that needs more than output and target from one that needs a batch.
-    name, said = _name_of(criterion), " ".join(f"{type(error).__name__}: {error}".split())[:200].rstrip(": ")
+    name, quoted = _name_of(criterion), " ".join(f"{type(error).__name__}: {error}".split())[:200].rstrip(": ")
     try:
         with undone(criterion, output.device):
             criterion(output, target)
     except Exception:  # noqa: BLE001  # the same
-        return NoSampleLossError(f"{name} cannot be called with the output and the target alone ({said})")
-    return NoSampleLossError(f"{name} has a loss of a whole batch alone, and fails for one sample ({said})")
+        return NoSampleLossError(f"{name} cannot be called with the output and the target alone ({quoted})")
+    return NoSampleLossError(f"{name} has a loss of a whole batch alone, and fails for one sample ({quoted})")
 
 
 def _name_of(criterion: Any) -> str:

@@ -73,7 +73,7 @@ class Counted:
         if not isinstance(output, Tensor) or not output.ndim:
             raise UsageError(
                 f"{name}({self.term.output!r}) gives no loss for a sample, as its output is none of samples [N, ...]: "
-                "name another score, such as a key of the batch with one number a sample or a function of the batch."
+                "name another score, such as a key of the batch with one number per sample or a function of the batch."
             )
         size = len(output)
         # Undone afterwards: criteria with buffers would count each sample once more.
@@ -94,7 +94,7 @@ class Counted:
     def _one_number(self, loss: Any) -> Tensor:
         if not isinstance(loss, Tensor) or loss.numel() != 1:
             got = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else f"a {type(loss).__name__}"
-            raise UsageError(f"the criterion of {self.term} must give one number a batch, as a tensor; got {got}.")
+            raise UsageError(f"the criterion of {self.term} must give one number per batch, as a tensor; got {got}.")
         return loss.reshape(())
 
 

@@ -133,7 +133,7 @@ def test_a_segmentation_is_shown_from_end_to_end(task, tmp_path, read_events):
 
 
 class Numbers(nn.Module):
-    """Predicts one number an image, or one a pixel."""
+    """Predicts one number per image, or one per pixel."""
 
     def __init__(self, dense):
         super().__init__()

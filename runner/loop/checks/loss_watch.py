@@ -97,7 +97,7 @@ class _Term:
                 self.warn(f"{self.name} leaves targets of {shown(value)} out", _COUNTING.format(shown(value)))
         self.sizes.add(target.numel() // len(target))
         if self.is_over_values and len(self.sizes) > 1:
-            self.warn(f"its targets have {' or '.join(map(str, sorted(self.sizes)))} values a sample", "torch.numel")
+            self.warn(f"its targets have {' or '.join(map(str, sorted(self.sizes)))} values per sample", "torch.numel")
 
     def warn(self, why: str, example: str) -> None:
         self.has_warned = True

@@ -24,7 +24,7 @@ class _Watch(TorchFunctionMode):
     """Raises where a batch of one sample would be too small for a BatchNorm.
 
     Args:
-        samples: of the batch at hand.
+        samples: number of samples of the current batch.
         message: of the error.
     """
 
@@ -34,7 +34,7 @@ class _Watch(TorchFunctionMode):
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        # The sizes of the batch at hand tell how many values a channel has per sample; torch refuses a single one.
+        # The sizes of the current batch show how many values a channel has per sample; torch refuses a single one.
         if function is F.batch_norm and self._refuses(args[0], kwargs.get("training", args[5:6] == (True,))):
             raise UsageError(self.message)
         return function(*args, **kwargs)

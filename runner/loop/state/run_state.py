@@ -186,7 +186,7 @@ COMPONENTS = (
 
 # In the order in which they are restored.
 PARTS = (
-    # First: a run of other settings may be refused, and is not to be changed by half before.
+    # First: a run of other settings may be refused, and must not be half changed by then.
     StatePart("settings", lambda run: run.settings_, _compare_settings),
     *COMPONENTS,
     # After the models, from which an average begins anew where the checkpoint has none.

@@ -52,7 +52,7 @@ def test_a_normalization_is_refused_where_the_drawing_would_refuse_it(channels, 
         assert check_images("image", images, PictureStyle(mean=mean)) is images
         to_rgb(images[0].numpy(), mean)
     else:
-        message = f"mean must be one number or one a channel, {channels} here"
+        message = f"mean must be one number or one per channel, {channels} here"
         with pytest.raises(UsageError, match=message):
             check_images("image", images, PictureStyle(mean=mean))
         with pytest.raises(ValueError, match="mean must be one number or one"):
@@ -61,5 +61,5 @@ def test_a_normalization_is_refused_where_the_drawing_would_refuse_it(channels, 
 
 def test_every_image_of_a_list_is_checked():
     images = [torch.rand(3, 4, 5), torch.rand(4, 4, 5)]
-    with pytest.raises(UsageError, match="std must be one number or one a channel, 4 here"):
+    with pytest.raises(UsageError, match="std must be one number or one per channel, 4 here"):
         check_images("image", images, PictureStyle(std=[1, 2, 3]))

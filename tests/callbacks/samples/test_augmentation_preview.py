@@ -226,8 +226,8 @@ def test_labels_that_are_shuffled_are_not_said(kit, batch_size, tmp_path, said):
         ({"image_key": "picture"}, "AugmentationPreview asks for key 'picture', which the batch lacks"),
         ({"image_key": "target"}, r"image_key='target' must be \[N, C, H, W\] .* got \(4,\)"),
         ({"image_key": "sample_id"}, "image_key='sample_id' must be .*, got a list with str"),
-        ({"mean": [0.5, 0.5]}, r"mean must be one number or one a channel, 3 here, got \[0.5, 0.5\]"),
-        ({"std": [0.5, 0.5]}, "std must be one number or one a channel, 3 here"),
+        ({"mean": [0.5, 0.5]}, r"mean must be one number or one per channel, 3 here, got \[0.5, 0.5\]"),
+        ({"std": [0.5, 0.5]}, "std must be one number or one per channel, 3 here"),
     ],
 )
 def test_what_does_not_fit_the_batch_is_an_error(options, message, tmp_path):

@@ -260,7 +260,7 @@ def test_an_image_that_cannot_be_shown_is_an_error_at_the_first_batch(tmp_path):
     items = {"valid": make_items(4)}
     with pytest.raises(UsageError, match=r"image_key='target' must be \[N, C, H, W\] .*, got \(4,\); of volumes"):
         run_ours(tmp_path, [BestWorstBatches(image_key="target")], items)
-    with pytest.raises(UsageError, match=r"std must be one number or one a channel, 1 here, got \[1, 2\]"):
+    with pytest.raises(UsageError, match=r"std must be one number or one per channel, 1 here, got \[1, 2\]"):
         run_ours(tmp_path, [BestWorstBatches(std=[1, 2])], items)
 
 
@@ -401,7 +401,7 @@ def test_a_metric_of_several_numbers_is_an_error_that_names_its_shape(tmp_path):
             pass
 
     runner, model = Quiet(), Linear("logits")
-    with pytest.raises(UsageError, match=r"needs one number a batch, got a tensor of shape \(3,\)"):
+    with pytest.raises(UsageError, match=r"needs one number per batch, got a tensor of shape \(3,\)"):
         fit(
             runner, model, {"valid": make_items(4)}, [VectorMetric(order=0), BestWorstBatches("by_class")], batch=4,
             optimizer=None, logdir=str(tmp_path),

@@ -283,8 +283,8 @@ def test_arguments_out_of_range_are_refused(kind, arguments, message):
     ("score", "message"),
     [
         ("hardnes", "asks for key 'hardnes', which the batch lacks; it has .*'hardness'"),
-        (lambda batch: batch["logits"], r"needs one number a sample, 7 for this batch, got 21"),
-        (lambda batch: [1.0], r"needs one number a sample, 7 for this batch, got 1"),
+        (lambda batch: batch["logits"], r"needs one number per sample, 7 for this batch, got 21"),
+        (lambda batch: [1.0], r"needs one number per sample, 7 for this batch, got 1"),
     ],
 )
 def test_a_score_that_is_not_one_number_a_sample_is_refused(score, message, tmp_path):

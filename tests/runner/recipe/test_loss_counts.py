@@ -279,8 +279,8 @@ def test_where_only_samples_count_nothing_is_read_ahead(monkeypatch):
         (LossTerm(count=lambda target: "all"), F.mse_loss, "must be one number for a batch, got a str"),
         (LossTerm(count="none"), F.mse_loss, "and the loader gives no 'none': let count name a part of its batches"),
         (LossTerm(target="pixels"), nn.CrossEntropyLoss(), "and the loader gives no 'pixels': let count name a part"),
-        (LossTerm(target="number"), nn.MSELoss(reduction="none"), "must give one number a batch.*shape"),
-        (LossTerm(target="number"), lambda output, target: 1.0, "must give one number a batch.*got a float"),
+        (LossTerm(target="number"), nn.MSELoss(reduction="none"), "must give one number per batch.*shape"),
+        (LossTerm(target="number"), lambda output, target: 1.0, "must give one number per batch.*got a float"),
     ],
 )
 def test_what_cannot_be_counted_is_refused(term, criterion, message):

@@ -106,7 +106,7 @@ def test_samples_of_several_sizes_are_named_and_counted_by_the_function_of_torch
         loss = runner.history[1]["valid"]["loss"]
         if not options:
             (message,) = caplog.messages
-            assert "as its targets have 1 or 9 values a sample, say by count=... what its mean is over" in message
+            assert "as its targets have 1 or 9 values per sample, say by count=... what its mean is over" in message
             assert PIXELS in message
         else:
             values = [float(s) for s in (1, 1, 3, 3) for _ in range(s * s)]
