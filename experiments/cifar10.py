@@ -2,8 +2,8 @@
 
 Source: A. Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009,
 https://www.cs.toronto.edu/~kriz/cifar.html; there is no formal licence, research use is customary. ``--data-dir``
-holds the Python version as it is published: ``cifar-10-python.tar.gz``, or the folder ``cifar-10-batches-py`` that
-it unpacks to. Without ``--data-dir`` it is downloaded to ``data/cifar10``.
+holds the published Python version: ``cifar-10-python.tar.gz``, or the folder ``cifar-10-batches-py`` that it unpacks
+to. Without ``--data-dir`` it is downloaded to ``data/cifar10``.
 """
 
 import io
@@ -109,7 +109,7 @@ def read_items(root: Path, names: list[str]) -> list[dict[str, Any]]:
 def read_file(root: Path, name: str) -> dict[str, Any]:
     """Return one file of the data set, from the unpacked folder or from the archive.
 
-    The files are pickles of Python 2; only arrays and plain values are let through.
+    The files are pickles of Python 2; only arrays and plain values are loaded.
 
     Raises:
         UsageError: the file is not there, or is broken.
@@ -130,7 +130,7 @@ def read_file(root: Path, name: str) -> dict[str, Any]:
 
 
 def missing(root: Path, why: str) -> UsageError:
-    """Return the error that says what to put where."""
+    """Return the error that names the file to download and the folder to put it into."""
     return UsageError(
         f"CIFAR-10 is not in {str(root)!r} ({why}): put {ARCHIVE}, the Python version from "
         f"https://www.cs.toronto.edu/~kriz/cifar.html, or its folder {FOLDER} there, and pass --data-dir {root}."
@@ -147,6 +147,7 @@ def download(root: Path = Path("data/cifar10")) -> Path:
     return root
 
 
+# A pickle can call any function when it is loaded; this one finds no more than the data set needs.
 class _PlainUnpickler(pickle.Unpickler):
     _ALLOWED = ("numpy.core.multiarray", "numpy._core.multiarray", "numpy", "_codecs")
 
@@ -158,6 +159,7 @@ class _PlainUnpickler(pickle.Unpickler):
 
 def _unpickle(content: bytes, path: Path) -> dict[str, Any]:
     try:
+        # Python 2 stored bytes as text; latin1 maps each byte to the character of its number.
         return dict(_PlainUnpickler(io.BytesIO(content), encoding="latin1").load())
     except (pickle.UnpicklingError, EOFError, ValueError, TypeError, IndexError) as error:
         raise UsageError(f"{path} is broken or not of CIFAR-10: {error}.") from error

@@ -36,6 +36,7 @@ class Digits(Experiment):
 
     def get_loaders(self) -> dict[str, DataLoader[Any]]:
         items = load_items()
+        # Every fifth image, not a random fifth: the split is the same in every run, whatever the seed.
         held_out = np.arange(len(items)) % 5 == 0
         train = [item for item, out in zip(items, held_out, strict=True) if not out]
         valid = [item for item, out in zip(items, held_out, strict=True) if out]
@@ -52,7 +53,8 @@ class Digits(Experiment):
         return classification_diagnostics(self.diagnostics, class_names=CLASS_NAMES, mean=MEAN, std=STD)
 
     def get_prediction(self) -> Prediction:
-        """Take pictures of one white digit on black, in any size."""
+        """Accept pictures of one white digit on black, in any size."""
+        # Area means, because the source made its 8 x 8 pixels by counting within blocks of a larger scan.
         transform = to_tensor([A.Resize(8, 8, interpolation=cv2.INTER_AREA)])
         return ClassPrediction(class_names=CLASS_NAMES, transform=transform, read=partial(read_image, grey=True))
 
@@ -78,6 +80,7 @@ class DigitNet(nn.Module):
 
 
 def _block(channels_in: int, channels_out: int) -> list[nn.Module]:
+    # No bias: the batch normalization that follows would subtract it again.
     convolution = nn.Conv2d(channels_in, channels_out, 3, padding=1, bias=False)
     return [convolution, nn.BatchNorm2d(channels_out), nn.ReLU(inplace=True)]
 
@@ -85,6 +88,7 @@ def _block(channels_in: int, channels_out: int) -> list[nn.Module]:
 def load_items() -> list[dict[str, Any]]:
     """Return all images, [8, 8, 1] uint8, with target and id, in the order of the source."""
     digits = load_digits()
+    # The source's values reach from 0 to 16.
     images = np.round(digits.images * (255 / 16)).astype(np.uint8)[..., None]
     return [
         {"image": image, "target": int(target), "sample_id": f"digit-{index:04d}"}

@@ -1,17 +1,17 @@
-"""Digits on photographs: an embedding in which the same digit is near, and three more things, learned side by side.
+"""Digits on photographs: metric learning with several outputs and targets.
 
-Metric learning with several tasks. Each picture, 32 x 32 pixels in colour, holds one handwritten digit, scaled, turned,
-coloured, and put somewhere on a piece of a photograph. The model returns ``embedding`` [N, 64] and ``logits``, the
-cosines to the ten classes, and beside these what ``Embedding.heads`` lists: how far the digit is turned, and which
-photograph it is on. A head, and a target, is one line.
+Each picture, 32 x 32 pixels in colour, shows one handwritten digit, scaled, rotated, coloured, and placed somewhere on
+a piece of a photograph. The model returns ``embedding`` [N, 64], ``logits``, which are the cosines to the ten classes,
+and the outputs that ``Embedding.heads`` lists: how far the digit is rotated, and which photograph it is on. One line
+adds a head, and one a target.
 
-recall@1 on validation: each of 360 pictures asks for its nearest other by cosine, and finds one of the same digit.
-Digits of the training set are not among them, nor is any pixel of a photograph: training sees their left two thirds.
+recall@1 on validation is the share of 360 pictures whose nearest other picture by cosine shows the same digit. None of
+them is in the training set, nor is any pixel of their photographs: training sees the left two thirds.
 
 ``--data-dir`` holds ``labels.csv`` with columns ``image``, ``part`` (train or valid), ``digit``, ``tilt`` (-1 to 1, of
-30 degrees), ``photograph`` and others, and the images that it names. Without it such a folder is made, of the 1,797
-digits of scikit-learn (the test set of the UCI "Optical Recognition of Handwritten Digits" data, CC BY 4.0) and the
-two photographs that it ships (CC BY 2.0, see its ``datasets/images/README.txt``).
+30 degrees), ``photograph`` and others, and the images that it names. Without it such a folder is generated from the
+1,797 digits of scikit-learn (the test set of the UCI "Optical Recognition of Handwritten Digits" data, CC BY 4.0) and
+its two photographs (CC BY 2.0, see its ``datasets/images/README.txt``).
 """
 
 import csv
@@ -40,7 +40,7 @@ MEAN, STD = (0.42, 0.46, 0.42), (0.31, 0.28, 0.31)
 
 @dataclass(frozen=True)
 class Head:
-    """One thing more to read off the features: an output of the model, with its loss and its metric.
+    """An additional output of the model, with its loss and its metric.
 
     Attributes:
         output: name of the model's output: [N, classes], or [N] of a number.
@@ -82,7 +82,7 @@ class Embedding(Experiment):
     dimensions: int = 64
     """Length of an embedding."""
     margin: float = 0.2
-    """By how much the cosine to the own class must be the largest one."""
+    """By how much the cosine to the true class must exceed all others."""
 
     targets: ClassVar[dict[str, Callable[[str], Any]]] = {"digit": int, "tilt": np.float32, "photograph": int}
     """Columns of the labels, and how their text is read."""
@@ -158,7 +158,7 @@ class DigitOnPhotograph(nn.Module):
 
 
 class CosFace(nn.CrossEntropyLoss):
-    """Cross-entropy of ``SCALE`` times cosines, of which that to the own class is made smaller by a margin.
+    """Cross-entropy of ``SCALE`` times cosines, with that to the true class reduced by a margin.
 
     H. Wang et al., "CosFace: Large Margin Cosine Loss for Deep Face Recognition", 2018, equation 4.
     """
@@ -190,7 +190,7 @@ def read_items(folder: Path, part: str, targets: dict[str, Callable[[str], Any]]
     """
     path = folder / "labels.csv"
     if not path.is_file():
-        raise UsageError(f"{path} is missing: data_dir must hold it; the experiment's docstring tells its columns.")
+        raise UsageError(f"{path} is missing: data_dir must hold it; the experiment's docstring lists its columns.")
     with open(path, newline="") as file:
         rows = csv.DictReader(file)
         if missing := {"image", "part", *targets} - set(rows.fieldnames or ()):
@@ -208,7 +208,7 @@ def _values(row: dict[str, str], targets: dict[str, Callable[[str], Any]], path:
 
 
 def make_scenes() -> Iterator[tuple[str, np.ndarray, list[Any]]]:
-    """Yield name, picture [32, 32, 3] and the values of the columns behind ``image``; every fifth digit is held out."""
+    """Yield name, picture [32, 32, 3] and the values of the columns after ``image``; every fifth digit is held out."""
     from sklearn.datasets import load_digits, load_sample_image  # slow to import
 
     photographs = [load_sample_image(name) for name in PHOTOGRAPHS]
@@ -216,6 +216,7 @@ def make_scenes() -> Iterator[tuple[str, np.ndarray, list[Any]]]:
     for index, (image, digit) in enumerate(zip((digits.images / 16).astype(np.float32), digits.target, strict=True)):
         part = "valid" if index % 5 == 0 else "train"
         for copy in range(1 if part == "valid" else COPIES):
+            # A generator per picture: more copies, or another order, leave the others as they are.
             rng = np.random.default_rng([index, copy])
             photograph, tilt = int(rng.integers(len(photographs))), rng.uniform(-MOST_TILT, MOST_TILT)
             patch = cut_patch(photographs[photograph], part, rng)
@@ -225,6 +226,7 @@ def make_scenes() -> Iterator[tuple[str, np.ndarray, list[Any]]]:
 
 def cut_patch(photograph: np.ndarray, part: str, rng: np.random.Generator) -> np.ndarray:
     """Return a patch [32, 32, 3], float: from the left two thirds for training, from the rest for validation."""
+    # Apart, so that a model that knows a photograph by heart gains nothing on validation.
     border = photograph.shape[1] * 2 // 3
     half = photograph[:, :border] if part == "train" else photograph[:, border:]
     top, left = (int(rng.integers(side - SIDE + 1)) for side in half.shape[:2])

@@ -9,11 +9,11 @@ Download (32 GB), then unpack and pass the folder as ``--data-dir``::
     kaggle competitions download -c alaska2-image-steganalysis
 
 The folders ``Cover``, ``JMiPOD``, ``JUNIWARD`` and ``UERD`` hold 75,000 colour JPEG files each, 512 x 512, of quality
-75, 90 or 95. Files of one name show one photograph: as it was, and with a message by each algorithm. ``Test`` is not
-used.
+75, 90 or 95. Files of the same name show the same photograph: unchanged, and with a message by each algorithm. ``Test``
+is not used.
 
-Without ``--data-dir`` a small data set is generated (see ``generator``). One in five covers, by its name, is for
-validation, always together with its stego versions, so that no photograph is on both sides.
+Without ``--data-dir`` a small data set is generated (see ``generator``). One in five covers, chosen by name, is held
+out for validation together with its stego versions, so that no photograph is in both parts.
 """
 
 from dataclasses import dataclass, field
@@ -50,7 +50,7 @@ class Alaska2(Experiment):
     width: int = 32
     """Channels of the layers of the net over coefficients, a multiple of 4."""
     pretrained: bool = False
-    """Begin with weights from ImageNet; they are downloaded. Not for the net over coefficients."""
+    """Start from ImageNet weights, which are downloaded. Not for the net over coefficients."""
 
     def make_data(self, folder: Path) -> None:
         make_data(folder)
@@ -82,7 +82,7 @@ class Alaska2(Experiment):
     def get_callbacks(self) -> list[Any]:
         score: dict[str, Any] = {"task": "binary", "output_key": "stego", "target_key": "is_stego"}
         by_class = classification_diagnostics(self.diagnostics, metrics=["accuracy"], class_names=CLASS_NAMES)
-        # What shows scores shows the one that counts, of cover against stego, instead of one for each class.
+        # Diagnostics of scores show the score that counts, cover against stego, instead of one per class.
         callbacks = [one for one in by_class if not isinstance(one, PredictionDistribution | PRCurves)]
         callbacks.append(Metrics({"weighted_auc": WeightedAUC()}, **score))
         if self.diagnostics != "off":

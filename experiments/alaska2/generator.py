@@ -85,7 +85,7 @@ def _write(jpeg: jpeglib.DCTJPEG, path: Path) -> None:
 
 
 def embed(quantized: np.ndarray, likelihood: np.ndarray, rate: float, rng: np.random.Generator) -> None:
-    """Change coefficients by one, in place: as many as the rate says, each at most once.
+    """Change a share of the coefficients by one, in place, each at most once.
 
     Args:
         quantized: [h, w, 8, 8], int16.

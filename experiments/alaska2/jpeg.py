@@ -26,7 +26,7 @@ _END = b"\xff\xd9"
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says of itself.
+    """What the header of a file declares.
 
     Attributes:
         width: in pixels.

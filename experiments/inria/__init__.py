@@ -1,4 +1,4 @@
-"""Inria Aerial Image Labeling: where houses stand, in pictures from above, by a U-Net, an FPN or DeepLab.
+"""Inria Aerial Image Labeling: segment buildings in aerial images with a U-Net, an FPN or DeepLab.
 
 Source: E. Maggiori, Y. Tarabalka, G. Charpiat and P. Alliez, "Can Semantic Labeling Methods Generalize to Any City?
 The Inria Aerial Image Labeling Benchmark", IGARSS 2017, https://project.inria.fr/aerialimagelabeling/: 360 tiles of
@@ -10,7 +10,7 @@ each city are held out for validation, as the authors propose. Flags that suit t
     --encoder resnet34 --pretrained --width 32 --crop 512 --window 1000 --margin 12
     --batch-size 16 --augmentation medium --epochs 40 --workers 8
 
-Without ``--data-dir`` a small data set is made up, see ``generator``.
+Without ``--data-dir`` a small data set is generated, see ``generator``.
 """
 
 from collections.abc import Sequence
@@ -50,31 +50,31 @@ class Inria(Experiment):
     encoder: str = "resnet18"
     """An encoder of pytorch-toolbelt, such as resnet34, timmb4 or hrnetw18."""
     pretrained: bool = False
-    """Begin with the encoder's weights of ImageNet, from the network where they are not on this machine."""
+    """Start from the encoder's ImageNet weights, which are downloaded unless they are on this machine."""
     decoder: Literal["unet", "fpn", "deeplab"] = "unet"
-    """What is built on the encoder."""
+    """The decoder on top of the encoder."""
     width: Annotated[int, AtLeast(1)] = 16
     """Channels of the decoder's finest map; coarser ones have more."""
     loss: str = "bce + 0.5*dice"
     """A weighted sum of bce, soft_bce, edge_bce, focal, dice, jaccard and lovasz."""
     deep_supervision: dict[int, float] = field(default_factory=dict)
-    """Weights of further outputs by the stride of the map that they are made of, such as '{4: 0.4, 8: 0.2}'."""
+    """Weights of additional outputs by the stride of their feature map, such as '{4: 0.4, 8: 0.2}'."""
     augmentation: Literal["none", "light", "medium", "hard"] = "none"
-    """How much chance changes the crops."""
+    """Strength of the random augmentation of crops."""
     crop: Annotated[int, AtLeast(32)] = 96
     """Side of a random crop for training, in pixels."""
     crops_repeat: Annotated[int, AtLeast(1)] = 1
-    """Crops an epoch, as a multiple of how many cover the tiles."""
+    """Crops per epoch, as a multiple of the number that covers the tiles."""
     window: Annotated[int, AtLeast(32)] = 192
     """Side of a window for validation, in pixels."""
     margin: Annotated[int, AtLeast(0)] = 0
-    """Pixels around a window that the model sees and that do not count."""
+    """Pixels around a window that the model sees but that do not count."""
     boundary: Annotated[int, AtLeast(1)] = 3
     """Width of the border that boundary IoU compares, in pixels."""
     pseudo_labels: Annotated[int | None, AtLeast(1)] = None
-    """Epoch from which on crops of test/images are trained on too, with the model's own confident pixels as truth."""
+    """First epoch that also trains on crops of test/images, with the model's own confident pixels as truth."""
     pseudo_confidence: float = 0.95
-    """Probability from which on a pixel without truth is trained on."""
+    """Lowest probability at which a pixel without truth is trained on."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -110,7 +110,7 @@ class Inria(Experiment):
         return MaskPrediction(mean=MEAN, std=STD)
 
     def get_losses(self) -> Sequence[LossTerm]:
-        """One term for each loss and output."""
+        """Return one term per loss and output."""
         return loss_terms(parse_loss(self.loss), self.deep_supervision, all_labelled=self.pseudo_labels is None)
 
     def get_criterion(self) -> dict[str, nn.Module]:
@@ -121,7 +121,7 @@ class Inria(Experiment):
         diagnostics = segmentation_diagnostics(
             self.diagnostics, task="binary", class_names=CLASS_NAMES, ignore_index=IGNORED, mean=MEAN, std=STD
         )
-        if self.overfit_batches is not None:  # crops are validated on then, and no tile as a whole
+        if self.overfit_batches is not None:  # validation runs on training crops then, and never sees a whole tile
             return [*diagnostics, BestThreshold(IGNORED)]
         by_tile = TileIoU([tile.name for tile in valid], [tile.city for tile in valid], self.boundary)
         return [*diagnostics, by_tile, BestThreshold(IGNORED)]

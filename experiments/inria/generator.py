@@ -1,4 +1,4 @@
-"""Aerial pictures that are made up, in the layout and the formats of the Inria data set.
+"""Generate aerial pictures in the layout and the formats of the Inria data set.
 
 A tile shows streets, houses, trees, cars, paved yards, courts and pools in the light of one sun. Roofs have the
 colours of streets, yards, soil and meadows, and yards have the shape of roofs: what tells a house is its shadow, its

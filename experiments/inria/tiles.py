@@ -29,7 +29,7 @@ class Tile:
         image: path of the picture.
         mask: path of its truth; None in the test set.
         city: as in the file name.
-        number: likewise.
+        number: of the tile within its city, as its name gives it.
         height: pixels.
         width: pixels.
     """

@@ -1,14 +1,15 @@
-"""Global Wheat Detection: heads of wheat in photographs of fields, each with a box.
+"""Global Wheat Detection: detect wheat heads in photographs of fields.
 
 Source: E. David et al., "Global Wheat Head Detection (GWHD) Dataset", Plant Phenomics 2020, article 3521852; 3,422
 images of 1024 x 1024 pixels, of which 49 show no head. They are at https://www.kaggle.com/c/global-wheat-detection
-under the rules of that competition, which have to be accepted there; the authors hand out the larger edition of 2021
-under CC BY 4.0. ``kaggle competitions download -c global-wheat-detection`` gets an archive; ``--data-dir`` is the
-folder that it unpacks to, with ``train.csv`` (``image_id,width,height,bbox,source``, a row a box) and ``train/*.jpg``.
+under the rules of that competition, which have to be accepted there; the authors publish the larger edition of 2021
+under CC BY 4.0. ``kaggle competitions download -c global-wheat-detection`` downloads an archive; ``--data-dir`` is the
+folder that it unpacks to, with ``train.csv`` (``image_id,width,height,bbox,source``, one row per box) and
+``train/*.jpg``.
 
-Validation: one image of five, chosen by a checksum of its id, or with ``--valid-sources`` the fields of those sources,
-which tells more of how well new fields would be read. Without ``--data-dir`` a small data set in the same layout is
-made up; see ``generator``.
+One image of five, chosen by a checksum of its id, is held out for validation. ``--valid-sources`` holds out whole
+sources instead, which shows better how the detector does on new fields. Without ``--data-dir`` a small data set in the
+same layout is generated; see ``generator``.
 """
 
 from collections.abc import Mapping, Sequence
@@ -43,17 +44,17 @@ class Wheat(Experiment):
     scheduler: str = "one-cycle"
     monitor: list[str] = field(default_factory=lambda: ["valid/ap50:max", "valid/map:max"])
     detector: Literal["fcos", "retinanet", "faster_rcnn"] = "fcos"
-    """Which detector of torchvision."""
+    """The detector of torchvision."""
     backbone: str = LIGHT
-    """What its features come from: a name of timm, such as resnet18, or light, a narrow residual net."""
+    """The backbone: a name of timm, such as resnet18, or light, a narrow residual net."""
     channels: int = 64
-    """Channels of the features that boxes are found in, a multiple of 32."""
+    """Channels of the feature maps that boxes are predicted from, a multiple of 32."""
     image_size: Annotated[int, AtLeast(32)] = generator.SIZE
-    """Side in pixels that images are scaled to; 512 and more for the real ones."""
+    """Side in pixels that images are scaled to; use 512 or more for the real ones."""
     min_score: Annotated[float, AtLeast(0)] = 0.5
-    """Predictions below it do not count for the competition's figure, and are not drawn."""
+    """Predictions with a lower score do not count for the competition's figure, and are not drawn."""
     valid_sources: list[str] = field(default_factory=list)
-    """Sources to validate on; by default one image of five, of all sources."""
+    """Sources to validate on; by default one image of five, from all sources."""
 
     map_is: Literal["coco", "competition"] = "coco"
     """Whose figure is called map: coco, or competition as in older runs, where COCO's is coco_map."""

@@ -168,7 +168,7 @@ def test_without_a_folder_one_is_made_and_said_to_be(tmp_path, monkeypatch, caps
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (None, r"labels.csv is missing: data_dir must hold it; the experiment's docstring tells its columns"),
+        (None, r"labels.csv is missing: data_dir must hold it; the experiment's docstring lists its columns"),
         ("image,part\n", r"labels.csv lacks the columns \['digit', 'photograph', 'tilt'\]; it has \['image', 'part'\]"),
         ("image,part,digit,tilt,photograph\na.png,train,three,0,0\n", "row of 'a.png': invalid literal for int"),
         ("image,part,digit,tilt,photograph\na.png,train,3\n", "row of 'a.png': "),
