@@ -3,6 +3,8 @@
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -79,9 +81,7 @@ def evaluate(
     seed_everything(experiment.seed)
     runner = _Evaluation(experiment, max(1, state["epoch"]), path, state)  # 0: saved within the first epoch
     folder = run / "evaluate" / f"{loader}-{Path(checkpoint).stem}"
-    # Written beside the folder and renamed: results of an earlier evaluation stay until the new ones are complete.
-    temporary = decided_by_main_rank(lambda: _make_temporary(folder))
-    try:
+    with _replaced_when_complete(folder, is_main=engine.is_main_process) as temporary:
         runner.train(
             engine=engine,
             loaders={loader: loaders[loader]},
@@ -95,11 +95,6 @@ def evaluate(
             seed=experiment.seed,
             num_epochs=runner.epoch,
         )
-        if engine.is_main_process:
-            _replace_folder(folder, temporary)
-    finally:
-        if engine.is_main_process:
-            shutil.rmtree(temporary, ignore_errors=True)
     return Evaluated(folder, runner.epoch, runner.history[runner.epoch][loader])
 
 
@@ -161,6 +156,20 @@ def _make_callbacks(experiment: Experiment, folder: Path) -> dict[str, dl.Callba
         callbacks["bad_images"] = BadImages(folder / "bad_images.txt")
     callbacks["progress"] = _BarOnly()
     return callbacks
+
+
+@contextmanager
+def _replaced_when_complete(folder: Path, *, is_main: bool) -> Iterator[Path]:
+    """Give a folder to write to, which takes the other's place after the block."""
+    # Beside the folder: results of an earlier evaluation stay until the new ones are complete.
+    temporary = decided_by_main_rank(lambda: _make_temporary(folder))
+    try:
+        yield temporary
+        if is_main:
+            _replace_folder(folder, temporary)
+    finally:
+        if is_main:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _make_temporary(folder: Path) -> Path:

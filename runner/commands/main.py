@@ -5,10 +5,10 @@ import os
 import sys
 import sysconfig
 import traceback
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from assay.callbacks.errors import UsageError, listing, unknown_name
 
@@ -68,24 +68,9 @@ def _let_cause_report_first(error: Exception) -> None:
 def _run_command(arguments: list[str]) -> int:
     parser = _Parser(prog="assay", description=_DESCRIPTION, epilog=_EPILOG)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=_Parser)
-    commands.add_parser("list", help="name the experiments")
-    data = commands.add_parser("data", help="make a small data set for an experiment", usage=_DATA_USAGE)
-    data.add_argument("experiment", metavar="EXP", help="a name that `assay list` shows, or a path to a file of yours")
-    data.add_argument("--data-dir", metavar="DIR", help="where to make it; by default data/EXP-generated")
-    data.add_argument("--debug", action="store_true", help="show tracebacks")
-    train = commands.add_parser("train", help="train an experiment", usage=_TRAIN_USAGE, epilog=_EPILOG)
-    train.add_argument("experiment", metavar="EXP", help="a name that `assay list` shows, or a path to a file of yours")
-    train.add_argument("arguments", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
-    add_use_commands(commands)
-    # argparse's own messages name neither the rule nor the closest name.
-    first, second = [*arguments, "", ""][:2]
-    if first == "train" and second not in ("-h", "--help") and (not second or second.startswith("-")):
-        raise UsageError("train needs an experiment first: assay train EXP; `assay list` names them.")
-    if not first:
-        raise UsageError(f"a command is missing: {listing(commands.choices)}; `assay --help` explains them.")
-    if not first.startswith("-") and first not in commands.choices:
-        raise unknown_name("command", first, commands.choices)
-    if first in USE_COMMANDS:
+    _add_commands(commands)
+    _check_first_words(arguments, commands.choices)
+    if arguments[0] in USE_COMMANDS:
         arguments = [_dash_flag(argument) for argument in arguments]
     parsed = parser.parse_args(arguments)
     if parsed.command in USE_COMMANDS:
@@ -95,6 +80,30 @@ def _run_command(arguments: list[str]) -> int:
     if parsed.command == "data":
         return _make_data(parsed.experiment, parsed.data_dir)
     return _train_experiment(parsed.experiment, parsed.arguments) if parsed.command == "train" else _list_experiments()
+
+
+def _add_commands(commands: Any) -> None:
+    commands.add_parser("list", help="name the experiments")
+    data = commands.add_parser("data", help="make a small data set for an experiment", usage=_DATA_USAGE)
+    data.add_argument("experiment", metavar="EXP", help="a name that `assay list` shows, or a path to a file of yours")
+    data.add_argument("--data-dir", metavar="DIR", help="where to make it; by default data/EXP-generated")
+    data.add_argument("--debug", action="store_true", help="show tracebacks")
+    train = commands.add_parser("train", help="train an experiment", usage=_TRAIN_USAGE, epilog=_EPILOG)
+    train.add_argument("experiment", metavar="EXP", help="a name that `assay list` shows, or a path to a file of yours")
+    # Its flags are the experiment's fields, which are known only once it is imported, and that takes seconds.
+    train.add_argument("arguments", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    add_use_commands(commands)
+
+
+def _check_first_words(arguments: list[str], commands: Collection[str]) -> None:
+    # argparse's own messages name neither the rule nor the closest name.
+    first, second = [*arguments, "", ""][:2]
+    if first == "train" and second not in ("-h", "--help") and (not second or second.startswith("-")):
+        raise UsageError("train needs an experiment first: assay train EXP; `assay list` names them.")
+    if not first:
+        raise UsageError(f"a command is missing: {listing(commands)}; `assay --help` explains them.")
+    if not first.startswith("-") and first not in commands:
+        raise unknown_name("command", first, commands)
 
 
 def _dash_flag(argument: str) -> str:

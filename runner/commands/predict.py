@@ -11,6 +11,7 @@ from assay.callbacks.errors import UsageError, unknown_name
 
 from ..data.files.image_errors import BadImageError
 from ..engine.engine import DEVICES, PRECISIONS, Engine
+from ..experiment.base import Experiment
 from ..experiment.catalog import missing_package
 from ..experiment.prediction_spec import BoxPrediction, ClassPrediction, MaskPrediction, Prediction
 from ..prediction.inputs import Input, LeftOut, find_inputs
@@ -93,14 +94,8 @@ def predict(run: str | os.PathLike[str], options: PredictOptions) -> Outcome:
     inputs = find_inputs(options.input, output, left_out)
     if isinstance(prediction, MaskPrediction):
         _check_no_overwrite(inputs, output)
-    paths = [checkpoint_path(Path(run), which) for which in options.checkpoint]
-    engine = Engine(options.device, options.precision)
-    weights = [validated_weights(load_checkpoint(path)) for path in paths]
-    if options.ensemble == "weights":
-        weights = [average_weights(weights)]
-    models = Models(experiment, prediction, weights, engine, views)
-    names = [f"checkpoint {path}" for path in paths]
-    models.check_finite(names if len(weights) == len(names) else [f"the mean of {', '.join(names)}"])
+    models = _load_models(Path(run), experiment, prediction, views, options)
+    # Made last, so that wrong use leaves no empty folder.
     output.mkdir(parents=True, exist_ok=True)
     with Outcome(len(inputs) + len(left_out.errors)) as outcome:
         outcome.note(left_out.line())
@@ -115,6 +110,22 @@ def predict(run: str | os.PathLike[str], options: PredictOptions) -> Outcome:
             outcome=outcome,
         )
     return outcome
+
+
+def _load_models(
+    run: Path, experiment: Experiment, prediction: Prediction, views: Views, options: PredictOptions
+) -> Models:
+    """Return the model of each checkpoint, or that of their mean."""
+    paths = [checkpoint_path(run, which) for which in options.checkpoint]
+    engine = Engine(options.device, options.precision)
+    weights = [validated_weights(load_checkpoint(path)) for path in paths]
+    if options.ensemble == "weights":
+        weights = [average_weights(weights)]
+    models = Models(experiment, prediction, weights, engine, views)
+    # NaN in one checkpoint is NaN in the mean, whose error then names all of them.
+    names = [f"checkpoint {path}" for path in paths]
+    models.check_finite(names if len(weights) == len(names) else [f"the mean of {', '.join(names)}"])
+    return models
 
 
 def _select_predictor(prediction: Prediction, options: PredictOptions) -> Callable[..., None]:
