@@ -1,4 +1,4 @@
-"""All benchmarks, one after another: ``python -m benchmarks [NAME ...] [--device cpu|cuda]``."""
+"""Run all benchmarks, one after another: ``python -m benchmarks [NAME ...] [--device cpu|cuda]``."""
 
 import argparse
 import importlib

@@ -35,7 +35,7 @@ def draw(overhead: Mapping[str, Any], alone: Mapping[str, Any], path: Path) -> N
 
     Args:
         overhead: what ``results.read`` returns of the frameworks.
-        alone: likewise of single diagnostics.
+        alone: what it returns of single diagnostics.
         path: of the PNG.
     """
     figure = Figure(figsize=(11, 4.2), dpi=110, layout="constrained")

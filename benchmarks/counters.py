@@ -1,6 +1,6 @@
-"""What the diagnostics ask of the device, in a step and at the end of a loader: counted, so the same everywhere.
+"""Count what the diagnostics run on the device, per step and at the end of a loader; counts are the same everywhere.
 
-``python -m benchmarks.counters`` shows the figures beside the committed ones, ``--write`` writes them anew. A narrow
+``python -m benchmarks.counters`` shows the figures beside the committed ones, ``--write`` replaces those. A narrow
 ResNet-18 (62 parameters) is trained on noise of ten classes on the CPU; what the same run asks for without callbacks is
 taken off. ``tests/benchmarks/test_counters.py`` fails where a figure is not as it was committed.
 

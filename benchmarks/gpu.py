@@ -1,4 +1,4 @@
-"""Everything that only a GPU can show, in one command: the tests, the experiments beside the CPU, and the cost.
+"""Run everything that only a GPU can show: the tests, the experiments beside the CPU, and the cost.
 
 A part that fails does not end the others. The results are written after each part, so that those of a machine that is
 taken away meanwhile are kept: ``results/gpu-NAME.json``, and ``.md`` to read. With ``--device cpu`` the same runs in

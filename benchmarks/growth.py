@@ -1,17 +1,17 @@
-"""What the full diagnostics cost, and what that grows with: layers, classes, pixels, k, samples and ranks.
+"""Measure what the full diagnostics cost, and how it grows with layers, classes, pixels, k, samples and ranks.
 
 Run ``python -m benchmarks.growth``; ``--only classes,k`` measures some, ``--device cuda`` on a GPU. Each point is a run
-of a small model on noise, in processes of its own; ``benchmarks.growth_point`` says what exactly is measured. The
+of a small model on noise, in processes of its own; ``benchmarks.growth_point`` defines what is measured. The
 results go to ``benchmarks/results/growth-DEVICE.json``.
 
 =============== =====================================================================================================
 of a point      content; all but ``parts`` and memory as median, low and high over epochs
 =============== =====================================================================================================
-``step``        ms that the diagnostics take from the loop a step, their hooks on the gradients included
+``step``        ms per step that the diagnostics take from the loop, including their hooks on the gradients
 ``loop``        ms of all else in a step
 ``loader_end``  ms that they take from the loop at the end of the loader; ``loader_end_wall``: the same by the clock,
                 with what the thread of the writer and other processes hold up
-``writer``      ms an epoch of the thread that draws and writes
+``writer``      ms per epoch of the thread that draws and writes
 ``parts``       ``begin``, ``step`` and ``end`` of each callback, in ms
 ``peak_mib``    MiB of memory above a run without diagnostics; none of several ranks
 ``budget_mib``  what two batches and twice k samples of images and outputs take

@@ -81,7 +81,7 @@ class Meter(dl.Callback):
         self.loader_seconds, self.steps = self.clock() - self.began, len(runner.rank_batches)
 
     def finish_epoch(self, runner: dl.IRunner) -> None:
-        """Sum up, behind all other callbacks."""
+        """Sum up, after all other callbacks."""
         for logger in runner.loggers.values():
             for writer in logger.writers_.values():
                 writer.drain()

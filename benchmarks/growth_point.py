@@ -52,7 +52,7 @@ def costs(device: str, repetitions: int, **point: Any) -> dict[str, Any]:
         point: what differs from ``POINT``.
 
     Returns:
-        Lists with a number an epoch, in ms: ``step`` (the diagnostics, a step), ``loop`` (all else of a step),
+        Lists with one number per epoch, in ms: ``step`` (the diagnostics, per step), ``loop`` (all else in a step),
         ``loader_end`` (the diagnostics at the end of the loader), ``loader_end_wall`` (the same by the clock) and
         ``writer`` (all other threads); and ``parts``: by callback, in ms, ``begin`` (of a loader), ``step`` and
         ``end``, the smallest of all epochs.

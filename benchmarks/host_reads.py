@@ -1,8 +1,8 @@
-"""Counting, on a CPU, what would make the host wait for a device.
+"""Count, on a CPU, what would make the host wait for a device.
 
-On a CPU nothing shows a wait, so what would wait on a GPU is counted instead: each read of a value by the host, each
-search for indices, each copy that says neither that it may run late nor that it stays where it is, and each piece of
-host data that is sent along.
+A wait does not show on a CPU, so what would wait on a GPU is counted instead: each read of a value by the host, each
+search for indices, each copy that is declared neither non-blocking nor local, and each piece of host data that is sent
+along.
 """
 
 from collections import Counter

@@ -1,4 +1,4 @@
-"""Images a second of the training loaders of the experiments, beside plain loops over the same files.
+"""Measure images per second of the experiments' training loaders, beside plain loops over the same files.
 
 A plain loop is what one writes for one data set and one training (see ``plain_loaders``). An experiment's loader
 beside draws the same with any number of workers and after an interruption, names each sample, and tells which file is

@@ -1,4 +1,4 @@
-"""What diagnostics cost: the time of whole runs over that of a bare loop, side by side with peers.
+"""Measure what diagnostics cost: the time of whole runs over that of a bare loop, side by side with other libraries.
 
 Each row is trained in processes of its own, in turns with the others. In each process a run of a few steps comes first,
 which loads fonts and libraries; then the run that counts, from its first forward pass to the end of its last write:

@@ -1,4 +1,4 @@
-"""How long a user waits for the help, for the list of experiments, and for the first step of a training.
+"""Measure how long a user waits for the help, the list of experiments, and the first training step.
 
 Each command runs in a process of its own, from the start of Python to its end, or to the first step of the optimizer.
 A round that does not count comes first: it fills the disk cache, and compiles what has no bytecode yet.

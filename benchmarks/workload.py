@@ -24,8 +24,8 @@ class Workload:
         side: of the images, in pixels.
         batch_size: of both loaders.
         classes: number of them.
-        train_steps: batches of an epoch.
-        valid_steps: likewise.
+        train_steps: training batches per epoch.
+        valid_steps: validation batches per epoch.
         epochs: how many.
         half: train in bf16.
         channels_last: memory layout of model and images.
@@ -165,7 +165,7 @@ class Stopwatch:
 
     @contextmanager
     def running(self, model: nn.Module) -> Iterator[dict[str, float]]:
-        """Measure the block from the first forward pass of ``model`` on; the result is filled in behind it."""
+        """Measure the block from the first forward pass of ``model`` on; the result is filled in after it."""
         result: dict[str, float] = {}
         handle = model.register_forward_pre_hook(self.begin)
         yield result

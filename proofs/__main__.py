@@ -20,14 +20,15 @@ KEPT = Path("build/proofs")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Prove of each model that is named, by default of all, and write what was measured; 1 where a proof fails."""
+    """Run the proof for the named models, by default for all, and write the result; return 1 if one fails."""
     parser = argparse.ArgumentParser(prog="python -m proofs", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"parts of {', '.join(ZOO)}; by default all")
-    parser.add_argument("--kept", type=Path, default=KEPT, help="folder of trained weights; what it has is not trained")
+    parser.add_argument("--kept", type=Path, default=KEPT, help="folder of weights; models in it are not trained")
     options = parser.parse_args(arguments)
     warnings.filterwarnings("ignore")
     torch.set_num_threads(1)
     names = [name for name in ZOO if not options.names or any(part in name for part in options.names)]
+    # A run of some models keeps the figures of the others.
     rows = json.loads(RESULT.read_text())["models"] if options.names and RESULT.exists() else {}
     for name in names:
         rows[name] = prove(name, options.kept)

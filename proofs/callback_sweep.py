@@ -1,7 +1,7 @@
 """Every exported callback, alone in each kind of runner, beside each of Catalyst's callbacks and loggers.
 
 ``python -m proofs.callback_sweep`` writes ``benchmarks/results/callback-sweep.json``: how many combinations train to
-the same weights and losses, bit by bit, as a run without callbacks, and what each other one says.
+the same weights and losses, bit by bit, as a run without callbacks, and the error of each other one.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ RESULT = FOLDER / "callback-sweep.json"
 
 
 def main(kinds: Sequence[str] = KINDS, ours: Sequence[str] = tuple(OURS), stock: Sequence[str] = tuple(STOCK)) -> int:
-    """Run each combination and write what was found; 1 where a number changed or an error was not foreseen."""
+    """Run each combination and write the result; return 1 if a number changed or an error was not expected."""
     warnings.filterwarnings("ignore")
     logging.disable(logging.WARNING)
     torch.set_num_threads(1)
@@ -53,6 +53,7 @@ def _outcome(kind: str, name: str, beside: str, logger: str, plain: dict[str, ob
 
 
 def _quietly(function: Callable[..., Any], *arguments: Any) -> Any:
+    # Accelerate holds device and precision for the whole process; each combination chooses them anew.
     AcceleratorState._reset_state(True)
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         return function(*arguments)

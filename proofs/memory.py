@@ -19,7 +19,7 @@ from benchmarks.apart import apart
 from benchmarks.results import FOLDER, machine
 
 RESULT = FOLDER / "memory-proof.json"
-TIMES_DECODED = 3  # a sample that is kept may take so many times the bytes of its image, one byte a value
+TIMES_DECODED = 3  # a kept sample may take so many times the bytes of its image, one byte per value
 
 
 @dataclass(frozen=True)
@@ -30,10 +30,10 @@ class Case:
         side: of the images, [3, side, side] float32.
         classes: number of classes.
         k: samples that are kept of the best, and as many of the worst.
-        batch: samples of a batch.
+        batch: samples per batch.
         samples: of each loader.
-        most_mib: what the diagnostics may add for a sample that is kept, or in all.
-        per_sample: whether it is for a sample.
+        most_mib: what the diagnostics may add per kept sample, or in all.
+        per_sample: whether ``most_mib`` is per kept sample.
     """
 
     side: int
@@ -58,7 +58,7 @@ CASES = {
 
 
 class Enlarged(Dataset[dict[str, Any]]):
-    """Images of eight times eight fields of chance, so that the data takes no memory of its own."""
+    """Images of eight by eight random fields, made when they are read, so that the data takes no memory of its own."""
 
     def __init__(self, case: Case):
         self.case = case
@@ -73,7 +73,7 @@ class Enlarged(Dataset[dict[str, Any]]):
 
 
 class SmallNet(nn.Module):
-    """A network that takes little memory of its own: it sees the image eight times smaller where it is large."""
+    """A network that takes little memory of its own: it shrinks large images eight times."""
 
     def __init__(self, case: Case):
         super().__init__()
@@ -87,6 +87,7 @@ class SmallNet(nn.Module):
 
 def peak_mib(level: str, **case: Any) -> float:
     """Train an epoch with the diagnostics of a level; return the most memory that this process ever held, in MiB."""
+    # The peak of a process never falls, so each level is measured in a process of its own (see ``main``).
     made = Case(**case)
     logging.getLogger("assay").setLevel(logging.ERROR)
     torch.set_num_threads(1)
@@ -105,7 +106,7 @@ def peak_mib(level: str, **case: Any) -> float:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure each case and write what was found; 1 where one takes more than it may."""
+    """Measure each case and write the result; return 1 if one takes more memory than it may."""
     parser = argparse.ArgumentParser(prog="python -m proofs.memory", description=__doc__)
     parser.parse_args(arguments)
     rows = {}

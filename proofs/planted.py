@@ -1,4 +1,4 @@
-"""Images of noise with planted evidence: a patch at any place, whose look alone decides the class."""
+"""Generate images of noise with planted evidence: a patch at a random place, whose look alone decides the class."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -22,11 +22,11 @@ class Planted:
     """Images and what was planted in them.
 
     Attributes:
-        images: [N, 3, SIDE, SIDE], noise around a colour of the image, and the patches on top of it.
+        images: [N, 3, SIDE, SIDE], noise around a colour of the image, with the patches on top.
         labels: [N], numbers of ``LOOKS``; class 0 is an image without evidence.
         boxes: [N, 4], pixels: left, top, right and bottom of the patch; empty where there is none.
-        decoys: [N, 4], the same of a patch that every image has and that says nothing of the class.
-        erased: images, as they would be without the evidence.
+        decoys: [N, 4], the same of a patch that every image has and that is independent of the class.
+        erased: the images without the evidence.
     """
 
     images: Tensor
@@ -55,6 +55,7 @@ def plant(count: int, chance: torch.Generator) -> Planted:
     lures = torch.randint(len(_DECOYS), (count,), generator=chance)
     boxes, decoys = _boxes(count, chance)
     boxes[labels == 0] = 0
+    # Decoys are in ``erased`` too: only the evidence differs between the two.
     _add(erased, decoys, [_DECOYS[number] for number in lures.tolist()])
     images = erased.clone()
     _add(images, boxes, [LOOKS[number] for number in labels.tolist()])
@@ -62,7 +63,8 @@ def plant(count: int, chance: torch.Generator) -> Planted:
 
 
 def _boxes(count: int, chance: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Return two boxes an image, that do not touch, each [N, 4]."""
+    """Return two boxes per image that do not touch, each [N, 4]."""
+    # Eight times as many pairs as needed are drawn, as those that touch are dropped.
     while True:
         sides = torch.randint(SMALLEST, LARGEST + 1, (8 * count, 2), generator=chance)
         corners = (torch.rand(8 * count, 2, 2, generator=chance) * (SIDE + 1 - sides)[..., None]).long()

@@ -19,7 +19,7 @@ _VALIDATION = 256
 
 @dataclass(frozen=True)
 class Trained:
-    """A model in eval mode, and how right it is on images that it was not trained on; of masks, on the patches."""
+    """A model in eval mode, and its accuracy on images that it was not trained on; for masks, on the patches."""
 
     model: nn.Module
     accuracy: float
@@ -34,7 +34,7 @@ def logits(model: nn.Module, images: Tensor) -> Tensor:
 
 
 def train(make: Callable[[], nn.Module], rate: float, kept: Path) -> Trained:
-    """Train until two validations in a row are right, or read the weights that an earlier call left in ``kept``."""
+    """Train until two validations in a row exceed ``RIGHT``, or read the weights from ``kept`` if they are there."""
     torch.manual_seed(0)
     model = make()
     if kept.exists():
@@ -51,6 +51,7 @@ def _train(model: nn.Module, rate: float) -> Trained:
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.05)
     warm_up = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / _WARM_UP))
     chance, validation = torch.Generator().manual_seed(1), plant(_VALIDATION, torch.Generator().manual_seed(2))
+    # Two validations in a row: one alone may pass by luck, while the weights still move.
     before = accuracy = 0.0
     for step in range(1, MOST_STEPS + 1):
         _step(model.train(), optimizer, plant(_BATCH, chance))
@@ -73,7 +74,8 @@ def _step(model: nn.Module, optimizer: torch.optim.Optimizer, batch: Planted) ->
 
 @torch.no_grad()
 def measure(model: nn.Module, data: Planted) -> float:
-    """Return the accuracy; of masks, over the pixels of the patches."""
+    """Return the accuracy; for masks, over the pixels of the patches."""
+    # Noise around the patches is most of a mask: counting it, a model that finds no patch would be right.
     predicted = logits(model, data.images).argmax(dim=1)
     if predicted.ndim == 1:
         return float((predicted == data.labels).float().mean())
