@@ -50,6 +50,7 @@ class Experiment(Training, Optimization, Schedule, Data, Machine, Saving, Diagno
             ("scheduler_options", self.scheduler_options),
         ):
             for option in options:
+                # Field and option would reach torch as one argument that is given twice.
                 if hasattr(self, option):
                     raise UsageError(f"{name} must not hold {option!r}: that is a field of its own.")
 
@@ -120,9 +121,11 @@ class Experiment(Training, Optimization, Schedule, Data, Machine, Saving, Diagno
         A criterion's own parameters join as a group of their own, unless the optimizer has them.
         """
         models = model.values() if isinstance(model, dict) else [model]
+        # Each once, in order: several models may share parameters.
         parameters = dict.fromkeys(parameter for one in models for parameter in one.parameters())
         return make_optimizer(
             self.optimizer,
+            # Integers have no gradient in torch.
             [parameter for parameter in parameters if parameter.is_floating_point() or parameter.is_complex()],
             lr=self.scaled_lr,
             weight_decay=self.weight_decay,
@@ -220,7 +223,9 @@ class Experiment(Training, Optimization, Schedule, Data, Machine, Saving, Diagno
             collate_fn=Collate(collate_fn) if skips else collate_fn,
             **batching,
             num_workers=self.workers,
+            # Starting workers takes seconds: they stay from epoch to epoch.
             persistent_workers=self.workers > 0,
+            # A copy from pinned memory to a GPU does not make the host wait.
             pin_memory=self.device != "cpu" and torch.cuda.is_available(),
             worker_init_fn=one_thread,
         )

@@ -26,9 +26,11 @@ def experiment_settings(name: str, experiment: Any) -> dict[str, Any]:
     return {
         "the experiment": name,
         **{f"--{key.replace('_', '-')}": value for key, value in fields.items()},
+        # Copies on several machines may differ: one is edited, and another not yet.
         "the checksum of its file": short_checksum(Path(source).read_bytes())
         if source and Path(source).is_file()
         else None,
+        # Without what follows the plus sign, in which builds for CPU and CUDA differ.
         "the version of torch": torch.__version__.partition("+")[0],
     }
 
@@ -53,6 +55,7 @@ def check_fields(
     for name in sorted(changed):
         was, is_now = changed[name]
         if name == "data_dir":
+            # Data may move; whether it is the same cannot be seen from its folder.
             _log.warning("data_dir is %r now; until the checkpoint it was %r: they must hold the same.", is_now, was)
         elif name in decides or (name == "epochs" and is_now < was):
             raise UsageError(
@@ -61,6 +64,7 @@ def check_fields(
             )
         elif name not in resumable:
             _log.warning("%s is %r from now on; until the checkpoint it was %r.", name, is_now, was)
+    # One-cycle is laid out for the number of all steps: with another one the learning rate would jump.
     if "epochs" in changed and now.get("scheduler") == "one-cycle":
         raise UsageError("--epochs cannot be raised with the one-cycle schedule: it ends with the run.")
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from assay.callbacks.errors import UsageError
 
+# The flags that every experiment has beside its fields.
 _FLAGS = ("config", "debug", "help", "resume", "run_dir")
 
 
@@ -20,6 +21,7 @@ def check_field_names(names: Iterable[str], base: type) -> None:
             raise UsageError(f"the field {name!r} must have another name: {flag} is a flag of every experiment.")
         if name.startswith("_"):
             raise UsageError(f"the field {name!r} must have a name that begins with a letter, to be a flag.")
+        # The field would shadow the method, and who calls it would find a value.
         hidden = getattr(base, name, None)
         if callable(hidden) or isinstance(hidden, property):
             raise UsageError(f"the field {name!r} must have another name: every experiment has {name!r} as its own.")

@@ -144,6 +144,7 @@ class Diagnosing:
 
     diagnostics: Annotated[Level, Mark.OBSERVING] = "full"
     """What TensorBoard shows of the model; off: metrics alone."""
+    # A share: the hint is for those who give a percentage.
     max_overhead: Annotated[float | None, GreaterThan(0), AtMost(1, "0.05 is 5%"), Mark.OBSERVING] = None
     """Most time that the diagnostics may take, as a share of the loop's, such as 0.05: the costly ones are thinned."""
 

@@ -19,5 +19,6 @@ class Mark(Enum):
 
 def marked(experiment: type, mark: Mark) -> set[str]:
     """Return the fields of an experiment that have a mark."""
+    # Any of its declarations may carry it: a variant that only changes the default does not repeat it.
     hints = field_hints(experiment)
     return {name for name in hints if any(mark in getattr(hint, "__metadata__", ()) for hint in hints[name])}

@@ -91,6 +91,7 @@ def check_values(experiment: Any) -> None:
     """
     kind: Any = type(experiment)
     for name, rules in _rules_of(kind).items():
+        # None means by default: a field that does not accept it has a type that excludes it.
         value = getattr(experiment, name)
         for rule in rules if value is not None else ():
             rule.check(name, value)
