@@ -1,4 +1,4 @@
-"""Running a function in a process of its own, so that no measurement inherits the state of another."""
+"""Run a function in a process of its own, so that no measurement inherits the state of another."""
 
 import importlib
 import json
@@ -14,18 +14,16 @@ ROOT = Path(__file__).resolve().parent.parent
 def apart(function: str, /, *, timeout_s: float = 1800.0, **arguments: Any) -> Any:
     """Call a function in a new process and return what it returned.
 
-    OpenMP's threads sleep while they wait (``OMP_WAIT_POLICY=passive``): where they spin, a shared machine is now and
-    then 10 to 30 times slower.
-
     Args:
-        function: ``MODULE:NAME``; it takes and returns what JSON can hold.
+        function: ``MODULE:NAME``; its arguments and result must be JSON values.
         timeout_s: after so many seconds the process is ended.
         arguments: for the function.
 
     Raises:
-        RuntimeError: the process failed; holds the end of what it said.
+        RuntimeError: the process failed; the message holds the end of its output.
     """
     command = [sys.executable, "-m", "benchmarks.apart", function, json.dumps(arguments)]
+    # OpenMP's threads sleep while they wait: if they spin, a shared machine is now and then 10 to 30 times slower.
     environment = {**os.environ, "OMP_WAIT_POLICY": "passive", "NO_ALBUMENTATIONS_UPDATE": "1"}
     done = subprocess.run(
         command,
@@ -36,6 +34,7 @@ def apart(function: str, /, *, timeout_s: float = 1800.0, **arguments: Any) -> A
         text=True,
         timeout=timeout_s,
     )
+    # The result is the last line: whatever the function prints comes before it.
     *said, last = done.stdout.splitlines() or [""]
     if done.returncode != 0 or not last.startswith(_RESULT):
         raise RuntimeError(

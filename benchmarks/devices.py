@@ -1,4 +1,4 @@
-"""What a benchmark may run on."""
+"""The devices that a benchmark can run on."""
 
 import argparse
 
@@ -8,6 +8,6 @@ DEVICES = ("cpu", "cuda")
 
 
 def require_device(parser: argparse.ArgumentParser, device: str) -> None:
-    """End the command with one line where the device is not to be had."""
+    """End the command with one line if the device is not available."""
     if device == "cuda" and not torch.cuda.is_available():
         parser.exit(2, "--device cuda needs a GPU that torch can use; this machine has none\n")

@@ -64,6 +64,7 @@ def measure(subject: str, workload: dict[str, Any], options: dict[str, Any]) -> 
     train = importlib.import_module(f"benchmarks.subjects.{subject}").train
     full = Workload(**workload)
     with tempfile.TemporaryDirectory() as folder:
+        # The first run loads fonts and libraries, which a user pays for once and not per step.
         first = replace(full, train_steps=3, valid_steps=2, epochs=1)
         train(first, Path(folder, "first"), first.get_model(), **options)
         if full.device == "cuda":
@@ -98,6 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         names.insert(0, "bare loop")
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     for turn in range(options.repetitions):
+        # Back and forth, so that a machine that grows slower meanwhile treats first and last rows alike.
         for name in names if turn % 2 == 0 else reversed(names):
             subject, wanted = rows[name]
             arguments_of = {"subject": subject, "workload": asdict(workload), "options": wanted}

@@ -38,6 +38,7 @@ def measure(repetitions: int) -> dict[str, dict[str, Any]]:
     """Return, for each command, the seconds on the clock and of the processor, with those of processes it started."""
     walls: dict[str, list[float]] = {name: [] for name in LIMITS_S}
     cpus: dict[str, list[float]] = {name: [] for name in LIMITS_S}
+    # The first round fills the disk cache and compiles what has no bytecode yet; it does not count.
     for repetition in range(repetitions + 1):
         for name in LIMITS_S:
             with TemporaryDirectory() as folder:
@@ -56,10 +57,10 @@ def command(name: str, folder: str) -> list[str]:
 
 
 def timed(run: Sequence[str]) -> tuple[float, float]:
-    """Run a command and return how long it took, in seconds: on the clock, and of the processor.
+    """Run a command and return the seconds that it took: by the clock, and of CPU time.
 
     Raises:
-        RuntimeError: it failed; holds what it said.
+        RuntimeError: it failed; the message holds its output.
     """
     environment = {**os.environ, "OMP_WAIT_POLICY": "passive"}
     cpu, start = _children_s(), time.perf_counter()

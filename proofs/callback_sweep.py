@@ -47,7 +47,7 @@ def main(kinds: Sequence[str] = KINDS, ours: Sequence[str] = tuple(OURS), stock:
 def _outcome(kind: str, name: str, beside: str, logger: str, plain: dict[str, object]) -> str:
     try:
         said: str = _quietly(outcome, kind, [name], [beside], logger, plain)
-    except Exception as error:  # noqa: BLE001 - the sweep goes on, and names it
+    except Exception as error:  # noqa: BLE001 - one failure must not end the sweep; it is reported by name
         return f"{type(error).__name__}: {error}"
     return said
 

@@ -72,6 +72,7 @@ def _is_found(model: nn.Module, data: Planted, images: Tensor) -> Tensor:
     if predicted.ndim == 1:
         return predicted == data.labels
     patch = data.masks > 0
+    # Outside the patch a mask is class 0 in every image, which says nothing about the evidence.
     return ((predicted == data.masks) & patch).sum(dim=(1, 2)) * 2 > patch.sum(dim=(1, 2))
 
 
@@ -82,5 +83,6 @@ def _maps(model: nn.Module, images: Tensor, layer: Layer) -> Tensor:
 
 def _chance(maps: Tensor, boxes: Tensor) -> float:
     """Return the share that maps of random values reach."""
+    # Maps of few cells touch a patch by chance more often, so chance is measured at the size of these maps.
     random = torch.rand(len(maps) * _RANDOM_MAPS, *maps.shape[1:], generator=torch.Generator().manual_seed(4))
     return on_patch(random, boxes.repeat(_RANDOM_MAPS, 1))

@@ -31,7 +31,8 @@ _ENTRY = "catalyst/contrib/scripts/run.py"
 
 
 def lay_out(checkout: Path, folder: Path) -> None:
-    """Copy the tests, and nothing else of the checkout, beside data and the plugin that revives."""
+    """Copy only the tests of the checkout, and add data and the plugin that calls ``revive``."""
+    # Not the checkout itself: its sources would be imported instead of the installed Catalyst.
     shutil.copytree(checkout / "tests", folder / "tests", ignore=shutil.ignore_patterns("logs", "MNIST"))
     resources = write_mnist(folder / "tests", folder / "downloads")
     for name, text in _PLUGINS.items():
@@ -42,8 +43,8 @@ def run_suite(folder: Path, *, revived: bool) -> dict[str, str]:
     """Run what ``lay_out`` wrote.
 
     Returns:
-        Of each test, by ``path::name``: an empty text where it passed, else the first line of its error. What was
-        skipped is left out.
+        For each test, by ``path::name``: an empty text if it passed, else the first line of its error. Skipped tests
+        are left out.
 
     Raises:
         RuntimeError: pytest itself failed.
@@ -59,6 +60,7 @@ def run_suite(folder: Path, *, revived: bool) -> dict[str, str]:
         done = subprocess.run(
             command, cwd=folder, env=environment, stdout=output, stderr=subprocess.STDOUT, timeout=_LIMIT_S, check=False
         )
+    # 1: tests failed, which is a result; other codes mean that pytest itself did not get through.
     if done.returncode not in (0, 1) or not report.exists():
         raise RuntimeError(f"pytest ended with {done.returncode}:\n" + "\n".join(log.read_text().splitlines()[-20:]))
     return {name: error.replace(f"{folder}/", "") for name, error in read_report(report).items()}
