@@ -1,4 +1,4 @@
-"""The exception for wrong use, and helpers that word its messages."""
+"""UsageError, the exception for wrong use, and functions that compose its messages."""
 
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
@@ -16,8 +16,8 @@ class UsageError(ValueError):
     """
 
     def __init__(self, message: str = ""):
-        # An error of a loader's worker is raised again by torch with the worker's traceback as the message, of which
-        # the last line is the message itself.
+        # torch raises the error of a loader's worker again, with the worker's whole traceback as its message. The last
+        # line of that is the message itself.
         *traceback, own = str(message).strip().splitlines() or [""]
         is_torchs = bool(traceback) and traceback[0].startswith("Caught ")
         name = f"{type(self).__module__}.{type(self).__qualname__}: "
@@ -30,7 +30,7 @@ def listing(names: Iterable[Any]) -> str:
 
 
 def unknown_name(kind: str, name: Any, known: Iterable[str], note: str = "") -> UsageError:
-    """Return the error for an unknown name, with the closest spelling, if any, and all names that exist.
+    """Return the error for an unknown name, with the closest known spelling and all known names.
 
     Example:
         >>> print(unknown_name("scheduler", "cosin", ["cosine", "plateau"]))
@@ -51,7 +51,7 @@ def at_least_one(name: str, value: int) -> int:
 
 
 def described(value: Any, depth: int = 0) -> str:
-    """Return the type of a value; of tensors and arrays with the shape, of tuples, lists and dicts with the entries.
+    """Return the type of a value; tensors and arrays with their shape, tuples, lists and dicts with their entries.
 
     Example:
         >>> import torch
@@ -60,6 +60,7 @@ def described(value: Any, depth: int = 0) -> str:
     """
     if hasattr(value, "dtype") and hasattr(value, "shape"):
         return f"{str(value.dtype).removeprefix('torch.')} {list(value.shape)}"
+    # Only types and shapes: an error must neither read a tensor from the device nor print its numbers.
     kind = type(value).__name__
     if not isinstance(value, Mapping | list | tuple) or depth == _DEEPEST:
         return kind

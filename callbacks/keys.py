@@ -1,4 +1,4 @@
-"""The default keys of a batch, and a lookup whose error lists the keys that exist."""
+"""The default keys of a batch, and a lookup whose error lists the existing keys."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,9 +16,9 @@ def pick(source: Mapping[str, Any], key: str, asked_by: str, source_name: str = 
 
     Args:
         source: a batch, or any other mapping.
-        key: the name to look up.
-        asked_by: the caller as the user knows it, which begins the error.
-        source_name: what the error calls the mapping.
+        key: the key to look up.
+        asked_by: name of the caller, for the error.
+        source_name: name of the mapping, for the error.
 
     Raises:
         UsageError: the key is missing, or the source is no mapping.
@@ -29,6 +29,7 @@ def pick(source: Mapping[str, Any], key: str, asked_by: str, source_name: str = 
             ...
         assay.callbacks.errors.UsageError: Metrics asks for key 'target', which the batch lacks; it has 'image'.
     """
+    # A runner of the user's own may leave the batch a tuple.
     if not isinstance(source, Mapping):
         advice = f": in handle_batch set self.batch = {{{key!r}: ..., ...}}" if source_name == "batch" else ""
         raise UsageError(

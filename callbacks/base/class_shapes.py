@@ -1,4 +1,4 @@
-"""The check that output and target of a batch have the shapes of a task."""
+"""Checks that output and target of a batch have the shapes of a task."""
 
 from collections.abc import Sequence
 
@@ -9,14 +9,14 @@ from ..measures.targets import is_paired
 def check_shapes(
     asked_by: str, task: str, num_classes: int, output: tuple[str, Sequence[int]], target: tuple[str, Sequence[int]]
 ) -> None:
-    """Raise where an output or a target has another shape.
+    """Raise a ``UsageError`` if the output or the target has another shape than the task asks for.
 
     Args:
-        asked_by: name of the callback; it opens the error.
+        asked_by: name of the callback, for the error.
         task: ``binary``, ``multiclass`` or ``multilabel``.
-        num_classes: C, of the output.
-        output: its key in the batch, and its shape.
-        target: its key in the batch, and its shape.
+        num_classes: C, the number of classes or labels.
+        output: key of the output in the batch, and its shape.
+        target: key of the target in the batch, and its shape.
 
     Raises:
         UsageError: the shapes do not fit.
@@ -25,6 +25,7 @@ def check_shapes(
     got = f"got {output[0]} {shape} and {target[0]} {tuple(target[1])}"
     if task != "binary" and (len(shape) < 2 or shape[1] != num_classes):
         raise UsageError(f"{asked_by}(num_classes={num_classes}) needs an output [N, {num_classes}, ...], {got}.")
+    # Shapes that pair in any way the measures take, such as [N] and [N, 1], are right.
     if is_paired(target[1], shape, task):
         return
     if task == "binary":

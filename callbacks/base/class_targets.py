@@ -1,4 +1,4 @@
-"""The check that the targets of a batch are classes, with the same error in all callbacks."""
+"""Checks that the targets of a batch are classes, with the same error in all callbacks."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,19 +11,20 @@ from ..measures.targets import has_shares
 from ..support.host_targets import MARKS, shown
 from ..support.runner_view import host_targets
 
+# What to do about values that masks and labels of other conventions hold.
 _NEED = {255: "; masks of 0 and 255 need / 255", -1: "; targets of -1 and 1 need (target + 1) / 2"}
 
 
 @dataclass(frozen=True)
 class ClassTargets:
-    """The targets that a callback takes.
+    """The targets that a callback accepts.
 
     Attributes:
-        asked_by: name of the callback.
+        asked_by: name of the callback, for errors.
         task: ``binary``, ``multiclass`` or ``multilabel``.
-        num_classes: C; of ``binary`` 2.
-        ignored: target value that is left out; None: none is.
-        key: of the target in the batch.
+        num_classes: C, the number of classes or labels; 2 for ``binary``.
+        ignored: target value that is left out; None: no value is.
+        key: key of the target in the batch.
     """
 
     asked_by: str
@@ -36,19 +37,21 @@ class ClassTargets:
 
     @property
     def high(self) -> int:
-        """The largest value that counts."""
+        """The largest value that is a class."""
         return self.num_classes - 1 if self.task == "multiclass" else 1
 
     def check(self, runner: dl.IRunner, output: Sequence[int]) -> None:
-        """Raise where a target of the batch is none that is taken and lies on the host; ``error`` reports the others.
+        """Raise if a target of the batch that lies on the host is no class.
 
         Args:
-            runner: has the batch; a ``DictRunner`` also has it as it was before it went to the device.
+            runner: the runner with its batch; a ``DictRunner`` also keeps the batch as it was before it was moved to
+                the device.
             output: shape of the output.
 
         Raises:
-            UsageError: with loader, sample, value and range.
+            UsageError: it names loader, sample, value and range.
         """
+        # Targets on the device are not read here: measures count the bad ones, and ``error`` reports them later.
         target = pick(runner.batch, self.key, self.asked_by)
         if self.task == "multiclass" and has_shares(target.shape, output):
             return
@@ -59,7 +62,7 @@ class ClassTargets:
             raise UsageError(f"{holds}, and {self._takes()}{self._advice(value)}.")
 
     def error(self, loader_key: str, outside: int) -> UsageError:
-        """Return the error for targets that are none that is taken, of which only the number is known."""
+        """Return the error for targets that are no class, of which only the number is known."""
         return UsageError(f"loader {loader_key!r}: {self._takes()}, got {outside} others in {self.key!r}.")
 
     def _takes(self) -> str:
@@ -68,6 +71,7 @@ class ClassTargets:
         return f"{self.asked_by} takes {numbers} from 0 to {self.high}{also}"
 
     def _advice(self, value: float) -> str:
+        # The most common mistakes have an advice of their own.
         if self.task == "multiclass" and value == self.num_classes:
             return ": classes count from 0, and those of data that count from 1 need 1 less"
         if value not in MARKS:

@@ -1,4 +1,4 @@
-"""Detections in a batch: find them, check their form, and know when a detector that trains gives none."""
+"""Finds and checks the detections in a batch; a torchvision detector returns none while it trains."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -20,11 +20,11 @@ _log = logging.getLogger("assay")
 
 
 class Detections:
-    """Recognizes batches without detections: while they train, torchvision's detectors return only losses.
+    """Recognizes batches without detections: torchvision's detectors return only losses while they train.
 
     Args:
-        output_key: of the batch.
-        asked_by: the name of the caller, which begins the warning.
+        output_key: key of the detections in the batch.
+        asked_by: name of the caller, for the warning.
     """
 
     def __init__(self, output_key: str, asked_by: str):
@@ -33,11 +33,11 @@ class Detections:
         self.has_warned = False
 
     def are_missing(self, runner: dl.IRunner) -> bool:
-        """Return whether a batch in training has none; warn once (logger ``assay``) if no other loader can have any."""
+        """Return whether a training batch has no detections; warn once (logger ``assay``) if no loader has any."""
         batch = dict_batch(runner, self.asked_by)
         if not runner.is_train_loader or has_detections(batch, self.output_key):
             return False
-        # In evaluation detectors return boxes, so a loader for it will show something.
+        # Detectors return boxes in evaluation, so a validation loader will show something.
         follows = any(not key.startswith("train") for key in runner.loaders)
         if not follows and not self.has_warned and runner.engine.is_main_process:
             self.has_warned = True
@@ -52,7 +52,7 @@ class Detections:
 
 
 def has_detections(batch: Mapping[str, Any], key: str) -> bool:
-    """Return whether a batch in training holds detections; None, an empty list and a missing key mean none."""
+    """Return whether a batch holds detections; None, an empty list and a missing key mean that it does not."""
     found = batch.get(key)
     return found is not None and not (isinstance(found, list | tuple) and not found)
 
@@ -60,20 +60,20 @@ def has_detections(batch: Mapping[str, Any], key: str) -> bool:
 def pick_boxes(
     batch: Mapping[str, Any], key: str, asked_by: str, names: Sequence[str]
 ) -> Sequence[Mapping[str, Tensor]]:
-    """Return what a batch holds under a key: N dicts, one per image.
+    """Return the boxes that a batch holds under a key: N dicts, one per image.
 
     Args:
-        batch: of a detection.
-        key: of the batch.
-        asked_by: the name of the caller, which begins the error.
-        names: that each dict must have.
+        batch: a batch of a detector.
+        key: key of the boxes in the batch.
+        asked_by: name of the caller, for the error.
+        names: the entries that each dict must have.
 
     Raises:
-        UsageError: the key is missing, or what it holds has another form.
+        UsageError: the key is missing, or its value has another form.
     """
     images = pick(batch, key, asked_by)
     if not isinstance(images, list | tuple):
-        raise UsageError(f"{asked_by} needs a list in {key!r}, of a dict an image, got a {type(images).__name__}.")
+        raise UsageError(f"{asked_by} needs a list in {key!r}, of one dict per image, got a {type(images).__name__}.")
     for number, image in enumerate(images):
         if not isinstance(image, Mapping) or not all(name in image for name in names):
             got = listing(image) if isinstance(image, Mapping) else f"a {type(image).__name__}"
@@ -84,8 +84,8 @@ def pick_boxes(
 
 
 def without_masks(part: Any) -> Any:
-    """Return only boxes, labels and scores of each image, where a part holds detections; other parts as they are."""
-    # Only these are drawn, and the masks of Mask R-CNN would take a copy of many full-size images.
+    """Return a part of a batch, and of detections only boxes, labels and scores."""
+    # Only these are drawn; keeping the masks of Mask R-CNN would copy many images of full size.
     if not isinstance(part, list | tuple) or not all(isinstance(one, Mapping) and "boxes" in one for one in part):
         return part
     return [{name: one[name] for name in _DRAWN if name in one} for one in part]

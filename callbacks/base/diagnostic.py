@@ -1,4 +1,4 @@
-"""Diagnostic: the base of all callbacks that write to TensorBoard, and the events that they are called at."""
+"""Diagnostic: the base of all callbacks that write to TensorBoard, and when they are called."""
 
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar
@@ -18,27 +18,29 @@ from .order import DIAGNOSTICS
 class Diagnostic(Named):
     """Base of the callbacks that write to TensorBoard.
 
-    A subclass fills in ``begin``, ``observe`` and ``report``; each is called on every rank, and the writer that
-    ``report`` is given drops what does not belong to this rank. A run that fails keeps what was drawn until then.
+    A subclass fills in ``begin``, ``observe`` and ``report``. Each is called on every rank; on all but the main process
+    the writer of ``report`` drops everything. A run that fails keeps what was drawn before.
 
-    A checkpoint within an epoch keeps the attributes that ``observed`` names: what ``begin`` makes and ``observe`` adds
-    to, of tensors, plain values and objects of ``assay.callbacks``. What waits to be read is read by ``settle`` before.
+    A checkpoint within an epoch holds the attributes that ``observed`` names: those that ``begin`` makes and
+    ``observe`` adds to, made of tensors, plain values and objects of ``assay.callbacks``. ``settle`` is called before,
+    to read what waits to be read.
 
-    An ``OverheadBudget`` in the run takes the time of these three, and of what else stands in ``timed``. It may leave
-    out an epoch's pictures: those that go to the writer by its ``image``, and what asks ``draws`` before it draws.
+    An ``OverheadBudget`` in the run measures the time of these three methods, and of any other work within ``timed``.
+    It may leave out the pictures of an epoch: those written by the writer's ``image``, and those that are only drawn if
+    ``draws`` is true.
 
     Args:
         order: when the callback runs within an event; by default after those that compute metrics.
-        prefix: of its tags and metrics, see ``Named``.
+        prefix: prefix of its tags and metrics, see ``Named``.
     """
 
     observed: ClassVar[tuple[str, ...]] = ("measure_",)
-    event_files: ClassVar[bool] = False  # whether it writes what TensorBoard alone can show
-    works_unwritten: ClassVar[bool] = False  # whether it has something to do in evaluate_loader, which takes no logger
+    event_files: ClassVar[bool] = False  # whether it writes what only TensorBoard can show
+    works_unwritten: ClassVar[bool] = False  # whether it has work to do in evaluate_loader, which takes no logger
     style: PictureStyle | None = None  # how it shows samples; None: it shows none, or a function of the user's does
-    counts_as_overhead: ClassVar[bool] = True  # whether an OverheadBudget takes its time, and may thin it
+    counts_as_overhead: ClassVar[bool] = True  # whether an OverheadBudget measures its time, and may thin it
     is_mute_ = False
-    meter_: Meter | None = None  # of a budget, as long as the run goes on
+    meter_: Meter | None = None  # set by a budget for the time of the run
 
     def __init__(self, order: int = DIAGNOSTICS, prefix: str = ""):
         super().__init__(order, prefix)
@@ -57,14 +59,14 @@ class Diagnostic(Named):
         raise NotImplementedError
 
     def settle(self, runner: dl.IRunner) -> None:
-        """Read what the last step left to be read one step later."""
+        """Read what the last step left to be read one step later; called before a checkpoint within an epoch."""
 
     def release(self, runner: dl.IRunner) -> None:
-        """Take back what was attached to the run, such as hooks; called when it ends, also by an error."""
+        """Remove what was attached to the run, such as hooks; called when it ends, also after an error."""
 
     @property
     def draws(self) -> bool:
-        """Whether pictures of this epoch are to be drawn; the same on every rank."""
+        """Whether to draw the pictures of this epoch; the same on every rank."""
         return self.meter_ is None or self.meter_.draws
 
     def timed(self, kind: str = FIXED, every: int = 1) -> AbstractContextManager[None]:
@@ -82,6 +84,7 @@ class Diagnostic(Named):
             setattr(self, name, from_plain(part, getattr(self, name)))
 
     def on_experiment_start(self, runner: dl.IRunner) -> None:
+        # All loaders at once: a logger that is missing ends the run before its first step.
         self.writers_ = {}
         self.is_mute_ = not self.works_unwritten and writes_nothing(runner)
         for loader_key in runner.loaders:
@@ -116,11 +119,13 @@ class Diagnostic(Named):
             writer.drain()
 
     def on_exception(self, runner: dl.IRunner) -> None:
-        """Flush what was drawn. The run's own error is on its way: what fails here is only added to it as a note."""
+        """Write what was drawn before the error of the run."""
+        # The run's own error is being raised: what fails here must not take its place, and is added to it as a note.
         self.release(runner)
         for writer in self.writers_.values():
             try:
                 writer.drain()
             except Exception as error:
+                # The writer may have raised the run's own error, and raises it again here.
                 if error is not runner.exception:
                     runner.exception.add_note(f"{type(self).__name__} could not write its last pictures: {error!r}")

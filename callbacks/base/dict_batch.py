@@ -14,8 +14,9 @@ def dict_batch(runner: dl.IRunner, asked_by: str) -> Mapping[str, Any]:
     """Return ``runner.batch``.
 
     Raises:
-        UsageError: it is no dict, as in a runner of the user's that leaves it a tuple.
+        UsageError: it is no dict, as in a runner that leaves it a tuple.
     """
+    # A runner of the user's own may leave the loader's tuple there, where every diagnostic needs names.
     batch: Any = runner.batch
     if isinstance(batch, Mapping):
         return batch
@@ -34,7 +35,7 @@ def pick_tensor(runner: dl.IRunner, key: str, asked_by: str) -> Tensor:
     """Return the tensor ``runner.batch[key]``.
 
     Raises:
-        UsageError: it is missing or no tensor, as when a model returns several under one key.
+        UsageError: it is missing, or no tensor, as if a model returns several under one key.
     """
     value = pick(runner.batch, key, asked_by)
     if isinstance(value, Tensor):

@@ -1,4 +1,4 @@
-"""A check that the images of a batch can be drawn, made before they reach the thread of the writer."""
+"""Checks that the images of a batch can be drawn, before they reach the writer's thread."""
 
 from typing import Any
 
@@ -13,14 +13,15 @@ def check_images(key: str, images: Any, style: PictureStyle | None = None) -> An
     """Return the images of a batch: [N, C, H, W] or [N, H, W], or a list of N images [C, H, W] or [H, W].
 
     Args:
-        key: of the batch, for the error.
-        images: floating point, integers or bool, of any number of channels, see ``drawings.canvas.images.to_rgb``.
+        key: key of the images in the batch, for the error.
+        images: floating point, integers or bool, with any number of channels, see ``drawings.canvas.images.to_rgb``.
         style: its ``mean`` and ``std`` are checked too; None: there are none to check.
 
     Raises:
-        UsageError: another shape or type, or a ``mean`` or ``std`` that has neither one number nor one per channel.
+        UsageError: the images have another shape or type, or ``mean`` or ``std`` has neither one number nor one per
+            channel.
     """
-    # What cannot be drawn must fail at the batch: the thread of the writer would raise it some steps later.
+    # What cannot be drawn must fail at the batch: the writer's thread would raise the error some steps later.
     normalization = [] if style is None else [("mean", style.mean), ("std", style.std)]
     listed = isinstance(images, list | tuple)
     axes = 3 if listed else 4

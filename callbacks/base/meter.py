@@ -1,4 +1,4 @@
-"""Times one diagnostic, in the loop and in the thread that draws, and leaves out its pictures."""
+"""Measures the time of one diagnostic, in the loop and in the writer's thread, and leaves out its pictures."""
 
 from collections import deque
 from collections.abc import Callable
@@ -13,17 +13,18 @@ from ..tensorboard.writer import ForwardingWriter, Sink, Writer
 
 
 class Meter:
-    """What ``OverheadBudget`` knows of one diagnostic, and tells it.
+    """Connects one diagnostic with the ``OverheadBudget`` of the run: its time one way, whether it draws the other.
 
     Args:
-        name: of the diagnostic, unique in the run.
-        laps: of the loop, which all diagnostics share. While they are of nothing, no time is taken.
-        thread_clock: gives the CPU time of the calling thread, in seconds; None: drawing takes no time of the loop.
+        name: name of the diagnostic, unique in the run.
+        laps: the stopwatch of the loop, which all diagnostics share. As long as it runs for nothing, no time is
+            measured.
+        thread_clock: returns the CPU time of the calling thread, in seconds; None: drawing takes no time from the loop.
 
     Attributes:
-        draws: whether pictures of this epoch are drawn.
-        epoch: the epoch that runs.
-        drawn: label, ms and epoch of what the thread did, the newest last.
+        draws: whether to draw the pictures of this epoch.
+        epoch: the current epoch.
+        drawn: label, milliseconds and epoch of the work that the thread did, the newest last.
     """
 
     def __init__(self, name: str, laps: Laps, thread_clock: Callable[[], float] | None):
@@ -32,6 +33,7 @@ class Meter:
         self.thread_clock = thread_clock
         self.draws = True
         self.epoch = 0
+        # A deque, as the thread appends while the loop takes from the other end, without a lock.
         self.drawn: deque[tuple[Label, float, int]] = deque()
 
     def time(self, kind: str = FIXED, every: int = 1) -> AbstractContextManager[None]:
@@ -39,7 +41,8 @@ class Meter:
         return _Lap(self, kind, every)
 
     def run(self, work: Callable[[Sink], Any], label: Label, epoch: int, sink: Sink) -> None:
-        """Do work of the writer's thread, and keep what CPU time it took."""
+        """Do work of the writer's thread, and keep the CPU time that it took."""
+        # CPU time, as the time that the thread spends waiting costs the loop nothing.
         if self.thread_clock is None:
             work(sink)
             return
@@ -49,7 +52,7 @@ class Meter:
 
 
 class _Lap(AbstractContextManager[None]):
-    """Takes the time of a part of the loop, from which it gives way to what it interrupted."""
+    """Measures the time of a part of the loop, which interrupts the measurement of what surrounds it."""
 
     def __init__(self, meter: Meter, kind: str, every: int):
         self.meter, self.kind, self.every = meter, kind, every
@@ -57,6 +60,7 @@ class _Lap(AbstractContextManager[None]):
 
     def __enter__(self) -> None:
         laps = self.meter.laps
+        # One stopwatch with one label at a time: no time counts twice, also where diagnostics are nested.
         self.before = laps.label
         if self.before is not None:
             laps.begin(Label(self.before.loader, self.meter.name, self.kind, self.every))
@@ -69,25 +73,26 @@ class _Lap(AbstractContextManager[None]):
 
 
 class _TimedWriter(ForwardingWriter):
-    """Hands everything on to a writer, and counts its time as one kind of a diagnostic's work."""
+    """Forwards everything to a writer, and counts the time as one kind of work of a diagnostic."""
 
     def __init__(self, writer: Writer, loader_key: str, meter: Meter, kind: str):
         super().__init__(writer)
         self.loader_key, self.meter, self.kind = loader_key, meter, kind
 
     def wrap(self, work: Callable[[Sink], Any]) -> Callable[[Sink], Any]:
-        """Return the work with its time taken, which counts for the epoch of the call."""
+        """Return the work with its time measured, which counts for the epoch of this call."""
+        # Read now, not in the thread, which may draw when a later epoch has begun.
         label, epoch = Label(self.loader_key, self.meter.name, self.kind), self.meter.epoch
         return lambda sink: self.meter.run(work, label, epoch, sink)
 
 
 class MeteredWriter(_TimedWriter):
-    """Hands everything on to a writer with the time taken, and leaves out pictures in epochs that draw none.
+    """Forwards everything to a writer with its time measured, and leaves out pictures in epochs that draw none.
 
     Args:
-        writer: of the event folder.
-        loader_key: the loader that it belongs to.
-        meter: of the diagnostic that writes.
+        writer: the writer of the event folder.
+        loader_key: the loader that the folder belongs to.
+        meter: the meter of the diagnostic that writes.
     """
 
     def __init__(self, writer: Writer, loader_key: str, meter: Meter):
@@ -95,9 +100,9 @@ class MeteredWriter(_TimedWriter):
         self.pictures = _TimedWriter(writer, loader_key, meter, PICTURES)
 
     def image(self, tag: str, draw: Callable[[], np.ndarray], step: int, *, once: bool = False) -> None:
-        """Write one picture, see ``Writer.image``; nothing in an epoch that draws none, unless it comes only once."""
+        """Write one picture, see ``Writer.image``; in an epoch that draws none, only if it is written once per run."""
         if once:
-            # Its time is not that of pictures: there is nothing to gain from drawing them in fewer epochs.
+            # Its time does not count as pictures: drawing those in fewer epochs would not save it.
             super().image(tag, draw, step)
         elif self.meter.draws:
             self.pictures.image(tag, draw, step)

@@ -1,4 +1,4 @@
-"""Another forward pass of a runner's model, for images that a callback hands in."""
+"""ModelCall: another forward pass of a runner's model, with images that a callback chooses."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,17 +13,17 @@ from ..support.unwrap import by_name
 
 
 class ModelCall:
-    """Calls the model of any runner with images that a callback hands in.
+    """Calls the model of any runner with images that a callback chooses.
 
-    If the runner has a method ``forward``, from a batch to its named outputs, as ``DictRunner`` and Catalyst's
-    ``SupervisedRunner`` have, this is called. Otherwise the model itself is called with the images alone.
+    A runner with a method ``forward`` from a batch to its named outputs, as ``DictRunner`` and Catalyst's
+    ``SupervisedRunner`` have, is asked to make the call. Otherwise the model is called with the images alone.
 
     Args:
-        runner: a runner that is set up.
-        model: which of several models; None: the only one, or all of them through ``forward``.
-        image_key: of the batch.
-        output_key: of what ``forward``, or a model that returns a dict, returns.
-        asked_by: the name of the caller, which begins the errors.
+        runner: the runner of a run that has started.
+        model: name of one of several models; None: the only one, or all of them through ``forward``.
+        image_key: key of the images in the batch.
+        output_key: key of the output in what ``forward`` returns, or the model if it returns a dict.
+        asked_by: name of the caller, for errors.
 
     Raises:
         UsageError: there is no such model, or none of several is named.
@@ -41,15 +41,15 @@ class ModelCall:
                     f"{asked_by}: the runner has one model, which needs no name: leave model={model!r} out."
                 )
             raise unknown_name("model", model, known, f" of {asked_by}")
-        # With a ``forward`` of the runner it is known how several models work together, without it is not.
+        # Only a ``forward`` of the runner knows how several models work together.
         if model is None and not self.by_runner and len(self.models) > 1:
             raise UsageError(
-                f"{asked_by} must be told which of the runner's models to explain, {listing(self.models)}: pass "
+                f"{asked_by} must name which of the runner's models to explain, {listing(self.models)}: pass "
                 f"model={min(self.models)!r}, for example."
             )
 
     def chosen(self, models: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
-        """Return the models that are explained, by name."""
+        """Return those of the given models that are explained, by name."""
         return dict(models) if self.model is None else {self.model: models[self.model]}
 
     def __call__(self, runner: dl.IRunner, parts: Mapping[str, Any]) -> Tensor:
@@ -72,7 +72,7 @@ class ModelCall:
         return outputs
 
     def _call_with_images(self, model: nn.Module, images: Tensor) -> Any:
-        # A model of several inputs raises a TypeError for those that are missing.
+        # Calling a model without all of its inputs raises a TypeError.
         try:
             return model(images)
         except TypeError as error:

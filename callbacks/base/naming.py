@@ -1,4 +1,4 @@
-"""Names of the tags and metrics that callbacks write: a prefix for two of a kind, and a check that none is shared."""
+"""Names of tags and metrics: prefixes for two callbacks of a kind, and a check that no name is written twice."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
@@ -23,18 +23,18 @@ class Named(dl.Callback):
 
     Args:
         order: when the callback runs within an event.
-        prefix: comes before every tag and metric, with a ``/`` in between; letters, digits, ``_``, ``-``, ``.`` and
-            ``/``. Empty: no prefix.
+        prefix: added in front of every tag and metric, as ``PREFIX/NAME``; made of letters, digits, ``_``, ``-``, ``.``
+            and ``/``. Empty: no prefix.
 
     Raises:
         UsageError: the prefix has other characters; at the start of a loader, another callback of the run writes a tag
             or metric of the same name in this loader.
     """
 
-    # Whether it is about the run as a whole, so that a second one could only repeat the first.
+    # Whether it covers the run as a whole, so that a second one would only repeat the first.
     one_a_run: ClassVar[bool] = False
 
-    # What besides a prefix gives two callbacks of a kind different names; for the error.
+    # An argument that, like a prefix, gives two callbacks of a kind different names; for the error.
     also_apart: ClassVar[str] = ""
 
     # What it writes for every loader, without the prefix; ``tags`` and ``metrics_written`` say it of single loaders.
@@ -69,7 +69,7 @@ class Named(dl.Callback):
             UsageError: the runner or another callback has written a metric of this name before.
         """
         named = {self.named(name): value for name, value in values.items()}
-        # A runner may keep the metrics of the last batch: what this callback wrote there is no clash.
+        # A runner may keep the metrics of the last batch, so a value that this callback wrote before is no clash.
         taken = sorted(name for name in named.keys() & metrics.keys() if metrics[name] is not self.latest_.get(name))
         if taken:
             raise UsageError(
@@ -81,7 +81,7 @@ class Named(dl.Callback):
 
     def on_loader_start(self, runner: dl.IRunner) -> None:
         """Check the names in all loaders of the epoch."""
-        # All at once, so that a clash in validation ends the run before an epoch is trained.
+        # All loaders at once, so that a clash in validation ends the run before an epoch is trained.
         for loader_key in loaders_of(runner):
             _check_names(runner, self, loader_key)
 

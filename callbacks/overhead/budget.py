@@ -1,4 +1,4 @@
-"""OverheadBudget: keeps the time of all diagnostics under a share of the loop's time."""
+"""OverheadBudget: keeps the time of all diagnostics below a share of the loop's time."""
 
 import time
 from collections import defaultdict
@@ -25,50 +25,52 @@ from ..tensorboard.writer import Writer
 from .plan import OverheadPlan
 
 _FOLDER = "run"
-_FIRST_STEPS = 8  # before it, a few steps of the first epoch would decide
+# Steps of the first epoch before anything is decided, so that no single step decides.
+_FIRST_STEPS = 8
 
 
 class OverheadBudget(Diagnostic):
-    """Times all other diagnostics of the run, and thins the costly ones until they fit into a budget.
+    """Measures the time of all other diagnostics of the run, and thins the costly ones until they fit a budget.
 
     Two things are thinned: gradients are observed at fewer optimizer steps (``GradientStats``), and pictures are drawn
-    in fewer epochs, though always in the first and the last one. What the costliest of these take is brought down to
-    one common level, at which all diagnostics together take ``max_overhead`` of the loop's time, on average over
-    epochs. Whatever is counted over samples (metrics, confusion matrices, curves, best and worst) stays exact.
+    in fewer epochs, though always in the first and the last one. The costliest of these are reduced to one common
+    level, at which all diagnostics together take ``max_overhead`` of the loop's time, on average over epochs.
+    Everything that is counted over samples (metrics, confusion matrices, curves, best and worst) stays exact.
 
     ================================== ====== ===================================================================
     tag, in the folder of each loader  kind   step and content
     ================================== ====== ===================================================================
     ``overhead/share``                 scalar epoch; time of all diagnostics, as a share of the loop's without them
-    ``overhead/NAME``                  scalar epoch; that of one diagnostic, by its class; ``NAME-2`` for the second
-    ``overhead/every_n_steps/NAME``    scalar epoch, in the folder ``run``: optimizer steps for each observed one
-    ``overhead/every_n_epochs/NAME``   scalar epoch, in the folder ``run``: epochs for each one whose pictures are
-                                              drawn
+    ``overhead/NAME``                  scalar epoch; share of one diagnostic, by its class; ``NAME-2`` for the second
+    ``overhead/every_n_steps/NAME``    scalar epoch, in the folder ``run``: one in so many steps is observed
+    ``overhead/every_n_epochs/NAME``   scalar epoch, in the folder ``run``: pictures are drawn in one of so many
+                                              epochs
     ================================== ====== ===================================================================
 
-    The folder ``run`` has the ``overhead/share`` of all loaders together, which is what is kept under the budget.
+    The ``overhead/share`` in the folder ``run`` is that of all loaders together, which is kept below the budget.
 
-    Each thinned diagnostic is logged once (logger ``assay``), and so is a budget that is too small for what cannot be
-    thinned, with the costliest ones. A diagnostic's time is that of its events, and of its work on gradients; what a
-    run has without diagnostics too (``Metrics``, ``HParams``, ``NonFiniteGuard``) belongs to the loop. On a CPU the
-    CPU time of the thread that draws counts as well. On a GPU the time is that of its own queue: what the queue hides
-    costs nothing.
+    Each thinned diagnostic is logged once (logger ``assay``). A budget that is too small for what cannot be thinned is
+    logged too, with the costliest diagnostics. The time of a diagnostic is that of its events and of its work on
+    gradients. Callbacks that a run has without diagnostics too (``Metrics``, ``HParams``, ``NonFiniteGuard``) count as
+    part of the loop. On a CPU, the CPU time of the thread that draws is included. On a GPU, times are those of its
+    queue: work that overlaps with the queue costs nothing.
 
-    Timing begins after the first optimizer step. The interval of gradients follows it in the first epoch, after 8, 16,
-    32, ... optimizer steps, and at the end of every further one; that of pictures from the end of the
-    second epoch on, as first pictures take longer. On several ranks the slowest one counts, and all decide alike.
-    Nothing waits for the device within a step, and nothing but these few decisions is sent between ranks.
+    Timing begins after the first optimizer step. The interval of gradients is adapted in the first epoch after 8, 16,
+    32, ... optimizer steps, and then at the end of each epoch. The interval of pictures is adapted from the end of the
+    second epoch on, as the first pictures take longer. With several ranks the slowest one counts, and all decide alike.
+    Nothing waits for the device within a step, and ranks exchange nothing but the measured times before these
+    decisions.
 
-    A resumed run goes on with the same intervals. As they follow from a clock, two runs may observe other steps, and
-    the pictures of gradients differ then; what is trained does not.
+    A resumed run continues with the same intervals. As they depend on a clock, two runs may observe different steps, so
+    that their pictures of gradients differ; the training does not.
 
     Args:
         max_overhead: time of the diagnostics as a share of the loop's, greater than 0 and at most 1; 0.05 is 5%.
-        clock: gives the time on a CPU, in seconds.
-        thread_clock: gives the CPU time of the calling thread, in seconds.
+        clock: returns the time in seconds; used on a CPU.
+        thread_clock: returns the CPU time of the calling thread in seconds.
 
     Raises:
-        UsageError: ``max_overhead`` is out of range; a clock cannot be called; at the start of the run, when there is
+        UsageError: ``max_overhead`` is out of range; a clock cannot be called; at the start of the run, there is
             another ``OverheadBudget``, or no TensorBoard logger.
     """
 
@@ -93,13 +95,13 @@ class OverheadBudget(Diagnostic):
 
     def _start_anew(self) -> None:
         self.diagnostics_: dict[str, Diagnostic] = {}
-        self.loaders_: list[str] = []  # of all epochs, some of which may leave out a few
+        self.loaders_: list[str] = []  # those of all epochs, as an epoch may leave out some
         self.laps_ = Laps(HostTimer(self.clock))
         self.plan_ = OverheadPlan(self.max_overhead, {}, 1)
         self.hook_: RemovableHandle | None = None
-        self.loop_: Label | None = None  # of the loader that runs, once time is taken
+        self.loop_: Label | None = None  # the label of the current loader, once timing has begun
         self.first_epoch_ = 0
-        self.steps_ = 0  # of the first epoch, after the very first one
+        self.steps_ = 0  # of the first epoch, without the very first one
         self.agreed_: Callable[[], Shares] | None = None
 
     def on_experiment_start(self, runner: dl.IRunner) -> None:
@@ -110,10 +112,11 @@ class OverheadBudget(Diagnostic):
         self.writers_[_FOLDER] = find_writer(runner, _FOLDER, asked_by=type(self).__name__)
         on_gpu = runner.engine.device.type == "cuda"
         self.laps_ = Laps(CudaTimer() if on_gpu else HostTimer(self.clock))
-        self.diagnostics_, self.loaders_ = _by_name(runner), list(runner.loaders)
+        self.diagnostics_, self.loaders_ = _diagnostics_by_name(runner), list(runner.loaders)
         for name, one in self.diagnostics_.items():
             one.meter_ = Meter(name, self.laps_, None if on_gpu else self.thread_clock)
         self.plan_ = OverheadPlan(self.max_overhead, self.diagnostics_, runner.num_epochs)
+        # One optimizer is enough to count the steps.
         for optimizer in list(raw_optimizers(runner.optimizer).values())[:1]:
             self.hook_ = optimizer.register_step_post_hook(partial(self._on_step, runner))
 
@@ -128,10 +131,10 @@ class OverheadBudget(Diagnostic):
             self._run_loop(runner)
 
     def observe(self, runner: dl.IRunner) -> None:
-        """Do nothing: the others are observed."""
+        """Do nothing: this diagnostic measures the others."""
 
     def report(self, runner: dl.IRunner, writer: Writer) -> None:
-        """Do nothing: the others have not reported yet."""
+        """Do nothing: the other diagnostics report after this one."""
 
     def on_epoch_end(self, runner: dl.IRunner) -> None:
         if self.loop_ is not None:
@@ -141,7 +144,8 @@ class OverheadBudget(Diagnostic):
     def _end_epoch(self, runner: dl.IRunner) -> None:
         self.laps_.begin(None)
         shares, self.agreed_ = self._agree(runner, self._take(runner.epoch_step))(), None
-        if not shares.loop_ms:  # the device has not come to an end of anything
+        # 0 if the device has not finished any part of the loop yet.
+        if not shares.loop_ms:
             return
         for loader, by_name in shares.by_loader().items():
             taken = {f"overhead/{name}": float(share) for name, share in by_name.items()}
@@ -159,11 +163,11 @@ class OverheadBudget(Diagnostic):
         self.hook_, self.loop_ = None, None
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the intervals and what they follow from, in types that ``weights_only=True`` loads."""
+        """Return the intervals and their costs, in types that ``weights_only=True`` loads."""
         return self.plan_.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from what ``state_dict`` returned."""
+        """Restore what ``state_dict`` returned."""
         self.plan_.load_state_dict(state)
 
     def _run_loop(self, runner: dl.IRunner) -> None:
@@ -171,32 +175,35 @@ class OverheadBudget(Diagnostic):
         self.laps_.begin(self.loop_)
 
     def _on_step(self, runner: dl.IRunner, *_: Any) -> None:
-        """Begin after the first step; in the first epoch, adapt how many steps are observed."""
+        """Begin timing after the first step, and adapt the interval of steps within the first epoch."""
         if self.loop_ is None:
             self._run_loop(runner)
         elif runner.epoch_step == self.first_epoch_ and self.plan_.steps:
             self.steps_ += 1
-            if self.agreed_ is not None:  # of the step before, so it has reached the host by now
+            # Sent at the step before, so it has reached the host by now.
+            if self.agreed_ is not None:
                 shares, self.agreed_ = self.agreed_(), None
                 if shares.loop_ms:
                     self.plan_.adapt_steps(shares, self.writers_[_FOLDER], f"epoch {runner.epoch_step} so far")
+            # At powers of two: early enough to matter, and only a few collectives.
             elif self.steps_ >= _FIRST_STEPS and self.steps_.bit_count() == 1:
                 self.agreed_ = self._agree(runner, self.laps_.total_ms)
 
     def _take(self, epoch: int) -> dict[Label, float]:
-        """Return the time of the epoch, with what the threads took until now; the next one begins at 0."""
+        """Return the time of the epoch, with that of the writer's thread so far, and begin the next epoch at 0."""
         total_ms, self.laps_.total_ms = self.laps_.total_ms, defaultdict(float)
         for meter in self.plan_.meters.values():
             for _ in range(len(meter.drawn)):
                 label, ms, drawn_epoch = meter.drawn.popleft()
                 if drawn_epoch == epoch or label.kind != PICTURES:
                     total_ms[label] += ms
-                elif drawn_epoch != self.first_epoch_:  # the first pictures take longer, and are not to decide
+                # The first pictures take longer than later ones, and would thin them too much.
+                elif drawn_epoch != self.first_epoch_:
                     total_ms[label._replace(kind=LATE)] += ms
         return total_ms
 
     def _agree(self, runner: dl.IRunner, total_ms: Mapping[Label, float]) -> Callable[[], Shares]:
-        """Send the time spent over ranks and on to the host, and return what reads it there. A collective."""
+        """Start reducing the time over ranks, and return a function that reads it on the host. A collective."""
         loaders, names = self.loaders_, list(self.diagnostics_)
         state, device = Spent(total_ms, loaders, names).state, runner.engine.device
         if world_size() > 1:
@@ -207,14 +214,15 @@ class OverheadBudget(Diagnostic):
 
 
 def check_overhead(value: float) -> float:
-    """Return ``value``; raise where it is no share greater than 0 and at most 1."""
+    """Return ``value``; raise a ``UsageError`` if it is no share greater than 0 and at most 1."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
         raise UsageError(f"max_overhead must be greater than 0 and at most 1 (0.05 is 5%), got {value!r}.")
     return value
 
 
-def _by_name(runner: dl.IRunner) -> dict[str, Diagnostic]:
-    """Return the run's diagnostics by class, those of one class numbered, also from within Catalyst's wrappers."""
+def _diagnostics_by_name(runner: dl.IRunner) -> dict[str, Diagnostic]:
+    """Return the diagnostics of the run by the name of their class, with numbers for several of one class."""
+    # Unwrapped: Catalyst's own wrappers, as for every n-th epoch, hold the diagnostic.
     found: dict[str, Diagnostic] = {}
     for callback in runner.callbacks.values():
         inner = inside(callback)

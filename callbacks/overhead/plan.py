@@ -1,4 +1,4 @@
-"""How often the costly parts of the diagnostics run, so that all of them keep to a share of the loop's time."""
+"""OverheadPlan: how often the costly parts of the diagnostics run, so that they keep to a share of the loop's time."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol, runtime_checkable
@@ -17,27 +17,27 @@ class ThinsSteps(Protocol):
     """A diagnostic that can observe fewer optimizer steps within a run, as ``GradientStats`` can.
 
     Attributes:
-        every_n_steps: the interval that its user asked for, which is never undercut.
+        every_n_steps: the interval that the user asked for, which is the shortest.
     """
 
     every_n_steps: int
 
     def observe_every(self, n_steps: int) -> None:
-        """Observe the first of so many optimizer steps from now on."""
+        """Observe one in so many optimizer steps from now on."""
         ...
 
 
 class OverheadPlan:
-    """The intervals of what can be thinned, which follow the measured time; the same on every rank.
+    """The intervals of everything that can be thinned, adapted to the measured time; the same on every rank.
 
     Args:
-        max_overhead: time of the diagnostics as a share of the loop's.
-        diagnostics: by name, each with its meter.
-        num_epochs: of the run.
+        max_overhead: allowed time of the diagnostics, as a share of the loop's.
+        diagnostics: the diagnostics by name, each with its meter.
+        num_epochs: number of epochs of the run.
 
     Attributes:
-        steps: interval of each diagnostic that ``ThinsSteps``, in optimizer steps.
-        pictures: interval of each diagnostic's pictures in epochs.
+        steps: the interval of each diagnostic that ``ThinsSteps``, in optimizer steps.
+        pictures: the interval of each diagnostic's pictures, in epochs.
     """
 
     def __init__(self, max_overhead: float, diagnostics: Mapping[str, Diagnostic], num_epochs: int):
@@ -51,27 +51,29 @@ class OverheadPlan:
             for name, one in self.thinned.items()
         }
         self.pictures = {name: Interval(f"pictures of {name}", "epochs", most=num_epochs) for name in self.meters}
-        self.in_time = dict.fromkeys(self.pictures, 0.0)  # share of the last pictures that were drawn in their epoch
+        # The cost of each diagnostic's last pictures, as far as they were drawn within their epoch.
+        self.in_time = dict.fromkeys(self.pictures, 0.0)
         self.warnings = OverheadWarnings(max_overhead)
 
     def begin_epoch(self, epoch: int, num_epochs: int) -> None:
-        """Decide whose pictures of this epoch are drawn: all those of the first and the last one."""
+        """Decide whose pictures are drawn in this epoch; in the first and the last epoch all are."""
         for name, meter in self.meters.items():
             meter.epoch = epoch
             meter.draws = epoch >= num_epochs or (epoch - 1) % self.pictures[name].every == 0
 
     def begin_training(self, steps: int) -> None:
-        """Take note of the length of a train loader: no interval need be longer."""
+        """Limit the intervals of steps to the length of a training loader."""
+        # Counted from the start of the loader, so a longer interval observes the same one step.
         for one in self.steps.values():
             one.most = steps
 
     def adapt_steps(self, shares: Shares, writer: Writer, place: str) -> None:
-        """Let the intervals of steps follow what was spent so far, in the epoch that ``place`` names."""
+        """Adapt the intervals of steps to the time spent so far; ``place`` names the epoch in warnings."""
         self._learn_steps(shares)
         self._fit(shares, self.steps.values(), writer, place)
 
     def adapt(self, shares: Shares, writer: Writer, place: str) -> None:
-        """Let all intervals follow what an epoch has taken; warn once where that is not enough."""
+        """Adapt all intervals to the time of an epoch, and warn once if that is not enough."""
         self._learn_steps(shares)
         self._learn_pictures(shares)
         self._fit(shares, [*self.steps.values(), *self.pictures.values()], writer, place)
@@ -79,13 +81,13 @@ class OverheadPlan:
             self.warnings.warn_too_small(writer, place, shares)
 
     def values(self) -> dict[str, float]:
-        """Return the intervals by tag; those of pictures where some were measured."""
+        """Return the intervals by tag; those of pictures only once their cost is known."""
         tagged = [(f"overhead/every_n_steps/{name}", one) for name, one in self.steps.items()]
         tagged += [(f"overhead/every_n_epochs/{name}", one) for name, one in self.pictures.items() if one.cost]
         return {tag: one.every for tag, one in tagged}
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the intervals and what they follow from, in types that ``weights_only=True`` loads."""
+        """Return the intervals and their costs, in types that ``weights_only=True`` loads."""
         return {
             "steps": {name: [one.every, one.cost] for name, one in self.steps.items()},
             "pictures": {name: [one.every, one.cost] for name, one in self.pictures.items()},
@@ -93,7 +95,7 @@ class OverheadPlan:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from what ``state_dict`` returned, with the diagnostics that the run still has."""
+        """Restore what ``state_dict`` returned, for the diagnostics that the run still has."""
         for intervals, kept in ((self.steps, state["steps"]), (self.pictures, state["pictures"])):
             for name in intervals.keys() & kept.keys():
                 intervals[name].every, intervals[name].cost = kept[name]
@@ -103,21 +105,22 @@ class OverheadPlan:
     def _learn_steps(self, shares: Shares) -> None:
         each_step = shares.each_step()
         for name, one in self.steps.items():
-            one.cost = each_step[name] or one.cost  # 0: no step was observed
+            # 0 means that no step was observed: then the last known cost stays.
+            one.cost = each_step[name] or one.cost
 
     def _learn_pictures(self, shares: Shares) -> None:
-        # Threads draw on after their epoch, so what pictures cost is known in two parts: what was done in time, and
-        # what a later epoch paid for.
+        # The writer's thread draws on after the epoch, so the cost of pictures comes in two parts: what was drawn in
+        # the epoch, and the rest, which a later epoch paid for.
         in_time, late = shares.of_kind(PICTURES), shares.of_kind(LATE)
         for name, one in self.pictures.items():
             if self.meters[name].draws:
                 self.in_time[name] = in_time[name]
                 one.cost = in_time[name] + late[name]
-            elif late[name]:  # the rest of the last ones
+            elif late[name]:
                 one.cost = self.in_time[name] + late[name]
 
     def _room(self, shares: Shares) -> float:
-        """Return what is left of the budget for all that can be thinned."""
+        """Return the share that is left for everything that can be thinned."""
         return self.max_overhead - sum(shares.of_kind(FIXED).values())
 
     def _fit(self, shares: Shares, intervals: Iterable[Interval], writer: Writer, place: str) -> None:
@@ -132,13 +135,13 @@ class OverheadPlan:
 
 
 class OverheadWarnings:
-    """Warns once of each thinned part, and once that a budget is too small.
+    """Logs each thinned part once, and once that the budget is too small.
 
     Args:
         max_overhead: the budget, as a share of the loop's time.
 
     Attributes:
-        logged: what was warned of already. Checkpoints hold it, so that a resumed run does not repeat itself.
+        logged: what was logged before. Checkpoints hold it, so that a resumed run does not log it again.
     """
 
     def __init__(self, max_overhead: float):
@@ -146,7 +149,8 @@ class OverheadWarnings:
         self.logged: set[str] = set()
 
     def warn_thinned(self, writer: Writer, place: str, share: float, intervals: Iterable[Interval]) -> None:
-        """Name the intervals that are longer than asked for, each the first time that it is."""
+        """Log the intervals that are longer than the user asked for, each of them once."""
+        # In one line, grouped by interval: many diagnostics are thinned alike.
         new = [one for one in intervals if one.every > one.least and one.what not in self.logged]
         self.logged.update(one.what for one in new)
         groups: dict[str, list[str]] = {}
@@ -161,7 +165,7 @@ class OverheadWarnings:
             )
 
     def warn_too_small(self, writer: Writer, place: str, shares: Shares) -> None:
-        """Name what takes most of the time that cannot be thinned."""
+        """Log which diagnostics take most of the time that cannot be thinned."""
         if _TOO_SMALL in self.logged:
             return
         self.logged.add(_TOO_SMALL)

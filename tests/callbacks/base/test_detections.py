@@ -145,7 +145,7 @@ def test_of_a_detection_only_what_is_drawn_is_kept():
 @pytest.mark.parametrize(
     ("target", "message"),
     [
-        (torch.zeros(2, 3), "box_f1 needs a list in 'target', of a dict an image, got a Tensor"),
+        (torch.zeros(2, 3), "box_f1 needs a list in 'target', of one dict per image, got a Tensor"),
         ([{"boxes": torch.zeros(0, 4)}], "needs 'boxes', 'labels' of each image in 'target', got 'boxes' of image 0"),
         ([torch.zeros(3, 4)], "needs 'boxes', 'labels' of each image in 'target', got a Tensor of image 0"),
     ],

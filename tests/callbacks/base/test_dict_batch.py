@@ -60,8 +60,9 @@ def train(given, folder, runner=None):
 
 
 def make(name, options=()):
-    needs_classes = inspect.signature(getattr(callbacks, name)).parameters
-    classes = {"class_names": ["a", "b", "c"]} if "class_names" in needs_classes else {}
+    # A callback may pass its base's arguments, class_names among them, on as options.
+    known = inspect.signature(getattr(callbacks, name)).parameters
+    classes = {"class_names": ["a", "b", "c"]} if {"class_names", "options"} & known.keys() else {}
     extra = {"PseudoLabels": {"loader": "valid"}, "PredictionTable": {"folder": "predictions"}}.get(name, {})
     return getattr(callbacks, name)(**{**classes, **extra, **dict(options)})
 

@@ -111,7 +111,7 @@ def test_of_several_models_the_named_one_is_explained(layer, expected, tmp_path)
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({}, "must be told which of the runner's models to explain, 'student', 'teacher': pass model='student'"),
+        ({}, "must name which of the runner's models to explain, 'student', 'teacher': pass model='student'"),
         ({"model": "studnet"}, "unknown model 'studnet' of GradCAM; did you mean 'student'?"),
         ({"model": "student", "layer": "nothing"}, "unknown layer 'nothing'"),
     ],

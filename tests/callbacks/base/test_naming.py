@@ -23,6 +23,7 @@ from assay.callbacks import (
     TimeMonitor,
     UsageError,
 )
+from assay.callbacks.classes.class_counts import ClassCounts
 from assay.runner import DictRunner, LossTerm, Monitor
 
 pytestmark = pytest.mark.filterwarnings("ignore:No ``I(Backward|Optimizer)Callback")  # the runner does it by itself
@@ -242,14 +243,7 @@ class SetsTargets:
 @pytest.mark.parametrize("name", PREFIXED)
 def test_every_callback_that_writes_takes_a_prefix(name):
     required = {"PseudoLabels": {"dataset": SetsTargets(), "loader": "valid"}}.get(name, {})
-    needs_classes = name in (
-        "ConfusionMatrix",
-        "ClassificationReport",
-        "PRCurves",
-        "PredictionDistribution",
-        "Metrics",
-        "ImageOverlap",
-    )
+    needs_classes = issubclass(getattr(callbacks, name), ClassCounts) or name in ("Metrics", "ImageOverlap")
     options = {**required, **({"num_classes": 3} if needs_classes else {})}
     assert getattr(callbacks, name)(**options).named("x") == "x"
     callback = getattr(callbacks, name)(prefix="head", **options)
