@@ -68,25 +68,29 @@ def classification_diagnostics(
 
     Args:
         level: how much is shown, see above.
-        metrics: names of those that ``Metrics`` computes.
+        metrics: names of the metrics, see ``Metrics``.
         task: ``multiclass``, ``binary`` or ``multilabel``.
-        num_classes: C; ``class_names`` may stand in for it.
-        class_names: one per class or label; None: they are shown by number.
+        num_classes: C, the number of classes or labels. Not needed with ``class_names``.
+        class_names: one name per class or label; None: they are shown by number.
         ignore_index: target value that does not count.
-        image_key: of the batch. None: samples are no images, and the callbacks that show images are left out.
-        target_key: of the batch; class numbers [N], or 0 and 1 in the output's shape.
-        output_key: of the batch; logits [N, C], or [N] or [N, 1] for ``binary``.
-        sample_id_key: of the batch; if the batch lacks it, the position in the loader is used.
+        image_key: key of the images in the batch. None: samples are no images, and the callbacks that show images are
+            left out.
+        target_key: key of the targets in the batch: class numbers [N], or 0 and 1 in the shape of the output.
+        output_key: key of the outputs in the batch: logits [N, C], or [N] or [N, 1] for ``binary``.
+        sample_id_key: key of the sample ids in the batch; without it, samples are named by their position in the
+            loader.
         loss_key: the batch metric by which the best and worst batches are found.
-        criterion_key: which of the runner's criteria by name gives the loss of a sample; see ``BestWorstSamples``.
-        mean: of the images' normalization ``(x - mean) / std``, one number or one per channel.
-        std: see ``mean``.
+        criterion_key: name of the criterion, of several, that gives the loss of a sample; see ``BestWorstSamples``.
+        mean: mean of the images' normalization ``(x - mean) / std``, one number or one per channel.
+        std: standard deviation of that normalization, one number or one per channel.
         k_samples: how many samples each picture shows.
-        gradients_every_n_steps: gradients and their norm are observed at one of so many optimizer steps, the first.
+        gradients_every_n_steps: observe gradients and their norm at one in so many optimizer steps, beginning with the
+            first.
         max_overhead: the largest share of the loop's time that all diagnostics of the run may take; the costly ones are
             thinned to stay below it (see ``OverheadBudget``). None: nothing is measured, and nothing thinned.
-        prefix: of all tags and metrics, ``PREFIX/NAME``, for a second list about another output of the model. It leaves
-            out what is about the whole run: ``OptimizerMonitor``, ``TimeMonitor``, ``GradientStats``, ``max_overhead``.
+        prefix: added in front of all tags and metrics, as ``PREFIX/NAME``, for a second list about another output of
+            the model. Such a list leaves out what covers the whole run: ``OptimizerMonitor``, ``TimeMonitor``,
+            ``GradientStats``, ``max_overhead``.
 
     Raises:
         UsageError: an argument is out of range.
@@ -127,7 +131,7 @@ def segmentation_diagnostics(
 
     Args:
         level: see ``classification_diagnostics``.
-        metrics: names of those that ``Metrics`` computes.
+        metrics: names of the metrics, see ``Metrics``.
         options: all other arguments of ``classification_diagnostics``. The target is [N, H, W], class numbers, or 0 and
             1 for ``binary``; the output is [N, C, H, W], or for ``binary`` [N, 1, H, W] or [N, H, W]. For
             ``multilabel`` both are [N, C, H, W].
@@ -167,21 +171,25 @@ def detection_diagnostics(
 
     Args:
         level: how much is shown, see above.
-        class_names: one per label, from label 0 on; None: labels are shown by number.
-        image_key: of the batch; [N, C, H, W], or N images of several sizes.
-        target_key: of the batch; N dicts of ``boxes`` [M, 4] (left, top, right, bottom in pixels) and ``labels`` [M].
-        output_key: of the batch; N dicts of ``boxes``, ``labels`` and ``scores`` [P].
-        sample_id_key: of the batch; if the batch lacks it, the position in the loader is used.
-        mean: of the images' normalization ``(x - mean) / std``, one number or one per channel.
-        std: see ``mean``.
+        class_names: one name per label, from label 0 on; None: labels are shown by number.
+        image_key: key of the images in the batch: [N, C, H, W], or N images of several sizes.
+        target_key: key of the targets in the batch: N dicts of ``boxes`` [M, 4] (left, top, right, bottom in pixels)
+            and ``labels`` [M].
+        output_key: key of the outputs in the batch: N dicts of ``boxes``, ``labels`` and ``scores`` [P].
+        sample_id_key: key of the sample ids in the batch; without it, samples are named by their position in the
+            loader.
+        mean: mean of the images' normalization ``(x - mean) / std``, one number or one per channel.
+        std: standard deviation of that normalization, one number or one per channel.
         k_samples: how many samples each picture shows.
         min_score: predictions below it do not count.
         min_iou: smallest overlap at which a box counts as found.
-        gradients_every_n_steps: gradients and their norm are observed at one of so many optimizer steps, the first.
+        gradients_every_n_steps: observe gradients and their norm at one in so many optimizer steps, beginning with the
+            first.
         max_overhead: the largest share of the loop's time that all diagnostics of the run may take; the costly ones are
             thinned to stay below it (see ``OverheadBudget``). None: nothing is measured, and nothing thinned.
-        prefix: of all tags and metrics, ``PREFIX/NAME``, for a second list about another output of the model. It leaves
-            out what is about the whole run: ``OptimizerMonitor``, ``TimeMonitor``, ``GradientStats``, ``max_overhead``.
+        prefix: added in front of all tags and metrics, as ``PREFIX/NAME``, for a second list about another output of
+            the model. Such a list leaves out what covers the whole run: ``OptimizerMonitor``, ``TimeMonitor``,
+            ``GradientStats``, ``max_overhead``.
 
     Raises:
         UsageError: an argument is out of range.
@@ -237,20 +245,24 @@ def regression_diagnostics(
         level: how much is shown, see above.
         metrics: names for ``Metrics``: mae, mse and r2.
         ignore_index: target value that is left out; give the criterion its own rule for it.
-        image_key: of the batch. None: samples are no images, and the callbacks that show images are left out.
-        target_key: of the batch; numbers in the output's shape.
-        output_key: of the batch; [N], [N, D], or of maps [N, H, W] or [N, D, H, W].
-        sample_id_key: of the batch; if the batch lacks it, the position in the loader is used.
+        image_key: key of the images in the batch. None: samples are no images, and the callbacks that show images are
+            left out.
+        target_key: key of the targets in the batch: numbers in the shape of the output.
+        output_key: key of the outputs in the batch: [N], [N, D], or of maps [N, H, W] or [N, D, H, W].
+        sample_id_key: key of the sample ids in the batch; without it, samples are named by their position in the
+            loader.
         loss_key: the batch metric by which the best and worst batches are found.
-        criterion_key: which of the runner's criteria by name gives the loss of a sample; see ``BestWorstSamples``.
-        mean: of the images' normalization ``(x - mean) / std``, one number or one per channel.
-        std: see ``mean``.
+        criterion_key: name of the criterion, of several, that gives the loss of a sample; see ``BestWorstSamples``.
+        mean: mean of the images' normalization ``(x - mean) / std``, one number or one per channel.
+        std: standard deviation of that normalization, one number or one per channel.
         k_samples: how many samples each picture shows.
-        gradients_every_n_steps: gradients and their norm are observed at one of so many optimizer steps, the first.
+        gradients_every_n_steps: observe gradients and their norm at one in so many optimizer steps, beginning with the
+            first.
         max_overhead: the largest share of the loop's time that all diagnostics of the run may take; the costly ones are
             thinned to stay below it (see ``OverheadBudget``). None: nothing is measured, and nothing thinned.
-        prefix: of all tags and metrics, ``PREFIX/NAME``, for a second list about another output of the model. It leaves
-            out what is about the whole run: ``OptimizerMonitor``, ``TimeMonitor``, ``GradientStats``, ``max_overhead``.
+        prefix: added in front of all tags and metrics, as ``PREFIX/NAME``, for a second list about another output of
+            the model. Such a list leaves out what covers the whole run: ``OptimizerMonitor``, ``TimeMonitor``,
+            ``GradientStats``, ``max_overhead``.
 
     Raises:
         UsageError: an argument is out of range.

@@ -1,4 +1,4 @@
-"""A picture of the first training samples as the model sees them, and warnings about normalization and order."""
+"""AugmentationPreview: the first training samples as the model sees them, with checks of normalization and order."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -44,9 +44,10 @@ class AugmentationPreview(Diagnostic):
     ``augmentations``              image   1; the first ``k_images`` samples of epoch 1, with their targets
     ============================== ======= =================================================================
 
-    The samples are those of the run's own first batches, taken before the model gets them, so that neither their order
-    nor random numbers change. The picture is drawn as soon as there are enough, so with a large batch before the first
-    step. A resumed run whose first epoch is over draws none. The main process shows its own share.
+    The samples come from the first batches of the run itself, before the model gets them, so that neither their order
+    nor random numbers change. The picture is drawn as soon as there are enough samples, with a large batch before the
+    first step. A run that is resumed after its first epoch draws none. On several ranks, the samples are those of the
+    main process.
 
     Warnings (logger ``assay``):
 
@@ -56,22 +57,24 @@ class AugmentationPreview(Diagnostic):
     - Labels (integers, one per sample) come sorted, or in batches of one class each, as they come from a loader that
       shuffles less than once in a million runs.
 
-    Nothing is read from the device within a step: labels are copied without blocking and read one step later, and
-    only until it is clear that they are shuffled. Memory: ``k_images`` samples.
+    Nothing is read from the device within a step: labels are copied without blocking and read one step later, and only
+    until it is clear that they are shuffled. Memory: ``k_images`` samples.
 
     Args:
         k_images: how many samples are shown.
         task: ``multiclass``, ``binary``, ``multilabel``, ``detection`` or ``regression``; None: found from the targets:
             a float is a number, and [C] of 0 and 1 are labels.
-        image_key: of the batch; [N, C, H, W] or [N, H, W], or N images of several sizes, of any number of channels:
-            normalized floats, or integers (see ``drawings.canvas.images.to_rgb``).
-        target_key: of the batch; classes, labels, masks or boxes (see ``draw_samples``). It may be missing.
-        sample_id_key: of the batch; if the batch lacks it, the position in the loader is used.
-        class_names: one per class; None: classes are shown by number.
+        image_key: key of the images in the batch: [N, C, H, W] or [N, H, W], or N images of several sizes, of any
+            number of channels: normalized floats, or integers (see ``drawings.canvas.images.to_rgb``).
+        target_key: key of the targets in the batch: classes, labels, masks or boxes (see ``draw_samples``). It may be
+            missing.
+        sample_id_key: key of the sample ids in the batch; without it, samples are named by their position in the
+            loader.
+        class_names: one name per class; None: classes are shown by number.
         ignore_index: target value that does not count.
-        mean: of the images' normalization ``(x - mean) / std``, one number or one per channel.
-        std: see ``mean``.
-        prefix: comes before the tags, ``PREFIX/TAG``, for a second callback of this kind in the run.
+        mean: mean of the images' normalization ``(x - mean) / std``, one number or one per channel.
+        std: standard deviation of that normalization, one number or one per channel.
+        prefix: added in front of the tags, as ``PREFIX/TAG``; a second callback of this kind needs one.
 
     Raises:
         UsageError: an argument is out of range; at the first batch, when a key is missing or the images cannot be
@@ -103,7 +106,7 @@ class AugmentationPreview(Diagnostic):
         self.draw = partial(draw_samples, style=self.style, task=task)
         self.taken_: list[Mapping[str, Any]] | None = None
         self.order_: LabelOrder | None = None
-        self.labels_: HostCopy | None = None
+        self.labels_: HostCopy | None = None  # of the last batch, read one step later
 
     def tags(self, loader_key: str) -> tuple[str, ...]:
         # Catalyst trains on every loader whose name starts with "train".
@@ -115,7 +118,7 @@ class AugmentationPreview(Diagnostic):
             self.taken_, self.order_ = [], LabelOrder()
 
     def on_batch_start(self, runner: dl.IRunner) -> None:
-        """Take what the model is about to get."""
+        """Keep the samples of the batch, and copy its labels, before the model gets it."""
         if self.is_mute_:
             return
         if self.order_ is not None and not isinstance(runner.batch, Mapping):
@@ -133,9 +136,10 @@ class AugmentationPreview(Diagnostic):
             self._copy_labels(runner.batch.get(self.target_key), batch_size(runner))
 
     def observe(self, runner: dl.IRunner) -> None:
-        """Do nothing: a batch is looked at before the model gets it."""
+        """Do nothing: a batch is observed at its start, before the model gets it."""
 
     def report(self, runner: dl.IRunner, writer: Writer) -> None:
+        # A loader may hold fewer samples than the picture has room for.
         if self._count_taken():
             self._write_picture(runner, writer)
         self._read_labels(runner)
@@ -239,7 +243,7 @@ def _needs_range_now(image: Tensor) -> bool:
 
 
 def _is_sequential(loader: Any) -> bool:
-    """Whether a loader goes through its data in order."""
+    """Whether a loader returns its data in order."""
     # accelerate wraps the batch sampler of a shuffled or sharded loader, maybe several times.
     batches: Any = getattr(loader, "batch_sampler", None)
     while hasattr(batches, "batch_sampler"):

@@ -1,4 +1,4 @@
-"""Pictures of the best and the worst batch of every epoch, by one or several metrics."""
+"""BestWorstBatches: pictures of the best and the worst batch of every epoch, by one or several metrics."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -85,17 +85,19 @@ class BestWorstBatches(Diagnostic):
         task: ``multiclass``, ``binary``, ``multilabel``, ``detection`` or ``regression``; None: found from the
             criterion, the shapes and the values (see ``drawings.tasks.find_task``): multiclass if only the output has
             classes, multilabel if both have, binary if neither has.
-        image_key: of the batch; [N, C, H, W] or [N, H, W], or a list of N images of different sizes, of any number of
-            channels: normalized floats, or integers (see ``drawings.canvas.images.to_rgb``).
-        target_key: of the batch; class numbers [N] or [N, H, W], labels 0 and 1 [N, C] or [N, C, H, W], or for a
-            detection N dicts of ``boxes`` [M, 4] (left, top, right, bottom in pixels of the image) and ``labels`` [M].
-        output_key: of the batch; logits [N, C], [N], [N, 1], [N, H, W] or [N, C, H, W] (of any height and width), or
-            for a detection N dicts of ``boxes``, ``scores`` and ``labels``.
-        sample_id_key: of the batch; if the batch lacks it, the position in the loader is used.
-        class_names: one per class; None: classes are shown by number.
+        image_key: key of the images in the batch: [N, C, H, W] or [N, H, W], or a list of N images of different sizes,
+            of any number of channels: normalized floats, or integers (see ``drawings.canvas.images.to_rgb``).
+        target_key: key of the targets in the batch: class numbers [N] or [N, H, W], labels 0 and 1 [N, C] or
+            [N, C, H, W], or for a detection N dicts of ``boxes`` [M, 4] (left, top, right, bottom in pixels of the
+            image) and ``labels`` [M].
+        output_key: key of the outputs in the batch: logits [N, C], [N], [N, 1], [N, H, W] or [N, C, H, W] (of any
+            height and width), or for a detection N dicts of ``boxes``, ``scores`` and ``labels``.
+        sample_id_key: key of the sample ids in the batch; without it, samples are named by their position in the
+            loader.
+        class_names: one name per class; None: classes are shown by number.
         ignore_index: target value that counts neither as right nor as wrong.
-        mean: of the images' normalization ``(x - mean) / std``, one number or one per channel.
-        std: see ``mean``.
+        mean: mean of the images' normalization ``(x - mean) / std``, one number or one per channel.
+        std: standard deviation of that normalization, one number or one per channel.
         min_score: smallest score of the boxes that are shown and counted.
         min_iou: smallest overlap with a true box of the same label at which a box is a hit.
         visualize_batch: a function of your own that draws instead. It gets the shown samples: all inputs and outputs in
@@ -103,14 +105,14 @@ class BestWorstBatches(Diagnostic):
             known. It returns a picture or a list of them: arrays [H, W, 3] or tensors [3, H, W], uint8 or 0 to 1. If
             there are as many as samples, each has its id and loss below. It is called in the thread that writes. The
             batch needs no image then, ``task`` and the arguments about it have no effect, and whole samples are kept.
-        criterion_key: which of the runner's criteria by name gives the loss of a sample; None: the only one, or all
+        criterion_key: name of the criterion, of several, that gives the loss of a sample; None: the only one, or all
             terms of a ``DictRunner``.
-        prefix: comes before the tags, ``PREFIX/TAG``, for a second callback of this kind in the run.
+        prefix: added in front of the tags, as ``PREFIX/TAG``; a second callback of this kind needs one.
 
     Raises:
-        UsageError: an argument is out of range; at the first batch, when a key or a metric is missing, the
-            images cannot be drawn, or the criterion gives no number for one sample; what ``visualize_batch`` returns
-            is no picture; at the start of the run, when the runner has no TensorBoard logger.
+        UsageError: an argument is out of range; at the first batch, when a key or a metric is missing, the images
+            cannot be drawn, or the criterion gives no number for one sample; what ``visualize_batch`` returns is no
+            picture; at the start of the run, when the runner has no TensorBoard logger.
     """
 
     observed = ("measures_",)
@@ -173,6 +175,7 @@ class BestWorstBatches(Diagnostic):
     def observe(self, runner: dl.IRunner) -> None:
         if runner.is_infer_loader or (self.detections_ is not None and self.detections_.are_missing(runner)):
             return
+        # The copies start before the last batch is compared, so that they travel meanwhile.
         scores = {metric: self._score(runner, metric) for metric in self.measures_}
         place = place_in_loader(runner)
         # It is kept for a step, and must not keep its graph alive.
@@ -208,6 +211,7 @@ class BestWorstBatches(Diagnostic):
     def _parts(self, batch: Mapping[str, Any], size: int) -> dict[str, Any]:
         """Return what a picture of the batch is drawn from."""
         if self.own_drawing is not None:
+            # Output and target too, if there are any: the loss of each sample is computed from them.
             known = {name: batch[key] for name, key in self.keys.items() if name != "image" and key in batch}
             return {**known, **self.own_drawing.parts(batch, size)}
         parts = {name: without_masks(pick(batch, key, type(self).__name__)) for name, key in self.keys.items()}
@@ -255,6 +259,7 @@ class BestWorstBatches(Diagnostic):
         losses = None
         if "output" in parts and "target" in parts:
             losses = self._losses(runner, batch, parts)
+        # A drawing of the user's gets the whole batch, which holds output and target already.
         if "batch" in parts:
             parts = {name: part for name, part in parts.items() if name in ("batch", "sample_id")}
         # Of its image no more is kept than is drawn.

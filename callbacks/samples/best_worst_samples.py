@@ -1,4 +1,4 @@
-"""The best and the worst samples of every epoch, as pictures."""
+"""BestWorstSamples: pictures of the best and the worst samples of every epoch."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -49,23 +49,24 @@ class BestWorstSamples(SampleRanking):
         k_samples: k, at least 1; fewer are shown if there are fewer.
         task: ``multiclass``, ``binary``, ``multilabel``, ``detection`` or ``regression``; None: found from the
             criterion, the shapes and the values (see ``drawings.tasks.find_task``).
-        image_key: of the batch; [N, C, H, W] or [N, H, W], or N images of several sizes.
-        target_key: of the batch; the truth, in the form of the task.
-        output_key: of the batch; the prediction, in the form of the task.
-        sample_id_key: of the batch, unique; if the batch lacks it, the position in the loader is used.
-        class_names: one per class; None: classes are shown by number.
+        image_key: key of the images in the batch: [N, C, H, W] or [N, H, W], or N images of several sizes.
+        target_key: key of the targets in the batch: the truth, in the form of the task.
+        output_key: key of the outputs in the batch: the prediction, in the form of the task.
+        sample_id_key: key of the sample ids in the batch, which are unique; without it, samples are named by their
+            position in the loader.
+        class_names: one name per class; None: classes are shown by number.
         ignore_index: target value that counts neither as right nor as wrong.
-        mean: of the images' normalization ``(x - mean) / std``, one number or one per channel.
-        std: see ``mean``.
+        mean: mean of the images' normalization ``(x - mean) / std``, one number or one per channel.
+        std: standard deviation of that normalization, one number or one per channel.
         min_score: detection: predictions below it are not shown.
         min_iou: detection: smallest overlap at which a box counts as found.
         visualize_batch: a function of your own that draws instead, see ``BestWorstBatches``; it gets the k samples in
             their order, with the score under its name. The batch needs no image then, and whole samples are kept.
-        criterion_key: which of the runner's criteria by name gives the loss of a sample; None: the only one, or all
+        criterion_key: name of the criterion, of several, that gives the loss of a sample; None: the only one, or all
             terms of a ``DictRunner``.
         score_name: the name of the score in tags and titles (SCORE above); None: its own name, for a function the
             function's name, with ``criterion_key`` ``loss_KEY``, and for a lambda ``score``.
-        prefix: comes before the tags, ``PREFIX/TAG``, for a second callback of this kind in the run.
+        prefix: added in front of the tags, as ``PREFIX/TAG``; a second callback of this kind needs one.
 
     Raises:
         UsageError: an argument is out of range; at the first batch, when a key is missing or the score is not one
@@ -165,7 +166,7 @@ def draw_ranking(
         f"#{rank} of {count:,}\n{score_name}: {format_score(sample.score)}"
         for rank, sample in enumerate(samples, start=1)
     ]
-    # Called in the thread of the writer, with samples that are on the host.
+    # Called in the writer's thread, with samples that are on the host.
     parts = {name: [sample.parts[name] for sample in samples] for name in samples[0].parts}
     ids = [sample.sample_id for sample in samples]
     scores = {score_name: np.array([sample.score for sample in samples])}

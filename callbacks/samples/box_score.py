@@ -1,4 +1,4 @@
-"""The F1 score of a sample's detected boxes, by which the best and the worst samples are chosen."""
+"""BoxF1: the F1 score of the detected boxes of each sample, to rank samples by."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,8 +21,8 @@ class BoxF1:
     Boxes are copied without blocking and matched on the host one step later.
 
     Args:
-        output_key: of the batch; N dicts of ``boxes`` [P, 4], ``scores`` [P] and ``labels`` [P].
-        target_key: of the batch; N dicts of ``boxes`` [M, 4] and ``labels`` [M].
+        output_key: key of the outputs in the batch: N dicts of ``boxes`` [P, 4], ``scores`` [P] and ``labels`` [P].
+        target_key: key of the targets in the batch: N dicts of ``boxes`` [M, 4] and ``labels`` [M].
         min_score: predictions below it do not count.
         min_iou: smallest overlap at which a box counts as found.
     """
@@ -32,7 +32,7 @@ class BoxF1:
     min_score: float = 0.5
     min_iou: float = 0.5
 
-    # A score is named by its function's name, in tags and titles.
+    # A score is called by its function's name in tags and titles.
     @property
     def __name__(self) -> str:
         return "box_f1"
@@ -44,6 +44,7 @@ class BoxF1:
         return lambda: [self._score(one, other) for one, other in zip(found.read(), true.read(), strict=True)]
 
     def _score(self, found: Mapping[str, Any], true: Mapping[str, Any]) -> float:
+        # What is below is neither a hit nor a false alarm.
         kept = found["scores"] >= self.min_score
         boxes, scores, labels = (found[name][kept] for name in ("boxes", "scores", "labels"))
         hits = match_boxes(boxes, scores, labels, true["boxes"], true["labels"], min_iou=self.min_iou).hit.sum()

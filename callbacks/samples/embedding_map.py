@@ -1,4 +1,4 @@
-"""A map of samples by t-SNE, UMAP or PCA of an output of the model, as a picture."""
+"""EmbeddingMap: samples as points of a plane, by t-SNE, UMAP or PCA of an output of the model."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -42,14 +42,17 @@ class EmbeddingMap(Embeddings):
         every_n_epochs: draw after every so many epochs, and after the last; None: only at the end of the run.
         options: further options of ``sklearn.manifold.TSNE`` or ``umap.UMAP``, such as ``{"n_neighbors": 30}``.
         loader: the loader to show; None: every loader for validation.
-        embedding_key: of the batch; [N, D, ...], floating point. What comes after D is averaged. None: ``output_key``.
-        output_key: of the batch; logits [N, C], [N] or [N, 1], for the predicted class. It may be missing.
-        target_key: of the batch; class numbers [N], or distributions [N, C] that add up to 1, of which the largest
-            share counts, for the true class. It may be missing.
-        sample_id_key: of the batch; if the batch lacks it, the position in the loader is used.
-        class_names: one per class; None: classes are shown by number.
+        embedding_key: key of the embeddings in the batch: [N, D, ...], floating point. Axes after D are averaged. None:
+            ``output_key``.
+        output_key: key of the outputs in the batch: logits [N, C], [N] or [N, 1], for the predicted class. It may be
+            missing.
+        target_key: key of the targets in the batch: class numbers [N], or distributions [N, C] that add up to 1, of
+            which the largest share counts, for the true class. The batch may lack it.
+        sample_id_key: key of the sample ids in the batch; without it, samples are named by their position in the
+            loader.
+        class_names: one name per class; None: classes are shown by number.
         tag: another name, for a second callback of this kind; letters, digits, ``-`` and ``_``.
-        prefix: comes before the tag, ``PREFIX/TAG``, for a second callback of this kind in the run.
+        prefix: added in front of the tag, as ``PREFIX/TAG``; a second callback of this kind needs one.
 
     Raises:
         UsageError: an argument is out of range, or umap-learn is missing; at the start of the run, when there is no
@@ -101,6 +104,7 @@ class EmbeddingMap(Embeddings):
         return {}
 
     def _write(self, writer: Writer, cloud: Cloud) -> None:
+        # First, so that a run that fails at its end does not draw it again.
         del self.last_[cloud.loader]
         writer.image(self.named(self.tag), partial(self._draw, cloud), cloud.epoch)
 

@@ -1,4 +1,4 @@
-"""Samples in the space of an output, for TensorBoard's projector."""
+"""Embeddings: samples as points in TensorBoard's projector."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -62,16 +62,19 @@ class Embeddings(Diagnostic):
         max_samples: how many samples are shown at most.
         every_n_epochs: also write after every so many epochs; None: only at the end of the run.
         loader: the loader to show; None: every loader for validation.
-        embedding_key: of the batch; [N, D, ...], floating point. What comes after D is averaged. None: ``output_key``.
-        output_key: of the batch; logits [N, C], [N] or [N, 1], for the predicted class. It may be missing.
-        target_key: of the batch; class numbers [N], or distributions [N, C] that add up to 1, of which the largest
-            share counts, for the true class. It may be missing.
-        image_key: of the batch; [N, C, H, W] or [N, H, W], of any number of channels: normalized floats, or
-            integers (see ``drawings.canvas.images.to_rgb``).
-        sample_id_key: of the batch; if the batch lacks it, the position in the loader is used.
-        class_names: one per class; None: classes are shown by number.
-        mean: of the images' normalization ``(x - mean) / std``, one number or one per channel.
-        std: see ``mean``.
+        embedding_key: key of the embeddings in the batch: [N, D, ...], floating point. Axes after D are averaged. None:
+            ``output_key``.
+        output_key: key of the outputs in the batch: logits [N, C], [N] or [N, 1], for the predicted class. It may be
+            missing.
+        target_key: key of the targets in the batch: class numbers [N], or distributions [N, C] that add up to 1, of
+            which the largest share counts, for the true class. The batch may lack it.
+        image_key: key of the images in the batch: [N, C, H, W] or [N, H, W], of any number of channels: normalized
+            floats, or integers (see ``drawings.canvas.images.to_rgb``).
+        sample_id_key: key of the sample ids in the batch; without it, samples are named by their position in the
+            loader.
+        class_names: one name per class; None: classes are shown by number.
+        mean: mean of the images' normalization ``(x - mean) / std``, one number or one per channel.
+        std: standard deviation of that normalization, one number or one per channel.
         tag: another name, for a second callback of this kind; letters, digits, ``-`` and ``_``.
         prefix: comes before the name, ``PREFIX-embeddings:00003``, for a second callback of this kind in the run.
 

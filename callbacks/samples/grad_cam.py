@@ -1,4 +1,4 @@
-"""Grad-CAM pictures of the worst samples of every epoch: where the network looks when it is wrong."""
+"""GradCAM: where the network looks at the worst samples of every epoch."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -50,7 +50,7 @@ class GradCAM(SampleRanking):
     The samples are those of ``BestWorstSamples`` with the same arguments; used together, both share one ranking. The
     maps are computed at the end of the loader, in one pass over the k samples with the weights at that time and in eval
     mode, so the prediction may differ from that in the epoch. They leave no trace: weights, ``.grad``, buffers, random
-    numbers, modes and hooks stay bit for bit what they were. Loaders for inference are left out.
+    numbers, modes and hooks stay bit for bit what they were. Inference loaders are skipped.
 
     The layer that explains is found once per image size, by changing one quarter of an image at a time. It is the last
     layer of which each place changes most with its own part of the image, and on which the output depends in more than
@@ -89,28 +89,29 @@ class GradCAM(SampleRanking):
         reshape: how the output of the layer is read: ``nchw`` ([N, C, h, w]), ``nhwc`` ([N, h, w, C]), ``tokens``
             ([N, L, C]), or, with ``layer``, a function that makes it [N, C, h, w], for the map of Grad-CAM; None: found
             out, see above.
-        explain: ``predicted``: what speaks for the prediction; ``true``: for the truth; a number: for that class. Of
-            masks the class is that of the most pixels, class 0 (the background by custom) only where there is no
-            other, and what speaks for it in its pixels is summed; of binary ones class 1, over all pixels where it
-            has none. Of a regression the output itself, or the one of that number, is explained.
+        explain: what the map shows the evidence for. ``predicted``: the predicted class; ``true``: the true class; a
+            number: the class of that number. For masks it is the class of the most pixels, class 0 (by convention the
+            background) only if there is no other, summed over its pixels; for binary masks it is class 1, over all
+            pixels if it has none. For a regression it is the output, or the output of that number.
         task: see ``BestWorstSamples``; not ``detection``.
-        image_key: of the batch; floating point, [N, C, H, W], or N images of several sizes.
-        target_key: of the batch.
-        output_key: of the batch, and of what the runner's ``forward`` returns; logits.
-        sample_id_key: of the batch, unique; if the batch lacks it, the position in the loader is used.
-        class_names: one per class; None: classes are shown by number.
+        image_key: key of the images in the batch: floating point, [N, C, H, W], or N images of several sizes.
+        target_key: key of the targets in the batch.
+        output_key: key of the outputs in the batch, and of what the runner's ``forward`` returns; logits.
+        sample_id_key: key of the sample ids in the batch, which are unique; without it, samples are named by their
+            position in the loader.
+        class_names: one name per class; None: classes are shown by number.
         ignore_index: target value that does not count.
-        mean: of the images' normalization ``(x - mean) / std``, one number or one per channel.
-        std: see ``mean``.
-        criterion_key: which of the runner's criteria by name gives the loss of a sample; None: the only one, or all
+        mean: mean of the images' normalization ``(x - mean) / std``, one number or one per channel.
+        std: standard deviation of that normalization, one number or one per channel.
+        criterion_key: name of the criterion, of several, that gives the loss of a sample; None: the only one, or all
             terms of a ``DictRunner``.
         score_name: the name of the score in tags and titles (SCORE above), see ``BestWorstSamples``.
-        prefix: comes before the tags, ``PREFIX/TAG``, for a second callback of this kind in the run.
+        prefix: added in front of the tags, as ``PREFIX/TAG``; a second callback of this kind needs one.
 
     Raises:
-        UsageError: an argument is out of range; at the first batch, when a key is missing; at the end of a loader,
-            when there is no layer of the name given, its output does not follow the image, or no gradient reaches it;
-            at the start of the run, when the runner has no TensorBoard logger.
+        UsageError: an argument is out of range; at the first batch, when a key is missing; at the end of a loader, when
+            there is no layer of the name given, its output does not follow the image, or no gradient reaches it; at the
+            start of the run, when the runner has no TensorBoard logger.
     """
 
     def __init__(
@@ -148,6 +149,7 @@ class GradCAM(SampleRanking):
             score_name=score_name,
             prefix=prefix,
         )
+        # Set here, as the base passes no order on.
         self.order = EXPLANATIONS
         if task is not None and task not in _EXPLAINED:
             allowed = ", ".join(_EXPLAINED)
@@ -163,12 +165,13 @@ class GradCAM(SampleRanking):
     def on_experiment_start(self, runner: dl.IRunner) -> None:
         self.inputs_ = [key for key in input_keys(runner) if key != self.keys["image"]]
         self.has_warned_ = False
-        self.found_: dict[Any, Layer | None] = {}
+        self.found_: dict[Any, Layer | None] = {}  # the layer per image size and models
         self.notes_: list[str] = []  # per sample of the last loader, why its map is 0
         self.shown_ = ""  # the layer of these maps
         image, output, name = self.keys["image"], self.keys["output"], type(self).__name__
         # Made at the start, so that a model that is missing ends the run before its first step.
         self.call_ = ModelCall(runner, self.model, image_key=image, output_key=output, asked_by=name)
+        # A runner's own ``forward`` has worked in the step; a model that is called directly must be tried.
         self.is_tried_ = self.call_.by_runner
         super().on_experiment_start(runner)
         # The ranking keeps large images in the size of a picture; the model must see them whole.

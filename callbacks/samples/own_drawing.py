@@ -1,4 +1,4 @@
-"""Pictures of samples that a function of the user's draws."""
+"""OwnDrawing: draws samples by a function of the user's."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -20,7 +20,7 @@ class OwnDrawing:
         visualize_batch: see ``BestWorstBatches``.
 
     Raises:
-        UsageError: it is not a function.
+        UsageError: ``visualize_batch`` is not a function.
     """
 
     def __init__(self, visualize_batch: VisualizeBatch):
@@ -35,7 +35,7 @@ class OwnDrawing:
     def __call__(self, samples: Mapping[str, Any], title: Sequence[str]) -> np.ndarray:
         """Draw samples as ``draw_samples`` does; their ``batch`` is what ``parts`` returned, or one such per sample."""
         batch = samples["batch"]
-        batch = dict(batch) if isinstance(batch, Mapping) else _collated(batch)
+        batch = dict(batch) if isinstance(batch, Mapping) else _collate(batch)
         scores = {"loss": samples["loss"]} if "loss" in samples else samples.get("scores", {})
         pictures = self.visualize_batch(_as_tensors({**scores, **batch}))
         return draw_own_pictures(pictures, title, _captions(samples))
@@ -43,6 +43,7 @@ class OwnDrawing:
 
 def entries_by_sample(batch: Mapping[str, Any], size: int) -> dict[str, Any]:
     """Return the entries of a batch with one value per sample: tensors, arrays, lists, and dicts of these."""
+    # What has another length, such as a loss of the batch, belongs to no single sample.
     kept: dict[str, Any] = {}
     for name, value in batch.items():
         if isinstance(value, Mapping):
@@ -54,13 +55,14 @@ def entries_by_sample(batch: Mapping[str, Any], size: int) -> dict[str, Any]:
     return kept
 
 
-def _collated(samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    return {name: _collated_values([sample[name] for sample in samples]) for name in samples[0]}
+def _collate(samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    # Samples of a ranking come from different batches, one by one, and the function takes a batch.
+    return {name: _collate_values([sample[name] for sample in samples]) for name in samples[0]}
 
 
-def _collated_values(values: Sequence[Any]) -> Any:
+def _collate_values(values: Sequence[Any]) -> Any:
     if isinstance(values[0], Mapping):
-        return _collated(values)
+        return _collate(values)
     # Samples of different sizes stay a list, as a loader gives them.
     numeric = isinstance(values[0], np.ndarray | np.generic | int | float) and not isinstance(values[0], str)
     return np.stack(values) if numeric and len({np.shape(value) for value in values}) == 1 else list(values)

@@ -1,4 +1,4 @@
-"""Predictions as CSV."""
+"""PredictionTable: the predictions for each sample of a loader as a CSV file."""
 
 import heapq
 import os
@@ -31,43 +31,49 @@ from .task_scores import probabilities_of
 
 Row = tuple[int, list[str]]  # position in the loader, cells
 
-_TOGETHER = 4096  # rows that travel at once
+# Rows that ranks exchange at once, so that memory does not grow with the loader.
+_ROWS_AT_ONCE = 4096
 
 
 class PredictionTable(dl.Callback):
-    """Writes what the model predicts of each sample as CSV, a row a sample, in the order of the loader.
+    """Writes the predictions of the model as CSV, one row per sample, in the order of the loader.
 
     ================= ========================================================================================
     column            content
     ================= ========================================================================================
-    sample_id         as in the batch; without it there, the position in the loader, from 0
-    target            where the batch has it: the class, the labels with semicolons in between, or the number;
-                      of ``regression`` with D numbers target/0 and so on
-    prediction        in the same form; of ``binary`` and ``multilabel`` what is at least as likely as not
-    probability/CLASS of each class or label, 0 to 1, six digits; of ``binary`` of class 1
+    sample_id         the id in the batch, or else the position in the loader, from 0
+    target            if the batch has it: the class, the labels separated by semicolons, or the number; for
+                      ``regression`` with D numbers the columns are target/0 and so on
+    prediction        the predicted class, labels or number, in the same form; for ``binary`` and ``multilabel``,
+                      yes from a probability of 0.5 on
+    probability/CLASS probability of each class or label, 0 to 1, six digits; for ``binary`` only of class 1
     ================= ========================================================================================
 
-    The file is ``LOADER.csv``; each epoch replaces it, whole. ``assay predict`` writes the same of files of images.
-    Every sample of every rank has its row; a sampler that repeats samples, to make shares equal, repeats their rows.
+    The file is ``LOADER.csv``; each epoch replaces it as a whole. ``assay predict`` writes the same table for image
+    files. Every sample of every rank has a row; a sampler that repeats samples to give all ranks equal shares repeats
+    their rows.
 
-    Nothing is read from the device within a step. Memory does not grow with the number of samples: rows wait in a
-    temporary file. Where the run goes on within an epoch, the table holds what came after.
+    Nothing is read from the device within a step. Memory does not grow with the number of samples: rows are kept in a
+    temporary file. In a run that is resumed within an epoch, the table of that loader holds only the samples after it.
 
     Args:
-        folder: where to write. None: ``predictions`` in the run's ``logdir``.
-        loaders: those to write, one or several; None: all but those for training.
-        task: ``multiclass`` (output [N, C], the largest wins), ``binary`` ([N] or [N, 1]), ``multilabel`` ([N, C]), all
-            as logits, or ``regression`` ([N] or [N, D]).
-        num_classes: C; ``class_names`` may stand in for it. Not needed for ``binary``, and not for ``regression``.
-        class_names: one per class or label; without, they are shown by number.
-        output_key: of the batch.
-        target_key: of the batch; class numbers [N], labels [N, C], or numbers in the output's shape. It may be missing.
-        sample_id_key: of the batch. It may be missing.
+        folder: folder of the files; None: ``predictions`` in the run's ``logdir``.
+        loaders: name of the loader to write, or several; None: all but training loaders.
+        task: ``multiclass`` (output [N, C]: the largest logit wins), ``binary`` (logits [N] or [N, 1]), ``multilabel``
+            (logits [N, C]) or ``regression`` (numbers [N] or [N, D]).
+        num_classes: C, the number of classes or labels. Not needed with ``class_names``, nor for ``binary`` and
+            ``regression``.
+        class_names: one name per class or label; None: they are shown by number.
+        output_key: key of the outputs in the batch.
+        target_key: key of the targets in the batch: class numbers [N], labels [N, C], or numbers in the shape of the
+            output. The batch may lack it.
+        sample_id_key: key of the sample ids in the batch. The batch may lack it.
 
     Raises:
         UsageError: an argument is out of range; at the start of the run, there is no such loader or no folder, or two
-            callbacks have one folder; at a batch, when the output is missing, or has another shape, as of masks.
-        OSError: on every rank, when the file cannot be written; it names the file.
+            callbacks have the same folder; at a batch, the output is missing or has another shape, such as that of
+            masks.
+        OSError: the file, which the error names, cannot be written; raised on every rank.
     """
 
     def __init__(
@@ -97,6 +103,7 @@ class PredictionTable(dl.Callback):
         self.pending_: Callable[[], None] | None = None
 
     def on_experiment_start(self, runner: dl.IRunner) -> None:
+        # Before the first step: a run must not end at its first table.
         self.folder_ = self._find_folder(runner)
         for loader in self.loaders or ():
             pick(runner.loaders, loader, f"PredictionTable(loaders={loader!r})", source_name="run's loaders")
@@ -119,9 +126,11 @@ class PredictionTable(dl.Callback):
         ids = runner.batch.get(self.sample_id_key, positions)
         if self.target_key in runner.batch:
             parts["target"] = self._target(runner.batch[self.target_key], parts["output"].shape)
+        # The copies start before those of the last step are read, so that they travel meanwhile.
         copies = copy_tree({**parts, "id": ids if isinstance(ids, Tensor) else list(ids)})
         self._settle()
-        self.pending_ = partial(self._add, self.rows_, positions.start, copies)
+        self.pending_ = partial(self._add_rows, self.rows_, positions.start, copies)
+        # On a CPU nothing is gained by waiting.
         if is_read_at_once(runner):
             self._settle()
 
@@ -130,6 +139,7 @@ class PredictionTable(dl.Callback):
             return
         self._settle()
         error = None
+        # A collective. A rank without a batch has no header, and the main process may be one.
         header: list[str] = next((header for header in gather_objects(self.header_) if header), [])
         try:
             with _gathered(self.rows_, runner.engine.is_main_process) as files:
@@ -138,6 +148,7 @@ class PredictionTable(dl.Callback):
         except OSError as failed:
             error = failed
         self._close()
+        # Only the main process writes; its error is raised on every rank, so that none waits for the others.
         if (error := from_main_rank(error)) is not None:
             raise error
 
@@ -150,6 +161,7 @@ class PredictionTable(dl.Callback):
         self.rows_, self.pending_, self.header_ = None, None, []
 
     def _settle(self) -> None:
+        # One step later, as the copies have reached the host by then and the loop need not wait for them.
         if self.pending_ is not None:
             self.pending_()
             self.pending_ = None
@@ -160,11 +172,12 @@ class PredictionTable(dl.Callback):
     def _write(self, path: Path, header: list[str], files: Sequence["_Rows"]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with write_table(path, header or ["sample_id"]) as table:
+            # Each file is in the order of the loader already, so that merging needs one row per file in memory.
             for _, cells in heapq.merge(*files, key=itemgetter(0)):
                 table.add(cells)
 
     def _output(self, runner: dl.IRunner, size: int) -> Tensor:
-        """Return probabilities [N, C], or of ``regression`` numbers [N, D], on the device."""
+        """Return probabilities [N, C], or numbers [N, D] for ``regression``, on the device."""
         output = pick(runner.batch, self.output_key, type(self).__name__).detach()
         columns = 1 if self.task == "binary" else len(self.class_names)
         flat = output.reshape(size, -1) if output.ndim in (1, 2) and len(output) == size else output
@@ -181,6 +194,7 @@ class PredictionTable(dl.Callback):
         found = torch.as_tensor(target).detach()
         found = found.reshape(shape[0], -1) if len(found) == shape[0] else found
         if found.ndim == 2 and self.task == "multiclass" and found.shape[1] == shape[1] > 1:
+            # Soft or one-hot targets: the class with the largest share.
             return found.argmax(dim=1, keepdim=True)
         if found.ndim != 2 or found.shape[1] != (1 if self.task == "multiclass" else shape[1]):
             raise UsageError(
@@ -189,7 +203,7 @@ class PredictionTable(dl.Callback):
             )
         return found
 
-    def _add(self, rows: "_Rows", first: int, copies: Mapping[str, Any]) -> None:
+    def _add_rows(self, rows: "_Rows", first: int, copies: Mapping[str, Any]) -> None:
         host = read_tree(copies)
         names = [name for name in ("target", "prediction") if name == "prediction" or "target" in host]
         values, size = host["output"], len(host["output"])
@@ -210,9 +224,11 @@ class PredictionTable(dl.Callback):
             rows.add((first + index, cells))
 
     def _cells(self, name: str, values: np.ndarray) -> list[str]:
-        """Return what a row says of a target or a prediction."""
+        """Return the cells of a target or a prediction."""
         if self.task == "regression":
+            # Nine digits give every float32 back.
             return [f"{value:.9g}" for value in values.tolist()]
+        # A broken output has no largest class, and must not look like a prediction.
         if not np.isfinite(values).all():
             return ["nan"]
         if self.task == "multilabel":
@@ -221,12 +237,13 @@ class PredictionTable(dl.Callback):
         if self.task == "binary" and name == "prediction":
             return [self.class_names[int(values[0] >= 0.5)]]
         number = values.argmax() if name == "prediction" else values[0]
+        # An ignored target, such as 255, is no class, and is written as it is.
         is_class = float(number).is_integer() and 0 <= number < len(self.class_names)
         return [self.class_names[int(number)] if is_class else f"{number:g}"]
 
 
 class _Rows:
-    """Rows in a temporary file, in the order in which they came."""
+    """Rows in a temporary file, in the order in which they were added."""
 
     def __init__(self) -> None:
         self._file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115, it is closed by close
@@ -248,11 +265,11 @@ class _Rows:
 
 @contextmanager
 def _gathered(mine: _Rows, is_main: bool) -> Iterator[list[_Rows]]:
-    """Give the main rank the rows of all ranks, a file each. A collective, a few rows at a time."""
+    """Give the main process the rows of all ranks, one file per rank. A collective, a few rows at a time."""
     files = [_Rows() for _ in range(world_size())] if world_size() > 1 else []
     try:
         rows = iter(mine)
-        while files and any(parts := gather_objects(list(islice(rows, _TOGETHER)))):
+        while files and any(parts := gather_objects(list(islice(rows, _ROWS_AT_ONCE)))):
             for file, part in zip(files, parts, strict=True):
                 for row in part if is_main else ():
                     file.add(row)

@@ -1,4 +1,4 @@
-"""The callback that labels samples where the model is sure of them."""
+"""PseudoLabels: labels the samples that the model is sure of, for the next epoch to train on."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -21,47 +21,50 @@ from ..support.host_copy import copy_tree, is_read_at_once, read_tree
 from ..support.runner_view import batch_size, place_in_loader
 from .task_scores import probabilities_of
 
-_NONE = -1  # no class
+_NONE = -1  # marks a sample without a label
+# An order of their own, or one share per rank: the position in the loader is not the index then.
 _SHUFFLES = (RandomSampler, SubsetRandomSampler, WeightedRandomSampler, DistributedSampler)
 
 
 class PseudoLabels(Named):
     """Labels the samples of a loader at the end of each epoch, for the next one to train on.
 
-    A sample is labelled where the model is at least ``min_probability`` sure: of its largest class (``multiclass``), or
-    of yes or no (``binary``, ``multilabel``, each label by itself). The others are given ``unlabelled``. The data set
-    decides what becomes of them: ``set_target(index, target)`` is called for each sample, on every rank, with a number,
-    or for ``multilabel`` an array [C], int64.
+    A sample is labelled if the model gives it a probability of at least ``min_probability``: for its largest class
+    (``multiclass``), or for yes or no (``binary``, and each label of ``multilabel`` by itself). All others get
+    ``unlabelled``. The data set decides what to do with the labels: ``set_target(index, target)`` is called for each
+    sample, on every rank, with a number, or with an array [C], int64, for ``multilabel``.
 
-    The loader must go through the data set in order (``shuffle=False``): the place in the loader is the index. It is
-    best called ``infer...``, so that no loss and no metric are computed of it, and comes last, so that the labels are
-    of this epoch's weights. Where another loader reads the same data set in workers that live over epochs
-    (``persistent_workers``), these do not see the labels; that is refused.
+    The loader must return the data set in order (``shuffle=False``), as the position in the loader is the index. Name
+    it ``infer...``, so that no loss and no metric is computed for it, and put it last, so that the labels come from the
+    weights at the end of the epoch. Other loaders must not keep their workers over epochs (``persistent_workers``), as
+    those would not see the labels.
 
     ================================ ====================================================================
     written to                       content
     ================================ ====================================================================
-    ``runner.loader_metrics``        ``pseudo_labels/share``: labelled ones, 0 to 1
-    ``runner.loader_metrics``        ``pseudo_labels/probability``: mean probability of those; NaN for none
-    ``runner.loader_metrics``        ``pseudo_labels/changed``: of those labelled in both epochs, the share
-                                     whose label is another one now; NaN where there are none
+    ``runner.loader_metrics``        ``pseudo_labels/share``: share of labelled samples, 0 to 1
+    ``runner.loader_metrics``        ``pseudo_labels/probability``: their mean probability; NaN if none
+    ``runner.loader_metrics``        ``pseudo_labels/changed``: share of changed labels among those given
+                                     in this epoch and the one before; NaN if there are none
     ================================ ====================================================================
 
-    Exact over ranks. Nothing is read from the device within a step. Memory: 12 bytes per label on each rank.
+    All values are exact over ranks. Nothing is read from the device within a step. Memory: 12 bytes per label on each
+    rank.
 
     Args:
-        dataset: that is labelled; it has ``set_target(index, target)``.
-        loader: key of the loader whose samples are labelled.
-        min_probability: from which on a label is given; above 0.5 for ``binary`` and ``multilabel``.
-        task: ``multiclass`` (output [N, C]), ``binary`` ([N] or [N, 1]) or ``multilabel`` ([N, C]), all as logits.
-        unlabelled: the target of the others, as ``ignore_index`` of the criterion has it.
-        output_key: of the batch.
-        prefix: stands before the names, ``PREFIX/NAME``, for a second callback of this kind in the run.
+        dataset: the data set to label; it has ``set_target(index, target)``.
+        loader: name of the loader whose samples are labelled.
+        min_probability: the smallest probability at which a label is given; above 0.5 for ``binary`` and
+            ``multilabel``.
+        task: ``multiclass`` (logits [N, C]), ``binary`` (logits [N] or [N, 1]) or ``multilabel`` (logits [N, C]).
+        unlabelled: the target of all other samples, usually the ``ignore_index`` of the criterion.
+        output_key: key of the outputs in the batch.
+        prefix: added in front of the names, as ``PREFIX/NAME``; a second callback of this kind needs one.
 
     Raises:
-        UsageError: an argument is out of range; at the start of the run, there is no such loader, or it shuffles, or
-            workers would not see the labels; at a batch, when the output is missing or has another shape; at the end of
-            the loader, when it gave more or fewer samples than its data set has.
+        UsageError: an argument is out of range; at the start of the run, there is no such loader, it shuffles, or
+            workers would not see the labels; at a batch, the output is missing or has another shape; at the end of the
+            loader, it has returned more or fewer samples than its data set has.
     """
 
     def __init__(
@@ -80,6 +83,7 @@ class PseudoLabels(Named):
             raise UsageError(f"dataset must have set_target(index, target), got a {type(dataset).__name__}.")
         if task not in TASKS:
             raise unknown_name("task", task, TASKS)
+        # Yes or no has at least 0.5 in any case.
         least = 0.0 if task == "multiclass" else 0.5
         if not least < min_probability <= 1:
             raise UsageError(
@@ -88,7 +92,7 @@ class PseudoLabels(Named):
         self.dataset, self.loader, self.min_probability = dataset, loader, min_probability
         self.task, self.unlabelled, self.output_key = task, unlabelled, output_key
         self.seen_: list[tuple[int, np.ndarray, np.ndarray]] = []
-        self.before_: np.ndarray | None = None
+        self.before_: np.ndarray | None = None  # the labels of the epoch before
         self.pending_: Callable[[], None] | None = None
 
     def on_experiment_start(self, runner: dl.IRunner) -> None:
@@ -120,7 +124,7 @@ class PseudoLabels(Named):
         size, first = batch_size(runner), place_in_loader(runner).first_sample
         copies = copy_tree(list(self._decide(runner, size)))
         self._settle()
-        self.pending_ = partial(self._keep, first, copies)
+        self.pending_ = partial(self._keep_labels, first, copies)
         if is_read_at_once(runner):
             self._settle()
 
@@ -128,6 +132,7 @@ class PseudoLabels(Named):
         if runner.loader_key != self.loader:
             return
         self._settle()
+        # A collective. Every rank labels its own copy of the data set, so each needs the labels of all.
         parts = sorted((part for of_rank in gather_objects(self.seen_) for part in of_rank), key=itemgetter(0))
         self.seen_ = []
         certain = np.concatenate([part[2] for part in parts])
@@ -148,16 +153,18 @@ class PseudoLabels(Named):
             )
 
     def _settle(self) -> None:
+        # One step later, as the copies have reached the host by then and the loop need not wait for them.
         if self.pending_ is not None:
             self.pending_()
             self.pending_ = None
 
-    def _keep(self, first: int, copies: Any) -> None:
+    def _keep_labels(self, first: int, copies: Any) -> None:
         labels, certain = read_tree(copies)
+        # Copied, so that what is kept holds on to nothing of the batch.
         self.seen_.append((first, np.array(labels), np.array(certain)))
 
     def _decide(self, runner: dl.IRunner, size: int) -> tuple[Tensor, Tensor]:
-        """Return labels, int64, and how sure each is, [N, 1] or for labels [N, C], on the device."""
+        """Return labels, int64, and their probabilities, [N, 1], or [N, C] for ``multilabel``, on the device."""
         output = pick(runner.batch, self.output_key, type(self).__name__)
         flat = output.reshape(size, -1) if output.ndim in (1, 2) and len(output) == size else output
         if flat.ndim != 2 or (flat.shape[1] == 1) != (self.task == "binary"):
@@ -180,6 +187,7 @@ class PseudoLabels(Named):
             "pseudo_labels/probability": float(certain[given].mean(dtype=np.float64)) if given.any() else float("nan"),
             "pseudo_labels/changed": float("nan"),
         }
+        # Only labels of both epochs can have changed; those that come and go are seen in the share.
         if self.before_ is not None and self.before_.shape == labels.shape:
             both = given & (self.before_ != _NONE)
             if both.any():
@@ -188,7 +196,7 @@ class PseudoLabels(Named):
 
 
 def _samplers(part: Any) -> Iterator[Any]:
-    """Return what decides the order of a loader, also where an engine has put its own around it."""
+    """Yield the samplers of a loader, also those that an engine has wrapped."""
     for name in ("sampler", "batch_sampler"):
         if (inner := getattr(part, name, None)) is not None:
             yield inner

@@ -1,4 +1,4 @@
-"""The base of the diagnostics of single samples: it ranks all samples of an epoch by a score."""
+"""SampleRanking: the base of the diagnostics that show single samples, ranked by a score over an epoch."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -50,17 +50,18 @@ class SampleRanking(Diagnostic):
     Scores are copied without blocking and read one step later, on a CPU at once; only leading samples are cloned. A
     large image is kept in the size in which it is drawn (see ``measures.reduced_image``), with ``image_size``, its
     height and width. A subclass that runs the model again sets ``keeps_input_`` of ``source_``: then the worst samples
-    hold the image as the model was given it in ``input``.
-    Several of these in one run that ask for the same choice share it. Loaders for inference are left out.
+    hold the image as the model was given it in ``input``. Several of these in one run that ask for the same choice
+    share it. Inference loaders are skipped.
 
     Args:
         score: see ``BestWorstSamples``.
         minimize: whether a smaller score is better.
         k_samples: k, at least 1.
-        image_key: of the batch.
-        target_key: of the batch.
-        output_key: of the batch.
-        sample_id_key: of the batch; if the batch lacks it, the position in the loader is used.
+        image_key: key of the images in the batch.
+        target_key: key of the targets in the batch.
+        output_key: key of the outputs in the batch.
+        sample_id_key: key of the sample ids in the batch; without it, samples are named by their position in the
+            loader.
         criterion_key: see ``BestWorstSamples``.
         score_name: see ``BestWorstSamples``.
         prefix: see ``Named``.
@@ -120,13 +121,13 @@ class SampleRanking(Diagnostic):
     @property
     @final
     def count_key(self) -> tuple[Any, ...]:
-        """What decides which samples are chosen, and what is kept of them."""
+        """A value that is equal for two callbacks that choose the same samples, and keep the same of them."""
         methods = key_of_methods(self, ("_scores", "_parts", "_compare_samples"))
         return (*methods, *self.inputs_, self.own_drawing, self.detections_ is None)
 
     @property
     def keys(self) -> dict[str, str]:
-        """The keys of the batch, by what is under them."""
+        """The keys of images, targets and outputs in the batch."""
         return {"image": self.image_key, "target": self.target_key, "output": self.output_key}
 
     def begin(self, runner: dl.IRunner) -> None:
@@ -244,6 +245,7 @@ def _read_scores(values: Any, size: int, name: str) -> list[float]:
     if isinstance(values, HostCopy):
         values = values.read().tolist()
     scores = list(values() if callable(values) else values)
+    # Checked when the scores have arrived: a function of the user's may return them only then.
     if len(scores) != size:
         raise UsageError(f"{name} needs one number per sample, {size} for this batch, got {len(scores)}.")
     if WHOLE_BATCH in scores:
@@ -253,7 +255,7 @@ def _read_scores(values: Any, size: int, name: str) -> list[float]:
 
 def _no_loss(name: str, reason: str) -> UsageError:
     return UsageError(
-        f"{name} needs a loss of each sample, and {reason}; name another score, a key of the batch with one number a "
+        f"{name} needs a loss of each sample, and {reason}; name another score, a key of the batch with one number per "
         "sample or a function of the batch."
     )
 
@@ -262,6 +264,7 @@ def _name_of_score(score: Any, criterion_key: str | None) -> str:
     """Return the name of a score in tags and titles; for a lambda it is ``score``."""
     if isinstance(score, str):
         return score if criterion_key is None else f"{score}_{criterion_key}"
+    # A partial has no name of its own.
     while isinstance(score, partial):
         score = score.func
     name = str(getattr(score, "__name__", type(score).__name__))

@@ -1,4 +1,4 @@
-"""The kind of target that a run takes (classes, labels or numbers), from the class of its criterion."""
+"""Finds the kind of target that a run has (classes, labels or numbers) by the class of its criterion."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from torch import nn
 from ..support.runner_view import criterion_of, loss_terms
 from ..support.sample_losses import pick_criterion
 
-# Shapes alone do not tell labels from one-hot classes or from numbers.
+# Needed as shapes alone cannot separate labels from one-hot classes or from numbers.
 _KINDS = {
     "classes": (nn.CrossEntropyLoss, nn.NLLLoss, nn.MultiMarginLoss),
     "labels": (nn.BCEWithLogitsLoss, nn.BCELoss, nn.MultiLabelSoftMarginLoss),
@@ -23,8 +23,8 @@ def target_kind(runner: dl.IRunner, output_key: str, target_key: str, criterion_
 
     Args:
         runner: any Catalyst runner; if it has ``losses``, as ``DictRunner`` has, the term with both keys counts.
-        output_key: of the batch.
-        target_key: of the batch.
+        output_key: key of the outputs in the batch.
+        target_key: key of the targets in the batch.
         criterion_key: which of several criteria by name is asked.
 
     Returns:
