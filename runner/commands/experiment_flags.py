@@ -134,8 +134,9 @@ def _check_resume(
     if given.get("run_dir") is not None:
         raise UsageError(f"--run-dir cannot be given with --resume: the run continues in {run}.")
     changed = {key: value for key, value in given.items() if key in fields and value != fields[key]}
+    # In the order of --help, as the message lists them.
     marks = marked(experiment, Mark.RESUMABLE)
-    resumable = [field.name for _, field in _owned_fields(experiment) if field.name in marks]  # in the order of --help
+    resumable = [field.name for _, field in _owned_fields(experiment) if field.name in marks]
     for key, value in changed.items():
         if key not in resumable:
             raise UsageError(

@@ -81,6 +81,7 @@ def _predict_images(parsed: argparse.Namespace) -> tuple[list[str], int]:
     with quick_imports():
         from .predict import PredictOptions, predict
 
+    # Only what was given: the defaults stand in PredictOptions alone, which this file must not import for --help.
     given = {name: value for name, value in vars(parsed).items() if value is not None}
     for name in ("command", "run", "debug"):
         given.pop(name, None)

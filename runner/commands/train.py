@@ -64,6 +64,7 @@ def train(
     """
     monitors = parse_monitors(experiment.monitor)
     engine = prepare_machine(experiment)
+    # Before a folder is made, so that ranks that were started unlike leave none behind.
     check_same_on_all(experiment_settings(label(name), experiment))
     with ExitStack() as held:
         with held_signals():  # of a folder that is made it has to be known that it is to be removed
