@@ -104,7 +104,8 @@ def thumbnail(
     # Averaging commutes with the normalization, so that the small picture can be converted instead of the large one.
     if goal[0] < channels.shape[1] and image.dtype in _SCALABLE:
         # Checked here, as the scaled planes no longer show how many channels the image had.
-        _per_channel("std", std, image, len(channels))
+        for name, value in (("mean", mean), ("std", std)):
+            _per_channel(name, value, image, len(channels))
         small = scale_planes(channels, goal).transpose(2, 0, 1)
         return to_rgb(small, _first_three(mean), _first_three(std))
     return scale(to_rgb(image, mean, std), goal)

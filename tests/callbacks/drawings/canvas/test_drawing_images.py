@@ -89,6 +89,12 @@ def test_a_normalization_of_another_length_is_an_error(name):
         to_rgb(np.zeros((1, 4, 4), dtype=np.float32), **{name: [0.5, 0.5, 0.5]})
 
 
+@pytest.mark.parametrize("name", ["mean", "std"])
+def test_a_thumbnail_refuses_a_normalization_of_other_channels(name):
+    with pytest.raises(ValueError, match=f"{name} must be one number or one for each of 5 channels"):
+        thumbnail(np.ones((5, 40, 40), np.float32), 10, **{name: [0.5, 0.5, 0.5]})
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32, np.float16, np.bool_, np.int64])
 def test_a_thumbnail_is_the_average_of_the_converted_picture(dtype):
     image = np.random.rand(3, 1000, 700) * (
