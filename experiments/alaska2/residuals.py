@@ -57,12 +57,12 @@ def _rate(path: Path, cover: Path) -> float:
 
 @dataclass(frozen=True)
 class ShownChanges:
-    """An image beside its cover, and what is said of it.
+    """An image beside its cover, with the lines of text below them.
 
     Attributes:
-        changes: see there.
-        lines: below the pictures.
-        right: whether it was told right, for the colour of the frame.
+        changes: what the embedding changed.
+        lines: text below the pictures.
+        right: whether the prediction is right, which decides the colour of the frame.
     """
 
     changes: Changes

@@ -176,7 +176,9 @@ def _stopped(stopped: StoppedEarly, folder: Path, name: str) -> StoppedEarly | S
     if not has_checkpoint(folder):
         return stopped
     again = command("assay", "train", name, "--resume", folder)
-    return StoppedError(f"stopped by {stopped.signal_name} between its steps; it goes on by: {again}", stopped.number)
+    return StoppedError(
+        f"stopped by {stopped.signal_name} between its steps; continue it with: {again}", stopped.number
+    )
 
 
 def _undo(opened: _Opened) -> None:
