@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from multiprocessing.pool import AsyncResult, ThreadPool
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
@@ -72,12 +72,17 @@ def _prepare_ahead(
     prepare: Callable[[Input], Ready | BadImageError], inputs: Iterable[Input], count: int
 ) -> Iterator[Ready | BadImageError]:
     """Yield prepared items in order, while a thread works up to ``count`` items ahead."""
-    # A single thread, because transforms have state. Where the consumer stops early, nothing more is read.
-    waiting: deque[AsyncResult[Ready | BadImageError]] = deque()
-    with ThreadPool(1) as thread:
+    # A single thread, because transforms have state. Not of ``ThreadPool``: there a result never arrives if the thread
+    # raises something that is not an ``Exception``, such as SystemExit, and this one would wait for it for ever.
+    thread = ThreadPoolExecutor(1)
+    waiting: deque[Iterator[Ready | BadImageError]] = deque()
+    try:
         for one in inputs:
-            waiting.append(thread.apply_async(prepare, (one,)))
+            waiting.append(thread.map(prepare, [one]))
             if len(waiting) > count:
-                yield waiting.popleft().get()
+                yield next(waiting.popleft())
         while waiting:
-            yield waiting.popleft().get()
+            yield next(waiting.popleft())
+    finally:
+        # Where the consumer stops early, nothing more is read.
+        thread.shutdown(cancel_futures=True)

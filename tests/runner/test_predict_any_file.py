@@ -225,6 +225,19 @@ def test_an_image_that_does_not_go_through_the_transform_is_named(tmp_path):
     assert "small.png' cannot be read: its 5 x 5 pixels do not go through the transform: " in line
 
 
+def test_a_transform_that_leaves_the_process_ends_the_prediction(tmp_path):
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
+
+    def leave(**parts):
+        raise SystemExit(3)
+
+    inputs = [Input(tmp_path / "a.png", "a.png", "a.png")]
+    with Outcome(1) as outcome, pytest.raises(SystemExit) as left:
+        next(read_batches(inputs, read_image, leave, batch_size=4, outcome=outcome))
+    assert left.value.code == 3
+    assert outcome.unreadable == []
+
+
 def test_what_is_the_fault_of_one_image_is_told_from_what_ends_the_run(tmp_path):
     one, two = [tmp_path / "a.png"], [tmp_path / "a.png", tmp_path / "b.png"]
     named = [
