@@ -38,7 +38,7 @@ class AtMost:
     hint: str = ""
 
     def check(self, name: str, value: float) -> None:
-        if value > self.bound:
+        if not value <= self.bound:  # so that NaN is refused
             hint = f" ({self.hint})" if self.hint else ""
             raise UsageError(f"{name} must be at most {self.bound}{hint}, got {value}.")
 
@@ -50,7 +50,7 @@ class LessThan:
     bound: float
 
     def check(self, name: str, value: float) -> None:
-        if value >= self.bound:
+        if not value < self.bound:  # so that NaN is refused
             raise UsageError(f"{name} must be less than {self.bound}, got {value}.")
 
 

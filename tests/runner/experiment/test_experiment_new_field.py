@@ -10,7 +10,7 @@ import yaml
 from toy_experiment import Toy
 
 from assay.callbacks.errors import UsageError
-from assay.runner import GreaterThan, Mark, train
+from assay.runner import AtMost, GreaterThan, LessThan, Mark, train
 from assay.runner.commands.experiment_flags import experiment_parser, parse_experiment
 from assay.runner.experiment.experiment_settings import check_fields, experiment_settings
 from assay.runner.experiment.marks import marked
@@ -50,6 +50,12 @@ def test_it_is_a_flag_and_stands_in_the_help_with_its_type_and_default():
 def test_it_is_a_key_of_yaml(tmp_path):
     (tmp_path / "config.yaml").write_text("clip_something: 0.25\n")
     assert parse("--config", str(tmp_path / "config.yaml")).clip_something == 0.25
+
+
+@pytest.mark.parametrize(("rule", "words"), [(AtMost(1), "at most 1"), (LessThan(1), "less than 1")])
+def test_an_upper_bound_alone_refuses_nan_too(rule, words):
+    with pytest.raises(UsageError, match=f"share must be {words}, got nan"):
+        rule.check("share", float("nan"))
 
 
 @pytest.mark.parametrize("kind", [Clipping, Derived])
