@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from operator import attrgetter
 from typing import Any
 
 from assay.callbacks.errors import UsageError
@@ -43,7 +44,7 @@ def runner_settings(runner: RunView) -> dict[str, Any]:
     settings: dict[str, Any] = {
         "seed": runner.seed,
         "num_epochs": runner.num_epochs,
-        **{name: vars(runner)[name] for name in runner.options_of_steps},
+        **{name: attrgetter(name)(runner) for name in runner.options_of_steps},
         "losses": [(term.label, term.weight) for term in runner.losses],
         "mixed precision": runner.engine.mixed_precision,
         "loaders": list(runner.get_loaders()),

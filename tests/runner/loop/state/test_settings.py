@@ -58,12 +58,12 @@ def test_an_experiment_may_differ_in_what_belongs_to_a_machine_alone():
 # -- with a checkpoint ------------------------------------------------------------------------------------------------
 
 
-def go(folder, items, *, epochs=1, lr=0.1, batch_size=4, resume=False, clip=None, seed=42):
+def go(folder, items, *, epochs=1, lr=0.1, batch_size=4, resume=False, clip=None, seed=42, kind=DictRunner):
     torch.manual_seed(0)
     model = nn.Sequential()
     model.linear = nn.Linear(4, 3)
     model.forward = lambda image: {"logits": model.linear(image.float())}
-    runner = DictRunner(clip_grad_norm=clip)
+    runner = kind(clip_grad_norm=clip)
     runner.train(
         model=model,
         criterion=nn.CrossEntropyLoss(),
@@ -167,3 +167,19 @@ def test_an_edited_config_is_refused_and_leaves_the_run_as_it_was(tmp_path):
 def test_another_folder_of_data_is_noticed(caplog):
     check_fields("run", {"data_dir": "a"}, {"data_dir": "b"})
     assert caplog.messages == ["data_dir is 'b' now; until the checkpoint it was 'a': they must hold the same."]
+
+
+class Clipped(DictRunner):
+    """Clips by a limit of its own, whatever it is given."""
+
+    @property
+    def clip_grad_norm(self):
+        return 0.5
+
+    @clip_grad_norm.setter
+    def clip_grad_norm(self, given):
+        assert given is None
+
+
+def test_a_setting_may_be_a_property_of_a_subclass(make_items, tmp_path):
+    assert go(tmp_path, make_items(4), kind=Clipped).settings_["clip_grad_norm"] == 0.5
