@@ -1,6 +1,5 @@
 """How far a model's confidence can be trusted: reliability diagram and expected calibration error."""
 
-from functools import partial
 from typing import Any
 
 import torch
@@ -49,9 +48,8 @@ class Calibration(ClassCounts):
             self.measure_.update(output.float().sigmoid(), target == 1, target)
 
     def write(self, runner: dl.IRunner, writer: Writer, counts: Tensor) -> None:
-        shares, accuracy, confidence = reliability(counts).numpy()
-        ece = float((abs(accuracy - confidence) * shares)[shares > 0].sum()) if counts.any() else float("nan")
+        shares, right, sure = reliability(counts).numpy()
+        ece = float((abs(right - sure) * shares)[shares > 0].sum()) if counts.any() else float("nan")
         self.write_metrics(runner, runner.loader_metrics, {"ece": ece})
         title = [f"{self.place(runner.loader_key)} calibration, epoch {runner.epoch_step}", f"ECE {ece:.4f}"]
-        draw = partial(draw_calibration, shares, accuracy, confidence, title)
-        writer.image(self.named("calibration"), draw, runner.epoch_step)
+        writer.image(self.named("calibration"), lambda: draw_calibration(shares, right, sure, title), runner.epoch_step)

@@ -5,7 +5,6 @@ import numpy as np
 from .canvas.chart import Chart, Panel
 from .canvas.theme import AXES, BLUE, GAP, LINE, ORANGE, PALE_BLUE, TITLE_LINE
 
-_ENDS = np.array([0.0, 1.0])
 _TICKS = {value: f"{value:g}" for value in (0, 0.2, 0.4, 0.6, 0.8, 1)}
 
 
@@ -20,7 +19,7 @@ def draw_calibration(shares: np.ndarray, accuracy: np.ndarray, confidence: np.nd
     chart.steps(above, np.nan_to_num(accuracy), BLUE)
     chart.steps(below, np.nan_to_num(shares / most), PALE_BLUE)
     # On the diagonal a model is right as often as it is confident; below it, it is too sure of itself.
-    chart.lines(above, [(_ENDS, _ENDS), (confidence[filled], accuracy[filled])], [AXES, ORANGE], width=2)
+    chart.lines(above, [(np.array([0.0, 1.0]),) * 2, (confidence[filled], accuracy[filled])], [AXES, ORANGE], width=2)
     chart.text((above.left, above.top - 4), "accuracy", anchor="ls")
     chart.text((below.left, below.top - 4), "share of predictions", anchor="ls")
     chart.text((below.left + below.width / 2, below.bottom + 24), "confidence", anchor="ma")

@@ -9,6 +9,7 @@ from ..support.checkpoint_values import stored_as
 from .measure import Reductions
 
 _ONE = 2**24  # confidences add up as whole numbers: to the same sum in any order, on any number of ranks
+_AT_ONCE = 2**19  # predictions that are binned together, so that masks take little memory on the way
 
 
 @stored_as("ReliabilityBins")
@@ -29,15 +30,17 @@ class ReliabilityBins:
     @torch.no_grad()
     def update(self, confidence: Tensor, right: Tensor, target: Tensor) -> None:
         """Add one batch: confidences from 0 to 1, whether each is right, and targets in int64, all of one shape."""
-        wanted = torch.ones_like(right) if self.ignore_index is None else target != self.ignore_index
-        inside, unknown = (target >= 0) & (target < self.classes), confidence.isnan()
-        self.state["outside"] += (wanted & ~inside).sum()
-        self.state["nan"] += (wanted & inside & unknown).sum()
-        # What is left out counts as nothing: to index by a mask would make the step wait for the device.
-        counted, confidence = (wanted & inside & ~unknown).long(), confidence.nan_to_num(0.0).double()
-        place = (confidence * self.bins).long().clamp_(max=self.bins - 1)  # a confidence of 1 is in the last bin
-        values = torch.stack([counted, counted * right, counted * (confidence * _ONE).round().long()])
-        self.state["counts"].scatter_add_(1, place.reshape(1, -1).expand(3, -1), values.reshape(3, -1))
+        parts = (part.reshape(-1).split(_AT_ONCE) for part in (confidence, right, target))
+        for score, hit, truth in zip(*parts, strict=True):
+            wanted = torch.ones_like(hit) if self.ignore_index is None else truth != self.ignore_index
+            inside, unknown = (truth >= 0) & (truth < self.classes), score.isnan()
+            self.state["outside"] += (wanted & ~inside).sum()
+            self.state["nan"] += (wanted & inside & unknown).sum()
+            # What is left out counts as nothing: to index by a mask would make the step wait for the device.
+            counted, sure = (wanted & inside & ~unknown).long(), score.nan_to_num(0.0).double()
+            place = (sure * self.bins).long().clamp_(max=self.bins - 1)  # a confidence of 1 is in the last bin
+            values = torch.stack([counted, counted * hit, counted * (sure * _ONE).round().long()])
+            self.state["counts"].scatter_add_(1, place.expand(3, -1), values)
 
 
 def reliability(counts: Tensor) -> Tensor:

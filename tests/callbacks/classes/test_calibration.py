@@ -76,6 +76,13 @@ def test_bins_are_those_of_a_slow_loop_on_any_number_of_ranks(ranks, task):
     np.testing.assert_allclose(reliability(alone).numpy(), reference(confidence, right, 10)[0], atol=1e-6)
 
 
+def test_a_batch_is_binned_a_part_at_a_time_with_the_same_counts(monkeypatch):
+    output, target, *_ = data("pixels")
+    whole = count_share(0, 1, "pixels", output, target)
+    monkeypatch.setattr("assay.callbacks.measures.calibration._AT_ONCE", 7)
+    assert torch.equal(count_share(0, 1, "pixels", output, target), whole)
+
+
 def run(folder, task, callbacks, output, target):
     items = [{"image": torch.as_tensor(o), "target": torch.as_tensor(t)} for o, t in zip(output, target, strict=True)]
     runner = DictRunner()
