@@ -70,7 +70,7 @@ Rule = AtLeast | GreaterThan | AtMost | LessThan | OneOf
 
 
 def check_values(experiment: Any) -> None:
-    """Raise for the first field whose value breaks a rule of its type; None breaks none.
+    """Raise for the first field whose value breaks a rule of its type, or is None where the type has no None.
 
     A rule stands in the type: ``Annotated[int, AtLeast(1)]``, or ``Literal["full", "off"]`` for words.
 
@@ -91,8 +91,9 @@ def check_values(experiment: Any) -> None:
     """
     kind: Any = type(experiment)
     for name, rules in _rules_of(kind).items():
-        # None means by default: a field that does not accept it has a type that excludes it.
         value = getattr(experiment, name)
+        if value is None and rules and not any(map(_has_none, field_hints(kind)[name])):
+            raise UsageError(f"{name} must have a value, got None.")
         for rule in rules if value is not None else ():
             rule.check(name, value)
 
@@ -130,3 +131,7 @@ def _rules(hint: Any) -> list[Rule]:
     if get_origin(hint) is Annotated:
         return [*_rules(get_args(hint)[0]), *(rule for rule in hint.__metadata__ if isinstance(rule, Rule))]
     return []
+
+
+def _has_none(hint: Any) -> bool:
+    return type(None) in get_args(get_args(hint)[0] if get_origin(hint) is Annotated else hint)

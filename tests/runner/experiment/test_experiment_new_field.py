@@ -58,6 +58,13 @@ def test_an_upper_bound_alone_refuses_nan_too(rule, words):
         rule.check("share", float("nan"))
 
 
+def test_none_is_refused_where_the_type_has_no_none():
+    assert Clipping(clip_something=None, patience=None).clip_something is None
+    for name in ("seed", "epochs", "device", "non_finite", "scheduler"):
+        with pytest.raises(UsageError, match=f"{name} must have a value, got None"):
+            Clipping(**{name: None})
+
+
 @pytest.mark.parametrize("kind", [Clipping, Derived])
 def test_its_range_is_checked(kind):
     with pytest.raises(UsageError, match=r"clip_something must be greater than 0, got 0\.0\."):
