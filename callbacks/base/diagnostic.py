@@ -22,8 +22,8 @@ class Diagnostic(Named):
     the writer of ``report`` drops everything. A run that fails keeps what was drawn before.
 
     A checkpoint within an epoch holds the attributes that ``observed`` names: those that ``begin`` makes and
-    ``observe`` adds to, made of tensors, plain values and objects of ``assay.callbacks``. ``settle`` is called before,
-    to read what waits to be read.
+    ``observe`` adds to, made of tensors, plain values and objects of classes that are ``stored_as`` something (see
+    ``support.checkpoint_values``). ``settle`` is called before, to read what waits to be read.
 
     An ``OverheadBudget`` in the run measures the time of these three methods, and of any other work within ``timed``.
     It may leave out the pictures of an epoch: those written by the writer's ``image``, and those that are only drawn if
