@@ -122,7 +122,8 @@ class SampleRanking(Diagnostic):
     @final
     def count_key(self) -> tuple[Any, ...]:
         """A value that is equal for two callbacks that choose the same samples, and keep the same of them."""
-        methods = key_of_methods(self, ("_scores", "_parts", "_compare_samples"))
+        # With the helpers that they call: who overrides one of these gets other scores or parts too.
+        methods = key_of_methods(self, ("_scores", "_parts", "_compare_samples", "_size", "_part", "_losses"))
         return (*methods, *self.inputs_, self.own_drawing, self.detections_ is None)
 
     @property

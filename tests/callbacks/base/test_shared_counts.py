@@ -188,6 +188,11 @@ class ByAnotherScore(BestWorstSamples):
         return super()._scores(runner, parts)
 
 
+class ByAnotherLoss(BestWorstSamples):
+    def _losses(self, runner, output, target, name):
+        return super()._losses(runner, output, target, name) + 1
+
+
 def test_rankings_share_where_samples_are_chosen_alike():
     first = BestWorstSamples("loss")
     alike = [GradCAM("loss"), BestWorstSamples("loss", score_name="surprise"), BestWorstSamples("loss", prefix="more")]
@@ -199,6 +204,7 @@ def test_rankings_share_where_samples_are_chosen_alike():
         BestWorstSamples("loss", task="detection"),
         BestWorstSamples("loss", criterion_key="first"),
         ByAnotherScore("loss"),
+        ByAnotherLoss("loss"),
     ]
     run = Run(first, *alike, *others)
     assert [first_alike(run, it, SampleRanking) for it in alike] == [first] * 3
