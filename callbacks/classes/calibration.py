@@ -18,9 +18,9 @@ class Calibration(ClassCounts):
     """Shows per loader and epoch how often predictions of each confidence are right.
 
     The confidence of ``multiclass`` is the largest softmax, right where its class is the target; of ``binary`` and
-    ``multilabel`` the probability of yes, right where the target is yes. Each pixel and label is a prediction.
-    Written are the tag ``calibration`` (image, step = epoch; [H, W, 3] uint8 RGB) and the metric ``ece``, 0 to 1: the
-    expected calibration error (Guo et al., "On Calibration of Modern Neural Networks", 2017); NaN without predictions.
+    ``multilabel`` the probability of yes, right where the target is yes. The metric ``ece``, 0 to 1, is the expected
+    calibration error (Guo et al., "On Calibration of Modern Neural Networks", 2017), NaN without predictions; the
+    tag ``calibration``, image, step = epoch, [H, W, 3] uint8 RGB, shows the bins. A pixel or label is a prediction.
 
     Args:
         bins: number of bins of confidence, of equal width, at least 1.
@@ -31,7 +31,7 @@ class Calibration(ClassCounts):
     own_tags = ("calibration",)
     own_metrics = ("ece",)
 
-    def __init__(self, bins: int = 15, **options: Any):
+    def __init__(self, *, bins: int = 15, **options: Any):
         super().__init__(**options)
         self.bins = at_least_one("bins", bins)
 

@@ -1,7 +1,8 @@
 """The base of the diagnostics that count true and predicted classes over a loader."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, final
+from inspect import Parameter, Signature, signature
+from typing import Any, ClassVar, final
 
 import torch
 from catalyst import dl
@@ -52,6 +53,8 @@ class ClassCounts(Diagnostic):
             host is no class; at the end of a loader, any other target was no class.
     """
 
+    __signature__: ClassVar[Signature]
+
     def __init__(
         self,
         *,
@@ -79,6 +82,14 @@ class ClassCounts(Diagnostic):
         self.counts_: Tensor | None = None
         self.waiting_: list[tuple[Tensor, ...]] = []  # small batches, to be counted together
         self.warned_: set[tuple[str, str]] = set()  # loader and kind of the warnings that were logged
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Show the ``**options`` of a subclass as the arguments that they are, to ``help``, configs and checks."""
+        super().__init_subclass__(**kwargs)
+        own = list(signature(cls.__init__).parameters.values())[1:]
+        if any(parameter.kind is Parameter.VAR_KEYWORD for parameter in own):
+            named = [parameter for parameter in own if parameter.kind is not Parameter.VAR_KEYWORD]
+            cls.__signature__ = Signature([*named, *list(signature(ClassCounts.__init__).parameters.values())[1:]])
 
     def write(self, runner: dl.IRunner, writer: Writer, counts: Tensor) -> None:
         """Write the counts of the loader over all ranks; they are int64 and on the host."""
