@@ -201,6 +201,7 @@ def fake_cluster(folder):
     }
 
 
+@long
 def test_the_slurm_script_trains(tmp_path):
     (tmp_path / "bin").mkdir()
     done = subprocess.run(

@@ -146,6 +146,7 @@ def test_neither_pixels_nor_chance_nor_an_untrained_net_find_the_digit():
     assert found["chance"] < 0.2
 
 
+@pytest.mark.long("trains to the end; the other tests train for an epoch")
 def test_it_learns(folder, tmp_path):
     fields = {"width": 8, "batch_size": 32, "overfit_batches": 4, "epochs": 40, "diagnostics": "off", "device": "cpu"}
     run = train(Embedding(data_dir=str(folder), **fields), name="embedding", run_dir=tmp_path / "run")

@@ -31,7 +31,9 @@ def test_without_options_a_model_stays_what_it_is():
     assert prepare_model(several, CPU, 4, **OFF) == several
 
 
-@pytest.mark.parametrize("option", ["channels_last", "compile_model"])
+@pytest.mark.parametrize(
+    "option", ["channels_last", pytest.param("compile_model", marks=pytest.mark.long("compiles a model"))]
+)
 def test_layout_and_compilation_change_neither_result_nor_names(option):
     net, image = make_net(), torch.rand(4, 3, 9, 9)
     prepared = prepare_model(copy.deepcopy(net), CPU, 1, **{**OFF, option: True})

@@ -46,7 +46,10 @@ def test_what_a_step_frees_is_there_for_the_next_one():
     assert after < 100 < 10_000 < before
 
 
-@pytest.mark.parametrize("name", ["MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES"])
+@pytest.mark.parametrize(
+    "name",
+    ["MALLOC_MMAP_THRESHOLD_", pytest.param("GLIBC_TUNABLES", marks=pytest.mark.long("starts a process of its own"))],
+)
 def test_what_the_environment_says_is_left_as_it_is(name):
     value = {"MALLOC_MMAP_THRESHOLD_": "131072", "GLIBC_TUNABLES": "glibc.malloc.mmap_threshold=131072"}[name]
     before, kept, after = run(**{name: value})

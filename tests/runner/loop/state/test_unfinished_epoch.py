@@ -145,13 +145,16 @@ def run_with(folder, options, fields):
     return run(folder, **options, **fields)
 
 
+LONG = pytest.mark.long("trains a run to its end again, killed in another place")
+
+
 @pytest.mark.parametrize(
     ("killed_at", "fields"),
     [
         ((1, 3), {}),
-        ((1, 11), {"workers": 2}),
+        pytest.param((1, 11), {"workers": 2}, marks=LONG),
         ((2, 8), {"workers": 2}),  # whose workers the straight run has had since epoch 1
-        ((2, 8), {"valid_first": True}),
+        pytest.param((2, 8), {"valid_first": True}, marks=LONG),
         ((2, 14), {}),  # in validation
     ],
 )
