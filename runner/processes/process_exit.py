@@ -19,7 +19,7 @@ from assay.callbacks.errors import UsageError
 SILENCE_S = 20
 """Seconds without an answer from another machine's TCP before it counts as lost."""
 
-_PATIENCE_S = 10.0  # a rank that ends closes its connections first, and reports up to some seconds later
+_PATIENCE_S = 20.0  # a rank that ends closes its connections first; on a busy machine it reports seconds later
 _SET_PARENT_DEATH_SIGNAL = 1  # of prctl(2)
 
 
