@@ -86,10 +86,11 @@ class ClassCounts(Diagnostic):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Show the ``**options`` of a subclass as the arguments that they are, to ``help``, configs and checks."""
         super().__init_subclass__(**kwargs)
+        # For every subclass: it is inherited, and one with arguments of its own would show those of its base.
         own = list(signature(cls.__init__).parameters.values())[1:]
-        if any(parameter.kind is Parameter.VAR_KEYWORD for parameter in own):
-            named = [parameter for parameter in own if parameter.kind is not Parameter.VAR_KEYWORD]
-            cls.__signature__ = Signature([*named, *list(signature(ClassCounts.__init__).parameters.values())[1:]])
+        named = [parameter for parameter in own if parameter.kind is not Parameter.VAR_KEYWORD]
+        inherited = [] if len(named) == len(own) else list(signature(cls.__mro__[1]).parameters.values())
+        cls.__signature__ = Signature([*named, *inherited])
 
     def write(self, runner: dl.IRunner, writer: Writer, counts: Tensor) -> None:
         """Write the counts of the loader over all ranks; they are int64 and on the host."""

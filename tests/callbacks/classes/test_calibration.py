@@ -1,3 +1,4 @@
+import inspect
 import math
 
 import cv2
@@ -8,6 +9,7 @@ from kit import Given, fit
 from torchmetrics.functional.classification import binary_calibration_error, multiclass_calibration_error
 
 from assay.callbacks import Calibration, ConfusionMatrix, UsageError
+from assay.callbacks.classes.class_counts import ClassCounts
 from assay.callbacks.drawings.calibration import draw_calibration
 from assay.callbacks.measures.calibration import reliability
 from assay.callbacks.support.distributed import reduce_state
@@ -152,3 +154,15 @@ def test_a_target_that_is_no_class_ends_the_run(tmp_path):
 def test_bins_must_be_a_positive_integer(bins):
     with pytest.raises(UsageError, match=r"bins must be an integer of at least 1, got "):
         Calibration(task="binary", bins=bins)
+
+
+class Fixed(Calibration):
+    def __init__(self, names):
+        super().__init__(class_names=names)
+
+
+def test_options_are_shown_as_arguments_and_a_subclass_shows_its_own():
+    shown = inspect.signature(Calibration).parameters
+    assert list(shown) == ["bins", *inspect.signature(ClassCounts).parameters]
+    assert list(inspect.signature(Fixed).parameters) == ["names"]
+    assert "normalize" in inspect.signature(ConfusionMatrix).parameters
