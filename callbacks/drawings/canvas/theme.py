@@ -14,18 +14,24 @@ AXES: Colour = (200, 200, 200)
 GRID_LINES: Colour = (225, 225, 225)
 ABSENT: Colour = (225, 225, 225)  # a cell without samples; apart from white, which is a share of 0
 
+# Colours of opposite meaning stay at least 40 apart in CIELAB for colour-blind people too: right and wrong, blue (the
+# others) and orange (the class), hit, missed and false. So none is a green, which many cannot tell from red.
+
 # On white: of frames, lines and text.
-GREEN: Colour = (34, 139, 60)
-RED: Colour = (205, 38, 38)
+RIGHT: Colour = (0, 130, 150)
+WRONG: Colour = (200, 30, 30)
 GREY: Colour = (150, 150, 150)
-BLUE: Colour = (40, 90, 200)
-ORANGE: Colour = (225, 110, 15)
+BLUE: Colour = (0, 100, 180)
+ORANGE: Colour = (220, 95, 0)
 PALE_BLUE: Colour = (150, 170, 205)
 SHADE: Colour = (238, 236, 224)
+# Former names of the first two, which the toolkit has exported.
+GREEN: Colour = RIGHT
+RED: Colour = WRONG
 
 # On top of images, where the colours above would be too dark.
-HIT: Colour = (40, 200, 80)
-MISSED: Colour = (235, 45, 45)
+HIT: Colour = (0, 190, 220)
+MISSED: Colour = (235, 35, 45)
 FALSE: Colour = (255, 205, 0)
 IGNORED: Colour = (128, 128, 128)  # class colours keep away from this grey, from black and from white
 NAN: Colour = (0, 0, 0)

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from assay.callbacks.drawings.canvas.theme import BLUE
 from assay.callbacks.drawings.gradient_stats import _PALE_GREEN, BROKEN, MISSING, ZERO, draw_flow, draw_map
 
 PALE_BLUE = (160, 190, 240)
@@ -118,11 +119,10 @@ def test_update_ratios_are_marked_within_and_outside_of_the_healthy_range():
     assert panel.shape[1] == 190
     rows = [panel[51 + 18 * index + 9] for index in range(5)]
     green, blue = (
-        (row == np.array(colour, np.uint8)).all(axis=1)
-        for row, colour in ((rows[4], _PALE_GREEN), (rows[0], (40, 90, 200)))
+        (row == np.array(colour, np.uint8)).all(axis=1) for row, colour in ((rows[4], _PALE_GREEN), (rows[0], BLUE))
     )
     assert green.any() and green[blue.argmax()]
-    marks = [np.flatnonzero((row == np.array((40, 90, 200), np.uint8)).all(axis=1)) for row in rows]
+    marks = [np.flatnonzero((row == np.array(BLUE, np.uint8)).all(axis=1)) for row in rows]
     assert marks[1].max() < marks[0].min() < marks[0].max() < marks[2].min()
     assert marks[3].size == marks[4].size == 0
     assert (rows[3] == 0).all(axis=1).any()

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from assay.callbacks.drawings.canvas.chart import Chart, Panel
-from assay.callbacks.drawings.canvas.theme import BLUE
+from assay.callbacks.drawings.canvas.theme import BLUE, ORANGE
 from assay.callbacks.drawings.prediction_distribution import MOST_CHARTS, draw_distribution
 
 
@@ -62,7 +62,7 @@ def test_a_row_of_the_map_is_in_the_colour_of_its_share():
     shares[:, :, 0] = 1
     shares[50, 1, 0], shares[50, 1, 20] = 0, 1
     picture = draw(100, shares=shares)
-    orange = (picture == (225, 110, 15)).all(axis=2)
+    orange = (picture == ORANGE).all(axis=2)
     rows = orange[:, 562:570].any(axis=1)
     assert rows[100:900].sum() >= 800 - 2 * 9 - 20  # the whole column but one row
     assert orange[:, 562 + 8 * 20 : 562 + 8 * 21].sum() == 9 * 8

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from assay.callbacks.drawings.canvas.theme import BLUE
 from assay.callbacks.drawings.roc import draw_roc
 
 
@@ -30,14 +31,14 @@ def test_a_curve_goes_through_its_points():
     for index in range(5, 96, 15):
         row, column = place(false[0, index], true[0, index])
         area = picture[row - 1 : row + 2, column - 1 : column + 2]
-        assert (np.abs(area - (40, 90, 200)).sum(axis=-1) < 90).any()
+        assert (np.abs(area - BLUE).sum(axis=-1) < 90).any()
 
 
 def test_a_curve_that_rises_at_once_runs_along_the_frame():
     false, true = np.array([[1.0, 0.0, 0.0]]), np.array([[1.0, 1.0, 0.0]])
     picture = draw_roc(false, true, np.ones(1), np.zeros(1), ["a"], "ROC").astype(int)
     for row, column in (place(0, 0.5), place(0.5, 1)):
-        assert np.abs(picture[row, column] - (40, 90, 200)).sum() < 90
+        assert np.abs(picture[row, column] - BLUE).sum() < 90
 
 
 def test_a_class_without_a_curve_is_left_out_and_counted():

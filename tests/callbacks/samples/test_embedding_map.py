@@ -11,6 +11,7 @@ from torch import nn
 
 from assay.callbacks import EmbeddingMap, UsageError
 from assay.callbacks.drawings.canvas.palette import class_colours
+from assay.callbacks.drawings.canvas.theme import RED
 from assay.callbacks.drawings.embedding_map import draw_embedding_map
 from assay.runner import DictRunner
 
@@ -76,7 +77,7 @@ def test_points_have_the_colours_of_their_classes_and_wrong_ones_a_ring():
     places = [(0.03, 0.265), (0.97, 0.735), (0.5, 0.5)]  # both axes of one scale, 3% of a margin
     for panel, classes in enumerate((labels, predictions)):
         assert [colour_at(picture, *place, panel) for place in places] == [colours[c] for c in classes]
-    ring = (np.abs(picture.astype(int) - (205, 38, 38)).sum(axis=2) < 30)[80:490]
+    ring = (np.abs(picture.astype(int) - RED).sum(axis=2) < 30)[80:490]
     assert ring[:, 12:432].sum() == 0
     assert ring[:, 444:864].sum() > 10
 
