@@ -55,13 +55,21 @@ def match_boxes(
     """
     # Boxes of other labels overlap by 0, which is no hit whatever ``min_iou`` is.
     overlaps = box_iou(boxes, true_boxes) * (labels.reshape(-1, 1) == true_labels.reshape(1, -1))
-    truth, iou = np.full(len(boxes), -1), np.zeros(len(boxes))
-    free = np.ones(len(true_boxes), dtype=bool)
+    return match_overlaps(overlaps, scores, min_iou)
+
+
+def match_overlaps(overlaps: np.ndarray, scores: np.ndarray, min_iou: float) -> Matching:
+    """Match by the rule of ``match_boxes``, given the overlap of each predicted with each true box, [P, M]."""
+    truth, iou = np.full(len(scores), -1), np.zeros(len(scores))
+    free = np.ones(overlaps.shape[1], dtype=bool)
+    near = (overlaps > 0) & (overlaps >= min_iou)
     # A stable sort keeps equal scores in their order, so that a match can be reproduced.
-    for index in np.argsort(-scores, kind="stable") if len(true_boxes) else ():
-        overlap = np.where(free, overlaps[index], 0.0)
+    order = np.argsort(-scores, kind="stable")
+    # Most predictions of an untrained detector are near nothing: only the others choose, which takes a loop.
+    for index in order[near[order].any(axis=1)]:
+        overlap = np.where(free & near[index], overlaps[index], 0.0)
         nearest = int(overlap.argmax())
-        if overlap[nearest] > 0 and overlap[nearest] >= min_iou:
+        if overlap[nearest] > 0:
             truth[index], iou[index], free[nearest] = nearest, overlap[nearest], False
     return Matching(truth, iou, free)
 
@@ -76,13 +84,27 @@ def box_iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     Returns:
         [A, B], float64, 0 to 1.
     """
+    shared, first_area, second_area = _areas(first, second)
+    return _divide(shared, first_area + second_area - shared)
+
+
+def covered_share(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Return which share of each box [A, 4] lies within each box [B, 4]: [A, B], float64, 0 to 1."""
+    shared, area, _ = _areas(first, second)
+    return _divide(shared, area)
+
+
+def _areas(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the area that each pair shares, [A, B], and those of the boxes, [A, 1] and [1, B]."""
     first, second = first.astype(np.float64).reshape(-1, 1, 4), second.astype(np.float64).reshape(1, -1, 4)
     corner, opposite = np.maximum(first[..., :2], second[..., :2]), np.minimum(first[..., 2:], second[..., 2:])
-    shared = (opposite - corner).clip(min=0.0).prod(axis=-1)
-    union = _area(first) + _area(second) - shared
-    # A union of 0 belongs to a shared area of 0, for which the quotient is not used.
+    return (opposite - corner).clip(min=0.0).prod(axis=-1), _area(first), _area(second)
+
+
+def _divide(shared: np.ndarray, area: np.ndarray) -> np.ndarray:
+    # An area of 0 belongs to a shared area of 0, for which the quotient is not used.
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(shared > 0, shared / union, 0.0)
+        return np.where(shared > 0, shared / area, 0.0)
 
 
 def _area(boxes: np.ndarray) -> np.ndarray:

@@ -1,30 +1,53 @@
 """The precision of detected boxes over all images, as COCO defines it."""
 
-from collections.abc import Mapping, Sequence
+import contextlib
+import io
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from .box_precision import Boxes
 
 COLUMNS = 7  # of packed boxes
+SIZES = ("small", "medium", "large")
+
+_HALF, _THREE_QUARTERS = 0, 5  # among the IoUs
 
 
 @dataclass(frozen=True)
-class CocoPrecision:
-    """Average precision, 0 to 1.
+class Figures:
+    """Average precision, 0 to 1; NaN where there is no true box.
 
     Attributes:
-        map: the mean over classes and over IoUs from 0.5 to 0.95; NaN where there is no true box.
-        ap50: the mean over classes at an IoU of 0.5; NaN where there is no true box.
-        by_label: the mean over IoUs from 0.5 to 0.95 of each label that has a true box, by label.
-        left_out: predictions whose box or score was not finite, and which do not count.
+        map: the mean over IoUs from 0.5 to 0.95, in steps of 0.05.
+        ap50: at an IoU of 0.5.
+        ap75: at an IoU of 0.75.
+        by_size: the mean over IoUs, as ``map``, by name of ``SIZES``: of true boxes of up to 32 x 32 pixels, from there
+            to 96 x 96, and above. Predictions of another size do not count unless they hit one of these.
     """
 
     map: float
     ap50: float
-    by_label: Mapping[int, float]
+    ap75: float
+    by_size: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class CocoPrecision:
+    """The average precision of a loader.
+
+    Attributes:
+        overall: the means over the labels that have a true box.
+        by_label: the same of each label that has a true box, by label.
+        left_out: predictions whose box or score was not finite, and which do not count.
+    """
+
+    overall: Figures
+    by_label: Mapping[int, Figures]
     left_out: int
 
 
@@ -32,24 +55,74 @@ def coco_precision(batches: Sequence[tuple[Tensor, Tensor]]) -> CocoPrecision:
     """Return COCO's figures for batches of packed predictions and packed truth, in the order of their images.
 
     Predictions of all images are ranked by score, equal ones in the order of the images. The first 100 of each image
-    and label count. A true box that is a crowd need not be found, and what is found within it is not false.
+    and label count. A true box that is a crowd need not be found, and what is found within it is not false. The size
+    of an object is that of its box.
 
-    ``torchmetrics.detection.MeanAveragePrecision`` computes it, by pycocotools.
+    ``pycocotools`` computes it.
     """
-    from torchmetrics.detection import MeanAveragePrecision  # takes a second to import
+    found, true = (_number_images(of) for of in zip(*batches, strict=True))
+    kept = found[found.isfinite().all(dim=1)]
+    labels = torch.cat([kept[:, 5], true[:, 5]]).long().unique().tolist()
+    images = sum(int(part[:, 5].isnan().sum()) for _, part in batches)
+    precision = _evaluate(kept, true, labels, images)
+    by_label = {label: _figures(precision[:, :, place]) for place, label in enumerate(labels)}
+    known = {label: of for label, of in by_label.items() if not np.isnan(of.map)}
+    return CocoPrecision(_figures(precision), known, len(found) - len(kept))
 
-    metric = MeanAveragePrecision(class_metrics=True)
-    metric.warn_on_many_detections = False
-    metric.sync_on_compute = False  # every rank has all batches
-    left_out = 0
-    for found, true in batches:
-        kept = _drop_non_finite(found)
-        left_out += len(found) - len(kept)
-        metric.update(unpack(kept), unpack(true))
-    values = metric.compute()
-    labels, precisions = (values[name].reshape(-1).tolist() for name in ("classes", "map_per_class"))
-    known = {label: value for label, value in zip(labels, precisions, strict=True) if value >= 0}
-    return CocoPrecision(_nan_if_negative(values["map"]), _nan_if_negative(values["map_50"]), known, left_out)
+
+def _number_images(parts: Iterable[Tensor]) -> Tensor:
+    """Return the boxes of several batches as one tensor [B, 7], with their images numbered on."""
+    rows, first = [], 0
+    for part in parts:
+        opens = part[:, 5].isnan()
+        rows.append(part[~opens] + part.new_tensor([first, *[0] * (COLUMNS - 1)]))
+        first += int(opens.sum())
+    return torch.cat(rows)
+
+
+def _evaluate(found: Tensor, true: Tensor, labels: Sequence[int], images: int) -> np.ndarray:
+    """Return the precision by IoU, recall, label and size (any, small, medium, large); -1 where no box is true."""
+    from pycocotools.coco import COCO  # with the experiments alone
+    from pycocotools.cocoeval import COCOeval
+
+    whole = {"images": [{"id": number} for number in range(images)], "categories": [{"id": one} for one in labels]}
+    truth, predictions = COCO(), COCO()
+    truth.dataset = {**whole, "annotations": [*_annotations(true, "iscrowd")]}
+    predictions.dataset = {**whole, "annotations": [*_annotations(found, "score")]}
+    # They print what they do.
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth.createIndex()
+        predictions.createIndex()
+        evaluation = COCOeval(truth, predictions, "bbox")
+        evaluation.evaluate()
+        evaluation.accumulate()
+    # The last of the limits to the predictions of an image and label: 100.
+    precision: np.ndarray = evaluation.eval["precision"][..., -1]
+    return precision
+
+
+def _annotations(boxes: Tensor, last: str) -> Iterable[dict[str, Any]]:
+    """Yield boxes [B, 7] in COCO's form; ``last`` names the last column."""
+    parts = boxes.nan_to_num(0.0)  # that column of a true box is NaN where nobody said whether it is a crowd
+    for number, (image, left, top, right, bottom, label, value) in enumerate(parts.tolist(), start=1):
+        width, height = right - left, bottom - top
+        yield {
+            "id": number, "image_id": int(image), "category_id": int(label), "bbox": [left, top, width, height],
+            "area": width * height, "iscrowd": 0, last: int(value) if last == "iscrowd" else value,
+        }  # fmt: skip
+
+
+def _figures(precision: np.ndarray) -> Figures:
+    """Return the figures of precision by IoU, recall and size, [10, 101, ..., 4]."""
+    by_size = {size: _mean_known(precision[..., place]) for place, size in enumerate(SIZES, start=1)}
+    of_any = precision[..., 0]
+    return Figures(_mean_known(of_any), _mean_known(of_any[_HALF]), _mean_known(of_any[_THREE_QUARTERS]), by_size)
+
+
+def _mean_known(precision: np.ndarray) -> float:
+    # COCO's tools write -1 where there is no true box.
+    known = precision[precision > -1]
+    return float(known.mean()) if len(known) else float("nan")
 
 
 def pack(images: Boxes) -> Tensor:
@@ -58,8 +131,23 @@ def pack(images: Boxes) -> Tensor:
     Each image has a row with its number alone, and then its boxes in the columns number, left, top, right, bottom,
     label and score; the last is 1 for a true box that is a crowd, and NaN where there is none. The host reads nothing.
     """
-    # One tensor is one copy to the host per batch; float64 holds labels and image numbers exactly.
-    return torch.cat([_pack_image(number, image) for number, image in enumerate(images)])
+    # One tensor is one copy to the host per batch; float64 holds labels and image numbers exactly. All images at once,
+    # as an operation takes the same time for one box and for hundreds.
+    boxes = torch.cat(
+        [image["boxes"] if image["boxes"].ndim == 2 else image["boxes"].reshape(-1, 4) for image in images]
+    )
+    labels, lasts = torch.cat([image["labels"] for image in images]), torch.cat([_last_of(image) for image in images])
+    rows = torch.cat([boxes.double(), labels.double()[:, None], lasts.double()[:, None]], dim=1)
+    # Without this row an image without boxes would be lost.
+    opens = rows.new_full((1, COLUMNS - 1), torch.nan)
+    parts = rows.split([len(image["labels"]) for image in images])
+    rows = torch.cat([row for part in parts for row in (opens, part)])
+    return torch.cat([rows[:, 4:5].isnan().cumsum(dim=0) - 1.0, rows], dim=1)
+
+
+def _last_of(image: Mapping[str, Tensor]) -> Tensor:
+    last = image.get("scores", image.get("iscrowd"))
+    return image["boxes"].new_full((len(image["labels"]),), torch.nan) if last is None else last
 
 
 def unpack(packed: Tensor) -> list[dict[str, Tensor]]:
@@ -74,25 +162,3 @@ def unpack(packed: Tensor) -> list[dict[str, Tensor]]:
         }
         for part in parts
     ]
-
-
-def _pack_image(number: int, image: Mapping[str, Tensor]) -> Tensor:
-    boxes = image["boxes"].double().reshape(-1, 4)
-    # Without this row an image without boxes would be lost.
-    of_image = torch.cat([boxes.new_full((1, 1), number), boxes.new_full((1, COLUMNS - 1), torch.nan)], dim=1)
-    last = image.get("scores", image.get("iscrowd"))
-    last = boxes.new_full((len(boxes),), torch.nan) if last is None else last.double()
-    columns = (boxes.new_full((len(boxes),), number), *boxes.unbind(dim=1), image["labels"].double(), last)
-    return torch.cat([of_image, torch.stack(columns, dim=1)])
-
-
-def _drop_non_finite(found: Tensor) -> Tensor:
-    """Return packed predictions without those that are not finite; the row of each image stays."""
-    opens = torch.cat([torch.ones(1, dtype=torch.bool), found[1:, 0] != found[:-1, 0]])
-    return found[opens | found.isfinite().all(dim=1)]
-
-
-def _nan_if_negative(value: Tensor) -> float:
-    # COCO's tools return -1 where there is no true box.
-    number = float(value)
-    return torch.nan if number < 0 else number

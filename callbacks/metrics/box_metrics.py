@@ -1,6 +1,7 @@
 """BoxMetrics: average precision of detected boxes, exact over the epoch and over all ranks."""
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -75,11 +76,16 @@ class BoxMetrics(Named):
     =========================== =========================================================================
     ``runner.loader_metrics``   ``map``: COCO's average precision, the mean over IoUs of 0.5 to 0.95 and
                                 over all classes that have a true box
-    ``runner.loader_metrics``   ``ap50``: the same at an IoU of 0.5
-    ``runner.loader_metrics``   ``map/CLASS``: the same as ``map`` of one class that has a true box
+    ``runner.loader_metrics``   ``ap50``, ``ap75``: the same at an IoU of 0.5, and of 0.75
+    ``runner.loader_metrics``   ``map_small``, ``map_medium``, ``map_large``: the same as ``map`` of true
+                                boxes of up to 32 x 32 pixels, from there to 96 x 96, and above; only
+                                those of which there is a true box
+    ``runner.loader_metrics``   ``map/CLASS``, ``ap50/CLASS``: the same of one class that has a true box
     ``runner.loader_metrics``   ``competition_map``: the mean over all images of ``box_precision``
     ``runner.batch_metrics``    ``competition_map``: of the batch, a tensor on the device
     =========================== =========================================================================
+
+    The attribute ``coco_`` holds all of COCO's figures of the last loader, also by class and size together.
 
     COCO's metrics rank the predictions of all images by score, regardless of ``min_score``, and count at most 100 per
     image and class (see ``coco_precision``). They are NaN if there is no true box. Predictions that are not finite are
@@ -131,6 +137,7 @@ class BoxMetrics(Named):
         self.score = BoxPrecision(output_key, target_key, min_score)
         self.map_is = map_is
         self.batches_: list[tuple[int, HostCopy, HostCopy]] = []
+        self.coco_: CocoPrecision | None = None  # of the last loader; None where it had no detections
 
     def on_experiment_start(self, runner: dl.IRunner) -> None:
         # A resumed run keeps the names that it began with: its best checkpoints were chosen by them.
@@ -143,7 +150,7 @@ class BoxMetrics(Named):
     def on_loader_start(self, runner: dl.IRunner) -> None:
         super().on_loader_start(runner)
         self.mean_ = WeightedMean([_COMPETITION], runner.engine.device)
-        self.batches_ = []
+        self.batches_, self.coco_ = [], None
 
     def loader_state(self, runner: dl.IRunner) -> Any:
         """Return what was observed of the loader so far, in types that ``weights_only=True`` loads."""
@@ -183,7 +190,7 @@ class BoxMetrics(Named):
         if not batches:
             return
         self._check_truth(runner, batches)
-        coco = coco_precision([(found, true) for _, found, true in batches])
+        coco = self.coco_ = coco_precision([(found, true) for _, found, true in batches])
         values = self._by_name(coco, self.mean_.compute(state)[_COMPETITION])
         self.write_metrics(runner, runner.loader_metrics, values)
         # Every rank has computed the same number; one warning is enough.
@@ -194,8 +201,14 @@ class BoxMetrics(Named):
     def _by_name(self, coco: CocoPrecision, competition: float) -> dict[str, float]:
         is_coco = self.map_is == "coco"
         name, other = ("map", _COMPETITION) if is_coco else (_FORMER_COCO, "map")
-        by_class = {f"{name}/{name_of(label, self.class_names)}": value for label, value in coco.by_label.items()}
-        return {name: coco.map, "ap50": coco.ap50, **by_class, other: competition}
+        of_all = coco.overall
+        values = {name: of_all.map, "ap50": of_all.ap50, "ap75": of_all.ap75, other: competition}
+        # A size of which there is no object would be a curve of nothing, every epoch.
+        values |= {f"{name}_{size}": value for size, value in of_all.by_size.items() if not math.isnan(value)}
+        for label, figures in coco.by_label.items():
+            of_class = name_of(label, self.class_names)
+            values |= {f"{name}/{of_class}": figures.map, f"ap50/{of_class}": figures.ap50}
+        return values
 
     def _check_truth(self, runner: dl.IRunner, batches: Sequence[tuple[int, Tensor, Tensor]]) -> None:
         for first, _, true in batches:

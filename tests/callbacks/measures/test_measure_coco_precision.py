@@ -68,22 +68,19 @@ def by_pycocotools(images):
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
-    precision = evaluation.eval["precision"][:, :, :, 0, -1]  # [IoU, recall, label], any area, 100 of an image
+    precision = evaluation.eval["precision"][..., 0, -1]  # [IoU, recall, label], any area, 100 of an image
     by_label = {label: precision[:, :, index] for index, label in enumerate(LABELS)}
-    return (
-        evaluation.stats[0],
-        evaluation.stats[1],
-        {n: of[of > -1].mean() for n, of in by_label.items() if of.max() > -1},
-    )
+    return evaluation.stats[:6], {n: of[of > -1].mean() for n, of in by_label.items() if of.max() > -1}
 
 
 def check(images, batch_size=3):
     parts = [images[first : first + batch_size] for first in range(0, len(images), batch_size)]
     batches = [(pack([found for found, _ in part]), pack([true for _, true in part])) for part in parts]
     value = coco_precision(batches)
-    over_all, ap50, by_label = by_pycocotools(images)
-    assert (value.map, value.ap50) == pytest.approx((over_all, ap50), abs=1e-6)
-    assert value.by_label == pytest.approx(by_label, abs=1e-6)
+    expected, by_label = by_pycocotools(images)
+    found = [value.overall.map, value.overall.ap50, value.overall.ap75, *value.overall.by_size.values()]
+    assert found == pytest.approx(np.where(expected < 0, np.nan, expected).tolist(), abs=1e-6, nan_ok=True)
+    assert {label: of.map for label, of in value.by_label.items()} == pytest.approx(by_label, abs=1e-6)
     assert value.left_out == 0
     return value
 
@@ -92,6 +89,27 @@ def check(images, batch_size=3):
 def test_figures_are_those_of_cocos_own_evaluation_with_crowds_and_equal_scores(seed):
     rng = np.random.default_rng(seed)
     assert set(check([image(rng) for _ in range(14)]).by_label) == {1, 2}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_each_label_and_size_has_the_figures_that_it_would_have_alone(seed):
+    rng = np.random.default_rng(seed)
+    images = [scaled(image(rng), factor) for factor in (1, 3, 6) for _ in range(8)]
+    value = check(images)
+    assert not np.isnan([*value.overall.by_size.values()]).any()
+    for label, figures in value.by_label.items():
+        alone = [tuple(only(boxes, label) for boxes in pair) for pair in images]
+        expected, _ = by_pycocotools(alone)
+        found = [figures.map, figures.ap50, figures.ap75, *figures.by_size.values()]
+        assert found == pytest.approx(np.where(expected < 0, np.nan, expected).tolist(), abs=1e-6, nan_ok=True)
+
+
+def scaled(pair, factor):
+    return tuple({**boxes, "boxes": boxes["boxes"] * factor} for boxes in pair)
+
+
+def only(boxes, label):
+    return {name: part[boxes["labels"] == label] for name, part in boxes.items()}
 
 
 def test_at_most_100_predictions_of_an_image_and_label_count():
@@ -103,8 +121,8 @@ def test_without_a_true_box_there_is_no_precision():
     found, _ = image(np.random.default_rng(0))
     none = {"boxes": torch.zeros(0), "labels": torch.zeros(0, dtype=torch.int64)}
     value = coco_precision([(pack([found]), pack([none]))])
-    assert math.isnan(value.map)
-    assert math.isnan(value.ap50)
+    figures = value.overall
+    assert all(math.isnan(one) for one in (figures.map, figures.ap50, figures.ap75, *figures.by_size.values()))
     assert value.by_label == {}
 
 
