@@ -22,7 +22,7 @@ def lazy_exports(package: str, file: str) -> tuple[Callable[[str], Any], Callabl
         package: its full name.
         file: its ``__init__.py``.
     """
-    homes = _homes_of_exports(Path(file).read_text(encoding="utf-8"))
+    homes = homes_of_exports(Path(file).read_text(encoding="utf-8"))
 
     # Not kept in the package: a name that a test or a user replaces in its own module is found replaced.
     def find_export(name: str) -> Any:
@@ -37,7 +37,7 @@ def lazy_exports(package: str, file: str) -> tuple[Callable[[str], Any], Callabl
     return find_export, list_names, sorted(homes)
 
 
-def _homes_of_exports(source: str) -> dict[str, str]:
+def homes_of_exports(source: str) -> dict[str, str]:
     """Return the module of each name that is imported as itself; relative ones begin with dots."""
     # Parsed, since the point is not to run these imports: they would load torch.
     imports = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ImportFrom)]

@@ -1,7 +1,7 @@
 """Presets: the diagnostics that fit a task, at three levels, as a list for ``train(callbacks=...)``."""
 
 from collections.abc import Sequence
-from typing import Any, Literal, get_args
+from typing import Any
 
 from catalyst import dl
 
@@ -12,6 +12,7 @@ from .classes.prediction_distribution import PredictionDistribution
 from .drawings.canvas.images import Channels
 from .errors import UsageError, unknown_name
 from .keys import IMAGE_KEY, OUTPUT_KEY, SAMPLE_ID_KEY, TARGET_KEY
+from .levels import LEVELS
 from .metrics.batch_metrics import Metrics
 from .metrics.box_metrics import BoxMetrics
 from .overhead.budget import OverheadBudget
@@ -23,9 +24,6 @@ from .samples.grad_cam import GradCAM
 from .training.gradient_stats import GradientStats
 from .training.optimizer_monitor import OptimizerMonitor
 from .training.time_monitor import TimeMonitor
-
-Level = Literal["full", "light", "off"]
-LEVELS: tuple[str, ...] = get_args(Level)
 
 # Left out of a list with a prefix: they are about the whole run, and the list without one has them.
 _OF_THE_RUN = (OptimizerMonitor, TimeMonitor, GradientStats)

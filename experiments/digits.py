@@ -4,9 +4,10 @@ Source: the test set of the UCI "Optical Recognition of Handwritten Digits" data
 fifth image is held out for validation.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import albumentations as A
 import cv2
@@ -33,6 +34,8 @@ class Digits(Experiment):
     monitor: list[str] = field(default_factory=lambda: ["valid/accuracy:max", "valid/loss:min"])
     width: int = 32
     """Channels of the first layer."""
+
+    unused_fields: ClassVar[Sequence[str]] = ("data_dir",)
 
     def get_loaders(self) -> dict[str, DataLoader[Any]]:
         items = load_items()

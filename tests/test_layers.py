@@ -24,6 +24,7 @@ CALLBACKS = [
     "tensorboard",
     "support",
     "lazy_exports",
+    "levels",
     "keys",
     "errors",
 ]
@@ -40,6 +41,7 @@ RUNNER = [
     "recipe",
     "data",
     "processes",
+    "choices",
 ]
 # Folders within a room, from top to bottom; "" is the room's own files.
 WITHIN = {

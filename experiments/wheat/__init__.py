@@ -24,14 +24,13 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from assay.callbacks import BestWorstBatches, BestWorstSamples, BoxMetrics, UsageError, detection_diagnostics
-from assay.callbacks.errors import unknown_name
 from assay.callbacks.toolkit import BoxPrecision
 from assay.runner import AtLeast, Augmented, Experiment, LossTerm
 from assay.runner.prediction import BoxPrediction, Prediction
 
 from . import generator
 from .data import CLASS_NAMES, WheatImages, collate_boxes, read_items, scale_to_tensor, split, to_tensor
-from .models import DETECTIONS, LIGHT, LOSSES, loss_terms, make_detector
+from .models import DETECTIONS, LIGHT, loss_terms, make_detector
 
 
 @dataclass(kw_only=True)
@@ -63,8 +62,6 @@ class Wheat(Experiment):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.detector not in LOSSES:
-            raise unknown_name("detector", self.detector, LOSSES)
         if self.channels < 1 or self.channels % 32:
             raise UsageError(f"channels must be a multiple of 32, got {self.channels}.")
 

@@ -2,10 +2,12 @@
 
 import argparse
 import os
+import platform
 import sys
 import sysconfig
 import traceback
 from collections.abc import Collection, Sequence
+from importlib import metadata
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn
@@ -17,9 +19,10 @@ from ..processes.early_stop import StoppedEarly, stops_early
 from ..processes.exit_codes import FAILED, INTERRUPTED, PREEMPTED, USAGE, StoppedError
 from .quick_imports import quick_imports
 from .run_commands import USE_COMMANDS, add_use_commands, run_use_command
+from .wrapping import WrappedHelp
 
 _DESCRIPTION = "Train vision models, and see in TensorBoard what they do."
-_EPILOG = "assay train EXP --help lists the fields of an experiment."
+_EPILOG = "assay train EXP --help shows the fields of an experiment."
 _TRAIN_USAGE = "assay train EXP [--config FILE] [--FIELD VALUE ...] [--run-dir DIR] [--resume RUN]"
 
 _DATA_USAGE = "assay data EXP [--data-dir DIR]"
@@ -66,7 +69,10 @@ def _let_cause_report_first(error: Exception) -> None:
 
 
 def _run_command(arguments: list[str]) -> int:
+    if arguments[:1] == ["--version"]:
+        return _print_version()
     parser = _Parser(prog="assay", description=_DESCRIPTION, epilog=_EPILOG)
+    parser.add_argument("--version", action="store_true", help="print the versions of assay and of what it runs on")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=_Parser)
     _add_commands(commands)
     _check_first_words(arguments, commands.choices)
@@ -111,6 +117,13 @@ def _dash_flag(argument: str) -> str:
     return f"{flag.replace('_', '-')}{equals}{value}" if argument.startswith("--") else argument
 
 
+def _print_version() -> int:
+    names = {"assay": "catalyst-assay", "torch": "torch", "catalyst": "catalyst"}
+    versions = [f"{name} {metadata.version(package)}" for name, package in names.items()]
+    print(", ".join([*versions, f"Python {platform.python_version()}"]))
+    return 0
+
+
 def _list_experiments() -> int:
     experiments = experiment_names()
     width = max((len(name) for name in experiments), default=0)
@@ -134,14 +147,21 @@ def _make_data(name: str, data_dir: str | None) -> int:
 def _train_experiment(name: str, arguments: list[str]) -> int:
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # importing it queries the network for its newest version
     with quick_imports():
-        experiment_class = find_experiment(name)
-        from ..loop.fault_messages import quiet_event_threads
-        from ..processes.process_exit import end_with_launcher
         from .experiment_flags import parse_experiment
+
+        if name in experiment_names():
+            from .quick_check import check_arguments
+
+            check_arguments(name, arguments)
+        experiment_class = find_experiment(name)
+        from ..processes.process_exit import end_with_launcher
+
+        end_with_launcher()
+        # Before the rest is imported: a wrong flag of the user's own file waits for what that file imports alone.
+        experiment, options = parse_experiment(experiment_class, name, arguments)
+        from ..loop.fault_messages import quiet_event_threads
         from .train import train
 
-    end_with_launcher()
-    experiment, options = parse_experiment(experiment_class, name, arguments)
     if name not in experiment_names():
         name = os.path.abspath(name)  # so that the run finds its file again from any folder
     with quiet_event_threads():
@@ -150,6 +170,9 @@ def _train_experiment(name: str, arguments: list[str]) -> int:
 
 
 class _Parser(argparse.ArgumentParser):
+    def __init__(self, **options: Any):
+        super().__init__(**{**options, "formatter_class": WrappedHelp})
+
     def error(self, message: str) -> NoReturn:
         raise UsageError(message)
 

@@ -3,12 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-from assay.callbacks.errors import UsageError
-
 from ..experiment.base import Experiment
 from ..experiment.catalog import find_experiment
 from ..saving.checkpoint_files import find_checkpoint
-from ..saving.run_folder import CONFIG, read_config, read_environment
+from ..saving.run_folder import CONFIG, check_run, read_environment
 from .experiment_flags import parse_experiment
 
 
@@ -22,9 +20,7 @@ def reopen(run: Path, **changed: Any) -> Experiment:
     Raises:
         UsageError: it is not a run folder, or its experiment no longer exists or has other fields now.
     """
-    if not run.is_dir():
-        raise UsageError(f"{run} is not a run folder: there is no such folder.")
-    read_config(run)
+    check_run(run)
     name = read_environment(run)["experiment"]
     flags = [f"--{field.replace('_', '-')}={value}" for field, value in changed.items() if value is not None]
     experiment, _ = parse_experiment(find_experiment(name), name, ["--config", str(run / CONFIG), *flags])

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+from pathlib import Path
 from typing import Any
 
 from ..processes.exit_codes import FAILED
@@ -55,6 +56,9 @@ def _add_predict_options(parser: argparse.ArgumentParser) -> None:
 
 def run_use_command(parsed: argparse.Namespace) -> tuple[list[str], int]:
     """Run the command; return the lines to print, and the exit code."""
+    from ..saving.run_folder import check_run
+
+    check_run(Path(parsed.run))  # before torch is imported
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
     os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")  # our own line about an unreadable image suffices
     return _evaluate_run(parsed) if parsed.command == "evaluate" else _predict_images(parsed)

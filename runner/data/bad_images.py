@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from catalyst import dl
@@ -20,7 +20,6 @@ from .chance_sources import seeds_of
 from .files.image_errors import BadImageError
 from .item_errors import item_names
 
-OnBadImage = Literal["raise", "skip"]
 _SHOWN = 5  # lines in the summary at the end of a run
 
 

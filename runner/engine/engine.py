@@ -17,8 +17,9 @@ from assay.callbacks.support.distributed import mean_over_ranks
 from assay.callbacks.support.runner_view import trains_criterion
 from assay.callbacks.support.unwrap import plain_module
 
+from ..choices import DEVICES, PRECISIONS
 from ..recipe.criteria import own_parameters, to_device
-from .engine_arguments import DEVICES, PRECISIONS, accelerator_options, chosen_device, chosen_precision
+from .engine_arguments import accelerator_options, chosen_device, chosen_precision
 
 __all__ = ["DEVICES", "PRECISIONS", "Engine"]
 

@@ -3,17 +3,14 @@
 import inspect
 import os
 from collections.abc import Mapping
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 from accelerate import Accelerator, DataLoaderConfiguration
 
 from assay.callbacks.errors import UsageError, listing, unknown_name
 
-Device = Literal["auto", "cpu", "cuda"]
-Precision = Literal["fp32", "tf32", "bf16", "fp16"]
-DEVICES: tuple[str, ...] = get_args(Device)
-PRECISIONS: tuple[str, ...] = get_args(Precision)
+from ..choices import DEVICES, PRECISIONS
 
 # accelerate's words and the precision that each stands for; "no" leaves room for tf32.
 _MIXED = {"no": "fp32", "fp16": "fp16", "bf16": "bf16"}

@@ -1,6 +1,6 @@
 """What is run: data, model, loss and the numbers that decide how it is trained."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -21,14 +21,13 @@ from ..recipe.losses import LossTerm
 from ..recipe.monitor import parse_monitors
 from ..recipe.optimizers import make_optimizer
 from ..recipe.schedulers import make_scheduler, steps_by
-from .fields import Data, Diagnosing, Machine, Optimization, Saving, Schedule, Training
+from .experiment_fields import ExperimentFields
 from .generated_data import make_once
 from .prediction_spec import Prediction
-from .ranges import check_values
 
 
 @dataclass(kw_only=True)
-class Experiment(Training, Optimization, Schedule, Data, Machine, Saving, Diagnosing):
+class Experiment(ExperimentFields):
     """Base of all experiments.
 
     An experiment is a dataclass: its fields, with a docstring each, become flags, YAML and help. It says what to
@@ -40,35 +39,12 @@ class Experiment(Training, Optimization, Schedule, Data, Machine, Saving, Diagno
     input_key: ClassVar[Any] = IMAGE_KEY
     """What the model is given; see ``DictRunner``."""
 
-    def __post_init__(self) -> None:
-        check_values(self)
-        if self.overfit_batches is not None and self.limit_batches is not None:
-            raise UsageError("overfit_batches and limit_batches do not go together: give one of them.")
-        parse_monitors(self.monitor)
-        for name, options in (
-            ("optimizer_options", self.optimizer_options),
-            ("scheduler_options", self.scheduler_options),
-        ):
-            for option in options:
-                # Field and option would reach torch as one argument that is given twice.
-                if hasattr(self, option):
-                    raise UsageError(f"{name} must not hold {option!r}: that is a field of its own.")
-
     def make_data(self, folder: Path) -> None:
         """Fill an empty folder with a small data set in the layout and formats of the real one, the same each time.
 
         An experiment that fills this in is trained without a ``data_dir`` too: ``data_folder`` has the data made then.
         """
         raise NotImplementedError
-
-    @classmethod
-    def missing_fields(cls, fields: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the fields that a config of an older version lacks, where their defaults would change its meaning.
-
-        Args:
-            fields: those that the config holds.
-        """
-        return {}
 
     @property
     def makes_data(self) -> bool:

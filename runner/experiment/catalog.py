@@ -20,14 +20,16 @@ _PACKAGE = "assay.experiments"
 def experiment_names() -> dict[str, str]:
     """Return the experiments of the package: name and first line of the docstring."""
     # Parsed, not imported: an import takes seconds, and may need packages that are not installed.
-    found = {}
-    for folder in _experiment_folders():
-        for path in sorted(folder.iterdir()):
-            source = path / "__init__.py" if path.is_dir() else path
-            if not path.name.startswith(("_", ".")) and source.suffix == ".py" and source.is_file():
-                docstring = ast.get_docstring(ast.parse(source.read_text())) or ""
-                found[path.stem] = docstring.partition("\n")[0]
-    return dict(sorted(found.items()))
+    docstrings = {name: ast.get_docstring(ast.parse(file.read_text())) or "" for name, file in _sources().items()}
+    return {name: docstring.partition("\n")[0] for name, docstring in sorted(docstrings.items())}
+
+
+def source_of(name: str) -> Path | None:
+    """Return the file of an experiment, by its name or the path of a file or a folder; None where there is none."""
+    if not _is_path(name):
+        return _sources().get(name)
+    source = Path(name) / "__init__.py" if Path(name).is_dir() else Path(name)
+    return source if source.is_file() else None
 
 
 def find_experiment(name: str) -> type["Experiment"]:
@@ -37,7 +39,7 @@ def find_experiment(name: str) -> type["Experiment"]:
         UsageError: there is no such name or path, the file does not define exactly one experiment, or a package that it
             needs is not installed.
     """
-    if name.endswith(".py") or "/" in name:
+    if _is_path(name):
         return _only_experiment(import_file(Path(name), f"assay_user_{label(name)}"), name)
     known = experiment_names()
     if name not in known:
@@ -62,9 +64,17 @@ def label(name: str) -> str:
     return re.sub(r"\W+", "_", Path(name).stem)
 
 
-def _experiment_folders() -> list[Path]:
+def _is_path(name: str) -> bool:
+    return name.endswith(".py") or "/" in name
+
+
+def _sources() -> dict[str, Path]:
+    """Return the files of the experiments of the package by name."""
     spec = importlib.util.find_spec(_PACKAGE)
-    return [Path(folder) for folder in (spec.submodule_search_locations or [])] if spec else []
+    folders = [Path(folder) for folder in (spec.submodule_search_locations or [])] if spec else []
+    paths = [path for folder in folders for path in sorted(folder.iterdir()) if not path.name.startswith(("_", "."))]
+    files = {path.stem: path / "__init__.py" if path.is_dir() else path for path in paths}
+    return {name: file for name, file in files.items() if file.suffix == ".py" and file.is_file()}
 
 
 def _only_experiment(module: object, name: str) -> type["Experiment"]:

@@ -12,10 +12,11 @@ from assay.callbacks.overhead.budget import OverheadBudget
 from assay.callbacks.training.hparams import HParams
 
 from ..data.bad_images import BadImages
+from ..loop.checks.known_monitors import KnownMonitors
 from ..loop.progress import Progress
 from ..loop.stop_on_signal import StopOnSignal
 from ..recipe.early_stopping import EarlyStopping
-from ..recipe.monitor import KnownMonitors, Monitor
+from ..recipe.monitor import Monitor
 from ..saving.checkpoints import Checkpoints
 from .base import Experiment
 

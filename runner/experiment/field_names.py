@@ -5,16 +5,19 @@ from collections.abc import Iterable
 from assay.callbacks.errors import UsageError
 
 # The flags that every experiment has beside its fields.
-_FLAGS = ("config", "debug", "help", "resume", "run_dir")
+_FLAGS = ("config", "debug", "help", "help_all", "resume", "run_dir")
+# Not imported: of a class without methods, which is read from the source of an experiment, none can be hidden.
+_BASE = f"{__package__}.base"
 
 
-def check_field_names(names: Iterable[str], base: type) -> None:
+def check_field_names(names: Iterable[str], experiment: type) -> None:
     """Raise where a field cannot be a flag, or would hide a method of ``Experiment``.
 
     Args:
         names: of the fields.
-        base: ``Experiment``.
+        experiment: the class that they are of.
     """
+    base = next((one for one in experiment.__mro__ if one.__module__ == _BASE), object)
     for name in names:
         if name in _FLAGS:
             flag = f"--{name.replace('_', '-')}"

@@ -3,12 +3,9 @@
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-from assay.callbacks.presets import Level
+from assay.callbacks.levels import Level
 
-from ..data.bad_images import OnBadImage
-from ..engine.engine_arguments import Device, Precision
-from ..recipe.schedulers import SCHEDULERS
-from ..saving.checkpoints import OnSaveError
+from ..choices import SCHEDULERS, Device, OnBadImage, OnSaveError, Precision
 from .marks import Mark
 from .ranges import AtLeast, AtMost, GreaterThan, LessThan, OneOf
 
@@ -150,3 +147,8 @@ class Diagnosing:
 
 
 GROUPS = (Training, Optimization, Schedule, Data, Machine, Saving, Diagnosing)
+
+MOST_USED = (
+    "epochs", "batch_size", "lr", "optimizer", "scheduler", "data_dir", "workers", "device", "precision", "monitor",
+)  # fmt: skip
+"""What the short help shows beside the fields of an experiment's own."""

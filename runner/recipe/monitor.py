@@ -5,9 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from catalyst import dl
-
-from assay.callbacks.base.order import FIRST
 from assay.callbacks.errors import UsageError, listing
 
 History = Mapping[int, Mapping[str, Mapping[str, float]]]
@@ -79,23 +76,6 @@ class Monitor:
     def best(self, history: History) -> int | None:
         """Return the best epoch; None while no value is finite."""
         return next(iter(self.ranking(history)), None)
-
-
-class KnownMonitors(dl.Callback):
-    """Ends a run at the end of its first epoch where a monitor names no metric.
-
-    Args:
-        monitors: those of the run.
-    """
-
-    def __init__(self, monitors: Sequence[Monitor]):
-        # Before a callback has logged or saved anything by the metric.
-        super().__init__(order=FIRST)
-        self.monitors = list(monitors)
-
-    def on_epoch_end(self, runner: dl.IRunner) -> None:
-        for monitor in self.monitors:
-            monitor.of_epoch(runner)
 
 
 def parse_monitors(texts: str | Sequence[str]) -> list[Monitor]:

@@ -7,13 +7,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from assay.callbacks.errors import UsageError, listing, unknown_name
+from assay.callbacks.errors import UsageError, listing
 
-_UNFIT = {
-    "LBFGS": "it needs a closure",
-    "SparseAdam": "it takes sparse gradients only",
-    "Muon": "it takes matrices only",
-}
+from .optimizer_names import UNFIT, find_name
 
 # Adagrad's fused form came to GPUs later than torch 2.6.
 _FUSED = ("SGD", "Adam", "AdamW")
@@ -24,7 +20,7 @@ _LOOPS = ("fused", "foreach", "capturable", "differentiable")
 def optimizer_names() -> list[str]:
     """Return the names that ``make_optimizer`` knows."""
     found = [name for name, item in vars(torch.optim).items() if inspect.isclass(item) and _is_optimizer(item)]
-    return sorted(name for name in found if name not in _UNFIT)
+    return sorted(name for name in found if name not in UNFIT)
 
 
 def make_optimizer(
@@ -83,14 +79,7 @@ def make_optimizer(
 
 
 def _find(name: str) -> type[torch.optim.Optimizer]:
-    unfit = {known.lower(): why for known, why in _UNFIT.items()}
-    # Without regard to case, as users write sgd and adamw.
-    names = {known.lower(): known for known in optimizer_names()}
-    if name.lower() in unfit:
-        raise UsageError(f"optimizer {name!r} does not fit: {unfit[name.lower()]}; there is {listing(names.values())}.")
-    if name.lower() not in names:
-        raise unknown_name("optimizer", name, names.values())
-    found: type[torch.optim.Optimizer] = getattr(torch.optim, names[name.lower()])
+    found: type[torch.optim.Optimizer] = getattr(torch.optim, find_name(name, optimizer_names()))
     return found
 
 

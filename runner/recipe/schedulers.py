@@ -11,7 +11,7 @@ from torch.optim import lr_scheduler
 
 from assay.callbacks.errors import UsageError, unknown_name
 
-SCHEDULERS = ("none", "cosine", "one-cycle", "multi-step", "cyclic", "plateau")
+from ..choices import SCHEDULERS
 
 
 # Not torch's ``SequentialLR``, which cannot hold ``ReduceLROnPlateau``.

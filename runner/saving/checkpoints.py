@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 from catalyst import dl
@@ -18,14 +18,12 @@ from assay.callbacks.errors import UsageError, at_least_one, listing, unknown_na
 from assay.callbacks.support.atomic_files import digest, half_written, link_whole, save_text, save_whole
 from assay.callbacks.support.distributed import from_main_rank
 
+from ..choices import ON_SAVE_ERROR
 from ..processes.agreement import Agreement
 from ..recipe.monitor import History, Monitor
 from .callback_states import without_loader_state
 from .checkpoint_files import FORMAT, INDEX, checkpoint_file, epoch_file, load_checkpoint, read_index, validated_weights
 from .plain_values import plain_state
-
-OnSaveError = Literal["stop", "warn"]
-ON_SAVE_ERROR: tuple[str, ...] = get_args(OnSaveError)
 
 _KEPT = 2  # newest epochs: where the last one's file is damaged, a resumed run goes on from the one before
 _log = logging.getLogger("assay")

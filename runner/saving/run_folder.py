@@ -11,15 +11,17 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 import yaml
 
 from assay.callbacks.errors import UsageError
 from assay.callbacks.support.atomic_files import half_written, save_text
 
 from .yaml_files import read_fields
+
+if TYPE_CHECKING:
+    import torch
 
 CONFIG = "config.yaml"
 ENVIRONMENT = "environment.json"
@@ -60,11 +62,7 @@ class RunFolder:
 
     @classmethod
     def _create_at(cls, path: Path) -> "RunFolder":
-        if path.exists() and not path.is_dir():
-            raise UsageError(f"--run-dir {path} must be a folder, and is a file.")
-        if path.is_dir() and any(path.iterdir()):
-            holds = "a run already" if (path / CONFIG).exists() else "other files"
-            raise UsageError(f"--run-dir {path} holds {holds}: choose another, or continue a run with --resume.")
+        check_new_folder(path)
         created = _missing_folders(path)
         path.mkdir(parents=True, exist_ok=True)
         return cls(path, created=created)
@@ -81,7 +79,7 @@ class RunFolder:
         # In the order of the fields, as in --help.
         save_text(self.path / CONFIG, yaml.safe_dump(dict(fields), sort_keys=False))
 
-    def write_environment(self, experiment: str, device: torch.device, *, generated: bool) -> None:
+    def write_environment(self, experiment: str, device: "torch.device", *, generated: bool) -> None:
         """Write the environment of the run: versions, commit, command line, host and devices."""
         environment = describe_environment(device) | {"experiment": experiment, "generated": generated}
         save_text(self.path / ENVIRONMENT, json.dumps(environment, indent=2) + "\n")
@@ -93,6 +91,15 @@ class RunFolder:
         with contextlib.suppress(OSError):  # not empty: another run has started in one of them
             for folder in self.created:
                 folder.rmdir()
+
+
+def check_new_folder(path: Path) -> None:
+    """Raise where a folder cannot become that of a new run."""
+    if path.exists() and not path.is_dir():
+        raise UsageError(f"--run-dir {path} must be a folder, and is a file.")
+    if path.is_dir() and any(path.iterdir()):
+        holds = "a run already" if (path / CONFIG).exists() else "other files"
+        raise UsageError(f"--run-dir {path} holds {holds}: choose another, or continue a run with --resume.")
 
 
 def _missing_folders(path: Path) -> list[Path]:
@@ -112,6 +119,13 @@ def read_config(run: Path) -> dict[str, Any]:
         return read_fields(path, what="it")
     except UsageError as error:
         raise _damaged_error(path, str(error)) from error
+
+
+def check_run(run: Path) -> None:
+    """Raise where a folder is no run folder."""
+    if not run.is_dir():
+        raise UsageError(f"{run} is not a run folder: there is no such folder.")
+    read_config(run)
 
 
 def read_environment(run: Path) -> dict[str, Any]:
@@ -136,8 +150,10 @@ def _damaged_error(path: Path, reason: str) -> UsageError:
     return UsageError(f"{path} is damaged: put a copy in its place, or start a new run; {reason}")
 
 
-def describe_environment(device: torch.device) -> dict[str, Any]:
+def describe_environment(device: "torch.device") -> dict[str, Any]:
     """Return versions, git commit, command line, host and devices as plain values."""
+    import torch  # here, so that a wrong flag is answered without it
+
     return {
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
         "launch": launch_id(),

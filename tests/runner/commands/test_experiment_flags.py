@@ -9,8 +9,10 @@ from toy_fields import Toy
 
 from assay.runner import Experiment, UsageError
 from assay.runner.commands.experiment_flags import experiment_parser, parse_experiment, usage_error
+from assay.runner.commands.experiment_help import field_docs
+from assay.runner.commands.flag_names import SYNONYMS, flag_of, unknown_flag
 from assay.runner.experiment.catalog import experiment_names, find_experiment
-from assay.runner.experiment.fields import GROUPS
+from assay.runner.experiment.fields import GROUPS, MOST_USED
 
 
 def parse(*arguments):
@@ -74,8 +76,8 @@ def test_options_of_the_run_are_no_fields():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--size", "3"], "unknown flag '--size'; did you mean '--sizes'? --help explains them all."),
-        (["--sizes+", "3"], "unknown flag '--sizes+'; did you mean '--sizes'? --help explains them all."),
+        (["--size", "3"], "unknown flag '--size'; did you mean '--sizes'? --help-all explains them all."),
+        (["--sizes+", "3"], "unknown flag '--sizes+'; did you mean '--sizes'? --help-all explains them all."),
         (["--print_config"], "unknown flag '--print_config'"),
         (["--kind", "rond"], "unknown kind 'rond'; did you mean 'round'? There is: 'round', 'square'."),
         (["--crop", "3"], "--crop must be tuple[int, int], got '3'."),
@@ -140,6 +142,9 @@ def test_the_help_shows_every_field_with_its_docstring_and_default(experiment, m
     text = experiment_parser(cls, experiment).format_help()
     defaults = cls()
     for one in fields(cls):
+        if one.name in cls.unused_fields:
+            assert flag_of(one.name) not in re.findall(r"^  (\S+)", text, re.M)
+            continue
         found = re.search(rf"^  --{one.name.replace('_', '-')} \S+\s+(\S.*\S) \(default: (.*)\)$", text, re.M)
         assert found, one.name
         explanation, default = found.groups()
@@ -149,9 +154,7 @@ def test_the_help_shows_every_field_with_its_docstring_and_default(experiment, m
 
 
 def test_every_field_of_the_base_has_a_docstring_of_its_own():
-    from assay.runner.commands.experiment_flags import _field_docs
-
-    docs = _field_docs(Experiment)
+    docs = field_docs(Experiment)
     names = [one.name for one in fields(Experiment)]
     assert {name for name in names if not docs.get(name)} == set()
     assert len({docs[name] for name in names}) == len(names)
@@ -164,7 +167,73 @@ def test_the_help_is_free_of_what_the_reader_does_not_need(help_of_toy):
     assert "usage: assay train toy [--config FILE] [--FIELD VALUE ...] [--run-dir DIR] [--resume RUN]\n" in help_of_toy
 
 
-def test_the_help_fits_a_terminal_of_80_columns_but_for_the_usage(monkeypatch):
+def test_the_help_fits_a_terminal_of_80_columns(monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
-    _, *lines = experiment_parser(Toy, "toy").format_help().splitlines()
-    assert max(len(line) for line in lines) <= 80
+    assert max(map(len, experiment_parser(Toy, "toy").format_help().splitlines())) <= 80
+
+
+def shown_flags(*, every_field):
+    text = experiment_parser(Toy, "toy", every_field=every_field).format_help()
+    return re.findall(r"^  (--[\w-]+) ", text, re.M)
+
+
+def test_the_short_help_shows_the_experiments_own_fields_and_the_ten_most_used(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    options = ["--help-all", "--config", "--run-dir", "--resume", "--debug"]
+    own = ["--sizes", "--names", "--crop", "--kind"]
+    shown = shown_flags(every_field=False)
+    assert shown[: len(options + own)] == options + own
+    assert sorted(shown[len(options + own) :]) == sorted(map(flag_of, MOST_USED))
+    assert len(MOST_USED) == 10
+    assert set(shown_flags(every_field=True)) == {*options, *(flag_of(one.name) for one in fields(Toy))}
+
+
+@pytest.mark.parametrize(("flag", "every_field"), [("--help", False), ("-h", False), ("--help-all", True)])
+def test_a_flag_prints_the_short_help_or_all_of_it(flag, every_field, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "200")
+    with pytest.raises(SystemExit):
+        parse(flag)
+    assert capsys.readouterr().out == experiment_parser(Toy, "toy", every_field=every_field).format_help()
+
+
+def test_what_other_programs_call_a_flag_leads_to_ours():
+    known = [option for action in experiment_parser(Toy, "toy")._actions for option in action.option_strings]
+    assert SYNONYMS.keys() <= set(known)
+    for ours, words in SYNONYMS.items():
+        for word in words:
+            assert word not in known
+            assert f"did you mean {ours!r}?" in str(unknown_flag(word, known)), word
+            assert f"did you mean {ours!r}?" in str(unknown_flag(word.replace("-", "_").replace("__", "--"), known))
+
+
+@pytest.mark.parametrize(
+    ("flag", "meant"),
+    [("--learnin-rate", "--lr"), ("--Learning_Rate", "--lr"), ("--epoch", "--epochs"), ("--batchsize", "--batch-size")],
+)
+def test_a_near_spelling_of_either_leads_to_ours(flag, meant):
+    with pytest.raises(UsageError, match=f"^unknown flag '{flag}'; did you mean '{meant}'"):
+        parse(flag, "3")
+
+
+def test_a_field_of_another_name_in_a_file_leads_to_ours(tmp_path):
+    (tmp_path / "a.yaml").write_text("learning_rate: 3\n")
+    with pytest.raises(UsageError, match=r"unknown field in .*a\.yaml: 'learning_rate'; did you mean 'lr'\?"):
+        parse("--config", str(tmp_path / "a.yaml"))
+
+
+class Spare(Toy):
+    """A toy that has no use for data."""
+
+    unused_fields = ("data_dir", "workers")
+
+
+@pytest.mark.parametrize("arguments", [["--data-dir", "x"], ["--data_dir=x"], ["--workers=0"]])
+def test_a_field_without_a_use_is_refused(arguments):
+    flag = arguments[0].partition("=")[0].replace("_", "-")
+    with pytest.raises(UsageError, match=f"^{flag} has no use in 'spare', which would ignore it: leave it out"):
+        parse_experiment(Spare, "spare", arguments)
+
+
+def test_the_config_of_a_run_holds_a_field_without_a_use_too(tmp_path):
+    (tmp_path / "a.yaml").write_text("data_dir: null\nlr: 2\n")
+    assert parse_experiment(Spare, "spare", ["--config", str(tmp_path / "a.yaml")])[0].lr == 2

@@ -201,9 +201,9 @@ def test_a_file_with_two_experiments_is_refused(refused, tmp_path, mine):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--eopchs", "3"], "unknown flag '--eopchs'; did you mean '--epochs'? --help explains them all."),
-        (["--xyzzy"], "unknown flag '--xyzzy'. --help explains them all."),
-        (["--epoch", "3"], "unknown flag '--epoch'; did you mean '--epochs'? --help explains them all."),
+        (["--eopchs", "3"], "unknown flag '--eopchs'; did you mean '--epochs'? --help-all explains them all."),
+        (["--xyzzy"], "unknown flag '--xyzzy'. --help-all explains them all."),
+        (["--epoch", "3"], "unknown flag '--epoch'; did you mean '--epochs'? --help-all explains them all."),
         (["three"], "unrecognized arguments: three"),
         (["--epochs"], "--epochs needs a value."),
         (["--run-dir"], "--run-dir needs a value."),
@@ -274,7 +274,7 @@ def test_a_device_that_the_machine_lacks_is_refused(refused, mine, monkeypatch):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("eopchs: 3\n", "unknown field in a.yaml: 'eopchs'; did you mean 'epochs'? --help explains them all."),
+        ("eopchs: 3\n", "unknown field in a.yaml: 'eopchs'; did you mean 'epochs'? --help-all explains them all."),
         ("epochs: three\n", "--epochs must be int, got 'three'."),
         ("epochs: 0\n", "epochs must be at least 1, got 0."),
         ("- 1\n- 2\n", "--config a.yaml must hold fields with their values, such as 'epochs: 3', got [1, 2]."),
@@ -766,10 +766,11 @@ def test_the_help_names_the_commands(assay):
     assert (code, errors) == (0, [])
     assert "list " in output
     assert "train " in output
-    assert "assay train EXP --help lists the fields of an experiment." in output
+    assert "assay train EXP --help shows the fields of an experiment." in output
 
 
-def test_the_help_of_train_says_what_an_experiment_is(assay):
+def test_the_help_of_train_says_what_an_experiment_is(assay, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
     code, output, errors = assay("train", "--help")
     assert (code, errors) == (0, [])
     assert output.startswith(

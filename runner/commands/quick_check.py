@@ -1,0 +1,42 @@
+"""Answer wrong arguments before torch is imported, which takes seconds."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from assay.callbacks.errors import UsageError
+
+from ..experiment.experiment_fields import ExperimentFields
+from ..experiment.source_fields import fields_class
+from ..recipe.optimizer_names import exported_names, find_name
+from ..saving.run_folder import check_new_folder
+from .experiment_flags import parse_experiment
+
+
+def check_arguments(name: str, arguments: Sequence[str]) -> None:
+    """Raise for arguments of ``assay train`` that one of assay's own experiments does not take, or print its help.
+
+    What is let through is checked again with the experiment itself, whose source may not tell everything.
+
+    Raises:
+        UsageError: an argument is wrong.
+    """
+    with fields_class(name) as experiment:
+        if experiment is None:
+            return
+        try:
+            fields, options = parse_experiment(experiment, name, arguments)
+            _check_values(fields, options)
+        except UsageError:
+            raise
+        except Exception:  # noqa: BLE001 - a check that needs what the experiment imports may raise anything
+            return
+
+
+def _check_values(fields: ExperimentFields, options: Mapping[str, Any]) -> None:
+    if names := exported_names():  # none of a torch that exports them in another way
+        find_name(fields.optimizer, names)
+    # After a restart by torchrun the folder is there, and the run goes on in it.
+    if options["run_dir"] is not None and "TORCHELASTIC_RUN_ID" not in os.environ:
+        check_new_folder(Path(options["run_dir"]))

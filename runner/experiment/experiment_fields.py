@@ -1,0 +1,43 @@
+"""All fields that every experiment has, and how their values are checked. It imports no torch."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from assay.callbacks.errors import UsageError
+
+from ..recipe.monitor import parse_monitors
+from .fields import Data, Diagnosing, Machine, Optimization, Saving, Schedule, Training
+from .ranges import check_values
+
+
+@dataclass(kw_only=True)
+class ExperimentFields(Training, Optimization, Schedule, Data, Machine, Saving, Diagnosing):
+    """The fields of ``Experiment``, without what it does with them."""
+
+    unused_fields: ClassVar[Sequence[str]] = ()
+    """Fields that this experiment has no use for, such as ``data_dir`` where the data comes with a package: they are no
+    flags of it."""
+
+    def __post_init__(self) -> None:
+        check_values(self)
+        if self.overfit_batches is not None and self.limit_batches is not None:
+            raise UsageError("overfit_batches and limit_batches do not go together: give one of them.")
+        parse_monitors(self.monitor)
+        for name, options in (
+            ("optimizer_options", self.optimizer_options),
+            ("scheduler_options", self.scheduler_options),
+        ):
+            for option in options:
+                # Field and option would reach torch as one argument that is given twice.
+                if hasattr(self, option):
+                    raise UsageError(f"{name} must not hold {option!r}: that is a field of its own.")
+
+    @classmethod
+    def missing_fields(cls, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the fields that a config of an older version lacks, where their defaults would change its meaning.
+
+        Args:
+            fields: those that the config holds.
+        """
+        return {}
