@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from .presets import detection_diagnostics as detection_diagnostics
     from .presets import regression_diagnostics as regression_diagnostics
     from .presets import segmentation_diagnostics as segmentation_diagnostics
+    from .results.results import Results as Results
     from .samples.augmentation_preview import AugmentationPreview as AugmentationPreview
     from .samples.best_worst_batches import BestWorstBatches as BestWorstBatches
     from .samples.best_worst_samples import BestWorstSamples as BestWorstSamples

@@ -201,7 +201,16 @@ def differences(straight, killed):
         expected, points = (points_of(folder / "tensorboard" / loader) for folder in (straight, killed))
         if points != expected:
             found.append(f"points of {loader}: missing {expected - points}, too many {points - expected}")
+    expected, files = results_of(straight), results_of(killed)
+    if files != expected:
+        found.append(f"results: {sorted(name for name in files | expected if files.get(name) != expected.get(name))}")
     return found
+
+
+def results_of(run):
+    """Return the content of each file of the results, by its path."""
+    folder = run / "results"
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def equal(first, second):

@@ -15,6 +15,7 @@ CALLBACKS = [
     "overhead",
     "non_finite",
     "training",
+    "results",
     "samples",
     "classes",
     "metrics",

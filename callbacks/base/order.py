@@ -37,6 +37,9 @@ DIAGNOSTICS = 100
 # After the diagnostics, whose time its line on an epoch counts, and before the checkpoint, which holds its state.
 PROGRESS = 101
 
+# After the diagnostics of an epoch, whose pictures it collects, and before the checkpoint, to which these belong.
+RESULTS = 101
+
 # After everything that has a state or writes a file: what others remember and write belongs to the checkpoint.
 CHECKPOINTS = 102
 

@@ -111,6 +111,7 @@ class BestWorstSamples(SampleRanking):
         if task == "detection":
             # With a score of its own the base cannot know that the samples are detections.
             self.detections_ = Detections(output_key, type(self).__name__)
+        self.task = task
         style = PictureStyle(check_names(class_names), mean, std, ignore_index)
         self.own_drawing = None if visualize_batch is None else OwnDrawing(visualize_batch)
         # A function of the user's draws in its own way, which tells nothing about the style of the others.

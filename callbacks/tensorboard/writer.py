@@ -14,6 +14,7 @@ from torch import Tensor
 from ..errors import UsageError
 from ..support.host_copy import HostCopy
 from ..support.printable import printable
+from .kept_pictures import KeepPicture, KeptPictures
 from .projector_files import Embedding, write_embedding
 from .summaries import add_picture, add_summary, event_folder
 
@@ -80,6 +81,7 @@ class Writer:
         self._slots = BoundedSemaphore(queue_size)
         self._error: BaseException | None = None
         self._raised = False
+        self._keep: KeepPicture | None = None
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
         """Write one number per tag; NaN and infinities are written as they are. Trackers get them too."""
@@ -147,6 +149,18 @@ class Writer:
         """Write a summary in TensorBoard's own format, for plugins such as HPARAMS. Trackers do not get it."""
         self.submit(lambda sink: add_summary(sink, summary, step))
 
+    def call(self, work: Callable[[], Any]) -> None:
+        """Call a function in the thread after everything queued before it; dropped like everything else."""
+        self.submit(lambda _: work())
+
+    def keep_pictures(self, keep: KeepPicture | None) -> None:
+        """Have every picture from now on handed also to a function.
+
+        Args:
+            keep: called in the thread with the tag and the picture as PNG; None: as it was before.
+        """
+        self._keep = keep
+
     def warn(self, message: str) -> None:
         """Log a warning (logger ``assay``), after what was queued before it.
 
@@ -193,7 +207,7 @@ class Writer:
     def _run(self, work: Callable[[Sink], Any], release: bool = True) -> None:
         try:
             if self._error is None and self._sink is not None:
-                work(self._sink)
+                work(self._sink if self._keep is None else KeptPictures(self._sink, self._keep))
         except OSError as error:
             if error.filename is None:  # a failed write does not know its file
                 error.filename = getattr(self._sink, "log_dir", None) or getattr(self._sink, "logdir", None)
@@ -228,6 +242,10 @@ class ForwardingWriter(Writer):
     def submit(self, work: Callable[[Sink], Any]) -> None:
         """Queue the wrapped work."""
         self.writer.submit(self.wrap(work))
+
+    def keep_pictures(self, keep: KeepPicture | None) -> None:
+        """Have every picture from now on handed also to a function."""
+        self.writer.keep_pictures(keep)
 
     def drain(self) -> None:
         """Wait until everything queued is in the event file; raise the error of the thread, if there is one."""

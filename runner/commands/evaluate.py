@@ -13,6 +13,7 @@ from catalyst import dl
 
 from assay.callbacks.errors import unknown_name
 from assay.callbacks.non_finite.guard import NonFiniteGuard
+from assay.callbacks.results.results import Results
 from assay.callbacks.support.unwrap import by_name, plain_modules
 from assay.callbacks.training.gradient_stats import GradientStats
 from assay.callbacks.training.hparams import HParams
@@ -63,8 +64,8 @@ def evaluate(
         device: where to compute; None: as in the run, or on the CPU where there is no GPU.
 
     Returns:
-        The metrics, and the folder ``RUN/evaluate/LOADER-CHECKPOINT``, which holds ``metrics.csv`` and ``tensorboard/``
-        of this evaluation alone.
+        The metrics, and the folder ``RUN/evaluate/LOADER-CHECKPOINT``, which holds ``metrics.csv``, ``results/`` and
+        ``tensorboard/`` of this evaluation alone.
 
     Raises:
         UsageError: it is not a run folder, or the loader or the checkpoint does not exist or does not fit.
@@ -150,11 +151,13 @@ def _reopen_here(run: Path, data_dir: str | None, device: str | None) -> Experim
 
 
 def _make_callbacks(experiment: Experiment, folder: Path) -> dict[str, dl.Callback]:
-    given = [callback for callback in experiment.get_callbacks() if not isinstance(callback, _FOR_TRAINING_ONLY)]
+    left_out = (*_FOR_TRAINING_ONLY, Results)
+    given = [callback for callback in experiment.get_callbacks() if not isinstance(callback, left_out)]
     callbacks: dict[str, dl.Callback] = {str(i): callback for i, callback in enumerate(given)}
     if experiment.on_bad_image == "skip":
         callbacks["bad_images"] = BadImages(folder / "bad_images.txt")
     callbacks["progress"] = _BarOnly()
+    callbacks["results"] = Results(None, folder=folder / "results")
     return callbacks
 
 

@@ -9,6 +9,7 @@ from assay.callbacks.base.diagnostic import Diagnostic
 from assay.callbacks.drawings.canvas.picture_style import PictureStyle
 from assay.callbacks.non_finite.guard import NonFiniteGuard
 from assay.callbacks.overhead.budget import OverheadBudget
+from assay.callbacks.results.results import Results
 from assay.callbacks.training.hparams import HParams
 
 from ..data.bad_images import BadImages
@@ -39,6 +40,8 @@ def callbacks_of_run(experiment: Experiment, monitors: list[Monitor], folder: Pa
         callbacks["bad_images"] = BadImages(folder / "bad_images.txt")
     callbacks["progress"] = Progress(metrics=[monitor.name for monitor in monitors])
     callbacks |= _diagnostics(experiment, monitors, brought)
+    if not _holds(brought, Results):
+        callbacks["results"] = Results(monitors[0].name, monitors[0].minimize, folder / "results")
     if experiment.patience is not None:
         callbacks["early_stopping"] = EarlyStopping(monitors[0], experiment.patience)
     return callbacks

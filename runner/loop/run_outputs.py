@@ -6,6 +6,7 @@ from pathlib import Path
 from catalyst import dl
 from catalyst.core.logger import ILogger
 
+from assay.callbacks.results.results import Results
 from assay.callbacks.support.unwrap import inside
 from assay.callbacks.tensorboard.find_writer import HasWriters
 
@@ -31,17 +32,26 @@ def complete_loggers(run: RunView) -> dict[str, ILogger]:
 
 
 def complete_callbacks(run: RunView) -> dict[str, dl.Callback]:
-    """Return the callbacks of a run with a line per epoch and checkpoints, unless one of the kind is given."""
+    """Return the callbacks of a run with a line per epoch, checkpoints and results, unless one of the kind is given."""
     given = run._callbacks or {}
     callbacks = dict(given) if isinstance(given, Mapping) else {str(i): each for i, each in enumerate(given)}
     # A callback in a wrapper of Catalyst's is given too.
     present = tuple(type(inside(callback)) for callback in callbacks.values())
     if run._verbose and Progress not in present:
         callbacks["progress"] = Progress()
-    if run._logdir is not None and Checkpoints not in present:
-        monitors = []
-        if run._valid_loader and run._valid_metric:
-            monitors = [Monitor(run._valid_loader, run._valid_metric, run._minimize_valid_metric is not False)]
-        folder = Path(run._logdir) / "checkpoints"
-        callbacks["checkpoints"] = Checkpoints(folder, monitors, load_best_on_end=run._load_best_on_end)
+    if run._logdir is None:
+        return callbacks
+    folder, monitor = Path(run._logdir), _monitor(run)
+    if Checkpoints not in present:
+        monitors = [] if monitor is None else [monitor]
+        callbacks["checkpoints"] = Checkpoints(folder / "checkpoints", monitors, load_best_on_end=run._load_best_on_end)
+    if Results not in present:
+        metric, minimize = (None, True) if monitor is None else (monitor.name, monitor.minimize)
+        callbacks["results"] = Results(metric, minimize, folder / "results")
     return callbacks
+
+
+def _monitor(run: RunView) -> Monitor | None:
+    if not (run._valid_loader and run._valid_metric):
+        return None
+    return Monitor(run._valid_loader, run._valid_metric, run._minimize_valid_metric is not False)

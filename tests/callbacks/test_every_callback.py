@@ -30,7 +30,7 @@ CONDITIONAL = {
     "NonFiniteGuard": {"non_finite/batch", "optimizer/non_finite_steps"},
     "OverheadBudget": {"overhead/every_n_steps/NAME", "overhead/every_n_epochs/NAME"},
 }
-WITHOUT_TAGS = ("ImageOverlap", "Metrics", "NonFiniteGuard", "PredictionTable", "RecallAtK")
+WITHOUT_TAGS = ("ImageOverlap", "Metrics", "NonFiniteGuard", "PredictionTable", "RecallAtK", "Results")
 KINDS = ("image", "scalar", "text", "histogram", "pr_curve", "projector")
 ROW = re.compile(rf"^(?:tag )?``(?P<tag>[a-z][\w/]+)``,?\s+(?P<kind>{'|'.join(KINDS)}|)\b(?P<rest>.*)$", re.M)
 

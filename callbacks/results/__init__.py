@@ -1,0 +1,1 @@
+"""The pictures, curves and worst samples of a run as files that open without TensorBoard."""
