@@ -132,7 +132,8 @@ def make_ours(name: str, kind: str, folder: Path) -> dl.Callback:
     own = {"score": "losses"} if kind not in ("supervised", "DictRunner") else {}
     several = {"model": "student"} if kind == "several" else {}
     given = {"class_names": CLASSES, "folder": str(folder / "own"), **own, **several}
-    given |= {"HParams": {"metric": "train/loss"}, "EmbeddingMap": {"method": "pca"}}.get(name, {})
+    by_loss = {"HParams": {"metric": "train/loss"}, "Results": {"metric": "train/loss"}}
+    given |= {**by_loss, "EmbeddingMap": {"method": "pca"}}.get(name, {})
     known = inspect.signature(made).parameters
     return made(**{key: value for key, value in given.items() if key in known})  # type: ignore[no-any-return]
 

@@ -38,13 +38,13 @@ DIAGNOSTICS = 100
 PROGRESS = 101
 
 # After the diagnostics of an epoch, whose pictures it collects, and before the checkpoint, to which these belong.
-RESULTS = 101
+RESULTS = 102
 
 # After everything that has a state or writes a file: what others remember and write belongs to the checkpoint.
-CHECKPOINTS = 102
+CHECKPOINTS = 103
 
 # After the checkpoint: the run ends here, and goes on from there.
-STOP_ON_SIGNAL = 103
+STOP_ON_SIGNAL = 104
 
 # After the callbacks of any order, also of a project's own: the time until then is that of the whole step.
 LAST = 1000

@@ -22,7 +22,15 @@ CALLBACKS = sorted(
     for name in callbacks.__all__
     if inspect.isclass(getattr(callbacks, name)) and issubclass(getattr(callbacks, name), dl.Callback)
 )
-OF_NO_BATCH = {"GradientStats", "HParams", "OptimizerMonitor", "OverheadBudget", "TimeMonitor", "NonFiniteGuard"}
+OF_NO_BATCH = {
+    "GradientStats",
+    "HParams",
+    "OptimizerMonitor",
+    "OverheadBudget",
+    "TimeMonitor",
+    "NonFiniteGuard",
+    "Results",
+}
 
 
 class Labels(TensorDataset):
@@ -63,7 +71,8 @@ def make(name, options=()):
     # A callback may pass its base's arguments, class_names among them, on as options.
     known = inspect.signature(getattr(callbacks, name)).parameters
     classes = {"class_names": ["a", "b", "c"]} if {"class_names", "options"} & known.keys() else {}
-    extra = {"PseudoLabels": {"loader": "valid"}, "PredictionTable": {"folder": "predictions"}}.get(name, {})
+    folders = {"PredictionTable": {"folder": "predictions"}, "Results": {"folder": "results"}}
+    extra = {"PseudoLabels": {"loader": "valid"}, **folders}.get(name, {})
     return getattr(callbacks, name)(**{**classes, **extra, **dict(options)})
 
 

@@ -76,7 +76,7 @@ def test_a_second_time_replaces_the_first(trained, tmp_path):
     done = evaluate(run)
     (done.folder / "old").touch()
     evaluate(run)
-    assert sorted(path.name for path in done.folder.iterdir()) == ["metrics.csv", "tensorboard"]
+    assert sorted(path.name for path in done.folder.iterdir()) == ["metrics.csv", "results", "tensorboard"]
     assert [path.name for path in (run / "evaluate").iterdir()] == ["valid-best"]
 
 

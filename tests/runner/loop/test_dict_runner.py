@@ -15,7 +15,7 @@ from torch import nn
 from torch.optim import SGD, AdamW
 from torch.utils.data import DataLoader, TensorDataset
 
-from assay.callbacks import Metrics
+from assay.callbacks import Metrics, Results
 from assay.runner import Checkpoints, DictRunner, Engine, LossTerm, Monitor, Progress, UsageError, load_checkpoint
 from assay.runner.recipe.schedulers import make_scheduler
 from assay.runner.saving.loggers import read_metrics
@@ -505,11 +505,16 @@ def test_without_logdir_nothing_is_written(make_net, make_loader, train, tmp_pat
 
 
 def test_callbacks_of_yours_take_the_place_of_those_that_logdir_and_verbose_add(make_net, make_loader, train, tmp_path):
-    mine = {"progress of mine": Progress(show_bar=False), "mine": Checkpoints(tmp_path / "elsewhere")}
+    mine = {
+        "progress of mine": Progress(show_bar=False),
+        "mine": Checkpoints(tmp_path / "elsewhere"),
+        "results of mine": Results(None, folder=tmp_path / "pictures"),
+    }
     runner = train(make_net(), {"train": make_loader(4)}, logdir=str(tmp_path), verbose=True, callbacks=mine)
     assert set(runner.callbacks) == set(mine)
     assert (tmp_path / "elsewhere" / "last.pt").is_file()
-    assert not (tmp_path / "checkpoints").exists()
+    assert (tmp_path / "pictures" / "curves.png").is_file()
+    assert not any((tmp_path / name).exists() for name in ("checkpoints", "results"))
 
 
 def test_load_best_on_end_leaves_the_weights_of_the_best_epoch_in_the_model(
