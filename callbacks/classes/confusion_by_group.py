@@ -101,7 +101,7 @@ class ConfusionByGroup(ClassCounts):
 
     def write(self, runner: dl.IRunner, writer: Writer, counts: Tensor) -> None:
         head = f"{self.place(runner.loader_key)} confusion matrix by {self.group_key}, epoch {runner.epoch_step}"
-        names = (self.class_names, self.group_names, self.group_key)
+        names = self.class_names, self.group_names
         draw = partial(draw_confusion_by_group, counts.numpy(), *names, [head, self._shares(counts)])
         writer.image(self.named(f"confusion_matrix/{self.group_key}"), draw, runner.epoch_step)
 

@@ -17,7 +17,7 @@ from ..tensorboard.writer import Writer
 from .class_counts import ClassCounts
 
 _MOST_PAIRS = 20  # rows of the table
-# Classes along a side of the picture: each has at least one row of pixels up to here.
+# Classes along a side of the counts that wait to be drawn, 32 MB.
 _MOST_SIDE = 2000
 _HEADER = ("true", "predicted", "count", "share of true")
 
@@ -30,9 +30,10 @@ class ConfusionMatrix(ClassCounts):
     ========================= ======= ===========================================================
     tag, in the loader's folder kind  step and content
     ========================= ======= ===========================================================
-    ``confusion_matrix``      image   epoch; [H, W, 3] uint8 RGB. Few classes: count and share in
-                                      each cell; many: colours alone; above 2,000: one cell
-                                      for several classes together. Labels: one row each
+    ``confusion_matrix``      image   epoch; [H, W, 3] uint8 RGB, right predictions in blue, errors
+                                      in orange. Up to 12 classes the share is in each cell; of
+                                      more than 430 several are one cell. At the margins recall,
+                                      precision and totals. Labels: one row each
     ``most_confused``         text    epoch; Markdown table of the 20 largest confusions: true,
                                       predicted, count, share of the true class in percent
     ========================= ======= ===========================================================
@@ -102,9 +103,14 @@ class ConfusionMatrix(ClassCounts):
 
     def _draw_blocks(self, cells: Cells, title: list[str]) -> np.ndarray:
         every = -(-self.num_classes // _MOST_SIDE)  # rounded up
-        names = self.class_names[::every]
-        title = [*title, f"each cell is {every} x {every} classes"]
-        return draw_confusion_matrix(cells.blocks(every).numpy(), names, title, normalize=self.normalize, every=every)
+        return draw_confusion_matrix(
+            cells.blocks(every).numpy(),
+            self.class_names[::every],
+            title,
+            normalize=self.normalize,
+            every=every,
+            hits=cells.block_hits(every).numpy(),
+        )
 
     def _summary(self, counts: Tensor) -> str:
         total, right = int(total_of(counts)), int(counts.diagonal(dim1=1, dim2=2).sum())

@@ -1,29 +1,63 @@
-"""Draw confusion matrices: of classes, of labels and by group, with numbers where cells have room."""
+"""Draw confusion matrices: of classes, of labels and by group, right predictions in one hue and errors in another."""
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
+import cv2
 import numpy as np
-from PIL import Image
 
+from .canvas.chart import Panel
 from .canvas.fonts import shown_names
+from .canvas.grid import shorten
 from .canvas.matrix_sheet import MatrixSheet
-from .canvas.theme import ABSENT, AXES, GAP, INK, PAPER, SWATCH, SWATCH_INDENT, TEXT_SIZE, Colour
+from .canvas.text import text_length
+from .canvas.theme import ABSENT, BLUE, CHART_WIDTH, GAP, GREY, INK, ORANGE, PAPER, TEXT_LINE, TEXT_SIZE, Colour
 
 NORMALIZATIONS = ("true", "pred", "all", "none")
 
-_CELL_WIDTH = 76  # room for two lines of numbers, where rows are low
-_FULL: Colour = (8, 48, 107)  # of a share of 1: dark enough for white numbers
+_MOST_SIDE = 430  # rows that a picture has a pixel for; of more, several are one
+_MOST_CONFUSED = 3  # lines below the matrix
+_CAPTION_WIDTH = 210  # of the scale of colours
+_LEAST_SEEN = 6  # pixels of a cell that is seen in a card
+_FAINTEST = 0.15  # of the full colour, so that a rare error is no white
 # Least count, divisor and sign of each unit: up to four digits are as short as thousands with their sign.
 _UNITS = ((10**12, 10**12, "T"), (10**9, 10**9, "G"), (10**6, 10**6, "M"), (10**4, 10**3, "k"))
 _CAPTIONS = {"true": "share of true", "pred": "share of predicted", "all": "share of all", "none": "count"}
-_OUTCOMES = ("no as no", "no as yes", "yes as no", "yes as yes")
+_OUTCOMES = ("no→no", "no→yes", "yes→no", "yes→yes")
+
+
+@dataclass(frozen=True)
+class _Table:
+    """What is drawn: [R, K] cells, and numbers by row and by column at the margins.
+
+    Attributes:
+        counts: of each cell, integers.
+        hits: the part of each count that is right.
+        shares: that give the colours; NaN where a total is 0.
+        right: by caption, a number per row; those of type float are shares.
+        below: by caption, a number per column.
+        corner: numbers where both margins meet, one per row below.
+    """
+
+    counts: np.ndarray
+    hits: np.ndarray
+    shares: np.ndarray
+    right: Mapping[str, np.ndarray]
+    below: Mapping[str, np.ndarray]
+    corner: Sequence[np.ndarray] = ()
 
 
 def draw_confusion_matrix(
-    counts: np.ndarray, names: Sequence[str], title: Sequence[str], *, normalize: str = "true", every: int = 1
+    counts: np.ndarray,
+    names: Sequence[str],
+    title: Sequence[str],
+    *,
+    normalize: str = "true",
+    every: int = 1,
+    hits: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Draw the matrix of one set of classes.
+    """Draw the matrix of one set of classes, with totals, recall and precision at its margins.
 
     Args:
         counts: [C, C], integers; rows are true, columns predicted.
@@ -31,6 +65,7 @@ def draw_confusion_matrix(
         title: lines above.
         normalize: one of ``NORMALIZATIONS``: the total that cells are shares of.
         every: number of classes that a row stands for, by which rows are numbered.
+        hits: [C], how many of the counts on the diagonal are right; None: all.
 
     Returns:
         [H, W, 3], uint8, RGB.
@@ -38,24 +73,34 @@ def draw_confusion_matrix(
     Example:
         >>> counts = np.array([[8, 2], [1, 9]])
         >>> picture = draw_confusion_matrix(counts, ["cat", "dog"], ["valid, epoch 1"])
-        >>> picture.shape, picture.dtype.name
-        ((227, 323, 3), 'uint8')
+        >>> picture.shape[1:], picture.dtype.name
+        ((700, 3), 'uint8')
     """
-    totals = {
-        "true": counts.sum(axis=1, keepdims=True),
-        "pred": counts.sum(axis=0, keepdims=True),
-        "all": counts.sum(),
-        "none": counts.max(),
-    }
-    names = shown_names(names)
-    sheet = MatrixSheet((names, names), ("true", "predicted"), title, every=every)
-    return _draw_cells(sheet, counts, totals[normalize], normalize)
+    names, hits = shown_names(names), counts.diagonal() if hits is None else hits
+    notes = _name_confusions(counts, names) if every == 1 and len(names) > 2 else []
+    if (several := -(-len(counts) // _MOST_SIDE)) > 1:
+        counts, hits, names, every = _merge(counts, several), _merge(hits, several), names[::several], several * every
+    if every > 1:
+        title = [*title, f"each cell is {every} x {every} classes"]
+    true, predicted = counts.sum(axis=1), counts.sum(axis=0)
+    totals = {"true": true[:, None], "pred": predicted[None], "all": counts.sum(), "none": counts.max()}
+    table = _Table(
+        counts,
+        np.diag(hits),
+        _divide(counts, totals[normalize]),
+        {"recall": _divide(hits, true), "total": true},
+        {"precision": _divide(hits, predicted), "total": predicted},
+        (_divide(hits.sum(), true.sum()), true.sum()),
+    )
+    return _draw_table(
+        table, (names, names), ("true", "predicted →"), title, normalize, 100 if len(names) < 5 else None, every, notes
+    )
 
 
 def draw_label_matrix(
     counts: np.ndarray, names: Sequence[str], title: Sequence[str], *, normalize: str = "true"
 ) -> np.ndarray:
-    """Draw the matrices of no and yes of several labels, one row each.
+    """Draw the matrices of no and yes of several labels, one row each, with precision and recall beside it.
 
     Args:
         counts: [L, 2, 2], integers; true by predicted.
@@ -66,15 +111,22 @@ def draw_label_matrix(
     Returns:
         [H, W, 3], uint8, RGB.
     """
-    totals = counts.sum(axis=2, keepdims=True) if normalize == "true" else counts.max()
     # A row of the picture is a label, so that its four cells have the totals of both true values.
-    totals = np.broadcast_to(totals, counts.shape).reshape(-1, 4)
-    sheet = MatrixSheet((shown_names(names), _OUTCOMES), ("label", "true as predicted"), title, cell_width=_CELL_WIDTH)
-    return _draw_cells(sheet, counts.reshape(-1, 4), totals, normalize)
+    totals = counts.sum(axis=2, keepdims=True) if normalize == "true" else counts.max()
+    cells, yes = counts.reshape(-1, 4), counts[:, 1, 1]
+    table = _Table(
+        cells,
+        cells * np.array([1, 0, 0, 1]),
+        _divide(cells, np.broadcast_to(totals, counts.shape).reshape(-1, 4)),
+        {"precision": _divide(yes, counts[:, :, 1].sum(axis=1)), "recall": _divide(yes, counts[:, 1].sum(axis=1))},
+        {},
+    )
+    axes = ("label", "true → predicted")
+    return _draw_table(table, (shown_names(names), _OUTCOMES), axes, title, normalize, _row_height(len(names)))
 
 
 def draw_confusion_by_group(
-    counts: np.ndarray, names: Sequence[str], groups: Sequence[str], axis: str, title: Sequence[str]
+    counts: np.ndarray, names: Sequence[str], groups: Sequence[str], title: Sequence[str]
 ) -> np.ndarray:
     """Draw the matrices of several groups of samples.
 
@@ -82,69 +134,183 @@ def draw_confusion_by_group(
         counts: [G, C, C], integers: by group, true and predicted class.
         names: of the C classes.
         groups: names of the G groups.
-        axis: name of what distinguishes the groups.
         title: lines above.
 
     Returns:
-        [H, W, 3], uint8, RGB: a row for each group and true class, with counts and shares of the row.
+        [H, W, 3], uint8, RGB: a row for each group and true class, with shares of the row, recall and total.
     """
-    rows, names, groups = counts.reshape(-1, counts.shape[2]), shown_names(names), shown_names(groups)
-    labels = [f"{group}: {name}" for group in groups for name in names]
-    sheet = MatrixSheet((labels, names), (f"{axis}: true", "predicted"), title, cell_width=_CELL_WIDTH)
-    drawn = _draw_cells(sheet, rows, rows.sum(axis=1, keepdims=True), "true")
-    # A line between groups, as their rows would otherwise look like one matrix.
-    for group in range(1, len(groups)):
-        top = sheet.top + group * len(names) * sheet.cell[1]
-        drawn[top - 1 : top + 1, sheet.left : sheet.right] = INK
-    return drawn
+    names = shown_names(names)
+    rows = counts.reshape(-1, counts.shape[2])
+    hits = np.concatenate([np.diag(of.diagonal()) for of in counts])
+    true = rows.sum(axis=1)
+    right = {"recall": _divide(hits.sum(axis=1), true), "total": true}
+    table = _Table(rows, hits, _divide(rows, true[:, None]), right, {})
+    axes = ("true", "predicted →")
+    return _draw_table(
+        table, (names * len(groups), names), axes, title, "true", _row_height(len(rows)), blocks=shown_names(groups)
+    )
 
 
-def _draw_cells(sheet: MatrixSheet, counts: np.ndarray, totals: np.ndarray, normalize: str) -> np.ndarray:
-    """Return the picture of counts [R, K] on a sheet, coloured by their shares of ``totals``."""
-    # A total of 0 makes shares NaN, which are drawn as absent: 0 of 0 is not a share of 0.
-    shares = counts / np.where(totals > 0, totals, np.nan)
-    cells = _cell_colours(shares).repeat(sheet.cell[1], axis=0).repeat(sheet.cell[0], axis=1)
-    sheet.canvas.paste(Image.fromarray(cells), (sheet.left, sheet.top))
-    sheet.ink.rectangle((sheet.left - 1, sheet.top - 1, sheet.right, sheet.bottom), outline=AXES)
-    if sheet.cell[1] >= 22:  # a line of text and its spacing
-        _write_numbers(sheet, counts, shares, with_shares=normalize != "none")
-    entries = _scale_entries(int(counts.max()) if normalize == "none" else None)
-    _draw_scale(sheet, entries, _CAPTIONS[normalize], absent=bool(np.isnan(shares).any()))
+def _draw_table(
+    table: _Table,
+    names: tuple[Sequence[str], Sequence[str]],
+    axes: tuple[str, str],
+    title: Sequence[str],
+    normalize: str,
+    row_height: int | None,
+    every: int = 1,
+    notes: Sequence[str] = (),
+    blocks: Sequence[str] = (),
+) -> np.ndarray:
+    sheet = MatrixSheet(
+        names,
+        axes,
+        title,
+        row_height=row_height,
+        right=list(table.right),
+        below=list(table.below),
+        rest=GAP + (len(notes) + 3) * TEXT_LINE + 2 * GAP,
+        every=every,
+        blocks=blocks,
+    )
+    sheet.paste(_cells(table, sheet), sheet.panel.left, sheet.panel.top)
+    sheet.frame(sheet.panel)
+    sheet.name_blocks()
+    _write_numbers(sheet, table, normalize)
+    _draw_margins(sheet, table)
+    for index, note in enumerate(notes):
+        text = shorten(note, CHART_WIDTH - 2 * GAP, TEXT_SIZE)
+        sheet.text((GAP, sheet.foot + GAP + index * TEXT_LINE), text)
+    most = int(table.counts.max()) if normalize == "none" else None
+    top = sheet.foot + 2 * GAP + len(notes) * TEXT_LINE
+    _draw_scale(sheet, top, _scale_entries(most), _CAPTIONS[normalize], absent=bool(np.isnan(table.shares).any()))
     return np.array(sheet.canvas)
 
 
-def _write_numbers(sheet: MatrixSheet, counts: np.ndarray, shares: np.ndarray, *, with_shares: bool) -> None:
-    """Write count and share into each cell that is not empty; where one line fits, the number that gives the colour."""
+def _cells(table: _Table, sheet: MatrixSheet) -> np.ndarray:
+    """Return the cells as a picture of the size of the panel; small errors are as large as a card can show."""
+    rows, columns = (_places(count, size) for count, size in zip(sheet.counts, _panel_size(sheet), strict=True))
+    is_hit = table.hits > 0
+    levels = {
+        kind: np.where(mask, np.nan_to_num(table.shares), 0).astype(np.float32)[rows][:, columns]
+        for kind, mask in (("error", ~is_hit), ("right", is_hit))
+    }
+    if min(sheet.cell) < _LEAST_SEEN:
+        # The larger of neighbours, so that no error is hidden by one beside it.
+        size = [max(1, _LEAST_SEEN if cell < _LEAST_SEEN else 1) for cell in sheet.cell]
+        levels = {kind: cv2.dilate(level, np.ones((size[1], size[0]), np.uint8)) for kind, level in levels.items()}
+    drawn = np.where(
+        (levels["right"] > 0)[..., None], _colours(levels["right"], BLUE), _colours(levels["error"], ORANGE)
+    )
+    drawn[np.isnan(table.shares)[rows][:, columns]] = ABSENT
+    return drawn
+
+
+def _panel_size(sheet: MatrixSheet) -> tuple[int, int]:
+    return sheet.panel.height, sheet.panel.width
+
+
+def _places(count: int, size: int) -> np.ndarray:
+    """Return the cell that each pixel belongs to."""
+    edges = [round(index * size / count) for index in range(count + 1)]
+    return np.repeat(np.arange(count), np.diff(edges))
+
+
+def _write_numbers(sheet: MatrixSheet, table: _Table, normalize: str) -> None:
+    """Write share and count into each cell that is not empty and has room; of one, the number that gives the colour."""
     width, height = sheet.cell
-    size = TEXT_SIZE if width >= 46 else 10
+    if height < TEXT_SIZE + 3:
+        return
+    colours = {kind: _colours(np.nan_to_num(table.shares), full) for kind, full in ((True, BLUE), (False, ORANGE))}
     # Empty cells stay empty: zeros would hide where the counts are.
-    for row, column in zip(*np.nonzero(counts), strict=True):
-        share = shares[row, column]
-        lines = [_compact(int(counts[row, column]))]
-        if with_shares:
-            percent = _percent(share)
-            lines = [*lines, f"{percent}%"] if height >= 36 else [percent]
-        # White on dark cells: the colour follows the square root of the share.
-        fill = PAPER if math.sqrt(share) > 0.6 else INK
-        x, y = sheet.left + (column + 0.5) * width, sheet.top + (row + 0.5) * height
+    for row, column in zip(*np.nonzero(table.counts), strict=True):
+        count, share = _compact(int(table.counts[row, column])), table.shares[row, column]
+        lines = [count] if normalize == "none" else [_percent(share)]
+        if normalize != "none" and height >= 2 * TEXT_LINE - 4 and width >= 70:
+            lines = [f"{lines[0]}%", count]
+        if _widest(lines) > width + 2:
+            continue
+        left, top, right, bottom = sheet.box(row, column)
+        fill = _ink_on(colours[bool(table.hits[row, column] > 0)][row, column])
         for index, line in enumerate(lines):
-            sheet.text((x, y + (index - (len(lines) - 1) / 2) * (size + 3)), line, anchor="mm", fill=fill, size=size)
+            y = (top + bottom) / 2 + (index - (len(lines) - 1) / 2) * (TEXT_SIZE + 3)
+            sheet.text(((left + right) / 2, y), line, anchor="mm", fill=fill)
 
 
-def _draw_scale(sheet: MatrixSheet, entries: Mapping[float, str], caption: str, *, absent: bool) -> None:
-    """Draw the scale of colours, with the texts of ``entries`` by level from 0 to 1, and the colour of no sample."""
-    left, height = sheet.right + 2 * GAP, min(max(sheet.bottom - sheet.top, 110), 320)
-    # The square undoes the square root of the cells' colours: the ramp changes evenly, its numbers do not.
-    ramp = np.linspace(1, 0, height)[:, None].repeat(16, axis=1) ** 2
-    sheet.canvas.paste(Image.fromarray(_cell_colours(ramp)), (left, sheet.top))
-    sheet.ink.rectangle((left - 1, sheet.top - 1, left + 16, sheet.top + height), outline=AXES)
-    for level, text in entries.items():
-        sheet.text((left + 21, sheet.top + height * (1 - math.sqrt(level))), text, anchor="lm")
-    sheet.text((left, sheet.top + height + 10), caption, anchor="la")
+def _draw_margins(sheet: MatrixSheet, table: _Table) -> None:
+    rows, columns = table.counts.shape
+    for place, values in enumerate(table.right.values()):
+        boxes = [sheet.box(row, columns + place) for row in range(rows)]
+        _draw_margin(sheet, boxes, values, upright=False)
+    for place, values in enumerate(table.below.values()):
+        boxes = [sheet.box(rows + place, column) for column in range(columns)]
+        _draw_margin(sheet, boxes, values, upright=True)
+    for place, value in enumerate(table.corner):
+        _write_in(sheet, sheet.box(rows + place, columns + place), _margin_text(value))
+
+
+def _draw_margin(
+    sheet: MatrixSheet, boxes: list[tuple[int, int, int, int]], values: np.ndarray, *, upright: bool
+) -> None:
+    """Write the numbers of a margin, or draw them as bars where some have no room."""
+    width, height = (min(box[end] - box[start] for box in boxes) for start, end in ((0, 2), (1, 3)))
+    # Beside each other numbers need a gap.
+    room = width - 6 if upright else width
+    texts = [_margin_text(value) for value in values]
+    if _widest(texts) > room:
+        texts = [text.rstrip("%") for text in texts]
+    if height >= TEXT_SIZE + 3 and _widest(texts) <= room:
+        for box, text in zip(boxes, texts, strict=True):
+            _write_in(sheet, box, text)
+        return
+    is_share = np.issubdtype(values.dtype, np.floating)
+    full, rest = (BLUE, ORANGE) if is_share else (GREY, PAPER)
+    shares = values if is_share else values / max(values.max(), 1)
+    for (left, top, right, bottom), share in zip(boxes, shares.tolist(), strict=True):
+        start, end = (top, bottom) if upright else (left + 4, right - 4)
+        if math.isnan(share):
+            sheet.rectangle(left, top, right, bottom, ABSENT)
+        elif upright:
+            sheet.rectangle(left, start, right, end, rest)
+            sheet.rectangle(left, end - share * (end - start), right, end, full)
+        else:
+            sheet.rectangle(start, top, end, bottom, rest)
+            sheet.rectangle(start, top, start + share * (end - start), bottom, full)
+
+
+def _widest(texts: Sequence[str]) -> float:
+    return max(text_length(text, TEXT_SIZE) for text in texts)
+
+
+def _margin_text(value: np.ndarray) -> str:
+    if not np.issubdtype(np.asarray(value).dtype, np.floating):
+        return _compact(int(value))
+    return "-" if np.isnan(value) else f"{_percent(float(value))}%"
+
+
+def _write_in(sheet: MatrixSheet, box: tuple[int, int, int, int], text: str) -> None:
+    sheet.text(((box[0] + box[2]) / 2, (box[1] + box[3]) / 2), text, anchor="mm")
+
+
+def _draw_scale(sheet: MatrixSheet, top: int, entries: Mapping[float, str], caption: str, *, absent: bool) -> None:
+    """Draw the colours of the levels ``entries``, of right predictions above those of errors."""
+    left, width = GAP + _CAPTION_WIDTH, (CHART_WIDTH - 2 * GAP - _CAPTION_WIDTH) // 6
+    for line, (kind, full) in enumerate((("right", BLUE), ("error", ORANGE))):
+        above = top + line * TEXT_LINE
+        sheet.text((GAP, above), kind)
+        for place, level in enumerate(entries):
+            red, green, blue = _colours(np.array([level]), full)[0].tolist()
+            start = left + place * width
+            sheet.rectangle(start, above, start + width, above + TEXT_LINE, (red, green, blue))
+    # The first level is white.
+    sheet.frame(Panel(left, top, len(entries) * width, 2 * TEXT_LINE))
+    below = top + 2 * TEXT_LINE + 6
+    sheet.text((GAP, below), caption)
+    for place, text in enumerate(entries.values()):
+        sheet.text((left + (place + 0.5) * width, below), text, anchor="ma")
     if absent:
-        top = sheet.top + height + 32
-        sheet.ink.rectangle((left, top, left + SWATCH, top + SWATCH), fill=ABSENT, outline=AXES)
-        sheet.text((left + SWATCH_INDENT, top + 6), "no sample", anchor="lm")
+        sheet.rectangle(CHART_WIDTH - GAP - width + 10, top, CHART_WIDTH - GAP, top + 2 * TEXT_LINE, ABSENT)
+        sheet.text((CHART_WIDTH - GAP - (width - 10) / 2, below), "none", anchor="ma")
 
 
 def _scale_entries(most: int | None) -> dict[float, str]:
@@ -156,15 +322,51 @@ def _scale_entries(most: int | None) -> dict[float, str]:
     return {count / max(most, 1): _compact(count) for count in sorted({round(level * most) for level in levels})}
 
 
-def _cell_colours(shares: np.ndarray) -> np.ndarray:
-    """Return the colour of each share, [..., 3]."""
-    # By the square root, so that rare confusions can be seen.
+def _colours(shares: np.ndarray, full: Colour) -> np.ndarray:
+    """Return the colours of shares from white to ``full``, [..., 3], uint8."""
     colours = np.full((*shares.shape, 3), PAPER, dtype=np.uint8)
     some = shares > 0  # with many classes these are few, and computing all colours would take long
-    levels = np.sqrt(shares[some])[:, None]
-    colours[some] = (np.array(PAPER) + levels * (np.array(_FULL) - np.array(PAPER))).round()
-    colours[np.isnan(shares)] = ABSENT
+    # By the square root, so that rare confusions can be seen.
+    levels = (_FAINTEST + (1 - _FAINTEST) * np.sqrt(shares[some].clip(0, 1)))[:, None]
+    colours[some] = (np.array(PAPER) + levels * (np.array(full) - np.array(PAPER))).round()
     return colours
+
+
+def _ink_on(colour: np.ndarray) -> Colour:
+    # Luminance of sRGB, roughly: white on what is dark.
+    return PAPER if float(colour @ np.array([0.299, 0.587, 0.114])) < 130 else INK
+
+
+def _divide(counts: np.ndarray, totals: np.ndarray) -> np.ndarray:
+    """Return shares; a total of 0 gives NaN, which is drawn as absent: 0 of 0 is not a share of 0."""
+    found: np.ndarray = counts / np.where(totals > 0, totals, np.nan)
+    return found
+
+
+def _merge(counts: np.ndarray, several: int) -> np.ndarray:
+    """Return sums of ``several`` neighbours along each axis."""
+    for axis in range(counts.ndim):
+        counts = np.add.reduceat(counts, np.arange(0, counts.shape[axis], several), axis=axis)
+    return counts
+
+
+def _name_confusions(counts: np.ndarray, names: Sequence[str]) -> list[str]:
+    """Return a line for each of the largest confusions."""
+    wrong = counts.copy()
+    np.fill_diagonal(wrong, 0)
+    flat = wrong.reshape(-1)
+    # Stable, so that equal counts keep the order of classes.
+    some = np.flatnonzero(flat)
+    largest = some[np.argsort(-flat[some], kind="stable")][:_MOST_CONFUSED]
+    pairs = [(int(place) // len(names), int(place) % len(names)) for place in largest]
+    return [
+        f"{names[true]} as {names[predicted]}: {counts[true, predicted]:,} of {counts[true].sum():,}"
+        for true, predicted in pairs
+    ]
+
+
+def _row_height(rows: int) -> int:
+    return next((height for most, height in ((12, 62), (30, 32)) if rows <= most), max(1, 960 // rows))
 
 
 def _percent(share: float) -> str:
@@ -176,7 +378,7 @@ def _percent(share: float) -> str:
 
 def _compact(count: int) -> str:
     """Return a count in about four characters."""
-    # Cells of 28 pixels hold about four characters.
+    # A cell holds about four characters.
     for threshold, factor, sign in _UNITS:
         if count >= threshold:
             return f"{count / factor:.1f}{sign}" if count < 10 * factor else f"{count / factor:.0f}{sign}"

@@ -1,6 +1,7 @@
 """Draw embeddings: samples as points of a plane, in the colours of their true and predicted classes."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -8,21 +9,26 @@ from ..support.class_names import name_of
 from .canvas.chart import Chart, Panel
 from .canvas.grid import shorten
 from .canvas.palette import class_colours
-from .canvas.theme import AXES, GAP, GREY, INK, LINE, RED, SWATCH, SWATCH_INDENT, TEXT_SIZE, TITLE_LINE, Colour
+from .canvas.text import text_length
+from .canvas.theme import CHART_WIDTH, GAP, GREY, INK, PAPER, TEXT_LINE, TEXT_SIZE, Colour
 
-_SIDE = 420
-_RADIUS = 3
+_SIDE = (CHART_WIDTH - 3 * GAP) // 2
+_RADIUS = 5
 _MARGIN = 0.03  # of a panel, around the outermost points
-_NAMES_WIDTH = 180
+_COLUMNS = 3  # of names
 _MOST_NAMES = 20
+_MOST_NUMBERS = 30  # classes whose numbers stand on their points
+_LEAST_NUMBERED = 5  # points
 
 
 #   title
 #   true class      predicted class
-#   +-----------+   +-----------+   # name
-#   |  .  .:    |   |  .  (:)   |   # name
-#   |    ..     |   |    ..     |   +3 more
-#   +-----------+   +-----------+   O 5 of 64 wrong
+#   +-----------+   +-----------+
+#   |  3 .:     |   |  3 (:)    |    the number of a class where its points are
+#   |    7.     |   |    7.     |
+#   +-----------+   +-----------+
+#   # 3 name    # 7 name    +3 more
+#   O 5 of 64 wrong
 def draw_embedding_map(
     points: np.ndarray,
     labels: np.ndarray | None,
@@ -32,8 +38,8 @@ def draw_embedding_map(
 ) -> np.ndarray:
     """Draw the points twice, in the colours of the true and of the predicted classes; once, where one is unknown.
 
-    Where both are known, a wrong prediction has a red ring. The classes are named in their order,
-    of more than 20 those with the most points. Both axes have one scale.
+    Where both are known, a wrong prediction has a black ring. The classes are named in their order, of more than 20
+    those with the most points. The number of a class stands in the middle of its points. Both axes have one scale.
 
     Args:
         points: [n, 2], finite, at least one.
@@ -46,22 +52,23 @@ def draw_embedding_map(
         [H, W, 3], uint8, RGB.
     """
     known = [("true class", labels), ("predicted class", predictions)]
-    shown = [(name, classes) for name, classes in known if classes is not None] or [("samples", np.zeros(len(points)))]
-    top = GAP + len(title) * TITLE_LINE + LINE + 4
-    panels = [Panel(GAP + index * (_SIDE + GAP), top, _SIDE, _SIDE) for index in range(len(shown))]
-    right = panels[-1].right + GAP
-    has_names = labels is not None or predictions is not None
-    chart = Chart((right + (_NAMES_WIDTH + GAP if has_names else 0), top + _SIDE + GAP), title)
+    shown = {name: classes.astype(np.int64) for name, classes in known if classes is not None}
     wrong = None if labels is None or predictions is None else labels != predictions
-    for panel, (name, classes) in zip(panels, shown, strict=True):
-        chart.text((panel.left, panel.top - 4), name, anchor="ls")
-        chart.ink.rectangle((panel.left, panel.top, panel.right, panel.bottom), outline=AXES)
-        _draw_points(chart, panel, points, classes.astype(np.int64), wrong if name == "predicted class" else None)
-    if has_names:
-        _write_names(chart, (right, top), np.concatenate([part for _, part in shown]).astype(np.int64), names)
-        if wrong is not None and wrong.any():
-            chart.ink.ellipse((right, top + _SIDE - 13, right + 9, top + _SIDE - 4), outline=RED, width=2)
-            chart.text((right + SWATCH_INDENT, top + _SIDE - 16), f"{int(wrong.sum())} of {len(wrong)} wrong")
+    counts = _count_classes(shown)
+    named = _most_frequent(counts)
+    rows = math.ceil((len(named) + (len(counts) > len(named))) / _COLUMNS) + (wrong is not None)
+    side = _SIDE if len(shown) > 1 else CHART_WIDTH - 2 * GAP
+    chart = Chart(TEXT_LINE + side + GAP + rows * TEXT_LINE + GAP, title)
+    for index, (name, classes) in enumerate((shown or {"samples": np.full(len(points), -1)}).items()):
+        panel = Panel(GAP + index * (side + GAP), chart.top + TEXT_LINE, side, side)
+        chart.text((panel.left, panel.top - 8), name, anchor="ls")
+        chart.frame(panel)
+        _draw_points(chart, panel, points, classes, wrong if name == "predicted class" else None)
+    _write_names(chart, panel.bottom + GAP, named, len(counts) - len(named), names)
+    if wrong is not None:
+        _draw_ring(chart, GAP + TEXT_SIZE / 2, chart.canvas.height - GAP - TEXT_LINE / 2)
+        place = (GAP + TEXT_SIZE + 8, chart.canvas.height - GAP - TEXT_LINE / 2)
+        chart.text(place, f"{int(wrong.sum())} of {len(wrong)} wrong", anchor="lm")
     return np.array(chart.canvas)
 
 
@@ -72,10 +79,29 @@ def _draw_points(chart: Chart, panel: Panel, points: np.ndarray, classes: np.nda
     # Right ones first, so that the wrong ones are on top and no ring is hidden.
     for index in np.argsort(is_wrong, kind="stable"):
         x, y = panel.x(places[index, 0]), panel.y(places[index, 1])
-        box = (x - _RADIUS, y - _RADIUS, x + _RADIUS, y + _RADIUS)
-        chart.ink.ellipse(box, fill=colours[index])
         if is_wrong[index]:
-            chart.ink.ellipse((box[0] - 2, box[1] - 2, box[2] + 2, box[3] + 2), outline=RED, width=2)
+            _draw_ring(chart, x, y)
+        chart.ink.ellipse((x - _RADIUS, y - _RADIUS, x + _RADIUS, y + _RADIUS), fill=colours[index])
+    found, counts = np.unique(classes[classes >= 0], return_counts=True)
+    if len(found) <= _MOST_NUMBERS:
+        # A number hides points below it: of a few that would be all.
+        for number in found[counts >= _LEAST_NUMBERED].tolist():
+            _write_number(chart, panel, np.median(places[classes == number], axis=0), str(number))
+
+
+def _draw_ring(chart: Chart, x: float, y: float) -> None:
+    # White around black around the point: a ring is seen among points of any colour.
+    for radius, colour in ((_RADIUS + 7, PAPER), (_RADIUS + 6, INK), (_RADIUS + 1, PAPER)):
+        chart.ink.ellipse((x - radius, y - radius, x + radius, y + radius), fill=colour)
+
+
+def _write_number(chart: Chart, panel: Panel, place: np.ndarray, text: str) -> None:
+    # In a box of its own, as text between points cannot be read.
+    x, y = panel.x(place[0]), panel.y(place[1])
+    half = text_length(text, TEXT_SIZE) / 2 + 4
+    box = (x - half, y - TEXT_SIZE / 2 - 2, x + half, y + TEXT_SIZE / 2 + 2)
+    chart.ink.rectangle(box, fill=PAPER, outline=INK)
+    chart.text((x, y), text, anchor="mm")
 
 
 def _scale_points(points: np.ndarray) -> np.ndarray:
@@ -87,17 +113,29 @@ def _scale_points(points: np.ndarray) -> np.ndarray:
     return places
 
 
-def _write_names(chart: Chart, corner: tuple[int, int], classes: np.ndarray, names: Sequence[str] | None) -> None:
-    (left, top), (found, counts) = corner, np.unique(classes, return_counts=True)
+def _count_classes(shown: Mapping[str, np.ndarray]) -> dict[int, int]:
+    if not shown:
+        return {}
+    found, counts = np.unique(np.concatenate(list(shown.values())), return_counts=True)
+    return dict(zip(found.tolist(), counts.tolist(), strict=True))
+
+
+def _most_frequent(counts: Mapping[int, int]) -> list[int]:
     # The classes with most points are named, in the order of their numbers, which stays the same over epochs.
-    most = found[np.argsort(-counts, kind="stable")][:_MOST_NAMES]
-    for row, number in enumerate(sorted(most.tolist())):
-        above, colour = top + row * LINE, _pick_colours(np.array([number]))[0]
-        chart.ink.rectangle((left, above + 2, left + SWATCH, above + 2 + SWATCH), fill=colour)
-        text = shorten(name_of(number, names), _NAMES_WIDTH - SWATCH_INDENT, TEXT_SIZE)
-        chart.text((left + SWATCH_INDENT, above), text)
-    if len(found) > _MOST_NAMES:
-        chart.text((left, top + _MOST_NAMES * LINE), f"+{len(found) - _MOST_NAMES} more", fill=INK)
+    return sorted(sorted(counts, key=lambda number: -counts[number])[:_MOST_NAMES])
+
+
+def _write_names(chart: Chart, top: int, numbers: Sequence[int], more: int, names: Sequence[str] | None) -> None:
+    width = (CHART_WIDTH - 2 * GAP) // _COLUMNS
+    for index, number in enumerate(numbers):
+        left, above = GAP + index % _COLUMNS * width, top + index // _COLUMNS * TEXT_LINE
+        name = name_of(number, names)
+        text = name if name == str(number) or number < 0 else f"{number} {name}"
+        chart.rectangle(left, above + 1, left + TEXT_SIZE, above + 1 + TEXT_SIZE, _pick_colours(np.array([number]))[0])
+        chart.text((left + TEXT_SIZE + 8, above), shorten(text, width - TEXT_SIZE - 20, TEXT_SIZE))
+    if more:
+        index = len(numbers)
+        chart.text((GAP + index % _COLUMNS * width, top + index // _COLUMNS * TEXT_LINE), f"+{more} more")
 
 
 def _pick_colours(classes: np.ndarray) -> list[Colour]:

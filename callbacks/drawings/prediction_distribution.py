@@ -1,50 +1,48 @@
-"""Draw predicted probabilities by true class: charts for few classes, a map for many."""
+"""Draw predicted probabilities by true class: a filled histogram per class, a map for many classes."""
 
 import math
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image
 
 from .canvas.chart import Chart, Panel
 from .canvas.grid import shorten
+from .canvas.text import text_length
 from .canvas.theme import (
     ABSENT,
     AXES,
     BLUE,
+    CHART_WIDTH,
     GAP,
     INK,
-    LINE,
     ORANGE,
     PAPER,
-    RED,
-    SWATCH,
-    SWATCH_INDENT,
+    SHADE,
+    STROKE,
+    TEXT_LINE,
     TEXT_SIZE,
-    TITLE_LINE,
     Colour,
 )
 
-MOST_CHARTS = 24  # six rows; more classes are a map
+MOST_CHARTS = 24  # rows that hold a name each; more classes are a map
 
-_HALF: Colour = (120, 120, 120)
-_COLUMNS = 4
-_NAME_WIDTH = 190
-_MAP_WIDTH = 320
-# Shares at which the vertical axis may end, and at which it has numbers.
+_NAME_WIDTH = 160
+_MAP_WIDTH = 240
+_MAP_HEIGHT = 880
+# Shares at which the bars may end, and of the scale of the map.
 _LEVELS = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0)
-_WHOLE = {0.0: "0", 0.25: "0.25", 0.5: "0.5", 0.75: "0.75", 1.0: "1"}
-_SMALL = {0.0: "0", 0.5: "0.5", 1.0: "1"}
+_TICKS = {0.0: "0", 0.25: "", 0.5: "0.5", 0.75: "", 1.0: "1"}
 
 
-# Two classes         up to MOST_CHARTS          more
+# Up to MOST_CHARTS                            more
 #
-#   title               title                      title
-#   # A  # B            # others  # of the class   others      of the class
-#   +----------+        +----+ +----+ +----+       +-------+   +-------+
-#   |_-_   _--_|        |_-_-| |    | |    |  name |.:::.  |   |   .::.|  scale
-#   +----------+        +----+ +----+ +----+       +-------+   +-------+
-#    probability        +----+ +----+               0     1     0     1
+#   title                                        title
+#   # of the class  # all others  | best F1      # worst first
+#           +------------------+                      all others   of the class
+#   name    |          _  _-## |  upwards, true       +-------+    +-------+
+#   1,234   |##-_--            |  downwards, others  name |.:::.  |    |   .::.|
+#           +------------------+                      +-------+    +-------+
+#            0    probability  1                       0     1      0     1
 def draw_distribution(
     shares: np.ndarray,
     totals: np.ndarray,
@@ -70,131 +68,153 @@ def draw_distribution(
         [H, W, 3], uint8, RGB.
     """
     lines = [title, _summarize(undecided, totals, bounds)]
+    if len(shares) > MOST_CHARTS:
+        return _draw_map(shares, names, lines, bounds)
     if len(shares) == 1 and len(names) == 2:
-        return _draw_pair(shares[0], totals[0], thresholds[0], names, lines, bounds)
-    if len(shares) <= MOST_CHARTS:
-        return _draw_charts(shares, totals, thresholds, undecided, names, lines, bounds)
-    return _draw_map(shares, names, lines, bounds)
+        texts = [f"true {name}: {total:,}" for name, total in zip(names, totals[0], strict=True)]
+        return _draw_rows(shares, thresholds, [()], lines, bounds, (texts[1], texts[0]), f"probability of {names[1]}")
+    captions = [(name, f"{total:,}") for name, total in zip(names, totals[:, 1], strict=True)]
+    kinds = ("samples of the class", "all others")
+    return _draw_rows(shares, thresholds, captions, lines, bounds, kinds, "probability of the class")
 
 
-def _draw_pair(
+def _draw_rows(
     shares: np.ndarray,
-    totals: np.ndarray,
-    threshold: float,
-    names: Sequence[str],
-    title: Sequence[str],
-    bounds: tuple[float, float],
-) -> np.ndarray:
-    top = _chart_top() + LINE
-    panel = Panel(GAP + 48, top, 600, 300)
-    chart = Chart((panel.right + 2 * GAP, panel.bottom + 52), title)
-    texts = [shorten(f"true {name}: {total:,}", 190, TEXT_SIZE) for name, total in zip(names, totals, strict=True)]
-    lines = [("best F1" + (f" {threshold:.4g}" if np.isfinite(threshold) else ": none"), RED), ("0.5", _HALF)]
-    chart.legend((panel.left, _chart_top()), [(texts[0], BLUE), (texts[1], ORANGE), *lines])
-    _draw_panel(chart, panel, shares, threshold, bounds, _WHOLE)
-    chart.text((panel.left, panel.bottom + 28), shorten(f"probability of {names[1]}", 300, TEXT_SIZE))
-    chart.text((panel.right, panel.bottom + 28), "share of each true class, square root scale", anchor="ra")
-    return np.array(chart.canvas)
-
-
-def _draw_charts(
-    shares: np.ndarray,
-    totals: np.ndarray,
     thresholds: np.ndarray,
-    undecided: np.ndarray,
-    names: Sequence[str],
+    captions: Sequence[Sequence[str]],
     title: Sequence[str],
     bounds: tuple[float, float],
+    kinds: tuple[str, str],
+    below: str,
 ) -> np.ndarray:
-    columns = min(_COLUMNS, max(2, len(names)))
-    width, height = 300, 206
-    size = (columns * width + GAP, _chart_top() + LINE + math.ceil(len(names) / columns) * height + GAP + LINE)
-    chart = Chart(size, title)
-    entries = [("all others", BLUE), ("samples of the class", ORANGE), ("best F1", RED), ("0.5", _HALF)]
-    chart.legend((GAP, _chart_top() - 4), entries)
-    for index, name in enumerate(names):
-        left, top = GAP + index % columns * width, _chart_top() + LINE + index // columns * height
-        panel = Panel(left + 44, top + 2 * LINE + 2, width - 68, height - 72)
-        chart.text((left + 44, top), shorten(name, width - 68, TEXT_SIZE))
-        text = f"{totals[index, 1]:,} samples, {undecided[index, 1]:.1%} undecided" if totals[index, 1] else "no sample"
-        chart.text((left + 44, top + 17), text)
-        _draw_panel(chart, panel, shares[index], thresholds[index], bounds, _SMALL)
-    note = "x: probability of the class; y: share of samples, square root scale"
-    chart.text((GAP, size[1] - GAP - 8), note, anchor="lm")
+    """Draw one row per class: upwards the samples of the class, downwards all others."""
+    height = _row_height(len(shares))
+    chart = Chart(3 * TEXT_LINE + len(shares) * height + 3 * TEXT_LINE + GAP, title)
+    _write_legend(chart, kinds)
+    left = GAP + (_NAME_WIDTH if captions[0] else 4)
+    whole = Panel(left, chart.top + 3 * TEXT_LINE - 12, CHART_WIDTH - GAP - 8 - left, len(shares) * height)
+    chart.rectangle(whole.x(bounds[0]), whole.top, whole.x(bounds[1]), whole.bottom, SHADE)
+    chart.axes(whole, _TICKS, {})
+    # In low rows every two bars are one, which is higher.
+    bars = shares if len(shares) == 1 else shares.reshape(*shares.shape[:2], -1, 2).sum(axis=3)
+    ends = _top_level(bars[:, 0]), _top_level(bars[:, 1])
+    for index, caption in enumerate(captions):
+        row = Panel(left, whole.top + index * height, whole.width, height)
+        _draw_row(chart, row, bars[index] / np.array(ends)[:, None], float(thresholds[index]))
+        _write_caption(chart, row, caption)
+    chart.text(
+        (left + whole.width / 2, whole.bottom + TEXT_LINE + 4), shorten(below, whole.width, TEXT_SIZE), anchor="ma"
+    )
+    note = f"square root of shares: up to {ends[1]:.0%} upwards, {ends[0]:.0%} downwards"
+    chart.text((CHART_WIDTH / 2, whole.bottom + 2 * TEXT_LINE + 4), note, anchor="ma")
     return np.array(chart.canvas)
 
 
-def _draw_panel(
-    chart: Chart,
-    panel: Panel,
-    shares: np.ndarray,
-    threshold: float,
-    bounds: tuple[float, float],
-    ticks: dict[float, str],
-) -> None:
-    chart.shade(panel, *bounds)
-    # All panels end at one of a few levels, so that they can be compared; 1e-9 is the rounding of a share.
+def _top_level(shares: np.ndarray) -> float:
+    """Return the share at which bars end."""
+    # One of a few levels for all rows, so that they can be compared; 1e-9 is the rounding of a share.
     largest = float(np.nan_to_num(shares).max())
-    most = next((level for level in _LEVELS if level >= largest - 1e-9 and largest > 0), 1.0)
-    # Levels below a 25th of the top, a fifth of the height, would stand on each other.
-    marks = {math.sqrt(level / most): f"{level:.0%}" for level in _LEVELS if most / 25 <= level <= most}
-    chart.axes(panel, ticks, marks)
-    for row, colour in zip(shares, (BLUE, ORANGE), strict=True):
-        if np.isfinite(row).all():
-            chart.steps(panel, np.sqrt(np.clip(row / most, 0, 1)), colour)
-    chart.vertical_line(panel, 0.5, _HALF, dashed=True)
+    return next((level for level in _LEVELS if level >= largest - 1e-9 and largest > 0), 1.0)
+
+
+def _row_height(count: int) -> int:
+    return next((height for most, height in ((1, 300), (2, 150), (5, 110), (10, 72), (16, 50)) if count <= most), 40)
+
+
+def _draw_row(chart: Chart, row: Panel, shares: np.ndarray, threshold: float) -> None:
+    # At the borders of rows, and for the line between both, some pixels stay free.
+    half = row.height // 2 - 3
+    above = Panel(row.left, row.top + 2, row.width, half)
+    below = Panel(row.left, above.bottom + 2, row.width, half)
+    for panel, heights, colour in ((above, shares[1], ORANGE), (below, shares[0], BLUE)):
+        if np.isfinite(heights).all():
+            chart.bars(panel, np.sqrt(heights.clip(0, 1)), colour, down=panel is below)
+    chart.rectangle(row.left, above.bottom, row.right, below.top, AXES)
     if np.isfinite(threshold):
-        chart.vertical_line(panel, float(threshold), RED)
+        _mark(chart, row.x(threshold), row.top + 2, row.bottom - 2)
+
+
+def _mark(chart: Chart, x: float, top: int, bottom: int) -> None:
+    # White beside black, so that it is seen on bars of both colours.
+    chart.rectangle(x - STROKE, top, x + STROKE, bottom, PAPER)
+    chart.rectangle(x - STROKE // 2, top, x + STROKE // 2 + 1, bottom, INK)
+
+
+def _write_caption(chart: Chart, row: Panel, lines: Sequence[str]) -> None:
+    # The name alone, where a second line has no room.
+    shown = lines if row.height >= 2 * TEXT_LINE else lines[:1]
+    middle = row.top + row.height / 2 - (len(shown) - 1) * TEXT_LINE / 2
+    for index, line in enumerate(shown):
+        text = shorten(line, _NAME_WIDTH - 12, TEXT_SIZE)
+        chart.text((row.left - 10, middle + index * TEXT_LINE), text, anchor="rm")
+
+
+def _write_legend(chart: Chart, kinds: tuple[str, str]) -> None:
+    room = (CHART_WIDTH - 2 * GAP) // 2 - TEXT_SIZE - 32
+    texts = [shorten(kind, room, TEXT_SIZE) for kind in kinds]
+    chart.legend((GAP, chart.top - 6), [(f"{texts[0]}", ORANGE), (f"{texts[1]}", BLUE)])
+    top = chart.top - 6 + TEXT_LINE
+    _mark(chart, GAP + TEXT_SIZE / 2, top + 1, top + 1 + TEXT_SIZE)
+    chart.text((GAP + TEXT_SIZE + 8, top), "threshold of the best F1")
+    left = GAP + TEXT_SIZE + 8 + text_length("threshold of the best F1", TEXT_SIZE) + 24
+    chart.legend((left, top), [("undecided", SHADE)])
 
 
 def _draw_map(
     shares: np.ndarray, names: Sequence[str], title: Sequence[str], bounds: tuple[float, float]
 ) -> np.ndarray:
-    # 14 pixels hold a name; with more classes the whole map stays at about 900.
-    row = max(1, 14 if len(names) <= 60 else 900 // len(names))
-    top, height = _chart_top() + 2 * LINE, row * len(names)
-    left = GAP + _NAME_WIDTH + 10
-    panels = [Panel(left + index * (_MAP_WIDTH + 30), top, _MAP_WIDTH, height) for index in range(2)]
-    chart = Chart((panels[1].right + 90, top + max(height, 150) + 50), title)
-    heads = zip(panels, ("all others", "samples of the class"), (BLUE, ORANGE), strict=True)
-    for index, (panel, text, colour) in enumerate(heads):
-        cells = _share_colours(shares[:, index], colour)
-        cells = cells.repeat(row, axis=0).repeat(_MAP_WIDTH // shares.shape[2], axis=1)
-        chart.canvas.paste(Image.fromarray(cells), (panel.left, panel.top))
+    """Draw one row per class, the one with the lowest probabilities of its own samples first."""
+    row = max(1, min(TEXT_LINE, _MAP_HEIGHT // len(names)))
+    height = row * len(names)
+    chart = Chart(2 * TEXT_LINE + height + 5 * TEXT_LINE + GAP, title)
+    top, left = chart.top + 2 * TEXT_LINE - 12, GAP + _NAME_WIDTH
+    panels = [Panel(left + index * (_MAP_WIDTH + 28), top, _MAP_WIDTH, height) for index in range(2)]
+    order = _worst_first(shares[:, 1])
+    chart.text((GAP, chart.top - 6), "rows: classes, the worst first")
+    for panel, text, colour, kind in zip(panels, ("all others", "of the class"), (BLUE, ORANGE), (0, 1), strict=True):
+        cells = _share_colours(shares[order, kind], colour).repeat(row, axis=0)
+        # By their middles, so that a width that is no multiple of the bins has neither gap nor rest.
+        places = ((np.arange(panel.width) + 0.5) * shares.shape[2] / panel.width).astype(np.int64)
+        chart.paste(cells[:, places], panel.left, panel.top)
         chart.text((panel.left, panel.top - 6), text, anchor="ls", fill=colour)
-        for value, tick in _WHOLE.items():
+        for value, tick in _TICKS.items():
             chart.text((panel.x(value), panel.bottom + 6), tick, anchor="ma")
-            chart.ink.line((panel.x(value), panel.bottom, panel.x(value), panel.bottom + 4), fill=INK)
         for bound in bounds:
-            chart.vertical_line(panel, bound, _HALF, dashed=True)
-        chart.ink.rectangle((panel.left - 1, panel.top - 1, panel.right, panel.bottom), outline=AXES)
-        chart.text(((panel.left + panel.right) / 2, panel.bottom + 24), "probability of the class", anchor="ma")
-    _name_rows(chart, names, left - 8, top, row)
-    _draw_scale(chart, panels[1].right + 2 * GAP, top)
+            chart.lines(panel, [(np.array([bound, bound]), np.array([0.0, 1.0]))], [AXES], width=3, dashes=[(9, 11)])
+        chart.frame(panel)
+    chart.text((CHART_WIDTH / 2, panels[0].bottom + TEXT_LINE + 4), "probability of the class", anchor="ma")
+    _name_rows(chart, [names[index] for index in order], left - 8, top, row)
+    _draw_scale(chart, panels[0].bottom + 2 * TEXT_LINE + 14)
     return np.array(chart.canvas)
 
 
+def _worst_first(shares: np.ndarray) -> list[int]:
+    """Return the order of classes by the mean probability of their own samples; those without samples come last."""
+    middles = (np.arange(shares.shape[1]) + 0.5) / shares.shape[1]
+    return [int(index) for index in np.argsort(shares @ middles, kind="stable")]
+
+
 def _name_rows(chart: Chart, names: Sequence[str], right: int, top: int, row: int) -> None:
-    """Name the rows; of thin ones only some, each with its number, by which the others can be found."""
-    # Round numbers are easier to count between than every 3rd or 7th.
-    least = math.ceil(14 / row)
-    every = next(step * 10**power for power in range(9) for step in (1, 2, 5) if step * 10**power >= least)
-    for index in range(0, len(names), every):
-        text = names[index] if every == 1 or names[index] == str(index) else f"{index} {names[index]}"
+    for index in range(0, len(names), math.ceil((TEXT_LINE - 2) / row)):
         middle = top + (index + 0.5) * row
-        chart.text((right - 6, middle), shorten(text, _NAME_WIDTH - 10, TEXT_SIZE - 1), anchor="rm", size=TEXT_SIZE - 1)
-        chart.ink.line((right - 3, middle, right + 5, middle), fill=INK)
+        text = shorten(names[index], _NAME_WIDTH - 24, TEXT_SIZE)
+        # Each at its row, from the first one on, which is the worst.
+        chart.text((right - 12, max(middle, top + TEXT_SIZE / 2)), text, anchor="rm")
+        chart.rectangle(right - 6, middle - 1, right + 4, middle + 1, INK)
 
 
-def _draw_scale(chart: Chart, left: float, top: int) -> None:
-    for place, level in enumerate((*reversed(_LEVELS), 0.0)):
+def _draw_scale(chart: Chart, top: int) -> None:
+    width = (CHART_WIDTH - 2 * GAP) // (len(_LEVELS) + 2)
+    for place, level in enumerate((math.nan, 0.0, *_LEVELS)):
+        left = GAP + place * width
         for index, colour in enumerate((BLUE, ORANGE)):
-            fill = tuple(_share_colours(np.array([[level]]), colour)[0, 0].tolist())
-            box = (left + 13 * index, top + LINE * place, left + 13 * index + 12, top + LINE * place + LINE - 1)
-            chart.ink.rectangle(box, fill=fill)
-        chart.text((left + 32, top + LINE * (place + 0.5)), f"{level:.0%}", anchor="lm")
-    chart.ink.rectangle((left, top + 8 * LINE, left + SWATCH, top + 8 * LINE + SWATCH), fill=ABSENT, outline=AXES)
-    chart.text((left + SWATCH_INDENT, top + 8 * LINE - 2), "none")
+            red, green, blue = _share_colours(np.array([[level]]), colour)[0, 0].tolist()
+            box = (left, top + index * TEXT_SIZE // 2, left + width - 8, top + (index + 1) * TEXT_SIZE // 2)
+            chart.rectangle(*box, (red, green, blue))
+        chart.text(
+            (left + (width - 8) / 2, top + TEXT_LINE), "none" if math.isnan(level) else f"{level:.0%}", anchor="ma"
+        )
+    chart.text((CHART_WIDTH / 2, top + 2 * TEXT_LINE), "share of samples", anchor="ma")
 
 
 def _share_colours(shares: np.ndarray, full: Colour) -> np.ndarray:
@@ -213,8 +233,4 @@ def _summarize(undecided: np.ndarray, totals: np.ndarray, bounds: tuple[float, f
             # Weighted by samples, so that the line is the share over all samples and not a mean over classes.
             mean = np.average(undecided[known, index], weights=totals[known, index])
             parts.append(f"{mean:.1%} of {kind}")
-    return f"between {bounds[0]:g} and {bounds[1]:g}: {', '.join(parts)}" if parts else "no sample"
-
-
-def _chart_top() -> int:
-    return GAP + 2 * TITLE_LINE + 10
+    return f"{bounds[0]:g} to {bounds[1]:g}: {', '.join(parts)}" if parts else "no sample"

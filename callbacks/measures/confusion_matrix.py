@@ -163,6 +163,13 @@ class Cells:
         cells = places // classes // every * side + places % classes // every
         return torch.zeros(side * side, dtype=torch.int64).index_add_(0, cells, self.values[mine]).reshape(side, side)
 
+    def block_hits(self, every: int) -> Tensor:
+        """Return how many of the first group are right, [B], with ``every`` classes merged."""
+        classes = self.totals.shape[1]
+        mine = (self.places < classes**2) & (self.places // classes == self.places % classes)
+        blocks = self.places[mine] // classes // every
+        return torch.zeros(-(-classes // every), dtype=torch.int64).index_add_(0, blocks, self.values[mine])
+
 
 def most_confused(counts: Tensor | Cells, limit: int) -> list[Confusion]:
     """Return the largest confusions, at most ``limit``; equal ones in the order of label, true, predicted.

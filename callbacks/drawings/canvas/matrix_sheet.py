@@ -1,32 +1,36 @@
-"""``MatrixSheet``: a canvas for a matrix of cells, with the names of its rows and columns."""
+"""``MatrixSheet``: a chart of cells, with the names of its rows and columns, and with margins."""
 
 import math
 from collections.abc import Sequence
 
-from PIL import Image, ImageDraw
+from PIL import Image
 
+from .chart import Chart, Panel
 from .grid import shorten
 from .text import text_length, write_text
-from .theme import GAP, INK, LINE, PAPER, TEXT_SIZE, TITLE_LINE, TITLE_SIZE, Colour
+from .theme import CHART_WIDTH, GAP, INK, TEXT_LINE, TEXT_SIZE
 
-_NAME_WIDTH = 170
-_SCALE_WIDTH = 124  # the scale of colours, its numbers and its caption
-_LEAST_HEIGHT = 170  # of the same, where the matrix is lower
-_LEAST_NAMED = 14  # height of a cell that has room for a name
+_MARGIN = 72  # least width of a column at the right margin, which holds ">99%"
+MARGIN_GAP = 6  # between the cells and a margin
+
+_NAME_WIDTHS = (150, 104)  # of few columns, and of more than _MANY
+_MANY = 7
+_LEAST_NAMED = TEXT_SIZE + 3  # height of a row that has room for a name
 
 
+#   title
 #            left            right
-#   title      |               |
-#        top   +---+---+---+---+
-#   r    name -|   |   |   |   |   scale
-#   o          +---+---+---+---+   of
-#   w    name -|   |   |   |   |   colours
-#   s  bottom  +---+---+---+---+
-#                |   |   |   |
-#               name  (upwards where they are wider than a cell)
-#                  columns
-class MatrixSheet:
-    """The canvas, with title and names written.
+#             | predicted ->  |
+#   true      | name  name    |  recall
+#        top  +---+---+---+---+  +---+
+#    name    -|   |   |   |   |  |   |
+#             +---+---+---+---+  |   |   margins
+#    name    -|   |   |   |   |  |   |
+#     bottom  +---+---+---+---+  +---+
+#  precision  |   |   |   |   |
+#             +---+---+---+---+
+class MatrixSheet(Chart):
+    """The chart, with title and names written.
 
     Where cells are too thin for names, some rows or columns are marked by number.
 
@@ -34,12 +38,16 @@ class MatrixSheet:
         names: of rows and of columns.
         axes: what rows and columns are.
         title: lines above.
-        cell_width: in pixels; None: its height, which follows from the number of rows.
+        row_height: in pixels; None: cells are square.
+        right: captions of the columns at the right margin.
+        below: captions of the rows at the lower margin.
+        rest: height in pixels of what follows below all.
         every: number of classes that a row or column stands for, by which thin ones are numbered.
+        blocks: names of the equal parts that the rows have, if any.
 
     Attributes:
-        cell: width and height of a cell.
-        left, top, right, bottom: of all cells.
+        panel: where the cells are.
+        foot: where the lower margin ends.
     """
 
     def __init__(
@@ -48,82 +56,102 @@ class MatrixSheet:
         axes: tuple[str, str],
         title: Sequence[str],
         *,
-        cell_width: int | None = None,
+        row_height: int | None = None,
+        right: Sequence[str] = (),
+        below: Sequence[str] = (),
+        rest: int = 0,
         every: int = 1,
+        blocks: Sequence[str] = (),
     ):
-        height = _cell_size(len(names[0]))
-        self.cell = (cell_width or height, height)
-        rows, columns = _shorten_names(names[0], height, every), _shorten_names(names[1], self.cell[0], every)
+        rows, columns = len(names[0]), len(names[1])
+        widest = _NAME_WIDTHS[columns > _MANY]
+        heads = [shorten(f"{axes[0]} ↓", widest, TEXT_SIZE), *below]
+        left = GAP + bool(blocks) * TEXT_LINE + max(min(_longest([*names[0], *heads]), widest), _longest(heads)) + 14
+        self.margin = max(_MARGIN, _longest(right) + 10) if right else 0
+        width = CHART_WIDTH - left - (GAP if not right else MARGIN_GAP + len(right) * self.margin + 4)
+        self.blocks, self.counts = blocks, (rows, columns)
+        height = row_height * rows if row_height else width * rows // columns
+        self.cell = width / columns, height / rows
+        shown = [shorten(name, widest, TEXT_SIZE) for name in names[1]]
         # Columns are named upwards as soon as one name is wider than its cell, so that all read the same way.
-        flat = self.cell[0] < _LEAST_NAMED or _longest_width(columns) <= self.cell[0] - 4
-        below = LINE if flat else math.ceil(_longest_width(columns)) + 4
-        self.left = GAP + LINE + math.ceil(_longest_width(rows)) + 10
-        self.top = 2 * GAP + TITLE_LINE * len(title)
-        self.right, self.bottom = self.left + len(columns) * self.cell[0], self.top + len(rows) * height
-        self.canvas = Image.new("RGB", self._size(title, below), PAPER)
-        self.ink = ImageDraw.Draw(self.canvas)
-        for index, line in enumerate(title):
-            self.text((GAP, GAP + index * TITLE_LINE), line, anchor="la", size=TITLE_SIZE)
-        self._name_rows(rows)
-        self._name_columns(columns, flat)
-        self.vertical_text((GAP + 6, (self.top + self.bottom) / 2), axes[0], centred=True)
-        self.text(((self.left + self.right) / 2, self.bottom + 10 + below), axes[1], anchor="ma")
+        thin = self.cell[0] < _LEAST_NAMED
+        self.flat = thin or _longest(shown) <= self.cell[0] - 4
+        head = TEXT_LINE + (TEXT_LINE if self.flat else _longest(shown) + 14)
+        foot = bool(below) * MARGIN_GAP + len(below) * TEXT_LINE
+        super().__init__(head + height + foot + rest, title)
+        self.panel = Panel(left, self.top + head, width, height)
+        self.foot = self.panel.bottom + foot
+        self._name_rows(_marks(names[0], self.cell[1], TEXT_LINE, every), widest, heads)
+        # A number of four digits is 56 pixels wide.
+        self._name_columns(_marks(shown, self.cell[0], 66 if thin else TEXT_LINE, every), axes[1], right)
 
-    def _size(self, title: Sequence[str], below: int) -> tuple[int, int]:
-        heading = max((text_length(line, TITLE_SIZE) for line in title), default=0)
-        width = max(self.right + 2 * GAP + _SCALE_WIDTH, math.ceil(heading) + 2 * GAP)
-        return width, max(self.bottom + 8 + below + LINE, self.top + _LEAST_HEIGHT) + GAP
+    def box(self, row: int, column: int) -> tuple[int, int, int, int]:
+        """Return the edges of a cell: left, top, right, bottom; rows and columns beyond the last are in the margin."""
+        x = [round(self.panel.left + at * self.cell[0]) for at in (column, column + 1)]
+        y = [round(self.panel.top + at * self.cell[1]) for at in (row, row + 1)]
+        if (place := column - self.counts[1]) >= 0:
+            x = [self.panel.right + MARGIN_GAP + at * self.margin for at in (place, place + 1)]
+        if (place := row - self.counts[0]) >= 0:
+            y = [self.panel.bottom + MARGIN_GAP + at * TEXT_LINE for at in (place, place + 1)]
+        return x[0], y[0], x[1], y[1]
 
-    def text(
-        self, place: tuple[float, float], text: str, *, anchor: str, fill: Colour = INK, size: int = TEXT_SIZE
-    ) -> None:
-        write_text(self.canvas, place, text, fill=fill, size=size, anchor=anchor)
-
-    def vertical_text(self, place: tuple[float, float], text: str, *, centred: bool = False) -> None:
-        """Write a text that reads upwards; ``place`` is its upper end, or its middle."""
+    def vertical_text(self, place: tuple[float, float], text: str) -> None:
+        """Write a text that reads upwards; ``place`` is the middle of its lower end."""
         length = math.ceil(text_length(text, TEXT_SIZE)) + 2
         # Pillow writes no turned text: it is written flat on a mask of its own, which is turned and inked.
-        mask = Image.new("L", (length, LINE), 0)
-        write_text(mask, (1, LINE / 2), text, fill=255, size=TEXT_SIZE, anchor="lm")
-        corner = (round(place[0] - LINE / 2), round(place[1] - (length / 2 if centred else 0)))
+        mask = Image.new("L", (length, TEXT_LINE), 0)
+        write_text(mask, (1, TEXT_LINE / 2), text, fill=255, size=TEXT_SIZE, anchor="lm")
+        corner = (round(place[0] - TEXT_LINE / 2), round(place[1]) - length)
         self.canvas.paste(INK, corner, mask.rotate(90, expand=True))
 
-    def _name_rows(self, names: Sequence[str]) -> None:
-        for index in _marked_indices(len(names), self.cell[1]):
-            middle = self.top + (index + 0.5) * self.cell[1]
-            self.text((self.left - 8, middle), names[index], anchor="rm")
-            self.ink.line((self.left - 5, middle, self.left - 2, middle), fill=INK)
+    def name_blocks(self) -> None:
+        """Name the parts of the rows, and draw a line between them; called when the cells are there."""
+        names = self.blocks
+        for index, name in enumerate(names):
+            height = self.panel.height / len(names)
+            text = shorten(name, round(height) - 8, TEXT_SIZE)
+            lower = self.panel.top + (index + 0.5) * height + text_length(text, TEXT_SIZE) / 2
+            self.vertical_text((GAP + TEXT_LINE / 2, lower), text)
+            # A line between blocks, as their rows would otherwise look like one matrix.
+            if index:
+                top = self.panel.top + index * height
+                self.rectangle(GAP, top - 2, self.panel.right, top + 2, INK)
 
-    def _name_columns(self, names: Sequence[str], flat: bool) -> None:
-        for index in _marked_indices(len(names), self.cell[0]):
-            middle = self.left + (index + 0.5) * self.cell[0]
-            self.ink.line((middle, self.bottom + 2, middle, self.bottom + 5), fill=INK)
-            if flat:
-                self.text((middle, self.bottom + 7), names[index], anchor="ma")
+    def _name_rows(self, marks: Sequence[tuple[int, str]], width: int, heads: Sequence[str]) -> None:
+        self.text((self.panel.left - 12, self.panel.top - 6), heads[0], anchor="rs")
+        for index, name in marks:
+            middle = self.panel.top + (index + 0.5) * self.cell[1]
+            self.text((self.panel.left - 12, middle), shorten(name, width, TEXT_SIZE), anchor="rm")
+            self.rectangle(self.panel.left - 8, middle - 1, self.panel.left - 2, middle + 1, INK)
+        for index, name in enumerate(heads[1:]):
+            _, top, _, bottom = self.box(self.counts[0] + index, 0)
+            self.text((self.panel.left - 12, (top + bottom) / 2), name, anchor="rm")
+
+    def _name_columns(self, marks: Sequence[tuple[int, str]], axis: str, right: Sequence[str]) -> None:
+        self.text((self.panel.left, self.top), axis)
+        for index, name in marks:
+            middle = self.panel.left + (index + 0.5) * self.cell[0]
+            self.rectangle(middle - 1, self.panel.top - 8, middle + 1, self.panel.top - 2, INK)
+            if self.flat:
+                self.text((middle, self.panel.top - 10), name, anchor="ms")
             else:
-                self.vertical_text((middle, self.bottom + 8), names[index])
+                self.vertical_text((middle, self.panel.top - 12), name)
+        for index, name in enumerate(right):
+            left, _, end, _ = self.box(0, self.counts[1] + index)
+            self.text(((left + end) / 2, self.panel.top - 10), name, anchor="ms")
 
 
-def _cell_size(count: int) -> int:
-    # Side of a cell by number of rows: 56 holds a count and a share, 42 both in small, 28 one of them.
-    for most, size in ((10, 56), (20, 42), (40, 28)):
-        if count <= most:
-            return size
-    return max(1, 800 // count)  # larger matrices have at most 800 pixels
+def _longest(texts: Sequence[str]) -> int:
+    return math.ceil(max(text_length(text, TEXT_SIZE) for text in texts))
 
 
-def _shorten_names(names: Sequence[str], size: int, every: int) -> list[str]:
-    if size < _LEAST_NAMED:
-        return [str(number) for number in range(0, every * len(names), every)]
-    return [shorten(name, _NAME_WIDTH, TEXT_SIZE) for name in names]
+def _marks(names: Sequence[str], cell: float, room: int, every: int) -> list[tuple[int, str]]:
+    """Return which rows or columns are marked, and by what.
 
-
-def _longest_width(texts: Sequence[str]) -> float:
-    return max(text_length(text, TEXT_SIZE) for text in texts)
-
-
-def _marked_indices(count: int, cell: int) -> range:
-    """Return which of the classes are marked: all where there is room for names, otherwise each 2nd, 5th, 10th, ..."""
-    least = 1 if cell >= _LEAST_NAMED else math.ceil(34 / cell)  # a number of four digits is 34 pixels wide
-    every = next(step * 10**power for power in range(9) for step in (1, 2, 5) if step * 10**power >= least)
-    return range(0, count, every)
+    That is each by its name where there is room, otherwise each 2nd, 5th, 10th, ... by its number.
+    """
+    if cell >= _LEAST_NAMED:
+        return list(enumerate(names))
+    least = math.ceil(room / cell)
+    step = next(step * 10**power for power in range(9) for step in (1, 2, 5) if step * 10**power >= least)
+    return [(index, str(index * every)) for index in range(0, len(names), step)]

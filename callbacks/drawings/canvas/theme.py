@@ -36,18 +36,22 @@ FALSE: Colour = (255, 205, 0)
 IGNORED: Colour = (128, 128, 128)  # class colours keep away from this grey, from black and from white
 NAN: Colour = (0, 0, 0)
 
-# Charts and matrices.
+# Charts and matrices. A card of TensorBoard is half as wide and leaves every second pixel out, so that its text is 10
+# pixels high, and its lines are 3 wide.
+CHART_WIDTH = 700
 GAP = 12  # between a border and what is inside
-LINE = 18  # height of a line of TEXT_SIZE or CAPTION_SIZE, with its spacing
-TITLE_SIZE = 15
-TITLE_LINE = TITLE_SIZE + 6
-TEXT_SIZE = 12
+TITLE_SIZE = 26
+TITLE_LINE = TITLE_SIZE + 8
+TEXT_SIZE = 22
+TEXT_LINE = TEXT_SIZE + 8
+STROKE = 7  # of a curve; its outermost pixels are blended with what is behind it
 
 # Grids of samples.
 CARD_GAP = 10
 HEADING_SIZE = 17
 HEADING_LINE = HEADING_SIZE + 6
 CAPTION_SIZE = 13
+LINE = 18  # height of a line of CAPTION_SIZE, with its spacing
 
 # The square of colour before an entry of a legend, and how far right of its left edge the text begins.
 SWATCH = 11

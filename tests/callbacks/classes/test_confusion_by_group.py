@@ -40,14 +40,14 @@ def test_the_picture_shows_the_counts_of_each_group(tmp_path, read_events):
     )
     title = ["valid confusion matrix by city, epoch 1", f"right: {shares}"]
     picture = cv2.imdecode(np.frombuffer(event.encoded_image_string, np.uint8), cv2.IMREAD_COLOR)
-    expected = draw_confusion_by_group(counts, list("abc"), ["Graz", "Wien"], "city", title)
+    expected = draw_confusion_by_group(counts, list("abc"), ["Graz", "Wien"], title)
     assert np.array_equal(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), expected)
 
 
 def test_a_group_without_samples_is_drawn_as_such():
     counts = np.zeros((2, 3, 3), dtype=np.int64)
     counts[0] = np.diag([5, 5, 5])
-    drawn = draw_confusion_by_group(counts, list("abc"), ["Graz", "Wien"], "city", ["title"])
+    drawn = draw_confusion_by_group(counts, list("abc"), ["Graz", "Wien"], ["title"])
     assert drawn.dtype == np.uint8
     assert drawn.shape[2] == 3
 

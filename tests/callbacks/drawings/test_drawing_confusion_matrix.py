@@ -2,14 +2,17 @@ import time
 
 import numpy as np
 import pytest
+from legibility import card_view, check_texts, recorded_texts
 
-from assay.callbacks.drawings.canvas.matrix_sheet import MatrixSheet, _marked_indices
+from assay.callbacks.drawings.canvas.matrix_sheet import MatrixSheet, _marks
+from assay.callbacks.drawings.canvas.theme import ABSENT, BLUE, ORANGE
 from assay.callbacks.drawings.confusion_matrix import (
     NORMALIZATIONS,
-    _cell_colours,
+    _colours,
     _compact,
     _percent,
     _scale_entries,
+    draw_confusion_by_group,
     draw_confusion_matrix,
     draw_label_matrix,
 )
@@ -24,10 +27,34 @@ def matrix(classes):
     return counts
 
 
-def colour_at(picture, classes, row, column):
+def numbers(classes):
+    return [str(i) for i in range(classes)]
+
+
+def sheet_of(classes):
+    """The layout of a matrix with these names, by which its cells are found."""
+    return MatrixSheet(
+        (numbers(classes),) * 2,
+        ("true", "predicted →"),
+        TITLE,
+        row_height=100 if classes < 5 else None,
+        right=["recall", "total"],
+        below=["precision", "total"],
+    )
+
+
+def colour_at(picture, sheet, row, column):
     """The colour in the corner of a cell, where no number stands."""
-    sheet = MatrixSheet(([str(i) for i in range(classes)],) * 2, ("true", "predicted"), TITLE)
-    return tuple(picture[sheet.top + row * sheet.cell[1] + 1, sheet.left + column * sheet.cell[0] + 1])
+    left, top, _, _ = sheet.box(row, column)
+    return tuple(picture[top + 1, left + 1].tolist())
+
+
+def draw(*arguments, function=draw_confusion_matrix, **options):
+    """Return the picture and its texts, after the check that a card shows them."""
+    with recorded_texts() as texts:
+        picture = function(*arguments, **options)
+    check_texts(picture, texts)
+    return picture, [text for text, _ in texts]
 
 
 def is_white(part):
@@ -35,47 +62,83 @@ def is_white(part):
 
 
 @pytest.mark.parametrize("classes", [2, 3, 10, 20, 21, 40, 41, 200, 1000])
-@pytest.mark.parametrize("name", ["{}", LONG])
-def test_nothing_is_cut_off_at_any_number_of_classes(classes, name):
-    picture = draw_confusion_matrix(matrix(classes), [name.format(i) for i in range(classes)], TITLE)
+@pytest.mark.parametrize("name", ["{}", LONG], ids=["short", "long"])
+def test_nothing_is_cut_off_and_all_is_legible_at_any_number_of_classes(classes, name):
+    picture, _ = draw(matrix(classes), [name.format(i) for i in range(classes)], TITLE)
     assert picture.dtype == np.uint8
-    assert picture.shape[2] == 3
-    assert max(picture.shape) < 1700
-    assert all(is_white(edge) for edge in (picture[:4], picture[-4:], picture[:, :4], picture[:, -4:]))
+    assert picture.shape[1:] == (700, 3)
+    assert picture.shape[0] < 1100
+    assert all(is_white(edge) for edge in (picture[:4], picture[-4:], picture[:, :4], picture[:, -2:]))
 
 
 @pytest.mark.parametrize("normalize", NORMALIZATIONS)
 @pytest.mark.parametrize("classes", [3, 50])
-def test_cells_have_the_colour_of_their_share(normalize, classes):
+def test_cells_have_the_colour_of_their_share_and_errors_a_hue_of_their_own(normalize, classes):
     counts = matrix(classes)
     totals = {"true": counts.sum(1, keepdims=True), "pred": counts.sum(0), "all": counts.sum(), "none": counts.max()}
-    names = [str(i) for i in range(classes)]
-    picture = draw_confusion_matrix(counts, names, TITLE, normalize=normalize)
-    expected = _cell_colours(counts / totals[normalize])
+    picture = draw_confusion_matrix(counts, numbers(classes), TITLE, normalize=normalize)
+    shares = counts / totals[normalize]
+    sheet = sheet_of(classes)
     for row, column in ((0, 0), (0, 1), (1, 0), (2, 2)):
-        assert colour_at(picture, classes, row, column) == tuple(expected[row, column])
+        full = BLUE if row == column else ORANGE
+        assert colour_at(picture, sheet, row, column) == tuple(_colours(shares, full)[row, column].tolist())
 
 
 def test_a_class_without_samples_is_grey_and_an_empty_cell_white():
     counts = np.array([[5, 0], [0, 0]])
-    picture = draw_confusion_matrix(counts, ["0", "1"], TITLE)
-    assert colour_at(picture, 2, 0, 1) == (255, 255, 255)
-    assert colour_at(picture, 2, 1, 0) == colour_at(picture, 2, 1, 1) == (225, 225, 225)
+    picture, texts = draw(counts, ["0", "1"], TITLE)
+    assert colour_at(picture, sheet_of(2), 0, 1) == (255, 255, 255)
+    assert colour_at(picture, sheet_of(2), 1, 0) == colour_at(picture, sheet_of(2), 1, 1) == ABSENT
+    assert "-" in texts  # there is neither recall nor precision of class 1
 
 
 def test_rare_confusions_are_seen():
-    rare, none = _cell_colours(np.array([0.002, 0.0]))
-    assert (none.astype(int) - rare).max() >= 10
+    rare, none = _colours(np.array([0.002, 0.0]), ORANGE)
+    assert (none.astype(int) - rare).max() >= 30
 
 
-@pytest.mark.parametrize(("classes", "numbers"), [(3, True), (20, True), (40, True), (60, False)])
-def test_numbers_stand_in_the_cells_where_there_is_room(classes, numbers):
+@pytest.mark.parametrize("classes", [100, 200, 400])
+def test_a_single_error_among_many_classes_is_seen_in_a_card(classes):
+    counts = np.eye(classes, dtype=np.int64) * 100
+    counts[classes // 4, 3 * classes // 4] = 40
+    view = card_view(draw_confusion_matrix(counts, numbers(classes), TITLE))
+    orange = (view.astype(int)[:, :, 2] < view.astype(int)[:, :, 0] - 60)[: view.shape[0] * 2 // 3]
+    # Left of the margins, and in the upper right half of the matrix.
+    rows, columns = np.nonzero(orange[:, :260])
+    assert len(rows) >= 9 and np.ptp(rows) >= 2 and np.ptp(columns) >= 2
+    assert np.ptp(rows) <= 6 and np.ptp(columns) <= 6
+
+
+def test_recall_precision_and_totals_stand_at_the_margins():
+    counts = np.array([[8, 2, 0], [1, 9, 10], [0, 0, 30]])
+    _, texts = draw(counts, ["cat", "dog", "bird"], TITLE)
+    # By hand: recall 8/10, 9/20, 30/30; precision 8/9, 9/11, 30/40; 47 of 60 right.
+    assert {"80%", "45%", "100%", "89%", "82%", "75%", "78%"} <= set(texts)
+    assert {"10", "20", "30", "9", "11", "40", "60"} <= set(texts)
+    assert [text for text in texts if " as " in text] == [
+        "dog as bird: 10 of 20",
+        "cat as dog: 2 of 10",
+        "dog as cat: 1 of 20",
+    ]
+
+
+def test_margins_without_room_for_numbers_are_bars():
+    counts = np.zeros((100, 100), dtype=np.int64)
+    counts[np.arange(100), np.arange(100)] = 50
+    counts[np.arange(100), (np.arange(100) + 1) % 100] = 50
+    picture, sheet = draw_confusion_matrix(counts, numbers(100), TITLE), sheet_of(100)
+    left, top, right, _ = sheet.box(50, 100)
+    row = picture[top + 1, left:right]
+    blue, orange = ((row == np.array(colour, np.uint8)).all(axis=1).sum() for colour in (BLUE, ORANGE))
+    assert blue == orange == (right - left - 8) // 2
+
+
+@pytest.mark.parametrize(("classes", "has_numbers"), [(3, True), (10, True), (12, True), (60, False)])
+def test_numbers_stand_in_the_cells_where_there_is_room(classes, has_numbers):
     counts = np.full((classes, classes), 7)
-    names = [str(i) for i in range(classes)]
-    sheet = MatrixSheet((names, names), ("true", "predicted"), TITLE)
-    width, height = sheet.cell
-    cell = draw_confusion_matrix(counts, names, TITLE)[sheet.top :, sheet.left :][:height, :width].reshape(-1, 3)
-    assert (len(np.unique(cell, axis=0)) > 1) == numbers
+    left, top, right, bottom = sheet_of(classes).box(0, 1)
+    cell = draw_confusion_matrix(counts, numbers(classes), TITLE)[top:bottom, left:right].reshape(-1, 3)
+    assert (len(np.unique(cell, axis=0)) > 1) == has_numbers
 
 
 @pytest.mark.parametrize("labels", [1, 3, 4, 80])
@@ -83,27 +146,43 @@ def test_numbers_stand_in_the_cells_where_there_is_room(classes, numbers):
 def test_labels_are_rows_of_four_outcomes(labels, normalize):
     counts = np.random.randint(1, 90, (labels, 2, 2))
     names = [f"label {i}" for i in range(labels)]
-    picture = draw_label_matrix(counts, names, TITLE, normalize=normalize)
-    sheet = MatrixSheet((names, ["a"] * 4), ("label", ""), TITLE, cell_width=76)
+    picture, texts = draw(counts, names, TITLE, function=draw_label_matrix, normalize=normalize)
     total = counts.sum(axis=2, keepdims=True) if normalize == "true" else counts.max()
-    expected = _cell_colours((counts / total).reshape(-1, 4))
+    shares = (counts / total).reshape(-1, 4)
+    # Each colour of a row stands in it: right, error, error, right.
     for row in {0, labels - 1}:
-        for column in range(4):
-            pixel = picture[sheet.top + row * sheet.cell[1] + 1, sheet.left + column * 76 + 1]
-            assert tuple(pixel) == tuple(expected[row, column])
+        for column, full in enumerate((BLUE, ORANGE, ORANGE, BLUE)):
+            colour = _colours(shares[row, column : column + 1], full)[0]
+            assert (picture == colour).all(axis=2).any()
+    assert {"precision", "recall"} <= set(texts)
     assert is_white(picture[-4:])
+
+
+@pytest.mark.parametrize(("classes", "groups"), [(2, 3), (10, 3), (2, 40), (200, 4)])
+def test_groups_are_parts_of_the_rows_with_a_line_between_them(classes, groups):
+    counts = np.stack([matrix(classes) for _ in range(groups)])
+    names = [f"camera {i}" for i in range(groups)]
+    picture, texts = draw(counts, numbers(classes), names, TITLE, function=draw_confusion_by_group)
+    assert is_white(picture[-4:])
+    assert {"recall", "total", "true ↓"} <= set(texts)
+    dark = (picture == np.array((30, 30, 30), np.uint8)).all(axis=2)[:, 150:400].all(axis=1)
+    assert dark.sum() == 4 * (groups - 1)
 
 
 @pytest.mark.parametrize("normalize", NORMALIZATIONS)
 def test_a_matrix_without_samples_is_drawn(normalize):
-    picture = draw_confusion_matrix(np.zeros((3, 3), dtype=np.int64), ["a", "b", "c"], TITLE, normalize=normalize)
-    assert colour_at(picture, 3, 1, 1) == (225, 225, 225)
+    picture, _ = draw(np.zeros((3, 3), dtype=np.int64), ["a", "b", "c"], TITLE, normalize=normalize)
+    assert colour_at(picture, sheet_of(3), 1, 1) == ABSENT
 
 
-def test_a_long_title_widens_the_picture():
-    picture = draw_confusion_matrix(matrix(2), ["a", "b"], ["W" * 100])
-    assert picture.shape[1] > 1000
-    assert is_white(picture[:, -8:])
+def test_classes_that_share_a_cell_keep_their_errors_apart():
+    counts = np.zeros((1000, 1000), dtype=np.int64)
+    counts[0, 1] = 10  # within the first cell, and no hit
+    counts[999, 999] = 10
+    _, texts = draw(counts, numbers(1000), TITLE)
+    assert "each cell is 3 x 3 classes" in texts
+    assert "0 as 1: 10 of 10" in texts
+    assert "50%" in texts
 
 
 @pytest.mark.parametrize(
@@ -130,7 +209,7 @@ def test_the_scale_of_small_counts_repeats_no_number():
 
 @pytest.mark.parametrize(("count", "cell", "step"), [(10, 56, 1), (60, 13, 5), (200, 4, 10), (1000, 1, 50)])
 def test_of_many_classes_some_are_marked_at_round_numbers(count, cell, step):
-    assert _marked_indices(count, cell) == range(0, count, step)
+    assert [index for index, _ in _marks(numbers(count), cell, 34, 1)] == list(range(0, count, step))
 
 
 def test_drawing_is_cheap():

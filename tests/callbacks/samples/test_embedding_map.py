@@ -11,7 +11,7 @@ from torch import nn
 
 from assay.callbacks import EmbeddingMap, UsageError
 from assay.callbacks.drawings.canvas.palette import class_colours
-from assay.callbacks.drawings.canvas.theme import RED
+from assay.callbacks.drawings.canvas.theme import INK
 from assay.callbacks.drawings.embedding_map import draw_embedding_map
 from assay.runner import DictRunner
 
@@ -66,7 +66,7 @@ def test_it_is_drawn_of_the_samples_and_leaves_out_what_is_not_finite(tmp_path):
 
 def colour_at(picture, x, y, panel=0):
     """Return the colour of a place of a panel, from 0 to 1."""
-    return tuple(int(v) for v in picture[round(76 + 420 * (1 - y)), round(12 + panel * 432 + 420 * x)])
+    return tuple(int(v) for v in picture[round(122 + 332 * (1 - y)), round(12 + panel * 344 + 332 * x)])
 
 
 def test_points_have_the_colours_of_their_classes_and_wrong_ones_a_ring():
@@ -77,16 +77,20 @@ def test_points_have_the_colours_of_their_classes_and_wrong_ones_a_ring():
     places = [(0.03, 0.265), (0.97, 0.735), (0.5, 0.5)]  # both axes of one scale, 3% of a margin
     for panel, classes in enumerate((labels, predictions)):
         assert [colour_at(picture, *place, panel) for place in places] == [colours[c] for c in classes]
-    ring = (np.abs(picture.astype(int) - RED).sum(axis=2) < 30)[80:490]
-    assert ring[:, 12:432].sum() == 0
-    assert ring[:, 444:864].sum() > 10
+    ring = (picture == np.array(INK, np.uint8)).all(axis=2)[122:454]
+    assert ring[:, 12:344].sum() == 0
+    assert ring[:, 356:688].sum() > 100
 
 
 def test_it_is_drawn_without_classes_and_with_many():
     points = np.random.default_rng(0).normal(size=(50, 2))
-    assert draw_embedding_map(points, None, None, None, ["t"]).shape[1] < 460
-    many = draw_embedding_map(points, np.arange(50), None, None, ["t"])
-    assert many.shape == draw_embedding_map(points, np.arange(50) % 2, None, None, ["t"]).shape
+    plain = draw_embedding_map(points, None, None, None, ["t"])
+    many, few = (
+        draw_embedding_map(points, classes, None, None, ["t"]) for classes in (np.arange(50), np.arange(50) % 2)
+    )
+    # One panel in the whole width, and below it seven lines for 20 names and the count of the others, or one.
+    assert plain.shape[1] == many.shape[1] == few.shape[1] == 700
+    assert many.shape[0] - plain.shape[0] == 7 * 30 and few.shape[0] - plain.shape[0] == 30
     assert (draw_embedding_map(np.zeros((1, 2)), np.array([-1]), None, None, ["t"]) != 255).any()
 
 
