@@ -2,7 +2,6 @@
 
 import dataclasses
 import os
-import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -19,6 +18,7 @@ from ..experiment.build import prepare_machine, run_experiment
 from ..experiment.catalog import label
 from ..experiment.experiment_settings import check_fields, experiment_settings
 from ..loop.dict_runner import DictRunner
+from ..loop.epoch_table import Metrics, importance, terminal_width
 from ..loop.fault_messages import note_checkpoint
 from ..loop.state.settings import check_same_on_all
 from ..processes.early_stop import StoppedEarly, held_signals, raise_if_signalled
@@ -29,6 +29,7 @@ from ..recipe.overfit_verdict import classes_in, overfit_verdict
 from ..saving.resume import decided_by_main_rank, newest_checkpoint, restarted_run
 from ..saving.run_folder import RunFolder, has_checkpoint, read_config
 from ..saving.run_lock import locked
+from .how_to_look import how_to_look
 
 
 class _Opened(NamedTuple):
@@ -130,13 +131,26 @@ def summary(runner: DictRunner, monitors: list[Monitor], folder: Path) -> str:
         lines.append(f"no best epoch: {monitors[0].name} was never finite")
     else:
         metrics = runner.callbacks["progress"].shown(runner.history[best])
-        values = [f"{key}/{name} {value:.4f}" for key, of in metrics.items() for name, value in of.items()]
-        lines.append(f"best epoch: {best} by {monitors[0].name} ({', '.join(values)})")
+        lines.append(_best_epoch(best, metrics, [monitor.name for monitor in monitors]))
     if "bad_images" in runner.callbacks:
         lines += runner.callbacks["bad_images"].summary()
     lines.append(f"run folder: {folder}")
-    lines.append(f"look at it: {_tensorboard(folder)}")
-    return "\n".join(lines)
+    return "\n".join([*lines, *how_to_look(folder)])
+
+
+def _best_epoch(epoch: int, metrics: Metrics, compared: list[str]) -> str:
+    """Return the line about the best epoch, with as many of its metrics as fit, the most important ones."""
+    columns = [(loader, name) for loader, of in metrics.items() for name in of]
+    # What it is the best by, before all.
+    kept = sorted(columns, key=lambda column: ("/".join(column) != compared[0], importance(column, compared)))
+
+    def line() -> str:
+        values = [f"{key}/{name} {metrics[key][name]:.4f}" for key, name in columns if (key, name) in kept]
+        return f"best epoch: {epoch} by {compared[0]} ({', '.join(values)})"
+
+    while len(kept) > 1 and len(line()) > terminal_width(sys.stdout):
+        kept.pop()
+    return line()
 
 
 def _open_folder(
@@ -187,12 +201,3 @@ def _undo(opened: _Opened) -> None:
         opened.folder.write_config(opened.previous)
     elif not has_checkpoint(opened.folder.path):
         opened.folder.discard()
-
-
-def _tensorboard(folder: Path) -> str:
-    """Return the command as the user can type it: the one beside this Python, where PATH has none."""
-    beside = Path(sys.executable).with_name("tensorboard")
-    program = str(beside.relative_to(Path.cwd()) if beside.is_relative_to(Path.cwd()) else beside)
-    if shutil.which("tensorboard") is not None or not beside.exists():
-        program = "tensorboard"
-    return command(program, "--logdir", folder, "--samples_per_plugin", "images=200")

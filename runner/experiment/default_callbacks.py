@@ -38,7 +38,7 @@ def callbacks_of_run(experiment: Experiment, monitors: list[Monitor], folder: Pa
     callbacks["monitors"] = KnownMonitors(monitors)
     if experiment.on_bad_image == "skip":
         callbacks["bad_images"] = BadImages(folder / "bad_images.txt")
-    callbacks["progress"] = Progress(metrics=[monitor.name for monitor in monitors])
+    callbacks["progress"] = Progress(metrics=[monitor.name for monitor in monitors], monitor=monitors[0])
     callbacks |= _diagnostics(experiment, monitors, brought)
     if not _holds(brought, Results):
         callbacks["results"] = Results(monitors[0].name, monitors[0].minimize, folder / "results")

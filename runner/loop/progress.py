@@ -1,6 +1,5 @@
-"""Progress of a run: a bar in a terminal, and one line per epoch everywhere."""
+"""Progress of a run: a bar in a terminal, and a table of the epochs everywhere."""
 
-import math
 import sys
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -13,15 +12,20 @@ from tqdm import tqdm
 from assay.callbacks.base.order import PROGRESS
 from assay.callbacks.support.host_copy import HostCopy
 
+from ..recipe.monitor import Monitor
+from .epoch_table import EpochTable, shows_colour, terminal_width
+
 
 class Progress(dl.Callback):
-    """Shows a bar with epoch, loader, remaining time and loss, and prints one line at the end of each epoch.
+    """Shows a bar with epoch, loader, remaining time and loss, and prints a line of a table at the end of each epoch.
 
-    The bar is drawn only where stderr is a terminal. The line holds the metrics that every batch has, and those in
-    ``metrics``; metrics that diagnostics add are in the logs only.
+    The bar is drawn only where stderr is a terminal. The table holds the metrics that every batch has, and those in
+    ``metrics``, as many as fit; metrics that diagnostics add are in the logs only. On a terminal the best epoch so far
+    is coloured too, unless ``NO_COLOR`` is set.
 
     Args:
-        metrics: further metrics for the line, as ``LOADER/METRIC``.
+        metrics: further metrics for the table, as ``LOADER/METRIC``.
+        monitor: by which the best epoch is marked; it is in the table too. None: no epoch is marked.
         refresh_s: seconds between two refreshes of the bar.
         show_bar: whether to draw the bar; by default if stderr is a terminal.
         clock: returns seconds.
@@ -31,18 +35,24 @@ class Progress(dl.Callback):
         self,
         *,
         metrics: Collection[str] = (),
+        monitor: Monitor | None = None,
         refresh_s: float = 0.25,
         show_bar: bool | None = None,
         clock: Callable[[], float] = time.monotonic,
     ):
         super().__init__(order=PROGRESS)
-        self.metrics = frozenset(metrics)
+        compared = [] if monitor is None else [monitor.name]
+        self.metrics = list(dict.fromkeys([*compared, *metrics]))
+        self.monitor = monitor
         self.refresh_s = refresh_s
         self.show_bar = sys.stderr.isatty() if show_bar is None else show_bar
         self.clock = clock
         self.bar_: tqdm[Any] | None = None
         self.loss_: HostCopy | None = None
         self.of_batches_: dict[str, frozenset[str]] = {}
+
+    def on_experiment_start(self, runner: dl.IRunner) -> None:
+        self.table_ = EpochTable(runner.num_epochs, self.monitor.name if self.monitor else None, self.metrics)
 
     def on_epoch_start(self, runner: dl.IRunner) -> None:
         self.epoch_began_ = self.clock()
@@ -78,8 +88,10 @@ class Progress(dl.Callback):
     def on_epoch_end(self, runner: dl.IRunner) -> None:
         if runner.engine.is_main_process:
             seconds = self.clock() - self.epoch_began_
+            best = self.monitor is not None and self.monitor.best(runner.history) == runner.epoch_step
+            form: Any = {"width": terminal_width(sys.stdout), "colour": shows_colour(sys.stdout)}
             metrics = self.shown(runner.history[runner.epoch_step])
-            print(epoch_line(runner.epoch_step, runner.num_epochs, metrics, seconds))
+            print(*self.table_.lines(runner.epoch_step, metrics, seconds, best=best, **form), sep="\n")
             sys.stdout.flush()  # into a file or a pipe Python would hold the line back
 
     def shown(self, metrics: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float]]:
@@ -116,17 +128,3 @@ class Progress(dl.Callback):
         if self.bar_ is not None:
             self.bar_.close()
             self.bar_ = None
-
-
-def epoch_line(epoch: int, epochs: int, metrics: dict[str, dict[str, float]], seconds: float) -> str:
-    """Return the line for an epoch: its number, the metrics of every loader, and how long it took.
-
-    Example:
-        >>> epoch_line(2, 10, {"train": {"loss": 0.31}, "valid": {"loss": 0.4, "accuracy": 0.87}}, seconds=12.3)
-        'epoch  2/10  train loss 0.3100  |  valid loss 0.4000 accuracy 0.8700  |  12.3 s'
-    """
-    width = int(math.log10(max(1, epochs))) + 1
-    parts = [
-        f"{loader} " + " ".join(f"{name} {value:.4f}" for name, value in of.items()) for loader, of in metrics.items()
-    ]
-    return f"epoch {epoch:>{width}}/{epochs}  " + "  |  ".join(parts) + f"  |  {seconds:.1f} s"

@@ -38,7 +38,7 @@ def complete_callbacks(run: RunView) -> dict[str, dl.Callback]:
     # A callback in a wrapper of Catalyst's is given too.
     present = tuple(type(inside(callback)) for callback in callbacks.values())
     if run._verbose and Progress not in present:
-        callbacks["progress"] = Progress()
+        callbacks["progress"] = Progress(monitor=_monitor(run))
     if run._logdir is None:
         return callbacks
     folder, monitor = Path(run._logdir), _monitor(run)

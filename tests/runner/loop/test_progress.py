@@ -1,14 +1,13 @@
 """What a run says while it runs: a bar that reads the device seldom, and a line an epoch."""
 
-import re
+import math
 import sys
 
 import pytest
 from catalyst import dl
 
-from assay.runner import Progress
+from assay.runner import Monitor, Progress
 from assay.runner.loop import progress as module
-from assay.runner.loop.progress import epoch_line
 
 
 class Clock:
@@ -95,7 +94,11 @@ def test_without_a_terminal_there_are_plain_lines_and_no_bar(make_net, make_load
     tick = show(make_net, make_loader, train, step_s=0.5, batches=4)
     captured = capsys.readouterr()
     assert captured.err == ""
-    assert captured.out == f"epoch 1/1  train loss {sum(tick.losses) / 4:.4f}  |  2.0 s\n"
+    assert captured.out.splitlines() == [
+        "             train",
+        "              loss     time",
+        f"epoch 1/1  {sum(tick.losses) / 4:7.4f}    2.0 s",
+    ]
     assert "\r" not in captured.out
     assert copies == {"made": 0, "read": 0}
 
@@ -123,25 +126,6 @@ def test_the_bar_is_closed_when_the_loader_ends_and_when_the_run_fails(make_net,
     assert progress.bar_ is None
 
 
-def test_a_line_names_epoch_metrics_of_each_loader_and_seconds():
-    metrics = {"train": {"loss": 0.123456}, "valid": {"loss": 1.0, "accuracy": 0.5}}
-    line = epoch_line(3, 10, metrics, 12.34)
-    assert line == "epoch  3/10  train loss 0.1235  |  valid loss 1.0000 accuracy 0.5000  |  12.3 s"
-
-
-@pytest.mark.parametrize(
-    ("epoch", "epochs", "start"),
-    [
-        (1, 9, "epoch 1/9  "),
-        (9, 99, "epoch  9/99  "),
-        (7, 1000, "epoch    7/1000  "),
-        (1000, 1000, "epoch 1000/1000  "),
-    ],
-)
-def test_lines_of_one_run_are_aligned(epoch, epochs, start):
-    assert epoch_line(epoch, epochs, {"train": {"loss": 1.0}}, 0.0).startswith(start)
-
-
 class Adds(dl.Callback):
     """Adds metrics at the end of a loader, as diagnostics do."""
 
@@ -152,8 +136,27 @@ class Adds(dl.Callback):
         runner.loader_metrics.update({"roc_auc": 0.5, "roc_auc_bound": 0.01})
 
 
-@pytest.mark.parametrize(("asked", "shown"), [((), ""), (("valid/roc_auc",), " roc_auc 0.5000")])
-def test_a_line_holds_what_each_batch_has_and_what_is_asked_for(make_net, make_loader, train, asked, shown, capsys):
+@pytest.mark.parametrize(
+    ("asked", "names"), [((), ["loss", "loss"]), (("valid/roc_auc",), ["loss", "loss", "roc_auc"])]
+)
+def test_a_line_holds_what_each_batch_has_and_what_is_asked_for(make_net, make_loader, train, asked, names, capsys):
     loaders = {"train": make_loader(4), "valid": make_loader(4)}
     train(make_net(), loaders, callbacks=[Adds(), Progress(metrics=asked)])
-    assert re.search(rf"train loss \d\.\d{{4}}  \|  valid loss \d\.\d{{4}}{shown}  \|", capsys.readouterr().out)
+    above, below, line = capsys.readouterr().out.splitlines()
+    assert above.split() == ["train", "valid"]
+    assert below.split() == [*names, "time"]
+    assert len(line.split()) == 2 + len(names) + 2  # "epoch 1/1", and a time with its unit
+
+
+def test_the_best_epoch_so_far_is_marked(make_net, make_loader, train, capsys):
+    class Score(dl.Callback):
+        def on_loader_end(self, runner):
+            runner.loader_metrics["score"] = [0.0, 0.5, 0.3, 0.5, 0.7, math.nan][runner.epoch_step]
+
+    monitor = Monitor("train", "score", minimize=False)
+    train(make_net(), {"train": make_loader(2)}, epochs=5, callbacks=[Score(order=0), Progress(monitor=monitor)])
+    legend, _, names, *lines = capsys.readouterr().out.splitlines()
+    assert legend == "* best epoch so far by train/score"
+    assert names.split() == ["loss", "score", "time"]
+    assert [line.endswith(" *") for line in lines] == [True, False, False, True, False]
+    assert all("\033" not in line for line in lines)

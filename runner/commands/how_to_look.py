@@ -1,0 +1,44 @@
+"""How to look at runs in TensorBoard: the command, and the address to open."""
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from ..processes.shell import command
+
+_RUNS = "runs"
+_PORT = 6006
+
+
+def how_to_look(folder: Path) -> list[str]:
+    """Return the lines that say how to look at a run.
+
+    Args:
+        folder: of the run.
+    """
+    address = f"http://localhost:{_PORT}"
+    lines = [f"look at it: {_tensorboard(folder)}, then open {address}"]
+    if os.environ.get("SSH_CONNECTION"):
+        lines.append(f"over ssh, first run on your own machine: ssh -L {_PORT}:localhost:{_PORT} HOST")
+    return lines
+
+
+def _tensorboard(folder: Path) -> str:
+    """Return the shortest command that shows a run, beside those of before where it is among them."""
+    among_runs = folder.resolve().is_relative_to(Path(_RUNS).resolve())
+    if among_runs and _has_target(Path("Makefile"), "tensorboard"):
+        return "make tensorboard"
+    return command(_program(), "--logdir", Path(_RUNS) if among_runs else folder)
+
+
+def _has_target(makefile: Path, target: str) -> bool:
+    return makefile.is_file() and any(line.startswith(f"{target}:") for line in makefile.read_text().splitlines())
+
+
+def _program() -> str:
+    """Return TensorBoard as the user can type it: the one beside this Python, where PATH has none."""
+    beside = Path(sys.executable).with_name("tensorboard")
+    if shutil.which("tensorboard") is not None or not beside.exists():
+        return "tensorboard"
+    return str(beside.relative_to(Path.cwd()) if beside.is_relative_to(Path.cwd()) else beside)
