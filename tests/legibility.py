@@ -16,7 +16,7 @@ from contextlib import contextmanager
 import cv2
 import numpy as np
 
-from assay.callbacks.drawings.canvas import fonts, grid, text
+from assay.callbacks.drawings.canvas import captions, fonts, text
 
 CARD_WIDTH = 350
 LEAST_TEXT = 10  # pixels in a card, from the top of an A to the bottom of a g
@@ -46,25 +46,26 @@ def card_view(picture: np.ndarray) -> np.ndarray:
 def recorded_texts() -> Iterator[list[tuple[str, int]]]:
     """Collect each text that is drawn, with the size of its font in the picture."""
     # What was rendered before is remembered, and would not pass by here again.
-    for remembered in (grid._text_patch, text._render):
+    for remembered in (captions._text_patch, text._render):
         remembered.cache_clear()
     found: list[tuple[str, int]] = []
     render = fonts.render_line
 
     def record(line, size, *args, **options):
-        found.append((line, size))
+        if line.strip():
+            found.append((line, size))
         return render(line, size, *args, **options)
 
-    grid.render_line = text.render_line = record
+    captions.render_line = text.render_line = record
     try:
         yield found
     finally:
-        grid.render_line = text.render_line = render
+        captions.render_line = text.render_line = render
 
 
 def check_texts(picture: np.ndarray, texts: Sequence[tuple[str, int]]) -> None:
     """Fail, naming the texts that are too small in a card."""
-    small = [(line, size) for line, size in texts if line.strip() and text_height(picture, size) < LEAST_TEXT]
+    small = [(line, size) for line, size in texts if text_height(picture, size) < LEAST_TEXT]
     assert texts
     assert not small, f"in a picture {picture.shape[1]} wide, in a card below {LEAST_TEXT} pixels: {small}"
 

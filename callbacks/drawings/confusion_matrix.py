@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from .canvas.captions import shorten
 from .canvas.chart import Panel
 from .canvas.fonts import shown_names
-from .canvas.grid import shorten
 from .canvas.matrix_sheet import MatrixSheet
 from .canvas.text import text_length
 from .canvas.theme import ABSENT, BLUE, CHART_WIDTH, GAP, GREY, INK, ORANGE, PAPER, TEXT_LINE, TEXT_SIZE, Colour

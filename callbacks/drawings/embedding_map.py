@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from ..support.class_names import name_of
+from .canvas.captions import shorten
 from .canvas.chart import Chart, Panel
-from .canvas.grid import shorten
 from .canvas.palette import class_colours
 from .canvas.text import text_length
 from .canvas.theme import CHART_WIDTH, GAP, GREY, INK, PAPER, TEXT_LINE, TEXT_SIZE, Colour

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from .canvas.captions import shorten
 from .canvas.chart import Chart
-from .canvas.grid import shorten
 from .canvas.text import text_length
 from .canvas.theme import BLUE, CHART_WIDTH, GAP, GRID_LINES, INK, PALE_BLUE, STROKE, TEXT_LINE, TEXT_SIZE, Colour
 from .parameter_rows import ParameterRow, group_parameters, shared_parts

@@ -7,12 +7,23 @@ import numpy as np
 import torch
 
 from ..errors import UsageError
-from .canvas.fonts import line_length
-from .canvas.grid import Card, draw_grid, write
-from .canvas.theme import CARD_GAP, HEADING_LINE, HEADING_SIZE, LARGEST_TILE_SIZE, PAPER, TILE_SIZE
+from .canvas.captions import break_lines, write
+from .canvas.grid import Card, draw_grid
+from .canvas.theme import (
+    CARD_WIDTH,
+    HEADING_LINE,
+    HEADING_SIZE,
+    LARGEST_TILE_SIZE,
+    PAPER,
+    SHEET_MARGIN,
+    SHEET_WIDTH,
+    TILE_SIZE,
+)
 
 
-def draw_own_pictures(pictures: Any, title: Sequence[str], captions: Sequence[Sequence[str]]) -> np.ndarray:
+def draw_own_pictures(
+    pictures: Any, title: Sequence[str], captions: Sequence[Sequence[str]], names: Sequence[str]
+) -> np.ndarray:
     """Arrange what a user's function returned.
 
     Args:
@@ -21,6 +32,7 @@ def draw_own_pictures(pictures: Any, title: Sequence[str], captions: Sequence[Se
             or floating point from 0 to 1.
         title: lines above.
         captions: lines for each sample; they stand below the pictures where there are as many.
+        names: of the samples, which stand below the lines.
 
     Returns:
         [H, W, 3], uint8, RGB.
@@ -33,10 +45,10 @@ def draw_own_pictures(pictures: Any, title: Sequence[str], captions: Sequence[Se
     if not pictures:
         raise UsageError("visualize_batch must return a picture or a list of them, got an empty list.")
     found = [own_picture(picture) for picture in pictures]
-    lines = captions if len(captions) == len(found) else [()] * len(found)
+    below = list(zip(captions, names, strict=True)) if len(names) == len(found) else [((), "")] * len(found)
     # As large as the largest picture, so that none is shrunk before the largest tile is reached.
     tile = min(LARGEST_TILE_SIZE, max(TILE_SIZE, *(side for picture in found for side in picture.shape[:2])))
-    cards = [Card(picture, below) for picture, below in zip(found, lines, strict=True)]
+    cards = [Card(picture, lines, name=name) for picture, (lines, name) in zip(found, below, strict=True)]
     return draw_grid(cards, title, tile_size=tile)
 
 
@@ -59,12 +71,17 @@ def own_picture(picture: Any) -> np.ndarray:
 
 
 def _below_title(picture: np.ndarray, title: Sequence[str]) -> np.ndarray:
-    width = max([picture.shape[1], *(int(line_length(line, HEADING_SIZE)) + 1 for line in title)]) + 2 * CARD_GAP
-    top = CARD_GAP + HEADING_LINE * len(title)
-    canvas = np.full((top + picture.shape[0] + CARD_GAP, width, 3), PAPER[0], dtype=np.uint8)
-    for index, line in enumerate(title):
-        write(canvas, (CARD_GAP, CARD_GAP + index * HEADING_LINE), line, size=HEADING_SIZE)
-    canvas[top : top + picture.shape[0], CARD_GAP : CARD_GAP + picture.shape[1]] = picture
+    # A card of TensorBoard scales the picture with its title: in letters of 14 pixels of the card.
+    room = max(picture.shape[1], CARD_WIDTH)
+    size = room * HEADING_SIZE // SHEET_WIDTH
+    height = size * HEADING_LINE // HEADING_SIZE
+    lines = [part for line in title for part in break_lines(line, room, size)]
+    top = SHEET_MARGIN + height * len(lines)
+    shape = (top + picture.shape[0] + SHEET_MARGIN, room + 2 * SHEET_MARGIN, 3)
+    canvas = np.full(shape, PAPER[0], dtype=np.uint8)
+    for index, line in enumerate(lines):
+        write(canvas, (SHEET_MARGIN, SHEET_MARGIN + index * height), line, size=size)
+    canvas[top : top + picture.shape[0], SHEET_MARGIN : SHEET_MARGIN + picture.shape[1]] = picture
     return canvas
 
 

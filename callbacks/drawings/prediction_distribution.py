@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from .canvas.captions import shorten
 from .canvas.chart import Chart, Panel
-from .canvas.grid import shorten
 from .canvas.text import text_length
 from .canvas.theme import (
     ABSENT,

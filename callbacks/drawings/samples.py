@@ -11,10 +11,11 @@ import numpy as np
 from ..errors import unknown_name
 from ..support.sample_losses import NO_SCORE
 from .canvas.fonts import shown_names
-from .canvas.grid import Card, card_width, draw_grid
+from .canvas.grid import Card, arrange, draw_grid
 from .canvas.images import heat_over, thumbnail
+from .canvas.legend import Entry
 from .canvas.picture_style import PictureStyle
-from .canvas.theme import BOXES_TILE_SIZE, GREEN, GREY, LABELS_TILE_SIZE, RED, TILE_SIZE, Colour
+from .canvas.theme import GREY, LARGEST_TILE_SIZE, RIGHT, TILE_SIZE, WRONG, Colour
 from .tasks import boxes, class_maps, labels, masks, numbers
 from .tasks.find_task import TASKS, find_task, has_masks
 from .tasks.sample_text import SampleText
@@ -37,19 +38,23 @@ def draw_samples(
     min_score: float = 0.5,
     min_iou: float = 0.5,
 ) -> np.ndarray:
-    """Draw samples, each on a card with its id, a caption, what its task has to show, and its loss.
+    """Draw samples, each on a card with what its task has to show, its loss, a caption, and its id.
+
+    A tick and a frame in blue-green say that a prediction is right, a cross and a frame in red that it is wrong.
 
     ===================================== ======================================================================
     task, output and target of a sample   what is shown
     ===================================== ======================================================================
-    multiclass, [C] and one number        true class, predicted class and its probability; frame green or red
+    multiclass, [C] and one number        "cat → dog  0.97": true and predicted class with its probability, or
+                                          "cat  0.97" where it is right
     binary, one number each               the same of classes 0 and 1
-    multilabel, [C] and [C]               names of missed, false and right labels; frame green or red
+    multilabel, [C] and [C]               names of missed, false and right labels
     binary, [H, W] and [H, W]             image, image with hits, misses and false alarms; IoU
-    multiclass, [C, H, W] and [H, W]      image, truth, prediction, errors in the colour of the true class;
-                                          accuracy and mean IoU over the classes that occur
+    multiclass, [C, H, W] and [H, W]      image, truth, prediction with the numbers of the classes, errors in the
+                                          colour of the true class; accuracy and mean IoU over those that occur
     multilabel, [C, H, W] and [C, H, W]   image, image with pixels where any label is missed or false; mean IoU
-    detection, two dicts                  image with boxes that are hit, missed or false; frame green or red
+    detection, two dicts                  image with boxes that are hit, missed or false; the best ones
+                                          below ``min_score`` in a pale colour
     regression, one number or [D] each    true and predicted numbers, and how far they are apart
     regression, [H, W] or [D, H, W] each  image, truth and prediction as maps, absolute error; its mean
     none, one integer, one float or [C]   true class, number, names of the labels, or numbers
@@ -92,7 +97,7 @@ def draw_samples(
         ... }
         >>> picture = draw_samples(samples, ["two samples"], style=PictureStyle(class_names=["cat", "dog"]))
         >>> picture.shape, picture.dtype.name
-        ((259, 344, 3), 'uint8')
+        ((431, 700, 3), 'uint8')
     """
     if task is not None and task not in TASKS:
         raise unknown_name("task", task, TASKS)
@@ -100,43 +105,58 @@ def draw_samples(
         style = replace(style, class_names=shown_names(style.class_names))
     images = [np.asarray(image) for image in samples["image"]]
     outputs, targets = samples.get("output"), samples.get("target")
-    if outputs is None and targets is not None:
-        size, describe = _make_target_describer(targets, task, style)
-    else:
+    heats = samples.get("heat")
+    if outputs is not None or targets is None:
         task = find_task(outputs, targets, task, style.ignore_index, samples.get("kind"))
-        shown = samples["output"] if task in ("multilabel", "regression") else None
-        several = shown is not None and np.size(shown[0]) > 1 and not has_masks(shown)
-        size = _tile_size(task == "detection", several)
-        width = card_width(1 if samples.get("heat") is None else 2, size)
-        describe = _make_describer(task, samples, style, min_score, min_iou, width)
+    large = _needs_room(task, targets if outputs is None else outputs)
+    panels = _count_panels(task, outputs, targets) + (heats is not None)
+    layout = arrange(len(images), panels, large=large)
+    if outputs is None and targets is not None:
+        describe = _make_target_describer(targets, task, style, layout.card[0])
+    else:
+        describe = _make_describer(task, samples, style, min_score, min_iou, layout.card[0])
     cards: list[Card] = []
     note = ""
     # One legend for all cards: of an entry the weights add up, so that what is seen most comes first.
-    legend: dict[tuple[str, Colour], float] = {}
+    legend: dict[Entry, float] = {}
     sizes = samples.get("image_size") or [image.shape[-2:] for image in images]
     for index, image in enumerate(images):
         # Each image is scaled before anything is drawn on it, so that lines have the same width on all.
-        picture = thumbnail(image, size, style.mean, style.std, sizes[index])
+        picture = thumbnail(image, layout.tile, style.mean, style.std, sizes[index])
         text = describe(index, picture, sizes[index])
-        for name, colour, weight in text.legend:
-            legend[name, colour] = legend.get((name, colour), 0.0) + weight
+        for entry, weight in text.legend:
+            legend[entry] = legend.get(entry, 0.0) + weight
         cards.append(_make_card(samples, index, picture, text))
         note = note or text.panel_names
     entries = sorted(legend, key=legend.__getitem__, reverse=True)
-    scale = None if samples.get("heat") is None else HEAT_SCALE
-    return draw_grid(cards, title, tile_size=size, legend=entries, note=note, scale=scale)
+    tile_size = LARGEST_TILE_SIZE if large else TILE_SIZE
+    return draw_grid(
+        cards, title, tile_size=tile_size, legend=entries, note=note, scale=None if heats is None else HEAT_SCALE
+    )
 
 
-def _tile_size(has_boxes: bool, has_labels: bool) -> int:
-    return BOXES_TILE_SIZE if has_boxes else LABELS_TILE_SIZE if has_labels else TILE_SIZE
+def _needs_room(task: str | None, parts: Sequence[Any] | None) -> bool:
+    """Whether samples have boxes or the names of several labels, for which a third of a sheet is too narrow."""
+    if parts is None:
+        return False
+    several = any(not isinstance(part, Mapping) and np.ndim(part) == 1 and len(part) > 1 for part in parts)
+    return any(isinstance(part, Mapping) for part in parts) or (several and task not in ("multiclass", "binary"))
 
 
-def _make_target_describer(targets: Sequence[Any], task: str | None, style: PictureStyle) -> tuple[int, Describer]:
-    """Return the size of a tile, and what describes a sample by its target alone."""
-    has_labels = any(np.ndim(target) == 1 and len(target) > 1 for target in targets)
-    size = _tile_size(any(isinstance(target, Mapping) for target in targets), has_labels)
-    show = partial(show_true_target, task=task, style=style, width=card_width(1, size))
-    return size, lambda index, picture, shape: show(picture, shape, targets[index])
+def _count_panels(task: str | None, outputs: Sequence[Any] | None, targets: Sequence[Any] | None) -> int:
+    """Return how many pictures show a sample, without a heat map."""
+    if outputs is None and targets is not None:
+        return 2 if any(not isinstance(part, Mapping) and np.ndim(part) > 1 for part in targets) else 1
+    if task is None or task == "detection" or outputs is None or not has_masks(outputs):
+        return 1
+    return 4 if task in ("multiclass", "regression") else 2
+
+
+def _make_target_describer(targets: Sequence[Any], task: str | None, style: PictureStyle, width: int) -> Describer:
+    """Return what describes a sample by its target alone."""
+    named = boxes.need_names(targets)
+    show = partial(show_true_target, task=task, style=style, width=width, named=named)
+    return lambda index, picture, shape: show(picture, shape, targets[index])
 
 
 def _make_describer(
@@ -152,7 +172,8 @@ def _make_describer(
         return lambda index, picture, shape: SampleText()
     outputs, targets = samples["output"], samples["target"]
     if task == "detection":
-        draw = partial(boxes.draw_matched_boxes, style=style, min_score=min_score, min_iou=min_iou)
+        named = boxes.need_names([*outputs, *targets])
+        draw = partial(boxes.draw_matched_boxes, style=style, min_score=min_score, min_iou=min_iou, named=named)
         return lambda index, picture, shape: draw(picture, shape, outputs[index], targets[index])
     if has_masks(outputs):
         kinds: dict[str, Callable[..., SampleText]] = {
@@ -165,34 +186,30 @@ def _make_describer(
         return lambda index, picture, shape: mask(
             picture, np.asarray(outputs[index]), np.asarray(targets[index]), style
         )
-    if task == "regression":
-        return lambda index, picture, shape: numbers.describe_numbers(
-            np.asarray(outputs[index]), np.asarray(targets[index]), style
-        )
-    name: Callable[..., SampleText] = labels.name_class
-    if task == "multilabel":
-        name = partial(labels.name_labels, width=width)
-    return lambda index, picture, shape: name(np.asarray(outputs[index]), np.asarray(targets[index]), style)
+    names: dict[str, Callable[..., SampleText]] = {
+        "regression": numbers.describe_numbers,
+        "multilabel": labels.name_labels,
+    }
+    name = names.get(task, labels.name_class)
+    return lambda index, picture, shape: name(np.asarray(outputs[index]), np.asarray(targets[index]), style, width)
 
 
 def _make_card(samples: Mapping[str, Any], index: int, picture: np.ndarray, text: SampleText) -> Card:
-    lines = [str(samples["sample_id"][index])]
-    if samples.get("caption") is not None:
-        lines += str(samples["caption"][index]).splitlines()
-    marked = [len(lines) + line for line in text.marked]
-    lines += text.lines
-    colour: Colour = GREY if text.right is None else GREEN if text.right else RED
+    lines, marked = list(text.lines), list(text.marked)
+    colour: Colour = GREY if text.right is None else RIGHT if text.right else WRONG
     if samples.get("loss") is not None:
         loss = float(samples["loss"][index])
-        lines.append("loss: nothing counts" if loss == NO_SCORE else f"loss: {format_score(loss)}")
+        lines.append("loss: nothing counts" if loss == NO_SCORE else f"loss {format_score(loss)}")
         # A loss of NaN is red even where the prediction is right; NO_SCORE only marks that nothing counts.
         if not math.isfinite(loss) and loss != NO_SCORE:
-            colour, marked = RED, [*marked, len(lines) - 1]
+            colour, marked = WRONG, [*marked, len(lines) - 1]
+    if samples.get("caption") is not None:
+        lines += str(samples["caption"][index]).splitlines()
     panels = list(text.panels or [picture])
     if samples.get("heat") is not None:
         panels.append(heat_over(picture, samples["heat"][index]))
         lines += str(samples["heat_note"][index]).splitlines() if samples.get("heat_note") is not None else []
-    return Card(panels, lines, colour, marked)
+    return Card(panels, lines, colour, marked, text.right, str(samples["sample_id"][index]))
 
 
 def format_score(score: float) -> str:

@@ -51,7 +51,7 @@ class BestWorstSamples:
         ('b', 'image of c')
     """
 
-    def __init__(self, k_samples: int = 16, *, minimize: bool = True):
+    def __init__(self, k_samples: int = 12, *, minimize: bool = True):
         self.sign = 1.0 if minimize else -1.0
         self.seen = 0
         self._best = _Smallest(k_samples)

@@ -5,10 +5,8 @@ from collections.abc import Sequence
 Shape = tuple[int, int]  # height and width
 
 # Sides in pixels of the square that a sample is fitted into.
-TILE_SIZE = 144
-LABELS_TILE_SIZE = 200  # the names of several labels need lines of some length
-BOXES_TILE_SIZE = 320  # small boxes have to be seen
-LARGEST_TILE_SIZE = max(TILE_SIZE, LABELS_TILE_SIZE, BOXES_TILE_SIZE)
+TILE_SIZE = 208  # three in a row
+LARGEST_TILE_SIZE = 320  # two in a row, as small boxes and the names of several labels need room
 
 
 def fitted_shape(shape: Sequence[int], size: int) -> Shape:

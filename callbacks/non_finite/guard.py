@@ -48,7 +48,7 @@ class NonFiniteGuard(Diagnostic):
     ============================ ======= ====================================================================
     tag, in the loader's folder  kind    step and content
     ============================ ======= ====================================================================
-    ``non_finite/batch``         image   epoch; up to 16 samples, the broken ones first, [H, W, 3] uint8 RGB
+    ``non_finite/batch``         image   epoch; up to 12 samples, the broken ones first, [H, W, 3] uint8 RGB
     ``optimizer/non_finite_steps`` scalar  epoch; steps skipped in it (train loaders, ``on_non_finite="skip"``)
     ============================ ======= ====================================================================
 

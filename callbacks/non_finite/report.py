@@ -20,7 +20,7 @@ from .first_non_finite_module import first_non_finite_module
 from .record import Record, RunPosition, float_tensors, save_record
 
 _MOST_NAMES = 4  # in a message, which is one line
-_MOST_SAMPLES = 16  # in a picture
+_MOST_SAMPLES = 12  # in a picture
 
 
 class NonFiniteError(RuntimeError):
@@ -145,7 +145,7 @@ class Reporter:
 
 
 def samples_to_draw(record: Record, keys: Mapping[str, str]) -> dict[str, Any] | None:
-    """Return up to 16 samples of a batch as host values for ``draw_samples``, those to blame first.
+    """Return up to 12 samples of a batch as host values for ``draw_samples``, those to blame first.
 
     Args:
         record: the batch.

@@ -85,7 +85,7 @@ class AugmentationPreview(Diagnostic):
 
     def __init__(
         self,
-        k_images: int = 16,
+        k_images: int = 12,
         *,
         task: str | None = None,
         image_key: str = IMAGE_KEY,

@@ -121,7 +121,7 @@ class BestWorstBatches(Diagnostic):
         self,
         metric: str | Sequence[str] = "loss",
         minimize: bool | Sequence[bool] = True,
-        k_images: int = 16,
+        k_images: int = 12,
         *,
         task: str | None = None,
         image_key: str = IMAGE_KEY,

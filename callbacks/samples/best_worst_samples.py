@@ -78,7 +78,7 @@ class BestWorstSamples(SampleRanking):
         self,
         score: Score = "loss",
         minimize: bool = True,
-        k_samples: int = 16,
+        k_samples: int = 12,
         *,
         task: str | None = None,
         image_key: str = IMAGE_KEY,
@@ -129,7 +129,7 @@ class BestWorstSamples(SampleRanking):
             samples = [without_input(sample) for sample in found]
             if samples:
                 title = ranking_title(self, kind, runner, samples, ranking.count)
-                draw = partial(draw_ranking, self.draw, self.score_name, samples, ranking.count, title, of_target)
+                draw = partial(draw_ranking, self.draw, self.score_name, samples, title, of_target)
                 writer.image(self.named(f"samples/{kind}/{self.score_name}"), draw, runner.epoch_step)
         # Ids as text too, so that they can be copied from TensorBoard into a list of samples to look at.
         rows = [
@@ -158,15 +158,11 @@ def draw_ranking(
     draw: Callable[..., np.ndarray],
     score_name: str,
     samples: Sequence[Sample],
-    count: int,
     title: Sequence[str],
     kind: str | None = None,
 ) -> np.ndarray:
     """Draw samples in their order, each with rank and score."""
-    captions = [
-        f"#{rank} of {count:,}\n{score_name}: {format_score(sample.score)}"
-        for rank, sample in enumerate(samples, start=1)
-    ]
+    captions = [f"#{rank}  {score_name} {format_score(sample.score)}" for rank, sample in enumerate(samples, start=1)]
     # Called in the writer's thread, with samples that are on the host.
     parts = {name: [sample.parts[name] for sample in samples] for name in samples[0].parts}
     ids = [sample.sample_id for sample in samples]

@@ -118,7 +118,7 @@ class GradCAM(SampleRanking):
         self,
         score: Score = "loss",
         minimize: bool = True,
-        k_samples: int = 16,
+        k_samples: int = 12,
         *,
         model: str | None = None,
         layer: str | None = None,
@@ -212,7 +212,7 @@ class GradCAM(SampleRanking):
         ]
         title = [f"Grad-CAM ({self.explain}) of the {title[0]}", *title[1:], self.shown_]
         kind = target_kind(runner, self.keys["output"], self.keys["target"], self.criterion_key)
-        draw = partial(draw_ranking, self.draw, self.score_name, samples, ranking.count, title, kind)
+        draw = partial(draw_ranking, self.draw, self.score_name, samples, title, kind)
         writer.image(self.named(f"gradcam/worst/{self.score_name}"), draw, runner.epoch_step)
 
     def _warn_of_no_layer(self, writer: Writer) -> None:

@@ -38,7 +38,8 @@ class OwnDrawing:
         batch = dict(batch) if isinstance(batch, Mapping) else _collate(batch)
         scores = {"loss": samples["loss"]} if "loss" in samples else samples.get("scores", {})
         pictures = self.visualize_batch(_as_tensors({**scores, **batch}))
-        return draw_own_pictures(pictures, title, _captions(samples))
+        names = [str(name) for name in samples["sample_id"]]
+        return draw_own_pictures(pictures, title, _captions(samples), names)
 
 
 def entries_by_sample(batch: Mapping[str, Any], size: int) -> dict[str, Any]:
@@ -79,9 +80,8 @@ def _as_tensors(part: Any) -> Any:
 
 
 def _captions(samples: Mapping[str, Any]) -> list[list[str]]:
-    """Return the lines below each sample: its id, and its caption or its loss."""
-    lines = [[f"id {name}"] for name in samples["sample_id"]]
+    """Return the lines below each sample: its caption or its loss."""
     if "caption" in samples:
-        return [[*own, *caption.splitlines()] for own, caption in zip(lines, samples["caption"], strict=True)]
+        return [caption.splitlines() for caption in samples["caption"]]
     losses = samples.get("loss")
-    return lines if losses is None else [[*own, f"loss {loss:.4g}"] for own, loss in zip(lines, losses, strict=True)]
+    return [[] for _ in samples["sample_id"]] if losses is None else [[f"loss {loss:.4g}"] for loss in losses]

@@ -73,7 +73,7 @@ class SampleRanking(Diagnostic):
         self,
         score: Score = "loss",
         minimize: bool = True,
-        k_samples: int = 16,
+        k_samples: int = 12,
         *,
         image_key: str = IMAGE_KEY,
         target_key: str = TARGET_KEY,

@@ -32,7 +32,7 @@ class ChangedSamples(SampleRanking):
         UsageError: as ``SampleRanking``.
     """
 
-    def __init__(self, root: Path, k_samples: int = 16):
+    def __init__(self, root: Path, k_samples: int = 12):
         super().__init__(k_samples=k_samples)
         self.root = root
 

@@ -120,12 +120,12 @@ def test_samples_of_an_older_checkpoint_which_are_whole_are_drawn_beside_reduced
     measure.update([1.0], [1], ["new"], lambda _: _drawn(kept[1]))
     worst = [without_input(sample) for sample in _over_ranks(measure, 2).worst]
     assert [sample.parts["image_size"] for sample in worst] == [[HEIGHT, WIDTH]] * 2
-    found = draw_ranking(draw_samples, "loss", worst, 2, ["title"]).astype(int)
+    found = draw_ranking(draw_samples, "loss", worst, ["title"]).astype(int)
     whole = Measure(2)
     for index, name in enumerate(("old", "new")):
         parts = {part: value.numpy() for part, value in kept[index].items()}
         whole.update([2.0 - index], [index], [name], lambda _, parts=parts: parts)
-    expected = draw_ranking(draw_samples, "loss", whole.worst, 2, ["title"]).astype(int)
+    expected = draw_ranking(draw_samples, "loss", whole.worst, ["title"]).astype(int)
     assert np.abs(found - expected).max() <= 2
 
 

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw
 
-from .grid import shorten
+from .captions import shorten
 from .text import text_length, write_text
 from .theme import AXES, CHART_WIDTH, GAP, INK, PAPER, STROKE, TEXT_LINE, TEXT_SIZE, TITLE_LINE, TITLE_SIZE, Colour
 

@@ -2,62 +2,72 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 
-from .fonts import line_length, render_line
+from ...measures.tile_shape import fitted_shape
+from .captions import break_lines, shorten, write
+from .fonts import line_length
 from .images import fit, heat_colours
+from .legend import Entry, draw_legend, place_legend
 from .theme import (
-    CAPTION_SIZE,
-    CARD_GAP,
+    CAPTION_LINE,
+    FRAME,
     GREY,
     HEADING_LINE,
     HEADING_SIZE,
     INK,
-    LEGEND_GAP,
-    LINE,
+    LARGEST_TILE_SIZE,
+    NOTE_LINE,
+    NOTE_SIZE,
     PAPER,
-    SWATCH,
-    SWATCH_INDENT,
+    SHEET_MARGIN,
+    SHEET_WIDTH,
     TILE_SIZE,
     Colour,
 )
 
-_FRAME = 4  # pixels of colour around each picture of a card
-_LEGEND_ROWS = 3
-_BAR = 96  # width of the colours of heat maps
-_MORE_WIDTH = 80  # room for "+123 more" at the end of the last row of a legend
+_GAP = 12  # between cards
+_ROOM = SHEET_WIDTH - 2 * SHEET_MARGIN
+_CARD_WIDTHS = {1: _ROOM, 2: 332, 3: 220}  # by the number of columns
+_BAR = 150  # width of the colours of heat maps
+_MARK = 22  # side of a tick or a cross
+MARK_ROOM = _MARK + 4  # what it takes of the first line
 
 
 # A grid, from top to bottom:
 #
 #   title                          HEADING_LINE per line
-#   note                           LINE, where there is one
-#   [scale of heat maps]           LINE, where there is one
-#   # name  # name  # name         legend, at most _LEGEND_ROWS
+#   note                           NOTE_LINE per line
+#   [scale of heat maps]           NOTE_LINE, where there is one
+#   # name  # name  # name         legend
 #   +-----------+  +-----------+
-#   | picture(s)|  |           |   a card: a frame around its pictures, as many side by side as it has
+#   | picture(s)|  |           |   a card: a frame around its pictures
 #   +-----------+  +-----------+
-#    line           line           its lines below, each cut to the width of a card
+#    line       x   line       v   its lines below, the first with a cross or a tick
+#    name           name           its name, smaller
 #
 @dataclass(frozen=True)
 class Card:
     """One sample of a grid.
 
     Attributes:
-        pictures: one [H, W, 3] or several that stand side by side, uint8, RGB, of any sizes.
+        pictures: one [H, W, 3] or several that stand in one frame, uint8, RGB, of any sizes.
         lines: of text below; a line that is too long loses its middle.
         colour: of the frame, and of the lines in ``marked``.
         marked: indices of the lines that are written in the frame's colour.
+        right: whether a tick or a cross stands beside the first line; None: neither.
+        name: a last line in smaller letters, such as the id of the sample.
     """
 
     pictures: np.ndarray | Sequence[np.ndarray]
     lines: Sequence[str]
     colour: Colour = GREY
     marked: Sequence[int] = ()
+    right: bool | None = None
+    name: str = ""
 
     @property
     def panels(self) -> list[np.ndarray]:
@@ -65,9 +75,57 @@ class Card:
         return [self.pictures] if isinstance(self.pictures, np.ndarray) else list(self.pictures)
 
 
-def card_width(panels: int, tile_size: int = TILE_SIZE) -> int:
-    """Return the width in pixels of a card, which is that of its lines too."""
-    return panels * (tile_size + _FRAME) + _FRAME
+@dataclass(frozen=True)
+class Layout:
+    """How cards and the pictures within them are arranged.
+
+    Attributes:
+        columns: cards side by side.
+        across: pictures side by side within a card; the others stand below.
+        panels: pictures of a card.
+        lowered: by how much the tiles are less high than wide, where no picture is as high.
+    """
+
+    columns: int
+    across: int
+    panels: int
+    lowered: int = 0
+
+    @property
+    def tile(self) -> int:
+        """Side in pixels of the square that each picture is scaled into."""
+        return min(LARGEST_TILE_SIZE, (_CARD_WIDTHS[self.columns] - FRAME) // self.across - FRAME)
+
+    @property
+    def card(self) -> tuple[int, int]:
+        """Width and height of the frame of a card; the width is that of its lines too."""
+        return self.framed(self.panels)
+
+    def framed(self, panels: int) -> tuple[int, int]:
+        """Return width and height of the frame around so many pictures."""
+        across, down = min(panels, self.across), math.ceil(panels / self.across)
+        height = self.tile - self.lowered + FRAME
+        return across * (self.tile + FRAME) + FRAME, down * height + FRAME
+
+
+def arrange(cards: int, panels: int = 1, *, large: bool = False) -> Layout:
+    """Return the layout of a grid, in which every picture is as large as it can be in a sheet of one width.
+
+    Args:
+        cards: how many there are.
+        panels: how many pictures the largest of them has.
+        large: whether the pictures need more room than a third of the sheet.
+
+    Example:
+        >>> arrange(12).tile, arrange(12, 2).tile, arrange(12, 4).tile, arrange(12, large=True).tile
+        (208, 208, 157, 320)
+    """
+    if panels == 4:  # two by two
+        return Layout(1 if cards == 1 else 2, 2, panels)
+    if panels > 2 or (panels == 2 and cards == 1):
+        return Layout(1, min(panels, 3), panels)
+    # Three columns would leave holes between few cards, and one card alone in the last row of ten.
+    return Layout(2 if large or cards in (1, 2, 4, 10) else 3, 1, panels)
 
 
 def draw_grid(
@@ -75,164 +133,108 @@ def draw_grid(
     title: Sequence[str],
     *,
     tile_size: int = TILE_SIZE,
-    legend: Sequence[tuple[str, Colour]] = (),
+    legend: Sequence[Entry | tuple[str, Colour]] = (),
     note: str = "",
     scale: tuple[str, str] | None = None,
 ) -> np.ndarray:
-    """Draw cards in rows, as near to a square as they go.
+    """Draw cards in rows, twice as wide as a card of TensorBoard, so that they can be read there too.
 
     Args:
         cards: at least one.
-        title: lines above the grid.
-        tile_size: side in pixels that each picture is scaled to.
+        title: lines above the grid, broken where they are too long.
+        tile_size: side in pixels that pictures need; larger than that of a third of the sheet, they get half of it.
         legend: names and colours below the title, the most important first; entries without room are counted.
-        note: a small line between them.
+        note: a small line between them, broken too.
         scale: meaning of both ends of the colours of heat maps; None: no bar of colours is drawn.
 
     Returns:
-        [H, W, 3], uint8, RGB. H and W depend on the number of cards, of pictures per card, of lines and on the length
-        of the title, not on the pictures' sizes.
+        [H, 700, 3], uint8, RGB. H depends on the number of cards, of pictures per card, of lines, on the length of
+        the title, and on the shape of the highest picture, not on its size.
 
     Example:
-        >>> cards = [Card(np.zeros((8, 8, 3), dtype=np.uint8), [f"sample {index}"]) for index in range(4)]
-        >>> picture = draw_grid(cards, ["four samples"])
+        >>> cards = [Card(np.zeros((8, 8, 3), dtype=np.uint8), [f"sample {index}"]) for index in range(6)]
+        >>> picture = draw_grid(cards, ["six samples"])
         >>> picture.shape, picture.dtype.name
-        ((403, 344, 3), 'uint8')
+        ((582, 700, 3), 'uint8')
     """
-    panels = max(len(card.panels) for card in cards)
-    # A card with several pictures is wide: fewer of them make a square.
-    columns = math.ceil(math.sqrt(len(cards) / panels))
-    rows = math.ceil(len(cards) / columns)
-    cell = (
-        card_width(panels, tile_size) + CARD_GAP,
-        card_width(1, tile_size) + LINE * max(len(card.lines) for card in cards) + CARD_GAP,
-    )
-    title_width = max((line_length(line, HEADING_SIZE) for line in title), default=0)
-    width = max(columns * cell[0], math.ceil(title_width)) + 2 * CARD_GAP
-    entries = _place_legend(legend, width - 2 * CARD_GAP)
-    above = CARD_GAP + HEADING_LINE * len(title) + LINE * (bool(note) + (scale is not None))
-    heading = above + LINE * (1 + max((row for _, _, row, _ in entries), default=-1))
-    canvas = np.full((heading + rows * cell[1] + CARD_GAP, width, 3), PAPER[0], dtype=np.uint8)
-    _write_title(canvas, title, note)
+    layout = _lower(arrange(len(cards), max(len(card.panels) for card in cards), large=tile_size > TILE_SIZE), cards)
+    below = CAPTION_LINE * max(len(card.lines) for card in cards) + NOTE_LINE * any(card.name for card in cards)
+    row_height = layout.card[1] + below + _GAP
+    titles = [part for line in title for part in break_lines(line, _ROOM, HEADING_SIZE)]
+    notes = break_lines(note, _ROOM, NOTE_SIZE)
+    entries = place_legend([Entry(*entry) for entry in legend], _ROOM)
+    top = SHEET_MARGIN + HEADING_LINE * len(titles)
+    rows = len(notes) + (scale is not None) + 1 + max((row for _, _, row, _ in entries), default=-1)
+    heading = top + NOTE_LINE * rows + (_GAP if titles or rows else 0)
+    height = heading + math.ceil(len(cards) / layout.columns) * row_height
+    canvas = np.full((height, SHEET_WIDTH, 3), PAPER[0], dtype=np.uint8)
+    for index, line in enumerate(titles):
+        write(canvas, (SHEET_MARGIN, SHEET_MARGIN + index * HEADING_LINE), line, size=HEADING_SIZE)
+    for line in notes:
+        write(canvas, (SHEET_MARGIN, top), line, size=NOTE_SIZE)
+        top += NOTE_LINE
     if scale is not None:
-        _draw_bar(canvas, (CARD_GAP, above - LINE), scale)
-    _draw_legend(canvas, above, entries)
+        _draw_bar(canvas, (SHEET_MARGIN, top), scale)
+        top += NOTE_LINE
+    draw_legend(canvas, (SHEET_MARGIN, top), entries)
     for index, card in enumerate(cards):
-        corner = (CARD_GAP + index % columns * cell[0], heading + CARD_GAP + index // columns * cell[1])
-        _draw_card(canvas, card, corner, tile_size, panels)
+        left = SHEET_MARGIN + _left_of(index % layout.columns, layout)
+        _draw_card(canvas, card, (left, heading + index // layout.columns * row_height), layout)
     return canvas
 
 
-def _write_title(canvas: np.ndarray, title: Sequence[str], note: str) -> None:
-    for index, line in enumerate(title):
-        write(canvas, (CARD_GAP, CARD_GAP + index * HEADING_LINE), line, size=HEADING_SIZE)
-    if note:
-        below = CARD_GAP + HEADING_LINE * len(title)
-        write(canvas, (CARD_GAP, below), shorten(note, canvas.shape[1] - 2 * CARD_GAP))
+def _lower(layout: Layout, cards: Sequence[Card]) -> Layout:
+    """Return the layout with tiles that are as high as the highest picture."""
+    highest = max(fitted_shape(panel.shape[:2], layout.tile)[0] for card in cards for panel in card.panels)
+    return replace(layout, lowered=layout.tile - highest)
 
 
-def _draw_legend(canvas: np.ndarray, above: int, entries: Sequence[tuple[str, Colour | None, int, int]]) -> None:
-    for text, colour, row, left in entries:
-        top, start = above + row * LINE, CARD_GAP + left
-        if colour is not None:
-            canvas[top + 3 : top + 3 + SWATCH, start : start + SWATCH] = colour
-            start += SWATCH_INDENT
-        write(canvas, (start, top), text)
+def _left_of(column: int, layout: Layout) -> int:
+    # The cards of a row reach from one margin to the other.
+    return column * (_ROOM - layout.card[0]) // max(1, layout.columns - 1)
 
 
-def _draw_card(canvas: np.ndarray, card: Card, corner: tuple[int, int], size: int, panels: int) -> None:
-    (left, top), height = corner, card_width(1, size)
-    right, bottom = left + card_width(len(card.panels), size) - 1, top + height - 1
+def _draw_card(canvas: np.ndarray, card: Card, corner: tuple[int, int], layout: Layout) -> None:
+    (left, top), panels, tile, lowered = corner, card.panels, layout.tile, layout.lowered
+    width, height = layout.framed(len(panels))
+    right, bottom = left + width - 1, top + height - 1
     cv2.rectangle(canvas, (left, top), (right, bottom), card.colour, cv2.FILLED)  # NumPy fills it ten times slower
-    for index, picture in enumerate(card.panels):
-        start = left + _FRAME + index * (size + _FRAME)
-        canvas[top + _FRAME : top + _FRAME + size, start : start + size] = fit(picture, size, background=PAPER)
+    for index, picture in enumerate(panels):
+        start = left + FRAME + index % layout.across * (tile + FRAME)
+        above = top + FRAME + index // layout.across * (tile - lowered + FRAME)
+        square = fit(picture, tile, background=PAPER)[lowered // 2 : tile - (lowered - lowered // 2)]
+        canvas[above : above + len(square), start : start + tile] = square
+    _write_lines(canvas, card, (left, top + layout.card[1]), layout.card[0])
+
+
+def _write_lines(canvas: np.ndarray, card: Card, corner: tuple[int, int], width: int) -> None:
+    left, top = corner
     for index, line in enumerate(card.lines):
-        colour = card.colour if index in card.marked else INK
-        text = shorten(line, card_width(panels, size))
-        write(canvas, (left, top + height + 1 + index * LINE), text, colour)
+        room = width - (MARK_ROOM if index == 0 and card.right is not None else 0)
+        write(canvas, (left, top + 1), shorten(line, room), card.colour if index in card.marked else INK)
+        if room < width:
+            _draw_mark(canvas, (left + width - _MARK, top + 5), card)
+        top += CAPTION_LINE
+    write(canvas, (left, top), shorten(card.name, width, NOTE_SIZE), size=NOTE_SIZE)
+
+
+def _draw_mark(canvas: np.ndarray, corner: tuple[int, int], card: Card) -> None:
+    """Draw a tick or a cross: a glyph of a font would be too thin."""
+    end = _MARK - FRAME // 2
+    tick = [[(FRAME // 2, 12), (9, 19), (end, 4)]]
+    cross = [[(FRAME // 2, 3), (end, 20)], [(FRAME // 2, 20), (end, 3)]]
+    lines = [
+        np.array(line, dtype=np.int32) + np.array(corner, dtype=np.int32) for line in (tick if card.right else cross)
+    ]
+    cv2.polylines(canvas, lines, False, card.colour, FRAME, cv2.LINE_AA)
 
 
 def _draw_bar(canvas: np.ndarray, corner: tuple[int, int], ends: tuple[str, str]) -> None:
     """Draw the colours of heat maps from 0 to 1, with what their ends mean at both sides."""
-    (left, top), ramp = corner, heat_colours(np.linspace(0, 1, _BAR, dtype=np.float32)[None].repeat(SWATCH, axis=0))
-    write(canvas, corner, ends[0])
-    left += math.ceil(line_length(ends[0], CAPTION_SIZE)) + 6
-    # Cut at the canvas: a grid of one card may be narrower than the bar.
-    room = canvas[top + 3 : top + 3 + SWATCH, left : left + _BAR]
+    (left, top), ramp = corner, heat_colours(np.linspace(0, 1, _BAR, dtype=np.float32)[None].repeat(20, axis=0))
+    write(canvas, corner, ends[0], size=NOTE_SIZE)
+    left += math.ceil(line_length(ends[0], NOTE_SIZE)) + 8
+    # Cut at the canvas, where the text before is long.
+    room = canvas[top + 4 : top + 24, left : left + _BAR]
     room[:] = ramp[:, : room.shape[1]]
-    write(canvas, (left + _BAR + 6, top), ends[1])
-
-
-def _place_legend(legend: Sequence[tuple[str, Colour]], width: int) -> list[tuple[str, Colour | None, int, int]]:
-    """Return text, colour, row and left edge of each entry that fits; the rest becomes an entry without colour."""
-    placed: list[tuple[str, Colour | None, int, int]] = []
-    row, left = 0, 0
-    for index, (name, colour) in enumerate(legend):
-        text = shorten(name, min(160, width - SWATCH_INDENT - _MORE_WIDTH))
-        length = SWATCH_INDENT + math.ceil(line_length(text, CAPTION_SIZE)) + LEGEND_GAP
-        last = row == _LEGEND_ROWS - 1
-        if left and left + length > width - (_MORE_WIDTH if last else 0):
-            if last:
-                placed.append((f"+{len(legend) - index} more", None, row, left))
-                break
-            row, left = row + 1, 0
-        placed.append((text, colour, row, left))
-        left += length
-    return placed
-
-
-def write(
-    canvas: np.ndarray, place: tuple[int, int], text: str, colour: Colour = INK, size: int = CAPTION_SIZE
-) -> None:
-    """Write dark text on the white of ``canvas``; ``place`` is its left and upper end, what lies outside is cut."""
-    patch, (left, top) = _text_patch(text, size, colour)
-    left, top = left + place[0], top + place[1]
-    region = canvas[max(top, 0) : top + patch.shape[0], max(left, 0) : left + patch.shape[1]]
-    # The darker of both, so that neighbouring letters do not cut each other.
-    np.minimum(region, patch[: region.shape[0], : region.shape[1]], out=region)
-
-
-# Rendering text costs more than all else of a grid, and most of it stands in many grids.
-@lru_cache(maxsize=2048)
-def _text_patch(text: str, size: int, colour: Colour) -> tuple[np.ndarray, tuple[int, int]]:
-    """Return text on white, [h, w, 3], and the place of its corner."""
-    mask, offset = render_line(text, size)
-    if mask is None:
-        return np.empty((0, 0, 3), dtype=np.uint8), (0, 0)
-    # In integers with rounding, as the blend of Pillow; uint16, as the products exceed 255.
-    cover = np.asarray(mask, dtype=np.uint16)[:, :, None]
-    patch = 255 - (cover * (255 - np.array(colour, dtype=np.uint16)) + 127) // 255
-    return patch.astype(np.uint8), offset
-
-
-@lru_cache(maxsize=4096)
-def shorten(text: str, width: int, size: int = CAPTION_SIZE) -> str:
-    """Return ``text`` without as much of its middle as needed to be at most ``width`` pixels wide."""
-    # The middle goes, as the ends of paths and ids tell samples apart.
-    text = " ".join(text.splitlines())
-    if line_length(text, size) <= width:
-        return text
-    # By halving, as measuring each length of a very long id would take long.
-    fits, too_long = 1, len(text)
-    while too_long - fits > 1:
-        keep = (fits + too_long) // 2
-        if line_length(_without_middle(text, keep), size) <= width:
-            fits = keep
-        else:
-            too_long = keep
-    return _without_middle(text, fits)
-
-
-def list_names(head: str, names: Sequence[str], width: int) -> str:
-    """Return ``head`` and as many of the names as fit into ``width`` pixels; the others are counted ("+3 more")."""
-    for shown in range(min(len(names), width // 4), 0, -1):  # a name and its comma are wider than 4 pixels
-        text = f"{head}: {', '.join(names[:shown])}" + (f" +{len(names) - shown} more" if shown < len(names) else "")
-        if line_length(text, CAPTION_SIZE) <= width:
-            return text
-    more = f" +{len(names) - 1} more" if len(names) > 1 else ""
-    return f"{head}: {shorten(names[0], width - math.ceil(line_length(f'{head}: {more}', CAPTION_SIZE)))}{more}"
-
-
-def _without_middle(text: str, keep: int) -> str:
-    return f"{text[: math.ceil(keep / 2)]}…{text[len(text) - keep // 2 :]}"
+    write(canvas, (left + _BAR + 8, top), ends[1], size=NOTE_SIZE)

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 from PIL import Image
 
+from .captions import shorten
 from .chart import Chart, Panel
-from .grid import shorten
 from .text import text_length, write_text
 from .theme import CHART_WIDTH, GAP, INK, TEXT_LINE, TEXT_SIZE
 

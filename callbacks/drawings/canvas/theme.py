@@ -1,8 +1,6 @@
 """The theme: colours and sizes of all pictures."""
 
 # Measures keep images in the size of a tile, and may not import drawings: the sizes stand there.
-from ...measures.tile_shape import BOXES_TILE_SIZE as BOXES_TILE_SIZE
-from ...measures.tile_shape import LABELS_TILE_SIZE as LABELS_TILE_SIZE
 from ...measures.tile_shape import LARGEST_TILE_SIZE as LARGEST_TILE_SIZE
 from ...measures.tile_shape import TILE_SIZE as TILE_SIZE
 
@@ -33,6 +31,7 @@ RED: Colour = WRONG
 HIT: Colour = (0, 190, 220)
 MISSED: Colour = (235, 35, 45)
 FALSE: Colour = (255, 205, 0)
+PALE: Colour = (225, 225, 240)  # of what does not count
 IGNORED: Colour = (128, 128, 128)  # class colours keep away from this grey, from black and from white
 NAN: Colour = (0, 0, 0)
 
@@ -46,16 +45,16 @@ TEXT_SIZE = 22
 TEXT_LINE = TEXT_SIZE + 8
 STROKE = 7  # of a curve; its outermost pixels are blended with what is behind it
 
-# Grids of samples.
-CARD_GAP = 10
-HEADING_SIZE = 17
-HEADING_LINE = HEADING_SIZE + 6
-CAPTION_SIZE = 13
-LINE = 18  # height of a line of CAPTION_SIZE, with its spacing
-
-# The square of colour before an entry of a legend, and how far right of its left edge the text begins.
-SWATCH = 11
-SWATCH_INDENT = 16
-LEGEND_GAP = 14
+# Sheets of samples, of which the same holds.
+CARD_WIDTH = 350
+SHEET_WIDTH = 2 * CARD_WIDTH
+SHEET_MARGIN = 8
+HEADING_SIZE = 28
+HEADING_LINE = HEADING_SIZE + 8
+CAPTION_SIZE = 24
+CAPTION_LINE = CAPTION_SIZE + 7
+NOTE_SIZE = 22  # of ids, legends and notes
+NOTE_LINE = NOTE_SIZE + 6
+FRAME = 6  # width of frames, of boxes, of ticks and crosses
 
 THUMBNAIL_SIZE = 64  # in the sheet of TensorBoard's projector

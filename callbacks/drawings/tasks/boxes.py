@@ -1,28 +1,33 @@
 """True and predicted boxes of a detection, drawn on the image."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-import cv2
 import numpy as np
 
 from ...measures.box_matching import Matching, match_boxes
+from ..canvas.captions import shorten, write
 from ..canvas.fonts import shown_names
-from ..canvas.grid import shorten, write
+from ..canvas.legend import Entry
 from ..canvas.palette import class_colours
 from ..canvas.picture_style import PictureStyle
 from ..canvas.text import text_length
-from ..canvas.theme import FALSE, HIT, MISSED, Colour
+from ..canvas.theme import FALSE, FRAME, HIT, INK, MISSED, NOTE_SIZE, PALE, PAPER, Colour
 from .sample_text import SampleText
 
-_TEXT_SIZE = 10
-_CHIP_HEIGHT = 13  # of the ground that a text stands on
-_LONGEST = 130  # text, in pixels
-_PALE = 0.5  # share of white in the ground, so that dark text can be read on any colour
-_MANY = 12  # boxes: from here on a text may not be wider than its box
+_CHIP_HEIGHT = 24  # of the ground that a text stands on
+_LONGEST = 170  # text, in pixels
+_TINT = 0.6  # share of white in the ground, so that dark text can be read on any colour
+_MANY = 12  # boxes: from here on lines are thin, hits have no text, and others one that is not wider than its box
+_DASH = 10  # length of a dash, and of the gap behind it
+_MOST_BELOW = 10  # boxes below the smallest score
 
-_LEGEND = (("hit: score, IoU", HIT, 3.0), ("missed (dashed)", MISSED, 2.0), ("false: score", FALSE, 1.0))
+_ENTRIES = (
+    Entry("✓ hit: score", HIT, "line"),
+    Entry("missed", MISSED, "dashed"),
+    Entry("✗ false: score", FALSE, "line"),
+)
 
 
 def draw_matched_boxes(
@@ -33,8 +38,9 @@ def draw_matched_boxes(
     style: PictureStyle,
     min_score: float,
     min_iou: float,
+    named: bool = True,
 ) -> SampleText:
-    """Show which boxes are hit, missed and false.
+    """Show which boxes are hit, missed and false, and in a pale colour the best predictions below ``min_score``.
 
     Args:
         picture: [h, w, 3], the image in the size it is shown in.
@@ -42,31 +48,50 @@ def draw_matched_boxes(
         output: ``boxes`` [P, 4] (left, top, right, bottom), ``scores`` [P], ``labels`` [P].
         target: ``boxes`` [M, 4], ``labels`` [M].
         style: names the labels.
-        min_score: of predictions that are shown and counted.
+        min_score: of predictions that are counted.
         min_iou: with a true box of the same label, for a prediction to be a hit.
+        named: whether each box has the name of its class beside it, see ``need_names``.
     """
     scores = np.asarray(output["scores"], dtype=np.float64).reshape(-1)
-    kept = scores >= min_score
     # By score, as the matching gives each true box to the best prediction; a stable sort keeps ties as they came.
-    order = np.flatnonzero(kept)[np.argsort(-scores[kept], kind="stable")]
-    scores, boxes = scores[order], _boxes_of(output)[order]
-    labels = np.asarray(output["labels"]).reshape(-1)[order]
+    order = np.argsort(-scores, kind="stable")
+    kept, below = order[scores[order] >= min_score], order[scores[order] < min_score]
+    boxes, labels = _boxes_of(output), np.asarray(output["labels"]).reshape(-1)
     true_boxes, true_labels = _boxes_of(target), np.asarray(target["labels"]).reshape(-1)
-    matching = match_boxes(boxes, scores, labels, true_boxes, true_labels, min_iou=min_iou)
-    names = [style.name_of(int(label)) for label in labels]
-    true_names = [style.name_of(int(label)) for label in true_labels]
+    matching = match_boxes(boxes[kept], scores[kept], labels[kept], true_boxes, true_labels, min_iou=min_iou)
+    names = [f"{style.name_of(int(label))} " if named else "" for label in labels]
+    true_names = [style.name_of(int(label)) if named else "" for label in true_labels]
     # Matched in pixels of the image, drawn in those of the picture.
     zoom = _zoom_of(picture, shape)
-    drawn = _BoxPicture(picture, len(boxes) + int(matching.missed.sum()))
-    for box, text, colour in _by_importance(matching, boxes * zoom, scores, names, true_boxes * zoom, true_names):
+    drawn = _BoxPicture(picture, len(kept) + int(matching.missed.sum()))
+    for index in below[:_MOST_BELOW].tolist():  # first, so that the others lie over them
+        # Where nothing else is predicted, their scores tell which threshold there should be.
+        drawn.add(boxes[index] * zoom, "" if len(kept) else f"{scores[index]:.2g}", PALE)
+    texts = [f"{names[index]}{scores[index]:.2f}" for index in kept.tolist()]
+    for box, text, colour in _by_importance(matching, boxes[kept] * zoom, texts, true_boxes * zoom, true_names):
         drawn.add(box, text, colour)
     counts = int(matching.hit.sum()), int(matching.missed.sum()), int((~matching.hit).sum())
-    line = "{} hit, {} missed, {} false".format(*counts)
-    return SampleText([line], not any(counts[1:]), [0], [drawn.finish()], _LEGEND)
+    lines = [f"{counts[0]} of {len(true_boxes)} hit, {counts[2]} false"]
+    legend = [(entry, 1e3**-index) for index, entry in enumerate(_ENTRIES) if counts[index]]
+    legend += [(Entry(f"best below {min_score:g}", PALE, "line"), 0.0)] if len(below) else []
+    right = not any(counts[1:])
+    return SampleText(lines, right, (), [drawn.finish()], legend, _name_all(named, [*true_labels, *labels], style))
+
+
+def need_names(parts: Iterable[Any]) -> bool:
+    """Whether boxes differ in their class: if not, the name of the only one on each would hide what is below."""
+    with_labels = [part for part in parts if isinstance(part, Mapping) and "labels" in part]
+    return len({int(label) for part in with_labels for label in np.asarray(part["labels"]).reshape(-1)}) > 1
+
+
+def _name_all(named: bool, labels: Sequence[Any], style: PictureStyle) -> str:
+    if named or not labels or style.class_names is None:
+        return ""
+    return f"all boxes: {style.name_of(int(labels[0]))}"
 
 
 def draw_true_boxes(
-    picture: np.ndarray, shape: Sequence[int], target: Mapping[str, Any], style: PictureStyle
+    picture: np.ndarray, shape: Sequence[int], target: Mapping[str, Any], style: PictureStyle, named: bool = True
 ) -> SampleText:
     """Show the true boxes alone, in the colours of their classes.
 
@@ -75,14 +100,15 @@ def draw_true_boxes(
         shape: height and width of the image that the boxes are in pixels of.
         target: ``boxes`` [M, 4], ``labels`` [M].
         style: names the labels.
+        named: whether each box has the name of its class beside it, see ``need_names``.
     """
     labels = np.asarray(target["labels"]).reshape(-1).astype(np.int64)
     colours = class_colours(max(0, int(labels.max(initial=0))) + 1)
     drawn, legend = _BoxPicture(picture, len(labels)), []
     for box, label in zip(_boxes_of(target) * _zoom_of(picture, shape), labels.tolist(), strict=True):
         red, green, blue = colours[max(0, label)].tolist()
-        drawn.add(box, style.name_of(label), (red, green, blue))
-        legend.append((style.name_of(label), (red, green, blue), 1.0))
+        drawn.add(box, style.name_of(label) if named else "", (red, green, blue))
+        legend.append((Entry(style.name_of(label), (red, green, blue), "line"), 1.0))
     return SampleText([f"boxes: {len(labels)}"], None, (), [drawn.finish()], legend)
 
 
@@ -110,21 +136,16 @@ def draw_predicted_boxes(
 
 
 def _by_importance(
-    matching: Matching,
-    boxes: np.ndarray,
-    scores: np.ndarray,
-    names: Sequence[str],
-    true_boxes: np.ndarray,
-    true_names: Sequence[str],
+    matching: Matching, boxes: np.ndarray, texts: Sequence[str], true_boxes: np.ndarray, true_names: Sequence[str]
 ) -> Iterator[tuple[np.ndarray, str, Colour]]:
     """Yield box, text and colour of all that is drawn."""
     # What is wrong comes first, as text is drawn where room is left.
     for index in np.flatnonzero(matching.missed).tolist():
         yield true_boxes[index], true_names[index], MISSED
     for index in np.flatnonzero(~matching.hit).tolist():
-        yield boxes[index], f"{names[index]} {scores[index]:.2f}", FALSE
+        yield boxes[index], f"✗ {texts[index]}", FALSE
     for index in np.flatnonzero(matching.hit).tolist():
-        yield boxes[index], f"{names[index]} {scores[index]:.2f}, {matching.iou[index]:.2f}", HIT
+        yield boxes[index], f"✓ {texts[index]}", HIT
 
 
 # Where the text of a box may stand, in the order in which it is tried:
@@ -153,36 +174,40 @@ class _BoxPicture:
         # Clipped, as a side outside of the picture would leave an open box.
         most = (width - 1, height - 1, width - 1, height - 1)
         left, top, right, bottom = (int(side) for side in np.round(box).clip(0, most))
-        thickness = 1 if self.many else 2
-        if colour == MISSED:
-            self._dash(left, top, right, bottom, thickness)
-        else:
-            cv2.rectangle(self.canvas, (left, top), (right, bottom), colour, thickness)
-        self._place_text(left, top, right, bottom, text, colour)
+        right, bottom = max(left, right), max(top, bottom)
+        stroke = FRAME // 2 if self.many or colour == PALE else FRAME
+        # A thick line would hide a small object, although it lies around it.
+        stroke = min(stroke, max(2, min(right - left, bottom - top) // 4))
+        self._draw_lines(left, top, right, bottom, stroke, colour)
+        if text and not (self.many and colour == HIT):
+            self._place_text(left, top, right, bottom, text, colour)
 
-    def _dash(self, left: int, top: int, right: int, bottom: int, thickness: int) -> None:
-        # OpenCV draws no dashes: every second piece of a whole rectangle is kept. In the region around the box, as a
-        # mask of the whole picture per box would cost more than all else.
-        above, before = max(top - 1, 0), max(left - 1, 0)
-        region = self.canvas[above : bottom + 2, before : right + 2]
-        height, width = region.shape[:2]
-        lines = np.zeros((height, width), dtype=np.uint8)
-        first, last = (left - before, top - above), (right - before, bottom - above)
-        cv2.rectangle(lines, first, last, 1, thickness)
-        rows, columns = np.ogrid[above : above + height, before : before + width]
-        region[(lines > 0) & ((rows + columns) // 4 % 2 == 0)] = MISSED
+    def _draw_lines(self, left: int, top: int, right: int, bottom: int, stroke: int, colour: Colour) -> None:
+        """Draw a box around the object, between two thin lines, as its colour may be that of the image."""
+        edge = INK if sum(colour) > 330 else PAPER
+        # Around the object, but within the picture.
+        height, width = self.canvas.shape[:2]
+        left, right = max(left - stroke, 1), min(right + stroke + 1, width - 1)
+        top, bottom = max(top - stroke, 1), min(bottom + stroke + 1, height - 1)
+        if not self.many:  # the edges of many lines would darken the picture
+            for bar in _bars(left - 1, top - 1, right + 1, bottom + 1, stroke + 2):
+                self.canvas[bar] = edge
+        for bar in _bars(left, top, right, bottom, stroke):
+            self.canvas[bar] = colour
+            if colour == MISSED:
+                _dash(self.canvas[bar])
 
     def finish(self) -> np.ndarray:
         # Only when all boxes are drawn, so that no line crosses a text.
         for (left, top, right, bottom), text, colour in self.chips:
-            self.canvas[top:bottom, left:right] = [round(level + (255 - level) * _PALE) for level in colour]
-            write(self.canvas[top:bottom, left:right], (2, 0), text, size=_TEXT_SIZE)
+            self.canvas[top:bottom, left:right] = [round(level + (255 - level) * _TINT) for level in colour]
+            write(self.canvas[top:bottom, left:right], (3, -2), text, size=NOTE_SIZE)
         return self.canvas
 
     def _place_text(self, left: int, top: int, right: int, bottom: int, text: str, colour: Colour) -> None:
         height, width = self.canvas.shape[:2]
-        text = shorten(text, min(_LONGEST, width - 4), _TEXT_SIZE)
-        length = math.ceil(text_length(text, _TEXT_SIZE)) + 4
+        text = shorten(text, min(_LONGEST, width - 6), NOTE_SIZE)
+        length = math.ceil(text_length(text, NOTE_SIZE)) + 6
         if (self.many and length > right - left + 8) or length > width or height < _CHIP_HEIGHT:
             return
         # Text that would reach past the right border is moved to the left.
@@ -196,6 +221,23 @@ class _BoxPicture:
                 region[:] = True
                 self.chips.append(((start, row, start + length, row + _CHIP_HEIGHT), text, colour))
                 return
+
+
+def _bars(left: int, top: int, right: int, bottom: int, stroke: int) -> list[tuple[slice, slice]]:
+    """Return the four sides of a frame: rows and columns within it."""
+    across, down = slice(left, right), slice(top, bottom)
+    return [
+        (slice(top, top + stroke), across),
+        (slice(max(bottom - stroke, top), bottom), across),
+        (down, slice(left, left + stroke)),
+        (down, slice(max(right - stroke, left), right)),
+    ]
+
+
+def _dash(bar: np.ndarray) -> None:
+    along = bar if bar.shape[0] > bar.shape[1] else bar.transpose(1, 0, 2)
+    for start in range(_DASH, len(along), 2 * _DASH):
+        along[start : start + _DASH] = PAPER
 
 
 def _zoom_of(picture: np.ndarray, shape: Sequence[int]) -> np.ndarray:

@@ -1,24 +1,29 @@
 """True and predicted classes of pixels, drawn as maps beside the image."""
 
-from collections.abc import Sequence
-
+import cv2
 import numpy as np
 
 from ...measures.tile_shape import Shape
+from ..canvas.captions import write
+from ..canvas.fonts import line_length
 from ..canvas.images import scale
+from ..canvas.legend import Entry
 from ..canvas.palette import class_colours
 from ..canvas.picture_style import PictureStyle
-from ..canvas.theme import IGNORED, NAN, Colour
+from ..canvas.theme import IGNORED, NAN, NOTE_SIZE, PAPER
 from .decided import class_numbers, is_positive
 from .masks import levels, list_nan
 from .sample_text import SampleText
 from .subsample import resize_nearest, subsample_alike, subsample_step
 
+_LEAST_SHARE = 0.01  # of a map that a class covers, to be numbered there
+_DIGIT = 18  # height of the ground that a number stands on
+_PANELS = "above image and truth; below prediction, and errors in the true colour"
 _RIGHT = 25  # grey of pixels without an error in an error map: nearly black, so that errors stand out
 
 
 def draw_class_maps(picture: np.ndarray, output: np.ndarray, target: np.ndarray, style: PictureStyle) -> SampleText:
-    """Draw the true and the predicted classes in their colours, and the errors.
+    """Draw the true and the predicted classes in their colours and with their numbers, and the errors.
 
     A pixel with a NaN among its logits is wrong, and black. Large maps are subsampled, see ``subsample_alike``.
 
@@ -37,7 +42,7 @@ def draw_class_maps(picture: np.ndarray, output: np.ndarray, target: np.ndarray,
     step = subsample_step(target.shape[-2:])
     shown, _ = _mark_uncounted(class_numbers(target[..., ::step, ::step], classes, ignore_index), classes, ignore_index)
     colours, shape = _colours_of(classes), picture.shape[:2]
-    panels = [picture, *(scale(np.take(colours, numbers, axis=0), shape) for numbers in (shown, prediction))]
+    panels = [picture, *(_colour_classes(numbers, colours, shape) for numbers in (shown, prediction))]
     true, counts = _mark_uncounted(read_target, classes, ignore_index)
     prediction = resize_nearest(prediction, true.shape)
     wrong = counts & (true != prediction)
@@ -45,9 +50,9 @@ def draw_class_maps(picture: np.ndarray, output: np.ndarray, target: np.ndarray,
     lines, occur = _score_agreement(true, prediction, wrong, counts, classes)
     # Of a NaN that is not counted neither the legend nor the share has a part.
     is_nan = (prediction == classes + 1) & counts
-    legend = _legend_entries(occur, counts, style) + ([("NaN", NAN, 0.0)] if is_nan.any() else [])
+    legend = _legend_entries(occur, counts, style) + ([(Entry("NaN", NAN), 0.0)] if is_nan.any() else [])
     lines += list_nan(is_nan, counts)
-    return SampleText(lines, None, (), panels, legend, "image, truth, prediction, errors in the colour of the truth")
+    return SampleText(lines, None, (), panels, legend, _PANELS)
 
 
 def draw_true_map(picture: np.ndarray, target: np.ndarray, style: PictureStyle) -> SampleText:
@@ -70,7 +75,7 @@ def draw_true_map(picture: np.ndarray, target: np.ndarray, style: PictureStyle) 
     classes = max(1, int(np.max(numbers, where=numbers != ignore_index, initial=0)) + 1)
     true, counts = _mark_uncounted(numbers, classes, ignore_index)
     occur = np.bincount(true[counts], minlength=classes)
-    panel = scale(np.take(_colours_of(classes), true, axis=0), picture.shape[:2])
+    panel = _colour_classes(true, _colours_of(classes), picture.shape[:2])
     return SampleText((), None, (), [picture, panel], _legend_entries(occur, counts, style), "image, truth")
 
 
@@ -88,11 +93,42 @@ def _colours_of(classes: int) -> np.ndarray:
     return np.concatenate([class_colours(classes), np.array([IGNORED, NAN], dtype=np.uint8)])
 
 
-def _legend_entries(occur: np.ndarray, counts: np.ndarray, style: PictureStyle) -> list[tuple[str, Colour, float]]:
+def _colour_classes(numbers: np.ndarray, colours: np.ndarray, shape: Shape) -> np.ndarray:
+    """Return class numbers [H, W] as a panel, each class with its number where it is widest."""
+    panel = np.ascontiguousarray(scale(np.take(colours, numbers, axis=0), shape))
+    seen = resize_nearest(numbers, shape)
+    for number in np.flatnonzero(np.bincount(seen.reshape(-1)) > _LEAST_SHARE * seen.size).tolist():
+        if number < len(colours) - 2:
+            _write_number(panel, str(number), seen == number)
+    return panel
+
+
+def _write_number(panel: np.ndarray, text: str, mask: np.ndarray) -> None:
+    # With a border of zeros, so that the edges of the panel are edges of the class too.
+    depth = cv2.distanceTransform(np.pad(mask, 1).astype(np.uint8), cv2.DIST_L2, 3)[1:-1, 1:-1]
+    row, column = np.unravel_index(int(depth.argmax()), depth.shape)
+    width = int(line_length(text, NOTE_SIZE)) + 4
+    if depth[row, column] < 0.75 * width:  # the number would cover its class
+        return
+    top, left = int(row) - _DIGIT // 2, int(column) - width // 2
+    ground = panel[max(top, 0) : top + _DIGIT, max(left, 0) : left + width]
+    ground[:] = PAPER
+    write(ground, (2, -4), text, size=NOTE_SIZE)
+
+
+def _legend_entries(occur: np.ndarray, counts: np.ndarray, style: PictureStyle) -> list[tuple[Entry, float]]:
     """Return the entries of the classes that occur, and of the pixels that do not count."""
-    colours = class_colours(len(occur)).tolist()
-    legend = [(style.name_of(c), _to_colour(colours[c]), float(occur[c])) for c in np.flatnonzero(occur).tolist()]
-    return legend if counts.all() else [*legend, ("ignored", IGNORED, 0.0)]
+    legend = [
+        (Entry(_name_number(number, style), (colour[0], colour[1], colour[2])), float(occur[number]))
+        for number, colour in enumerate(class_colours(len(occur)).tolist())
+        if occur[number]
+    ]
+    return legend if counts.all() else [*legend, (Entry("ignored", IGNORED), 0.0)]
+
+
+def _name_number(number: int, style: PictureStyle) -> str:
+    name = style.name_of(number)
+    return name if name == str(number) else f"{number} {name}"
 
 
 def _winning_class(logits: np.ndarray) -> np.ndarray:
@@ -135,9 +171,4 @@ def _score_agreement(
         return ["accuracy: all ignored"], union
     # Classes that neither occur nor are predicted have no IoU: as 0 or as 1 they would move the mean.
     ious = hits[union > 0] / union[union > 0]
-    return [f"accuracy {hits.sum() / total:.2f}, mIoU {ious.mean():.2f}"], union
-
-
-def _to_colour(values: Sequence[int]) -> Colour:
-    red, green, blue = values
-    return red, green, blue
+    return [f"acc {hits.sum() / total:.2f}, mIoU {ious.mean():.2f}"], union

@@ -6,13 +6,22 @@ import numpy as np
 
 from ...measures.tile_shape import Shape
 from ..canvas.images import scale_planes
+from ..canvas.legend import Entry
 from ..canvas.picture_style import PictureStyle
-from ..canvas.theme import FALSE, HIT, IGNORED, MISSED, NAN, Colour
+from ..canvas.theme import FALSE, HIT, IGNORED, MISSED, NAN, PAPER, Colour
 from .decided import is_positive
 from .sample_text import SampleText
 from .subsample import resize_nearest, subsample_alike
 
 _OPACITY = 0.6  # of a colour, so that the image shows through
+_STRIPE = 6  # width of a stripe: 3 pixels in a card of TensorBoard
+_ENTRIES = (
+    Entry("hit", HIT),
+    Entry("missed (striped)", MISSED, "striped"),
+    Entry("false alarm", FALSE),
+    Entry("ignored", IGNORED),
+    Entry("NaN", NAN),
+)
 
 
 def draw_mask(picture: np.ndarray, output: np.ndarray, target: np.ndarray, style: PictureStyle) -> SampleText:
@@ -32,9 +41,8 @@ def draw_mask(picture: np.ndarray, output: np.ndarray, target: np.ndarray, style
     # Without a true or predicted pixel the IoU is 0 / 0.
     line = f"IoU {hits / union:.2f}" if union else "IoU: no truth, no prediction"
     panels = [picture, paint(picture, _layer_masks(outcomes, is_nan, counts))]
-    return SampleText(
-        [line, *list_nan(is_nan, counts)], None, (), panels, _outcome_legend(style.ignore_index, is_nan & counts)
-    )
+    legend = _outcome_legend(outcomes, is_nan & counts, counts)
+    return SampleText([line, *list_nan(is_nan, counts)], None, (), panels, legend)
 
 
 def draw_masks(picture: np.ndarray, output: np.ndarray, target: np.ndarray, style: PictureStyle) -> SampleText:
@@ -60,12 +68,12 @@ def draw_masks(picture: np.ndarray, output: np.ndarray, target: np.ndarray, styl
         ious = hits[occur] / union[occur]
         lines = [
             f"mIoU {ious.mean():.2f}",
-            f"worst: {style.name_of(int(occur[ious.argmin()]))} {ious.min():.2f}",
+            f"worst {style.name_of(int(occur[ious.argmin()]))} {ious.min():.2f}",
         ]
     lines += list_nan(is_nan, counts)
     flat = [np.any(mask, axis=0) for mask in (*outcomes, is_nan & counts, counts)]
     panels = [picture, paint(picture, _layer_masks(flat[:3], *flat[3:]))]
-    return SampleText(lines, None, (), panels, _outcome_legend(style.ignore_index, flat[3]))
+    return SampleText(lines, None, (), panels, _outcome_legend(flat[:3], *flat[3:]))
 
 
 def paint(picture: np.ndarray, layers: Sequence[tuple[np.ndarray, Colour]]) -> np.ndarray:
@@ -76,8 +84,8 @@ def paint(picture: np.ndarray, layers: Sequence[tuple[np.ndarray, Colour]]) -> n
 
     Args:
         picture: [h, w, 3], uint8, RGB.
-        layers: masks [H, W], bool, all of one size, and their colours. What is
-            ``IGNORED`` is hatched, and nothing shines through ``NAN``.
+        layers: masks [H, W], bool, all of one size, and their colours. What is ``MISSED`` has white stripes, as red
+            roofs are as red as it is, ``IGNORED`` is hatched, and nothing shines through ``NAN``.
 
     Returns:
         [h, w, 3], uint8, RGB.
@@ -88,18 +96,22 @@ def paint(picture: np.ndarray, layers: Sequence[tuple[np.ndarray, Colour]]) -> n
         return picture
     # Masks are scaled, not the coloured picture: that would blur the image too.
     covers = scale_planes([levels(mask) for mask, _ in layers], shape).astype(np.float32) / 255.0
-    for index, (_, colour) in enumerate(layers):
-        if colour == IGNORED:
-            covers[:, :, index] *= _hatch(shape)
+    colours, stripes = [colour for _, colour in layers], _stripes(shape)
+    for index, colour in enumerate(list(colours)):
+        if colour == MISSED:
+            covers = np.dstack([covers, covers[:, :, index] * ~stripes])
+            colours.append(PAPER)
+        if colour in (MISSED, IGNORED):
+            covers[:, :, index] *= stripes
     covered = covers.sum(axis=2, keepdims=True)
     # The square root keeps a thin line visible that covers a small part of a pixel.
     opacity = _OPACITY * np.sqrt(covered.clip(0.0, 1.0))
     # NaN is opaque, so that its black cannot be taken for a dark part of the image.
-    for index, (_, colour) in enumerate(layers):
+    for index, colour in enumerate(colours):
         if colour == NAN:
             opacity = np.maximum(opacity, covers[:, :, index : index + 1])
     # The mean of the colours by their cover, times the opacity of the pixel.
-    mixed = covers @ np.array([colour for _, colour in layers], dtype=np.float32)
+    mixed = covers @ np.array(colours, dtype=np.float32)
     mixed *= opacity / np.maximum(covered, 1e-6)
     drawn: np.ndarray = (picture * (1.0 - opacity) + mixed + 0.5).astype(np.uint8)
     return drawn
@@ -137,10 +149,13 @@ def _layer_masks(
     return list(zip(masks, (HIT, MISSED, FALSE, NAN, IGNORED), strict=True))
 
 
-def _outcome_legend(ignore_index: int | None, is_nan: np.ndarray) -> list[tuple[str, Colour, float]]:
-    legend = [("hit", HIT, 3.0), ("missed", MISSED, 2.0), ("false alarm", FALSE, 1.0)]
-    legend += [("ignored", IGNORED, 0.0)] if ignore_index is not None else []
-    return [*legend, ("NaN", NAN, 0.0)] if is_nan.any() else legend
+def _outcome_legend(
+    outcomes: Sequence[np.ndarray], is_nan: np.ndarray, counts: np.ndarray
+) -> list[tuple[Entry, float]]:
+    """Return the entries of what occurs."""
+    # Weights so far apart that the order stays the same, however many samples add up.
+    masks = [*outcomes, ~counts, is_nan]
+    return [(entry, 1e3**-index) for index, entry in enumerate(_ENTRIES) if masks[index].any()]
 
 
 def list_nan(is_nan: np.ndarray, counts: np.ndarray) -> list[str]:
@@ -149,7 +164,7 @@ def list_nan(is_nan: np.ndarray, counts: np.ndarray) -> list[str]:
     return [] if not share else [f"{share:.0%} are NaN" if share >= 0.01 else "<1% are NaN"]
 
 
-def _hatch(shape: Shape) -> np.ndarray:
+def _stripes(shape: Shape) -> np.ndarray:
     rows, columns = np.ogrid[: shape[0], : shape[1]]
-    striped: np.ndarray = (rows + columns) // 3 % 2 == 0
+    striped: np.ndarray = (rows + columns) // _STRIPE % 2 == 0
     return striped

@@ -5,35 +5,41 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
+from ..canvas.fonts import line_length
 from ..canvas.images import scale
 from ..canvas.picture_style import PictureStyle
-from ..canvas.theme import IGNORED, NAN
+from ..canvas.theme import CAPTION_SIZE, IGNORED, NAN
 from .sample_text import SampleText
 from .subsample import subsample_step
 
 _MOST_NUMBERS = 4
 
 
-def describe_numbers(output: np.ndarray, target: np.ndarray, style: PictureStyle) -> SampleText:
+def describe_numbers(output: np.ndarray, target: np.ndarray, style: PictureStyle, width: int) -> SampleText:
     """List true and predicted numbers, and how far they are apart.
 
     Args:
         output: one number or [D].
         target: one number or [D].
         style: a number that is its ``ignore_index`` does not count.
+        width: of a line in pixels.
     """
     true, found = target.reshape(-1).astype(np.float64), output.reshape(-1).astype(np.float64)
     counts = find_counted(true, style.ignore_index)
-    lines = [list_true_numbers(true, style.ignore_index), f"pred: {_list_values(found)}"]
-    if counts.any():
-        error = np.abs(found - true)[counts].mean()
-        lines.append(f"{'off by' if len(true) == 1 else 'mean error'}: {error:.4g}")
+    error = np.abs(found - true)[counts].mean() if counts.any() else None
+    if len(true) == 1 and error is not None:
+        pair = f"{true[0]:.4g} → {found[0]:.4g}"
+        if line_length(pair, CAPTION_SIZE) <= width:
+            return SampleText([pair, f"off by {error:.4g}"])
+    lines = [list_true_numbers(true, style.ignore_index, width), _list_values("pred", found, width)]
+    if error is not None:
+        lines.append(f"{'off by' if len(true) == 1 else 'mean error'} {error:.4g}")
     return SampleText(lines)
 
 
-def list_true_numbers(true: np.ndarray, ignore_index: float | None) -> str:
-    """Return the line of true numbers, [D]."""
-    return f"true: {_list_values(true)}" if find_counted(true, ignore_index).any() else "true: ignored"
+def list_true_numbers(true: np.ndarray, ignore_index: float | None, width: int) -> str:
+    """Return the line of true numbers, [D], of which some are left out where it would be wider than ``width``."""
+    return _list_values("true", true, width) if find_counted(true, ignore_index).any() else "true: ignored"
 
 
 def draw_number_maps(picture: np.ndarray, output: np.ndarray, target: np.ndarray, style: PictureStyle) -> SampleText:
@@ -58,7 +64,7 @@ def draw_number_maps(picture: np.ndarray, output: np.ndarray, target: np.ndarray
     error = np.where(counts, np.abs(found - true), 0.0)
     # Finite, also where a prediction is not: the scale of the errors ends there.
     most = float(np.nan_to_num(error, posinf=0.0).max())
-    lines = [f"MAE {error[counts].mean():.4g}, at most {most:.4g}", f"true: {low:.4g} to {high:.4g}"]
+    lines = [f"MAE {error[counts].mean():.4g}, most {most:.4g}", f"true: {low:.4g} to {high:.4g}"]
     if len(true) not in (1, 3):
         lines.append(f"channel 0 of {len(true)} is shown")
     panels = [_colour_numbers(true, low, high, counts), _colour_numbers(found, low, high, np.ones_like(counts))]
@@ -78,7 +84,7 @@ def draw_true_number_map(picture: np.ndarray, target: np.ndarray, style: Picture
     return SampleText([f"true: {low:.4g} to {high:.4g}"], None, (), [picture, panel], (), "image, truth")
 
 
-_PANELS = "image, truth, prediction (in the truth's range, dark to bright), absolute error (of each from 0 to its most)"
+_PANELS = "above image and truth; below prediction, in the truth's range, and absolute error, from 0 to its most"
 
 
 def find_counted(true: np.ndarray, ignore_index: float | None) -> np.ndarray:
@@ -112,6 +118,11 @@ def _colour_numbers(channels: np.ndarray, low: float, high: float, counts: np.nd
     return painted
 
 
-def _list_values(values: Sequence[float] | np.ndarray) -> str:
-    shown = ", ".join(f"{value:.4g}" for value in values[:_MOST_NUMBERS])
-    return shown if len(values) <= _MOST_NUMBERS else f"{shown} +{len(values) - _MOST_NUMBERS} more"
+def _list_values(head: str, values: Sequence[float] | np.ndarray, width: int) -> str:
+    text = ""
+    for shown in range(min(len(values), _MOST_NUMBERS), 0, -1):
+        more = f" +{len(values) - shown} more" if shown < len(values) else ""
+        text = f"{head}: {', '.join(f'{value:.4g}' for value in values[:shown])}{more}"
+        if line_length(text, CAPTION_SIZE) <= width:
+            break
+    return text

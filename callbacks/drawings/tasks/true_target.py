@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from ..canvas.grid import list_names
+from ..canvas.captions import list_names
 from ..canvas.picture_style import PictureStyle
 from .boxes import draw_true_boxes
 from .class_maps import draw_true_map
@@ -22,6 +22,7 @@ def show_true_target(
     task: str | None,
     style: PictureStyle,
     width: int,
+    named: bool = True,
 ) -> SampleText:
     """Show a target in the way that its form asks for, see ``draw_samples``.
 
@@ -32,9 +33,12 @@ def show_true_target(
         task: where it is known; it distinguishes a class from a number, and probabilities from labels.
         style: names the classes; a target of its ``ignore_index`` does not count.
         width: of a line in pixels.
+        named: whether boxes have the names of their classes beside them.
     """
     if isinstance(target, Mapping):
-        return draw_true_boxes(picture, shape, target, style) if {"boxes", "labels"} <= target.keys() else SampleText()
+        if not {"boxes", "labels"} <= target.keys():
+            return SampleText()
+        return draw_true_boxes(picture, shape, target, style, named)
     values = np.asarray(target)
     # Strings and objects have no picture.
     if values.dtype.kind not in "biuf":
@@ -55,7 +59,7 @@ def has_fractions(values: np.ndarray) -> bool:
 
 def _describe_values(values: np.ndarray, task: str | None, style: PictureStyle, width: int) -> str:
     if task == "regression":
-        return list_true_numbers(values.reshape(-1).astype(np.float64), style.ignore_index)
+        return list_true_numbers(values.reshape(-1).astype(np.float64), style.ignore_index, width)
     if values.size == 1:
         number = values.item()
         # A float without a task is a regression, even a whole one; of a classification it may be a soft label.
@@ -70,4 +74,4 @@ def _describe_values(values: np.ndarray, task: str | None, style: PictureStyle, 
     if task == "multilabel" or ((values == 0) | (values == 1) | (values == style.ignore_index)).all():
         names = [style.name_of(index) for index in np.flatnonzero(is_positive(values)).tolist()]
         return list_names("true", names or ["no label"], width)
-    return list_true_numbers(values.reshape(-1).astype(np.float64), style.ignore_index)
+    return list_true_numbers(values.reshape(-1).astype(np.float64), style.ignore_index, width)

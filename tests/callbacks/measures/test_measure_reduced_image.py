@@ -17,7 +17,7 @@ def values(kind, *shape):
     return image.to(kind) if kind.is_floating_point else (image * 255).to(kind)
 
 
-@pytest.mark.parametrize("size", sorted({theme.TILE_SIZE, theme.LABELS_TILE_SIZE, theme.BOXES_TILE_SIZE}))
+@pytest.mark.parametrize("size", [157, theme.TILE_SIZE, theme.LARGEST_TILE_SIZE])
 @pytest.mark.parametrize(
     "kind", [torch.float32, torch.float64, torch.uint8, torch.int16, torch.int64, torch.uint16, torch.bool]
 )

@@ -85,7 +85,7 @@ def test_a_picture_for_each_of_the_best_and_worst_samples_stands_above_its_id(tm
         assert shown["rate"]["hz"].tolist() == order
         torch.testing.assert_close(shown["loss"], losses[order], check_dtype=False)
     picture = picture_of(read_events, tmp_path / "valid", "samples/worst/loss")
-    assert (picture == RED).all(axis=2).sum() == 4 * 150**2
+    assert (picture == RED).all(axis=2).sum() == 4 * 320**2
 
 
 def test_one_that_draws_by_itself_keeps_samples_of_its_own():

@@ -7,7 +7,7 @@ from fontTools.pens.ttGlyphPen import TTGlyphPen
 from PIL import features
 
 from assay.callbacks.drawings.canvas import fonts
-from assay.callbacks.drawings.canvas.grid import shorten, write
+from assay.callbacks.drawings.canvas.captions import shorten, write
 from assay.callbacks.drawings.confusion_matrix import draw_confusion_matrix
 
 RARE = "\U000130ff"  # a hieroglyph, which only the font below has

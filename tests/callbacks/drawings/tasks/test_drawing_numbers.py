@@ -27,21 +27,29 @@ def picture():
 @pytest.mark.parametrize(
     ("output", "target", "ignored", "lines"),
     [
-        (1.5, 2.0, None, ["true: 2", "pred: 1.5", "off by: 0.5"]),
-        ([1.5, -1.0], [2.0, 3.0], None, ["true: 2, 3", "pred: 1.5, -1", "mean error: 2.25"]),
-        ([1.5, -1.0], [2.0, -1.0], -1.0, ["true: 2, -1", "pred: 1.5, -1", "mean error: 0.5"]),
-        ([1.5, 1.0], [NAN_VALUE, 3.0], None, ["true: nan, 3", "pred: 1.5, 1", "mean error: 2"]),
+        (1.5, 2.0, None, ["2 → 1.5", "off by 0.5"]),
+        ([1.5, -1.0], [2.0, 3.0], None, ["true: 2, 3", "pred: 1.5, -1", "mean error 2.25"]),
+        ([1.5, -1.0], [2.0, -1.0], -1.0, ["true: 2, -1", "pred: 1.5, -1", "mean error 0.5"]),
+        ([1.5, 1.0], [NAN_VALUE, 3.0], None, ["true: nan, 3", "pred: 1.5, 1", "mean error 2"]),
         (1.5, -1.0, -1.0, ["true: ignored", "pred: 1.5"]),
-        (range(6), range(1, 7), None, ["true: 1, 2, 3, 4 +2 more", "pred: 0, 1, 2, 3 +2 more", "mean error: 1"]),
+        (range(6), range(1, 7), None, ["true: 1, 2, 3, 4 +2 more", "pred: 0, 1, 2, 3 +2 more", "mean error 1"]),
     ],
 )
 def test_numbers_are_said_with_their_error(output, target, ignored, lines):
     assert (
         describe_numbers(
-            np.array(output, dtype=np.float32), np.array(target, dtype=np.float32), PictureStyle(ignore_index=ignored)
+            np.array(output, dtype=np.float32),
+            np.array(target, dtype=np.float32),
+            PictureStyle(ignore_index=ignored),
+            300,
         ).lines
         == lines
     )
+
+
+def test_a_pair_of_numbers_that_is_too_long_takes_two_lines():
+    text = describe_numbers(np.array(1.234e-07), np.array(123456.0), PictureStyle(), 220)
+    assert text.lines == ["true: 1.235e+05", "pred: 1.234e-07", "off by 1.235e+05"]
 
 
 @pytest.mark.parametrize("channels", [0, 1, 2])
@@ -52,7 +60,7 @@ def test_a_map_is_shown_in_the_range_of_the_truth_beside_its_error(channels):
     text = draw_number_maps(picture(), found, true, PictureStyle())
     errors = [abs(float(a) - float(b)) for a, b in zip(found.reshape(-1), true.reshape(-1), strict=True)]
     low, high = min(true.reshape(-1).tolist()), max(true.reshape(-1).tolist())
-    lines = [f"MAE {sum(errors) / len(errors):.4g}, at most {max(errors):.4g}", f"true: {low:.4g} to {high:.4g}"]
+    lines = [f"MAE {sum(errors) / len(errors):.4g}, most {max(errors):.4g}", f"true: {low:.4g} to {high:.4g}"]
     assert text.lines == lines + ["channel 0 of 2 is shown"] * (channels == 2)
     _, shown_true, shown_found, shown_error = text.panels
     of_first = [part.reshape(-1, SIDE, SIDE)[0].astype(float) for part in (true, found)]
@@ -76,7 +84,7 @@ def test_what_does_not_count_is_grey_and_in_no_error():
     true, found = np.ones((SIDE, SIDE)), np.ones((SIDE, SIDE))
     true[0, 0], true[0, 1], true[1, 1], found[2, 2], found[0, 0] = -1.0, NAN_VALUE, 3.0, 2.0, 99.0
     text = draw_number_maps(picture(), found, true, PictureStyle(ignore_index=-1.0))
-    assert text.lines == [f"MAE {(2.0 + 1.0) / 14:.4g}, at most 2", "true: 1 to 3"]
+    assert text.lines == [f"MAE {(2.0 + 1.0) / 14:.4g}, most 2", "true: 1 to 3"]
     _, shown_true, _, shown_error = text.panels
     assert shown_true[0, 0].tolist() == list(IGNORED)
     assert shown_true[0, 1].tolist() == list(NAN)

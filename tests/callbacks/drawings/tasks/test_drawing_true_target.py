@@ -55,7 +55,7 @@ def test_the_task_tells_a_class_from_a_number_and_probabilities_from_labels():
 
 
 def test_labels_that_find_no_room_are_counted():
-    assert words(np.array([1, 1, 1]), width=120) == ["true: cat +2 more"]
+    assert words(np.array([1, 1, 1]), width=220) == ["true: cat +2 more"]
 
 
 def test_a_mask_is_shown_beside_the_image_in_the_colours_of_its_classes():
@@ -64,7 +64,7 @@ def test_a_mask_is_shown_beside_the_image_in_the_colours_of_its_classes():
     colours = class_colours(3)
     for target in (mask, mask[None], mask.astype(np.float32)):
         picture = drawn(target, style=PictureStyle(NAMES, ignore_index=255))
-        assert picture.shape[1] > drawn(np.int64(1)).shape[1]
+        assert (picture == 128).all(axis=2).sum() >= 320 * 320
         assert has(picture, colours[2])
         assert has(picture, colours[0])
         assert not has(picture, colours[1])
@@ -88,10 +88,10 @@ def test_boxes_stand_where_they_are_in_the_image_in_the_colours_of_their_classes
     target = {"boxes": np.array([[10.0, 20.0, 50.0, 60.0]]), "labels": np.array([1])}
     text = boxes.draw_true_boxes(np.zeros((240, 240, 3), dtype=np.uint8), (80, 80), target, PictureStyle(NAMES))
     rows, columns = np.nonzero((text.panels[0] == class_colours(2)[1]).all(axis=2))
-    expected = (30, 150, 60, 180)  # three pixels of the tile are one of the image
-    assert (columns.min(), columns.max(), rows.min(), rows.max()) == pytest.approx(expected, abs=2)
+    expected = (24, 156, 54, 186)  # three pixels of the tile are one of the image, and the line lies around the box
+    assert (columns.min(), columns.max(), rows.min(), rows.max()) == pytest.approx(expected, abs=1)
     assert list(text.lines) == ["boxes: 1"]
-    assert [name for name, _, _ in text.legend] == ["dog"]
+    assert [entry.name for entry, _ in text.legend] == ["dog"]
 
 
 def test_no_boxes_and_boxes_that_leave_the_image_are_drawn():
