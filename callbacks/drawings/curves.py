@@ -5,19 +5,14 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from .canvas.chart import Chart, Panel
+from .canvas.chart import DASHES, SAMPLE_WIDTH, Chart, Panel
 from .canvas.palette import class_colours
 from .canvas.text import text_length
-from .canvas.theme import GAP, INK, Colour
+from .canvas.theme import CHART_WIDTH, GAP, INK, STROKE, TEXT_LINE, TEXT_SIZE, Colour
 
 History = Mapping[int, Mapping[str, Mapping[str, float]]]
 """Metrics by epoch, loader and name."""
 
-# For a card of TensorBoard, in which the sheet has half its size: text of 10 pixels and lines of 3.
-_WIDTH = 700
-_TEXT = 22
-_LINE = 28
-_STROKE = 6
 _PANEL_HEIGHT = 170
 _LEFT = 98  # of a panel, for its numbers
 _MOST_PANELS = 12
@@ -43,7 +38,7 @@ def draw_curves(history: History, *, best: int | None = None, best_by: str | Non
     Example:
         >>> history = {1: {"train": {"loss": 0.9}, "valid": {"loss": 0.8}}, 2: {"train": {"loss": 0.4}}}
         >>> draw_curves(history).shape
-        (346, 700, 3)
+        (388, 700, 3)
     """
     names = _metric_names(history)
     shown, more = names[:_MOST_PANELS], len(names) - _MOST_PANELS
@@ -51,18 +46,15 @@ def draw_curves(history: History, *, best: int | None = None, best_by: str | Non
     colours: list[Colour] = [tuple(colour) for colour in class_colours(len(loaders)).tolist()]
     columns = 1 if len(shown) < 2 else 2
     rows = math.ceil(len(shown) / columns)
-    title = _title(history, best, best_by, more)
-    top = GAP + (len(title) + 1) * _LINE + GAP
-    height = _PANEL_HEIGHT + 3 * _LINE
-    chart = Chart((_WIDTH, top + rows * height + GAP), [])
-    for index, line in enumerate(title):
-        chart.text((GAP, GAP + index * _LINE), line, size=_TEXT)
-    _draw_legend(chart, GAP + len(title) * _LINE, list(zip(loaders, colours, strict=True)))
+    height = _PANEL_HEIGHT + 3 * TEXT_LINE
+    chart = Chart(TEXT_LINE + rows * height + 2 * GAP, _title(history, best, best_by, more))
+    top = chart.top + TEXT_LINE + GAP
+    _draw_legend(chart, chart.top, list(zip(loaders, colours, strict=True)))
     for index, name in enumerate(shown):
         row, column = divmod(index, columns)
-        width = _WIDTH // columns
-        panel = Panel(column * width + _LEFT, top + row * height + _LINE, width - _LEFT - GAP, _PANEL_HEIGHT)
-        chart.text((panel.left, panel.top - 4), name, anchor="lb", size=_TEXT)
+        width = CHART_WIDTH // columns
+        panel = Panel(column * width + _LEFT, top + row * height + TEXT_LINE, width - _LEFT - 2 * GAP, _PANEL_HEIGHT)
+        chart.text((panel.left, panel.top - 12), name, anchor="ls")
         _draw_metric(chart, panel, {loader: _values(history, loader, name) for loader in loaders}, colours, best)
     return np.array(chart.canvas)
 
@@ -81,10 +73,8 @@ def _title(history: History, best: int | None, best_by: str | None, more: int) -
 def _draw_legend(chart: Chart, top: float, entries: Sequence[tuple[str, Colour]]) -> None:
     left = float(GAP)
     for name, colour in entries:
-        middle = top + _LINE / 2
-        chart.ink.line((left, middle, left + 36, middle), fill=colour, width=_STROKE)
-        chart.text((left + 44, middle), name, anchor="lm", size=_TEXT)
-        left += 44 + text_length(name, _TEXT) + 2 * GAP
+        chart.line_entry((left, top), name, colour)
+        left += SAMPLE_WIDTH + text_length(name, TEXT_SIZE) + 2 * GAP
 
 
 def _values(history: History, loader: str, name: str) -> dict[int, float]:
@@ -99,27 +89,27 @@ def _draw_metric(
     known = [value for of in values.values() for value in of.values()]
     epochs = [epoch for of in values.values() for epoch in of]
     if not known:
-        chart.text((panel.left, panel.top), "no finite value", size=_TEXT)
+        chart.text((panel.left, panel.top), "no finite value")
         return
     scale = _Scale(min(known), max(known))
     first, last = min(epochs), max(epochs)
     places = {epoch: (epoch - first) / max(1, last - first) for epoch in range(first, last + 1)}
     middle = (first + last) // 2
     x_labels = {places[epoch]: str(epoch) for epoch in (first, middle, last)}
-    chart.axes(panel, x_labels, {place: scale.label(place) for place in scale.places}, size=_TEXT)
+    chart.axes(panel, x_labels, {place: scale.label(place) for place in scale.places})
     if best is not None and best in places:
-        chart.vertical_line(panel, places[best], INK, dashed=True)
+        chart.lines(panel, [(np.full(2, places[best]), np.array([0.0, 1.0]))], [INK], width=3, dashes=[DASHES[2]])
     for of, colour in zip(values.values(), colours, strict=True):
         x, y = np.array([places[epoch] for epoch in of]), np.array([scale.place(value) for value in of.values()])
         if of:
-            chart.lines(panel, [(x, y)], [colour], _STROKE)
+            chart.lines(panel, [(x, y)], [colour])
         if len(of) <= _DOTTED:
             _draw_dots(chart, panel, x, y, colour)
 
 
 def _draw_dots(chart: Chart, panel: Panel, x: np.ndarray, y: np.ndarray, colour: Colour) -> None:
     for right, up in zip(x.tolist(), y.tolist(), strict=True):
-        middle, radius = (panel.x(right), panel.y(up)), _STROKE
+        middle, radius = (panel.x(right), panel.y(up)), STROKE
         chart.ink.ellipse((middle[0] - radius, middle[1] - radius, middle[0] + radius, middle[1] + radius), fill=colour)
 
 
