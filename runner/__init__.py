@@ -55,5 +55,6 @@ if TYPE_CHECKING:
     from .saving.checkpoints import Checkpoints as Checkpoints
     from .saving.loggers import MetricsCsv as MetricsCsv
     from .saving.loggers import TensorBoardLogger as TensorBoardLogger
+    from .version import __version__ as __version__
 else:
     __getattr__, __dir__, __all__ = lazy_exports(__name__, __file__)

@@ -74,6 +74,7 @@ class Results(Diagnostic):
         self.metric, self.minimize = metric, minimize
         self.folder = None if folder is None else Path(folder)
         self.history_: dict[int, dict[str, dict[str, float]]] = {}
+        self.folder_ = self.folder
         self.keepers_: dict[str, _Keeper] = {}
 
     def on_experiment_start(self, runner: dl.IRunner) -> None:
@@ -85,12 +86,13 @@ class Results(Diagnostic):
         if self.metric is not None:
             loader = self.metric.partition("/")[0]
             pick(runner.loaders, loader, f"Results(metric={self.metric!r})", source_name="run's loaders")
-        self.files_ = ResultFiles(folder_in_run(runner, self.folder, "results", type(self).__name__))
+        self.folder_ = folder_in_run(runner, self.folder, "results", type(self).__name__)
+        self.files_ = ResultFiles(self.folder_)
         self.history_ = {epoch: _numbers(metrics) for epoch, metrics in history_of(runner).items()}
         # An epoch may have begun before the checkpoint that the run goes on from.
         begun = runner.epoch_step + int(runner.epoch_step > 0 or runner.batch_step > 0)
         writers = list(self.writers_.values())
-        writers[0].call(partial(self.files_.restore, runner.epoch_step, self._best(), begun=begun))
+        writers[0].call(partial(self.files_.restore, runner.epoch_step, self.best, begun=begun))
         writers[0].drain()  # before the thread of another loader saves a picture
         self.keepers_ = {loader: _Keeper(self.files_, loader) for loader in self.writers_}
         for loader, writer in self.writers_.items():
@@ -127,7 +129,7 @@ class Results(Diagnostic):
             if loader in runner.epoch_metrics:
                 known = runner.epoch_metrics[loader]
                 pick(known, metric, f"Results(metric={self.metric!r})", f"metrics of loader {loader!r}")
-        finish = partial(self._finish, runner.epoch_step, self._best(), dict(self.history_))
+        finish = partial(self._finish, runner.epoch_step, self.best, dict(self.history_))
         finished = Arrivals(len(self.writers_), finish)
         for writer in self.writers_.values():
             writer.call(finished.arrive)
@@ -146,8 +148,9 @@ class Results(Diagnostic):
         for writer in self.writers_.values():
             writer.keep_pictures(None)
 
-    def _best(self) -> int | None:
-        """Return the best epoch so far; None while no value is finite."""
+    @property
+    def best(self) -> int | None:
+        """The best epoch so far; None while no value is finite."""
         loader, _, metric = (self.metric or "").partition("/")
         values = {epoch: metrics.get(loader, {}).get(metric, math.nan) for epoch, metrics in self.history_.items()}
         finite = [epoch for epoch in sorted(values) if math.isfinite(values[epoch])]

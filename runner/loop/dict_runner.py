@@ -40,6 +40,7 @@ from .parts.host_memory import keep_freed_memory
 from .parts.loader_loss import BatchLoss, LoaderLoss
 from .parts.lone_samples import lone_sample_foreseen
 from .run_outputs import complete_callbacks, complete_loggers
+from .run_page import ShownInNotebook
 from .state.rank_settings import rank_settings
 from .state.run_state import COMPONENTS, RunState, load_models
 from .state.settings import check_same_on_all, runner_settings
@@ -47,7 +48,7 @@ from .state.unfreezing import Unfreezing
 from .stock import StockCallbacks
 
 
-class DictRunner(dl.Runner):
+class DictRunner(ShownInNotebook, dl.Runner):
     """Trains a model that takes its inputs from a dict and returns its outputs as one.
 
     The outputs join the inputs in ``runner.batch``, where callbacks find both by name; a name on both sides is an

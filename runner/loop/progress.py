@@ -7,27 +7,27 @@ from typing import Any
 
 from catalyst import dl
 from torch import Tensor
-from tqdm import tqdm
 
 from assay.callbacks.base.order import PROGRESS
 from assay.callbacks.support.host_copy import HostCopy
 
 from ..recipe.monitor import Monitor
 from .epoch_table import EpochTable, shows_colour, terminal_width
+from .notebook import NotebookTable, in_notebook, make_bar
 
 
 class Progress(dl.Callback):
     """Shows a bar with epoch, loader, remaining time and loss, and prints a line of a table at the end of each epoch.
 
-    The bar is drawn only where stderr is a terminal. The table holds the metrics that every batch has, and those in
-    ``metrics``, as many as fit; metrics that diagnostics add are in the logs only. On a terminal the best epoch so far
-    is coloured too, unless ``NO_COLOR`` is set.
+    The bar is drawn only where stderr is a terminal, and in a notebook, which shows the table as HTML. The table holds
+    the metrics that every batch has, and those in ``metrics``, as many as fit; metrics that diagnostics add are in the
+    logs only. On a terminal the best epoch so far is coloured too, unless ``NO_COLOR`` is set.
 
     Args:
         metrics: further metrics for the table, as ``LOADER/METRIC``.
         monitor: by which the best epoch is marked; it is in the table too. None: no epoch is marked.
         refresh_s: seconds between two refreshes of the bar.
-        show_bar: whether to draw the bar; by default if stderr is a terminal.
+        show_bar: whether to draw the bar; by default if stderr is a terminal, and in a notebook.
         clock: returns seconds.
     """
 
@@ -45,14 +45,15 @@ class Progress(dl.Callback):
         self.metrics = list(dict.fromkeys([*compared, *metrics]))
         self.monitor = monitor
         self.refresh_s = refresh_s
-        self.show_bar = sys.stderr.isatty() if show_bar is None else show_bar
+        self.show_bar = sys.stderr.isatty() or in_notebook() if show_bar is None else show_bar
         self.clock = clock
-        self.bar_: tqdm[Any] | None = None
+        self.bar_: Any = None
         self.loss_: HostCopy | None = None
         self.of_batches_: dict[str, frozenset[str]] = {}
 
     def on_experiment_start(self, runner: dl.IRunner) -> None:
         self.table_ = EpochTable(runner.num_epochs, self.monitor.name if self.monitor else None, self.metrics)
+        self.notebook_ = NotebookTable() if in_notebook() else None
 
     def on_epoch_start(self, runner: dl.IRunner) -> None:
         self.epoch_began_ = self.clock()
@@ -63,7 +64,9 @@ class Progress(dl.Callback):
         self.refreshed_ = self.clock()
         if self.show_bar and runner.engine.is_main_process:
             name = f"epoch {runner.epoch_step}/{runner.num_epochs} {runner.loader_key}"
-            self.bar_ = tqdm(desc=name, total=runner.loader_batch_len, leave=False, dynamic_ncols=True, unit="batch")
+            self.bar_ = make_bar(
+                desc=name, total=runner.loader_batch_len, leave=False, dynamic_ncols=True, unit="batch"
+            )
 
     def on_batch_end(self, runner: dl.IRunner) -> None:
         if self.bar_ is None:
@@ -89,8 +92,11 @@ class Progress(dl.Callback):
         if runner.engine.is_main_process:
             seconds = self.clock() - self.epoch_began_
             best = self.monitor is not None and self.monitor.best(runner.history) == runner.epoch_step
-            form: Any = {"width": terminal_width(sys.stdout), "colour": shows_colour(sys.stdout)}
             metrics = self.shown(runner.history[runner.epoch_step])
+            if self.notebook_ is not None:
+                self.notebook_.add(runner.epoch_step, metrics, seconds, best=best)
+                return
+            form: Any = {"width": terminal_width(sys.stdout), "colour": shows_colour(sys.stdout)}
             print(*self.table_.lines(runner.epoch_step, metrics, seconds, best=best, **form), sep="\n")
             sys.stdout.flush()  # into a file or a pipe Python would hold the line back
 
