@@ -13,6 +13,8 @@ from ..tensorboard.writer import Writer
 from .class_counts import ClassCounts
 
 _HEADER = ("", *SCORES)
+_MANY = 20  # classes, from which on the text for a terminal shows the worst alone
+_WORST = 10
 
 
 class ClassificationReport(ClassCounts):
@@ -25,11 +27,13 @@ class ClassificationReport(ClassCounts):
     written to                                 content
     ========================================== ==========================================================
     tag ``report``, text, step = epoch         Markdown table: precision, recall, F1 (0 to 1) and support
-                                               of each class, and their averages
+                                               of each class, the one with the lowest F1 first, and
+                                               their averages
     ``runner.loader_metrics``                  ``false_positive_rate``, ``false_negative_rate``: 0 to 1,
                                                means over classes, for ``binary`` those of class 1; NaN
                                                if no sample determines them
-    ``sink``, at the end of the run            the last table of each loader, by the main process
+    ``sink``, at the end of the run            the last table of each loader, by the main process; from
+                                               20 classes on the 10 worst of them
     ========================================== ==========================================================
 
     Args:
@@ -86,10 +90,14 @@ class ClassificationReport(ClassCounts):
         found = classification_report(counts, multilabel=self.task == "multilabel", binary=self.task == "binary")
         rates = {name: getattr(found, name) for name in self.metrics_written(runner.loader_key)}
         self.write_metrics(runner, runner.loader_metrics, rates)
-        rows = self._rows(found)
-        writer.text(self.named("report"), lambda: markdown_table(_HEADER, rows), runner.epoch_step)
+        classes, averages = self._class_rows(found), self._average_rows(found)
+        writer.text(self.named("report"), lambda: markdown_table(_HEADER, classes + averages), runner.epoch_step)
         title = f"{self.place(runner.loader_key)} report, epoch {runner.epoch_step}"
-        self.last_[runner.loader_key] = f"{title}\n{text_table(_HEADER, rows)}"
+        if len(classes) >= _MANY:
+            title += f", the {_WORST} worst of {len(classes)} classes; all are in TensorBoard"
+        # Another list: the closure above reads the whole one later.
+        shown = classes if len(classes) < _MANY else classes[:_WORST]
+        self.last_[runner.loader_key] = f"{title}\n{text_table(_HEADER, shown + averages)}"
 
     def on_experiment_end(self, runner: dl.IRunner) -> None:
         super().on_experiment_end(runner)
@@ -98,9 +106,14 @@ class ClassificationReport(ClassCounts):
             for text in self.last_.values():
                 self.sink(text)
 
-    def _rows(self, found: Report) -> list[list[str]]:
-        rows = [_row(name, scores) for name, scores in zip(self.class_names, found.classes, strict=True)]
-        averages = dict(found.averages)
+    def _class_rows(self, found: Report) -> list[list[str]]:
+        """Return the rows of the classes, by F1; those without a sample come last, as they have none."""
+        named = zip(self.class_names, found.classes, strict=True)
+        ordered = sorted(named, key=lambda row: (row[1]["support"] == 0, row[1]["f1-score"]))
+        return [_row(name, scores) for name, scores in ordered]
+
+    def _average_rows(self, found: Report) -> list[list[str]]:
+        rows, averages = [], dict(found.averages)
         if found.accuracy is not None:
             # Precision, recall and F1 of the micro average all equal the accuracy then; scikit-learn shows it instead.
             micro = averages.pop("micro avg")

@@ -41,7 +41,7 @@ class PRCurves(ScoreCounts):
     tag ``pr/CLASS``                 pr_curve   step = epoch; counts, precision and recall at 127 thresholds, 0 to
                                                 1; each is moved up to the next edge of a bin
     tag ``roc``                      image      step = epoch; [H, W, 3] uint8 RGB, all classes
-    tag ``pr_table``                 text       step = epoch; Markdown table of all numbers by class
+    tag ``pr_table``                 text       step = epoch; Markdown table of all numbers by class, the worst first
     ``average_precision``            metric     mean over classes, 0 to 1; step-wise, as in scikit-learn
     ``roc_auc``                      metric     mean over classes, 0 to 1
     ``average_precision_bound``      metric     largest over classes, 0 to 1
@@ -183,6 +183,8 @@ class PRCurves(ScoreCounts):
             _decimals(found.negatives, 0),
         )
         rows = [[name, *row] for name, row in zip(self.score_names, zip(*columns, strict=True), strict=True)]
+        # The worst first; NaN, of a class without a value, last.
+        rows = [rows[index] for index in found.average_precision.argsort(stable=True).tolist()]
         means = [f"{mean_known(values):.4f}" for values in (found.average_precision, found.roc_auc, found.best_f1)]
         total = str(int(found.positives.sum()))
         # Of a single class the mean would repeat its row.

@@ -87,7 +87,38 @@ def test_the_last_report_of_each_loader_is_given_out_at_the_end_of_the_run(tmp_p
         expected = sk.classification_report(
             target, output.argmax(1), target_names=["cat", "dog", "owl"], digits=4, zero_division=0
         )
-        assert text.split()[4:] == expected.split()
+        assert sorted(text.split()[4:]) == sorted(expected.split())
+
+
+def test_the_classes_are_sorted_from_the_worst_to_the_best_and_those_without_a_sample_come_last(tmp_path):
+    texts = []
+    target = np.repeat(np.arange(4), 10)
+    decided = target.copy()
+    decided[10:16], decided[20:22], decided[:10] = 2, 3, 4  # class 0 has no hit, class 1 has 4 of 10, class 4 no sample
+    output = np.eye(5, dtype=np.float32)[decided]
+    run(tmp_path, ClassificationReport(num_classes=5, sink=texts.append), {"valid": (output, target)})
+    assert [line.split()[0] for line in texts[0].splitlines()[2:7]] == ["0", "1", "2", "3", "4"]
+    decided[30:] = 0
+    output = np.eye(5, dtype=np.float32)[decided]
+    run(tmp_path / "again", ClassificationReport(num_classes=5, sink=texts.append), {"valid": (output, target)})
+    assert [line.split()[0] for line in texts[1].splitlines()[2:7]] == ["0", "3", "1", "2", "4"]
+
+
+@pytest.mark.parametrize("classes", [19, 20, 200])
+def test_of_many_classes_the_text_shows_the_worst_and_the_table_all(classes, tmp_path, read_events):
+    texts = []
+    target = np.repeat(np.arange(classes), 10)
+    # Of class c so many of 10 are right as the last digit of c is.
+    decided = np.where(np.arange(10 * classes) % 10 < target % 10, target, (target + 1) % classes)
+    callback = ClassificationReport(num_classes=classes, sink=texts.append)
+    folder, _ = run(tmp_path, callback, {"valid": (np.eye(classes, dtype=np.float32)[decided], target)})
+    lines = texts[0].splitlines()
+    assert len(table_of(read_events(folder / "valid"))) == classes + 3
+    assert len(lines) == 2 + (classes if classes < 20 else 10) + 3
+    assert (f"the 10 worst of {classes} classes; all are in TensorBoard" in lines[0]) == (classes >= 20)
+    f1 = [float(line.split()[3]) for line in lines[2:-3]]
+    assert f1 == sorted(f1)
+    assert f1[0] == min(sk.f1_score(target, decided, average=None)).round(4)
 
 
 def test_the_report_is_printed_without_a_sink(tmp_path, capsys):
