@@ -2,6 +2,7 @@
 
 import logging
 import math
+import re
 import unicodedata
 from collections.abc import Sequence
 from functools import lru_cache
@@ -16,6 +17,7 @@ from PIL import Image, ImageDraw, ImageFont, features
 DEJAVU = str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf")
 # Scripts whose letters change their form and order beside each other.
 _SHAPED = ((0x0900, 0x0DFF), (0x0F00, 0x109F), (0x1780, 0x17FF))  # Indic scripts, Tibetan, Burmese, Khmer
+_ARROW = re.compile("( ?→ )")
 _SPACES = (0x200D, *range(0xFE00, 0xFE10))  # joiner and variation selectors, which have no glyph of their own
 
 _log = logging.getLogger("assay")
@@ -31,7 +33,7 @@ def can_draw(text: str) -> bool:
 
     Scripts that run from right to left or join their letters need the library raqm, which Pillow's wheels bring along.
     """
-    is_leftward = any(unicodedata.bidirectional(letter) in ("R", "AL") for letter in text)
+    is_leftward = _is_leftward(text)
     if (is_leftward or any(_is_shaped(letter) for letter in text)) and not features.check("raqm"):
         return False
     # Runs are drawn from left to right, which would put those of a leftward text in the wrong order.
@@ -42,6 +44,10 @@ def can_draw(text: str) -> bool:
 @lru_cache(maxsize=4096)
 def split_runs(text: str) -> tuple[tuple[str, str], ...]:
     """Return the parts of a text that are of one font each, with its path; ``""`` where there is none."""
+    # From right to left, an arrow would point from the predicted to the true class: each side is drawn by itself.
+    pieces = [piece for piece in _ARROW.split(text) if piece]
+    if len(pieces) > 1 and _is_leftward(text):
+        return tuple(run for piece in pieces for run in split_runs(piece))
     # Nearly all text: no font of the machine is looked for.
     if all(ord(letter) in _letters_of(DEJAVU) for letter in text):
         return ((text, DEJAVU),)
@@ -139,6 +145,10 @@ def _letters_of(path: str) -> frozenset[int]:
         return frozenset(font.get_charmap())
     except (RuntimeError, OSError, ValueError):
         return frozenset()
+
+
+def _is_leftward(text: str) -> bool:
+    return any(unicodedata.bidirectional(letter) in ("R", "AL") for letter in text)
 
 
 def _is_shaped(letter: str) -> bool:

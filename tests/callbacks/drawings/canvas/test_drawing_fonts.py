@@ -93,3 +93,16 @@ def test_what_dejavu_has_never_asks_for_the_fonts_of_the_machine(monkeypatch):
     fonts.split_runs.cache_clear()
     assert fonts.split_runs("cat… é") == (("cat… é", fonts.DEJAVU),)
     assert shorten("cat", 100) == "cat"
+
+
+@pytest.mark.skipif(not features.check("raqm"), reason="Pillow lays out no letters from right to left here")
+def test_the_arrow_leads_from_the_first_name_to_the_second_in_every_direction_of_writing():
+    true, predicted = "\u0642\u0637", "\u05d7\u05ea\u05d5\u05dc"
+    assert [part for part, _ in fonts.split_runs(f"{true} → {predicted}")] == [true, " → ", predicted]
+    line, first = (np.asarray(fonts.render_line(text, 24)[0]) for text in (f"{true} → {predicted}", true))
+    first = first[:, first.any(axis=0)]
+    left = line[:, : first.shape[1]]
+    rows = np.flatnonzero(left.any(axis=1))
+    assert np.array_equal(left[rows.min() : rows.max() + 1], first)
+    latin = [part for part, _ in fonts.split_runs("cat → dog")]
+    assert latin == ["cat → dog"]
