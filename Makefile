@@ -123,9 +123,9 @@ suite: $(VENV)/.suite  ## run Catalyst's own tests with and without revive(): CA
 	@test -n "$(CATALYST)" || { echo "make suite needs CATALYST=, a folder with the sources of Catalyst v22.04"; exit 2; }
 	@$(BIN)/python -m proofs.catalyst_suite $(CATALYST)
 
-# Shows what only a GPU can show. DEVICE=cpu runs a small version, to check the command itself.
+# Shows what only a GPU can show, in less than 8 minutes. DEVICE=cpu runs a small version, to check the command itself.
 gpu: DEVICE = cuda
-gpu: $(VENV)/.bench  ## run tests, experiments and benchmarks on a GPU: ARGS="tests"
+gpu: $(VENV)/.bench  ## run tests, benchmarks and experiments on a GPU: ARGS="tests classifier"
 	@$(BIN)/python -m benchmarks.gpu --device $(DEVICE) $(ARGS)
 
 lock: $(SETUP)  ## compile requirements.lock from setup.cfg

@@ -12,6 +12,11 @@ import torch
 import torchvision
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
+from torch.utils.data._utils.pin_memory import pin_memory
+from torchvision.models.detection import FCOS
+from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
+
+from assay.experiments.wheat.models import make_detector as make_light_detector
 
 
 @dataclass(kw_only=True, frozen=True)
@@ -20,7 +25,7 @@ class Workload:
 
     Args:
         device: ``cpu`` or ``cuda``.
-        model: name of a torchvision network, or ``unet``.
+        model: name of a torchvision network, ``unet``, or ``fcos_BACKBONE``, a detector of torchvision.
         side: of the images, in pixels.
         batch_size: of both loaders.
         classes: number of them.
@@ -30,6 +35,7 @@ class Workload:
         half: train in bf16.
         channels_last: memory layout of model and images.
         masks: whether every pixel has a class.
+        boxes: whether the targets are boxes.
     """
 
     device: str = "cpu"
@@ -43,17 +49,26 @@ class Workload:
     half: bool = False
     channels_last: bool = False
     masks: bool = False
+    boxes: bool = False
 
     def get_model(self) -> nn.Module:
         """Return the network, the same weights each time, not yet on the device."""
         torch.manual_seed(0)
-        make = UNet if self.model == "unet" else getattr(torchvision.models, self.model)
-        model: nn.Module = make(num_classes=self.classes)
+        model = self._make_model()
         return model.to(memory_format=torch.channels_last) if self.channels_last else model
+
+    def _make_model(self) -> nn.Module:
+        if self.boxes:
+            return make_detector(self.model.removeprefix("fcos_"), self.classes, self.side)
+        made: nn.Module = (UNet if self.model == "unet" else getattr(torchvision.models, self.model))(
+            num_classes=self.classes
+        )
+        return made
 
     def get_optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
         """Return the optimizer that all use."""
-        return torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, fused=self.device == "cuda")
+        lr = 0.001 if self.boxes else 0.01
+        return torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9, fused=self.device == "cuda")
 
     def get_loaders(self, *, dicts: bool = False) -> dict[str, DataLoader[Any]]:
         """Return ``train`` and ``valid``; items are pairs of image and target, or dicts with a ``sample_id``."""
@@ -65,7 +80,7 @@ class Workload:
                 batch_size=self.batch_size,
                 shuffle=key == "train",
                 pin_memory=on_gpu,
-                collate_fn=as_it_is if on_gpu else None,
+                collate_fn=as_it_is if on_gpu else stack_images if self.boxes else None,
             )
             for key, count in batches.items()
         }
@@ -84,9 +99,11 @@ class Noise(Dataset[Any]):
         self.images = torch.randn(held, 3, side, side, generator=generator)
         if workload.channels_last:
             self.images = self.images.to(memory_format=torch.channels_last)
-        self.targets = torch.arange(held) % workload.classes
+        self.targets: Any = torch.arange(held) % workload.classes
         if workload.masks:
             self.targets = torch.randint(workload.classes, (held, side, side), generator=generator)
+        elif workload.boxes:
+            self.targets = noise_boxes(held, workload, generator)
         self.count, self.dicts = count, dicts
 
     def __len__(self) -> int:
@@ -102,7 +119,7 @@ class ReadyBatches(Noise):
 
     def __init__(self, workload: Workload, count: int, *, dicts: bool):
         super().__init__(workload, count, dicts=dicts)
-        self.images, self.targets = self.images.pin_memory(), self.targets.pin_memory()
+        self.images, self.targets = pin_memory(self.images), pin_memory(self.targets)
 
     def __getitems__(self, indices: list[int]) -> Any:
         """Return a batch as large as was asked for, not just those samples."""
@@ -116,6 +133,41 @@ class ReadyBatches(Noise):
 def as_it_is(batch: Any) -> Any:
     """Return a batch that is one already."""
     return batch
+
+
+def stack_images(items: list[Any]) -> Any:
+    """Return a batch of images, with a list of the targets, which hold unlike numbers of boxes."""
+    if isinstance(items[0], dict):
+        images, targets, ids = ([item[name] for item in items] for name in ("image", "target", "sample_id"))
+        return {"image": torch.stack(images), "target": targets, "sample_id": ids}
+    images, targets = zip(*items, strict=True)
+    return [torch.stack(images), list(targets)]
+
+
+def noise_boxes(count: int, workload: Workload, generator: torch.Generator) -> list[dict[str, Tensor]]:
+    """Return the boxes of each image: one to twelve, of an eighth to a half of its side; class 0 is the background."""
+    side, found = workload.side, []
+    for index in range(count):
+        shape = (1 + index % 12, 2)
+        corner = torch.rand(shape, generator=generator) * side / 2
+        extent = side / 8 + torch.rand(shape, generator=generator) * side * 3 / 8
+        labels = torch.randint(1, workload.classes, shape[:1], generator=generator)
+        found.append({"boxes": torch.cat([corner, corner + extent], dim=1), "labels": labels})
+    return found
+
+
+def make_detector(backbone: str, classes: int, side: int) -> nn.Module:
+    """Return an FCOS with fresh weights that delivers the 100 best boxes of each image, however poor.
+
+    Args:
+        backbone: a residual network of torchvision, or ``light``, a tiny one of two classes.
+        classes: number of them, with the background.
+        side: of the images, in pixels.
+    """
+    if backbone == "light":
+        return make_light_detector("fcos", backbone, image_size=side, channels=32).net
+    pyramid = resnet_fpn_backbone(backbone_name=backbone, weights=None, norm_layer=nn.BatchNorm2d, trainable_layers=5)
+    return FCOS(pyramid, num_classes=classes, min_size=side, max_size=side, score_thresh=0.0)
 
 
 class UNet(nn.Module):
@@ -152,16 +204,23 @@ def _two_layers(before: int, after: int) -> nn.Sequential:
 
 
 class Stopwatch:
-    """Measures a run from its first training step to its end: all steps, loader ends and what is left to write."""
+    """Measures a run from its first training step to its end: all steps, loader ends and what is left to write.
+
+    ``step_ms`` is the time from one training step's forward pass to that of the next, without waiting for the device
+    between the first and the last.
+    """
 
     def __init__(self, device: str):
         self.device = device
         self.began: tuple[float, float] | None = None
+        self.steps: list[float] = []
 
-    def begin(self, *_: Any) -> None:
+    def begin(self, model: nn.Module, given: Any) -> None:
         """Begin, if not begun: a forward hook of the model, so that no framework's set-up counts."""
         if self.began is None:
             self.began = self._now()
+        if model.training:
+            self.steps.append(time.perf_counter())
 
     @contextmanager
     def running(self, model: nn.Module) -> Iterator[dict[str, float]]:
@@ -176,7 +235,8 @@ class Stopwatch:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         if self.device == "cuda":
             peak = torch.cuda.max_memory_allocated() / 2**20
-        result.update(seconds=seconds, cpu_seconds=cpu_seconds, peak_mib=peak)
+        step_ms = 1000 * (self.steps[-1] - self.steps[0]) / max(1, len(self.steps) - 1)
+        result.update(seconds=seconds, cpu_seconds=cpu_seconds, peak_mib=peak, step_ms=step_ms)
 
     def _now(self) -> tuple[float, float]:
         if self.device == "cuda":

@@ -8,15 +8,17 @@ __all__ = ["CountsSteps", "HostReads"]
 class CountsSteps:
     """A runner that keeps one count a step, from before the first callback to behind its own logging at the end.
 
-    Mixed into a runner, before it.
+    Mixed into a runner, before it. ``make_mode`` returns what counts while it is entered, into ``seen``.
     """
+
+    make_mode = HostReads
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self.steps = []
 
     def on_batch_start(self, runner):
-        self.mode = HostReads()
+        self.mode = self.make_mode()
         self.mode.__enter__()
         super().on_batch_start(runner)
 

@@ -8,6 +8,8 @@ nor ``torch.distributed``.
 import pytest
 import torch
 from catalyst import dl
+from gpu_runs import CRITERION, LOSSES, make_callback
+from test_fake_cuda import EXPORTED
 from test_host_reads import (
     CLASSES,
     Classifier,
@@ -31,7 +33,7 @@ from assay.callbacks import (
     segmentation_diagnostics,
 )
 from assay.callbacks.support.host_copy import HostCopy
-from assay.runner import DictRunner, Engine, LossTerm, TensorBoardLogger
+from assay.runner import DictRunner, Engine, TensorBoardLogger
 
 pytestmark = [
     pytest.mark.gpu,
@@ -75,13 +77,12 @@ def classification(folder):
         BestWorstBatches(["loss", "accuracy"], [True, False], class_names=CLASSES, prefix="more"),
         Embeddings(max_samples=16, class_names=CLASSES),
     ]  # fmt: skip
-    losses = [
-        LossTerm("logits", "target", criterion="class"),
-        LossTerm("size", "true_size", criterion="size", weight=0.5),
-    ]
-    runner = Strict(losses=losses, clip_grad_norm=1.0, accumulate_steps=2)
-    criterion = {"class": nn.CrossEntropyLoss(), "size": nn.MSELoss()}
-    return runner, Classifier(), [*callbacks, *everything_else(folder)], loaders(classes), criterion
+    return strict_classifier([*callbacks, *everything_else(folder)])
+
+
+def strict_classifier(callbacks):
+    runner = Strict(losses=LOSSES, clip_grad_norm=1.0, accumulate_steps=2)
+    return runner, Classifier(), callbacks, loaders(classes), CRITERION
 
 
 def segmentation(folder):
@@ -121,6 +122,14 @@ def test_no_step_with_full_diagnostics_waits_for_the_gpu(tmp_path, task, precisi
     seen = runner.steps[0][0]["boxes"] if task is detection else runner.steps[0]
     assert seen.is_cuda
     assert list(tmp_path.glob("train/events*"))
+
+
+@pytest.mark.parametrize("name", EXPORTED)
+def test_no_step_with_one_callback_waits_for_the_gpu(tmp_path, name):
+    runner, *parts = strict_classifier([make_callback(name)])
+    loggers = {"tensorboard": TensorBoardLogger(tmp_path, log_every_steps=1)}
+    train(runner, *parts, engine=Engine("cuda"), loggers=loggers)
+    assert len(runner.steps) == STEPS
 
 
 class Probe(dl.Callback):

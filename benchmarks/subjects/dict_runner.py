@@ -8,7 +8,13 @@ from typing import Any
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
 
-from assay.callbacks import OverheadBudget, classification_diagnostics, segmentation_diagnostics
+from assay.callbacks import (
+    OverheadBudget,
+    classification_diagnostics,
+    detection_diagnostics,
+    segmentation_diagnostics,
+)
+from assay.experiments.wheat.models import DETECTIONS, Detector, loss_terms
 from assay.runner import DictRunner, Engine
 
 from ..workload import Workload
@@ -58,17 +64,16 @@ def train(
             time; None: all of ``level``, without a meter.
         every_n_steps: of ``GradientStats``.
     """
-    options: dict[str, Any] = {"num_classes": workload.classes, "gradients_every_n_steps": every_n_steps}
-    diagnostics = segmentation_diagnostics if workload.masks else classification_diagnostics
-    callbacks = diagnostics(level, **options)
+    callbacks = _diagnostics(workload, level, every_n_steps)
     if alone is not None:
-        full = diagnostics("full", **options)
+        full = _diagnostics(workload, "full", every_n_steps)
         callbacks += [callback for callback in full if type(callback).__name__ == alone] + [OverheadBudget(1.0)]
-    runner = Timed(log_every_steps=10)
+    of_boxes: dict[str, Any] = {"input_key": ("image", "target"), "losses": loss_terms("fcos")}
+    runner = Timed(log_every_steps=10, **(of_boxes if workload.boxes else {}))
     runner.train(
         engine=Engine(workload.device, "bf16" if workload.half else "fp32"),
-        model=(named := Named(model)),
-        criterion=nn.CrossEntropyLoss(),
+        model=(named := Detector(model) if workload.boxes else Named(model)),
+        criterion=None if workload.boxes else nn.CrossEntropyLoss(),
         optimizer=workload.get_optimizer(named),
         loaders=workload.get_loaders(dicts=True),
         callbacks=callbacks,
@@ -80,3 +85,12 @@ def train(
         events = EventAccumulator(str(folder / "tensorboard" / "run")).Reload()
         found["share"] = events.Scalars("overhead/share")[-1].value
     return found
+
+
+def _diagnostics(workload: Workload, level: str, every_n_steps: int) -> list[Any]:
+    options: dict[str, Any] = {"gradients_every_n_steps": every_n_steps}
+    if workload.boxes:
+        names = [f"class {number}" for number in range(workload.classes)]
+        return detection_diagnostics(level, class_names=names, output_key=DETECTIONS, **options)
+    diagnostics = segmentation_diagnostics if workload.masks else classification_diagnostics
+    return diagnostics(level, num_classes=workload.classes, **options)

@@ -22,7 +22,7 @@ def figures(row):
 
 def test_the_bare_loop_and_assay_are_measured_from_the_first_step_to_the_last_write():
     bare, full = figures("bare loop"), figures("assay, full")
-    assert set(bare) == {"seconds", "cpu_seconds", "peak_mib"}
+    assert set(bare) == {"seconds", "cpu_seconds", "step_ms", "peak_mib"}
     assert all(value > 0 for value in bare.values())
     assert len(full["loader_end_ms"]) == 2 and len(full["epoch_end_ms"]) == 1
 
@@ -38,6 +38,18 @@ def test_the_workload_of_masks_has_a_class_for_each_pixel():
     assert targets.shape == (4, 32, 32)
     assert set(targets.unique().tolist()) == set(range(masks.classes))
     assert masks.get_model()(images).shape == (4, masks.classes, 32, 32)
+
+
+def test_the_workload_of_boxes_has_boxes_within_its_images():
+    few = replace(SMALL, model="fcos_light", boxes=True, side=64, classes=2)
+    images, targets = next(iter(few.get_loaders()["valid"]))
+    assert images.shape == (4, 3, 64, 64)
+    assert [len(target["boxes"]) for target in targets] == [1, 2, 3, 4]
+    for target in targets:
+        assert (target["boxes"][:, :2] + 8 <= target["boxes"][:, 2:]).all()
+        assert target["boxes"].min() >= 0 and target["boxes"].max() <= 64
+        assert target["labels"].min() >= 1 and target["labels"].max() < few.classes
+    assert set(few.get_model()(list(images), targets)) == {"classification", "bbox_regression", "bbox_ctrness"}
 
 
 def test_each_row_of_one_diagnostic_adds_just_that_one():
