@@ -7,6 +7,7 @@ from catalyst import dl
 
 from .classes.classification_report import ClassificationReport
 from .classes.confusion_matrix import ConfusionMatrix
+from .classes.image_overlap import ImageOverlap
 from .classes.pr_curves import PRCurves
 from .classes.prediction_distribution import PredictionDistribution
 from .drawings.canvas.images import Channels
@@ -125,7 +126,14 @@ def classification_diagnostics(
 def segmentation_diagnostics(
     level: str = "full", *, metrics: Sequence[str] = ("iou", "accuracy"), **options: Any
 ) -> list[dl.Callback]:
-    """Return the diagnostics of a segmentation model: those of a classifier, with every pixel as a sample.
+    """Return the diagnostics of a segmentation model: those of a classifier, which count pixels, and those of regions.
+
+    ========= ================================================================================================
+    level     what is in the list beside what ``classification_diagnostics`` has
+    ========= ================================================================================================
+    ``light`` ``ImageOverlap``: IoU of each class and image, and boundary IoU
+    ``full``  the same
+    ========= ================================================================================================
 
     Args:
         level: see ``classification_diagnostics``.
@@ -137,7 +145,13 @@ def segmentation_diagnostics(
     Raises:
         UsageError: an argument is out of range.
     """
-    return classification_diagnostics(level, metrics=metrics, **options)
+    found = classification_diagnostics(level, metrics=metrics, **options)
+    if level == "off":
+        return found
+    taken = ("task", "num_classes", "class_names", "ignore_index", "target_key", "output_key", "prefix")
+    named = {name: options[name] for name in taken if name in options}
+    # Beside the metrics by name, with which its own are logged.
+    return [*found[:1], ImageOverlap(("iou", "boundary_iou"), **named), *found[1:]]
 
 
 def detection_diagnostics(

@@ -1,9 +1,11 @@
-"""ImageOverlap: IoU and Dice of each image, averaged over images."""
+"""ImageOverlap: IoU, Dice and boundary IoU of each image, averaged over images, and of each class."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from catalyst import dl
+from torch import Tensor
 
 from ..base.class_shapes import check_shapes
 from ..base.class_targets import ClassTargets
@@ -12,7 +14,7 @@ from ..base.naming import Named
 from ..base.order import METRICS
 from ..errors import UsageError, unknown_name
 from ..keys import OUTPUT_KEY, TARGET_KEY
-from ..measures.image_overlap import OVERLAPS, WITHOUT_TRUTH, image_means
+from ..measures.image_overlap import BOUNDARY_IOU, OVERLAPS, WITHOUT_TRUTH, image_means, pooled_overlaps
 from ..measures.image_overlap import ImageOverlap as Measure
 from ..measures.measure import reduce_measure
 from ..measures.targets import decide_targets
@@ -21,28 +23,36 @@ from ..support.checkpoint_values import from_plain, to_plain
 from ..support.class_names import check_names
 from .class_counts import count_classes
 
+_KNOWN = (*OVERLAPS, BOUNDARY_IOU)
+
 
 class ImageOverlap(Named):
-    """Computes the IoU and the Dice of each image, and their means over the images of each loader.
+    """Computes IoU, Dice and boundary IoU of each image, and their means over the images of each loader.
 
-    ``Metrics("iou")`` counts the pixels of all images together, so that large regions dominate. Here every image has
-    the same weight, as in pytorch-toolbelt's ``IoUMetricsCallback``. The value of an image is the mean over the classes
-    that have a value in it.
+    ``Metrics("iou")`` counts the pixels of all images together, so that large regions dominate. ``METRIC_per_image``
+    gives every image the same weight, as pytorch-toolbelt's ``IoUMetricsCallback``: the value of an image is the mean
+    over the classes that have a value in it. The boundary IoU compares only what is at most 2% of the image's diagonal
+    from a region's border, where large regions differ (B. Cheng et al., "Boundary IoU: Improving Object-Centric Image
+    Segmentation Evaluation", CVPR 2021; see ``measures.boundaries``).
 
     =========================== ==================================================================================
     written to                  content, 0 to 1
     =========================== ==================================================================================
-    ``runner.loader_metrics``   ``iou_per_image``, ``dice_per_image``: mean over images of an image's own value
-    ``runner.loader_metrics``   ``iou_per_image/CLASS``, ``dice_per_image/CLASS``: mean over the images that have
-                                a value of the class; not for ``binary``
-    ``runner.batch_metrics``    ``iou_per_image``, ``dice_per_image``: of the batch, a tensor on the device
+    ``runner.loader_metrics``   ``METRIC_per_image``, as ``iou_per_image``: mean over images of an image's own value
+    ``runner.loader_metrics``   ``METRIC_per_image/CLASS``: mean over the images that have a value of the class;
+                                not for ``binary``
+    ``runner.loader_metrics``   ``iou/CLASS``: of all pixels together, of each class that is true or predicted; not
+                                for ``binary``
+    ``runner.loader_metrics``   ``boundary_iou``, ``boundary_iou/CLASS``: the same near borders, and its mean over
+                                classes
+    ``runner.batch_metrics``    ``METRIC_per_image``: of the batch, a tensor on the device
     =========================== ==================================================================================
 
     A value is NaN if no image has one. All values cover the images of all ranks. Nothing is read from the device within
     a step, and memory does not grow with the number of images. Inference loaders are skipped.
 
     Args:
-        metrics: ``iou``, ``dice`` or both.
+        metrics: of ``iou``, ``dice`` and ``boundary_iou`` one or several.
         task: ``multiclass`` (output [N, C, H, W]: the largest logit wins), ``binary`` (output [N, H, W] or
             [N, 1, H, W]: a positive logit means class 1, the only class that counts) or ``multilabel`` (output
             [N, C, H, W]: a positive logit means yes).
@@ -78,7 +88,7 @@ class ImageOverlap(Named):
     ):
         super().__init__(METRICS, prefix)
         self.metrics = [metrics] if isinstance(metrics, str) else list(metrics)
-        for kind, known, given in (("metric", OVERLAPS, self.metrics), ("task", TASKS, [task])):
+        for kind, known, given in (("metric", _KNOWN, self.metrics), ("task", TASKS, [task])):
             for name in given:
                 if name not in known:
                     raise unknown_name(kind, name, known)
@@ -91,16 +101,24 @@ class ImageOverlap(Named):
         self.output_key, self.target_key = output_key, target_key
         self.targets = ClassTargets(type(self).__name__, task, self.num_classes, ignore_index, target_key)
         self.measure_: Measure | None = None
+        self.has_pixels_ = True  # a checkpoint within an epoch of a former version has none
 
     def metrics_written(self, loader_key: str) -> list[str]:
-        return [_name_of(metric) for metric in self.metrics]
+        pooled = [BOUNDARY_IOU] if BOUNDARY_IOU in self.metrics else []
+        return [*(_name_of(metric) for metric in self.metrics), *pooled]
 
     def on_loader_start(self, runner: dl.IRunner) -> None:
         super().on_loader_start(runner)
-        self.measure_ = None
+        self.measure_, self.has_pixels_ = None, True
         if not runner.is_infer_loader:
             self.measure_ = Measure(
-                self.task, self.num_classes, self.classes, self.ignore_index, self.without_truth, runner.engine.device
+                self.task,
+                self.num_classes,
+                self.classes,
+                self.ignore_index,
+                self.without_truth,
+                runner.engine.device,
+                boundary=BOUNDARY_IOU in self.metrics,
             )
 
     def on_batch_end(self, runner: dl.IRunner) -> None:
@@ -113,7 +131,7 @@ class ImageOverlap(Named):
         target = decide_targets(target, output.shape, self.task, self.ignore_index)
         means = self.measure_.update(predicted_classes(output, self.task), target)
         # The last column is the mean over classes. It stays a tensor on the device: reading it would stop the step.
-        values = {_name_of(metric): means[OVERLAPS.index(metric), -1] for metric in self.metrics}
+        values = {_name_of(metric): means[_KNOWN.index(metric), -1] for metric in self.metrics}
         self.write_metrics(runner, runner.batch_metrics, values)
 
     def on_loader_end(self, runner: dl.IRunner) -> None:
@@ -122,16 +140,30 @@ class ImageOverlap(Named):
         state = reduce_measure(self.measure_)
         self.measure_ = None
         # Reduced over ranks before, so that all ranks raise together.
-        means, outside = image_means(state).tolist(), int(state["outside"])
-        if outside:
+        if outside := int(state["outside"]):
             raise self.targets.error(runner.loader_key, outside)
+        means = image_means(state).tolist()
         for metric in self.metrics:
-            *by_class, own = means[OVERLAPS.index(metric)]
-            values = {_name_of(metric): own}
-            if self.task != "binary":
-                names = (f"{_name_of(metric)}/{self.class_names[number]}" for number in self.classes)
-                values.update(zip(names, by_class, strict=True))
-            self.write_metrics(runner, runner.loader_metrics, values)
+            *by_class, own = means[_KNOWN.index(metric)]
+            self.write_metrics(runner, runner.loader_metrics, self._by_name(_name_of(metric), own, by_class))
+        if self.has_pixels_:
+            self._write_pooled(runner, pooled_overlaps(state))
+
+    def _write_pooled(self, runner: dl.IRunner, pooled: Tensor) -> None:
+        """Write the IoU of all pixels together, of each class, and that of boundaries also as a mean."""
+        for metric, row in zip(("iou", BOUNDARY_IOU), pooled, strict=False):
+            if metric in self.metrics:
+                values = self._by_name(metric, float(row.nanmean()), row.tolist())
+                kept = {name: value for name, value in values.items() if name == metric or not math.isnan(value)}
+                # The mean of ``iou`` is a metric by name of ``Metrics``.
+                kept.pop("iou", None)
+                self.write_metrics(runner, runner.loader_metrics, kept)
+
+    def _by_name(self, name: str, own: float, by_class: Sequence[float]) -> dict[str, float]:
+        if self.task == "binary":
+            return {name: own}
+        names = (f"{name}/{self.class_names[number]}" for number in self.classes)
+        return {name: own, **dict(zip(names, by_class, strict=True))}
 
     def loader_state(self, runner: dl.IRunner) -> Any:
         """Return what was counted of the loader so far, in types that ``weights_only=True`` loads."""
@@ -140,7 +172,8 @@ class ImageOverlap(Named):
     def load_loader_state(self, runner: dl.IRunner, state: Mapping[str, Any]) -> None:
         """Continue from what ``loader_state`` returned."""
         if self.measure_ is not None:
-            self.measure_.state = from_plain(state, self.measure_.state)
+            self.has_pixels_ = "pixels" in state
+            self.measure_.state = {**self.measure_.state, **from_plain(state, self.measure_.state)}
 
 
 def _name_of(metric: str) -> str:

@@ -21,7 +21,7 @@ from typing import Annotated, Any, Literal
 from torch import nn
 from torch.utils.data import DataLoader
 
-from assay.callbacks import UsageError, segmentation_diagnostics
+from assay.callbacks import ImageOverlap, UsageError, segmentation_diagnostics
 from assay.runner import AtLeast, Experiment, LossTerm, check_range
 from assay.runner.prediction import MaskPrediction, Prediction
 
@@ -123,5 +123,7 @@ class Inria(Experiment):
         )
         if self.overfit_batches is not None:  # validation runs on training crops then, and never sees a whole tile
             return [*diagnostics, BestThreshold(IGNORED)]
+        # The images of this data set are whole tiles, which validation sees in windows.
+        diagnostics = [one for one in diagnostics if not isinstance(one, ImageOverlap)]
         by_tile = TileIoU([tile.name for tile in valid], [tile.city for tile in valid], self.boundary)
         return [*diagnostics, by_tile, BestThreshold(IGNORED)]

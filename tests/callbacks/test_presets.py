@@ -30,11 +30,20 @@ def kinds(callbacks):
     return [type(callback).__name__ for callback in callbacks]
 
 
-@pytest.mark.parametrize("build", [classification_diagnostics, segmentation_diagnostics])
-def test_each_level_adds_to_the_one_before(build):
-    assert kinds(build("off", num_classes=3)) == ["Metrics"]
-    assert kinds(build("light", num_classes=3)) == ["Metrics", *LIGHT]
-    assert kinds(build(num_classes=3)) == ["Metrics", *LIGHT, *FULL]
+def test_each_level_adds_to_the_one_before():
+    assert kinds(classification_diagnostics("off", num_classes=3)) == ["Metrics"]
+    assert kinds(classification_diagnostics("light", num_classes=3)) == ["Metrics", *LIGHT]
+    assert kinds(classification_diagnostics(num_classes=3)) == ["Metrics", *LIGHT, *FULL]
+
+
+def test_segmentation_has_the_overlap_of_regions_too():
+    assert kinds(segmentation_diagnostics("off", num_classes=3)) == ["Metrics"]
+    assert kinds(segmentation_diagnostics("light", num_classes=3)) == ["Metrics", "ImageOverlap", *LIGHT]
+    assert kinds(segmentation_diagnostics(num_classes=3)) == ["Metrics", "ImageOverlap", *LIGHT, *FULL]
+    options = {"task": "multilabel", "class_names": ["a", "b"], "ignore_index": 9, "target_key": "t", "prefix": "p"}
+    overlap = segmentation_diagnostics("light", output_key="o", **options)[1]
+    assert {name: getattr(overlap, name) for name in options} == options
+    assert (overlap.output_key, overlap.metrics) == ("o", ["iou", "boundary_iou"])
 
 
 def test_a_detector_has_its_own_list():
@@ -128,8 +137,9 @@ def test_a_segmentation_is_shown_from_end_to_end(task, tmp_path, read_events):
     expected = {"samples/worst/loss", "gradcam/worst/loss", "confusion_matrix", "roc", "predictions/distribution"}
     assert expected <= set(events.Tags()["images"])
     counted = 12 * (14 if task == "multiclass" else 16) * 16
-    assert int(callbacks[2].counts_.sum()) == counted * (3 if task == "multilabel" else 1)
-    assert 0 <= runner.history[2]["valid"]["iou"] <= 1
+    assert int(callbacks[3].counts_.sum()) == counted * (3 if task == "multilabel" else 1)
+    for name in ("iou", "iou_per_image", "boundary_iou", "boundary_iou_per_image"):
+        assert 0 <= runner.history[2]["valid"][name] <= 1
 
 
 class Numbers(nn.Module):

@@ -49,7 +49,7 @@ CASES = {
         lambda: ([torch.randn(6), torch.randn(20_000)],),
     ),
     "ImageOverlap": (
-        lambda device: ImageOverlap("multiclass", C, [0, 2], 1, device=device),
+        lambda device: ImageOverlap("multiclass", C, [0, 2], 1, device=device, boundary=True),
         lambda: (classes(N, 4, 4), classes(N, 4, 4)),
     ),
     "OptimizerSteps": (
