@@ -87,9 +87,9 @@ def classification_diagnostics(
             first.
         max_overhead: the largest share of the loop's time that all diagnostics of the run may take; the costly ones are
             thinned to stay below it (see ``OverheadBudget``). None: nothing is measured, and nothing thinned.
-        prefix: added in front of all tags and metrics, as ``PREFIX/NAME``, for a second list about another output of
-            the model. Such a list leaves out what covers the whole run: ``OptimizerMonitor``, ``TimeMonitor``,
-            ``GradientStats``, ``max_overhead``.
+        prefix: added to all tags and metrics, as ``TAG/PREFIX`` and ``PREFIX/NAME``, for a second list about
+            another output of the model. Such a list leaves out what covers the whole run: ``OptimizerMonitor``,
+            ``TimeMonitor``, ``GradientStats``, ``max_overhead``.
 
     Raises:
         UsageError: an argument is out of range.
@@ -199,9 +199,9 @@ def detection_diagnostics(
             first.
         max_overhead: the largest share of the loop's time that all diagnostics of the run may take; the costly ones are
             thinned to stay below it (see ``OverheadBudget``). None: nothing is measured, and nothing thinned.
-        prefix: added in front of all tags and metrics, as ``PREFIX/NAME``, for a second list about another output of
-            the model. Such a list leaves out what covers the whole run: ``OptimizerMonitor``, ``TimeMonitor``,
-            ``GradientStats``, ``max_overhead``.
+        prefix: added to all tags and metrics, as ``TAG/PREFIX`` and ``PREFIX/NAME``, for a second list about
+            another output of the model. Such a list leaves out what covers the whole run: ``OptimizerMonitor``,
+            ``TimeMonitor``, ``GradientStats``, ``max_overhead``.
 
     Raises:
         UsageError: an argument is out of range.
@@ -272,9 +272,9 @@ def regression_diagnostics(
             first.
         max_overhead: the largest share of the loop's time that all diagnostics of the run may take; the costly ones are
             thinned to stay below it (see ``OverheadBudget``). None: nothing is measured, and nothing thinned.
-        prefix: added in front of all tags and metrics, as ``PREFIX/NAME``, for a second list about another output of
-            the model. Such a list leaves out what covers the whole run: ``OptimizerMonitor``, ``TimeMonitor``,
-            ``GradientStats``, ``max_overhead``.
+        prefix: added to all tags and metrics, as ``TAG/PREFIX`` and ``PREFIX/NAME``, for a second list about
+            another output of the model. Such a list leaves out what covers the whole run: ``OptimizerMonitor``,
+            ``TimeMonitor``, ``GradientStats``, ``max_overhead``.
 
     Raises:
         UsageError: an argument is out of range.

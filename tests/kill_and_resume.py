@@ -198,7 +198,7 @@ def differences(straight, killed):
     if csv_of(straight) != csv_of(killed):
         found.append("metrics.csv")
     for loader in ("train", "valid", "run"):
-        expected, points = (points_of(folder / "tensorboard" / loader) for folder in (straight, killed))
+        expected, points = (points_of(folder / loader) for folder in (straight, killed))
         if points != expected:
             found.append(f"points of {loader}: missing {expected - points}, too many {points - expected}")
     expected, files = results_of(straight), results_of(killed)
@@ -242,7 +242,7 @@ def points_of(folder):
 def value_of(kind, tag, event):
     if kind == "images":
         return hashlib.sha256(event.encoded_image_string).hexdigest()[:8]
-    return event.value if kind == "scalars" and not tag.startswith(("time/", "memory/")) else None
+    return event.value if kind == "scalars" and not tag.startswith(("9_time/", "9_memory/")) else None
 
 
 def rows(arguments, folder):

@@ -65,8 +65,6 @@ class Side:
     runner: Callable[..., Any]
     logs: Callable[..., dict[str, Any]]
     """From a folder to the arguments of ``runner.train`` that log there."""
-    subfolder: str
-    """Where in that folder the event files are."""
 
     def keys_of(self, *kinds):
         """Return the keys of some kinds, of those that a callback takes: ``output``, ``target``."""
@@ -77,16 +75,13 @@ def make_stock_runner():
     return dl.SupervisedRunner(input_key="features", output_key="scores", target_key="targets", loss_key="loss")
 
 
-OURS = Side(
-    ("image", "target", "sample_id"), "logits", {}, DictRunner, lambda folder: {"logdir": str(folder)}, "tensorboard"
-)
+OURS = Side(("image", "target", "sample_id"), "logits", {}, DictRunner, lambda folder: {"logdir": str(folder)})
 STOCK = Side(
     ("features", "targets", "name"),
     None,
     {"image_key": "features", "target_key": "targets", "output_key": "scores", "sample_id_key": "name"},
     make_stock_runner,
     lambda folder: {"loggers": {"tensorboard": dl.TensorboardLogger(str(folder))}},
-    "",
 )
 SIDES = {"stock": STOCK, "ours": OURS}
 
@@ -105,7 +100,7 @@ def observe(folder, callbacks, data, *, stock=False, epochs=1, criterion=None):
         side.runner(), Given(side.key), items, [*callbacks, metrics], batch=7, lr=0.0, epochs=epochs,
         criterion=criterion, **side.logs(folder),
     )  # fmt: skip
-    return folder / side.subfolder, metrics.kept
+    return folder, metrics.kept
 
 
 class Named(nn.Module):

@@ -93,7 +93,7 @@ def show_brightness(rank, folder):
 def test_a_diagnostic_by_the_page_sees_all_ranks_and_writes_once(rank_processes, tmp_path, size):
     assert isinstance(Brightness("cpu"), Measure)
     Ranks(rank_processes, size).run(show_brightness, str(tmp_path))
-    events = EventAccumulator(str(tmp_path / "tensorboard" / "train")).Reload()
+    events = EventAccumulator(str(tmp_path / "train")).Reload()
     (image,) = events.Images("brightness")
     assert (image.width, image.height, image.step) == (8, 8, 1)
     picture = cv2.imdecode(np.frombuffer(image.encoded_image_string, np.uint8), cv2.IMREAD_COLOR)

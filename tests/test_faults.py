@@ -367,7 +367,7 @@ def test_the_wait_for_a_full_queue_is_visible_as_time_of_the_diagnostics(tmp_pat
 
 @pytest.fixture
 def train_toy(tmp_path):
-    """Return a function that trains with a picture a batch and a slow writer; it returns ``time/diagnostics`` in ms."""
+    """Return a function that trains with a picture a batch and a slow writer, and returns the time in ms."""
     from assay.runner import DictRunner
 
     class Pictures(dl.Callback):
@@ -396,7 +396,7 @@ def train_toy(tmp_path):
             DictRunner(), model, {"train": torch.utils.data.DataLoader(items, batch_size=1)},
             [TimeMonitor(), Pictures(pause_s, queue_size)], logdir=str(folder),
         )  # fmt: skip
-        events = EventAccumulator(str(folder / "tensorboard" / "train")).Reload()
-        return events.Scalars("time/diagnostics")[0].value
+        events = EventAccumulator(str(folder / "train")).Reload()
+        return events.Scalars("9_time/diagnostics")[0].value
 
     return run

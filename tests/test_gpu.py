@@ -53,7 +53,7 @@ def test_all_diagnostics_run_in_every_precision_and_layout(tmp_path, precision, 
     options = {"precision": precision, "lr": 0.01, "losses": LOSSES}
     runner = train(tmp_path, DEVICE, make, loaders(classes), CRITERION, given, **options)
     assert all(np.isfinite(value) for value in runner.history[EPOCHS]["valid"].values())
-    assert list(tmp_path.glob("tensorboard/valid/events*"))
+    assert list(tmp_path.glob("valid/events*"))
 
 
 def train_scaled(folder, scale, *, lr):
@@ -132,7 +132,7 @@ def test_grad_cam_leaves_training_as_it_was_in_every_precision_and_layout(tmp_pa
         runner = train(tmp_path / name, DEVICE, make, loaders(classes), CRITERION, given, **options)
         states.append(weights_of(runner))
     assert all(torch.equal(states[0][name], value) for name, value in states[1].items())
-    assert list(tmp_path.glob("with/tensorboard/valid/events*"))
+    assert list(tmp_path.glob("with/valid/events*"))
 
 
 def test_class_weights_meet_targets_on_the_device(tmp_path):

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from old_runs.write import EveryMeasure, numbers_of
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from assay.runner import load_checkpoint, train
 
@@ -29,6 +30,39 @@ def old_runs(tmp_path_factory):
     with tarfile.open(RUNS) as archive:
         archive.extractall(folder, filter="data")
     return folder
+
+
+# What tags began with, or were, and what they are called now; of the rest of the metrics, see ``present``.
+RENAMED = {
+    "gradients/": "9_gradients/",
+    "optimizer/": "9_optimizer/",
+    "best/": "10_best/",
+    "most_confused/": "2_confusion_matrix/most_confused/",
+    "pr_table/": "4_metrics_per_class/curves/",
+    "iou_by_image/": "3_metrics/iou_by_image/",
+}
+MINOR = {
+    "average_precision", "roc_auc", "false_negative_rate", "false_positive_rate", "loss_classes", "loss_mask",
+    "boundary_iou", "iou_per_image", "dice_per_image", "competition_map",
+}  # fmt: skip
+
+
+def present(key):
+    """Return the loader, tag and step that a point of a former version would have now."""
+    loader, tag, step = key.split(" ")
+    name, _, kind = tag.rpartition("/")
+    for former, new in RENAMED.items():
+        if tag.startswith(former):
+            return f"{loader.replace('run', 'train')} {tag.replace(former, new, 1)} {step}"
+    if kind == "batch":
+        return f"{loader} 9_by_samples_seen/{name} {step}"
+    if kind == "text_summary":
+        tags = {"report": ("3_metrics/report", "1_overview/report")}
+        tags["samples/ids/loss"] = ("6_samples/ids/loss", "1_overview/sample_ids/loss")
+        return f"{loader} {tags[name][loader == 'valid']}/{kind} {step}"
+    group = "9_bounds" if name.endswith("_bound") else "3_metrics" if name in MINOR else "1_overview/metrics"
+    group = "4_metrics_per_class" if "/" in name else group
+    return f"{loader} {'1_overview' if name == 'loss' else group}/{name} {step}"
 
 
 def is_of(key, names):
@@ -53,14 +87,42 @@ def test_a_run_of_a_former_version_goes_on_to_the_numbers_of_that_version(old_ru
     # Weighted sums of terms are in float64 since c625354, which changes a loss by 1e-8.
     assert found["rows"] == {key: near(key, value, 1e-5) for key, value in expected["rows"].items()}
 
+    for kind in ("scalars", "texts"):
+        expected[kind] = {present(key): value for key, value in expected[kind].items()}
+
     # Its events are only of what came after: of an epoch all, of a batch those of later ones.
     def came_after(key):
         loader, tag, step = key.split(" ")
         trained = loader == "train" and moment == "valid"
-        return not tag.endswith("/batch") and int(step) >= first + trained
+        return not tag.startswith("9_by_samples_seen/") and int(step) >= first + trained
 
     for kind in ("scalars", "texts"):
         epochs = {key: value for key, value in expected[kind].items() if came_after(key)}
         assert epochs and found[kind].keys() >= epochs.keys()
     assert found["scalars"] == {key: near(key, expected["scalars"][key], 1e-4, abs=1e-6) for key in found["scalars"]}
     assert found["texts"] == {key: expected["texts"][key] for key in found["texts"]}
+
+
+def test_a_run_of_a_former_version_keeps_its_event_folders_and_says_that_its_tags_are_new(tmp_path, caplog):
+    with tarfile.open(RUNS) as archive:  # not those that the test above has gone on with
+        archive.extractall(tmp_path, filter="data")
+    run = tmp_path / "c625354" / "epoch"
+    sizes = load_checkpoint(run)["loggers"]["tensorboard"]
+    assert {name.split("/")[0] for name in sizes} == {"run", "train", "valid"}
+    for name, size in sizes.items():
+        path = run / "tensorboard" / name
+        path.parent.mkdir(parents=True)
+        path.write_bytes(bytes(size + 100))  # written after the checkpoint
+    own = run / "mine" / "events.out.tfevents.1"  # of the user, who may put anything beside
+    own.parent.mkdir()
+    own.write_bytes(b"mine")
+    train(EveryMeasure(newer=False), name="every_measure", resume=run)
+    assert {name: (run / "tensorboard" / name).stat().st_size for name in sizes} == sizes
+    assert own.read_bytes() == b"mine" and not (run / "train").exists()
+    new = set((run / "tensorboard").glob("*/events.*")) - {run / "tensorboard" / name for name in sizes}
+    assert sorted(path.parent.name for path in new) == ["run", "train", "valid"]
+    by_folder = {path.parent.name: EventAccumulator(str(path)).Reload().Tags() for path in new}
+    assert "10_best/valid/loss" in by_folder["run"]["scalars"]
+    assert "1_overview/loss" in by_folder["train"]["scalars"] and "1_overview/loss" in by_folder["valid"]["scalars"]
+    said = [record.message for record in caplog.records if "former version" in record.message]
+    assert len(said) == 1 and "\n" not in said[0] and str(run / "tensorboard") in said[0]

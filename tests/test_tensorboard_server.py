@@ -31,9 +31,9 @@ def get(run, tmp_path_factory):
     """Start the server with the printed arguments; return a function that gets one of its addresses."""
 
     def everything_is_read(server):
-        if not {"tensorboard/train", "tensorboard/valid"} <= server.json("plugin/images/tags").keys():
+        if not {"train", "valid"} <= server.json("plugin/images/tags").keys():
             return False
-        return len(pictures(fetch, "valid", "batches/worst/loss")) == EPOCHS
+        return len(pictures(fetch, "valid", "9_batches/worst/loss")) == EPOCHS
 
     with serve(run, tmp_path_factory.mktemp("server") / "log.txt", "--samples_per_plugin", "images=200") as server:
 
@@ -45,25 +45,25 @@ def get(run, tmp_path_factory):
 
 
 def pictures(get, loader, tag):
-    return json.loads(get("images/images", run=f"tensorboard/{loader}", tag=tag, sample=0))
+    return json.loads(get("images/images", run=loader, tag=tag, sample=0))
 
 
 def test_the_server_lists_the_pictures_of_both_loaders(get):
     tags = json.loads(get("images/tags"))
     expected = {f"{what}/{kind}/loss" for what in ("batches", "samples") for kind in ("best", "worst")}
-    expected |= {"gradcam/worst/loss", "confusion_matrix", "predictions/distribution", "roc"}
-    assert set(tags["tensorboard/valid"]) == expected
-    assert set(tags["tensorboard/train"]) == expected | {"gradients/flow", "gradients/map", "augmentations"}
+    expected |= {"7_grad_cam/worst/loss", "2_confusion_matrix", "5_predictions/distribution", "5_predictions/roc"}
+    assert set(tags["valid"]) == expected
+    assert set(tags["train"]) == expected | {"9_gradients/flow", "9_gradients/map", "8_data/augmentations"}
 
 
 @pytest.mark.parametrize("loader", ["train", "valid"])
-@pytest.mark.parametrize("tag", ["batches/best/loss", "batches/worst/loss"])
+@pytest.mark.parametrize("tag", ["9_batches/best/loss", "9_batches/worst/loss"])
 def test_the_server_keeps_the_picture_of_every_epoch(get, loader, tag):
     assert [picture["step"] for picture in pictures(get, loader, tag)] == list(range(1, EPOCHS + 1))
 
 
 def test_a_picture_can_be_fetched_and_decoded(get):
-    listed = pictures(get, "valid", "batches/worst/loss")[-1]
+    listed = pictures(get, "valid", "9_batches/worst/loss")[-1]
     data = get("images/individualImage", **dict(urllib.parse.parse_qsl(listed["query"])))
     picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     assert min(picture.shape[:2]) > 100
@@ -74,14 +74,14 @@ def test_the_server_shows_the_numbers_of_the_csv_file(get, run):
     tags = json.loads(get("scalars/tags"))
     table = read_metrics(run / "metrics.csv")
     for loader in ("train", "valid"):
-        assert {"loss/epoch", "accuracy/epoch", "f1/epoch"} <= set(tags[f"tensorboard/{loader}"])
-        points = json.loads(get("scalars/scalars", run=f"tensorboard/{loader}", tag="loss/epoch"))
+        assert {"1_overview/loss", "1_overview/metrics/accuracy", "1_overview/metrics/f1"} <= set(tags[loader])
+        points = json.loads(get("scalars/scalars", run=loader, tag="1_overview/loss"))
         assert [step for _, step, _ in points] == list(range(1, EPOCHS + 1))
         values = [value for _, _, value in points]
         assert values == pytest.approx([table[epoch, loader, "loss"] for epoch in range(1, EPOCHS + 1)], rel=1e-5)
 
 
 def test_the_server_shows_the_config(get):
-    text = json.loads(get("text/text", run="tensorboard/run", tag="config/text_summary"))[0]["text"]
+    text = json.loads(get("text/text", run="train", tag="9_config/text_summary"))[0]["text"]
     assert "batch_size: 256" in text
     assert "width: 2" in text

@@ -82,8 +82,8 @@ def train(
     )
     found: dict[str, Any] = {f"{name}_ms": runner.event_ms[f"on_{name}"] for name in ("loader_end", "epoch_end")}
     if alone is not None:
-        events = EventAccumulator(str(folder / "tensorboard" / "run")).Reload()
-        found["share"] = events.Scalars("overhead/share")[-1].value
+        events = EventAccumulator(str(folder / "train")).Reload()
+        found["share"] = events.Scalars("9_overhead/share_of_all_loaders")[-1].value
     return found
 
 

@@ -23,8 +23,8 @@ class Named(dl.Callback):
 
     Args:
         order: when the callback runs within an event.
-        prefix: added in front of every tag and metric, as ``PREFIX/NAME``; made of letters, digits, ``_``, ``-``, ``.``
-            and ``/``. Empty: no prefix.
+        prefix: added to every tag and metric, as ``TAG/PREFIX`` and ``PREFIX/NAME``; made of letters, digits,
+            ``_``, ``-``, ``.`` and ``/``. Empty: no prefix.
 
     Raises:
         UsageError: the prefix has other characters; at the start of a loader, another callback of the run writes a tag
@@ -41,14 +41,21 @@ class Named(dl.Callback):
     own_tags: ClassVar[tuple[str, ...]] = ()
     own_metrics: ClassVar[tuple[str, ...]] = ()
 
+    # Those of its metrics that TensorBoard shows after the others, so that the overview stays one.
+    minor_metrics: ClassVar[tuple[str, ...]] = ()
+
     def __init__(self, order: int, prefix: str = ""):
         super().__init__(order=order)
         self.prefix = _check_prefix(prefix)
         self.latest_: dict[str, Any] = {}
 
     def named(self, name: str) -> str:
-        """Return the full name of a tag or a metric."""
+        """Return the full name of a metric: after the prefix."""
         return f"{self.prefix}/{name}" if self.prefix else name
+
+    def full_tag(self, tag: str) -> str:
+        """Return the full name of a tag, by whose beginning TensorBoard sorts: the prefix comes last."""
+        return f"{tag}/{self.prefix}" if self.prefix else tag
 
     def place(self, loader_key: str) -> str:
         """Return a loader's name for titles, with the prefix where there is one."""
@@ -119,7 +126,7 @@ def _names_written(callback: Any, loader_key: str) -> set[tuple[str, str]]:
     """Return what a callback, ours or one of Catalyst's, writes: ``tag`` or ``metric``, and the full name."""
     if isinstance(callback, Named):
         tags, metrics = callback.tags(loader_key), callback.metrics_written(loader_key)
-        named = {("tag", callback.named(name)) for name in tags}
+        named = {("tag", callback.full_tag(tag)) for tag in tags}
         return named | {("metric", callback.named(name)) for name in metrics}
     # Catalyst's own callbacks have no common way to name what they write: each kind is read in its own way.
     if isinstance(callback, ConfusionMatrixCallback):

@@ -20,7 +20,8 @@ class Calibration(ClassCounts):
     The confidence of ``multiclass`` is the largest softmax, right where its class is the target; of ``binary`` and
     ``multilabel`` the probability of yes, right where the target is yes. The metric ``ece``, 0 to 1, is the expected
     calibration error (Guo et al., "On Calibration of Modern Neural Networks", 2017), NaN without predictions; the
-    tag ``calibration``, image, step = epoch, [H, W, 3] uint8 RGB, shows the bins. A pixel or label is a prediction.
+    tag ``5_predictions/calibration``, image, step = epoch, [H, W, 3] uint8 RGB, shows the bins. A pixel or label is a
+    prediction.
 
     Args:
         bins: number of bins of confidence, of equal width, at least 1.
@@ -28,8 +29,9 @@ class Calibration(ClassCounts):
     """
 
     works_unwritten = True  # it computes a metric
-    own_tags = ("calibration",)
+    own_tags = ("5_predictions/calibration",)
     own_metrics = ("ece",)
+    minor_metrics = own_metrics
 
     def __init__(self, *, bins: int = 15, **options: Any):
         super().__init__(**options)
@@ -52,4 +54,8 @@ class Calibration(ClassCounts):
         ece = float((abs(right - sure) * shares)[shares > 0].sum()) if counts.any() else float("nan")
         self.write_metrics(runner, runner.loader_metrics, {"ece": ece})
         title = [f"{self.place(runner.loader_key)} calibration, epoch {runner.epoch_step}", f"ECE {ece:.4f}"]
-        writer.image(self.named("calibration"), lambda: draw_calibration(shares, right, sure, title), runner.epoch_step)
+        writer.image(
+            self.full_tag("5_predictions/calibration"),
+            lambda: draw_calibration(shares, right, sure, title),
+            runner.epoch_step,
+        )

@@ -46,7 +46,8 @@ class ClassCounts(Diagnostic):
         ignore_index: target value to leave out; None: every target counts.
         output_key: key of the logits in the batch.
         target_key: key of the targets in the batch: class numbers [N, ...], or 0 and 1 in the shape of the output.
-        prefix: added in front of tags and metrics, as ``PREFIX/NAME``; a second callback of this kind needs one.
+        prefix: added to tags and metrics, as ``TAG/PREFIX`` and ``PREFIX/NAME``; a second callback of this kind
+            needs one.
 
     Raises:
         UsageError: an argument is out of range; at a batch, a key is missing, a shape does not fit, or a target on the

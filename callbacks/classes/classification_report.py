@@ -26,8 +26,8 @@ class ClassificationReport(ClassCounts):
     ========================================== ==========================================================
     written to                                 content
     ========================================== ==========================================================
-    tag ``report``, text, step = epoch         Markdown table: precision, recall, F1 (0 to 1) and support
-                                               of each class, the one with the lowest F1 first, and
+    tag ``1_overview/report``, text, step =    Markdown table: precision, recall, F1 (0 to 1) and support
+    epoch; of train ``3_metrics/report``       of each class, the one with the lowest F1 first, and
                                                their averages
     ``runner.loader_metrics``                  ``false_positive_rate``, ``false_negative_rate``: 0 to 1,
                                                means over classes, for ``binary`` those of class 1; NaN
@@ -45,7 +45,8 @@ class ClassificationReport(ClassCounts):
         ignore_index: target value to leave out; None: every target counts.
         output_key: key of the logits in the batch.
         target_key: key of the targets in the batch: class numbers [N, ...], or 0 and 1 in the shape of the output.
-        prefix: added in front of tags and metrics, as ``PREFIX/NAME``; a second callback of this kind needs one.
+        prefix: added to tags and metrics, as ``TAG/PREFIX`` and ``PREFIX/NAME``; a second callback of this kind
+            needs one.
         sink: called with the text of each table at the end of the run.
 
     Raises:
@@ -57,6 +58,7 @@ class ClassificationReport(ClassCounts):
     works_unwritten = True  # it computes metrics
     own_tags = ("report",)
     own_metrics = ("false_positive_rate", "false_negative_rate")
+    minor_metrics = own_metrics
 
     def __init__(
         self,
@@ -91,7 +93,9 @@ class ClassificationReport(ClassCounts):
         rates = {name: getattr(found, name) for name in self.metrics_written(runner.loader_key)}
         self.write_metrics(runner, runner.loader_metrics, rates)
         classes, averages = self._class_rows(found), self._average_rows(found)
-        writer.text(self.named("report"), lambda: markdown_table(_HEADER, classes + averages), runner.epoch_step)
+        # What a person looks for first is how well the model does on what it has not seen.
+        tag = "3_metrics/report" if runner.is_train_loader else "1_overview/report"
+        writer.text(self.full_tag(tag), lambda: markdown_table(_HEADER, classes + averages), runner.epoch_step)
         title = f"{self.place(runner.loader_key)} report, epoch {runner.epoch_step}"
         if len(classes) >= _MANY:
             title += f", the {_WORST} worst of {len(classes)} classes; all are in TensorBoard"

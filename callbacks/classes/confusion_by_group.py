@@ -23,12 +23,12 @@ class ConfusionByGroup(ClassCounts):
     Each sample belongs to a group by a number in the batch: its camera, its city, its quality. All samples of the epoch
     count, over all ranks; for masks, all pixels. Inference loaders are skipped.
 
-    ================================ ===== =================================================================
-    tag, in the loader's folder      kind  step and content
-    ================================ ===== =================================================================
-    ``confusion_matrix/GROUP_KEY``   image epoch; [H, W, 3] uint8 RGB: a row per group and true class, a
-                                           column per predicted class, with counts and shares of the row
-    ================================ ===== =================================================================
+    =================================== ===== ==========================================================================
+    tag, in the loader's folder         kind  step and content
+    =================================== ===== ==========================================================================
+    ``2_confusion_matrix/by_GROUP_KEY`` image epoch; [H, W, 3] uint8 RGB: a row per group and true class, a column per
+                                              predicted class, with counts and shares of the row
+    =================================== ===== ==========================================================================
 
     Args:
         group_key: key in the batch of the number of each sample's group, [N].
@@ -38,7 +38,7 @@ class ConfusionByGroup(ClassCounts):
         ignore_index: target value to leave out; None: every target counts.
         output_key: key of the logits in the batch, [N, C, ...]; the largest wins.
         target_key: key of the class numbers in the batch, [N, ...].
-        prefix: added in front of the tags, as ``PREFIX/TAG``; a second callback of this kind needs one.
+        prefix: added to the tags, as ``TAG/PREFIX``; a second callback of this kind needs one.
 
     Raises:
         UsageError: as for ``ConfusionMatrix``; ``group_names`` is empty; at the end of a loader, a sample was in no
@@ -97,13 +97,13 @@ class ConfusionByGroup(ClassCounts):
             )
 
     def tags(self, loader_key: str) -> tuple[str, ...]:
-        return (f"confusion_matrix/{self.group_key}",)
+        return (f"2_confusion_matrix/by_{self.group_key}",)
 
     def write(self, runner: dl.IRunner, writer: Writer, counts: Tensor) -> None:
         head = f"{self.place(runner.loader_key)} confusion matrix by {self.group_key}, epoch {runner.epoch_step}"
         names = self.class_names, self.group_names
         draw = partial(draw_confusion_by_group, counts.numpy(), *names, [head, self._shares(counts)])
-        writer.image(self.named(f"confusion_matrix/{self.group_key}"), draw, runner.epoch_step)
+        writer.image(self.full_tag(f"2_confusion_matrix/by_{self.group_key}"), draw, runner.epoch_step)
 
     def _shares(self, counts: Tensor) -> str:
         """Return the share of right samples of each group that has any."""

@@ -27,16 +27,16 @@ class ConfusionMatrix(ClassCounts):
 
     All samples of the epoch count, over all ranks; for masks, all pixels. Inference loaders are skipped.
 
-    ========================= ======= ===========================================================
-    tag, in the loader's folder kind  step and content
-    ========================= ======= ===========================================================
-    ``confusion_matrix``      image   epoch; [H, W, 3] uint8 RGB, right predictions in blue, errors
-                                      in orange. Up to 12 classes the share is in each cell; of
-                                      more than 430 several are one cell. At the margins recall,
-                                      precision and totals. Labels: one row each
-    ``most_confused``         text    epoch; Markdown table of the 20 largest confusions: true,
-                                      predicted, count, share of the true class in percent
-    ========================= ======= ===========================================================
+    ==================================== ===== =========================================================================
+    tag, in the loader's folder          kind  step and content
+    ==================================== ===== =========================================================================
+    ``2_confusion_matrix``               image epoch; [H, W, 3] uint8 RGB, right predictions in blue, errors in orange.
+                                               Up to 12 classes the share is in each cell; of more than 430 several are
+                                               one cell. At the margins recall, precision and totals. Labels: one row
+                                               each
+    ``2_confusion_matrix/most_confused`` text  epoch; Markdown table of the 20 largest confusions: true, predicted,
+                                               count, share of the true class in percent
+    ==================================== ===== =========================================================================
 
     Args:
         normalize: what the shares refer to: ``true`` (all samples of the true class), ``pred`` (all samples of the
@@ -50,7 +50,7 @@ class ConfusionMatrix(ClassCounts):
         ignore_index: target value to leave out; None: every target counts.
         output_key: key of the logits in the batch.
         target_key: key of the targets in the batch: class numbers [N, ...], or 0 and 1 in the shape of the output.
-        prefix: added in front of the tags, as ``PREFIX/TAG``; a second callback of this kind needs one.
+        prefix: added to the tags, as ``TAG/PREFIX``; a second callback of this kind needs one.
 
     Raises:
         UsageError: an argument is out of range; at the start of the run, there is no TensorBoard logger; at a batch, a
@@ -58,7 +58,7 @@ class ConfusionMatrix(ClassCounts):
             target was no class.
     """
 
-    own_tags = ("confusion_matrix", "most_confused")
+    own_tags = ("2_confusion_matrix", "2_confusion_matrix/most_confused")
 
     def __init__(
         self,
@@ -98,8 +98,10 @@ class ConfusionMatrix(ClassCounts):
             # The counts of 10,000 classes take 800 MB, so only the cells that are not 0 wait to be drawn.
             shown = Cells.of(counts)
             draw = partial(self._draw_blocks, shown, title)
-        writer.image(self.named("confusion_matrix"), draw, runner.epoch_step)
-        writer.text(self.named("most_confused"), partial(self._most_confused, shown), runner.epoch_step)
+        writer.image(self.full_tag("2_confusion_matrix"), draw, runner.epoch_step)
+        writer.text(
+            self.full_tag("2_confusion_matrix/most_confused"), partial(self._most_confused, shown), runner.epoch_step
+        )
 
     def _draw_blocks(self, cells: Cells, title: list[str]) -> np.ndarray:
         every = -(-self.num_classes // _MOST_SIDE)  # rounded up

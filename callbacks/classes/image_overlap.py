@@ -72,6 +72,8 @@ class ImageOverlap(Named):
             host is no class; at the end of a loader, any other target was no class.
     """
 
+    minor_metrics = ("iou_per_image", "dice_per_image", "boundary_iou")
+
     def __init__(
         self,
         metrics: str | Sequence[str] = OVERLAPS,

@@ -35,20 +35,21 @@ class PRCurves(ScoreCounts):
     ``assay``), once per loader and run. A class without positives or without negatives has no value (NaN) and is left
     out of means.
 
-    ================================ ========== ==================================================================
-    written to                       kind       content
-    ================================ ========== ==================================================================
-    tag ``pr/CLASS``                 pr_curve   step = epoch; counts, precision and recall at 127 thresholds, 0 to
-                                                1; each is moved up to the next edge of a bin
-    tag ``roc``                      image      step = epoch; [H, W, 3] uint8 RGB, all classes
-    tag ``pr_table``                 text       step = epoch; Markdown table of all numbers by class, the worst first
-    ``average_precision``            metric     mean over classes, 0 to 1; step-wise, as in scikit-learn
-    ``roc_auc``                      metric     mean over classes, 0 to 1
-    ``average_precision_bound``      metric     largest over classes, 0 to 1
-    ``roc_auc_bound``                metric     largest over classes, 0 to 1
-    ``best_f1_threshold``            metric     for ``binary``: the probability from which on class 1 should be
-                                                predicted for the best F1
-    ================================ ========== ==================================================================
+    ============================================ ======== ==============================================================
+    written to                                   kind     content
+    ============================================ ======== ==============================================================
+    tag ``5_predictions/precision_recall/CLASS`` pr_curve step = epoch; counts, precision and recall at 127 thresholds,
+                                                          0 to 1; each is moved up to the next edge of a bin
+    tag ``5_predictions/roc``                    image    step = epoch; [H, W, 3] uint8 RGB, all classes
+    tag ``4_metrics_per_class/curves``           text     step = epoch; Markdown table of all numbers by class, worst
+                                                          first
+    ``average_precision``                        metric   mean over classes, 0 to 1; step-wise, as in scikit-learn
+    ``roc_auc``                                  metric   mean over classes, 0 to 1
+    ``average_precision_bound``                  metric   largest over classes, 0 to 1
+    ``roc_auc_bound``                            metric   largest over classes, 0 to 1
+    ``best_f1_threshold``                        metric   for ``binary``: the probability from which on class 1 should
+                                                          be predicted for the best F1
+    ============================================ ======== ==============================================================
 
     Metrics are in ``runner.loader_metrics``. The attribute ``thresholds_`` holds ``{loader: {class: {...}}}`` for the
     last epoch, with ``threshold`` (a probability), ``logit`` (the same as a logit, which also separates probabilities
@@ -66,7 +67,8 @@ class PRCurves(ScoreCounts):
         target_key: key of the targets in the batch: class numbers [N, ...], or 0 and 1 in the shape of the output.
         bins: how many bins the scores are counted in, an even number from 16 to 65536, at 16 bytes per class and bin;
             None: 8192 for up to 256 classes, fewer for more.
-        prefix: added in front of tags and metrics, as ``PREFIX/NAME``; a second callback of this kind needs one.
+        prefix: added to tags and metrics, as ``TAG/PREFIX`` and ``PREFIX/NAME``; a second callback of this kind
+            needs one.
 
     Raises:
         UsageError: an argument is out of range; at the start of the run, there is no TensorBoard logger; at a batch, a
@@ -75,8 +77,9 @@ class PRCurves(ScoreCounts):
     """
 
     works_unwritten = True  # it computes metrics
-    own_tags = ("roc", "pr_table")
+    own_tags = ("5_predictions/roc", "4_metrics_per_class/curves")
     own_metrics = ("average_precision", "roc_auc")
+    minor_metrics = (*own_metrics, "best_f1_threshold")
 
     def __init__(
         self,
@@ -122,11 +125,13 @@ class PRCurves(ScoreCounts):
         title = f"{self.place(runner.loader_key)} ROC, epoch {step}"
         # As closures: curves and pictures of many classes take time, which the writer's thread spends.
         writer.pr_curves(partial(self._curves, counts), step)
-        writer.image(self.named("roc"), partial(self._draw, counts, found, title), step)
-        writer.text(self.named("pr_table"), lambda: markdown_table(_HEADER, self._rows(found)), step)
+        writer.image(self.full_tag("5_predictions/roc"), partial(self._draw, counts, found, title), step)
+        writer.text(
+            self.full_tag("4_metrics_per_class/curves"), lambda: markdown_table(_HEADER, self._rows(found)), step
+        )
 
     def _curves(self, counts: Tensor) -> dict[str, np.ndarray]:
-        tags = [self.named(f"pr/{name}") for name in self.score_names]
+        tags = [self.full_tag(f"5_predictions/precision_recall/{name}") for name in self.score_names]
         return dict(zip(tags, _pr_curves(counts, self.edges), strict=True))
 
     def _draw(self, counts: Tensor, found: ScoreSummary, title: str) -> np.ndarray:

@@ -24,16 +24,16 @@ class PredictionDistribution(ScoreCounts):
 
     All samples of the epoch count, over all ranks; for masks, all pixels. Inference loaders are skipped.
 
-    ============================ ========= ==================================================================
-    tag, in the loader's folder  kind      step and content
-    ============================ ========= ==================================================================
-    ``predictions/distribution`` image     epoch; [H, W, 3] uint8 RGB. ``binary``: the probability of class
-                                           1, for samples of class 0 and of class 1. Otherwise, per class or
-                                           label, its probability for its own samples and for all others:
-                                           one chart each, or from 25 on one row each of a map
-    ``predictions/CLASS``        histogram epoch; predicted probability, 0 to 1, of the samples of the true
-                                           class: of class 1 for ``binary``, otherwise of the class itself
-    ============================ ========= ==================================================================
+    ================================= ========= ========================================================================
+    tag, in the loader's folder       kind      step and content
+    ================================= ========= ========================================================================
+    ``5_predictions/distribution``    image     epoch; [H, W, 3] uint8 RGB. ``binary``: the probability of class 1, for
+                                                samples of class 0 and of class 1. Otherwise, per class or label, its
+                                                probability for its own samples and for all others: one chart each, or
+                                                from 25 on one row each of a map
+    ``9_predicted_probability/CLASS`` histogram epoch; predicted probability, 0 to 1, of the samples of the true class:
+                                                of class 1 for ``binary``, otherwise of the class itself
+    ================================= ========= ========================================================================
 
     Scores are counted in bins: the sums of the histograms use the middle of each bin, and their minimum and maximum are
     edges of bins.
@@ -52,7 +52,7 @@ class PredictionDistribution(ScoreCounts):
         target_key: key of the targets in the batch: class numbers [N, ...], or 0 and 1 in the shape of the output.
         bins: how many bins the scores are counted in, an even number from 16 to 65536, at 16 bytes per class and bin;
             None: 8192 for up to 256 classes, fewer for more.
-        prefix: added in front of the tags, as ``PREFIX/TAG``; a second callback of this kind needs one.
+        prefix: added to the tags, as ``TAG/PREFIX``; a second callback of this kind needs one.
 
     Raises:
         UsageError: an argument is out of range; at the start of the run, there is no TensorBoard logger; at a batch, a
@@ -60,7 +60,7 @@ class PredictionDistribution(ScoreCounts):
             target was no class.
     """
 
-    own_tags = ("predictions/distribution",)
+    own_tags = ("5_predictions/distribution",)
 
     def __init__(
         self,
@@ -92,7 +92,7 @@ class PredictionDistribution(ScoreCounts):
 
     def write(self, runner: dl.IRunner, writer: Writer, counts: Tensor) -> None:
         title, step = f"{self.place(runner.loader_key)} predictions, epoch {runner.epoch_step}", runner.epoch_step
-        writer.image(self.named("predictions/distribution"), partial(self._draw, counts, title), step)
+        writer.image(self.full_tag("5_predictions/distribution"), partial(self._draw, counts, title), step)
         writer.histograms(partial(self._histograms, counts), step)
 
     def _draw(self, counts: Tensor, title: str) -> np.ndarray:
@@ -115,7 +115,9 @@ class PredictionDistribution(ScoreCounts):
         rows = counts[0] if self.task == "binary" else counts[:, 1]
         edges = self.edges.sigmoid().numpy()
         named = zip(self.class_names, rows.numpy(), strict=True)
-        return {self.named(f"predictions/{name}"): _histogram(row, edges) for name, row in named if row.any()}
+        return {
+            self.full_tag(f"9_predicted_probability/{name}"): _histogram(row, edges) for name, row in named if row.any()
+        }
 
 
 def _histogram(counts: np.ndarray, edges: np.ndarray) -> Histogram:

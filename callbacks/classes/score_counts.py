@@ -31,7 +31,8 @@ class ScoreCounts(ClassCounts):
         target_key: key of the targets in the batch: class numbers [N, ...], or 0 and 1 in the shape of the output.
         bins: how many bins the scores are counted in, an even number from 16 to 65536; None: as many as
             ``measures.binned_scores.default_bins`` gives.
-        prefix: added in front of tags and metrics, as ``PREFIX/NAME``; a second callback of this kind needs one.
+        prefix: added to tags and metrics, as ``TAG/PREFIX`` and ``PREFIX/NAME``; a second callback of this kind
+            needs one.
 
     Raises:
         UsageError: as for ``ClassCounts``; ``bins`` is out of range.

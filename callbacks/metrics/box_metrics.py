@@ -115,6 +115,7 @@ class BoxMetrics(Named):
     """
 
     own_metrics = ("map", "ap50", _COMPETITION)
+    minor_metrics = (_COMPETITION, "ap75", "map_small", "map_medium", "map_large")
 
     def __init__(
         self,

@@ -45,12 +45,12 @@ class NonFiniteGuard(Diagnostic):
     ``non_finite/epoch-0003-step-000012.pt``, with ``-valid`` or ``-rank-1`` for other loaders or several ranks.
     ``torch.load(file, weights_only=True)`` reads the file.
 
-    ============================ ======= ====================================================================
-    tag, in the loader's folder  kind    step and content
-    ============================ ======= ====================================================================
-    ``non_finite/batch``         image   epoch; up to 12 samples, the broken ones first, [H, W, 3] uint8 RGB
-    ``optimizer/non_finite_steps`` scalar  epoch; steps skipped in it (train loaders, ``on_non_finite="skip"``)
-    ============================ ======= ====================================================================
+    ================================ ====== ====================================================================
+    tag, in the loader's folder      kind   step and content
+    ================================ ====== ====================================================================
+    ``0_findings/non_finite_batch``  image  epoch; up to 12 samples, the broken ones first, [H, W, 3] uint8 RGB
+    ``9_optimizer/non_finite_steps`` scalar epoch; steps skipped in it (train loaders, ``on_non_finite="skip"``)
+    ================================ ====== ====================================================================
 
     With ``skip`` the first such batch of each loader and epoch is drawn and saved, and every one is logged (logger
     ``assay``). Its loss still counts in the mean of the epoch, which becomes NaN; a learning rate that changes per step
@@ -89,7 +89,7 @@ class NonFiniteGuard(Diagnostic):
     """
 
     works_unwritten = True  # it ends the run, or saves batches, also without a logger
-    own_tags = ("non_finite/batch",)
+    own_tags = ("0_findings/non_finite_batch",)
     observed = ("skipped_", "in_a_row_")
     one_a_run = True
     counts_as_overhead = False  # a run has it without diagnostics too
@@ -176,7 +176,7 @@ class NonFiniteGuard(Diagnostic):
         if not runner.is_train_loader:
             self._report_validation(runner)
         elif self.on_non_finite == "skip":
-            writer.scalars({"optimizer/non_finite_steps": self.skipped_}, runner.epoch_step)
+            writer.scalars({"9_optimizer/non_finite_steps": self.skipped_}, runner.epoch_step)
         self._start_loader()
 
     def release(self, runner: dl.IRunner) -> None:

@@ -141,7 +141,11 @@ class Reporter:
         # Only the rank of the leading finding gives samples, and only the main process writes.
         samples = next((part for part in gather_objects(chosen) if part is not None), None)
         if samples is not None:
-            writer.image("non_finite/batch", partial(self._draw, samples, ["NaN or infinite values", str(place)]), step)
+            writer.image(
+                "0_findings/non_finite_batch",
+                partial(self._draw, samples, ["NaN or infinite values", str(place)]),
+                step,
+            )
 
 
 def samples_to_draw(record: Record, keys: Mapping[str, str]) -> dict[str, Any] | None:

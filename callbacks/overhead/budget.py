@@ -24,7 +24,7 @@ from ..tensorboard.find_writer import find_writer
 from ..tensorboard.writer import Writer
 from .plan import OverheadPlan
 
-_FOLDER = "run"
+_RUN = "run"  # key of the writer for what belongs to no loader; every loader's name begins otherwise
 # Steps of the first epoch before anything is decided, so that no single step decides.
 _FIRST_STEPS = 8
 
@@ -37,17 +37,16 @@ class OverheadBudget(Diagnostic):
     level, at which all diagnostics together take ``max_overhead`` of the loop's time, on average over epochs.
     Everything that is counted over samples (metrics, confusion matrices, curves, best and worst) stays exact.
 
-    ================================== ====== ===================================================================
-    tag, in the folder of each loader  kind   step and content
-    ================================== ====== ===================================================================
-    ``overhead/share``                 scalar epoch; time of all diagnostics, as a share of the loop's without them
-    ``overhead/NAME``                  scalar epoch; share of one diagnostic, by its class; ``NAME-2`` for the second
-    ``overhead/every_n_steps/NAME``    scalar epoch, in the folder ``run``: one in so many steps is observed
-    ``overhead/every_n_epochs/NAME``   scalar epoch, in the folder ``run``: pictures are drawn in one of so many
-                                              epochs
-    ================================== ====== ===================================================================
-
-    The ``overhead/share`` in the folder ``run`` is that of all loaders together, which is kept below the budget.
+    ==================================== ====== ====================================================================
+    tag, in the folder of each loader    kind   step and content
+    ==================================== ====== ====================================================================
+    ``9_overhead/share``                 scalar epoch; time of all diagnostics, as a share of the loop's without them
+    ``9_overhead/NAME``                  scalar epoch; share of one diagnostic, by its class; ``NAME-2`` for the
+                                                second
+    ``9_overhead/share_of_all_loaders``  scalar epoch, in train's folder; this share is kept below the budget
+    ``9_overhead/every_n_steps/NAME``    scalar epoch, in train's folder: one in so many steps is observed
+    ``9_overhead/every_n_epochs/NAME``   scalar epoch, in train's folder: pictures are drawn in one of so many epochs
+    ==================================== ====== ====================================================================
 
     Each thinned diagnostic is logged once (logger ``assay``). A budget that is too small for what cannot be thinned is
     logged too, with the costliest diagnostics. The time of a diagnostic is that of its events and of its work on
@@ -109,7 +108,7 @@ class OverheadBudget(Diagnostic):
         if sum(isinstance(inside(callback), OverheadBudget) for callback in runner.callbacks.values()) > 1:
             raise UsageError("OverheadBudget stands twice in the run: give one max_overhead for all diagnostics.")
         super().on_experiment_start(runner)
-        self.writers_[_FOLDER] = find_writer(runner, _FOLDER, asked_by=type(self).__name__)
+        self.writers_[_RUN] = find_writer(runner, None, asked_by=type(self).__name__)
         on_gpu = runner.engine.device.type == "cuda"
         self.laps_ = Laps(CudaTimer() if on_gpu else HostTimer(self.clock))
         self.diagnostics_, self.loaders_ = _diagnostics_by_name(runner), list(runner.loaders)
@@ -148,12 +147,12 @@ class OverheadBudget(Diagnostic):
         if not shares.loop_ms:
             return
         for loader, by_name in shares.by_loader().items():
-            taken = {f"overhead/{name}": float(share) for name, share in by_name.items()}
-            self.writers_[loader].scalars({"overhead/share": sum(taken.values()), **taken}, runner.epoch_step)
-        values = {"overhead/share": shares.total(), **self.plan_.values()}
-        self.writers_[_FOLDER].scalars(values, runner.epoch_step)
+            taken = {f"9_overhead/{name}": float(share) for name, share in by_name.items()}
+            self.writers_[loader].scalars({"9_overhead/share": sum(taken.values()), **taken}, runner.epoch_step)
+        values = {"9_overhead/share_of_all_loaders": shares.total(), **self.plan_.values()}
+        self.writers_[_RUN].scalars(values, runner.epoch_step)
         if runner.epoch_step > self.first_epoch_:
-            self.plan_.adapt(shares, self.writers_[_FOLDER], f"epoch {runner.epoch_step}")
+            self.plan_.adapt(shares, self.writers_[_RUN], f"epoch {runner.epoch_step}")
 
     def release(self, runner: dl.IRunner) -> None:
         if self.hook_ is not None:
@@ -184,7 +183,7 @@ class OverheadBudget(Diagnostic):
             if self.agreed_ is not None:
                 shares, self.agreed_ = self.agreed_(), None
                 if shares.loop_ms:
-                    self.plan_.adapt_steps(shares, self.writers_[_FOLDER], f"epoch {runner.epoch_step} so far")
+                    self.plan_.adapt_steps(shares, self.writers_[_RUN], f"epoch {runner.epoch_step} so far")
             # At powers of two: early enough to matter, and only a few collectives.
             elif self.steps_ >= _FIRST_STEPS and self.steps_.bit_count() == 1:
                 self.agreed_ = self._agree(runner, self.laps_.total_ms)

@@ -82,8 +82,8 @@ class OverheadPlan:
 
     def values(self) -> dict[str, float]:
         """Return the intervals by tag; those of pictures only once their cost is known."""
-        tagged = [(f"overhead/every_n_steps/{name}", one) for name, one in self.steps.items()]
-        tagged += [(f"overhead/every_n_epochs/{name}", one) for name, one in self.pictures.items() if one.cost]
+        tagged = [(f"9_overhead/every_n_steps/{name}", one) for name, one in self.steps.items()]
+        tagged += [(f"9_overhead/every_n_epochs/{name}", one) for name, one in self.pictures.items() if one.cost]
         return {tag: one.every for tag, one in tagged}
 
     def state_dict(self) -> dict[str, Any]:

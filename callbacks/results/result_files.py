@@ -15,7 +15,8 @@ WORST = "worst.csv"
 
 _EPOCHS = ".epochs"
 _KEPT = 2  # newest epochs, as of checkpoints: a run may go on from the one before the last
-_GROUP_NUMBER = re.compile(r"^\d+_(?=\D)")
+# The overview is only a place in TensorBoard, and its number one to sort by.
+_GROUP_NUMBER = re.compile(r"^(1_overview/|\d+_(?=\D))")
 _LONGEST = 200  # bytes of a file name, without its ending
 
 
@@ -133,7 +134,7 @@ class PictureNames:
         """Return the file name of a tag, without the number of its group where no other tag has this name.
 
         Example:
-            >>> PictureNames().name("2_worst_samples/loss")
+            >>> PictureNames().name("1_overview/worst_samples/loss")
             'worst_samples_loss.png'
         """
         short, full = file_name(_GROUP_NUMBER.sub("", tag)), file_name(tag)

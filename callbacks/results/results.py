@@ -31,8 +31,8 @@ class Results(Diagnostic):
     ==================================== ========================================================================
     file                                 content
     ==================================== ========================================================================
-    last/LOADER/NAME.png                 each picture as of the last finished epoch: ``2_worst_samples/loss`` is
-                                         ``worst_samples_loss.png``
+    last/LOADER/NAME.png                 each picture as of the last finished epoch: ``6_samples/best/loss`` is
+                                         ``samples_best_loss.png``
     best/LOADER/NAME.png                 each picture as of the best epoch by ``metric``
     curves.png                           the metrics of all loaders by epoch
     worst.csv                            the worst samples of each loader by ``BestWorstSamples``, of the best

@@ -38,11 +38,11 @@ _log = logging.getLogger("assay")
 class AugmentationPreview(Diagnostic):
     """Shows the first training samples as the model will see them, and warns about their normalization and order.
 
-    ============================== ======= =================================================================
+    ================================= ===== ================================================================
     tag, in the train loader's folder kind  step and content
-    ============================== ======= =================================================================
-    ``augmentations``              image   1; the first ``k_images`` samples of epoch 1, with their targets
-    ============================== ======= =================================================================
+    ================================= ===== ================================================================
+    ``8_data/augmentations``          image 1; the first ``k_images`` samples of epoch 1, with their targets
+    ================================= ===== ================================================================
 
     The samples come from the first batches of the run itself, before the model gets them, so that neither their order
     nor random numbers change. The picture is drawn as soon as there are enough samples, with a large batch before the
@@ -74,7 +74,7 @@ class AugmentationPreview(Diagnostic):
         ignore_index: target value that does not count.
         mean: mean of the images' normalization ``(x - mean) / std``, one number or one per channel.
         std: standard deviation of that normalization, one number or one per channel.
-        prefix: added in front of the tags, as ``PREFIX/TAG``; a second callback of this kind needs one.
+        prefix: added to the tags, as ``TAG/PREFIX``; a second callback of this kind needs one.
 
     Raises:
         UsageError: an argument is out of range; at the first batch, when a key is missing or the images cannot be
@@ -110,7 +110,7 @@ class AugmentationPreview(Diagnostic):
 
     def tags(self, loader_key: str) -> tuple[str, ...]:
         # Catalyst trains on every loader whose name starts with "train".
-        return ("augmentations",) if loader_key.startswith("train") else ()
+        return ("8_data/augmentations",) if loader_key.startswith("train") else ()
 
     def begin(self, runner: dl.IRunner) -> None:
         self.taken_, self.order_, self.labels_ = None, None, None
@@ -175,7 +175,7 @@ class AugmentationPreview(Diagnostic):
         title = [f"{place} samples as the model sees them", f"epoch {runner.epoch_step}, augmented"]
         # The range of the values is found in the thread too, as it is a part of the title.
         draw = partial(self._draw, taken, title, runner.loader_key)
-        writer.image(self.named("augmentations"), draw, 1, once=True)
+        writer.image(self.full_tag("8_data/augmentations"), draw, 1, once=True)
 
     def _draw(self, taken: Sequence[Mapping[str, Any]], title: list[str], loader: str) -> np.ndarray:
         host = [_with_defaults(read_tree(part)) for part in taken]

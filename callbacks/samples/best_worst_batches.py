@@ -62,12 +62,12 @@ class BestWorstBatches(Diagnostic):
     A batch whose metric is NaN or infinite is the worst, is marked, and is never the best. Among equal batches the
     first wins. A batch whose targets are all ignored, so that nothing counts in its loss, is neither.
 
-    ========================= ======= =====================================
+    =========================== ===== ====================================
     tag, in the loader's folder kind  step and content
-    ========================= ======= =====================================
-    ``batches/best/METRIC``   image   epoch; one grid, [H, W, 3] uint8 RGB
-    ``batches/worst/METRIC``  image   epoch; one grid, [H, W, 3] uint8 RGB
-    ========================= ======= =====================================
+    =========================== ===== ====================================
+    ``9_batches/best/METRIC``   image epoch; one grid, [H, W, 3] uint8 RGB
+    ``9_batches/worst/METRIC``  image epoch; one grid, [H, W, 3] uint8 RGB
+    =========================== ===== ====================================
 
     Nothing is read from the device within a step: the metric is copied without blocking and read one step later, and
     only the samples of a leading batch are cloned. Memory: references to two batches, and twice ``k_images`` samples
@@ -107,7 +107,7 @@ class BestWorstBatches(Diagnostic):
             batch needs no image then, ``task`` and the arguments about it have no effect, and whole samples are kept.
         criterion_key: name of the criterion, of several, that gives the loss of a sample; None: the only one, or all
             terms of a ``DictRunner``.
-        prefix: added in front of the tags, as ``PREFIX/TAG``; a second callback of this kind needs one.
+        prefix: added to the tags, as ``TAG/PREFIX``; a second callback of this kind needs one.
 
     Raises:
         UsageError: an argument is out of range; at the first batch, when a key or a metric is missing, the images
@@ -163,7 +163,7 @@ class BestWorstBatches(Diagnostic):
         self.has_warned_ = False
 
     def tags(self, loader_key: str) -> tuple[str, ...]:
-        return tuple(f"batches/worst/{metric}" for metric in self.minimize)
+        return tuple(f"9_batches/worst/{metric}" for metric in self.minimize)
 
     def begin(self, runner: dl.IRunner) -> None:
         self.pending_ = None
@@ -205,7 +205,7 @@ class BestWorstBatches(Diagnostic):
                 if candidate is not None:
                     title = self._title(runner, kind, metric, candidate)
                     draw = partial(self._draw, candidate.samples, title, kind=of_target)
-                    writer.image(self.named(f"batches/{kind}/{metric}"), draw, runner.epoch_step)
+                    writer.image(self.full_tag(f"9_batches/{kind}/{metric}"), draw, runner.epoch_step)
         self.measures_ = {}
 
     def _parts(self, batch: Mapping[str, Any], size: int) -> dict[str, Any]:

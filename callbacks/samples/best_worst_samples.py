@@ -19,6 +19,10 @@ from .own_drawing import OwnDrawing, VisualizeBatch
 from .sample_ranking import Ranking, SampleRanking, Score, without_input
 from .target_kind import target_kind
 
+# Only what validation finds is in the overview: it sorts first, and training samples are hard by augmentation too.
+_TAGS = {"best": "6_samples/best", "worst": "1_overview/worst_samples", "ids": "1_overview/sample_ids"}
+_TAGS_OF_TRAINING = {"best": "6_samples/best", "worst": "6_samples/worst", "ids": "6_samples/ids"}
+
 
 class BestWorstSamples(SampleRanking):
     """Shows the k best and the k worst samples of every epoch, for each loader: mislabelled ones are among the worst.
@@ -28,13 +32,16 @@ class BestWorstSamples(SampleRanking):
     the first in the loader comes first, on any number of ranks. Loaders for inference are left out; for detections, so
     are loaders for training whose batches hold none: torchvision's detectors return only losses while they train.
 
-    ============================ ======= ===================================================================
-    tag, in the loader's folder  kind    step and content
-    ============================ ======= ===================================================================
-    ``samples/best/SCORE``       image   epoch; one grid, [H, W, 3] uint8 RGB, the best first
-    ``samples/worst/SCORE``      image   epoch; one grid, [H, W, 3] uint8 RGB, the worst first
-    ``samples/ids/SCORE``        text    epoch; Markdown table of both: rank, id and score
-    ============================ ======= ===================================================================
+    ================================== ===== =====================================================
+    tag, in the loader's folder        kind  step and content
+    ================================== ===== =====================================================
+    ``6_samples/best/SCORE``           image epoch; one grid, [H, W, 3] uint8 RGB, the best first
+    ``1_overview/worst_samples/SCORE`` image epoch; one grid, [H, W, 3] uint8 RGB, the worst first
+    ``1_overview/sample_ids/SCORE``    text  epoch; Markdown table of both: rank, id and score
+    ================================== ===== =====================================================
+
+    In a train loader's folder the tags are ``6_samples/worst/SCORE`` and ``6_samples/ids/SCORE``, so that the overview
+    holds what validation finds.
 
     Nothing is read from the device within a step: scores are copied without blocking and read one step later, and only
     leading samples are cloned. Memory: references to two batches and twice ``k_samples`` samples, however many samples
@@ -66,7 +73,7 @@ class BestWorstSamples(SampleRanking):
             terms of a ``DictRunner``.
         score_name: the name of the score in tags and titles (SCORE above); None: its own name, for a function the
             function's name, with ``criterion_key`` ``loss_KEY``, and for a lambda ``score``.
-        prefix: added in front of the tags, as ``PREFIX/TAG``; a second callback of this kind needs one.
+        prefix: added to the tags, as ``TAG/PREFIX``; a second callback of this kind needs one.
 
     Raises:
         UsageError: an argument is out of range; at the first batch, when a key is missing or the score is not one
@@ -121,23 +128,24 @@ class BestWorstSamples(SampleRanking):
         )
 
     def tags(self, loader_key: str) -> tuple[str, ...]:
-        return (f"samples/worst/{self.score_name}",)
+        return (f"6_samples/best/{self.score_name}",)
 
     def show(self, runner: dl.IRunner, writer: Writer, ranking: Ranking) -> None:
         of_target = target_kind(runner, self.keys["output"], self.keys["target"], self.criterion_key)
+        tags = _TAGS_OF_TRAINING if runner.is_train_loader else _TAGS
         for kind, found in (("best", ranking.best), ("worst", ranking.worst)):
             samples = [without_input(sample) for sample in found]
             if samples:
                 title = ranking_title(self, kind, runner, samples, ranking.count)
                 draw = partial(draw_ranking, self.draw, self.score_name, samples, title, of_target)
-                writer.image(self.named(f"samples/{kind}/{self.score_name}"), draw, runner.epoch_step)
+                writer.image(self.full_tag(f"{tags[kind]}/{self.score_name}"), draw, runner.epoch_step)
         # Ids as text too, so that they can be copied from TensorBoard into a list of samples to look at.
         rows = [
             (kind, str(rank), str(sample.sample_id), format_score(sample.score))
             for kind, samples in (("worst", ranking.worst), ("best", ranking.best))
             for rank, sample in enumerate(samples, start=1)
         ]
-        writer.text(self.named(f"samples/ids/{self.score_name}"), partial(self._table, rows), runner.epoch_step)
+        writer.text(self.full_tag(f"{tags['ids']}/{self.score_name}"), partial(self._table, rows), runner.epoch_step)
 
     def _table(self, rows: Sequence[Sequence[str]]) -> str:
         return markdown_table(("", "rank", "id", self.score_name), rows)

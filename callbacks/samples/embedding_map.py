@@ -20,12 +20,12 @@ from .embeddings import Cloud, Embeddings
 class EmbeddingMap(Embeddings):
     """Shows samples as points of a plane, close to those with a similar output, by t-SNE, UMAP or PCA.
 
-    ========================= ======= ========================================================================
-    tag, in the loader's folder kind  step and content
-    ========================= ======= ========================================================================
-    ``embedding_map``         image   epoch; [H, W, 3] uint8 RGB: the points in the colours of their true and
-                                      of their predicted classes, wrong ones with a ring
-    ========================= ======= ========================================================================
+    =============================== ===== ==============================================================================
+    tag, in the loader's folder     kind  step and content
+    =============================== ===== ==============================================================================
+    ``5_predictions/embedding_map`` image epoch; [H, W, 3] uint8 RGB: the points in the colours of their true and of
+                                          their predicted classes, wrong ones with a ring
+    =============================== ===== ==============================================================================
 
     Of larger loaders ``max_samples`` samples are shown, spread evenly and chosen by their position: the same ones in
     every epoch and on any number of ranks. Vectors that are not finite are left out, and the title counts them. Loaders
@@ -52,7 +52,7 @@ class EmbeddingMap(Embeddings):
             loader.
         class_names: one name per class; None: classes are shown by number.
         tag: another name, for a second callback of this kind; letters, digits, ``-`` and ``_``.
-        prefix: added in front of the tag, as ``PREFIX/TAG``; a second callback of this kind needs one.
+        prefix: added to the tag, as ``TAG/PREFIX``; a second callback of this kind needs one.
 
     Raises:
         UsageError: an argument is out of range, or umap-learn is missing; at the start of the run, when there is no
@@ -103,10 +103,13 @@ class EmbeddingMap(Embeddings):
     def _images(self, runner: dl.IRunner, rows: list[int]) -> dict[str, Any]:
         return {}
 
+    def tags(self, loader_key: str) -> tuple[str, ...]:
+        return tuple(f"5_predictions/{tag}" for tag in super().tags(loader_key))
+
     def _write(self, writer: Writer, cloud: Cloud) -> None:
         # First, so that a run that fails at its end does not draw it again.
         del self.last_[cloud.loader]
-        writer.image(self.named(self.tag), partial(self._draw, cloud), cloud.epoch)
+        writer.image(self.full_tag(f"5_predictions/{self.tag}"), partial(self._draw, cloud), cloud.epoch)
 
     def _draw(self, cloud: Cloud) -> np.ndarray:
         # In the thread of the writer; the loop has handed over host arrays.

@@ -68,13 +68,12 @@ class GradCAM(SampleRanking):
     the images of each, CNN, ConvNeXt, ViT, Swin, SwinV2 and U-Net. Hybrids of convolutions and attention whose patches
     overlap (MaxViT, CoAtNet, PoolFormer) are explained as CNNs are; nothing was measured of them.
 
-    ============================ ======= ===================================================================
-    tag, in the loader's folder  kind    step and content
-    ============================ ======= ===================================================================
-    ``gradcam/worst/SCORE``      image   epoch; one grid, [H, W, 3] uint8 RGB, the worst first: each image,
-                                         and its map laid over it, from 0 to the sample's largest value; the
-                                         title names the layer
-    ============================ ======= ===================================================================
+    =========================== ===== ==================================================================================
+    tag, in the loader's folder kind  step and content
+    =========================== ===== ==================================================================================
+    ``7_grad_cam/worst/SCORE``  image epoch; one grid, [H, W, 3] uint8 RGB, the worst first: each image, and its map
+                                      laid over it, from 0 to the sample's largest value; the title names the layer
+    =========================== ===== ==================================================================================
 
     Args:
         score: see ``BestWorstSamples``.
@@ -106,7 +105,7 @@ class GradCAM(SampleRanking):
         criterion_key: name of the criterion, of several, that gives the loss of a sample; None: the only one, or all
             terms of a ``DictRunner``.
         score_name: the name of the score in tags and titles (SCORE above), see ``BestWorstSamples``.
-        prefix: added in front of the tags, as ``PREFIX/TAG``; a second callback of this kind needs one.
+        prefix: added to the tags, as ``TAG/PREFIX``; a second callback of this kind needs one.
 
     Raises:
         UsageError: an argument is out of range; at the first batch, when a key is missing; at the end of a loader, when
@@ -194,7 +193,7 @@ class GradCAM(SampleRanking):
             self.call_(runner, {self.keys["image"]: for_one_pass(torch.as_tensor(image)[None])})
 
     def tags(self, loader_key: str) -> tuple[str, ...]:
-        return (f"gradcam/worst/{self.score_name}",)
+        return (f"7_grad_cam/worst/{self.score_name}",)
 
     def show(self, runner: dl.IRunner, writer: Writer, ranking: Ranking) -> None:
         if not self.draws:
@@ -213,7 +212,7 @@ class GradCAM(SampleRanking):
         title = [f"Grad-CAM ({self.explain}) of the {title[0]}", *title[1:], self.shown_]
         kind = target_kind(runner, self.keys["output"], self.keys["target"], self.criterion_key)
         draw = partial(draw_ranking, self.draw, self.score_name, samples, title, kind)
-        writer.image(self.named(f"gradcam/worst/{self.score_name}"), draw, runner.epoch_step)
+        writer.image(self.full_tag(f"7_grad_cam/worst/{self.score_name}"), draw, runner.epoch_step)
 
     def _warn_of_no_layer(self, writer: Writer) -> None:
         if not self.has_warned_:

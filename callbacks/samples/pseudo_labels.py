@@ -67,6 +67,8 @@ class PseudoLabels(Named):
             loader, it has returned more or fewer samples than its data set has.
     """
 
+    minor_metrics = ("pseudo_labels/share", "pseudo_labels/probability", "pseudo_labels/changed")
+
     def __init__(
         self,
         dataset: Any,

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
 from typing import Any, Protocol, runtime_checkable
@@ -27,13 +27,25 @@ class HasWriters(Protocol):
         ...
 
 
+@runtime_checkable
+class HasRunWriter(HasWriters, Protocol):
+    """A logger that decides by itself where to write what belongs to no loader."""
+
+    def get_run_writer(self) -> Writer:
+        """Return the writer of the event folder for what belongs to no loader."""
+        ...
+
+
 _log = logging.getLogger("assay")
+
+# Trackers show what belongs to no loader under this name.
+_RUN = "run"
 
 # All callbacks share one writer per loader, and with it one thread, for as long as the logger lives.
 _writers: WeakKeyDictionary[Any, dict[str, Writer]] = WeakKeyDictionary()
 
 
-def find_writer(runner: dl.IRunner, loader_key: str, asked_by: str, *, event_files: bool = False) -> Writer:
+def find_writer(runner: dl.IRunner, loader_key: str | None, asked_by: str, *, event_files: bool = False) -> Writer:
     """Return the writer that belongs to a loader of the runner.
 
     It works with any logger that has ``get_writer`` and with the stock ``dl.TensorboardLogger``. Loggers of other kinds
@@ -43,7 +55,8 @@ def find_writer(runner: dl.IRunner, loader_key: str, asked_by: str, *, event_fil
 
     Args:
         runner: any Catalyst runner whose ``on_experiment_start`` has run.
-        loader_key: the loader whose event folder is wanted, or ``run`` for what belongs to no loader.
+        loader_key: the loader whose event folder is wanted. None: what belongs to no loader, and goes to the folder of
+            the first train loader, or else of the first loader.
         asked_by: the name of the caller, which begins the error.
         event_files: whether only a TensorBoard logger will do.
 
@@ -67,8 +80,9 @@ def find_writer(runner: dl.IRunner, loader_key: str, asked_by: str, *, event_fil
             f"{listing(runner.loggers)}. Pass train() a logdir=... or "
             "loggers={'tensorboard': dl.TensorboardLogger(...)}."
         )
-    writer = writer or _shared_writer(trackers[0].logger, loader_key, NoEventFile)
-    return TrackedWriter(writer, Outbox(trackers, runner, loader_key)) if trackers else writer
+    name = _RUN if loader_key is None else loader_key
+    writer = writer or _shared_writer(trackers[0].logger, name, NoEventFile)
+    return TrackedWriter(writer, Outbox(trackers, runner, name)) if trackers else writer
 
 
 def writes_nothing(runner: dl.IRunner) -> bool:
@@ -80,8 +94,18 @@ def writes_nothing(runner: dl.IRunner) -> bool:
     return not from_main_rank(known or bool(trackers_of(loggers)))
 
 
-def _event_writer(runner: dl.IRunner, loader_key: str) -> Writer | None:
+def first_trained(loader_keys: Iterable[str]) -> str:
+    """Return the loader whose event folder holds what belongs to no loader."""
+    keys = list(loader_keys)
+    return next((key for key in keys if key.startswith("train")), keys[0])
+
+
+def _event_writer(runner: dl.IRunner, loader_key: str | None) -> Writer | None:
     for logger in runner.loggers.values():
+        if loader_key is None:
+            if isinstance(logger, HasRunWriter):
+                return logger.get_run_writer()
+            loader_key = first_trained(runner.loaders)
         if isinstance(logger, HasWriters):
             return logger.get_writer(loader_key)
         if isinstance(logger, dl.TensorboardLogger):

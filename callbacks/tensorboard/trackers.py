@@ -5,7 +5,7 @@ import re
 import tempfile
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -141,7 +141,8 @@ class Outbox:
 
     def add(self, entry: Entry) -> None:
         """Add an entry; called in the thread of the writer."""
-        self._entries.append(entry)
+        # The number that begins a tag sorts it in TensorBoard, and would only be noise here.
+        self._entries.append(replace(entry, tag=re.sub(r"^\d+_", "", entry.tag)))
 
     def deliver(self) -> None:
         """Deliver all entries in the order in which they were written, and scalars of one epoch together."""

@@ -31,25 +31,25 @@ class GradientStats(Diagnostic):
     Only training loaders are observed. For an optimizer that computes gradients within its step (LBFGS), those of the
     step before are shown.
 
-    ==================================== ====== ================================================================
-    tag, in the train loader's folder    kind   step and content
-    ==================================== ====== ================================================================
-    ``gradients/map``                    image  epoch; parameters x epochs so far, log10 of the mean norm
-    ``gradients/flow``                   image  epoch; by depth: min, mean, max, std, norm, share of zeros; share of
-                                                non-finite values if there are any, and the update ratio if
-                                                asked for; with ``clip_grad_norm`` (``DictRunner``) the mean total
-                                                norm before and after clipping
-    ``gradients/PARAMETER/min``          scalar epoch; smallest value of all steps
-    ``gradients/PARAMETER/mean``         scalar epoch; mean over steps of the mean
-    ``gradients/PARAMETER/max``          scalar epoch; largest value of all steps
-    ``gradients/PARAMETER/std``          scalar epoch; mean over steps of the standard deviation
-    ``gradients/PARAMETER/norm``         scalar epoch; mean over steps of the L2 norm
-    ``gradients/PARAMETER/zeros``        scalar epoch; mean over steps of the share of zeros, 0 to 1
-    ``gradients/PARAMETER/non_finite``   scalar epoch; share of values that are NaN or infinite, 0 to 1, mean over
-                                                the broken steps at which they were counted
-    ``gradients/PARAMETER/update_ratio`` scalar epoch; mean over steps of ||w_after - w_before|| / ||w_before||, at
-                                                least 0 (``update_ratio=True``); none while the weights are 0
-    ==================================== ====== ================================================================
+    ====================================== ====== ======================================================================
+    tag, in the train loader's folder      kind   step and content
+    ====================================== ====== ======================================================================
+    ``9_gradients/map``                    image  epoch; parameters x epochs so far, log10 of the mean norm
+    ``9_gradients/flow``                   image  epoch; by depth: min, mean, max, std, norm, share of zeros; share of
+                                                  non-finite values if there are any, and the update ratio if asked for;
+                                                  with ``clip_grad_norm`` (``DictRunner``) the mean total norm before
+                                                  and after clipping
+    ``9_gradients/PARAMETER/min``          scalar epoch; smallest value of all steps
+    ``9_gradients/PARAMETER/mean``         scalar epoch; mean over steps of the mean
+    ``9_gradients/PARAMETER/max``          scalar epoch; largest value of all steps
+    ``9_gradients/PARAMETER/std``          scalar epoch; mean over steps of the standard deviation
+    ``9_gradients/PARAMETER/norm``         scalar epoch; mean over steps of the L2 norm
+    ``9_gradients/PARAMETER/zeros``        scalar epoch; mean over steps of the share of zeros, 0 to 1
+    ``9_gradients/PARAMETER/non_finite``   scalar epoch; share of values that are NaN or infinite, 0 to 1, mean over the
+                                                  broken steps at which they were counted
+    ``9_gradients/PARAMETER/update_ratio`` scalar epoch; mean over steps of ||w_after - w_before|| / ||w_before||, at
+                                                  least 0 (``update_ratio=True``); none while the weights are 0
+    ====================================== ====== ======================================================================
 
     The scalars are written with ``per_parameter=True``, except those that are not known. A step at which the gradient
     of a parameter holds NaN or infinite values is counted and marked, and left out of the parameter's other numbers.
@@ -68,7 +68,7 @@ class GradientStats(Diagnostic):
         history_epochs: how many of the last epochs the map shows.
         vanished_below: a norm below this share of the median norm has vanished.
         exploded_above: a norm above this multiple of the median norm, or of 1 where that is smaller, has exploded.
-        prefix: added in front of the tags, as ``PREFIX/TAG``; a second callback of this kind needs one.
+        prefix: added to the tags, as ``TAG/PREFIX``; a second callback of this kind needs one.
 
     Raises:
         UsageError: an argument is out of range; at the start of the run, there is no optimizer to train with, or no
@@ -108,7 +108,7 @@ class GradientStats(Diagnostic):
         self._start_anew()
 
     def tags(self, loader_key: str) -> tuple[str, ...]:
-        return ("gradients/map", "gradients/flow") if loader_key.startswith("train") else ()
+        return ("9_gradients/map", "9_gradients/flow") if loader_key.startswith("train") else ()
 
     def begin(self, runner: dl.IRunner) -> None:
         self._release()
@@ -141,7 +141,7 @@ class GradientStats(Diagnostic):
         self.suspects_.update(compress(names, summary["broken_steps"].tolist()))
         self._write_pictures(runner, writer, names, summary, total_norms)
         if self.per_parameter:
-            values = {self.named(tag): value for tag, value in _scalars(names, summary).items()}
+            values = {self.full_tag(tag): value for tag, value in _scalars(names, summary).items()}
             writer.scalars(values, runner.epoch_step)
         self.warnings_.warn(writer, names, summary, f"{runner.loader_key} epoch {runner.epoch_step}")
 
@@ -203,15 +203,18 @@ class GradientStats(Diagnostic):
             ["total norm before clipping {:.3g}, after {:.3g}, means".format(*total_norms)] if total_norms else []
         )
         writer.image(
-            self.named("gradients/map"), partial(draw_map, table, names, epochs, [f"mean norm: {heading}"]), step
+            self.full_tag("9_gradients/map"), partial(draw_map, table, names, epochs, [f"mean norm: {heading}"]), step
         )
-        writer.image(self.named("gradients/flow"), partial(draw_flow, arrays, names, [heading, *clipping]), step)
+        writer.image(self.full_tag("9_gradients/flow"), partial(draw_flow, arrays, names, [heading, *clipping]), step)
 
 
 def _scalars(names: list[str], summary: Mapping[str, Tensor]) -> dict[str, float]:
     rows = {kind: summary[kind].tolist() for kind in (*_SCALARS, "non_finite", "update_ratio")}
     observed = (summary["finite_steps"] + summary["broken_steps"]).tolist()
     values = {
-        f"gradients/{name}/{kind}": row[i] for i, name in enumerate(names) if observed[i] for kind, row in rows.items()
+        f"9_gradients/{name}/{kind}": row[i]
+        for i, name in enumerate(names)
+        if observed[i]
+        for kind, row in rows.items()
     }
     return {tag: value for tag, value in values.items() if not math.isnan(value)}

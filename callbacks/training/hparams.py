@@ -14,16 +14,16 @@ from ..tensorboard.find_writer import HasWriters, find_writer, writes_nothing
 from ..tensorboard.hparams_summaries import flatten, session_end, session_start
 from ..tensorboard.writer import Writer
 
-_FOLDER = "run"
+_RUN = "run"  # key of the writer for what belongs to no loader
 
 
 class HParams(Diagnostic):
     """Fills TensorBoard's HPARAMS tab: one row per run, with the best value of one or several metrics.
 
     ========================= ======= =======================================================================
-    tag, in the folder `run`  kind    step and content
+    tag, in train's folder    kind    step and content
     ========================= ======= =======================================================================
-    ``best/LOADER/METRIC``    scalar  epoch; the best value so far; nothing as long as none was finite
+    ``10_best/LOADER/METRIC`` scalar  epoch; the best value so far; nothing as long as none was finite
     (HPARAMS tab)             hparams once; ``runner.hparams``, start, end, and whether the run was completed
     ========================= ======= =======================================================================
 
@@ -66,21 +66,21 @@ class HParams(Diagnostic):
         self.is_mute_ = writes_nothing(runner)
         if self.is_mute_:
             # It logs that nothing is written.
-            find_writer(runner, _FOLDER, asked_by=type(self).__name__)
+            find_writer(runner, None, asked_by=type(self).__name__)
             return
         for name in self.minimize:
             pick(runner.loaders, _split(name)[0], f"HParams(metric={name!r})", source_name="run's loaders")
         if not runner.hparams:
             raise UsageError("HParams needs hyper-parameters to show: pass train() hparams={'lr': ..., ...}, got none.")
-        # The folder of the run, not those of its loaders: the HPARAMS tab has one row per folder with a summary.
-        writer = self.writers_[_FOLDER] = find_writer(runner, _FOLDER, asked_by=type(self).__name__)
+        # One folder, not those of all loaders: the HPARAMS tab has one row per folder with a summary.
+        writer = self.writers_[_RUN] = find_writer(runner, None, asked_by=type(self).__name__)
         # A logger of the runner's own has written the start itself, and a resumed run must not begin a second row.
         logged = any(isinstance(logger, HasWriters) for logger in runner.loggers.values())
         if not logged and runner.epoch_step == 0:
             writer.summary(session_start(flatten(runner.hparams)))
 
     def tags(self, loader_key: str) -> tuple[str, ...]:
-        return tuple(f"best/{name}" for name in self.minimize)
+        return tuple(f"10_best/{name}" for name in self.minimize)
 
     def begin(self, runner: dl.IRunner) -> None:
         """Do nothing: metrics are read at the end of the epoch."""
@@ -92,7 +92,7 @@ class HParams(Diagnostic):
         """Do nothing."""
 
     def on_loader_end(self, runner: dl.IRunner) -> None:
-        """Do nothing: the folder ``run`` belongs to no loader."""
+        """Do nothing: the best values belong to no loader."""
 
     def on_epoch_end(self, runner: dl.IRunner) -> None:
         if self.is_mute_:
@@ -107,8 +107,8 @@ class HParams(Diagnostic):
             best = self.best_.get(name)
             if math.isfinite(value) and (best is None or (value < best if minimize else value > best)):
                 self.best_[name] = value
-        values = {f"best/{name}": value for name, value in self.best_.items()}
-        self.writers_[_FOLDER].scalars(values, runner.epoch_step)
+        values = {f"10_best/{name}": value for name, value in self.best_.items()}
+        self.writers_[_RUN].scalars(values, runner.epoch_step)
         super().on_epoch_end(runner)
 
     def on_experiment_end(self, runner: dl.IRunner) -> None:

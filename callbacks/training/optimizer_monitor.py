@@ -26,21 +26,21 @@ class OptimizerMonitor(Diagnostic):
     Tags are written for each training loader, in its folder, at the step ``epoch``. GROUP is the ``name`` of the group,
     or its number; with several optimizers by name it is ``OPTIMIZER-GROUP``. A setting that a group lacks has no tag.
 
-    ================================ ====== ==================================================================
-    tag                              unit   content
-    ================================ ====== ==================================================================
-    ``optimizer/lr/GROUP``           1      learning rate of the epoch's last step
-    ``optimizer/momentum/GROUP``     1      its momentum, or the first of its betas
-    ``optimizer/weight_decay/GROUP`` 1      its weight decay
-    ``optimizer/grad_norm``          1      norm of all gradients together, mean over the observed steps: before
-                                            clipping by norm if the runner keeps that norm (``DictRunner``),
-                                            otherwise as the optimizer gets them; NaN if no step was made
-    ``optimizer/clipped_fraction``   0 to 1 share of the steps whose norm was above ``clip_grad_norm``; only if
-                                            the runner clips and keeps the norm
-    ``optimizer/loss_scale``         1      loss scale at the end of the epoch; only if the engine has a scaler
-    ``optimizer/skipped_steps``      steps  batches after which the scale had fallen, as it does when a step is
-                                            skipped because a gradient overflowed; only with a scaler
-    ================================ ====== ==================================================================
+    ================================== ====== ==========================================================================
+    tag                                unit   content
+    ================================== ====== ==========================================================================
+    ``9_optimizer/lr/GROUP``           1      learning rate of the epoch's last step
+    ``9_optimizer/momentum/GROUP``     1      its momentum, or the first of its betas
+    ``9_optimizer/weight_decay/GROUP`` 1      its weight decay
+    ``9_optimizer/grad_norm``          1      norm of all gradients together, mean over the observed steps: before
+                                              clipping by norm if the runner keeps that norm (``DictRunner``), otherwise
+                                              as the optimizer gets them; NaN if no step was made
+    ``9_optimizer/clipped_fraction``   0 to 1 share of the steps whose norm was above ``clip_grad_norm``; only if the
+                                              runner clips and keeps the norm
+    ``9_optimizer/loss_scale``         1      loss scale at the end of the epoch; only if the engine has a scaler
+    ``9_optimizer/skipped_steps``      steps  batches after which the scale had fallen, as it does when a step is
+                                              skipped because a gradient overflowed; only with a scaler
+    ================================== ====== ==========================================================================
 
     Optimizers that step in the same batch count as one step; an optimizer that steps again begins the next one. Skipped
     steps do not count in means. Nothing is read from the device within a step.
@@ -50,7 +50,7 @@ class OptimizerMonitor(Diagnostic):
             epoch; 1: at all of them. If the runner clips by norm and keeps it, every step is observed, as that costs
             nothing.
         order: when the callback runs within an event; it must be after the callbacks that step the optimizer.
-        prefix: added in front of the tags, as ``PREFIX/TAG``; a second callback of this kind needs one.
+        prefix: added to the tags, as ``TAG/PREFIX``; a second callback of this kind needs one.
 
     Raises:
         UsageError: an argument is out of range; at the start of the run, the runner has no TensorBoard logger, no
@@ -85,7 +85,7 @@ class OptimizerMonitor(Diagnostic):
         self._close_step()
 
     def tags(self, loader_key: str) -> tuple[str, ...]:
-        return ("optimizer/grad_norm",) if loader_key.startswith("train") else ()
+        return ("9_optimizer/grad_norm",) if loader_key.startswith("train") else ()
 
     def begin(self, runner: dl.IRunner) -> None:
         self.norms_, self.steps_, self.settings_, self.counts_ = {}, None, {}, {}
@@ -109,7 +109,7 @@ class OptimizerMonitor(Diagnostic):
         self.observe(runner)
         state = reduce_measure(self.steps_)
         found = self.settings_ | self.steps_.compute(state)
-        values = {self.named(f"optimizer/{name}"): value for name, value in found.items()}
+        values = {self.full_tag(f"9_optimizer/{name}"): value for name, value in found.items()}
         tensors = {tag: value for tag, value in values.items() if isinstance(value, Tensor)}
         numbers = {tag: value for tag, value in values.items() if not isinstance(value, Tensor)}
         writer.scalars(numbers, runner.epoch_step)

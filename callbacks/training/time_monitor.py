@@ -27,25 +27,24 @@ class TimeMonitor(Diagnostic):
     Tags are written for each loader, in its folder, at the step ``epoch``. Times are means over the steps of the
     loader.
 
-    ======================== ========= =========================================================================
-    tag                      unit      from ... to ...
-    ======================== ========= =========================================================================
-    ``time/data``            ms/step   the last callback of ``on_batch_end`` (before the first batch: of
-                                       ``on_loader_start``) to the first of ``on_batch_start``: waiting for the
-                                       loader, and the runner's own logging of the batch, which follows its callbacks
-    ``time/forward``         ms/step   the call of a model to its return, all models of the runner together
-    ``time/backward``        ms/step   the return of a model to the optimizer's step, or, if none follows, to the end
-                                       of ``handle_batch``: this includes the loss and clipping; training loaders
-                                       only
-    ``time/optimizer``       ms/step   the optimizer's step alone, all optimizers together; training loaders only
-    ``time/diagnostics``     ms/step   the end of ``handle_batch``, or of the last callback for the criterion,
-                                       backward, optimizer or scheduler, as stock runners have them, to the last
-                                       callback of ``on_batch_end``
-    ``time/samples_per_s``   1/s       samples of all ranks, over the time from the first wait for data to the end
-                                       of the last step
-    ``memory/peak_mib``      MiB       most memory allocated on the GPU since the loader began, on a CPU most memory
-                                       resident since the process began; the largest over ranks
-    ======================== ========= =========================================================================
+    ======================== ======= ===================================================================================
+    tag                      unit    from ... to ...
+    ======================== ======= ===================================================================================
+    ``9_time/data``          ms/step the last callback of ``on_batch_end`` (before the first batch: of
+                                     ``on_loader_start``) to the first of ``on_batch_start``: waiting for the loader,
+                                     and the runner's own logging of the batch, which follows its callbacks
+    ``9_time/forward``       ms/step the call of a model to its return, all models of the runner together
+    ``9_time/backward``      ms/step the return of a model to the optimizer's step, or, if none follows, to the end of
+                                     ``handle_batch``: this includes the loss and clipping; training loaders only
+    ``9_time/optimizer``     ms/step the optimizer's step alone, all optimizers together; training loaders only
+    ``9_time/diagnostics``   ms/step the end of ``handle_batch``, or of the last callback for the criterion, backward,
+                                     optimizer or scheduler, as stock runners have them, to the last callback of
+                                     ``on_batch_end``
+    ``9_time/samples_per_s`` 1/s     samples of all ranks, over the time from the first wait for data to the end of the
+                                     last step
+    ``9_memory/peak_mib``    MiB     most memory allocated on the GPU since the loader began, on a CPU most memory
+                                     resident since the process began; the largest over ranks
+    ======================== ======= ===================================================================================
 
     Time between these phases counts only for the throughput. On a GPU all times are those of its queue: work of the
     host that overlaps with the queue takes no time, and no step waits. The peak of the GPU is reset at the start of
@@ -53,7 +52,7 @@ class TimeMonitor(Diagnostic):
 
     Args:
         clock: returns the time in seconds; used on a CPU.
-        prefix: added in front of the tags, as ``PREFIX/TAG``; a second callback of this kind needs one.
+        prefix: added to the tags, as ``TAG/PREFIX``; a second callback of this kind needs one.
 
     Raises:
         UsageError: ``clock`` cannot be called; at the start of the run, there is no TensorBoard logger.
@@ -62,7 +61,7 @@ class TimeMonitor(Diagnostic):
     # A run may be resumed on another machine, whose times would be mixed with those of the first.
     observed = ()
 
-    own_tags = ("memory/peak_mib",)
+    own_tags = ("9_memory/peak_mib",)
 
     def __init__(self, *, clock: Callable[[], float] = time.perf_counter, prefix: str = ""):
         if not callable(clock):
@@ -101,9 +100,9 @@ class TimeMonitor(Diagnostic):
         state["peak"] = torch.tensor(_peak_mib(device), dtype=torch.float64, device=device)
         state = reduce_state(state, {**PhaseTimes.reductions, "peak": "max"})
         dropped = {"other"} if runner.is_train_loader else {"other", "backward", "optimizer"}
-        values = {f"time/{name}": value for name, value in summarize(state).items() if name not in dropped}
-        values["memory/peak_mib"] = state["peak"].item()
-        writer.scalars({self.named(tag): value for tag, value in values.items()}, runner.epoch_step)
+        values = {f"9_time/{name}": value for name, value in summarize(state).items() if name not in dropped}
+        values["9_memory/peak_mib"] = state["peak"].item()
+        writer.scalars({self.full_tag(tag): value for tag, value in values.items()}, runner.epoch_step)
         self.times_ = None
 
     def _begin_phase(self, phase: str, *_: Any) -> None:

@@ -15,12 +15,12 @@ from .residuals import ShownChanges, draw_changes, measure_changes
 class ChangedSamples(SampleRanking):
     """Shows the k samples with the largest loss of every epoch, for each loader, beside their covers.
 
-    ============================ ===== =====================================================================
-    tag, in the loader's folder  kind  step and content
-    ============================ ===== =====================================================================
-    ``changes/worst/loss``       image epoch; one grid, [H, W, 3] uint8 RGB, the worst first: the image as it
-                                       is in its file, its residual, and its distance from its cover
-    ============================ ===== =====================================================================
+    =========================== ===== ==================================================================================
+    tag, in the loader's folder kind  step and content
+    =========================== ===== ==================================================================================
+    ``6_samples/changes/loss``  image epoch; one grid, [H, W, 3] uint8 RGB, the worst first: the image as it is in its
+                                      file, its residual, and its distance from its cover
+    =========================== ===== ==================================================================================
 
     The files of the samples shown are read once more, at the end of the loader.
 
@@ -40,7 +40,7 @@ class ChangedSamples(SampleRanking):
         title = ranking_title(self, "worst", runner, ranking.worst, ranking.count)
         # Not in the writer's thread: jpeglib serves one thread alone.
         shown = [show_sample(self.root, *entry, ranking.count) for entry in enumerate(ranking.worst, start=1)]
-        writer.image(f"changes/worst/{self.score_name}", partial(draw_changes, shown, title), runner.epoch_step)
+        writer.image(f"6_samples/changes/{self.score_name}", partial(draw_changes, shown, title), runner.epoch_step)
 
 
 def show_sample(root: Path, rank: int, sample: Sample, count: int) -> ShownChanges:

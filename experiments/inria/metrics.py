@@ -23,14 +23,14 @@ from assay.callbacks.toolkit import (
 class TileIoU(Diagnostic):
     """Puts the windows of a validation together again to images and cities.
 
-    ======================== ======= ==============================================================================
-    written to               kind    content
-    ======================== ======= ==============================================================================
-    ``iou/CITY``             metric  IoU of all pixels of the city's images, 0 to 1
-    ``iou_per_image``        metric  mean over images of the image's IoU
-    ``boundary_iou``         metric  IoU of the borders alone, of all images together; see ``RegionCounts``
-    tag ``iou_by_image``     text    step = epoch; Markdown table of IoU and boundary IoU by image, the worst first
-    ======================== ======= ==============================================================================
+    ============================== ====== ======================================================================
+    written to                     kind   content
+    ============================== ====== ======================================================================
+    ``iou/CITY``                   metric IoU of all pixels of the city's images, 0 to 1
+    ``iou_per_image``              metric mean over images of the image's IoU
+    ``boundary_iou``               metric IoU of the borders alone, of all images together; see ``RegionCounts``
+    tag ``3_metrics/iou_by_image`` text   Markdown table of IoU and boundary IoU by image, the worst first
+    ============================== ====== ======================================================================
 
     An image without any house, in truth as in prediction, has no IoU, and no part in means. The sums are exact, over
     all ranks. Loaders other than for validation are left out.
@@ -45,6 +45,7 @@ class TileIoU(Diagnostic):
     """
 
     observed = ("measure_",)
+    minor_metrics = ("iou_per_image", "boundary_iou")
 
     def __init__(
         self,
@@ -80,7 +81,7 @@ class TileIoU(Diagnostic):
             runner.loader_metrics[f"iou/{city}"] = float(iou(area[inside].sum(dim=0)))
         runner.loader_metrics["iou_per_image"] = float(iou(area).nanmean())
         runner.loader_metrics["boundary_iou"] = float(iou(border.sum(dim=0)))
-        writer.text("iou_by_image", partial(self._table, iou(area), iou(border)), runner.epoch_step)
+        writer.text("3_metrics/iou_by_image", partial(self._table, iou(area), iou(border)), runner.epoch_step)
 
     def _table(self, area: Tensor, border: Tensor) -> str:
         rows = zip(self.names, area.tolist(), border.tolist(), strict=True)
@@ -106,6 +107,8 @@ class BestThreshold(ScoreCounts):
     Args:
         ignore_index: target value that is left out.
     """
+
+    minor_metrics = ("best_iou", "best_iou_threshold")
 
     def __init__(self, ignore_index: int):
         super().__init__(task="binary", ignore_index=ignore_index)

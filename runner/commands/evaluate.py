@@ -65,7 +65,7 @@ def evaluate(
 
     Returns:
         The metrics, and the folder ``RUN/evaluate/LOADER-CHECKPOINT``, which holds ``metrics.csv``, ``results/`` and
-        ``tensorboard/`` of this evaluation alone.
+        the events of this evaluation alone.
 
     Raises:
         UsageError: it is not a run folder, or the loader or the checkpoint does not exist or does not fit.
@@ -90,7 +90,7 @@ def evaluate(
             criterion=experiment.get_criterion(),
             callbacks=_make_callbacks(experiment, temporary),
             loggers={
-                "tensorboard": TensorBoardLogger(temporary / "tensorboard", log_every_steps=0),
+                "tensorboard": _OneFolder(temporary, log_every_steps=0, run_loader=loader),
                 "csv": MetricsCsv(temporary / "metrics.csv"),
             },
             seed=experiment.seed,
@@ -131,6 +131,13 @@ class _Evaluation(DictRunner):
 
     def _shard(self, loader: Any, *, trains: bool) -> Any:
         return super()._shard(loader, trains=False)
+
+
+class _OneFolder(TensorBoardLogger):
+    """Writes all events to the folder itself, so that an evaluation is one row in TensorBoard, of a short name."""
+
+    def event_folder(self, loader_key: str) -> Path:
+        return self.folder
 
 
 class _BarOnly(Progress):

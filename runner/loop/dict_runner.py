@@ -61,7 +61,7 @@ class DictRunner(ShownInNotebook, dl.Runner):
     clipping of ``BackwardCallback`` and ``OptimizerCallback`` is made before each step; what asks for another loss,
     step or loader than the runner's is refused before the first step (see ``assay.runner.loop.stock``).
 
-    With ``logdir`` the run writes ``metrics.csv``, ``tensorboard/LOADER/``, ``checkpoints/`` and ``results/`` there.
+    With ``logdir`` the run writes ``metrics.csv``, ``checkpoints/``, ``results/`` and ``LOADER/`` of events there.
 
     Args:
         model: a module that returns a dict of named outputs, or several by name, called in their order, each of

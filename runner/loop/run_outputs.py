@@ -1,5 +1,6 @@
 """The loggers and callbacks that ``logdir`` and ``verbose`` ask for, beside those that a run is given."""
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -8,13 +9,17 @@ from catalyst.core.logger import ILogger
 
 from assay.callbacks.results.results import Results
 from assay.callbacks.support.unwrap import inside
-from assay.callbacks.tensorboard.find_writer import HasWriters
+from assay.callbacks.tensorboard.find_writer import HasWriters, first_trained
 
 from ..recipe.monitor import Monitor
 from ..saving.checkpoints import Checkpoints
 from ..saving.loggers import MetricsCsv, TensorBoardLogger
 from .parts.run_view import RunView
 from .progress import Progress
+
+_log = logging.getLogger("assay")
+
+_FORMER_FOLDER = "tensorboard"
 
 
 def complete_loggers(run: RunView) -> dict[str, ILogger]:
@@ -25,10 +30,24 @@ def complete_loggers(run: RunView) -> dict[str, ILogger]:
     folder, given = Path(run._logdir), list(loggers.values())
     # By kind and not by name: a user's own logger of TensorBoard takes the place of this one.
     if not any(isinstance(logger, (HasWriters, dl.TensorboardLogger)) for logger in given):
-        loggers["tensorboard"] = TensorBoardLogger(folder / "tensorboard", log_every_steps=run.log_every_steps)
+        loggers["tensorboard"] = TensorBoardLogger(
+            _event_folder(run, folder), log_every_steps=run.log_every_steps, run_loader=first_trained(run.get_loaders())
+        )
     if not any(isinstance(logger, (MetricsCsv, dl.CSVLogger)) for logger in given):
         loggers["csv"] = MetricsCsv(folder / "metrics.csv")
     return loggers
+
+
+def _event_folder(run: RunView, folder: Path) -> Path:
+    """Return the folder of the loaders' event folders, which is a folder of its own in runs of former versions."""
+    former = folder / _FORMER_FOLDER
+    if run._resume is None or not former.is_dir():
+        return folder
+    _log.warning(
+        "%s is of a former version of assay: the run goes on in its folders, but under the names that tags have now; "
+        "its curves in TensorBoard end at the checkpoint, and new ones begin beside them.", former,
+    )  # fmt: skip
+    return former
 
 
 def complete_callbacks(run: RunView) -> dict[str, dl.Callback]:

@@ -14,6 +14,7 @@ from catalyst import dl
 from catalyst.core.logger import ILogger
 from torch import Tensor
 
+from assay.callbacks.base.metric_tags import batch_metric_tag, metric_tag
 from assay.callbacks.errors import UsageError
 from assay.callbacks.support.atomic_files import naming, save_text
 from assay.callbacks.tensorboard.hparams_summaries import flatten, session_start
@@ -26,6 +27,9 @@ _log = logging.getLogger("assay")
 
 _PLAIN = (bool, int, float, str, list, dict, type(None))
 
+_FORMER_RUN = "run"  # the folder where former versions wrote what belongs to no loader
+_FOLDERS = ("train*", "valid*", "infer*", _FORMER_RUN)  # Catalyst takes no loader of another name
+
 CSV_COLUMNS = ["epoch", "loader", "metric", "value"]
 
 Rows = Mapping[tuple[int, str], Mapping[str, float]]
@@ -33,16 +37,22 @@ Rows = Mapping[tuple[int, str], Mapping[str, float]]
 
 
 class TensorBoardLogger(ILogger):
-    """Writes to ``FOLDER/LOADER/``, and values that belong to no loader to ``FOLDER/run/``.
+    """Writes to ``FOLDER/LOADER/``, and values that belong to no loader to the folder of one of them.
 
-    ==================== ======= =======================================================================
-    tag                  kind    content
-    ==================== ======= =======================================================================
-    ``METRIC/epoch``     scalar  the loader's metric; step = epoch
-    ``METRIC/batch``     scalar  a batch's metric, every ``log_every_steps`` steps; step = samples seen in all loaders
-    ``config``           text    in ``run``: hyper-parameters, as YAML
-    (HPARAMS tab)        hparams in ``run``: hyper-parameters; the callback ``HParams`` adds the best metric
-    ==================== ======= =======================================================================
+    ======================================= ======= =================================================================
+    tag                                     kind    content
+    ======================================= ======= =================================================================
+    ``1_overview/loss``                     scalar  the loader's loss; step = epoch
+    ``1_overview/metrics/METRIC``           scalar  the same of each metric of the task
+    ``3_metrics/METRIC``                    scalar  the same of the terms of the loss, and of minor metrics
+    ``4_metrics_per_class/METRIC/CLASS``    scalar  the same of single classes
+    ``9_bounds/METRIC``                     scalar  the same of bounds of errors
+    ``9_by_samples_seen/METRIC``            scalar  a batch's metric, every ``log_every_steps`` steps; step = samples
+                                                    seen in all loaders
+    ``9_config``                            text    in ``run_loader``: hyper-parameters, as YAML
+    (HPARAMS tab)                           hparams in ``run_loader``: hyper-parameters; the callback ``HParams`` adds
+                                                    the best metric
+    ======================================= ======= =================================================================
 
     Callbacks get the writer of a loader from ``get_writer`` (see ``assay.callbacks.tensorboard.find_writer``). A
     resumed run truncates the event files to their length at the checkpoint, so that no point is duplicated or missing.
@@ -50,14 +60,16 @@ class TensorBoardLogger(ILogger):
     Args:
         folder: where to create the event folders.
         log_every_steps: how often to write batch metrics; 0: never.
+        run_loader: the loader whose folder gets what belongs to no loader.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], *, log_every_steps: int = 10):
+    def __init__(self, folder: str | os.PathLike[str], *, log_every_steps: int = 10, run_loader: str = "train"):
         super().__init__(log_batch_metrics=log_every_steps > 0, log_epoch_metrics=True)
         if log_every_steps < 0:
             raise UsageError(f"log_every_steps must be at least 0, got {log_every_steps}.")
         self.folder = Path(folder)
         self.log_every_steps = log_every_steps
+        self.run_loader = run_loader
         self.writers_: dict[str, Writer] = {}
 
     @property
@@ -74,8 +86,17 @@ class TensorBoardLogger(ILogger):
             from .checksums import speed_up_checksums
 
             speed_up_checksums()
-            self.writers_[loader_key] = Writer(SummaryWriter(str(self.folder / loader_key)))
+            self.writers_[loader_key] = Writer(SummaryWriter(str(self.event_folder(loader_key))))
         return self.writers_[loader_key]
+
+    def get_run_writer(self) -> Writer:
+        """Return the writer of what belongs to no loader."""
+        # The hyper-parameters of a run of a former version are there, and what ends its row must be beside them.
+        return self.get_writer(_FORMER_RUN if (self.folder / _FORMER_RUN).is_dir() else self.run_loader)
+
+    def event_folder(self, loader_key: str) -> Path:
+        """Return where the events of a loader are written."""
+        return self.folder / loader_key
 
     def log_metrics(self, metrics: Mapping[str, Any], scope: str, runner: dl.IRunner) -> None:
         if scope == "batch" and self.log_every_steps:
@@ -83,14 +104,14 @@ class TensorBoardLogger(ILogger):
             if runner.loader_batch_step // runner.engine.num_processes % self.log_every_steps == 0:
                 self._log_batch(metrics, runner)
         elif scope == "loader":
-            values = {f"{name}/epoch": float(value) for name, value in metrics.items()}
+            values = {metric_tag(runner, name): float(value) for name, value in metrics.items()}
             self.get_writer(runner.loader_key).scalars(values, runner.epoch_step)
 
     def log_hparams(self, hparams: Mapping[str, Any], runner: dl.IRunner | None = None) -> None:
         if not hparams:
             return
-        writer = self.get_writer("run")
-        writer.text("config", f"```yaml\n{_to_yaml(hparams)}```", 0)
+        writer = self.get_run_writer()
+        writer.text("9_config", f"```yaml\n{_to_yaml(hparams)}```", 0)
         writer.summary(session_start(flatten(hparams)))
 
     def log_image(self, tag: str, image: Any, runner: dl.IRunner, scope: str | None = None) -> None:
@@ -125,15 +146,17 @@ class TensorBoardLogger(ILogger):
         truncate_to(self.folder, self._event_files(), state)
 
     def _event_files(self) -> Iterator[Path]:
-        return self.folder.glob("*/events.out.tfevents.*")
+        # Nothing else: a run folder may hold event files that are not of this logger, and those stay as they are.
+        for name in _FOLDERS:
+            yield from self.folder.glob(f"{name}/events.out.tfevents.*")
 
     def _log_batch(self, metrics: Mapping[str, Any], runner: dl.IRunner) -> None:
         tensors = {name: value for name, value in metrics.items() if isinstance(value, Tensor)}
-        numbers = {f"{name}/batch": float(value) for name, value in metrics.items() if name not in tensors}
+        numbers = {batch_metric_tag(name): float(value) for name, value in metrics.items() if name not in tensors}
         writer = self.get_writer(runner.loader_key)
         if tensors:  # one copy to the host for all, which the writer's thread reads later
             values = torch.stack([value.detach().reshape(()).float() for value in tensors.values()])
-            writer.scalars_later([f"{name}/batch" for name in tensors], values, runner.sample_step)
+            writer.scalars_later([batch_metric_tag(name) for name in tensors], values, runner.sample_step)
         if numbers:
             writer.scalars(numbers, runner.sample_step)
 

@@ -114,7 +114,9 @@ def each_loss(criterion, items, model):
 
 
 def table(folder, read_events, name):
-    text = read_events(folder).Tensors(f"samples/ids/{name}/text_summary")[0].tensor_proto.string_val[0].decode()
+    text = (
+        read_events(folder).Tensors(f"1_overview/sample_ids/{name}/text_summary")[0].tensor_proto.string_val[0].decode()
+    )
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()[2:]]
     return [row[2] for row in rows if row[0] == "worst"]
 
@@ -219,7 +221,7 @@ def test_a_dict_runner_ranks_by_the_named_criterion_alone(items, tmp_path, read_
     )  # fmt: skip
     with torch.no_grad():
         losses = each_loss(CRITERIA["smooth"], items, lambda features: model(features)["scores"])
-    found = table(tmp_path / "tensorboard" / "valid", read_events, "loss_smooth")
+    found = table(tmp_path / "valid", read_events, "loss_smooth")
     assert found == sorted(losses, key=losses.get, reverse=True)[:4]
 
 
@@ -239,7 +241,7 @@ def test_a_score_has_a_name_that_says_something():
 
 def test_two_lambdas_are_told_to_take_names_and_do_with_them(items, tmp_path, read_events):
     scores = [lambda batch: batch["scores"][:, 0], lambda batch: -batch["scores"][:, 0]]
-    with pytest.raises(UsageError, match=r"both write the tag 'samples/worst/score' .*, or a score_name"):
+    with pytest.raises(UsageError, match=r"both write the tag '1_overview/worst_samples/score' .*, or a score_name"):
         train(items, [BestWorstSamples(score, **KEYS) for score in scores], tmp_path / "a", nn.CrossEntropyLoss())
     named = [
         BestWorstSamples(score, score_name=name, k_samples=COUNT, **KEYS)
@@ -255,7 +257,7 @@ def test_batches_are_shown_by_a_criterion_that_compares_samples(kind, items, tmp
     with caplog.at_level(logging.WARNING, "assay"):
         train(items, [BestWorstBatches("my_loss", **KEYS)], tmp_path, WHOLE[kind]())
     tags = set(read_events(tmp_path / "valid").Tags()["images"])
-    assert {"batches/best/my_loss", "batches/worst/my_loss"} <= tags
+    assert {"9_batches/best/my_loss", "9_batches/worst/my_loss"} <= tags
     said = [record.getMessage() for record in caplog.records if "in their order" in record.getMessage()]
     assert len(said) == 1
     assert "\n" not in said[0]

@@ -25,10 +25,10 @@ CALLBACKS = sorted(
 # Promised with an option, or where there is something to show: a loss scale in fp16, clipped steps, a broken batch.
 GRADIENT_KINDS = ("min", "mean", "max", "std", "norm", "zeros", "non_finite", "update_ratio")
 CONDITIONAL = {
-    "OptimizerMonitor": {"optimizer/clipped_fraction", "optimizer/loss_scale", "optimizer/skipped_steps"},
-    "GradientStats": {f"gradients/PARAMETER/{kind}" for kind in GRADIENT_KINDS},
-    "NonFiniteGuard": {"non_finite/batch", "optimizer/non_finite_steps"},
-    "OverheadBudget": {"overhead/every_n_steps/NAME", "overhead/every_n_epochs/NAME"},
+    "OptimizerMonitor": {"9_optimizer/clipped_fraction", "9_optimizer/loss_scale", "9_optimizer/skipped_steps"},
+    "GradientStats": {f"9_gradients/PARAMETER/{kind}" for kind in GRADIENT_KINDS},
+    "NonFiniteGuard": {"0_findings/non_finite_batch", "9_optimizer/non_finite_steps"},
+    "OverheadBudget": {"9_overhead/every_n_steps/NAME", "9_overhead/every_n_epochs/NAME"},
 }
 WITHOUT_TAGS = ("ImageOverlap", "Metrics", "NonFiniteGuard", "PredictionTable", "RecallAtK", "Results")
 KINDS = ("image", "scalar", "text", "histogram", "pr_curve", "projector")

@@ -133,8 +133,14 @@ def test_a_segmentation_is_shown_from_end_to_end(task, tmp_path, read_events):
     options = {"num_classes": None if task == "binary" else classes, "ignore_index": 255}
     callbacks = segmentation_diagnostics(task=task, k_samples=3, gradients_every_n_steps=1, **options)
     runner = train(tmp_path, Masks(classes), items, callbacks, criterion)
-    events = read_events(tmp_path / "tensorboard" / "valid")
-    expected = {"samples/worst/loss", "gradcam/worst/loss", "confusion_matrix", "roc", "predictions/distribution"}
+    events = read_events(tmp_path / "valid")
+    expected = {
+        "1_overview/worst_samples/loss",
+        "7_grad_cam/worst/loss",
+        "2_confusion_matrix",
+        "5_predictions/roc",
+        "5_predictions/distribution",
+    }
     assert expected <= set(events.Tags()["images"])
     counted = 12 * (14 if task == "multiclass" else 16) * 16
     assert int(callbacks[3].counts_.sum()) == counted * (3 if task == "multilabel" else 1)
@@ -173,8 +179,13 @@ def test_a_regression_is_shown_from_end_to_end(dense, tmp_path, read_events):
         "r2": 1 - (error.square().sum() / (target - target.mean()).square().sum()).item(),
     }
     assert {name: runner.history[2]["valid"][name] for name in expected} == pytest.approx(expected, rel=1e-4)
-    tags = set(read_events(tmp_path / "tensorboard" / "valid").Tags()["images"])
-    assert {"samples/worst/loss", "samples/best/loss", "gradcam/worst/loss", "batches/worst/loss"} <= tags
+    tags = set(read_events(tmp_path / "valid").Tags()["images"])
+    assert {
+        "1_overview/worst_samples/loss",
+        "6_samples/best/loss",
+        "7_grad_cam/worst/loss",
+        "9_batches/worst/loss",
+    } <= tags
 
 
 class Detector(nn.Module):
@@ -210,9 +221,9 @@ def test_a_detection_is_shown_from_end_to_end(tmp_path, read_events):
     callbacks = detection_diagnostics(k_samples=2, gradients_every_n_steps=1, class_names=["nothing", "plot"])
     runner = DictRunner(losses=[LossTerm("size", "size_true")])
     train(tmp_path, Detector(), items, callbacks, nn.MSELoss(), runner, collate_fn=collate)
-    events = read_events(tmp_path / "tensorboard" / "valid")
-    assert {"samples/best/box_f1", "samples/worst/box_f1"} <= set(events.Tags()["images"])
-    table = events.Tensors("samples/ids/box_f1/text_summary")[0].tensor_proto.string_val[0].decode()
+    events = read_events(tmp_path / "valid")
+    assert {"6_samples/best/box_f1", "1_overview/worst_samples/box_f1"} <= set(events.Tags()["images"])
+    table = events.Tensors("1_overview/sample_ids/box_f1/text_summary")[0].tensor_proto.string_val[0].decode()
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()[2:]]
     assert rows == [
         ["worst", "1", "plot-3", "0"], ["worst", "2", "plot-7", "0"],
@@ -281,12 +292,12 @@ def test_two_tasks_have_a_list_each_by_keys_of_their_own(tmp_path, read_events):
     assert found["size/mse"] == pytest.approx(sum(errors.values()) / 12, rel=1e-4)
     events = read_events(tmp_path / "valid")
     tags = set(events.Tags()["images"])
-    assert {"batches/worst/kind_loss", "size/batches/worst/size_loss", "samples/worst/loss_kind"} <= tags
-    assert "size/gradcam/worst/loss_size" in tags
-    table = events.Tensors("size/samples/ids/loss_size/text_summary")[0].tensor_proto.string_val[0].decode()
+    assert {"9_batches/worst/kind_loss", "9_batches/worst/size_loss/size", "1_overview/worst_samples/loss_kind"} <= tags
+    assert "7_grad_cam/worst/loss_size/size" in tags
+    table = events.Tensors("1_overview/sample_ids/loss_size/size/text_summary")[0].tensor_proto.string_val[0].decode()
     worst = [line.split("|")[3].strip() for line in table.splitlines()[2:] if line.split("|")[1].strip() == "worst"]
     assert worst == sorted(errors, key=errors.get, reverse=True)
-    assert "gradients/map" in read_events(tmp_path / "train").Tags()["images"]
+    assert "9_gradients/map" in read_events(tmp_path / "train").Tags()["images"]
 
 
 @pytest.mark.parametrize("build", BUILDERS)

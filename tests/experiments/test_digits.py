@@ -51,7 +51,7 @@ def events(digits):
     """Return what TensorBoard reads of each loader, with every picture and point."""
     found = {}
     for loader in LOADERS:
-        found[loader] = EventAccumulator(str(digits[0] / "tensorboard" / loader), {IMAGES: 0, SCALARS: 0})
+        found[loader] = EventAccumulator(str(digits[0] / loader), {IMAGES: 0, SCALARS: 0})
         found[loader].Reload()
     return found
 

@@ -84,7 +84,7 @@ def test_with_full_diagnostics_the_projector_has_the_validation_embeddings(folde
     experiment = small(data_dir=str(folder))
     experiment.diagnostics = "full"
     run = train(experiment, name="embedding", run_dir=tmp_path / "run")
-    files = run / "tensorboard" / "valid" / "embeddings-00001"
+    files = run / "valid" / "embeddings-00001"
     assert np.loadtxt(files / "tensors.tsv").shape == (128, 64)
     assert (files / "metadata.tsv").read_text().splitlines()[0] == "id\tlabel\tprediction\tcorrect"
 

@@ -27,7 +27,7 @@ from assay.runner.processes.exit_codes import StoppedError
 
 # Batches of the second epoch after which the runs end; it has 12 for training and 5 for validation. None: at its end.
 MOMENTS = {"train": 7, "valid": 14, "epoch": None}
-MEASURED = re.compile("[, ](time|memory)/|config|_hparams_")  # what differs from run to run
+MEASURED = re.compile("[, _](time|memory)/|config|_hparams_")  # what differs from run to run
 KEPT = ("checkpoints/last.pt", "config.yaml", "metrics.csv")
 
 
@@ -49,7 +49,9 @@ class Stop(dl.Callback):
 
 def events_of(folder):
     """Yield the name and the events of each folder with events."""
-    for part in sorted(Path(folder, "tensorboard").iterdir()):
+    former = Path(folder, "tensorboard")  # where versions before the numbered tags have written
+    parts = {path.parent for path in (former if former.is_dir() else Path(folder)).glob("*/events.*")}
+    for part in sorted(parts):
         yield part.name, EventAccumulator(str(part), size_guidance={"scalars": 0, "tensors": 0, "images": 0}).Reload()
 
 

@@ -87,7 +87,7 @@ def train(scale, *, epochs=2, fused=False, net=None, callbacks=(), items=None, f
 
 
 def scalars(folder):
-    events = read_events(folder / "tensorboard" / "train")
+    events = read_events(folder / "train")
     return {tag: [event.value for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
 
 
@@ -103,8 +103,8 @@ def test_statistics_and_weights_are_those_without_scaling(tmp_path, options, fus
         nets[name] = make_net(overflows=False)
         train(scale, net=nets[name], folder=tmp_path / name, callbacks=watching, fused=fused, **options)
     plain, scaled = (scalars(tmp_path / name) for name in nets)
-    assert scaled.pop("optimizer/skipped_steps") == [0.0, 0.0]
-    assert scaled.pop("optimizer/loss_scale")[-1] > 1024.0  # it has grown
+    assert scaled.pop("9_optimizer/skipped_steps") == [0.0, 0.0]
+    assert scaled.pop("9_optimizer/loss_scale")[-1] > 1024.0  # it has grown
     assert scaled.keys() == plain.keys() and len(plain) > 6 * 6
     for tag, values in plain.items():
         norm = max(plain.get(f"{tag.rpartition('/')[0]}/norm", [max(map(abs, values))]))
@@ -166,9 +166,9 @@ def test_an_overflow_skips_the_step_halves_the_scale_and_leaves_the_rest_as_torc
     assert runner.optimizer.param_groups[0]["lr"] == optimizer.param_groups[0]["lr"]
     steps, seen = len(groups(items, options.get("accumulate_steps", 1))), scalars(tmp_path)
     skipped = [steps - len(made) for made in norms]
-    assert seen["optimizer/skipped_steps"] == skipped and sum(skipped) >= 2
-    assert seen["optimizer/loss_scale"][-1] == scaler.get_scale()
-    assert seen["optimizer/grad_norm"] == pytest.approx([np.mean(made) for made in norms], rel=1e-5)
+    assert seen["9_optimizer/skipped_steps"] == skipped and sum(skipped) >= 2
+    assert seen["9_optimizer/loss_scale"][-1] == scaler.get_scale()
+    assert seen["9_optimizer/grad_norm"] == pytest.approx([np.mean(made) for made in norms], rel=1e-5)
 
 
 @pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step")

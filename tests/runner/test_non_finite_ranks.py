@@ -86,11 +86,11 @@ def assert_same(first, second, *, without=("none",)):
 
 
 def read_scalars(folder):
-    events = read_events(folder / "tensorboard" / "train")
+    events = read_events(folder / "train")
     return {
         tag: [event.value for event in events.Scalars(tag)]
         for tag in events.Tags()["scalars"]
-        if tag.startswith("optimizer/")
+        if tag.startswith("9_optimizer/")
     }
 
 
@@ -127,8 +127,8 @@ def test_a_last_step_with_nan_is_skipped_by_all_ranks_though_one_only_stands_in(
         assert_same(states, expected)
         assert len(said) == (2 if said is answers["nan"][0][1] else 0)
     scalars, reference = (read_scalars(tmp_path / name) for name in runs)
-    assert scalars.pop("optimizer/non_finite_steps") == [1.0, 1.0]
-    assert reference.pop("optimizer/non_finite_steps") == [0.0, 0.0]
+    assert scalars.pop("9_optimizer/non_finite_steps") == [1.0, 1.0]
+    assert reference.pop("9_optimizer/non_finite_steps") == [0.0, 0.0]
     assert scalars == reference
     assert len(list((tmp_path / "nan" / "non_finite").iterdir())) == 2
 
@@ -158,4 +158,4 @@ def monitored(folder, count):
 def test_the_mean_norm_counts_the_last_step_on_ranks_that_only_stand_in(processes, tmp_path, ranks):
     (norms, *_) = processes.run(ranks, monitored, str(tmp_path), sum(SHARES[ranks, 1]))
     assert len(norms) >= 2
-    assert read_scalars(tmp_path)["optimizer/grad_norm"] == [pytest.approx(np.mean(norms), rel=1e-6)]
+    assert read_scalars(tmp_path)["9_optimizer/grad_norm"] == [pytest.approx(np.mean(norms), rel=1e-6)]

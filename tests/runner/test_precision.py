@@ -75,8 +75,8 @@ def gradient_statistics(folder, precision, device):
         DictRunner(), model, {"train": make_items()}, [GradientStats(per_parameter=True)], batch=32,
         engine=Engine(device, precision), lr=0.0, logdir=str(folder),
     )  # fmt: skip
-    events = read_events(folder / "tensorboard" / "train")
-    tags = [tag for tag in events.Tags()["scalars"] if tag.startswith("gradients/")]
+    events = read_events(folder / "train")
+    tags = [tag for tag in events.Tags()["scalars"] if tag.startswith("9_gradients/")]
     return {tuple(tag.split("/")[1:]): events.Scalars(tag)[0].value for tag in tags}
 
 

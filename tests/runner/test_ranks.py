@@ -133,7 +133,7 @@ def look(folder, count, batch_size):
     return keep.found, runner.history[1], (runner.sample_step, runner.loader_sample_step, runner.batch_step)
 
 
-COUNTED = ("confusion_matrix", "pr/", "predictions/", "report", "roc", "most_confused")
+COUNTED = ("2_confusion_matrix", "5_predictions/", "9_predicted_probability/", "1_overview/report")
 
 
 VALUES = {"images": "encoded_image_string", "tensors": "tensor_proto", "histograms": "histogram_value"}
@@ -141,7 +141,7 @@ VALUES = {"images": "encoded_image_string", "tensors": "tensor_proto", "histogra
 
 def what_was_written(folder):
     """Return the counted diagnostics of the valid loader by kind, tag and step."""
-    events = read_events(Path(folder) / "tensorboard" / "valid")
+    events = read_events(Path(folder) / "valid")
     return {
         (kind, tag, event.step): getattr(event, VALUES[kind])
         for kind in VALUES
@@ -165,7 +165,12 @@ def test_diagnostics_and_metrics_at_fixed_weights_are_those_of_one_process(proce
         assert metrics == answers[0][1]
         assert steps == (2 * count, count, answers[0][2][2])
     written = what_was_written(tmp_path / "one")
-    assert {tag.split("/")[0] for _, tag, _ in written} >= {"confusion_matrix", "pr", "predictions", "report"}
+    assert {tag.split("/")[0] for _, tag, _ in written} >= {
+        "2_confusion_matrix",
+        "5_predictions",
+        "9_predicted_probability",
+        "1_overview",
+    }
     assert what_was_written(tmp_path / "several") == written
     several, one = (read_metrics(tmp_path / name / "metrics.csv") for name in ("several", "one"))
     assert several == pytest.approx(one, abs=1e-6)
@@ -234,8 +239,8 @@ def test_gradients_and_weights_are_those_of_one_rank_with_the_whole_batch(proces
 
 
 def gradient_statistics(folder):
-    events = read_events(folder / "tensorboard" / "train")
-    tags = [tag for tag in events.Tags()["scalars"] if tag.startswith("gradients/")]
+    events = read_events(folder / "train")
+    tags = [tag for tag in events.Tags()["scalars"] if tag.startswith("9_gradients/")]
     assert len(tags) >= 4 * 6
     return {tag: [event.value for event in events.Scalars(tag)] for tag in tags}
 

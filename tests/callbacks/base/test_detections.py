@@ -15,7 +15,7 @@ from assay.runner import DictRunner, LossTerm
 from assay.runner.saving.loggers import TensorBoardLogger
 
 SIDE = 32
-SHOWN = {"samples/best/box_f1", "samples/worst/box_f1"}
+SHOWN = {"6_samples/best/box_f1", "1_overview/worst_samples/box_f1"}
 
 
 class Backbone(nn.Sequential):
@@ -97,7 +97,7 @@ def test_any_detector_of_torchvision_has_its_diagnostics(tmp_path, read_events, 
     assert set(read_events(tmp_path / "valid").Tags()["images"]) >= SHOWN
     shown = set(read_events(tmp_path / "train").Tags()["images"])
     assert not SHOWN & shown
-    assert {"augmentations", "gradients/map"} <= shown
+    assert {"8_data/augmentations", "9_gradients/map"} <= shown
 
 
 @pytest.mark.parametrize("nothing", [None, []])

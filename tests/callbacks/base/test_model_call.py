@@ -92,7 +92,7 @@ def expected(tmp_path):
 
 def test_a_runner_with_its_own_handle_batch_is_explained(expected, tmp_path, read_events):
     assert_same_maps(maps_of(OwnRunner(), make_net(), tmp_path), expected)
-    assert [image.step for image in read_events(tmp_path / "valid").Images("gradcam/worst/losses")] == [1]
+    assert [image.step for image in read_events(tmp_path / "valid").Images("7_grad_cam/worst/losses")] == [1]
 
 
 @pytest.mark.parametrize("layer", [None, "body.0", "student.body.0"])

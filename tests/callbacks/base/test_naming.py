@@ -105,12 +105,17 @@ def test_two_heads_have_metrics_tables_and_pictures_of_their_own(items, tmp_path
         assert found[f"{name}/accuracy"] == pytest.approx(np.trace(counts) / len(items))
         misses = [1 - counts[c, c] / counts[c].sum() for c in range(classes)]
         assert found[f"{name}/false_negative_rate"] == pytest.approx(np.mean(misses))
-        assert {f"{name}/confusion_matrix", f"{name}/roc"} <= set(events.Tags()["images"])
-        rows = events.Tensors(f"{name}/report/text_summary")[-1].tensor_proto.string_val[0].decode().splitlines()
+        assert {f"2_confusion_matrix/{name}", f"5_predictions/roc/{name}"} <= set(events.Tags()["images"])
+        rows = (
+            events.Tensors(f"1_overview/report/{name}/text_summary")[-1]
+            .tensor_proto.string_val[0]
+            .decode()
+            .splitlines()
+        )
         support = [int(row.split("|")[-2]) for row in rows[2 : 2 + classes]]
         assert support == counts.sum(axis=1).tolist()
     assert "accuracy" not in found
-    assert "confusion_matrix" not in events.Tags()["images"]
+    assert "2_confusion_matrix" not in events.Tags()["images"]
 
 
 @pytest.mark.parametrize("kind", [ConfusionMatrix, ClassificationReport, PRCurves, Metrics])
@@ -121,7 +126,9 @@ def test_two_of_a_kind_without_a_prefix_are_refused_before_the_first_step(kind, 
     before = {key: value.clone() for key, value in TwoHeads().state_dict().items()}
     runner = TwoHeadRunner()
     name = kind.__name__
-    says = rf"^{name} and {name} \(callbacks '0' and '1'\) both write the \w+ '\w+' of loader '\w+', .*: pass {name} a "
+    says = (
+        rf"^{name} and {name} \(callbacks '0' and '1'\) both write the \w+ '[\w/]+' of loader '\w+', .*: pass {name} a "
+    )
     with pytest.raises(UsageError, match=says) as caught:
         train(items, dict(zip("01", given, strict=True)), tmp_path, runner=runner, lr=0.1)
     assert "\n" not in str(caught.value)
@@ -138,14 +145,16 @@ def test_callbacks_of_different_loaders_do_not_collide(items, tmp_path, read_eve
     }
     train(items, given, tmp_path, num_epochs=1)
     for loader in ("train", "valid"):
-        assert "shape/confusion_matrix" in read_events(tmp_path / loader).Tags()["images"]
+        assert "2_confusion_matrix/shape" in read_events(tmp_path / loader).Tags()["images"]
     embed = {"output_key": "shape_scores", "target_key": "shape", "image_key": "pixels"}
     train(items, [Embeddings(loader=key, **embed) for key in ("train", "valid")], tmp_path / "b", num_epochs=1)
 
 
 def test_two_within_wrappers_of_one_loader_collide(items, tmp_path):
     given = [dl.ControlFlowCallbackWrapper(of_head(ConfusionMatrix, "shape"), loaders="valid") for _ in "ab"]
-    with pytest.raises(UsageError, match="both write the tag 'shape/confusion_matrix' of loader 'valid'"):
+    with pytest.raises(
+        UsageError, match="both write the tag '2_confusion_matrix/most_confused/shape' of loader 'valid'"
+    ):
         train(items, given, tmp_path)
 
 
@@ -172,9 +181,9 @@ STOCK = {
         "metric 'accuracy'",
     ),
     "a confusion matrix": (
-        lambda: ConfusionMatrixCallback("shape_scores", "shape", num_classes=3),
+        lambda: ConfusionMatrixCallback("shape_scores", "shape", num_classes=3, prefix="2_confusion_matrix"),
         lambda: ConfusionMatrix(num_classes=3, output_key="shape_scores", target_key="shape"),
-        "tag 'confusion_matrix'",
+        "tag '2_confusion_matrix'",
     ),
 }  # fmt: skip
 
@@ -269,8 +278,8 @@ def test_the_prefix_of_recall_and_of_ids_reaches_names_and_titles(items, tmp_pat
     found = runner.epoch_metrics["valid"]
     assert found["far/recall@1"] == found["recall@1"]
     tags = read_events(tmp_path / "valid").Tags()
-    assert {"a/samples/worst/first", "b/samples/worst/first"} <= set(tags["images"])
-    assert "a/samples/ids/first/text_summary" in tags["tensors"]
+    assert {"1_overview/worst_samples/first/a", "1_overview/worst_samples/first/b"} <= set(tags["images"])
+    assert "1_overview/sample_ids/first/a/text_summary" in tags["tensors"]
 
 
 def test_the_best_epoch_and_hparams_are_chosen_by_a_prefixed_metric(items, tmp_path, read_events):
@@ -288,7 +297,7 @@ def test_the_best_epoch_and_hparams_are_chosen_by_a_prefixed_metric(items, tmp_p
     )  # fmt: skip
     values = {epoch: of["valid"]["color/accuracy"] for epoch, of in runner.history.items()}
     assert Monitor.parse("valid/color/accuracy:max").best(runner.history) == max(values, key=values.get)
-    best = read_events(tmp_path / "tensorboard" / "run").Scalars("best/valid/color/accuracy")
+    best = read_events(tmp_path / "train").Scalars("10_best/valid/color/accuracy")
     assert best[-1].value == pytest.approx(max(values.values()))
 
 

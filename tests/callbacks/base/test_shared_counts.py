@@ -53,7 +53,7 @@ def test_callbacks_that_count_the_same_count_once_and_write_the_same_as_alone(ki
     torch.manual_seed(1)
     train(tmp_path / "alone", [kinds[1](num_classes=3)])
     for loader in ("train", "valid"):
-        together, alone = (read_events(tmp_path / name / "tensorboard" / loader) for name in ("together", "alone"))
+        together, alone = (read_events(tmp_path / name / loader) for name in ("together", "alone"))
         for tag in alone.Tags()["tensors"]:
             assert [e.tensor_proto for e in together.Tensors(tag)] == [e.tensor_proto for e in alone.Tensors(tag)]
         for tag in alone.Tags()["images"]:

@@ -111,7 +111,7 @@ def test_the_expected_calibration_error_is_that_of_torchmetrics(tmp_path, task):
 def test_the_picture_shows_the_bins(tmp_path, read_events):
     output, target, confidence, right = data("binary")
     metrics = run(tmp_path, "binary", [callback_of("binary", bins=5)], output, target)
-    (event,) = read_events(tmp_path / "tensorboard" / "valid").Images("calibration")
+    (event,) = read_events(tmp_path / "valid").Images("5_predictions/calibration")
     picture = cv2.imdecode(np.frombuffer(event.encoded_image_string, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
     title = ["valid calibration, epoch 1", f"ECE {metrics['ece']:.4f}"]
     np.testing.assert_array_equal(picture, draw_calibration(*reference(confidence, right, 5)[0], title))

@@ -18,8 +18,8 @@ def classification(count=40, classes=3):
     return output, np.random.randint(0, classes, count)
 
 
-def table_of(events, index=0):
-    text = events.Tensors("report/text_summary")[index].tensor_proto.string_val[0].decode()
+def table_of(events, index=0, tag="1_overview/report"):
+    text = events.Tensors(f"{tag}/text_summary")[index].tensor_proto.string_val[0].decode()
     lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()]
     assert lines[0] == ["", *SCORES, "support"]
     return {line[0]: line[1:] for line in lines[2:]}
@@ -37,12 +37,16 @@ def test_the_table_of_every_epoch_and_loader_equals_scikit_learn(stock, tmp_path
     folder, _ = run(tmp_path, callback, data, stock=stock, epochs=2)
     for key, (output, target) in data.items():
         events = read_events(folder / key)
-        assert [event.step for event in events.Tensors("report/text_summary")] == [1, 2]
+        tag = "3_metrics/report" if key == "train" else "1_overview/report"
+        assert [event.step for event in events.Tensors(f"{tag}/text_summary")] == [1, 2]
         expected = sk.classification_report(
             target, output.argmax(1), target_names=["cat", "dog", "owl"], output_dict=True, zero_division=0
         )
         accuracy = ["", "", f"{expected.pop('accuracy'):.4f}", str(len(target))]
-        assert table_of(events, 1) == {**{name: cells(row) for name, row in expected.items()}, "accuracy": accuracy}
+        assert table_of(events, 1, tag) == {
+            **{name: cells(row) for name, row in expected.items()},
+            "accuracy": accuracy,
+        }
 
 
 def test_the_table_of_labels_equals_scikit_learn(tmp_path, read_events):

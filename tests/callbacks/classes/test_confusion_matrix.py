@@ -35,7 +35,7 @@ def classification(count=25, classes=4, extra=()):
     return output, np.random.randint(0, classes, (count, *extra))
 
 
-def picture_of(events, tag="confusion_matrix", index=0):
+def picture_of(events, tag="2_confusion_matrix", index=0):
     encoded = np.frombuffer(events.Images(tag)[index].encoded_image_string, dtype=np.uint8)
     return cv2.cvtColor(cv2.imdecode(encoded, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
 
@@ -51,13 +51,13 @@ def test_matrix_and_pairs_of_every_epoch_and_loader_are_in_the_event_files(kit, 
     folder = run(tmp_path, ConfusionMatrix(class_names=list("abcd"), **keys), data, epochs=2)
     for key, (output, target) in data.items():
         events = read_events(folder / key)
-        assert [event.step for event in events.Images("confusion_matrix")] == [1, 2]
-        assert [event.step for event in events.Tensors("most_confused/text_summary")] == [1, 2]
+        assert [event.step for event in events.Images("2_confusion_matrix")] == [1, 2]
+        assert [event.step for event in events.Tensors("2_confusion_matrix/most_confused/text_summary")] == [1, 2]
         counts = sk.confusion_matrix(target.reshape(-1), output.argmax(1).reshape(-1), labels=range(4))
         right = np.trace(counts) / counts.sum()
         title = [f"{key} confusion matrix, epoch 2", f"{counts.sum()} samples, {right:.2%} right"]
         assert np.array_equal(picture_of(events, index=1), draw_confusion_matrix(counts, list("abcd"), title))
-        first = text_of(events, "most_confused", 1).splitlines()[2]
+        first = text_of(events, "2_confusion_matrix/most_confused", 1).splitlines()[2]
         count, true, predicted = max((counts[t, p], -t, -p) for t in range(4) for p in range(4) if t != p)
         share = count / counts[-true].sum()
         assert first == f"| {'abcd'[-true]} | {'abcd'[-predicted]} | {count} | {share:.2%} |"
@@ -81,7 +81,7 @@ def test_a_multilabel_task_has_a_row_a_label(tmp_path, read_events):
     right = counts.trace(axis1=1, axis2=2).sum() / 75
     title = ["valid confusion matrix, epoch 1", f"75 decisions, {right:.2%} right"]
     assert np.array_equal(picture_of(events), draw_label_matrix(counts, ["a", "b", "c"], title, normalize="none"))
-    assert ": yes | " in text_of(events, "most_confused")
+    assert ": yes | " in text_of(events, "2_confusion_matrix/most_confused")
 
 
 def test_ignored_samples_are_left_out(tmp_path, read_events):
@@ -101,7 +101,7 @@ def test_where_nothing_is_confused_the_text_says_so(shift, text, tmp_path, read_
     target = output.argmax(1) if shift == 0 else np.full(25, -100)
     folder = run_ours(tmp_path, ConfusionMatrix(num_classes=4, ignore_index=-100), {"valid": (output, target)})
     events = read_events(folder / "valid")
-    assert text_of(events, "most_confused") == text
+    assert text_of(events, "2_confusion_matrix/most_confused") == text
     assert picture_of(events).ndim == 3
 
 
@@ -131,7 +131,9 @@ class Collect:
 def loader_over_ranks(rank, build, output, target, size):
     """Feed this rank's share: of several ranks the last one has none."""
     engine = SimpleNamespace(device="cpu", is_main_process=rank == 0, num_processes=size)
-    runner = SimpleNamespace(engine=engine, is_infer_loader=False, loader_key="valid", epoch_step=1, loader_metrics={})
+    runner = SimpleNamespace(
+        engine=engine, is_train_loader=False, is_infer_loader=False, loader_key="valid", epoch_step=1, loader_metrics={}
+    )
     callback, writer = build(num_classes=4), Collect()
     callback.begin(runner)
     for batch in (slice(0, 9), slice(9, None)):

@@ -37,7 +37,7 @@ def curve_of(events, tag, index=0):
 
 
 def table_of(events, index=0):
-    text = events.Tensors("pr_table/text_summary")[index].tensor_proto.string_val[0].decode()
+    text = events.Tensors("4_metrics_per_class/curves/text_summary")[index].tensor_proto.string_val[0].decode()
     return {line[0]: line[1:] for line in ([c.strip() for c in row.strip("|").split("|")] for row in text.split("\n"))}
 
 
@@ -51,12 +51,17 @@ def test_curves_table_and_picture_of_every_epoch_and_loader_are_in_the_event_fil
     for key, (output, target) in data.items():
         events = read_events(folder / key)
         rows, truth = np.moveaxis(softmax(output), 1, -1).reshape(-1, 4), target.reshape(-1)
-        assert [event.step for event in events.Images("roc")] == [1, 2]
-        assert events.SummaryMetadata("pr/a").plugin_data.plugin_name == "pr_curves"
+        assert [event.step for event in events.Images("5_predictions/roc")] == [1, 2]
+        assert events.SummaryMetadata("5_predictions/precision_recall/a").plugin_data.plugin_name == "pr_curves"
         areas = []
         for index, name in enumerate("abcd"):
-            assert [event.step for event in events.Tensors(f"pr/{name}")] == [1, 2]
-            check_curve(curve_of(events, f"pr/{name}", 1), rows[:, index], truth == index, callback.edges)
+            assert [event.step for event in events.Tensors(f"5_predictions/precision_recall/{name}")] == [1, 2]
+            check_curve(
+                curve_of(events, f"5_predictions/precision_recall/{name}", 1),
+                rows[:, index],
+                truth == index,
+                callback.edges,
+            )
             areas.append(sk.average_precision_score(truth == index, rows[:, index]))
             row = table_of(events, 1)[name]
             assert float(row[0]) == pytest.approx(areas[-1], abs=float(row[1]) + 2e-4)
@@ -68,7 +73,8 @@ def test_curves_table_and_picture_of_every_epoch_and_loader_are_in_the_event_fil
         auc = sk.roc_auc_score(truth, rows, multi_class="ovr")
         assert found["roc_auc"] == pytest.approx(auc, abs=found["roc_auc_bound"] + 1e-5)
         assert "best_f1_threshold" not in found
-        written = [event.value for event in events.Scalars("average_precision/epoch")]
+        tag = "average_precision/epoch" if stock else "3_metrics/average_precision"
+        written = [event.value for event in events.Scalars(tag)]
         assert written == pytest.approx([of[key]["average_precision"] for of in epochs], abs=1e-6)
 
 
@@ -95,8 +101,10 @@ def test_a_binary_task_has_the_curve_of_class_one_and_a_threshold(shape, tmp_pat
     folder, [epoch] = observe(tmp_path, [callback], {"valid": (output, target)})
     events, flat = read_events(folder / "valid"), output.reshape(-1).astype(np.float64)
     probability, positive = 1 / (1 + np.exp(-flat)), target.reshape(-1) > 0
-    assert [tag for tag in events.Tags()["tensors"] if tag.startswith("pr/")] == ["pr/yes"]
-    check_curve(curve_of(events, "pr/yes"), probability, positive, callback.edges)
+    assert [tag for tag in events.Tags()["tensors"] if tag.startswith("5_predictions/precision_recall/")] == [
+        "5_predictions/precision_recall/yes"
+    ]
+    check_curve(curve_of(events, "5_predictions/precision_recall/yes"), probability, positive, callback.edges)
     precision, recall, _ = sk.precision_recall_curve(positive, probability)
     best = (2 * precision * recall / (precision + recall)).max()
     threshold = epoch["valid"]["best_f1_threshold"]
@@ -110,7 +118,10 @@ def test_a_multilabel_task_has_a_curve_a_label(tmp_path, read_events):
     for index in range(3):
         probability = 1 / (1 + np.exp(-output[:, index].astype(np.float64)))
         check_curve(
-            curve_of(read_events(folder / "valid"), f"pr/{index}"), probability, target[:, index] > 0, callback.edges
+            curve_of(read_events(folder / "valid"), f"5_predictions/precision_recall/{index}"),
+            probability,
+            target[:, index] > 0,
+            callback.edges,
         )
     expected = sk.roc_auc_score(target, output)
     assert epoch["valid"]["roc_auc"] == pytest.approx(expected, abs=epoch["valid"]["roc_auc_bound"] + 1e-5)
@@ -306,7 +317,7 @@ def test_both_callbacks_go_together_and_keep_nothing_of_a_loader(tmp_path, read_
     callbacks = [PRCurves(num_classes=4), PredictionDistribution(num_classes=4)]
     folder, _ = observe(tmp_path, callbacks, {"valid": classification()})
     events = read_events(folder / "valid")
-    assert set(events.Tags()["images"]) == {"roc", "predictions/distribution"}
+    assert set(events.Tags()["images"]) == {"5_predictions/roc", "5_predictions/distribution"}
     for tag in events.Tags()["images"]:
         encoded = np.frombuffer(events.Images(tag)[0].encoded_image_string, dtype=np.uint8)
         assert cv2.imdecode(encoded, cv2.IMREAD_COLOR).ndim == 3

@@ -42,13 +42,13 @@ def test_a_picture_and_histograms_of_every_epoch_and_loader_are_in_the_event_fil
     folder = run(tmp_path, callback, data, stock=stock, epochs=2)
     for key, (output, target) in data.items():
         events = read_events(folder / key)
-        assert [event.step for event in events.Images("predictions/distribution")] == [1, 2]
-        encoded = np.frombuffer(events.Images("predictions/distribution")[1].encoded_image_string, dtype=np.uint8)
+        assert [event.step for event in events.Images("5_predictions/distribution")] == [1, 2]
+        encoded = np.frombuffer(events.Images("5_predictions/distribution")[1].encoded_image_string, dtype=np.uint8)
         picture = cv2.cvtColor(cv2.imdecode(encoded, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
         assert np.array_equal(picture, expected_picture(callback, output, target, f"{key} predictions, epoch 2"))
         probability = torch.as_tensor(output).double().softmax(dim=1).numpy()
         for index, name in enumerate(callback.class_names):
-            *_, histogram = events.Histograms(f"predictions/{name}")
+            *_, histogram = events.Histograms(f"9_predicted_probability/{name}")
             assert histogram.step == 2
             check_histogram(histogram.histogram_value, probability[target == index, index])
 
@@ -73,7 +73,7 @@ def test_of_a_binary_task_both_histograms_are_of_the_probability_of_class_one(tm
     folder = run(tmp_path, PredictionDistribution(task="binary"), {"valid": (output, target)})
     probability = 1 / (1 + np.exp(-output[:, 0].astype(np.float64)))
     for value in (0, 1):
-        [event] = read_events(folder / "valid").Histograms(f"predictions/{value}")
+        [event] = read_events(folder / "valid").Histograms(f"9_predicted_probability/{value}")
         check_histogram(event.histogram_value, probability[target == value])
 
 
@@ -83,17 +83,17 @@ def test_labels_and_ignored_targets(tmp_path, read_events):
     target[::4] = -1
     callback = PredictionDistribution(task="multilabel", num_classes=3, ignore_index=-1)
     events = read_events(run(tmp_path, callback, {"valid": (output, target)}) / "valid")
-    assert set(events.Tags()["histograms"]) == {"predictions/0", "predictions/1"}
+    assert set(events.Tags()["histograms"]) == {"9_predicted_probability/0", "9_predicted_probability/1"}
     probability = 1 / (1 + np.exp(-output.astype(np.float64)))
     for index in (0, 1):
-        [event] = events.Histograms(f"predictions/{index}")
+        [event] = events.Histograms(f"9_predicted_probability/{index}")
         check_histogram(event.histogram_value, probability[target[:, index] == 1, index])
 
 
 def test_a_loader_of_ignored_targets_alone_is_drawn(tmp_path, read_events):
     data = {"valid": (np.random.randn(8, 3).astype(np.float32), np.full(8, -1))}
     folder = run(tmp_path, PredictionDistribution(num_classes=3, ignore_index=-1), data)
-    assert read_events(folder / "valid").Images("predictions/distribution")
+    assert read_events(folder / "valid").Images("5_predictions/distribution")
 
 
 @pytest.mark.parametrize(("low", "high"), [(0.5, 0.5), (-0.1, 0.5), (0.5, 1.1), (0.8, 0.2), (float("nan"), 0.5)])

@@ -76,7 +76,7 @@ def test_it_goes_by_its_name_to_the_csv_file_the_monitor_and_tensorboard(tmp_pat
     value = f"{expected(items['valid'], 1):.4f}"
     lines = [line.split(",") for line in (tmp_path / "metrics.csv").read_text().splitlines()]
     assert [f"{float(line[3]):.4f}" for line in lines if line[1:3] == ["valid", "recall@1"]] == [value, value]
-    points = read_events(tmp_path / "tensorboard" / "valid").Scalars("recall@1/epoch")
+    points = read_events(tmp_path / "valid").Scalars("1_overview/metrics/recall@1")
     assert [f"{point.value:.4f}" for point in points] == [value, value]
     assert (tmp_path / "checkpoints" / "best.pt").exists()
 

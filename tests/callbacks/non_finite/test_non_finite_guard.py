@@ -80,7 +80,7 @@ def stock(folder, loaders, callbacks, model=None, optimizer=None, *, epochs=1, *
     runner = dl.SupervisedRunner(input_key="image", output_key="logits", target_key="target", loss_key="loss")
     fit(
         runner, model, loaders, callbacks, batch=4, optimizer=optimizer or make_optimizer(model), epochs=epochs,
-        tensorboard=folder / "tensorboard", logdir=str(folder), **options,
+        tensorboard=folder, logdir=str(folder), **options,
     )  # fmt: skip
     return model.state_dict(), runner
 
@@ -162,8 +162,8 @@ def test_stopping_names_everything_and_keeps_the_weights_before_the_step(run, tm
     assert all(torch.isfinite(value).all() for value in model.state_dict().values())
     assert not list(tmp_path.glob("checkpoints/*.pt"))
     assert not optimizer._optimizer_step_pre_hooks
-    events = read_events(tmp_path / "tensorboard" / "train")
-    assert [event.step for event in events.Images("non_finite/batch")] == [1]
+    events = read_events(tmp_path / "train")
+    assert [event.step for event in events.Images("0_findings/non_finite_batch")] == [1]
 
 
 def test_the_file_holds_the_batch_its_outputs_and_the_chance_to_run_it_again(tmp_path):
@@ -254,11 +254,11 @@ def test_skips_are_counted_logged_and_saved_once_an_epoch(run, tmp_path, read_ev
     items = make_items(poisoned=[5, 6, 13])
     with caplog.at_level(logging.WARNING, logger="assay"):
         run(tmp_path, {"train": items}, [NonFiniteGuard("skip"), OptimizerMonitor()], epochs=2)
-    events = read_events(tmp_path / "tensorboard" / "train")
-    counts = [(event.step, event.value) for event in events.Scalars("optimizer/non_finite_steps")]
+    events = read_events(tmp_path / "train")
+    counts = [(event.step, event.value) for event in events.Scalars("9_optimizer/non_finite_steps")]
     assert counts == [(1, 2.0), (2, 2.0)]
-    assert [event.step for event in events.Images("non_finite/batch")] == [1, 2]
-    assert all(math.isfinite(event.value) for event in events.Scalars("optimizer/grad_norm"))
+    assert [event.step for event in events.Images("0_findings/non_finite_batch")] == [1, 2]
+    assert all(math.isfinite(event.value) for event in events.Scalars("9_optimizer/grad_norm"))
     files = sorted(path.name for path in (tmp_path / "non_finite").iterdir())
     assert files == ["epoch-0001-step-000002.pt", "epoch-0002-step-000002.pt"]
     messages = [record.getMessage() for record in caplog.records if record.name == "assay"]
@@ -297,7 +297,7 @@ def test_validation_is_reported_when_its_loader_ends_before_a_checkpoint(run, tm
         with caplog.at_level(logging.WARNING, logger="assay"):
             run(tmp_path, loaders, [NonFiniteGuard("skip")])
         assert message in [record.getMessage() for record in caplog.records]
-    assert read_events(tmp_path / "tensorboard" / "valid").Images("non_finite/batch")
+    assert read_events(tmp_path / "valid").Images("0_findings/non_finite_batch")
 
 
 def test_loaders_for_inference_are_left_out(tmp_path):
@@ -316,7 +316,7 @@ def test_batches_without_ids_or_pictures_are_reported_by_position(tmp_path, read
     items = [{"image": torch.full((4,), math.nan if i == 5 else 1.0), "target": 0} for i in range(8)]
     with pytest.raises(NonFiniteError, match=r"module 'layer' \(Linear\); .*; sample 5; saved"):
         ours(tmp_path, {"train": items}, [NonFiniteGuard()], Flat())
-    assert not read_events(tmp_path / "tensorboard" / "train").Tags()["images"]
+    assert not read_events(tmp_path / "train").Tags()["images"]
 
 
 def test_a_batch_that_is_no_dict_is_taken(tmp_path):
@@ -400,7 +400,7 @@ def test_the_picture_has_the_broken_sample_first(tmp_path, read_events):
     items = make_items(poisoned=[6])
     with pytest.raises(NonFiniteError):
         ours(tmp_path, {"train": items}, [NonFiniteGuard(class_names=["cat", "dog", "owl"])])
-    events = read_events(tmp_path / "tensorboard" / "train").Images("non_finite/batch")
+    events = read_events(tmp_path / "train").Images("0_findings/non_finite_batch")
     picture = cv2.imdecode(np.frombuffer(events[0].encoded_image_string, np.uint8), cv2.IMREAD_COLOR)
     assert picture.std() > 10
     cv2.imwrite(os.environ.get("KEEP_PICTURE", str(tmp_path / "picture.png")), picture)
@@ -440,7 +440,7 @@ def test_all_ranks_stop_with_the_same_message(ranks, tmp_path):
     where = "epoch 1, step 2 of train on rank 1" if size == 2 else "epoch 1, step 4 of train"
     assert messages[0].startswith(f"{where}: loss term 'loss' is NaN; output 'logits' holds NaN; input 'image'")
     assert "sample s13; saved to" in messages[0]
-    assert list(tmp_path.glob("tensorboard/train/events*"))
+    assert list(tmp_path.glob("train/events*"))
     assert not list(tmp_path.glob("checkpoints/*.pt"))
 
 

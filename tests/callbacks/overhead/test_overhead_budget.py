@@ -150,8 +150,8 @@ def train(clock, callbacks, folder=None, epochs=2, stock=False, budget=0.05, loa
 
 def scalars(read_events, folder, loader_key, stock=False):
     """Return {tag: {epoch: value}} of the overhead's scalars."""
-    events = read_events(folder / loader_key if stock else folder / "tensorboard" / loader_key)
-    return scalars_of(events, "overhead/")
+    events = read_events(folder / loader_key)
+    return scalars_of(events, "9_overhead/")
 
 
 def approx(values):
@@ -167,13 +167,13 @@ def test_gradients_are_observed_as_often_as_the_budget_allows(clock, tmp_path, r
     assert looks.kept == [1] * 9 + [4] * (2 * TRAIN - 9)
     assert observed == [*range(1, 11), 13, 17, *range(1, 21, 4)]
     share = 5 * OBSERVATION / EPOCH
-    run = scalars(read_events, tmp_path, "run", stock)
-    assert run["overhead/share"][2] == approx(share)
+    run = scalars(read_events, tmp_path, "train", stock)
+    assert run["9_overhead/share_of_all_loaders"][2] == approx(share)
     assert share <= 0.06
-    assert run["overhead/every_n_steps/GradientStats"] == {1: 4, 2: 4}
+    assert run["9_overhead/every_n_steps/GradientStats"] == {1: 4, 2: 4}
     written = scalars(read_events, tmp_path, "train", stock)
-    assert written["overhead/GradientStats"][2] == written["overhead/share"][2] == approx(5 * 20 / (TRAIN * 100))
-    assert scalars(read_events, tmp_path, "valid", stock)["overhead/share"] == {1: 0.0, 2: 0.0}
+    assert written["9_overhead/GradientStats"][2] == written["9_overhead/share"][2] == approx(5 * 20 / (TRAIN * 100))
+    assert scalars(read_events, tmp_path, "valid", stock)["9_overhead/share"] == {1: 0.0, 2: 0.0}
     assert caplog.messages == [
         "max_overhead=0.06: the diagnostics took 20.0% of the loop's time in epoch 1 so far. From now on every 4 "
         "optimizer steps instead of each: GradientStats."
@@ -188,7 +188,7 @@ def test_the_first_step_which_is_slow_does_not_count(clock, tmp_path, read_event
             return super().forward(image)
 
     train(clock, [GradientStats()], tmp_path, epochs=1, budget=1.0, loaders={"train": loader(TRAIN)})
-    assert scalars(read_events, tmp_path, "train")["overhead/share"][1] == approx(OBSERVATION / FORWARD)
+    assert scalars(read_events, tmp_path, "train")["9_overhead/share"][1] == approx(OBSERVATION / FORWARD)
 
 
 def test_an_interval_is_never_below_the_one_asked_for_and_comes_down_with_the_cost(clock, tmp_path, monkeypatch):
@@ -218,13 +218,13 @@ def test_the_costliest_are_thinned_to_one_level(clock, tmp_path, read_events, ca
     assert sorted(large.drawn) == sorted(2 * [1, 2, 7, 9])
     assert sorted(small.drawn) == sorted(2 * list(range(1, 10)))
     assert stats.every_n_steps_ == steps
-    run = scalars(read_events, tmp_path, "run")
-    assert run["overhead/every_n_epochs/Costly"] == dict.fromkeys(range(3, 10), 6)
-    assert run["overhead/every_n_epochs/Costly-2"] == dict.fromkeys(range(3, 10), 1)
-    assert run["overhead/share"][5] <= 0.05 < run["overhead/share"][2]
+    run = scalars(read_events, tmp_path, "train")
+    assert run["9_overhead/every_n_epochs/Costly"] == dict.fromkeys(range(3, 10), 6)
+    assert run["9_overhead/every_n_epochs/Costly-2"] == dict.fromkeys(range(3, 10), 1)
+    assert run["9_overhead/share_of_all_loaders"][5] <= 0.05 < run["9_overhead/share_of_all_loaders"][2]
     assert len(caplog.messages) == 2
     assert caplog.messages[1].endswith("From now on every 6 epochs instead of each: pictures of Costly.")
-    words = read_events(tmp_path / "tensorboard" / "valid").Tensors("words/text_summary")
+    words = read_events(tmp_path / "valid").Tensors("words/text_summary")
     assert [event.step for event in words] == sorted(2 * list(range(1, 10)))  # of both
 
 
@@ -243,7 +243,7 @@ def test_pictures_that_are_drawn_late_count_for_the_epoch_that_they_are_of(clock
     painter = Costly(clock, picture=300, text=7)
     overhead = train(clock, [painter, Late(order=50)], tmp_path, epochs=8, loaders={"train": loader(TRAIN + VALID)})
     assert overhead.plan_.pictures["Costly"].cost == approx(300 / EPOCH)
-    assert scalars(read_events, tmp_path, "train")["overhead/Costly"][6] == approx(7 / EPOCH)
+    assert scalars(read_events, tmp_path, "train")["9_overhead/Costly"][6] == approx(7 / EPOCH)
     assert painter.drawn == [1, 2, 3, 4, 7, 8]  # what epoch 2 took is known behind epoch 3; then each third one
 
 
@@ -266,8 +266,8 @@ def test_every_diagnostic_is_found_but_what_a_run_has_without_any(clock, tmp_pat
     wrapped = dl.ControlFlowCallbackWrapper(Costly(clock, step=10), loaders="valid")
     train(clock, [wrapped, HParams("valid/loss", True)], tmp_path, budget=1.0, hparams={"lr": 0.1})
     values = scalars(read_events, tmp_path, "valid")
-    assert values.keys() == {"overhead/Costly", "overhead/share"}
-    assert values["overhead/Costly"] == approx({1: 0.1, 2: 0.1})
+    assert values.keys() == {"9_overhead/Costly", "9_overhead/share"}
+    assert values["9_overhead/Costly"] == approx({1: 0.1, 2: 0.1})
 
 
 class Uncounted(Costly):
@@ -277,8 +277,8 @@ class Uncounted(Costly):
 def test_a_diagnostic_that_does_not_count_as_overhead_belongs_to_the_loop(clock, tmp_path, read_events):
     train(clock, [Costly(clock, step=10), Uncounted(clock, step=100)], tmp_path, budget=1.0)
     values = scalars(read_events, tmp_path, "valid")
-    assert values.keys() == {"overhead/Costly", "overhead/share"}
-    assert values["overhead/Costly"] == approx({1: 0.05, 2: 0.05})
+    assert values.keys() == {"9_overhead/Costly", "9_overhead/share"}
+    assert values["9_overhead/Costly"] == approx({1: 0.05, 2: 0.05})
 
 
 class Images(nn.Module):
@@ -307,12 +307,22 @@ def all_diagnostics_under(max_overhead, folder, epochs):
 
 def test_all_diagnostics_of_a_task_run_under_a_budget_and_leave_no_trace(tmp_path, read_events):
     callbacks, optimizer = all_diagnostics_under(1e-6, tmp_path, epochs=5)
-    events = read_events(tmp_path / "tensorboard" / "valid")
-    for tag in ("batches/worst/loss", "samples/best/loss", "confusion_matrix", "roc", "predictions/distribution"):
+    events = read_events(tmp_path / "valid")
+    for tag in (
+        "9_batches/worst/loss",
+        "6_samples/best/loss",
+        "2_confusion_matrix",
+        "5_predictions/roc",
+        "5_predictions/distribution",
+    ):
         assert [event.step for event in events.Images(tag)] == [1, 2, 5], tag
-    for tag in ("report/text_summary", "most_confused/text_summary", "pr/0"):
+    for tag in (
+        "1_overview/report/text_summary",
+        "2_confusion_matrix/most_confused/text_summary",
+        "5_predictions/precision_recall/0",
+    ):
         assert [event.step for event in events.Tensors(tag)] == [1, 2, 3, 4, 5], tag
-    assert len(events.Scalars("accuracy/epoch")) == len(events.Scalars("overhead/share")) == 5
+    assert len(events.Scalars("1_overview/metrics/accuracy")) == len(events.Scalars("9_overhead/share")) == 5
     assert all(callback.meter_ is None for callback in callbacks if isinstance(callback, Diagnostic))
     assert not optimizer._optimizer_step_post_hooks
 
@@ -323,8 +333,8 @@ def test_grad_cam_passes_through_the_model_only_in_epochs_that_are_drawn(tmp_pat
     monkeypatch.setattr(GradCAM, "_maps", spied)
     all_diagnostics_under(1e-6, tmp_path, epochs=5)
     assert passes == [1, 1, 2, 2, 5, 5]
-    events = read_events(tmp_path / "tensorboard" / "valid")
-    assert [event.step for event in events.Images("gradcam/worst/loss")] == [1, 2, 5]
+    events = read_events(tmp_path / "valid")
+    assert [event.step for event in events.Images("7_grad_cam/worst/loss")] == [1, 2, 5]
 
 
 def test_the_norm_of_the_optimizer_monitor_counts(clock, tmp_path, monkeypatch, read_events):
@@ -332,7 +342,7 @@ def test_the_norm_of_the_optimizer_monitor_counts(clock, tmp_path, monkeypatch, 
         "assay.callbacks.training.optimizer_monitor.total_norm", lambda _: (clock.spend(10), torch.zeros(()))[1]
     )
     train(clock, [OptimizerMonitor()], tmp_path, budget=1.0, loaders={"train": loader(TRAIN)})
-    assert scalars(read_events, tmp_path, "train")["overhead/OptimizerMonitor"][2] == approx(0.1)
+    assert scalars(read_events, tmp_path, "train")["9_overhead/OptimizerMonitor"][2] == approx(0.1)
 
 
 def test_hooks_and_meters_are_gone_when_a_run_fails(clock, tmp_path):
@@ -440,7 +450,7 @@ def test_all_ranks_decide_alike(ranks, tmp_path, read_events):
     assert seen[-1] > seen[9]
     assert drawn == [1, 2, 4]
     assert all(answer[2] == [] for answer in answers[1:])
-    assert scalars(read_events, tmp_path, "train")["overhead/share"][1] > 0
+    assert scalars(read_events, tmp_path, "train")["9_overhead/share"][1] > 0
 
 
 class Counting(CountsSteps, DictRunner):
@@ -473,11 +483,11 @@ def test_on_the_real_clock_slow_diagnostics_are_thinned(tmp_path, monkeypatch, r
     overhead = OverheadBudget(0.5)
     monkeypatch.setattr("test_overhead_budget.OverheadBudget", lambda *_, **__: overhead)
     train(still, [stats, Sleeps(still)], tmp_path, epochs=3, stock=stock)
-    run = scalars(read_events, tmp_path, "run", stock)
+    run = scalars(read_events, tmp_path, "train", stock)
     assert stats.every_n_steps_ > 1
-    assert run["overhead/share"][3] < 1.0  # 5 and more without thinning, and the machine may be busy
+    assert run["9_overhead/share_of_all_loaders"][3] < 1.0  # 5 and more without thinning, and the machine may be busy
     assert "From now on every" in caplog.text
-    assert scalars(read_events, tmp_path, "valid", stock)["overhead/Sleeps"][3] > 0.05
+    assert scalars(read_events, tmp_path, "valid", stock)["9_overhead/Sleeps"][3] > 0.05
 
 
 forward = Net.forward

@@ -82,7 +82,7 @@ def drawn(plan, epochs):
 def test_while_all_fits_nothing_is_thinned_and_nothing_said(say, caplog):
     plan = make_plan()
     plan.adapt(shares(plan, Stats_steps=400, Grid_pictures=30, Chart_fixed=20), say, "epoch 2")  # 4% + 3% + 2%
-    assert plan.values() == {"overhead/every_n_steps/Stats": 10, "overhead/every_n_epochs/Grid": 1}
+    assert plan.values() == {"9_overhead/every_n_steps/Stats": 10, "9_overhead/every_n_epochs/Grid": 1}
     assert drawn(plan, 4) == [1, 2, 3, 4]
     say.drain()
     assert not caplog.messages
@@ -99,7 +99,7 @@ def test_the_first_and_the_last_epoch_are_drawn_and_each_nth(say):
 def test_of_a_run_with_room_for_nothing_the_first_and_the_last_picture_are_left_and_one_step_an_epoch(say, caplog):
     plan = make_plan()
     plan.adapt(shares(plan, Stats_steps=400, Grid_pictures=30, Chart_fixed=100), say, "epoch 2")
-    assert plan.values() == {"overhead/every_n_steps/Stats": 100, "overhead/every_n_epochs/Grid": 20}
+    assert plan.values() == {"9_overhead/every_n_steps/Stats": 100, "9_overhead/every_n_epochs/Grid": 20}
     assert drawn(plan, 20) == [1, 20]
     say.drain()
     assert len(caplog.messages) == 2

@@ -60,7 +60,7 @@ def in_events(folder, epoch):
     """Return the pictures that TensorBoard reads of an epoch, sorted, by loader."""
     found = {}
     for loader in ("train", "valid"):
-        events = read_events(folder / "tensorboard" / loader)
+        events = read_events(folder / loader)
         images = [image for tag in events.Tags()["images"] for image in events.Images(tag) if image.step == epoch]
         found[loader] = sorted(image.encoded_image_string for image in images)
     return found
@@ -179,7 +179,7 @@ def test_a_picture_that_an_epoch_leaves_out_stays_what_it_was(tmp_path):
 
     shown = Sometimes(class_names=NAMES, prefix="rare")
     train(tmp_path, shown, scores=(0.1, 0.9, 0.5), epochs=3)
-    events = read_events(tmp_path / "tensorboard" / "valid")
+    events = read_events(tmp_path / "valid")
     (tag,) = [tag for tag in events.Tags()["images"] if "rare" in tag]
     by_epoch = {image.step: image.encoded_image_string for image in events.Images(tag)}
     for kind, epoch in (("best", 1), ("last", 3)):

@@ -87,7 +87,7 @@ def run_of(
 
 run_ours = partial(run_of, OURS)
 RUNNERS = {
-    name: (partial(run_of, side), side.keys_of("image", "target", "sample_id"), side.subfolder, side.names[0])
+    name: (partial(run_of, side), side.keys_of("image", "target", "sample_id"), side.names[0])
     for name, side in SIDES.items()
 }
 MIXED = [i * 7 % 10 for i in range(18)]
@@ -106,10 +106,10 @@ def said(caplog):
 
 
 def test_the_picture_shows_the_first_samples_that_the_model_gets_and_is_written_once(kit, tmp_path, read_events, said):
-    run, keys, subfolder, image_key = kit
+    run, keys, image_key = kit
     callback, recorder = Spied(6, mean=MEAN, std=STD, **keys), Recorder(image_key)
     run(tmp_path, [callback, recorder], MIXED, epochs=2)
-    [event] = read_events(tmp_path / subfolder / "train").Images("augmentations")
+    [event] = read_events(tmp_path / "train").Images("8_data/augmentations")
     assert event.step == 1
     [(samples, title)] = callback.drawn
     assert all(np.array_equal(a, b) for a, b in zip(samples["image"], recorder.images[:6], strict=True))
@@ -117,19 +117,19 @@ def test_the_picture_shows_the_first_samples_that_the_model_gets_and_is_written_
         assert MIXED[int(name.split("-")[1])] == label
     shown = cv2.imdecode(np.frombuffer(event.encoded_image_string, np.uint8), cv2.IMREAD_COLOR)[:, :, ::-1]
     assert np.array_equal(shown, AugmentationPreview(6, mean=MEAN, std=STD).draw(samples, title))
-    assert read_events(tmp_path / subfolder / "valid").Tags()["images"] == []
+    assert read_events(tmp_path / "valid").Tags()["images"] == []
     assert said() == []
 
 
 def test_with_enough_samples_in_the_first_batch_it_is_drawn_before_the_first_step(kit, tmp_path):
-    run, keys, _, _ = kit
+    run, keys, _ = kit
     callback = Spied(4, mean=MEAN, std=STD, **keys)
     run(tmp_path, [callback], MIXED)
     assert callback.shown_at == [(1, 1)]
 
 
 def test_a_loader_with_fewer_samples_shows_all_it_has(kit, tmp_path):
-    run, keys, _, _ = kit
+    run, keys, _ = kit
     callback = Spied(50, mean=MEAN, std=STD, **keys)
     run(tmp_path, [callback], MIXED)
     [(samples, _)] = callback.drawn
@@ -137,7 +137,7 @@ def test_a_loader_with_fewer_samples_shows_all_it_has(kit, tmp_path):
 
 
 def test_the_weights_are_bit_identical_with_and_without(kit, tmp_path):
-    run, keys, _, _ = kit
+    run, keys, _ = kit
     with_it = run(tmp_path / "with", [AugmentationPreview(50, **keys)], MIXED, epochs=2)
     without = run(tmp_path / "without", [], MIXED, epochs=2)
     assert all(torch.equal(a, b) for a, b in zip(with_it.parameters(), without.parameters(), strict=True))
@@ -148,7 +148,7 @@ def test_a_resumed_run_draws_no_other(tmp_path, read_events):
     again = Spied(mean=MEAN, std=STD)
     run_ours(tmp_path, [again], MIXED, epochs=2, resume=str(tmp_path))
     assert again.drawn == []
-    assert len(read_events(tmp_path / "tensorboard" / "train").Images("augmentations")) == 1
+    assert len(read_events(tmp_path / "train").Images("8_data/augmentations")) == 1
 
 
 def test_without_ids_and_targets_the_images_are_shown_with_their_position(tmp_path):
@@ -171,7 +171,7 @@ def test_ids_may_be_integers_that_the_loader_makes_a_tensor_of(tmp_path):
 
 
 def test_a_normalization_that_is_not_undone_is_said_with_the_range(kit, tmp_path, said):
-    run, keys, _, _ = kit
+    run, keys, _ = kit
     run(tmp_path, [AugmentationPreview(**keys)], MIXED)
     [message] = said()
     assert message.startswith("images of train leave 0 to 1 with mean=0.0, std=1.0: they range from -")
@@ -179,20 +179,20 @@ def test_a_normalization_that_is_not_undone_is_said_with_the_range(kit, tmp_path
 
 
 def test_images_that_were_not_normalized_are_said(kit, tmp_path, said):
-    run, keys, _, _ = kit
+    run, keys, _ = kit
     run(tmp_path, [AugmentationPreview(mean=MEAN, std=STD, **keys)], MIXED, normalize=False)
     [message] = said()
     assert message.startswith("images of train look as if they were not normalized: they range from 0.0")
 
 
 def test_without_mean_images_of_0_to_1_are_right(kit, tmp_path, said):
-    run, keys, _, _ = kit
+    run, keys, _ = kit
     run(tmp_path, [AugmentationPreview(**keys)], MIXED, normalize=False)
     assert said() == []
 
 
 def test_sorted_labels_are_said_once_with_the_sampler(kit, tmp_path, said):
-    run, keys, _, _ = kit
+    run, keys, _ = kit
     labels = [index // 4 for index in range(40)]
     run(tmp_path, [AugmentationPreview(mean=MEAN, std=STD, **keys)], labels, shuffle=False, epochs=2, batch_size=8)
     [message] = said()
@@ -203,7 +203,7 @@ def test_sorted_labels_are_said_once_with_the_sampler(kit, tmp_path, said):
 
 
 def test_batches_of_one_class_are_said(kit, tmp_path, said):
-    run, keys, _, _ = kit
+    run, keys, _ = kit
     labels = [label for label in (2, 0, 1, 0, 2) for _ in range(8)]
     run(tmp_path, [AugmentationPreview(mean=MEAN, std=STD, **keys)], labels, shuffle=False, batch_size=8)
     [message] = said()
@@ -212,7 +212,7 @@ def test_batches_of_one_class_are_said(kit, tmp_path, said):
 
 @pytest.mark.parametrize("batch_size", [1, 4])
 def test_labels_that_are_shuffled_are_not_said(kit, batch_size, tmp_path, said):
-    run, keys, _, _ = kit
+    run, keys, _ = kit
     run(tmp_path, [AugmentationPreview(mean=MEAN, std=STD, **keys)], sorted(MIXED), batch_size=batch_size)
     assert said() == []
 

@@ -90,7 +90,7 @@ run_ours, run_stock = partial(run, OURS), partial(run, STOCK)
 @pytest.fixture(params=SIDES)
 def kit(request):
     side = SIDES[request.param]
-    return partial(run, side), side.names, side.keys, partial(Linear, side.key), side.subfolder
+    return partial(run, side), side.names, side.keys, partial(Linear, side.key)
 
 
 def plain_loop(model, items, names, batch_size, k):
@@ -115,15 +115,15 @@ def picture_of(event):
 
 @pytest.mark.parametrize("k_images", [1, 3, 50])
 def test_best_and_worst_of_both_loaders_in_every_epoch_are_those_of_a_plain_loop(kit, k_images, tmp_path, read_events):
-    run, names, keys, make_model, subfolder = kit
+    run, names, keys, make_model = kit
     items = {"train": make_items(18, names), "valid": make_items(11, names)}
     callback = Spied(k_images=k_images, **keys)
     model = run(tmp_path, [callback], items, model=make_model(), epochs=3)
     for loader, of in items.items():
         expected = plain_loop(model, of, names, batch_size=4, k=k_images)
-        events = read_events(tmp_path / subfolder / loader)
+        events = read_events(tmp_path / loader)
         for kind in ("best", "worst"):
-            assert [event.step for event in events.Images(f"batches/{kind}/loss")] == [1, 2, 3]
+            assert [event.step for event in events.Images(f"9_batches/{kind}/loss")] == [1, 2, 3]
             for epoch in (1, 2, 3):
                 samples, title = callback.drawn(kind, loader, epoch=epoch)
                 assert samples["sample_id"] == expected[kind][1]
@@ -132,17 +132,17 @@ def test_best_and_worst_of_both_loaders_in_every_epoch_are_those_of_a_plain_loop
 
 
 def test_the_picture_in_the_event_file_is_the_one_that_is_drawn(kit, tmp_path, read_events):
-    run, names, keys, make_model, subfolder = kit
+    run, names, keys, make_model = kit
     callback = Spied(**keys)
     run(tmp_path, [callback], {"valid": make_items(8, names), "train": make_items(4, names)}, model=make_model())
-    [event] = read_events(tmp_path / subfolder / "valid").Images("batches/worst/loss")
+    [event] = read_events(tmp_path / "valid").Images("9_batches/worst/loss")
     samples, title = callback.drawn("worst", "valid")
     assert np.array_equal(picture_of(event), BestWorstBatches().draw(samples, title))
     assert title[1].endswith("of 2")
 
 
 def test_images_targets_outputs_and_losses_belong_to_their_ids(kit, tmp_path):
-    run, names, keys, make_model, _ = kit
+    run, names, keys, make_model = kit
     items, callback = make_items(9, names), Spied(**keys)
     model = run(tmp_path, [callback], {"train": make_items(4, names), "valid": items}, model=make_model())
     by_id = {item[names[2]]: item for item in items}
@@ -159,7 +159,7 @@ def test_images_targets_outputs_and_losses_belong_to_their_ids(kit, tmp_path):
 
 
 def test_while_the_weights_change_the_losses_are_those_of_the_step_and_not_of_a_later_one(kit, tmp_path):
-    run, names, keys, make_model, _ = kit
+    run, names, keys, make_model = kit
     callback = Spied(**keys)
     run(tmp_path, [callback], {"train": make_items(16, names), "valid": make_items(4, names)}, model=make_model(), lr=5)
     for kind in ("best", "worst"):
@@ -169,7 +169,7 @@ def test_while_the_weights_change_the_losses_are_those_of_the_step_and_not_of_a_
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_a_batch_that_is_not_finite_is_the_worst_and_marked_and_never_the_best(kit, value, tmp_path):
-    run, names, keys, make_model, _ = kit
+    run, names, keys, make_model = kit
     items = make_items(12, names)
     items[5][names[0]][:] = value
     callback = Spied(k_images=2, **keys)
@@ -188,11 +188,11 @@ def test_where_no_batch_is_finite_only_the_worst_is_shown(tmp_path, read_events)
     for item in items:
         item["image"][:] = math.nan
     run_ours(tmp_path, [BestWorstBatches()], {"train": make_items(4), "valid": items})
-    assert read_events(tmp_path / "tensorboard" / "valid").Tags()["images"] == ["batches/worst/loss"]
+    assert read_events(tmp_path / "valid").Tags()["images"] == ["9_batches/worst/loss"]
 
 
 def test_of_equal_batches_the_first_one_is_shown(kit, tmp_path):
-    run, names, keys, make_model, _ = kit
+    run, names, keys, make_model = kit
     items = make_items(4, names)
     repeated = [{**item, names[2]: f"{item[names[2]]}-{turn}"} for turn in range(3) for item in items]
     callback = Spied(**keys)
@@ -204,7 +204,7 @@ def test_of_equal_batches_the_first_one_is_shown(kit, tmp_path):
 
 
 def test_the_only_batch_of_a_loader_is_both_best_and_worst(kit, tmp_path):
-    run, names, keys, make_model, _ = kit
+    run, names, keys, make_model = kit
     items, callback = make_items(3, names), Spied(**keys)
     run(tmp_path, [callback], {"train": make_items(4, names), "valid": items}, model=make_model())
     best, _ = callback.drawn("best", "valid")
@@ -217,8 +217,8 @@ def test_several_metrics_each_follow_their_own_direction(tmp_path, read_events):
     items, callback = make_items(20), Spied(["loss", "accuracy"], [True, False])
     metrics = Metrics(["accuracy"], num_classes=CLASSES)
     model = run_ours(tmp_path, [metrics, callback], {"train": make_items(4), "valid": items})
-    tags = {f"batches/{kind}/{metric}" for kind in ("best", "worst") for metric in ("loss", "accuracy")}
-    assert set(read_events(tmp_path / "tensorboard" / "valid").Tags()["images"]) == tags
+    tags = {f"9_batches/{kind}/{metric}" for kind in ("best", "worst") for metric in ("loss", "accuracy")}
+    assert set(read_events(tmp_path / "valid").Tags()["images"]) == tags
     rates = []
     for start in range(0, 20, 4):
         part = items[start : start + 4]
@@ -237,7 +237,7 @@ def test_one_direction_serves_several_metrics():
 
 
 def test_without_ids_the_position_in_the_loader_serves(kit, tmp_path):
-    run, names, keys, make_model, _ = kit
+    run, names, keys, make_model = kit
     names = (*names[:2], None)
     items, callback = make_items(10, names), Spied(**keys)
     run(tmp_path, [callback], {"train": make_items(4, names), "valid": items}, model=make_model())
@@ -252,7 +252,7 @@ def test_without_ids_the_position_in_the_loader_serves(kit, tmp_path):
 def test_images_of_every_kind_are_shown(channels, dtype, tmp_path, read_events):
     items = {"valid": make_items(4, channels=channels, dtype=dtype)}
     run_ours(tmp_path, [BestWorstBatches()], items, model=Linear("logits", channels))
-    [event] = read_events(tmp_path / "tensorboard" / "valid").Images("batches/best/loss")
+    [event] = read_events(tmp_path / "valid").Images("9_batches/best/loss")
     assert picture_of(event).shape[2] == 3
 
 
@@ -296,7 +296,7 @@ def test_a_detection_with_images_of_several_sizes_is_shown(tmp_path, read_events
     assert [image.shape for image in samples["image"]] == [(3, 11, 12), (3, 12, 12)]
     assert [len(part["boxes"]) for part in samples["output"]] == [3, 4]
     assert "loss" not in samples
-    assert set(read_events(tmp_path / "valid").Tags()["images"]) == {"batches/best/boxes", "batches/worst/boxes"}
+    assert set(read_events(tmp_path / "valid").Tags()["images"]) == {"9_batches/best/boxes", "9_batches/worst/boxes"}
 
 
 class Masks(nn.Module):
@@ -316,7 +316,7 @@ def test_a_segmentation_is_shown_with_its_arguments(tmp_path, read_events):
     callback = Spied(ignore_index=255, class_names=["road", "sky"])
     run_ours(tmp_path, [callback], {"valid": items}, model=Masks(), criterion=criterion)
     samples, title = callback.drawn("worst", "valid")
-    [event] = read_events(tmp_path / "tensorboard" / "valid").Images("batches/worst/loss")
+    [event] = read_events(tmp_path / "valid").Images("9_batches/worst/loss")
     expected = draw_samples(samples, title, style=PictureStyle(["road", "sky"], ignore_index=255))
     assert np.array_equal(picture_of(event), expected)
     assert not np.array_equal(expected, draw_samples(samples, title))
@@ -373,8 +373,8 @@ def test_without_criterion_samples_are_shown_in_their_order_and_a_metric_may_be_
 
 def test_an_inference_loader_is_left_out(tmp_path, read_events):
     run_ours(tmp_path, [BestWorstBatches()], {"valid": make_items(4), "infer": make_items(4)})
-    assert read_events(tmp_path / "tensorboard" / "valid").Tags()["images"]
-    assert read_events(tmp_path / "tensorboard" / "infer").Tags()["images"] == []
+    assert read_events(tmp_path / "valid").Tags()["images"]
+    assert read_events(tmp_path / "infer").Tags()["images"] == []
 
 
 @pytest.mark.parametrize("name", ["image_key", "target_key", "output_key"])
@@ -384,7 +384,7 @@ def test_a_missing_key_is_an_error_that_lists_the_keys_of_the_batch(name, tmp_pa
 
 
 def test_a_missing_metric_is_an_error_that_lists_the_metrics(kit, tmp_path):
-    run, names, keys, make_model, _ = kit
+    run, names, keys, make_model = kit
     pattern = r"BestWorstBatches\(metric='f1'\) asks for key 'f1', which the metrics of a train batch lacks; .*'loss'"
     with pytest.raises(UsageError, match=pattern):
         run(tmp_path, [BestWorstBatches("f1", **keys)], {"train": make_items(4, names)}, model=make_model())
@@ -433,30 +433,30 @@ def test_an_argument_out_of_range_is_an_error_at_construction(arguments, message
         BestWorstBatches(**arguments)
 
 
-def images_on_disk(read_events, folder, tag="batches/worst/loss"):
+def images_on_disk(read_events, folder, tag="9_batches/worst/loss"):
     return [event.step for event in read_events(folder).Images(tag)]
 
 
 def test_when_a_callback_fails_the_run_raises_its_error_and_keeps_what_was_drawn(kit, tmp_path, read_events):
-    run, names, keys, make_model, subfolder = kit
+    run, names, keys, make_model = kit
     items = {"train": make_items(12, names), "valid": make_items(12, names)}
     with pytest.raises(ZeroDivisionError, match="the run's own error"):
         stop = Break(epoch=3, batch=2, hook="on_batch_start")
         run(tmp_path, [BestWorstBatches(**keys), stop], items, model=make_model(), epochs=4)
     for loader in items:
         for kind in ("best", "worst"):
-            folder = tmp_path / subfolder / loader
-            assert images_on_disk(read_events, folder, f"batches/{kind}/loss") == [1, 2]
+            folder = tmp_path / loader
+            assert images_on_disk(read_events, folder, f"9_batches/{kind}/loss") == [1, 2]
 
 
 def test_when_the_model_fails_the_run_raises_its_error_and_keeps_what_was_drawn(kit, tmp_path, read_events):
-    run, names, keys, make_model, subfolder = kit
+    run, names, keys, make_model = kit
     items = {"train": make_items(12, names), "valid": make_items(12, names)}
     model = BreakingModel(make_model().key)
     with pytest.raises(ZeroDivisionError, match="the run's own error"):
         run(tmp_path, [BestWorstBatches(**keys)], items, model=model, epochs=4)
-    assert images_on_disk(read_events, tmp_path / subfolder / "train") == [1, 2]
-    assert images_on_disk(read_events, tmp_path / subfolder / "valid") == [1]
+    assert images_on_disk(read_events, tmp_path / "train") == [1, 2]
+    assert images_on_disk(read_events, tmp_path / "valid") == [1]
 
 
 class FailsToDraw(Diagnostic):
@@ -476,10 +476,10 @@ class FailsToDraw(Diagnostic):
 
 
 def test_an_error_while_drawing_stops_the_run_and_keeps_the_pictures_before_it(kit, tmp_path, read_events):
-    run, names, _, make_model, subfolder = kit
+    run, names, _, make_model = kit
     with pytest.raises(ZeroDivisionError, match="division by zero"):
         run(tmp_path, [FailsToDraw()], {"valid": make_items(4, names)}, model=make_model(), epochs=2)
-    assert images_on_disk(read_events, tmp_path / subfolder / "valid", "picture") == [1]
+    assert images_on_disk(read_events, tmp_path / "valid", "picture") == [1]
 
 
 class BreaksWhileDrawing(FailsToDraw):
@@ -491,7 +491,7 @@ class BreaksWhileDrawing(FailsToDraw):
 
 
 def test_an_error_while_drawing_is_only_a_note_on_the_error_of_the_run(kit, tmp_path):
-    run, names, _, make_model, _ = kit
+    run, names, _, make_model = kit
     with pytest.raises(KeyError, match="the run's own error") as caught:
         run(tmp_path, [BreaksWhileDrawing()], {"valid": make_items(4, names)}, model=make_model())
     notes = "".join(caught.value.__notes__)
@@ -519,7 +519,7 @@ def test_several_callbacks_share_the_writer_of_a_loader(tmp_path, read_events):
     run_stock(tmp_path, callbacks, {"valid": make_items(4, STOCK.names)})
     assert callbacks[0].writers_["valid"] is callbacks[1].writers_["valid"]
     tags = set(read_events(tmp_path / "valid").Tags()["images"])
-    assert tags == {"batches/best/loss", "batches/worst/loss", "picture"}
+    assert tags == {"9_batches/best/loss", "9_batches/worst/loss", "picture"}
 
 
 def test_nothing_of_a_batch_is_kept_when_its_loader_has_ended(tmp_path):

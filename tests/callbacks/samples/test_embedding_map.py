@@ -49,7 +49,7 @@ class Spied(EmbeddingMap):
 def test_it_is_drawn_every_epoch_without_an_image_in_the_batch(stock, tmp_path, read_events):
     keys = {"target_key": "targets"} if stock else {}
     train(tmp_path, EmbeddingMap("pca", **keys), stock=stock, epochs=2)
-    assert [image.step for image in read_events(tmp_path / "valid").Images("embedding_map")] == [1, 2]
+    assert [image.step for image in read_events(tmp_path / "valid").Images("5_predictions/embedding_map")] == [1, 2]
 
 
 def test_it_is_drawn_of_the_samples_and_leaves_out_what_is_not_finite(tmp_path):

@@ -52,7 +52,7 @@ def run_of(side, folder, options, sizes=SIZES, epochs=1, more=()):
 
 
 run_ours = partial(run_of, OURS)
-RUNNERS = {name: (partial(run_of, side), side.subfolder) for name, side in SIDES.items()}
+RUNNERS = {name: partial(run_of, side) for name, side in SIDES.items()}
 
 
 @pytest.fixture(params=RUNNERS)
@@ -86,20 +86,18 @@ def expected_rows(model, count, class_names):
 
 
 def test_every_sample_has_its_vector_its_classes_and_its_id(kit, tmp_path):
-    run, subfolder = kit
-    model = run(tmp_path, {"class_names": NAMES})
-    rows, vectors = rows_of(tmp_path / subfolder / "valid")
+    model = kit(tmp_path, {"class_names": NAMES})
+    rows, vectors = rows_of(tmp_path / "valid")
     expected, logits = expected_rows(model, 10, ["cat", "dog with a tab", "naïve"])
     assert rows == expected
     assert vectors == pytest.approx(logits, rel=1e-5)
-    assert not (tmp_path / subfolder / "train" / "projector_config.pbtxt").exists()
+    assert not (tmp_path / "train" / "projector_config.pbtxt").exists()
 
 
 def test_the_thumbnails_are_the_samples_own(kit, tmp_path):
-    run, subfolder = kit
-    run(tmp_path, {})
-    [info] = config_of(tmp_path / subfolder / "valid")
-    sheet = np.array(Image.open(tmp_path / subfolder / "valid" / info.sprite.image_path))
+    kit(tmp_path, {})
+    [info] = config_of(tmp_path / "valid")
+    sheet = np.array(Image.open(tmp_path / "valid" / info.sprite.image_path))
     side, _ = info.sprite.single_image_dim
     assert sheet.shape == (4 * side, 4 * side, 3)
     for index, item in enumerate(make_items(10)):
@@ -109,46 +107,42 @@ def test_the_thumbnails_are_the_samples_own(kit, tmp_path):
 
 
 def test_of_a_larger_loader_so_many_are_shown_and_the_same_ones_every_epoch(kit, tmp_path):
-    run, subfolder = kit
-    run(tmp_path, {"max_samples": 7, "every_n_epochs": 1}, {"train": 4, "valid": 50}, epochs=2)
+    kit(tmp_path, {"max_samples": 7, "every_n_epochs": 1}, {"train": 4, "valid": 50}, epochs=2)
     expected = sorted(sorted(range(50), key=position_hash)[:7])
     for name in ("embeddings:00001", "embeddings:00002"):
-        rows, vectors = rows_of(tmp_path / subfolder / "valid", name)
+        rows, vectors = rows_of(tmp_path / "valid", name)
         assert [row[0] for row in rows[1:]] == [f"id-{position:03d}" for position in expected]
         assert len(vectors) == 7
 
 
 @pytest.mark.parametrize(("every_n_epochs", "epochs"), [(None, [5]), (2, [2, 4, 5]), (5, [5])])
 def test_it_is_written_every_so_many_epochs_and_at_the_end(kit, every_n_epochs, epochs, tmp_path):
-    run, subfolder = kit
-    run(tmp_path, {"every_n_epochs": every_n_epochs}, epochs=5)
-    assert names_in(tmp_path / subfolder / "valid") == [f"embeddings:{epoch:05d}" for epoch in epochs]
+    kit(tmp_path, {"every_n_epochs": every_n_epochs}, epochs=5)
+    assert names_in(tmp_path / "valid") == [f"embeddings:{epoch:05d}" for epoch in epochs]
 
 
 def test_a_run_that_fails_keeps_those_of_its_last_whole_epoch(kit, tmp_path):
-    run, subfolder = kit
     with pytest.raises(ZeroDivisionError):
-        run(tmp_path, {}, epochs=5, more=[Break(epoch=3, hook="on_loader_start")])
-    assert names_in(tmp_path / subfolder / "valid") == ["embeddings:00002"]
+        kit(tmp_path, {}, epochs=5, more=[Break(epoch=3, hook="on_loader_start")])
+    assert names_in(tmp_path / "valid") == ["embeddings:00002"]
 
 
 def test_maps_are_averaged_and_a_second_callback_has_its_own_tag(tmp_path):
     model = run_ours(tmp_path, {}, more=[Embeddings(embedding_key="map", tag="maps")])
-    folder = tmp_path / "tensorboard" / "valid"
+    folder = tmp_path / "valid"
     assert names_in(folder) == ["embeddings:00001", "maps:00001"]
     assert rows_of(folder, "maps:00001")[1] == pytest.approx(expected_rows(model, 10, NAMES)[1], rel=1e-5)
 
 
 def test_a_loader_that_is_named_is_shown_alone(kit, tmp_path):
-    run, subfolder = kit
-    run(tmp_path, {"loader": "train"})
-    assert names_in(tmp_path / subfolder / "train") == ["embeddings:00001"]
-    assert not (tmp_path / subfolder / "valid" / "projector_config.pbtxt").exists()
+    kit(tmp_path, {"loader": "train"})
+    assert names_in(tmp_path / "train") == ["embeddings:00001"]
+    assert not (tmp_path / "valid" / "projector_config.pbtxt").exists()
 
 
 def test_without_target_and_ids_there_is_one_column_without_a_header(tmp_path):
     run_ours(tmp_path, {"sample_id_key": "none", "target_key": "none", "output_key": "none", "embedding_key": "logits"})
-    rows, _ = rows_of(tmp_path / "tensorboard" / "valid")
+    rows, _ = rows_of(tmp_path / "valid")
     assert rows == [[str(position)] for position in range(10)]
 
 
@@ -212,13 +206,13 @@ def served(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     torch.manual_seed(0)
     options = {"class_names": NAMES, "every_n_epochs": 1}
-    models = {kind: run(folder / kind, options, epochs=2) for kind, (run, _) in RUNNERS.items()}
+    models = {kind: run(folder / kind, options, epochs=2) for kind, run in RUNNERS.items()}
     with serve(folder, tmp_path_factory.mktemp("server") / "log.txt") as server:
         server.wait(lambda it: len(it.json("plugin/projector/runs")) == 2)
         yield server, models
 
 
-@pytest.mark.parametrize(("kind", "run"), [("stock", "stock/valid"), ("ours", "ours/tensorboard/valid")])
+@pytest.mark.parametrize(("kind", "run"), [("stock", "stock/valid"), ("ours", "ours/valid")])
 def test_the_projector_serves_vectors_classes_and_thumbnails_of_every_epoch(kind, run, served):
     server, models = served
     expected, logits = expected_rows(models[kind], 10, ["cat", "dog with a tab", "naïve"])
@@ -272,7 +266,7 @@ def test_what_does_not_fit_the_run_is_an_error(options, message, tmp_path):
 
 def test_without_a_loader_for_validation_one_is_to_be_named(kit, tmp_path):
     with pytest.raises(UsageError, match="there is none: pass loader='train'"):
-        kit[0](tmp_path, {}, {"train": 4})
+        kit(tmp_path, {}, {"train": 4})
 
 
 def test_two_callbacks_of_one_tag_are_an_error(tmp_path):

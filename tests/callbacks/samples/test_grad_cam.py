@@ -80,7 +80,7 @@ def run(kit, folder, callbacks, *, model=None, items=None, epochs=2, runner=None
         optimizer=torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1, momentum=0.9),
         criterion=options.pop("criterion", nn.CrossEntropyLoss()), epochs=epochs, **side.logs(folder),
     )  # fmt: skip
-    return model, folder / side.subfolder
+    return model, folder
 
 
 @pytest.mark.parametrize("kit", ["stock", "ours"])
@@ -90,7 +90,7 @@ def test_the_maps_of_the_worst_samples_are_written_and_leave_no_trace(kit, tmp_p
     spied = Spied(k_samples=K, **keys)
     model, folder = run(kit, tmp_path / "explained", [spied])
     for loader in ("train", "valid"):
-        events = read_events(folder / loader).Images("gradcam/worst/loss")
+        events = read_events(folder / loader).Images("7_grad_cam/worst/loss")
         assert [event.step for event in events] == [1, 2]
     assert [len(maps) for maps in spied.maps] == [K] * 4
     assert all(heat.shape == (6, 6) and heat.min() >= 0 and heat.max() <= 1 for maps in spied.maps for heat in maps)
@@ -164,7 +164,7 @@ def test_masks_are_explained_by_the_last_layer_before_the_classes(explain, tmp_p
         "ours", tmp_path, [spied], model=Mask(), items={"train": items}, criterion=nn.BCEWithLogitsLoss(), epochs=1
     )
     assert [heat.shape for heat in spied.maps[0]] == [(4, 4)] * 3
-    assert read_events(folder / "train").Images("gradcam/worst/loss")
+    assert read_events(folder / "train").Images("7_grad_cam/worst/loss")
 
 
 @pytest.mark.parametrize(
@@ -204,7 +204,7 @@ def test_a_model_without_maps_is_trained_on_and_warned_of_once(kit, tmp_path, re
     said = [record.getMessage() for record in caplog.records if record.name == "assay"]
     assert len(said) == 1
     assert said[0].startswith("GradCAM draws nothing: no layer of the model gives a map of the image")
-    assert "gradcam/worst/loss" not in read_events(folder / "train").Tags()["images"]
+    assert "7_grad_cam/worst/loss" not in read_events(folder / "train").Tags()["images"]
 
 
 @pytest.mark.parametrize(

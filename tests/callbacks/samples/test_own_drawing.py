@@ -66,7 +66,7 @@ def test_the_function_is_given_the_samples_of_the_batch_with_their_losses(kind, 
     assert shown["rate"]["hz"].tolist() == order
     torch.testing.assert_close(shown["loss"], losses[order])
     assert shown["logits"].shape == (3, 3)
-    picture = picture_of(read_events, tmp_path / "valid", f"batches/{kind}/loss")
+    picture = picture_of(read_events, tmp_path / "valid", f"9_batches/{kind}/loss")
     assert (picture == RED).all(axis=2).sum() == 45
 
 
@@ -84,7 +84,7 @@ def test_a_picture_for_each_of_the_best_and_worst_samples_stands_above_its_id(tm
         assert torch.equal(shown["sound"], torch.stack([items[index]["sound"] for index in order]))
         assert shown["rate"]["hz"].tolist() == order
         torch.testing.assert_close(shown["loss"], losses[order], check_dtype=False)
-    picture = picture_of(read_events, tmp_path / "valid", "samples/worst/loss")
+    picture = picture_of(read_events, tmp_path / "valid", "1_overview/worst_samples/loss")
     assert (picture == RED).all(axis=2).sum() == 4 * 320**2
 
 

@@ -98,17 +98,17 @@ def run_stock(folder, callbacks, optimizer=Recording, *, epochs=1, loggers=None)
     fit(
         runner, model, {key: loader(4, ("features", "targets")) for key in ("train", "valid")}, callbacks,
         optimizer=optimizer, epochs=epochs,
-        loggers={"tensorboard": dl.TensorboardLogger(str(folder / "tensorboard"))} if loggers is None else loggers,
+        loggers={"tensorboard": dl.TensorboardLogger(str(folder))} if loggers is None else loggers,
     )  # fmt: skip
     return optimizer
 
 
 def gradients_of(events):
-    return scalars_of(events, "gradients/")
+    return scalars_of(events, "9_gradients/")
 
 
 def events_of(read_events, folder, key="train"):
-    return read_events(folder / "tensorboard" / key)
+    return read_events(folder / key)
 
 
 def expected_of(steps):
@@ -129,7 +129,7 @@ def check(found, seen, epochs, pick=slice(None)):
         for epoch in range(epochs):
             expected = expected_of(seen[name][epoch * each : (epoch + 1) * each][pick])
             for kind, value in expected.items():
-                number = found[f"gradients/{name}/{kind}"][epoch + 1]
+                number = found[f"9_gradients/{name}/{kind}"][epoch + 1]
                 room = {"std": 1e-3, "zeros": 1e-6}.get(kind, 1e-6) * (expected["norm"] or 1.0)
                 assert number == pytest.approx(value, rel=1e-6, abs=room), (name, kind, epoch)
 
@@ -197,7 +197,7 @@ def test_update_ratios_equal_a_plain_loop_over_the_weights(tmp_path, read_events
     for name in SEEN:
         for epoch in range(2):
             expected = np.mean(optimizer.ratios[name][epoch * 8 : epoch * 8 + 8][::every])
-            assert found[f"gradients/{name}/update_ratio"][epoch + 1] == pytest.approx(expected, rel=1e-3), name
+            assert found[f"9_gradients/{name}/update_ratio"][epoch + 1] == pytest.approx(expected, rel=1e-3), name
 
 
 def test_weights_of_norm_zero_have_no_update_ratio(tmp_path, read_events):
@@ -206,8 +206,8 @@ def test_weights_of_norm_zero_have_no_update_ratio(tmp_path, read_events):
     stats = GradientStats(100, per_parameter=True, update_ratio=True)  # the first step alone
     run_ours(tmp_path, [stats], model=model)
     found = gradients_of(events_of(read_events, tmp_path))
-    assert "gradients/last.bias/update_ratio" not in found and "gradients/last.bias/norm" in found
-    assert found["gradients/last.weight/update_ratio"][1] > 0
+    assert "9_gradients/last.bias/update_ratio" not in found and "9_gradients/last.bias/norm" in found
+    assert found["9_gradients/last.weight/update_ratio"][1] > 0
 
 
 def test_without_being_asked_for_there_are_no_update_ratios(tmp_path, read_events):
@@ -226,7 +226,7 @@ def test_a_resumed_run_shows_the_map_of_a_straight_one_and_repeats_no_warning(tm
     assert repr(resumed.state_dict()) == repr(straight.state_dict())
     assert "got no gradient" not in caplog.text
     pictures = [
-        events_of(read_events, tmp_path / name).Images("gradients/map")[-1].encoded_image_string
+        events_of(read_events, tmp_path / name).Images("9_gradients/map")[-1].encoded_image_string
         for name in ("straight", "halves")
     ]
     assert pictures[0] == pictures[1]
@@ -245,7 +245,7 @@ def test_accumulation_of_4_times_4_equals_1_times_16(tmp_path, read_events):
 def test_pictures_are_written_every_epoch_and_scalars_only_when_asked_for(tmp_path, read_events):
     run_ours(tmp_path, [GradientStats()], epochs=3)
     events = events_of(read_events, tmp_path)
-    for tag in ("gradients/map", "gradients/flow"):
+    for tag in ("9_gradients/map", "9_gradients/flow"):
         assert [event.step for event in events.Images(tag)] == [1, 2, 3]
         picture = cv2.imdecode(np.frombuffer(events.Images(tag)[-1].encoded_image_string, np.uint8), 1)
         assert picture.ndim == 3 and picture.std() > 5
@@ -271,8 +271,8 @@ def test_nan_and_infinity_are_counted_from_the_second_time_on_and_named(tmp_path
     optimizer = run_stock(tmp_path, [stats], lambda model: Still(model, tamper=poison))
     found = gradients_of(events_of(read_events, tmp_path))
     check(found, optimizer.seen, 1)
-    assert found["gradients/first.weight/non_finite"][1] == pytest.approx(16 / 128)
-    assert found["gradients/first.bias/non_finite"][1] == 0
+    assert found["9_gradients/first.weight/non_finite"][1] == pytest.approx(16 / 128)
+    assert found["9_gradients/first.bias/non_finite"][1] == 0
     names, summary, _ = stats.kept
     first = names.index("first.weight")
     assert summary["broken_steps"][first] == 2
@@ -379,7 +379,7 @@ def test_several_models_and_optimizers_are_told_apart(tmp_path, read_events):
     names, summary, _ = stats.kept
     assert names == ["body.layer.weight", "body.layer.bias", "head.layer.weight", "head.layer.bias"]
     assert summary["finite_steps"].tolist() == [4, 4, 8, 8]
-    assert "gradients/head.layer.bias/norm" in gradients_of(events_of(read_events, tmp_path))
+    assert "9_gradients/head.layer.bias/norm" in gradients_of(events_of(read_events, tmp_path))
 
 
 def test_a_sparse_embedding_is_observed(tmp_path):

@@ -64,7 +64,7 @@ def run_of(side, folder, callbacks, epochs=3, hparams=HPARAMS, **options):
 
 
 run_ours, run_stock = partial(run_of, OURS), partial(run_of, STOCK)
-RUNNERS = {name: (partial(run_of, side), side.subfolder) for name, side in SIDES.items()}
+RUNNERS = {name: partial(run_of, side) for name, side in SIDES.items()}
 
 
 @pytest.fixture(params=RUNNERS)
@@ -98,46 +98,44 @@ def shown(start):
 
 
 def test_a_run_writes_one_session_with_its_hyper_parameters_and_that_it_succeeded(kit, tmp_path):
-    run, subfolder = kit
-    run(tmp_path, [Score(), HParams("valid/score", minimize=False)])
-    [start], [end] = sessions(tmp_path / subfolder / "run")
+    kit(tmp_path, [Score(), HParams("valid/score", minimize=False)])
+    [start], [end] = sessions(tmp_path / "train")
     assert shown(start) == SHOWN
     assert end.session_end_info.status == api_pb2.STATUS_SUCCESS
     assert end.session_end_info.end_time_secs >= start.session_start_info.start_time_secs > 0
 
 
 def test_the_best_value_so_far_is_written_every_epoch_beside_the_hyper_parameters(kit, tmp_path, read_events):
-    run, subfolder = kit
-    run(tmp_path, [Score(), HParams(["valid/score", "valid/loss"], [False, True])])
-    events = read_events(tmp_path / subfolder / "run")
-    assert scalars_of(events)["best/valid/score"] == {1: 0.25, 2: 0.75, 3: 0.75}
-    losses = scalars_of(read_events(tmp_path / subfolder / "valid"))["loss/epoch"]
+    kit(tmp_path, [Score(), HParams(["valid/score", "valid/loss"], [False, True])])
+    events = read_events(tmp_path / "train")
+    assert scalars_of(events)["10_best/valid/score"] == {1: 0.25, 2: 0.75, 3: 0.75}
+    by_tag = scalars_of(read_events(tmp_path / "valid"))
+    losses = by_tag.get("1_overview/loss") or by_tag["loss/epoch"]  # as Catalyst's own logger names it
     best = {epoch: min(losses[before] for before in range(1, epoch + 1)) for epoch in losses}
-    assert scalars_of(events)["best/valid/loss"] == pytest.approx(best)
-    assert set(events.Tags()["scalars"]) == {"best/valid/score", "best/valid/loss"}
+    assert scalars_of(events)["10_best/valid/loss"] == pytest.approx(best)
+    best = {tag for tag in events.Tags()["scalars"] if tag.startswith("10_best")}
+    assert best == {"10_best/valid/score", "10_best/valid/loss"}
 
 
 def test_a_value_that_is_not_finite_is_never_the_best(kit, tmp_path, read_events):
-    run, subfolder = kit
-    run(tmp_path, [Score([math.nan, 2.0, -math.inf]), HParams("valid/score")])
-    assert scalars_of(read_events(tmp_path / subfolder / "run"))["best/valid/score"] == {2: 2.0, 3: 2.0}
+    kit(tmp_path, [Score([math.nan, 2.0, -math.inf]), HParams("valid/score")])
+    assert scalars_of(read_events(tmp_path / "train"))["10_best/valid/score"] == {2: 2.0, 3: 2.0}
 
 
 def test_a_run_that_fails_says_so_and_keeps_its_best(kit, tmp_path, read_events):
-    run, subfolder = kit
     with pytest.raises(ZeroDivisionError):
-        run(tmp_path, [Score(fail_in=2), HParams("valid/score", minimize=False)])
-    [_], [end] = sessions(tmp_path / subfolder / "run")
+        kit(tmp_path, [Score(fail_in=2), HParams("valid/score", minimize=False)])
+    [_], [end] = sessions(tmp_path / "train")
     assert end.session_end_info.status == api_pb2.STATUS_FAILURE
-    assert scalars_of(read_events(tmp_path / subfolder / "run"))["best/valid/score"] == {1: 0.25}
+    assert scalars_of(read_events(tmp_path / "train"))["10_best/valid/score"] == {1: 0.25}
 
 
 def test_a_resumed_run_goes_on_with_the_session_and_the_best_of_the_first(tmp_path, read_events):
     run_ours(tmp_path, [Score(), HParams("valid/score", minimize=False)], epochs=2)
     run_ours(tmp_path, [Score(), HParams("valid/score", minimize=False)], epochs=4, resume=str(tmp_path))
-    folder = tmp_path / "tensorboard" / "run"
+    folder = tmp_path / "train"
     assert [len(of) for of in sessions(folder)] == [1, 1]
-    assert scalars_of(read_events(folder))["best/valid/score"] == {1: 0.25, 2: 0.75, 3: 0.75, 4: 1.0}
+    assert scalars_of(read_events(folder))["10_best/valid/score"] == {1: 0.25, 2: 0.75, 3: 0.75, 4: 1.0}
 
 
 def test_a_process_that_does_not_write_needs_no_logger_and_follows_the_metrics(tmp_path):
@@ -185,9 +183,9 @@ def columns(server):
 
 def test_the_server_shows_one_row_a_run_with_its_own_hyper_parameters(server):
     rows = groups(server)
-    assert set(rows) == {"stock/run", "ours/tensorboard/run", "failed/tensorboard/run"}
-    assert rows["stock/run"]["hparams"] == SHOWN
-    assert rows["ours/tensorboard/run"]["hparams"] == {"lr": 0.5, "width": 8.0}
+    assert set(rows) == {"stock/train", "ours/train", "failed/train"}
+    assert rows["stock/train"]["hparams"] == SHOWN
+    assert rows["ours/train"]["hparams"] == {"lr": 0.5, "width": 8.0}
     assert all(len(row["sessions"]) == 1 for row in rows.values())
 
 
@@ -197,28 +195,33 @@ def test_the_server_shows_the_final_best_of_each_run(server):
         name: {metric["name"]["tag"]: (metric["value"], metric["trainingStep"]) for metric in row["metricValues"]}
         for name, row in rows.items()
     }
-    assert values["stock/run"] == {"best/valid/score": (0.75, 3)}
-    assert values["failed/tensorboard/run"] == {"best/valid/score": (0.25, 1)}
-    [(tag, (value, step))] = values["ours/tensorboard/run"].items()
-    assert (tag, step) == ("best/valid/loss", 3)
-    losses = server.json("plugin/scalars/scalars", run="ours/tensorboard/valid", tag="loss/epoch")
+    # Of all the columns those of the best values are the first, and the tab shows only the first five.
+    assert {name: [tag for tag in row if "best" in tag] for name, row in values.items()} == {
+        "stock/train": list(values["stock/train"])[:1],
+        "failed/train": list(values["failed/train"])[:1],
+        "ours/train": list(values["ours/train"])[:1],
+    }
+    assert values["stock/train"]["10_best/valid/score"] == (0.75, 3)
+    assert values["failed/train"]["10_best/valid/score"] == (0.25, 1)
+    value, step = values["ours/train"]["10_best/valid/loss"]
+    assert step == 3
+    losses = server.json("plugin/scalars/scalars", run="ours/valid", tag="1_overview/loss")
     assert value == pytest.approx(min(loss for _, _, loss in losses))
 
 
 def test_the_server_shows_how_each_run_ended(server):
     status = {name: row["sessions"][0]["status"] for name, row in groups(server).items()}
     assert status == {
-        "stock/run": "STATUS_SUCCESS",
-        "ours/tensorboard/run": "STATUS_SUCCESS",
-        "failed/tensorboard/run": "STATUS_FAILURE",
+        "stock/train": "STATUS_SUCCESS",
+        "ours/train": "STATUS_SUCCESS",
+        "failed/train": "STATUS_FAILURE",
     }
 
 
-def test_there_are_no_runs_beside_those_of_loaders_and_run(server):
+def test_there_is_one_row_per_loader_and_no_other(server):
     runs = [name.split("/", 1)[1] for name in server.json("runs") if not name.endswith("_epoch_")]
-    ours = [f"tensorboard/{folder}" for folder in ("run", "train", "valid")]
-    # the run that failed in its second epoch had ended its first
-    assert sorted(runs) == sorted(["run", "train", "valid", *ours, *ours])
+    # three runs; the one that failed in its second epoch had ended its first
+    assert sorted(runs) == sorted(3 * ["train", "valid"])
 
 
 # -- wrong use --------------------------------------------------------------------------------------------------------
@@ -226,12 +229,12 @@ def test_there_are_no_runs_beside_those_of_loaders_and_run(server):
 
 def test_without_hyper_parameters_there_is_nothing_to_show(kit, tmp_path):
     with pytest.raises(UsageError, match=r"pass train\(\) hparams=\{'lr': ..., ...\}, got none"):
-        kit[0](tmp_path, [HParams()], hparams=None)
+        kit(tmp_path, [HParams()], hparams=None)
 
 
 def test_a_loader_that_there_is_not_is_an_error_before_the_first_step(kit, tmp_path):
     with pytest.raises(UsageError, match="asks for key 'test', which the run's loaders lacks; it has 'train', 'valid'"):
-        kit[0](tmp_path, [HParams("test/loss")])
+        kit(tmp_path, [HParams("test/loss")])
 
 
 def test_a_metric_that_there_is_not_is_an_error_with_those_that_there_are(tmp_path):

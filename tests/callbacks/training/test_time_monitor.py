@@ -68,7 +68,7 @@ class Kit:
 
     def __init__(self, folder, stock=False, **options):
         self.clock = Clock(50.0)
-        self.folder = folder if stock else folder / "tensorboard"
+        self.folder = folder
         self.stock, self.logdir = stock, folder
         self.model = Net(self.clock, None if stock else "logits", options.pop("fail_at", None))
         self.optimizer = Descent(self.clock, self.model.parameters())
@@ -116,11 +116,11 @@ def stock(request):
 
 
 def written(read_events, folder, loader):
-    return scalars_of(read_events(folder / loader), "time/", "memory/")
+    return scalars_of(read_events(folder / loader), "9_time/", "9_memory/")
 
 
 def approx(**values):
-    return {f"time/{name}": pytest.approx(value, rel=1e-5) for name, value in values.items()}
+    return {f"9_time/{name}": pytest.approx(value, rel=1e-5) for name, value in values.items()}
 
 
 TRAIN = {
@@ -139,7 +139,7 @@ def test_each_part_of_a_step_has_its_own_time(tmp_path, read_events, stock):
     for loader, expected in (("train", TRAIN), ("valid", VALID)):
         seen = written(read_events, kit.folder, loader)
         assert all(seen[tag].keys() == {1, 2} for tag in seen)
-        assert seen.pop("memory/peak_mib")[1] > 1
+        assert seen.pop("9_memory/peak_mib")[1] > 1
         for step in (1, 2):
             assert {tag: values[step] for tag, values in seen.items()} == approx(**expected)
 
@@ -148,9 +148,9 @@ def test_steps_of_an_accumulation_share_the_time_of_the_optimizer(tmp_path, read
     kit = Kit(tmp_path, accumulate_steps=2)
     kit.train(loaders=["train"])
     seen = {tag: by_step[1] for tag, by_step in written(read_events, kit.folder, "train").items()}
-    assert seen["time/optimizer"] == pytest.approx(STEP * 3 / 5, rel=1e-5)
-    assert seen["time/backward"] == pytest.approx(LOSS + BACKWARD, rel=1e-5)
-    assert seen["time/diagnostics"] == pytest.approx(DRAW + LATE, rel=1e-5)
+    assert seen["9_time/optimizer"] == pytest.approx(STEP * 3 / 5, rel=1e-5)
+    assert seen["9_time/backward"] == pytest.approx(LOSS + BACKWARD, rel=1e-5)
+    assert seen["9_time/diagnostics"] == pytest.approx(DRAW + LATE, rel=1e-5)
 
 
 def test_a_diagnostic_that_calls_the_model_counts_as_diagnostic(tmp_path, read_events, stock):
@@ -160,8 +160,8 @@ def test_a_diagnostic_that_calls_the_model_counts_as_diagnostic(tmp_path, read_e
     kit.callbacks = {**kit.callbacks, "call": call}
     kit.train()
     seen = written(read_events, kit.folder, "train")
-    assert seen["time/forward"][1] == pytest.approx(FORWARD, rel=1e-5)
-    assert seen["time/diagnostics"][1] == pytest.approx(DRAW + LATE + FORWARD, rel=1e-5)
+    assert seen["9_time/forward"][1] == pytest.approx(FORWARD, rel=1e-5)
+    assert seen["9_time/diagnostics"][1] == pytest.approx(DRAW + LATE + FORWARD, rel=1e-5)
 
 
 def test_several_models_and_optimizers_add_up(tmp_path, read_events):
@@ -170,9 +170,9 @@ def test_several_models_and_optimizers_add_up(tmp_path, read_events):
     kit.optimizer = {name: Descent(kit.clock, kit.model[name].parameters()) for name in kit.model}
     kit.train(loaders=["train"])
     seen = {tag: by_step[1] for tag, by_step in written(read_events, kit.folder, "train").items()}
-    assert seen["time/forward"] == pytest.approx(2 * FORWARD, rel=1e-5)
-    assert seen["time/optimizer"] == pytest.approx(2 * STEP, rel=1e-5)
-    assert seen["time/backward"] == pytest.approx(LOSS + BACKWARD, rel=1e-5)
+    assert seen["9_time/forward"] == pytest.approx(2 * FORWARD, rel=1e-5)
+    assert seen["9_time/optimizer"] == pytest.approx(2 * STEP, rel=1e-5)
+    assert seen["9_time/backward"] == pytest.approx(LOSS + BACKWARD, rel=1e-5)
 
 
 def test_hooks_and_marks_are_there_in_a_run_and_gone_behind_it(tmp_path, stock):
@@ -193,7 +193,7 @@ def test_hooks_and_marks_are_gone_when_a_run_fails(tmp_path, read_events, stock)
         kit.train(epochs=2)
     assert not any(kit.hooks())
     assert not [name for name in kit.runner.callbacks if name.startswith("TimeMonitor")]
-    assert written(read_events, kit.folder, "train")["time/data"].keys() == {1}
+    assert written(read_events, kit.folder, "train")["9_time/data"].keys() == {1}
 
 
 def test_a_clock_that_cannot_be_called_is_refused():

@@ -28,8 +28,13 @@ def test_a_run_trains_and_draws(made, tmp_path):
     (table,) = (tmp_path / "out").glob("*.csv")
     assert len(table.read_text().splitlines()) == 1 + 12
     assert json.loads((run / "environment.json").read_text())["generated"] is False
-    written = b"".join(path.read_bytes() for path in (run / "tensorboard" / "valid").iterdir())
-    for tag in ("changes/worst/loss", "confusion_matrix/quality", "confusion_matrix", "predictions/distribution"):
+    written = b"".join(path.read_bytes() for path in (run / "valid").iterdir())
+    for tag in (
+        "6_samples/changes/loss",
+        "2_confusion_matrix/by_quality",
+        "2_confusion_matrix",
+        "5_predictions/distribution",
+    ):
         assert tag.encode() in written
 
 

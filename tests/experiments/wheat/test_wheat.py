@@ -76,17 +76,17 @@ def test_the_metrics_are_those_that_a_plain_loop_finds(wheat, data, table):
 
 
 def test_every_epoch_shows_the_best_and_the_worst_batches_and_images_by_their_precision(wheat):
-    events = read_events(wheat / "tensorboard" / "valid")
+    events = read_events(wheat / "valid")
     tags = {f"{what}/{kind}/competition_map" for what in ("batches", "samples") for kind in ("best", "worst")}
     assert set(events.Tags()["images"]) == tags
     for tag in tags:
         assert [picture.step for picture in events.Images(tag)] == [1, 2], tag
-    assert [point.step for point in events.Scalars("ap50/epoch")] == [1, 2]
+    assert [point.step for point in events.Scalars("1_overview/metrics/ap50")] == [1, 2]
 
 
 def test_training_shows_its_boxes_and_its_gradients(wheat):
-    events = read_events(wheat / "tensorboard" / "train")
-    assert {"augmentations", "gradients/map", "gradients/flow"} == set(events.Tags()["images"])
+    events = read_events(wheat / "train")
+    assert {"8_data/augmentations", "9_gradients/map", "9_gradients/flow"} == set(events.Tags()["images"])
 
 
 def test_data_of_ones_own_is_not_noted_as_generated(wheat):

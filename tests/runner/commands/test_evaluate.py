@@ -58,8 +58,8 @@ def test_the_metrics_are_those_of_the_checkpoints_epoch(trained, tmp_path, argum
 
 def test_pictures_and_scalars_stand_at_the_checkpoints_epoch(trained, tmp_path):
     done = evaluate(trained(tmp_path), checkpoint="epoch-0002.pt")
-    events = read_events(done.folder / "tensorboard" / "valid")
-    assert [(event.step, event.value) for event in events.Scalars("accuracy/epoch")] == [
+    events = read_events(done.folder)
+    assert [(event.step, event.value) for event in events.Scalars("1_overview/metrics/accuracy")] == [
         (2, pytest.approx(done.metrics["accuracy"]))
     ]
 
@@ -76,7 +76,8 @@ def test_a_second_time_replaces_the_first(trained, tmp_path):
     done = evaluate(run)
     (done.folder / "old").touch()
     evaluate(run)
-    assert sorted(path.name for path in done.folder.iterdir()) == ["metrics.csv", "results", "tensorboard"]
+    events, *others = sorted(path.name for path in done.folder.iterdir())
+    assert events.startswith("events.out.tfevents.") and others == ["metrics.csv", "results"]
     assert [path.name for path in (run / "evaluate").iterdir()] == ["valid-best"]
 
 

@@ -425,14 +425,13 @@ def test_the_run_folder_holds_exactly_what_it_should(assay, mine):
     run = only_run()
     assert re.fullmatch(r"\d{8}-\d{6}", run.name)
     assert {path.name for path in run.iterdir()} == {
-        "config.yaml", "environment.json", "metrics.csv", "tensorboard", "checkpoints",
+        "config.yaml", "environment.json", "metrics.csv", "train", "valid", "checkpoints",
     }  # fmt: skip
     assert {path.name for path in (run / "checkpoints").iterdir()} == {
         "last.pt", "best.pt", "epoch-0001.pt", "epoch-0002.pt", "index.json",
     }  # fmt: skip
-    assert {path.name for path in (run / "tensorboard").iterdir()} == {"train", "valid", "run"}
-    for loader in ("train", "valid", "run"):
-        (events,) = (run / "tensorboard" / loader).iterdir()
+    for loader in ("train", "valid"):
+        (events,) = (run / loader).iterdir()
         assert events.name.startswith("events.out.tfevents.")
 
 

@@ -26,8 +26,8 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
-GRADIENTS = {"gradients/flow", "gradients/map"}
-SCORES = {"confusion_matrix", "most_confused/text_summary", "predictions/distribution"}
+GRADIENTS = {"9_gradients/flow", "9_gradients/map"}
+SCORES = {"2_confusion_matrix", "2_confusion_matrix/most_confused/text_summary", "5_predictions/distribution"}
 
 
 @pytest.fixture
@@ -47,8 +47,8 @@ def test_linear(trained):
         assert numbers[loader]["mse"] == pytest.approx(mean_squared_error(target, output), rel=1e-5)
         assert numbers[loader]["r2"] == pytest.approx(r2_score(target, output), rel=1e-4)
     assert numbers["valid"]["mse_loss"] == pytest.approx(numbers["valid"]["mse"], rel=1e-5)
-    assert tags["train"] >= GRADIENTS | {"optimizer/lr/0", "optimizer/grad_norm", "time/forward", "mae/epoch"}
-    assert "best/valid/mse_loss" in tags["run"]
+    assert tags["train"] >= GRADIENTS | {"9_optimizer/lr/0", "9_optimizer/grad_norm", "9_time/forward", "mae/epoch"}
+    assert "10_best/valid/mse_loss" in tags["train"]
 
 
 def test_classification(trained):
@@ -61,9 +61,15 @@ def test_classification(trained):
     assert found["average_precision"] == pytest.approx(precision, abs=found["average_precision_bound"] + 1e-6)
     area = roc_auc_score(target, chances, multi_class="ovr")
     assert found["roc_auc"] == pytest.approx(area, abs=found["roc_auc_bound"] + 1e-6)
-    pictures = {"batches/best/ce", "batches/worst/ce", "samples/best/loss", "samples/worst/loss", "gradcam/worst/loss"}
-    assert tags["valid"] >= pictures | SCORES | {"roc", "report/text_summary"}
-    assert "augmentations" in tags["train"]
+    pictures = {
+        "9_batches/best/ce",
+        "9_batches/worst/ce",
+        "6_samples/best/loss",
+        "1_overview/worst_samples/loss",
+        "7_grad_cam/worst/loss",
+    }
+    assert tags["valid"] >= pictures | SCORES | {"5_predictions/roc", "1_overview/report/text_summary"}
+    assert "8_data/augmentations" in tags["train"]
 
 
 def test_multilabel(trained):
@@ -74,7 +80,12 @@ def test_multilabel(trained):
     area = roc_auc_score(target, chances, average="macro")
     assert found["roc_auc"] == pytest.approx(area, abs=found["roc_auc_bound"] + 1e-6)
     assert found["auc/_macro"] == pytest.approx(area, rel=1e-5)
-    assert tags["valid"] >= {"confusion_matrix", "predictions/distribution", "roc", "report/text_summary"}
+    assert tags["valid"] >= {
+        "2_confusion_matrix",
+        "5_predictions/distribution",
+        "5_predictions/roc",
+        "1_overview/report/text_summary",
+    }
 
 
 def test_multihead(trained):
@@ -82,7 +93,7 @@ def test_multihead(trained):
     for head in ("colour", "shape"):
         right = kept["valid"][f"{head}_logits"].argmax(1) == kept["valid"][head]
         assert numbers["valid"][f"{head}/accuracy"] == pytest.approx(right.mean())
-        assert f"{head}/confusion_matrix" in tags["valid"]
+        assert f"2_confusion_matrix/{head}" in tags["valid"]
     assert numbers["valid"]["stock_accuracy01"] == pytest.approx(numbers["valid"]["colour/accuracy"])
     assert tags["train"] >= GRADIENTS
 
@@ -93,7 +104,12 @@ def test_autoencoder(trained):
     assert numbers["valid"]["mae"] == pytest.approx(np.abs(again - photo).mean(), rel=1e-5)
     assert numbers["valid"]["mse"] == pytest.approx(np.square(again - photo).mean(), rel=1e-5)
     name = "reconstruction_error"
-    pictures = {"batches/best/loss", "batches/worst/loss", f"samples/best/{name}", f"samples/worst/{name}"}
+    pictures = {
+        "9_batches/best/loss",
+        "9_batches/worst/loss",
+        f"6_samples/best/{name}",
+        f"1_overview/worst_samples/{name}",
+    }
     assert tags["valid"] >= pictures
     assert tags["train"] >= pictures | GRADIENTS
 
@@ -102,7 +118,12 @@ def test_vae(trained):
     numbers, kept, tags = trained(vae)
     error = np.square(kept["valid"]["recon"] - kept["valid"]["image"]).mean()
     assert numbers["valid"]["loss_ae"] == pytest.approx(error, rel=1e-5)
-    pictures = {"batches/best/loss_ae", "batches/worst/loss_ae", "samples/best/error", "samples/worst/error"}
+    pictures = {
+        "9_batches/best/loss_ae",
+        "9_batches/worst/loss_ae",
+        "6_samples/best/error",
+        "1_overview/worst_samples/error",
+    }
     assert tags["valid"] >= pictures
     assert tags["train"] >= pictures | GRADIENTS
 
@@ -113,8 +134,8 @@ def test_gan(trained):
     assert len(labels) == 60
     assert numbers["train"]["accuracy"] == pytest.approx(accuracy_score(labels, logits > 0))
     assert numbers["train"]["f1"] == pytest.approx(f1_score(labels, logits > 0), rel=1e-5)
-    pictures = {"batches/best/loss_discriminator", "batches/worst/loss_discriminator"}
-    assert tags["train"] >= pictures | GRADIENTS | {"confusion_matrix", "predictions/distribution"}
+    pictures = {"9_batches/best/loss_discriminator", "9_batches/worst/loss_discriminator"}
+    assert tags["train"] >= pictures | GRADIENTS | {"2_confusion_matrix", "5_predictions/distribution"}
 
 
 def test_metric_learning(trained):
@@ -126,7 +147,7 @@ def test_metric_learning(trained):
     for k in (1, 5):
         hits = (classes[order[:, :k]] == classes[:, None]).any(axis=1)
         assert numbers["valid"][f"recall@{k}"] == pytest.approx(hits.mean())
-    assert tags["valid"] >= {"batches/best/loss", "batches/worst/loss"}
+    assert tags["valid"] >= {"9_batches/best/loss", "9_batches/worst/loss"}
     assert tags["train"] >= GRADIENTS
 
 
@@ -138,8 +159,8 @@ def test_distillation(trained):
         torch.from_numpy(kept["valid"]["s_logits"]), torch.from_numpy(kept["valid"]["classes"])
     )
     assert numbers["valid"]["cls_loss"] == pytest.approx(losses.item(), rel=1e-5)
-    assert any(tag.startswith("gradcam/worst/") for tag in tags["valid"])
-    assert any(tag.startswith("samples/worst/") for tag in tags["valid"])
+    assert any(tag.startswith("7_grad_cam/worst/") for tag in tags["valid"])
+    assert any(tag.startswith("1_overview/worst_samples/") for tag in tags["valid"])
     assert tags["train"] >= GRADIENTS
 
 
@@ -148,6 +169,12 @@ def test_segmentation(trained):
     logits, area = kept["valid"]["area_logits"].ravel(), kept["valid"]["area"].ravel()
     assert numbers["valid"]["accuracy"] == pytest.approx(accuracy_score(area, logits > 0))
     assert numbers["valid"]["iou"] == pytest.approx(jaccard_score(area, logits > 0), rel=1e-5)
-    pictures = {"batches/best/bce", "batches/worst/bce", "samples/worst/loss", "gradcam/worst/loss", "roc"}
-    assert tags["valid"] >= pictures | {"confusion_matrix", "predictions/distribution"}
-    assert "augmentations" in tags["train"]
+    pictures = {
+        "9_batches/best/bce",
+        "9_batches/worst/bce",
+        "1_overview/worst_samples/loss",
+        "7_grad_cam/worst/loss",
+        "5_predictions/roc",
+    }
+    assert tags["valid"] >= pictures | {"2_confusion_matrix", "5_predictions/distribution"}
+    assert "8_data/augmentations" in tags["train"]

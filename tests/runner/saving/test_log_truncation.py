@@ -26,7 +26,7 @@ class Late(dl.Callback):
         super().__init__(order=dl.CallbackOrder.External + 1)
 
     def on_epoch_end(self, runner):
-        runner.loggers["tensorboard"].get_writer("run").scalars({"late": 1.0}, runner.epoch_step)
+        runner.loggers["tensorboard"].get_run_writer().scalars({"late": 1.0}, runner.epoch_step)
 
 
 class OfImages(nn.Module):
@@ -82,8 +82,8 @@ def points(events):
 
 
 def test_the_event_files_of_a_resumed_run_hold_the_points_of_a_straight_one(resumed):
-    for loader in ("train", "valid", "run"):
-        straight, parts = (points(read_events(resumed / name / "tensorboard" / loader)) for name in ("straight", "run"))
+    for loader in ("valid", "train"):
+        straight, parts = (points(read_events(resumed / name / loader)) for name in ("straight", "run"))
         assert parts == straight
         assert set(parts.values()) == {1}
     assert parts["scalar", "late", EPOCHS] == 1
@@ -94,24 +94,24 @@ def test_the_event_files_of_a_resumed_run_hold_the_points_of_a_straight_one(resu
 def test_the_server_shows_the_points_of_a_straight_run(resumed, tmp_path, options):
     with serve(resumed, tmp_path / "log.txt", *options) as server:
 
-        def steps(run, tag="loss/epoch"):
+        def steps(run, tag="1_overview/loss"):
             tags = server.json("plugin/scalars/tags").get(run, {})
             return (
                 [step for _, step, _ in server.json("plugin/scalars/scalars", run=run, tag=tag)] if tag in tags else []
             )
 
-        server.wait(lambda _: all(len(steps(f"{name}/tensorboard/valid")) == EPOCHS for name in ("run", "straight")))
+        server.wait(lambda _: all(len(steps(f"{name}/valid")) == EPOCHS for name in ("run", "straight")))
         for loader in ("train", "valid"):
-            for tag in ("loss/epoch", "loss/batch"):
-                found, expected = (steps(f"{name}/tensorboard/{loader}", tag) for name in ("run", "straight"))
+            for tag in ("1_overview/loss", "9_by_samples_seen/loss"):
+                found, expected = (steps(f"{name}/{loader}", tag) for name in ("run", "straight"))
                 assert sorted(found) == sorted(expected) == sorted(set(expected))
-            for tag in ("batches/best/loss", "batches/worst/loss"):
-                listed = server.json("plugin/images/images", run=f"run/tensorboard/{loader}", tag=tag, sample=0)
+            for tag in ("9_batches/best/loss", "9_batches/worst/loss"):
+                listed = server.json("plugin/images/images", run=f"run/{loader}", tag=tag, sample=0)
                 assert sorted(picture["step"] for picture in listed) == list(range(1, EPOCHS + 1))
 
 
 def test_a_run_that_failed_and_was_resumed_ends_as_a_success(resumed):
-    content = read_events(resumed / "run/tensorboard/run").summary_metadata[metadata.SESSION_END_INFO_TAG]
+    content = read_events(resumed / "run/train").summary_metadata[metadata.SESSION_END_INFO_TAG]
     end = HParamsPluginData.FromString(content.plugin_data.content).session_end_info
     assert end.status == api_pb2.STATUS_SUCCESS
 
@@ -119,14 +119,14 @@ def test_a_run_that_failed_and_was_resumed_ends_as_a_success(resumed):
 def test_a_run_that_is_resumed_after_its_end_has_one_end(run, tmp_path):
     run(epochs=2)
     run(epochs=3, resume=str(tmp_path / "run"))
-    found = points(read_events(tmp_path / "run/tensorboard/run"))
+    found = points(read_events(tmp_path / "run/train"))
     assert found["tensor", metadata.SESSION_END_INFO_TAG, 0] <= 1
-    assert found["scalar", "best/valid/loss", 3] == 1
+    assert found["scalar", "10_best/valid/loss", 3] == 1
 
 
 def test_a_checkpoint_of_another_run_leaves_the_logs_of_this_folder_alone(run, tmp_path):
     run("other", epochs=1)
-    events = tmp_path / "mine" / "tensorboard" / "train" / "events.out.tfevents.1"
+    events = tmp_path / "mine" / "train" / "events.out.tfevents.1"
     events.parent.mkdir(parents=True)
     events.write_bytes(b"mine")
     run("mine", epochs=2, resume=str(tmp_path / "other"))

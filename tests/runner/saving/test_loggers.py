@@ -34,21 +34,23 @@ def test_metrics_of_epochs_and_batches_are_written_by_epoch_and_by_samples_seen(
     loaders, callbacks = {"train": make_loader()}, [record]
     runner = train(make_net(), loaders, epochs=2, loggers={"tensorboard": logger}, callbacks=callbacks)
     events = read_events(tmp_path / "train")
-    assert set(events.Tags()["scalars"]) == {"loss/epoch", "loss/batch", "step/batch"}
-    assert scalars_of(events)["loss/epoch"] == pytest.approx(
+    assert set(events.Tags()["scalars"]) == {"1_overview/loss", "9_by_samples_seen/loss", "9_by_samples_seen/step"}
+    assert scalars_of(events)["1_overview/loss"] == pytest.approx(
         {epoch: runner.history[epoch]["train"]["loss"] for epoch in (1, 2)}, rel=1e-6
     )
     # every second of 6 batches; the last one of an epoch holds one sample
     seen = [8, 16, 21, 29, 37, 42]
-    assert scalars_of(events)["loss/batch"] == pytest.approx({step: record.losses[step] for step in seen}, rel=1e-6)
-    assert scalars_of(events)["step/batch"] == dict(zip(seen, [2, 4, 6, 2, 4, 6], strict=True))
+    assert scalars_of(events)["9_by_samples_seen/loss"] == pytest.approx(
+        {step: record.losses[step] for step in seen}, rel=1e-6
+    )
+    assert scalars_of(events)["9_by_samples_seen/step"] == dict(zip(seen, [2, 4, 6, 2, 4, 6], strict=True))
 
 
 def test_each_loader_has_an_event_folder_of_its_own(make_net, make_loader, train, tmp_path):
     loaders = {"train": make_loader(4), "valid": make_loader(8, seed=1)}
     runner = train(make_net(), loaders, loggers={"tensorboard": TensorBoardLogger(tmp_path)})
     for key in loaders:
-        loss = scalars_of(read_events(tmp_path / key))["loss/epoch"]
+        loss = scalars_of(read_events(tmp_path / key))["1_overview/loss"]
         assert loss == pytest.approx({1: runner.history[1][key]["loss"]}, rel=1e-6)
 
 
@@ -62,8 +64,8 @@ def test_hyper_parameters_are_text_and_hparams_of_the_run(make_net, make_loader,
         "none": None,
     }
     train(make_net(), {"train": make_loader(4)}, loggers={"it": TensorBoardLogger(tmp_path)}, hparams=hparams)
-    events = read_events(tmp_path / "run")
-    (text,) = events.Tensors("config/text_summary")
+    events = read_events(tmp_path / "train")
+    (text,) = events.Tensors("9_config/text_summary")
     assert text.step == 0
     assert text.tensor_proto.string_val[0].decode() == (
         "```yaml\nlr: 0.1\nepochs: 3\noptimizer: SGD\nnesterov: true\nmonitor:\n- valid/loss:min\nnone: null\n```"
@@ -88,12 +90,12 @@ def test_without_hyper_parameters_there_is_no_run_folder(make_net, make_loader, 
 
 def test_zero_log_every_steps_writes_no_batch_metrics(make_net, make_loader, train, tmp_path):
     train(make_net(), {"train": make_loader()}, loggers={"it": TensorBoardLogger(tmp_path, log_every_steps=0)})
-    assert read_events(tmp_path / "train").Tags()["scalars"] == ["loss/epoch"]
+    assert read_events(tmp_path / "train").Tags()["scalars"] == ["1_overview/loss"]
 
 
 def test_log_every_steps_of_the_runner_reaches_the_logger_that_logdir_makes(make_net, make_loader, train, tmp_path):
     train(make_net(), {"train": make_loader()}, runner=DictRunner(log_every_steps=3), logdir=str(tmp_path))
-    assert list(scalars_of(read_events(tmp_path / "tensorboard" / "train"))["loss/batch"]) == [12, 21]
+    assert list(scalars_of(read_events(tmp_path / "train"))["9_by_samples_seen/loss"]) == [12, 21]
 
 
 def test_catalysts_own_log_image_writes_into_the_loaders_folder(make_net, make_loader, train, tmp_path):

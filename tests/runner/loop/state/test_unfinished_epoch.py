@@ -102,9 +102,7 @@ def run(folder, resume=False, killed_at=(), **fields):
 def points_of(folder):
     """Return all points of a run but times and its fields: folder, tag, step and value."""
     found = Counter()
-    for part in sorted(Path(folder, "tensorboard").iterdir()):
-        if not part.is_dir():
-            continue
+    for part in sorted({path.parent for path in Path(folder).glob("*/events*")}):
         events = EventAccumulator(str(part), size_guidance={"images": 0, "scalars": 0, "tensors": 0, "histograms": 0})
         tags = events.Reload().Tags()
         found.update((part.name, tag, it.step, repr(it.value)) for tag in tags["scalars"] for it in events.Scalars(tag))
@@ -112,7 +110,7 @@ def points_of(folder):
         found.update((part.name, tag, it.step, it.encoded_image_string) for tag, it in pictures)
         tensors = ((tag, it) for tag in tags["tensors"] for it in events.Tensors(tag))
         found.update((part.name, tag, it.step, it.tensor_proto.SerializeToString()) for tag, it in tensors)
-    others = ("time/", "memory/", "config", "_hparams_")  # the runs differ in whether they are killed
+    others = ("9_time/", "9_memory/", "9_config", "_hparams_")  # the runs differ in whether they are killed
     return Counter({point: count for point, count in found.items() if not point[1].startswith(others)})
 
 
