@@ -19,6 +19,8 @@ from .drawings.canvas.grid import Card as Card
 from .drawings.canvas.grid import draw_grid as draw_grid
 from .drawings.canvas.theme import GREEN as GREEN
 from .drawings.canvas.theme import RED as RED
+from .drawings.canvas.theme import RIGHT as RIGHT
+from .drawings.canvas.theme import WRONG as WRONG
 from .drawings.samples import format_score as format_score
 from .measures.best_worst_samples import Sample as Sample
 from .measures.region_counts import RegionCounts as RegionCounts

@@ -182,7 +182,7 @@ class AugmentationPreview(Diagnostic):
         samples = {name: [value for part in host for value in part[name]] for name in host[0]}
         found = self._range(samples["image"], samples.pop("extremes"))
         if found is not None:
-            title = [title[0], f"{title[1]}, range {found.low:.2f} to {found.high:.2f}"]
+            title = [title[0], f"{title[1]}, range {found.low:z.2f} to {found.high:.2f}"]
             self._warn_of_range(loader, found)
         picture: np.ndarray = self.draw(samples, title)
         return picture

@@ -50,12 +50,12 @@ class BestWorstBatches(Diagnostic):
     The samples with the largest loss of the worst batch are shown, and those with the smallest of the best batch, each
     with its id, its loss and what belongs to its task:
 
-    - classification: truth, prediction and its probability, framed green if they agree and red if not; with several
+    - classification: truth, prediction and its probability, with a tick if they agree and a cross if not; with several
       labels those that are missed, false and right;
-    - binary segmentation: the image with hits in green, misses in red and false alarms in yellow; IoU;
+    - binary segmentation: the image with hits in blue, misses in red stripes and false alarms in yellow; IoU;
     - segmentation: image, truth and prediction in the colours of the classes, errors in the colour of the true class;
       accuracy and mean IoU;
-    - detection: hits with score and IoU in green, misses dashed in red, false boxes with their score in yellow;
+    - detection: hits in blue and false boxes in yellow, both with their score, misses dashed in red;
     - regression: true and predicted numbers; with one per pixel the maps of both and of the error;
     - anything else: the image alone.
 

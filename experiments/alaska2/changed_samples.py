@@ -39,25 +39,26 @@ class ChangedSamples(SampleRanking):
     def show(self, runner: dl.IRunner, writer: Writer, ranking: Ranking) -> None:
         title = ranking_title(self, "worst", runner, ranking.worst, ranking.count)
         # Not in the writer's thread: jpeglib serves one thread alone.
-        shown = [show_sample(self.root, *entry, ranking.count) for entry in enumerate(ranking.worst, start=1)]
+        shown = [show_sample(self.root, *entry) for entry in enumerate(ranking.worst, start=1)]
         writer.image(f"6_samples/changes/{self.score_name}", partial(draw_changes, shown, title), runner.epoch_step)
 
 
-def show_sample(root: Path, rank: int, sample: Sample, count: int) -> ShownChanges:
+def show_sample(root: Path, rank: int, sample: Sample) -> ShownChanges:
     """Return what is shown of a sample.
 
     Args:
         root: see ``ChangedSamples``.
         rank: of the sample, from 1.
         sample: with ``target``, a class number, and ``output``, logits [4].
-        count: of all samples.
     """
     path = root / sample.sample_id
     logits = np.asarray(sample.parts["output"], dtype=np.float64)
     powers = np.exp(logits - logits.max())
     truth, found = int(sample.parts["target"]), int(logits.argmax())
+    names = CLASS_NAMES[truth] if truth == found else f"{CLASS_NAMES[truth]} → {CLASS_NAMES[found]}"
     lines = (
-        f"{sample.sample_id}, #{rank} of {count:,}, loss: {format_score(sample.score)}",
-        f"true {CLASS_NAMES[truth]}, predicted {CLASS_NAMES[found]} {powers[found] / powers.sum():.2f}",
+        f"{names}  {powers[found] / powers.sum():.2f}",
+        f"#{rank}  loss {format_score(sample.score)}",
     )
-    return ShownChanges(measure_changes(path, root / CLASS_NAMES[0] / path.name), lines, right=truth == found)
+    changes = measure_changes(path, root / CLASS_NAMES[0] / path.name)
+    return ShownChanges(changes, str(sample.sample_id), lines, right=truth == found)

@@ -8,7 +8,7 @@ import cv2
 import jpeglib
 import numpy as np
 
-from assay.callbacks.toolkit import GREEN, RED, Card, draw_grid
+from assay.callbacks.toolkit import RIGHT, WRONG, Card, draw_grid
 
 from .jpeg import coefficients, read_rgb
 
@@ -61,11 +61,13 @@ class ShownChanges:
 
     Attributes:
         changes: what the embedding changed.
+        name: of the image.
         lines: text below the pictures.
         right: whether the prediction is right, which decides the colour of the frame.
     """
 
     changes: Changes
+    name: str
     lines: Sequence[str]
     right: bool
 
@@ -81,7 +83,14 @@ def draw_changes(shown: Sequence[ShownChanges], title: Sequence[str]) -> np.ndar
         [H, W, 3], uint8, RGB.
     """
     cards = [
-        Card(_panels(one.changes), [*one.lines, _describe(one.changes)], GREEN if one.right else RED) for one in shown
+        Card(
+            _panels(one.changes),
+            [*one.lines, _describe(one.changes)],
+            RIGHT if one.right else WRONG,
+            right=one.right,
+            name=one.name,
+        )
+        for one in shown
     ]
     span = f"-{_RESIDUAL_RANGE:g} to {_RESIDUAL_RANGE:g} levels from black to white, square root scale"
     note = f"image; its residual, {span}; |image - cover|"
@@ -96,7 +105,7 @@ def _panels(changes: Changes) -> list[np.ndarray]:
 def _describe(changes: Changes) -> str:
     if not changes.rate:
         return "nothing is embedded"
-    return f"{changes.rate:.1%} of coefficients changed; white: {_largest(changes):.1f} levels"
+    return f"{changes.rate:.1%} of coefficients changed, white: {_largest(changes):.1f} levels"
 
 
 def _largest(changes: Changes) -> float:

@@ -89,10 +89,11 @@ def test_the_residual_is_what_a_high_pass_leaves(tmp_path):
 def test_shown_samples_say_truth_prediction_and_rate(made):
     logits = np.log(np.array([0.7, 0.1, 0.1, 0.1], dtype=np.float32))
     entries = [
-        show_sample(made, rank, Sample(2.5, 3, f"{kind}/00005.jpg", {"target": target, "output": logits}), 48)
+        show_sample(made, rank, Sample(2.5, 3, f"{kind}/00005.jpg", {"target": target, "output": logits}))
         for rank, (kind, target) in enumerate((("UERD", 3), ("Cover", 0)), start=1)
     ]
-    assert list(entries[0].lines) == ["UERD/00005.jpg, #1 of 48, loss: 2.5", "true UERD, predicted Cover 0.70"]
+    assert list(entries[0].lines) == ["UERD → Cover  0.70", "#1  loss 2.5"]
+    assert (entries[1].lines[0], entries[1].name) == ("Cover  0.70", "Cover/00005.jpg")
     assert [entry.right for entry in entries] == [False, True]
     drawn = draw_changes(entries, ["title"])
     assert drawn.dtype == np.uint8
