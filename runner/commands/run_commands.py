@@ -87,7 +87,7 @@ def _predict_images(parsed: argparse.Namespace) -> tuple[list[str], int]:
 
     # Only what was given: the defaults stand in PredictOptions alone, which this file must not import for --help.
     given = {name: value for name, value in vars(parsed).items() if value is not None}
-    for name in ("command", "run", "debug"):
+    for name in ("command", "run", "debug", "version"):
         given.pop(name, None)
     outcome = predict(parsed.run, PredictOptions(**given))
     return [outcome.summary(parsed.output)], FAILED if outcome.unreadable else 0
