@@ -109,7 +109,8 @@ def draw_samples(
     if outputs is not None or targets is None:
         task = find_task(outputs, targets, task, style.ignore_index, samples.get("kind"))
     large = _needs_room(task, targets if outputs is None else outputs)
-    panels = _count_panels(task, outputs, targets) + (heats is not None)
+    # A heat map takes the place of the image, but stands beside boxes.
+    panels = _count_panels(task, outputs, targets) + (heats is not None and task == "detection")
     layout = arrange(len(images), panels, large=large)
     if outputs is None and targets is not None:
         describe = _make_target_describer(targets, task, style, layout.card[0])
@@ -207,7 +208,9 @@ def _make_card(samples: Mapping[str, Any], index: int, picture: np.ndarray, text
         lines += str(samples["caption"][index]).splitlines()
     panels = list(text.panels or [picture])
     if samples.get("heat") is not None:
-        panels.append(heat_over(picture, samples["heat"][index]))
+        heated = heat_over(picture, samples["heat"][index])
+        panels = [heated if panel is picture else panel for panel in panels]
+        panels += [] if any(panel is heated for panel in panels) else [heated]
         lines += str(samples["heat_note"][index]).splitlines() if samples.get("heat_note") is not None else []
     return Card(panels, lines, colour, marked, text.right, str(samples["sample_id"][index]))
 

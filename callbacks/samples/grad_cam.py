@@ -71,8 +71,8 @@ class GradCAM(SampleRanking):
     =========================== ===== ==================================================================================
     tag, in the loader's folder kind  step and content
     =========================== ===== ==================================================================================
-    ``7_grad_cam/worst/SCORE``  image epoch; one grid, [H, W, 3] uint8 RGB, the worst first: each image, and its map
-                                      laid over it, from 0 to the sample's largest value; the title names the layer
+    ``7_grad_cam/worst/SCORE``  image epoch; one grid, [H, W, 3] uint8 RGB, the worst first: each map over its image
+                                      in grey, from 0 to the sample's largest value; the title names the layer
     =========================== ===== ==================================================================================
 
     Args:

@@ -10,7 +10,7 @@ import numpy as np
 from ...measures.tile_shape import fitted_shape
 from .captions import break_lines, shorten, write
 from .fonts import line_length
-from .images import fit, heat_colours
+from .images import fit, heat_over
 from .legend import Entry, draw_legend, place_legend
 from .theme import (
     CAPTION_LINE,
@@ -230,11 +230,12 @@ def _draw_mark(canvas: np.ndarray, corner: tuple[int, int], card: Card) -> None:
 
 
 def _draw_bar(canvas: np.ndarray, corner: tuple[int, int], ends: tuple[str, str]) -> None:
-    """Draw the colours of heat maps from 0 to 1, with what their ends mean at both sides."""
-    (left, top), ramp = corner, heat_colours(np.linspace(0, 1, _BAR, dtype=np.float32)[None].repeat(20, axis=0))
+    """Draw the colours of heat maps from 0 to 1 over grey, with what their ends mean at both sides."""
+    (left, top), ramp = corner, np.linspace(0, 1, _BAR, dtype=np.float32)[None]
+    bar = heat_over(np.full((20, _BAR, 3), 128, dtype=np.uint8), ramp)
     write(canvas, corner, ends[0], size=NOTE_SIZE)
     left += math.ceil(line_length(ends[0], NOTE_SIZE)) + 8
     # Cut at the canvas, where the text before is long.
     room = canvas[top + 4 : top + 24, left : left + _BAR]
-    room[:] = ramp[:, : room.shape[1]]
+    room[:] = bar[:, : room.shape[1]]
     write(canvas, (left + _BAR + 8, top), ends[1], size=NOTE_SIZE)

@@ -166,13 +166,13 @@ def fit(picture: np.ndarray, size: int, background: Sequence[int]) -> np.ndarray
     return square
 
 
-def heat_over(picture: np.ndarray, heat: np.ndarray, *, opacity: float = 0.55) -> np.ndarray:
-    """Lay a heat map over a picture in grey: black is 0, yellow is 1. A map that is 0 everywhere leaves it as it is.
+def heat_over(picture: np.ndarray, heat: np.ndarray, *, opacity: float = 0.75) -> np.ndarray:
+    """Lay a heat map over a picture in grey, which shows through the more the lower the map is: yellow is 1.
 
     Args:
         picture: [H, W, 3], uint8, RGB.
-        heat: [h, w], 0 to 1, of any size: it is enlarged smoothly.
-        opacity: of the heat map.
+        heat: [h, w], 0 to 1, of any size: it is enlarged smoothly. Where it is 0 the picture stays as it is, in grey.
+        opacity: of the heat map where it is 1.
 
     Returns:
         [H, W, 3], uint8, RGB.
@@ -185,7 +185,8 @@ def heat_over(picture: np.ndarray, heat: np.ndarray, *, opacity: float = 0.55) -
         return grey
     # Linearly, as the cells of the map are those of a layer and have no border in the image.
     smooth = cv2.resize(heat, picture.shape[1::-1], interpolation=cv2.INTER_LINEAR)
-    drawn: np.ndarray = cv2.addWeighted(heat_colours(smooth), opacity, grey, 1.0 - opacity, 0.0)
+    cover = opacity * smooth[:, :, None]
+    drawn: np.ndarray = (grey * (1.0 - cover) + heat_colours(smooth) * cover + 0.5).astype(np.uint8)
     return drawn
 
 

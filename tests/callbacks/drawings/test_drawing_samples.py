@@ -170,10 +170,10 @@ def test_an_unknown_task_is_an_error_that_lists_those_there_are():
         draw_samples(batch(), TITLE, task="segmentation")
 
 
-def test_a_heat_map_stands_beside_the_image():
+def test_a_heat_map_lies_over_the_image():
     samples = batch(1, heat=[np.array([[0.0, 1.0]], dtype=np.float32)])
     picture = thumbnail(samples["image"][0], TILE)
-    expected = [Card([picture, heat_over(picture, samples["heat"][0])], [], name="s0")]
+    expected = [Card(heat_over(picture, samples["heat"][0]), [], name="s0")]
     assert np.array_equal(draw_samples(samples, TITLE), draw_grid(expected, TITLE, scale=HEAT_SCALE))
 
 
@@ -183,10 +183,22 @@ def test_a_heat_map_that_is_zero_leaves_the_image_grey_and_says_why():
     grey = cv2.merge([cv2.cvtColor(pictures[0], cv2.COLOR_RGB2GRAY)] * 3)
     assert np.array_equal(heat_over(pictures[0], samples["heat"][0]), grey)
     expected = [
-        Card([pictures[0], grey], ["why"], name="s0"),
-        Card([pictures[1], heat_over(pictures[1], samples["heat"][1])], [], name="s1"),
+        Card(grey, ["why"], name="s0"),
+        Card(heat_over(pictures[1], samples["heat"][1]), [], name="s1"),
     ]
     assert np.array_equal(draw_samples(samples, TITLE), draw_grid(expected, TITLE, scale=HEAT_SCALE))
+
+
+@pytest.mark.parametrize("task", ["mask", "boxes"])
+def test_a_heat_map_leaves_masks_and_boxes_beside_it(task):
+    box = {"boxes": np.array([[1.0, 1, 5, 5]]), "labels": np.array([0]), "scores": np.array([0.9])}
+    part = np.ones((1, 4, 4)) if task == "mask" else [box]
+    samples = batch(1, heat=[np.ones((1, 1), dtype=np.float32)], target=part, output=part)
+    drawn = draw_samples(samples, TITLE)
+    image = thumbnail(samples["image"][0], TILE)
+    shown = [panel(drawn, index, panels=2) for index in range(2)]
+    heated = heat_over(image, samples["heat"][0])
+    assert [np.array_equal(part, heated) for part in shown] == ([True, False] if task == "mask" else [False, True])
 
 
 GREY_IMAGE = np.full((1, 8, 8), 0.5, dtype=np.float32)

@@ -99,14 +99,14 @@ def test_a_grid_without_title_is_drawn():
     assert draw_grid(cards(1), []).shape[0] == MARGIN + 332 + 2 * LINE + GAP
 
 
-def test_the_bar_of_a_scale_runs_from_black_to_yellow_below_the_title():
+def test_the_bar_of_a_scale_runs_from_grey_to_yellow_below_the_title():
     plain, picture = draw_grid(cards(2), ["t"]), draw_grid(cards(2), ["t"], scale=("0", "largest"))
     assert picture.shape[0] == plain.shape[0] + NOTE
     row = picture[MARGIN + HEADING + 14].astype(int)
-    dark, bright = int(row.sum(axis=1).argmin()), int((row[:, 0] - row[:, 2]).argmax())
-    assert MARGIN < dark < bright < WIDTH - MARGIN
-    assert row[dark].max() < 10
-    assert 130 <= bright - dark <= 150 or row[dark + 149, 0] > 240
+    start, end = int((row == 128).all(axis=1).argmax()), int((row[:, 0] - row[:, 2]).argmax())
+    assert MARGIN < start < end < WIDTH - MARGIN
+    assert row[start + 149, 0] > 210 > 160 > row[start + 149, 2]
+    assert (row[start + 150] == 255).all() and (np.diff(row[start : start + 150, 0]) >= -1).all()
 
 
 def test_a_long_caption_stays_within_its_card():

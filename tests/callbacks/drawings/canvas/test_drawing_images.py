@@ -1,3 +1,4 @@
+import matplotlib
 import numpy as np
 import pytest
 
@@ -115,12 +116,14 @@ def test_a_thumbnail_has_the_size_that_fit_gives_it(shape):
     assert fit(small, 144, (1, 2, 3)).shape == fit(to_rgb(image), 144, (1, 2, 3)).shape == (144, 144, 3)
 
 
-def test_heat_goes_from_dark_to_bright_and_is_smooth_between_its_pixels():
-    picture = np.full((100, 100, 3), 100, dtype=np.uint8)
-    drawn = heat_over(picture, np.array([[0.0, 1.0], [0.0, np.nan]])).astype(int).sum(axis=2)
-    assert (np.diff(drawn[10]) >= -3).all()
-    assert drawn[10, 90] > drawn[10, 50] > drawn[10, 10]
-    assert drawn[99, 99] == drawn[99, 0]
+def test_heat_covers_the_grey_picture_the_more_the_higher_it_is():
+    picture = np.full((101, 101, 3), 100, dtype=np.uint8)
+    drawn = heat_over(picture, np.array([[0.0, 1.0], [0.0, np.nan]])).astype(int)
+    for column, level in ((10, 0.0), (50, 0.5), (90, 1.0)):
+        inferno = 255 * np.array(matplotlib.colormaps["inferno"](level)[:3])
+        assert drawn[10, column] == pytest.approx(100 * (1 - 0.75 * level) + 0.75 * level * inferno, abs=3)
+    assert np.abs(np.diff(drawn[10], axis=0)).max() < 20  # smooth
+    assert drawn[100, 100].tolist() == [100] * 3  # NaN
 
 
 def test_the_picture_is_contiguous():
