@@ -4,7 +4,8 @@ import resource
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
@@ -94,16 +95,8 @@ class Noise(Dataset[Any]):
     """Images that are there already, so that no time goes into making them: 8 batches, over and over."""
 
     def __init__(self, workload: Workload, count: int, *, dicts: bool):
-        generator = torch.Generator().manual_seed(0)
-        side, held = workload.side, min(count, 8 * workload.batch_size)
-        self.images = torch.randn(held, 3, side, side, generator=generator)
-        if workload.channels_last:
-            self.images = self.images.to(memory_format=torch.channels_last)
-        self.targets: Any = torch.arange(held) % workload.classes
-        if workload.masks:
-            self.targets = torch.randint(workload.classes, (held, side, side), generator=generator)
-        elif workload.boxes:
-            self.targets = noise_boxes(held, workload, generator)
+        # The same for runs of any length, so that one process makes them once.
+        self.images, self.targets = make_noise(replace(workload, train_steps=0, valid_steps=0, epochs=0))
         self.count, self.dicts = count, dicts
 
     def __len__(self) -> int:
@@ -114,12 +107,24 @@ class Noise(Dataset[Any]):
         return {"image": image, "target": target, "sample_id": f"noise-{index:05d}"} if self.dicts else (image, target)
 
 
+@lru_cache(maxsize=1)
+def make_noise(workload: Workload) -> tuple[Tensor, Any]:
+    """Return images and targets; for a GPU in pinned memory."""
+    generator = torch.Generator().manual_seed(0)
+    side, held = workload.side, 8 * workload.batch_size
+    images = torch.randn(held, 3, side, side, generator=generator)
+    if workload.channels_last:
+        images = images.to(memory_format=torch.channels_last)
+    targets: Any = torch.arange(held) % workload.classes
+    if workload.masks:
+        targets = torch.randint(workload.classes, (held, side, side), generator=generator)
+    elif workload.boxes:
+        targets = noise_boxes(held, workload, generator)
+    return (pin_memory(images), pin_memory(targets)) if workload.device == "cuda" else (images, targets)
+
+
 class ReadyBatches(Noise):
     """Whole batches in pinned memory, so that of loading only the copy to the GPU is left, and the GPU is busy."""
-
-    def __init__(self, workload: Workload, count: int, *, dicts: bool):
-        super().__init__(workload, count, dicts=dicts)
-        self.images, self.targets = pin_memory(self.images), pin_memory(self.targets)
 
     def __getitems__(self, indices: list[int]) -> Any:
         """Return a batch as large as was asked for, not just those samples."""

@@ -81,6 +81,8 @@ class Probe:
 
 
 def _kind(event: Any) -> str:
+    if event.is_user_annotation:  # a span with a name, of several kernels
+        return "others"
     if event.device_type != torch.autograd.DeviceType.CUDA:
         return "operators" if event.name.startswith("aten::") else "others"
     name = event.name.lower()

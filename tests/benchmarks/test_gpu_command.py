@@ -145,13 +145,18 @@ def test_a_ratio_is_that_to_both_bare_loops_of_the_same_turn():
 @pytest.mark.parametrize(("full", "result"), [(1.02, "met"), (1.03, "missed")])
 def test_a_bar_is_met_or_missed_and_never_decided_by_a_cpu(full, result):
     rows = rows_of({"bare": 0.99, "off": 1.0, "full": full, "again": 1.01})
-    judged = {bar["bar"]: bar["result"] for bar in bars.judge({"classifier": {"rows": rows}}, "cuda")[:4]}
-    assert judged == {
-        "full at most 1.02 of the bare loop": result,
-        "off within the spread of two bare loops": "met",
-        "no synchronization added to a step": "not measured",
-        "full ahead of Lightning with diagnostics": "not measured",
-    }
+    judged = {(bar["bar"], bar["of"]): bar["result"] for bar in bars.judge({"classifier": {"rows": rows}}, "cuda")[:7]}
+    for of in ("training step", "whole run"):
+        assert judged["full at most 1.02 of the bare loop", of] == result
+        assert judged["off within the spread of two bare loops", of] == "met"
+        assert judged["full ahead of Lightning with diagnostics", of] == "not measured"
+    assert judged["no synchronization added", "training step"] == "not measured"
+    rows["assay, off"]["waits"] = rows["bare loop"]["waits"] = 0.0
+    rows["assay, full, gradients every step"] = {"waits": 1.0}
+    (waits,) = [bar for bar in bars.judge({"classifier": {"rows": rows}}, "cuda") if bar["bar"].startswith("no syn")][
+        :1
+    ]
+    assert waits["result"] == "missed" and waits["found"] == "1 a step; bare loop 0"
     assert {bar["result"] for bar in bars.judge({"classifier": {"rows": rows}}, "cpu")} == {"not measured"}
 
 
