@@ -3,6 +3,9 @@
 A part that fails, is killed or takes too long does not end the others. The results are written after each part, so that
 those of a machine that is taken away meanwhile are kept: ``gpu-NAME.json``, and ``.md`` to read. With ``--device cpu``
 the same runs in small on a machine without a GPU, to find out whether the command itself works.
+
+The project need not be installed: it is enough that ``PYTHONPATH`` leads to a folder whose ``assay`` holds ``runner``,
+``callbacks`` and ``experiments``, and to what else they import. ``COMMIT`` names the commit where there is no git.
 """
 
 import argparse
