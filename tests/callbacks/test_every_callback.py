@@ -32,7 +32,7 @@ CONDITIONAL = {
 }
 WITHOUT_TAGS = ("ImageOverlap", "Metrics", "NonFiniteGuard", "PredictionTable", "RecallAtK", "Results")
 KINDS = ("image", "scalar", "text", "histogram", "pr_curve", "projector")
-ROW = re.compile(rf"^(?:tag )?``(?P<tag>[a-z][\w/]+)``,?\s+(?P<kind>{'|'.join(KINDS)}|)\b(?P<rest>.*)$", re.M)
+ROW = re.compile(rf"^(?:tag )?``(?P<tag>[a-z0-9][\w/]+)``,?\s+(?P<kind>{'|'.join(KINDS)}|)\b(?P<rest>.*)$", re.M)
 
 
 def arguments_of(name, names, folder):

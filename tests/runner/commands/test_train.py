@@ -279,9 +279,9 @@ def test_max_overhead_reaches_the_diagnostics_of_any_experiment(tmp_path, fields
             return [*super().get_callbacks(), OptimizerMonitor(), *brought]
 
     folder = train(Diagnosed(**fields), name="toy", run_dir=tmp_path / "run")
-    events = read_events(folder / "run")
-    shares = [event.value for event in events.Scalars("9_overhead/share")] if measured else []
-    assert ("9_overhead/share" in events.Tags()["scalars"]) == measured
+    events = read_events(folder / "train")
+    shares = [event.value for event in events.Scalars("9_overhead/share_of_all_loaders")] if measured else []
+    assert ("9_overhead/share_of_all_loaders" in events.Tags()["scalars"]) == measured
     assert len(shares) == (2 if measured else 0) and all(0 < share < math.inf for share in shares)
 
 
@@ -311,7 +311,7 @@ def test_an_experiments_own_loggers_come_beside_tensorboard_and_the_csv(tmp_path
             return {"album": album}
 
     folder = train(Logged(), name="toy", run_dir=tmp_path / "run")
-    assert album.taken == [("2_confusion_matrix", key, epoch) for epoch in (1, 2) for key in ("train", "valid")]
+    assert album.taken == [("confusion_matrix", key, epoch) for epoch in (1, 2) for key in ("train", "valid")]
     metrics = read_metrics(folder / "metrics.csv")
     assert {(epoch, key, "loss"): loss for key, epoch, loss in album.losses} == pytest.approx(
         {name: value for name, value in metrics.items() if name[2] == "loss"}
