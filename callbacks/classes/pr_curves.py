@@ -22,7 +22,6 @@ LARGEST_BOUND = 0.005
 
 # As many as TensorBoard's own writers use; it shows them as equidistant.
 _THRESHOLDS = 127
-_HEADER = ("", "average precision", "±", "ROC AUC", "±", "best F1", "threshold", "logit", "positives", "negatives")
 
 
 class PRCurves(ScoreCounts):
@@ -31,9 +30,10 @@ class PRCurves(ScoreCounts):
     Each of several classes is compared with all others, by its softmax probability. All samples of the epoch count,
     over all ranks; for masks, all pixels. Inference loaders are skipped.
 
-    Scores are counted in bins, so each number comes with a bound on its error. A bound above 0.005 is logged (logger
-    ``assay``), once per loader and run. A class without positives or without negatives has no value (NaN) and is left
-    out of means.
+    Of loaders of up to 4,096 samples (fewer where there are more than 256 classes) the scores themselves are kept: the
+    numbers are exact, and their bounds 0. Of larger ones scores are counted in bins, so each number comes with a bound
+    on its error. A bound above 0.005 is logged (logger ``assay``), once per loader and run. A class without positives
+    or without negatives has no value (NaN) and is left out of means.
 
     ============================================ ======== ==============================================================
     written to                                   kind     content
@@ -118,17 +118,17 @@ class PRCurves(ScoreCounts):
         self.thresholds_ = {loader: {name: dict(of) for name, of in by.items()} for loader, by in state.items()}
 
     def write(self, runner: dl.IRunner, writer: Writer, counts: Tensor) -> None:
-        found, step = summarize_scores(counts, self.edges), runner.epoch_step
+        exact, step = self.exact, runner.epoch_step
+        shown, edges = (counts, self.edges) if exact is None else (exact.counts, exact.edges)
+        found = summarize_scores(shown, edges)
         self.write_metrics(runner, runner.loader_metrics, self._metrics(found))
         self.thresholds_[runner.loader_key] = self._by_class(found)
         self._warn_of_bounds(runner, writer, found)
         title = f"{self.place(runner.loader_key)} ROC, epoch {step}"
         # As closures: curves and pictures of many classes take time, which the writer's thread spends.
         writer.pr_curves(partial(self._curves, counts), step)
-        writer.image(self.full_tag("5_predictions/roc"), partial(self._draw, counts, found, title), step)
-        writer.text(
-            self.full_tag("4_metrics_per_class/curves"), lambda: markdown_table(_HEADER, self._rows(found)), step
-        )
+        writer.image(self.full_tag("5_predictions/roc"), partial(self._draw, shown, found, title), step)
+        writer.text(self.full_tag("4_metrics_per_class/curves"), partial(self._table, found), step)
 
     def _curves(self, counts: Tensor) -> dict[str, np.ndarray]:
         tags = [self.full_tag(f"5_predictions/precision_recall/{name}") for name in self.score_names]
@@ -170,30 +170,38 @@ class PRCurves(ScoreCounts):
         kind, index = divmod(int(bounds.argmax()), len(self.score_names))
         text = (
             f"the {('ROC AUC', 'average precision')[kind]} of class {self.score_names[index]} may be off by "
-            f"{float(bounds.max()):.2g}, because its scores share bins: raise bins, now {self.bins}. "
+            f"{float(bounds.max()):.2g}, because its scores share bins: raise PRCurves(bins=...), now {self.bins}. "
             "Equal scores share one in any case."
         )
         self.warn_once(runner, writer, "bound", text)
 
-    def _rows(self, found: ScoreSummary) -> list[list[str]]:
-        columns = (
-            _decimals(found.average_precision, 4),
-            _decimals(found.average_precision_bound, 5),
-            _decimals(found.roc_auc, 4),
-            _decimals(found.roc_auc_bound, 5),
-            _decimals(found.best_f1, 4),
-            _decimals(found.threshold, 6),
-            _decimals(found.logit, 3),
-            _decimals(found.positives, 0),
-            _decimals(found.negatives, 0),
-        )
-        rows = [[name, *row] for name, row in zip(self.score_names, zip(*columns, strict=True), strict=True)]
+    def _table(self, found: ScoreSummary) -> str:
+        columns = {
+            "average precision": _decimals(found.average_precision, 4),
+            "± of it": _decimals(found.average_precision_bound, 5),
+            "ROC AUC": _decimals(found.roc_auc, 4),
+            "± of this": _decimals(found.roc_auc_bound, 5),
+            "best F1": _decimals(found.best_f1, 4),
+            "threshold": _decimals(found.threshold, 6),
+            "logit": _decimals(found.logit, 3),
+            "positives": _decimals(found.positives, 0),
+            "negatives": _decimals(found.negatives, 0),
+        }
+        last = {
+            "average precision": f"{mean_known(found.average_precision):.4f}",
+            "ROC AUC": f"{mean_known(found.roc_auc):.4f}",
+            "best F1": f"{mean_known(found.best_f1):.4f}",
+            "positives": str(int(found.positives.sum())),
+        }
+        # Exact numbers need no bounds.
+        shown = [name for name in columns if "±" not in name or set(columns[name]) - {"-", "0.00000"}]
         # The worst first; NaN, of a class without a value, last.
-        rows = [rows[index] for index in found.average_precision.argsort(stable=True).tolist()]
-        means = [f"{mean_known(values):.4f}" for values in (found.average_precision, found.roc_auc, found.best_f1)]
-        total = str(int(found.positives.sum()))
+        order = found.average_precision.argsort(stable=True).tolist()
+        rows = [[self.score_names[index], *(columns[name][index] for name in shown)] for index in order]
         # Of a single class the mean would repeat its row.
-        return [*rows, ["mean", means[0], "", means[1], "", means[2], "", "", total, ""]] if len(rows) > 1 else rows
+        if len(rows) > 1:
+            rows.append(["mean", *(last.get(name, "") for name in shown)])
+        return markdown_table(["", *("±" if "±" in name else name for name in shown)], rows)
 
 
 def _decimals(values: Tensor, digits: int) -> list[str]:

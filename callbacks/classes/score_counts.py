@@ -1,6 +1,7 @@
 """The base of the diagnostics that count the scores of each class over a loader, in bins."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from catalyst import dl
@@ -9,6 +10,7 @@ from torch import Tensor
 from ..errors import UsageError
 from ..keys import OUTPUT_KEY, TARGET_KEY
 from ..measures.binned_scores import BinnedScores, default_bins, score_edges
+from ..measures.kept_scores import ExactScores, KeptScores
 from ..tensorboard.writer import Writer
 from .class_counts import ClassCounts, is_integer
 
@@ -18,7 +20,8 @@ class ScoreCounts(ClassCounts):
 
     Inference loaders are skipped. Nothing is read from the device within a step. Scores that are NaN are left out, with
     one warning per loader and run (logger ``assay``). Callbacks of one run that need the same counts share them, see
-    ``count_key``.
+    ``count_key``. Of loaders of up to 4,096 samples (fewer where there are more than 256 classes) the scores themselves
+    are kept too, see ``exact``.
 
     Args:
         task: ``multiclass`` (output [N, C, ...]: each class against all others, by its softmax probability), ``binary``
@@ -66,14 +69,39 @@ class ScoreCounts(ClassCounts):
         self.bins = bins or default_bins(len(self.score_names))
         # The edges depend on the arguments alone, so that counts of all ranks and batches can be added up.
         self.edges = score_edges(task, len(self.score_names), self.bins)
+        self.exact_: ExactScores | None = None
 
     def write(self, runner: dl.IRunner, writer: Writer, counts: Tensor) -> None:
         """Write the counts of the loader over all ranks: [C, 2, B], int64, on the host; C is 1 for ``binary``."""
         raise NotImplementedError
 
-    def make_measure(self, device: torch.device) -> BinnedScores:
+    @property
+    def exact(self) -> ExactScores | None:
+        """The scores of the loader over all ranks where they were few enough to be kept; otherwise None."""
+        return self.source_.exact_ if isinstance(self.source_, ScoreCounts) else None
+
+    def make_measure(self, device: torch.device) -> KeptScores:
         """Return a fresh measure. Its state holds ``counts`` [C, 2, B], ``outside`` and ``nan``."""
-        return BinnedScores(self.task, len(self.score_names), self.bins, self.ignore_index, device)
+        return KeptScores(BinnedScores(self.task, len(self.score_names), self.bins, self.ignore_index, device))
+
+    def begin(self, runner: dl.IRunner) -> None:
+        super().begin(runner)
+        self.exact_ = None
+
+    def report(self, runner: dl.IRunner, writer: Writer) -> None:
+        if isinstance(self.measure_, KeptScores):
+            self.settle(runner)
+            self.exact_ = self.measure_.exact()
+        super().report(runner, writer)
+
+    def load_loader_state(self, runner: dl.IRunner, state: Any) -> None:
+        """Continue from what ``loader_state`` returned."""
+        fresh = self.measure_
+        super().load_loader_state(runner, state)
+        # Checkpoints of before scores were kept hold their counts alone.
+        if isinstance(self.measure_, BinnedScores) and isinstance(fresh, KeptScores):
+            fresh.continue_from(self.measure_)
+            self.measure_ = fresh
 
     def count(self, output: Tensor, target: Tensor, *others: Tensor) -> None:
         """Add to the measure what ``take`` returned."""

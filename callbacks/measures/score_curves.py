@@ -1,7 +1,7 @@
 """ROC, precision-recall and F1 of binned scores, each with a bound on its error."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -47,7 +47,8 @@ def summarize_scores(counts: Tensor, edges: Tensor) -> ScoreSummary:
 
     Args:
         counts: [C, 2, B], int64, on the host; see ``measures.binned_scores``.
-        edges: [B + 1], logits.
+        edges: [B + 1], logits; or [C, B + 1], where each bin holds one value: the numbers are exact then, and their
+            bounds 0; see ``measures.kept_scores``.
 
     Example:
         >>> from assay.callbacks.measures.binned_scores import BinnedScores, score_edges
@@ -57,8 +58,17 @@ def summarize_scores(counts: Tensor, edges: Tensor) -> ScoreSummary:
         >>> summary.roc_auc.item(), summary.roc_auc_bound.item()
         (0.75, 0.0)
     """
-    columns = zip(*(_summarize(some, edges) for some in groups(counts)), strict=True)
-    return ScoreSummary(*(torch.cat(values) for values in columns))
+    parts = groups(counts)
+    places = edges.split([len(part) for part in parts]) if edges.ndim == 2 else [edges] * len(parts)
+    columns = zip(*(_summarize(*pair) for pair in zip(parts, places, strict=True)), strict=True)
+    found = ScoreSummary(*(torch.cat(values) for values in columns))
+    return _without_bounds(found) if edges.ndim == 2 else found
+
+
+def _without_bounds(found: ScoreSummary) -> ScoreSummary:
+    # NaN stays where there is no value.
+    bounds = ("roc_auc_bound", "average_precision_bound", "best_f1_bound")
+    return replace(found, **{name: getattr(found, name) * 0 for name in bounds})
 
 
 def best_thresholds(counts: Tensor, edges: Tensor) -> Tensor:
@@ -80,7 +90,7 @@ def groups(counts: Tensor) -> Sequence[Tensor]:
 def _summarize(counts: Tensor, edges: Tensor) -> tuple[Tensor, ...]:
     tally = _Tally(counts)
     f1, f1_bound, place = _best_f1(tally)
-    logit = edges[place]
+    logit = edges[place] if edges.ndim == 1 else edges.gather(1, place[:, None])[:, 0]
     values = (*_roc_auc(tally), *_average_precision(tally), f1, f1_bound, logit, logit.sigmoid())
     negatives, positives = tally.reached[:, :, 0].unbind(dim=1)
     # Without one of both kinds no number is defined: NaN, whatever the formulas give.

@@ -48,6 +48,31 @@ def reduce_state(state: Mapping[str, Tensor], reductions: Mapping[str, str]) -> 
     return reduced
 
 
+def gather_rows(rows: Tensor | None, most: int, device: torch.device) -> Tensor | None:
+    """Return the rows of all ranks, in the order of the ranks, on every rank.
+
+    Args:
+        rows: [n, K], floating point, of any n; None: this rank does not have them.
+        most: how many rows there may be at most.
+        device: of the rows of all ranks.
+
+    Returns:
+        [N, K]; None if a rank does not have its rows, or if they are more than ``most``.
+    """
+    if world_size() == 1:
+        return rows if rows is not None and len(rows) <= most else None
+    sizes = torch.zeros(world_size(), dtype=torch.int64, device=device)
+    sizes[dist.get_rank()] = most + 1 if rows is None else len(rows)
+    counts = reduce_state({"sizes": sizes}, {"sizes": "sum"})["sizes"].tolist()
+    if sum(counts) > most or rows is None:
+        return None
+    # Every rank fills in its own part of zeros, so that the sum is what all have: NaN and infinite values travel too.
+    placed = torch.zeros((sum(counts), rows.shape[1]), dtype=rows.dtype, device=device)
+    first = sum(counts[: dist.get_rank()])
+    placed[first : first + len(rows)] = rows
+    return reduce_state({"rows": placed}, {"rows": "sum"})["rows"]
+
+
 def mean_over_ranks(values: Mapping[str, Any], device: torch.device) -> dict[str, float]:
     """Return the plain mean over ranks of each value, as Catalyst's own metric callbacks expect it."""
     state = {name: torch.as_tensor(value, dtype=torch.float64, device=device) for name, value in values.items()}

@@ -17,6 +17,7 @@ NOT_MEASURES = {
     "BestWorstBatches": "keeps batches, of which the ranks send the best and the worst",
     "BestWorstSamples": "keeps samples, of which the ranks send the best and the worst",
     "LabelOrder": "looks at labels that are on the host",
+    "KeptScores": "keeps batches, and has the state of BinnedScores, by which its own test compares it",
     "PhaseTimes": "adds up time; its state waits for the device",
     "RegressionTotals": "knows the shapes of its state after the first batch, and merges means",
     "Spent": "is made of a whole loader at once",

@@ -94,7 +94,7 @@ NAMES = {
 }  # fmt: skip
 
 # Those that came when names were stable already.
-NEW_NAMES = {"ReliabilityBins"}
+NEW_NAMES = {"KeptScores", "ReliabilityBins"}
 
 # What they called them before names were stable.
 FORMER = {
