@@ -32,6 +32,11 @@ class Measure(Protocol):
         ...
 
 
+def is_on_cpu(tensor: Tensor) -> bool:
+    """Return whether a tensor is on a CPU, where little work is better than few operations; on a GPU it is not."""
+    return tensor.device.type == "cpu"
+
+
 def reduce_measure(measure: Measure) -> dict[str, Tensor]:
     """Return the state of all ranks together, the same on each. A collective: every rank calls it."""
     return reduce_state(measure.state, measure.reductions)

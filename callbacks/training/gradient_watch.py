@@ -1,8 +1,10 @@
 """Hooks that observe the gradients and the updates of the weights at the optimizer's steps."""
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from itertools import compress
 from typing import Any
 
 import torch
@@ -12,7 +14,6 @@ from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from ..measures.gradient_stats import GradientStats
-from ..measures.measure import reduce_measure
 from ..support.checkpoint_values import from_plain, to_plain
 from ..support.distributed import reduce_state
 from ..support.host_copy import HostCopy
@@ -50,10 +51,9 @@ class GradientWatch:
         self.timed = timed
         self.step = 0
         self.observing = False
-        self.broken: HostCopy | None = None
         self.before: list[Tensor] = []
-        sizes = [parameter.numel() for parameter in parameters.values()]
-        self.measure = GradientStats(sizes, next(iter(parameters.values())).device)
+        self.measure = GradientStats([parameter.numel() for parameter in parameters.values()])
+        self._pending: list[Callable[[], None]] = []
 
     def __call__(self, optimizer: Optimizer | None = None, *_: Any) -> None:
         self.step += 1
@@ -67,35 +67,54 @@ class GradientWatch:
         return self.timed(max(1, min(self.every_n_steps, self.steps - self.step + 1)))
 
     def _observe(self, optimizer: Optimizer | None) -> None:
-        # Read one observation later, as the copy has reached the host by then and nothing waits.
-        if self.broken is not None:
-            counts = self.broken.read().tolist()
-            self.suspects.update(name for name, count in zip(self.parameters, counts, strict=True) if count)
+        self.settle()
         suspects = {index for index, name in enumerate(self.parameters) if name in self.suspects}
         # A fused optimizer unscales within its step: a GradScaler leaves the scale in this attribute for it.
         scale = getattr(optimizer, "grad_scale", None)
         gradients = [parameter.grad for parameter in self.parameters.values()]
-        self.measure.update(gradients, suspects=suspects, scale=scale)
-        self.broken = HostCopy(self.measure.state["broken_steps"])
+        missing = [index for index, gradient in enumerate(gradients) if gradient is None]
+        rows = HostCopy(self.measure.reduce(gradients, suspects=suspects, scale=scale), own=True)
+        self._pending.append(partial(self._add, rows, missing, suspects))
         if self.update_ratio:
             self._keep_weights()
 
+    def _add(self, rows: HostCopy, missing: Collection[int], suspects: Collection[int]) -> None:
+        broken = self.measure.add(rows.read(), missing=missing, suspects=suspects).tolist()
+        self.suspects.update(compress(self.parameters, broken))
+
+    def settle(self) -> None:
+        """Add what was observed last."""
+        # One observation later, as the copies have reached the host by then and nothing waits.
+        for add in self._pending:
+            add()
+        self._pending = []
+
     def state_dict(self) -> dict[str, Any]:
         """Return what was observed so far, in types that ``weights_only=True`` loads."""
-        broken = None if self.broken is None else self.broken.read()
-        return {"step": self.step, "broken": broken, "sums": to_plain(self.measure.state)}
+        self.settle()
+        return {"step": self.step, "sums": to_plain(self.measure.state)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from what ``state_dict`` returned."""
         self.step = state["step"]
-        self.broken = None if state["broken"] is None else HostCopy(state["broken"])
         self.measure.state = from_plain(state["sums"], self.measure.state)
+        self.suspects.update(compress(self.parameters, self.measure.state["broken_steps"].tolist()))
+
+    def over_ranks(self) -> Tensor:
+        """Return what was observed over all ranks, as ``GradientStats.pack`` does. A collective."""
+        self.settle()
+        # Ranks reduce on the device, where their messages travel.
+        rows = self.measure.pack().to(next(iter(self.parameters.values())).device)
+        state = dict(zip(self.measure.reductions, rows.unbind(), strict=True))
+        return self.measure.pack(reduce_state(state, self.measure.reductions))
 
     def compare(self, *_: Any) -> None:
         """Measure how far an observed step moved the weights."""
         if self.observing:
             with self._timed():
-                self.measure.update_ratio(self.before, [weight.detach() for weight in self.parameters.values()])
+                after = [weight.detach() for weight in self.parameters.values()]
+                norms = HostCopy(self.measure.reduce_update(self.before, after), own=True)
+                self._pending.append(lambda: self.measure.add_ratio(norms.read()))
             self.observing = False
 
     def _keep_weights(self) -> None:
@@ -110,8 +129,8 @@ class GradientWatch:
 class ClippedNorm:
     """The total norm of the gradients before and after clipping, for a runner that clips by norm.
 
-    It is called before an optimizer's step, after the runner has clipped. The state is float64 [3] on the device: the
-    sums of both norms over the observed steps with finite norms, and the number of these steps.
+    It is called before an optimizer's step, after the runner has clipped. The state is float64 [3]: the sums of both
+    norms over the observed steps with finite norms, and the number of these steps.
 
     Args:
         runner: keeps the norm before clipping in ``grad_norm_`` and the largest norm allowed in ``clip_grad_norm``.
@@ -123,14 +142,28 @@ class ClippedNorm:
     def __init__(self, runner: dl.IRunner, watch: GradientWatch):
         self.runner = runner
         self.watch = watch
-        self.state = {"sums": torch.zeros(3, dtype=torch.float64, device=runner.engine.device)}
+        self.state = {"sums": torch.zeros(3, dtype=torch.float64)}
+        self._last: HostCopy | None = None
 
     def __call__(self, *_: Any) -> None:
         if self.watch.observing:
-            norm = norm_before_clipping(self.runner).detach().to(torch.float64)
+            self.settle()
+            # Copied on a CPU too, where the runner may compute the next one in its place.
+            self._last = HostCopy(norm_before_clipping(self.runner))
+
+    def settle(self) -> None:
+        """Add the norm that was observed last, one observation later."""
+        if self._last is not None:
+            norm = self._last.read().double()
             row = torch.stack([norm, norm.clamp(max=clipping_norm(self.runner)), torch.ones_like(norm)])
-            # Whether it is finite is decided on the device, as reading it would stop the step.
             self.state["sums"] += torch.where(norm.isfinite(), row, 0.0)
+            self._last = None
+
+    def over_ranks(self) -> Tensor:
+        """Return the sums over all ranks. A collective."""
+        self.settle()
+        state = {name: sums.to(self.runner.engine.device) for name, sums in self.state.items()}
+        return reduce_state(state, self.reductions)["sums"]
 
 
 class GradientWatches:
@@ -190,6 +223,8 @@ class GradientWatches:
 
     def state_dict(self) -> dict[str, Any]:
         """Return what was observed so far, in types that ``weights_only=True`` loads."""
+        if self._clipped is not None:
+            self._clipped.settle()
         clipped = None if self._clipped is None else to_plain(self._clipped.state)
         return {"watches": [watch.state_dict() for watch in self._watches], "clipped": clipped}
 
@@ -207,13 +242,11 @@ class GradientWatches:
             Names of the parameters in the order of the model, their statistics (see the measure), and the mean total
             norm before and after clipping; the last list is empty without clipping.
         """
-        states = [watch.measure.pack(reduce_measure(watch.measure)) for watch in self._watches]
+        states = [watch.over_ranks() for watch in self._watches]
         names = [name for watch in self._watches for name in watch.parameters]
         if not names:
             return [], {}, []
-        sums = []
-        if self._clipped is not None:
-            sums = [reduce_state(self._clipped.state, self._clipped.reductions)["sums"]]
+        sums = [] if self._clipped is None else [self._clipped.over_ranks()]
         # One copy for all parameters and norms, as each read waits for the device.
         on_host = HostCopy(torch.cat([part.flatten() for part in (*states, *sums)])).read()
         parts = on_host.split([part.numel() for part in (*states, *sums)])

@@ -10,6 +10,13 @@ from assay.callbacks.support.distributed import reduce_state
 THRESHOLDS = {"vanished_below": 1e-3, "exploded_above": 1e3}
 
 
+@pytest.fixture(autouse=True, params=["as a CPU does", "as a GPU does"])
+def reduces(request, monkeypatch):
+    """Reduce gradients in both ways, which have to come to the same numbers."""
+    if request.param == "as a GPU does":
+        monkeypatch.setattr("assay.callbacks.measures.gradient_stats.is_on_cpu", lambda tensor: False)
+
+
 def plain_loop(steps):
     """Statistics of one parameter over steps, by NumPy in float64; None is a missing gradient."""
     arrays = [np.asarray(step, dtype=np.float64).ravel() for step in steps if step is not None]
@@ -160,6 +167,10 @@ def test_finite_values_whose_norm_overflows_are_not_broken():
     summary = measured([[torch.full((3,), 1e30)]])
     assert summary["broken_steps"].tolist() == [0]
     assert summary["max"].item() == pytest.approx(1e30)
+
+
+def test_finite_values_whose_sum_overflows_are_not_broken():
+    assert measured([[torch.full((2**14,), 3e38), torch.ones(1)]])["broken_steps"].tolist() == [0, 0]
 
 
 def test_a_scale_is_taken_out():
