@@ -40,7 +40,7 @@ class ClassTargets:
         """The largest value that is a class."""
         return self.num_classes - 1 if self.task == "multiclass" else 1
 
-    def check(self, runner: dl.IRunner, output: Sequence[int]) -> None:
+    def check(self, runner: dl.IRunner, output: Sequence[int]) -> bool:
         """Raise if a target of the batch that lies on the host is no class.
 
         Args:
@@ -48,18 +48,22 @@ class ClassTargets:
                 the device.
             output: shape of the output.
 
+        Returns:
+            Whether all targets are known to be whole numbers of classes, none of them ignored.
+
         Raises:
             UsageError: it names loader, sample, value and range.
         """
         # Targets on the device are not read here: measures count the bad ones, and ``error`` reports them later.
         target = pick(runner.batch, self.key, self.asked_by)
         if self.task == "multiclass" and has_shares(target.shape, output):
-            return
+            return False
         found = host_targets(runner).find(self.key, target, self)
         if found is not None:
             sample, value = found
             holds = f"loader {runner.loader_key!r}, {sample}: {self.key!r} holds {shown(value)}"
             raise UsageError(f"{holds}, and {self._takes()}{self._advice(value)}.")
+        return not target.is_floating_point() and host_targets(runner).all_count(self.key, target, self)
 
     def error(self, loader_key: str, outside: int) -> UsageError:
         """Return the error for targets that are no class, of which only the number is known."""

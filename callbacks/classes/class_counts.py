@@ -21,12 +21,14 @@ from ..measures.targets import decide_targets
 from ..metrics.batch_metrics import TASKS, predicted_classes
 from ..support.class_names import check_names
 from ..support.distributed import world_size
+from ..support.host_copy import kept_from_loader
 from ..tensorboard.writer import Writer
 
-# Values of an output. Counting fewer takes the same dozens of operations, so small batches are counted together.
-_SMALL = 1 << 12
-# How many small batches are counted as one, at most: their copies wait on the device.
-_TOGETHER = 8
+# Values of an output, on a CPU and elsewhere. Counting fewer takes the same dozens of operations, which a GPU has to be
+# asked for one by one, so small batches are counted together.
+_SMALL, _SMALL_ON_GPU = 1 << 12, 1 << 18
+# How many small batches are counted as one, at most: their copies wait on the device, 16 MiB in float32.
+_TOGETHER, _TOGETHER_ON_GPU = 8, 16
 # Counts of this size, 64 MiB, must not pile up in the writer's queue.
 _MANY_BYTES = 2**26
 
@@ -162,15 +164,16 @@ class ClassCounts(Diagnostic):
         if self.measure_ is None:
             return
         parts = self.take(runner)
+        on_cpu = parts[0].device.type == "cpu"
         # A part without dimensions cannot be concatenated with those of other batches.
-        if parts[0].numel() > _SMALL or not all(part.ndim for part in parts):
+        if parts[0].numel() > (_SMALL if on_cpu else _SMALL_ON_GPU) or not all(part.ndim for part in parts):
             self.count(*parts)
             return
         if self.waiting_ and not _can_join(self.waiting_[-1], parts):
             self.settle(runner)
-        # Cloned, as a compiled model may write its next output into the same memory.
-        self.waiting_.append(tuple(part.clone() for part in parts))
-        if len(self.waiting_) == _TOGETHER:
+        # The output is cloned on a GPU too, as a compiled model may write its next one into the same memory.
+        self.waiting_.append((parts[0].clone(), *kept_from_loader(parts[1:])))
+        if len(self.waiting_) == (_TOGETHER if on_cpu else _TOGETHER_ON_GPU):
             self.settle(runner)
 
     def settle(self, runner: dl.IRunner) -> None:

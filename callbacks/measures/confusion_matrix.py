@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..support.checkpoint_values import stored_as
 from .measure import Reductions
+from .targets import inside_classes
 
 _LARGE = 2**22  # cells: 32 MiB in int64; more begin in int32
 _MOST_IN_32_BITS = 2**31 - 1
@@ -65,19 +66,14 @@ class ConfusionMatrix:
         counts = self.state["counts"]
         groups, classes = counts.shape[:2]
         target = target.to(torch.int64).reshape(predicted.shape)
-        inside = (target >= 0) & (target < classes)
-        if self.ignore_index is not None:
-            wanted = target != self.ignore_index
-            self.state["outside"] += (wanted & ~inside).sum()
-            inside = inside & wanted
-        else:
-            self.state["outside"] += (~inside).sum()
-        cell = target * classes + predicted
+        target, inside, outside = inside_classes(target, classes, self.ignore_index)
+        self.state["outside"] += outside
+        cell = predicted.add(target, alpha=classes)
         if groups > 1:
             label = torch.arange(groups, device=predicted.device).reshape(-1, *[1] * (predicted.ndim - 2))
             cell = cell + label * classes**2
-        # What is left out counts 0, in the first cell: indexing by a mask would wait for the device.
-        counts.view(-1).scatter_add_(0, torch.where(inside, cell, 0).reshape(-1), inside.to(counts.dtype).reshape(-1))
+        # What is left out counts 0: indexing by a mask would wait for the device.
+        counts.view(-1).scatter_add_(0, cell.reshape(-1), inside.to(counts.dtype).reshape(-1))
 
     def widen(self) -> None:
         """Count in int64 from now on, which many samples or the sum over several ranks need."""

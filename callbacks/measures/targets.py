@@ -52,6 +52,25 @@ def decide_targets(target: Tensor, output: Sequence[int], task: str, ignore_inde
     return _class_numbers(target).reshape((*output[:1], *output[2:]))
 
 
+def inside_classes(target: Tensor, classes: int, ignore_index: int | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Return a class for each target, whether it counts, and how many are neither a class nor ``ignore_index``.
+
+    Args:
+        target: int64, of any shape.
+        classes: how many there are.
+        ignore_index: target value that is left out.
+
+    Returns:
+        int64 in the target's shape, any class where the target does not count; bool; and int64, [].
+    """
+    nearest = target.clamp(0, classes - 1)
+    inside = nearest == target
+    if ignore_index is None:
+        return nearest, inside, (~inside).sum()
+    wanted = target != ignore_index
+    return nearest, inside & wanted, (wanted & ~inside).sum()
+
+
 def has_shares(target: Sequence[int], output: Sequence[int]) -> bool:
     """Whether a target of one class has a value for each class."""
     return len(target) == len(output) > 1 and target[1] == output[1] > 1

@@ -15,7 +15,7 @@ from ..base.naming import Named
 from ..base.order import METRICS
 from ..errors import UsageError, unknown_name
 from ..keys import OUTPUT_KEY, TARGET_KEY
-from ..measures.class_metric import CLASS_METRICS, ClassTotals, class_metric, count_outside
+from ..measures.class_metric import CLASS_METRICS, ClassMetrics, ClassTotals, count_outside
 from ..measures.measure import reduce_measure
 from ..measures.regression import REGRESSION_METRICS, RegressionTotals, regression_metric
 from ..measures.targets import decide_targets, is_paired
@@ -142,6 +142,7 @@ class Metrics(Named):
         # what the user gave, so that every loader starts alike.
         self.initial = {name: plain_attributes(metric) for name, metric in self.by_object.items()}
         self.totals_: ClassTotals | RegressionTotals | None = None
+        self.formulas_: ClassMetrics | None = None
         self.extremes_: dict[str, dict[str, Any]] = {}  # over the epochs so far, by loader
 
     def on_experiment_start(self, runner: dl.IRunner) -> None:
@@ -162,6 +163,7 @@ class Metrics(Named):
     def on_loader_start(self, runner: dl.IRunner) -> None:
         super().on_loader_start(runner)
         self.totals_ = self._make_totals(runner.engine.device) if self.by_name else None
+        self.formulas_ = None  # made at the first batch, on its device
         for name, metric in self.by_object.items():
             metric.reset()
             for part, attributes in self.initial[name]:
@@ -175,9 +177,8 @@ class Metrics(Named):
             return
         take = pick_part if self.totals_ is None else pick_tensor  # a torchmetrics.Metric may take lists and dicts
         output, target = (detached(take(runner, key, "Metrics")) for key in (self.output_key, self.target_key))
-        if isinstance(self.totals_, ClassTotals):
-            self._check_targets(runner, output, target)
-        values = {} if self.totals_ is None else self._update_totals(self.totals_, output, target)
+        only_classes = isinstance(self.totals_, ClassTotals) and self._check_targets(runner, output, target)
+        values = {} if self.totals_ is None else self._update_totals(self.totals_, output, target, only_classes)
         for name, metric in self.by_object.items():
             add_leaves(values, call_metric(name, metric, output, target))
         # Values per class are for the epoch only; a batch metric is one number.
@@ -222,7 +223,7 @@ class Metrics(Named):
         return ClassTotals(self.task, self._class_count(), self.ignore_index, device)
 
     def _update_totals(
-        self, totals: ClassTotals | RegressionTotals, output: Tensor, target: Tensor
+        self, totals: ClassTotals | RegressionTotals, output: Tensor, target: Tensor, only_classes: bool
     ) -> dict[str, Tensor]:
         """Add a batch to the totals, and return the values of the batch alone."""
         if isinstance(totals, RegressionTotals):
@@ -234,7 +235,8 @@ class Metrics(Named):
             batch = totals.update(output, target)
             return {name: regression_metric(metric, batch) for name, metric in self.by_name.items()}
         target = decide_targets(target, output.shape, self.task, self.ignore_index)
-        return self._class_values(totals.update(predicted_classes(output, self.task), target))
+        predicted = predicted_classes(output, self.task)
+        return self._class_values(totals.update(predicted, target, only_classes=only_classes))
 
     def _values_over_ranks(self, totals: ClassTotals | RegressionTotals) -> tuple[dict[str, Tensor], Tensor]:
         """Return the values over all samples of all ranks, and how many targets were invalid. A collective."""
@@ -247,7 +249,9 @@ class Metrics(Named):
         return self._class_values(found["totals"]), count_outside(found)
 
     def _class_values(self, totals: Tensor) -> dict[str, Tensor]:
-        return {name: class_metric(metric, self.task, totals) for name, metric in self.by_name.items()}
+        if self.formulas_ is None:
+            self.formulas_ = ClassMetrics(list(self.by_name.values()), self.task, totals.device)
+        return dict(zip(self.by_name, self.formulas_.compute(totals).unbind(), strict=True))
 
     def _outside_error(self, loader_key: str, outside: int) -> UsageError:
         if self.task != "regression":
@@ -257,10 +261,11 @@ class Metrics(Named):
             f"NaN or infinite ones in {self.target_key!r}; ignore_index=float('nan') leaves NaN out."
         )
 
-    def _check_targets(self, runner: dl.IRunner, output: Tensor, target: Tensor) -> None:
+    def _check_targets(self, runner: dl.IRunner, output: Tensor, target: Tensor) -> bool:
+        """Raise if the batch does not fit, and return whether all targets are known to be classes that count."""
         keys = self.output_key, self.target_key
         check_shapes("Metrics", self.task, self._class_count(), (keys[0], output.shape), (keys[1], target.shape))
-        self._class_targets().check(runner, output.shape)
+        return self._class_targets().check(runner, output.shape)
 
     def _class_targets(self) -> ClassTargets:
         return ClassTargets("Metrics", self.task, self._class_count(), self.ignore_index, self.target_key)

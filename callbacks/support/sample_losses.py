@@ -31,7 +31,9 @@ class NoSampleLossError(UsageError):
 
 
 @torch.no_grad()
-def sample_losses(criterion: Criterion, output: Tensor, target: Any, *, uncounted: float = math.nan) -> Tensor:
+def sample_losses(
+    criterion: Criterion, output: Tensor, target: Any, *, uncounted: float = math.nan, all_count: bool = False
+) -> Tensor:
     """Return the loss of each sample: what the criterion gives for it alone.
 
     A loss of torch is computed once, unreduced, and then reduced over all axes but the first: to the sum, or to the
@@ -47,6 +49,7 @@ def sample_losses(criterion: Criterion, output: Tensor, target: Any, *, uncounte
         output: [N, ...].
         target: [N, ...], or a dict or list of such.
         uncounted: the loss of a sample in which no target counts, as all are ``ignore_index``.
+        all_count: whether all targets are known to be other than ``ignore_index``, which saves looking at them.
 
     Returns:
         [N], on the device of ``output``, without a graph.
@@ -56,20 +59,20 @@ def sample_losses(criterion: Criterion, output: Tensor, target: Any, *, uncounte
         NoSampleLossError: the criterion fails for one sample, or for output and target alone.
     """
     try:
-        return _losses_by_kind(criterion, output, target, uncounted)
+        return _losses_by_kind(criterion, output, target, uncounted, all_count)
     except (UsageError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # a criterion of the user's may raise anything
         raise _no_sample_loss(criterion, output, target, error) from error
 
 
-def _losses_by_kind(criterion: Criterion, output: Tensor, target: Any, uncounted: float) -> Tensor:
+def _losses_by_kind(criterion: Criterion, output: Tensor, target: Any, uncounted: float, all_count: bool) -> Tensor:
     if hasattr(criterion, "sample_losses"):
         own: Tensor = criterion.sample_losses(output, target)
         return own
     mean = target_mean(criterion)
     if mean is not None and output.ndim > 1 and len(output):
-        return _over_targets(mean, output, target, uncounted)
+        return _over_targets(mean, output, target, uncounted, all_count)
     if _is_torchs_own(criterion):
         # On a copy: the run goes on with the criterion as it is.
         unreduced: Any = copy.copy(criterion)
@@ -81,11 +84,13 @@ def _losses_by_kind(criterion: Criterion, output: Tensor, target: Any, uncounted
     return _one_by_one(criterion, output, target)
 
 
-def _over_targets(mean: TargetMean, output: Tensor, target: Tensor, uncounted: float) -> Tensor:
+def _over_targets(mean: TargetMean, output: Tensor, target: Tensor, uncounted: float, all_count: bool) -> Tensor:
     target = class_numbers(target)
     losses = mean.each(output, target)
     if losses.ndim == 1 and mean.weight is None:
-        return losses if target.is_floating_point() else losses.masked_fill(target == mean.ignore_index, uncounted)
+        if all_count or target.is_floating_point():
+            return losses
+        return losses.masked_fill(target == mean.ignore_index, uncounted)
     sums, counts = losses.reshape(len(losses), -1).sum(dim=1), mean.counts(target)
     return (sums if mean.adds_up else sums / counts).masked_fill(counts == 0, uncounted)
 

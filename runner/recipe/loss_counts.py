@@ -60,12 +60,18 @@ class Counted:
         """Return the count of a batch as the loader gave it; None where its values have to be looked at."""
         return None
 
-    def sample_losses(self, batch: Mapping[str, Any], uncounted: float) -> Tensor:
-        """Return the term on each sample of a batch alone, [N]; ``uncounted`` where nothing of it counts."""
+    def sample_losses(self, batch: Mapping[str, Any], uncounted: float, *, all_count: bool = False) -> Tensor:
+        """Return the term on each sample of a batch alone, [N]; ``uncounted`` where nothing of it counts.
+
+        Args:
+            batch: with the outputs.
+            uncounted: see above.
+            all_count: whether all targets are known to be classes that count.
+        """
         if self.own is None:
             return self._computed_one_by_one(batch)
         output, target = self._parts(batch)
-        return sample_losses(self.own, output, target, uncounted=uncounted)
+        return sample_losses(self.own, output, target, uncounted=uncounted, all_count=all_count)
 
     def _computed_one_by_one(self, batch: Mapping[str, Any]) -> Tensor:
         """Return what a term with a ``compute`` of its own gives for each sample alone."""
@@ -158,8 +164,8 @@ class OverGiven(Counted):
     def count(self, batch: Mapping[str, Any]) -> Tensor:
         return self._counted(batch)
 
-    def sample_losses(self, batch: Mapping[str, Any], uncounted: float) -> Tensor:
-        losses = super().sample_losses(batch, uncounted)
+    def sample_losses(self, batch: Mapping[str, Any], uncounted: float, *, all_count: bool = False) -> Tensor:
+        losses = super().sample_losses(batch, uncounted, all_count=all_count)
         # Cut to single samples only what is counted from: other parts may have no axis of samples.
         keys = [key for key in (self.term.output, self.term.target, self.term.count) if isinstance(key, str)]
         parts, size = {key: batch[key] for key in keys}, len(losses)

@@ -39,7 +39,10 @@ class LossMeans:
             samples: number of samples in the batch.
         """
         weights = samples if self.by_samples else self._weigh(counts)
-        self.state["total"] += values.detach().to(torch.float64) * weights
+        if isinstance(weights, Tensor):
+            self.state["total"] += values.detach().to(torch.float64) * weights
+        else:
+            self.state["total"].add_(values.detach(), alpha=weights)  # in float64, by one operation
         self.state["count"] += weights
 
     def load(self, state: Mapping[str, Tensor]) -> None:

@@ -80,6 +80,20 @@ class TargetChecks:
             for term in terms
         ]
 
+    def known(self, terms: Sequence[LossTerm], criterion: Any, parts: Mapping[str, Any]) -> list[bool]:
+        """Return for each term whether all of its targets are known to count, as ``check`` has found."""
+        return [
+            type(term).compute is LossTerm.compute and self._is_known(term, term.pick_criterion(criterion), parts)
+            for term in terms
+        ]
+
+    def _is_known(self, term: LossTerm, criterion: Any, parts: Mapping[str, Any]) -> bool:
+        output, target = parts.get(term.output), parts.get(term.target)
+        if not isinstance(output, Tensor) or not isinstance(target, Tensor):
+            return False
+        rule = find_rule(criterion, output, target)
+        return rule is not None and self.host.all_count(term.target, target, rule)
+
     def _check_term(self, term: LossTerm, criterion: Any, parts: Mapping[str, Any]) -> bool:
         output, target = parts.get(term.output), parts.get(term.target)
         if not isinstance(output, Tensor) or not isinstance(target, Tensor):

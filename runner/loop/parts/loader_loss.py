@@ -114,7 +114,11 @@ class LoaderLoss:
 
     def sample_losses(self, parts: Mapping[str, Any]) -> Tensor:
         """Return the loss of each sample, [N]: the weighted sum of all terms, of a batch with its outputs."""
-        of_terms = [counted.sample_losses(parts, NO_SCORE) for counted in self.terms]
+        known = self._targets.known(self.losses, self.criterion, parts)
+        of_terms = [
+            counted.sample_losses(parts, NO_SCORE, all_count=all_count)
+            for counted, all_count in zip(self.terms, known, strict=True)
+        ]
         return weighted_sum(of_terms, [counted.term.weight for counted in self.terms])
 
     def reduce_means(self) -> dict[str, float]:

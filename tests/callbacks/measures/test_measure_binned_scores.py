@@ -6,12 +6,20 @@ import torch
 
 from assay.callbacks.measures.binned_scores import (
     BinnedScores,
+    _Edges,
     chance_logit,
     default_bins,
     one_against_rest,
     score_edges,
 )
 from assay.callbacks.support.distributed import reduce_state
+
+
+@pytest.fixture(autouse=True, params=["as a CPU does", "as a GPU does"])
+def way(request, monkeypatch):
+    """Find bins in both ways, which have to come to the same numbers."""
+    if request.param == "as a GPU does":
+        monkeypatch.setattr("assay.callbacks.measures.binned_scores.is_on_cpu", lambda tensor: False)
 
 
 def slow_counts(task, classes, bins, scores, truth):
@@ -73,7 +81,8 @@ def softmax_logits(output):
 @pytest.mark.parametrize("shape", [(40, 2), (40, 7), (5, 3, 4, 6), (4, 3, 2, 2, 3)])
 @pytest.mark.parametrize("ignore_index", [None, 255])
 def test_counts_of_classes_equal_a_slow_loop(shape, ignore_index, monkeypatch):
-    monkeypatch.setattr("assay.callbacks.measures.binned_scores._MOST_AT_ONCE", 30)  # so that pixels go in parts
+    for name in ("_MOST_AT_ONCE", "_MOST_AT_ONCE_ON_GPU"):  # so that pixels go in parts
+        monkeypatch.setattr(f"assay.callbacks.measures.binned_scores.{name}", 30)
     output = (np.random.randn(*shape) * 5).astype(np.float32)
     target = np.random.randint(0, shape[1], (shape[0], *shape[2:]))
     if ignore_index is not None:
@@ -102,7 +111,8 @@ def test_a_batch_that_goes_in_parts_counts_as_a_whole_one_does(task, most, monke
     output[1, 0, 2, 3], target[3, 0] = math.nan, 9
     whole = BinnedScores(task, channels, 256)
     whole.update(output, target)
-    monkeypatch.setattr("assay.callbacks.measures.binned_scores._MOST_AT_ONCE", most)
+    for name in ("_MOST_AT_ONCE", "_MOST_AT_ONCE_ON_GPU"):
+        monkeypatch.setattr(f"assay.callbacks.measures.binned_scores.{name}", most)
     found = BinnedScores(task, channels, 256)
     found.update(output, target)
     assert all(torch.equal(found.state[name], whole.state[name]) for name in ("outside", "nan"))
@@ -115,6 +125,18 @@ def test_the_score_against_the_rest_is_exact_where_probabilities_round_to_one(sc
     output = (np.random.randn(200, 6) * scale).astype(np.float32)
     found = one_against_rest(torch.as_tensor(output)).double().numpy()
     assert np.abs(found - softmax_logits(output)).max() <= 1e-6 * (10 + np.abs(output).max())
+
+
+@pytest.mark.parametrize("scale", [0.01, 1, 10, 90, 1000])
+@pytest.mark.parametrize("classes", [2, 6, 300])
+def test_searching_the_edges_finds_the_bins_of_exact_scores(scale, classes):
+    output, bins = (np.random.randn(50, classes) * scale).astype(np.float32), 8192
+    edges = _Edges("multiclass", classes, bins, torch.device("cpu"))
+    found = edges.find_against_rest(torch.as_tensor(output))[1].numpy()
+    exact = np.arcsinh(softmax_logits(output) - chance_logit("multiclass", classes))
+    exact = (exact * bins / 2 / math.asinh(1000) + bins / 2).clip(0, bins - 1)
+    # Within a hundredth of a bin's width of an edge it may be on either side.
+    assert (found >= np.floor(exact - 0.01)).all() and (found <= np.floor(exact + 0.01)).all()
 
 
 def test_of_two_classes_the_score_is_the_difference_of_logits():

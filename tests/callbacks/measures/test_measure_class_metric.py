@@ -3,7 +3,7 @@ import pytest
 import torch
 from sklearn import metrics as sk
 
-from assay.callbacks.measures.class_metric import CLASS_METRICS, ClassTotals, class_metric
+from assay.callbacks.measures.class_metric import CLASS_METRICS, ClassMetrics, ClassTotals
 
 REFERENCES = {
     "dice": sk.f1_score,
@@ -12,6 +12,13 @@ REFERENCES = {
     "precision": sk.precision_score,
     "recall": sk.recall_score,
 }
+
+
+@pytest.fixture(autouse=True, params=["as a CPU does", "as a GPU does"])
+def counts(request, monkeypatch):
+    """Count in both ways, which have to come to the same numbers."""
+    if request.param == "as a GPU does":
+        monkeypatch.setattr("assay.callbacks.measures.class_metric.is_on_cpu", lambda tensor: False)
 
 
 def reference(name, task, decided, target):
@@ -27,13 +34,13 @@ class Metric:
     """One metric by name, with its totals."""
 
     def __init__(self, name, task, classes, ignored=None, device="cpu"):
-        self.name, self.totals = name, ClassTotals(task, classes, ignored, device)
+        self.totals, self.metrics = ClassTotals(task, classes, ignored, device), ClassMetrics([name], task, device)
 
     def update(self, decided, target):
-        return class_metric(self.name, self.totals.task, self.totals.update(decided, target))
+        return self.metrics.compute(self.totals.update(decided, target))[0]
 
     def compute(self):
-        return class_metric(self.name, self.totals.task, self.totals.state["totals"])
+        return self.metrics.compute(self.totals.state["totals"])[0]
 
 
 def over_batches(metric, decided, target):
