@@ -36,6 +36,7 @@ from assay.callbacks import Metrics, classification_diagnostics
 from assay.callbacks.tensorboard.writer import Writer
 from assay.runner import DictRunner, Engine, TensorBoardLogger
 
+from . import launches
 from .work import COUNTERS, Work
 
 PATH = Path(__file__).resolve().parent / "results" / "counters.json"
@@ -197,16 +198,17 @@ def torch_minor() -> str:
 
 
 def read() -> dict[str, Any]:
-    """Return the committed figures: ``torch``, ``settings`` and ``rows``."""
+    """Return the committed figures: ``torch``, ``settings``, ``rows`` and ``launches``, those of that module."""
     content: dict[str, Any] = json.loads(PATH.read_text())
     return content
 
 
-def write(measured: Mapping[str, Counts]) -> None:
+def write(measured: Mapping[str, Counts], on_gpu: Mapping[str, launches.Figures]) -> None:
     """Write the figures that are to be committed."""
     settings = {"batch_size": BATCH, "side": SIDE, "classes": CLASSES, "steps": STEPS}
+    content = {"torch": torch_minor(), "settings": settings, "rows": measured, "launches": on_gpu}
     PATH.parent.mkdir(exist_ok=True)
-    PATH.write_text(json.dumps({"torch": torch_minor(), "settings": settings, "rows": measured}, indent=1) + "\n")
+    PATH.write_text(json.dumps(content, indent=1) + "\n")
     print(f"written: {PATH.relative_to(PATH.parents[2])}")
 
 
@@ -234,10 +236,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     committed: dict[str, Any] = read() if PATH.is_file() else {"torch": torch_minor(), "rows": {}}
     if committed["torch"] != torch_minor():
         print(f"the committed figures are those of torch {committed['torch']}; this is {torch_minor()}")
-    measured = measure()
+    measured, on_gpu = measure(), launches.measure()
     print(table(measured, committed["rows"]))
+    print(launches.table(on_gpu, committed.get("launches", {})))
     if options.write:
-        write(measured)
+        write(measured, on_gpu)
 
 
 if __name__ == "__main__":

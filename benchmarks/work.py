@@ -13,7 +13,7 @@ from .host_reads import HostReads
 
 COUNTERS = ("operations", "allocations", "allocated_bytes", "host_copies", "host_reads")
 aten = torch.ops.aten
-_MAKE_ONLY = (aten.empty, aten.empty_like, aten.empty_strided, aten.new_empty, aten.new_empty_strided)
+MAKE_ONLY = (aten.empty, aten.empty_like, aten.empty_strided, aten.new_empty, aten.new_empty_strided)
 
 
 class Work(HostReads):
@@ -56,10 +56,10 @@ class Work(HostReads):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        given = _storages((args, kwargs))  # asked for before: an operation may give one another size
+        given = storages((args, kwargs))  # asked for before: an operation may give one another size
         result = super().__torch_dispatch__(func, types, args, kwargs)
-        made = {key: size for key, size in _storages(result).items() if size and key not in given}
-        computes = made and func.overloadpacket not in _MAKE_ONLY
+        made = {key: size for key, size in storages(result).items() if size and key not in given}
+        computes = made and func.overloadpacket not in MAKE_ONLY
         if computes or func._schema.is_mutable or isinstance(result, bool | int | float | complex):
             self._counts["operations"] += 1
         self._counts["allocations"] += len(made)
@@ -67,17 +67,18 @@ class Work(HostReads):
         return result
 
 
-def _storages(part: Any) -> dict[int, int]:
+def storages(part: Any) -> dict[int, int]:
     """Return the sizes in bytes of the storages of all tensors in a nested structure."""
-    storages = [tensor.untyped_storage() for tensor in _tensors(part)]
-    return {storage._cdata: storage.nbytes() for storage in storages}
+    found = [tensor.untyped_storage() for tensor in tensors(part)]
+    return {storage._cdata: storage.nbytes() for storage in found}
 
 
-def _tensors(part: Any) -> Iterator[Tensor]:
+def tensors(part: Any) -> Iterator[Tensor]:
+    """Yield all tensors of a nested structure."""
     if isinstance(part, Tensor):
         yield part
     elif isinstance(part, list | tuple):
         for inner in part:
-            yield from _tensors(inner)
+            yield from tensors(inner)
     elif isinstance(part, dict):
-        yield from _tensors(list(part.values()))
+        yield from tensors(list(part.values()))

@@ -9,7 +9,6 @@ import inspect
 import pytest
 import torch
 from catalyst import dl
-from fake_cuda import CUDA, STEPS, FakeEngine, FakeRunner, StepsAreDoneError, fake_cuda
 from test_host_reads import (
     CLASSES,
     Classifier,
@@ -28,6 +27,7 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 from assay import callbacks
 from assay.callbacks import detection_diagnostics, segmentation_diagnostics
 from assay.runner import LossTerm
+from benchmarks.fake_cuda import CUDA, STEPS, FakeEngine, FakeRunner, StepsAreDoneError, fake_cuda
 
 EXPORTED = sorted(
     name

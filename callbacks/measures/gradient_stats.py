@@ -71,7 +71,9 @@ class GradientStats:
             float64, [5, P] on the device of the gradients; with ``suspects`` [6, P], their counts last.
         """
         some = next((gradient for gradient in gradients if gradient is not None), self.sizes)
-        zero = torch.zeros((), dtype=some.dtype, device=some.device)
+        # Only where one is missing, or not to be counted: making it is one more launch.
+        unused = not suspects and all(gradient is not None for gradient in gradients)
+        zero = some if unused else torch.zeros((), dtype=some.dtype, device=some.device)
         rows = self._by_size.reduce(gradients, zero) if is_on_cpu(some) else _reduce_together(gradients, zero)
         if scale is not None:
             # Four numbers per parameter are unscaled here, not all values of the gradients.
@@ -91,7 +93,7 @@ class GradientStats:
         mean = total / self.sizes
         present = ~self._mask(missing)
         finite = present & low.isfinite() & high.isfinite()
-        broken = present & ~finite
+        broken: Tensor = present & ~finite
         self._add("mean", mean, finite)
         self._add("std", (norm**2 / self.sizes - mean**2).clamp(min=0).sqrt(), finite)
         self._add("norm", norm, finite)

@@ -79,8 +79,10 @@ class GradientWatch:
             self._keep_weights()
 
     def _add(self, rows: HostCopy, missing: Collection[int], suspects: Collection[int]) -> None:
-        broken = self.measure.add(rows.read(), missing=missing, suspects=suspects).tolist()
-        self.suspects.update(compress(self.parameters, broken))
+        self._suspect(self.measure.add(rows.read(), missing=missing, suspects=suspects))
+
+    def _suspect(self, broken: Tensor) -> None:
+        self.suspects.update(compress(self.parameters, broken.tolist()))
 
     def settle(self) -> None:
         """Add what was observed last."""
@@ -98,7 +100,7 @@ class GradientWatch:
         """Continue from what ``state_dict`` returned."""
         self.step = state["step"]
         self.measure.state = from_plain(state["sums"], self.measure.state)
-        self.suspects.update(compress(self.parameters, self.measure.state["broken_steps"].tolist()))
+        self._suspect(self.measure.state["broken_steps"])
 
     def over_ranks(self) -> Tensor:
         """Return what was observed over all ranks, as ``GradientStats.pack`` does. A collective."""

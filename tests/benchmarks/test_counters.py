@@ -99,12 +99,15 @@ def test_rows_that_are_not_committed_are_named():
 
 
 def test_the_command_shows_what_changed_and_writes_it_when_asked(measured, tmp_path, monkeypatch, capsys):
+    on_gpu = {"gradients": {"dispatched": {"step": 3}}}
     monkeypatch.setattr(counters, "measure", lambda: measured)
+    monkeypatch.setattr(counters.launches, "measure", lambda: on_gpu)
     monkeypatch.setattr(counters, "PATH", tmp_path / "benchmarks" / "results" / "counters.json")
     counters.PATH.parent.mkdir(parents=True)
     counters.main(["--write"])
     assert "written: benchmarks/results/counters.json" in capsys.readouterr().out
     assert counters.read()["rows"] == measured
+    assert counters.read()["launches"] == on_gpu
     changed = copy.deepcopy(measured)
     changed["full"]["train step"]["operations"] += 10
     monkeypatch.setattr(counters, "measure", lambda: changed)

@@ -16,13 +16,14 @@ from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 from assay.callbacks.samples import embeddings
 from assay.callbacks.support import host_copy, host_targets
 from assay.callbacks.support.host_copy import HostCopy
+from assay.callbacks.training.gradient_watch import GradientWatch
 from assay.runner import DictRunner, Engine
 from assay.runner.loop import optimizer_step
 from assay.runner.loop.epoch_loop import EpochLoop
 from assay.runner.recipe import loss_counts
 
 CUDA = torch.device("cuda", 0)
-STEPS = 4  # of a run, of its first loader
+STEPS = 4  # of a run, of its first loader, unless other ones are asked for
 
 
 class HostEvent:
@@ -50,7 +51,9 @@ def _begin(copy: HostCopy, tensor: Tensor, *, own: bool = False) -> None:
 def _read(copy: HostCopy) -> Tensor:
     """Return zeros in place of values that there are not."""
     with unset_fake_temporarily():
-        return torch.zeros(copy._host.shape, dtype=copy._host.dtype)
+        # By NumPy, as nothing of it would be asked of a GPU.
+        zeros = torch.from_numpy(np.zeros(copy._host.shape, dtype=np.float32))
+        return zeros.to(copy._host.dtype)
 
 
 def _put(*arguments: Any) -> None:
@@ -96,6 +99,7 @@ def fake_cuda() -> Iterator[FakeTensorMode]:
             (host_targets, "to_numpy", _given_to_numpy),
             (optimizer_step, "count_group", count_group),
             (embeddings, "_keep_samples", _put),
+            (GradientWatch, "_suspect", lambda watch, broken: None),  # what the host has counted is fake as well
         ):
             stack.enter_context(mock.patch.object(owner, name, stand_in))
         yield mode
@@ -119,20 +123,21 @@ class StepsAreDoneError(Exception):
 class FakeLoop(EpochLoop):
     """Runs each round in the mode of its runner, and ends the run after the first ones."""
 
-    def __init__(self, run: "FakeRunner"):
+    def __init__(self, run: "FakeRunner", steps: int):
         super().__init__(run)
+        self.steps = steps
         self.step = ExitStack()
         self.observed = 0
 
-    def _advance_counters(self, rank_batch):
+    def _advance_counters(self, rank_batch: Any) -> None:
         super()._advance_counters(rank_batch)
         self.step.enter_context(self.run.mode)
 
-    def _end_round(self):
+    def _end_round(self) -> None:
         super()._end_round()
         self.step.close()
         self.observed += 1
-        if self.observed == STEPS:
+        if self.observed == self.steps:
             raise StepsAreDoneError
 
 
@@ -142,25 +147,26 @@ class FakeRunner(DictRunner):
     What the loader delivers is real. There is no backward pass on fake tensors: gradients are made in its place.
     """
 
-    def __init__(self, mode: FakeTensorMode, **options):
+    def __init__(self, mode: FakeTensorMode, steps: int = STEPS, **options: Any):
         super().__init__(**options)
         self.mode = mode
-        self.loop = FakeLoop(self)
+        self.loop = FakeLoop(self, steps)
 
-    def _shard(self, loader, *, trains):
+    def _shard(self, loader: Any, *, trains: bool) -> Any:
         sharded = super()._shard(loader, trains=trains)
         sharded.pin_memory = False
         return sharded
 
-    def _run_event(self, event):
+    def _run_event(self, event: str) -> None:
         with self.mode if event in ("on_experiment_start", "on_loader_start") else nullcontext():
             super()._run_event(event)
 
-    def on_experiment_start(self, runner):
+    def on_experiment_start(self, runner: Any) -> None:
         super().on_experiment_start(runner)
         self.engine.backward = self._make_gradients
 
-    def _make_gradients(self, loss):
-        assert loss.device == CUDA
+    def _make_gradients(self, loss: Tensor) -> None:
+        if loss.device != CUDA:
+            raise ValueError(f"the loss is on {loss.device}, and not on {CUDA}.")
         for parameter in self.optimizer_step.parameters():
             parameter.grad = torch.zeros_like(parameter)
