@@ -142,11 +142,12 @@ class Metrics(Named):
         # what the user gave, so that every loader starts alike.
         self.initial = {name: plain_attributes(metric) for name, metric in self.by_object.items()}
         self.totals_: ClassTotals | RegressionTotals | None = None
-        self.formulas_: ClassMetrics | None = None
+        self.formulas_: Any = None  # of the metrics by name, for classes
         self.extremes_: dict[str, dict[str, Any]] = {}  # over the epochs so far, by loader
 
     def on_experiment_start(self, runner: dl.IRunner) -> None:
         self.extremes_ = {}
+        self.formulas_ = self._make_formulas(runner.engine.device)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what is kept over epochs: the extremes of each ``MinMaxMetric``, by loader."""
@@ -163,7 +164,8 @@ class Metrics(Named):
     def on_loader_start(self, runner: dl.IRunner) -> None:
         super().on_loader_start(runner)
         self.totals_ = self._make_totals(runner.engine.device) if self.by_name else None
-        self.formulas_ = None  # made at the first batch, on its device
+        # Not within a step, where what is sent to a GPU would make it wait.
+        self.formulas_ = self.formulas_ or self._make_formulas(runner.engine.device)
         for name, metric in self.by_object.items():
             metric.reset()
             for part, attributes in self.initial[name]:
@@ -222,6 +224,10 @@ class Metrics(Named):
             return RegressionTotals(self.ignore_index, device)
         return ClassTotals(self.task, self._class_count(), self.ignore_index, device)
 
+    def _make_formulas(self, device: torch.device) -> ClassMetrics | None:
+        has_classes = self.by_name and self.task != "regression"
+        return ClassMetrics(list(self.by_name.values()), self.task, device) if has_classes else None
+
     def _update_totals(
         self, totals: ClassTotals | RegressionTotals, output: Tensor, target: Tensor, only_classes: bool
     ) -> dict[str, Tensor]:
@@ -249,8 +255,6 @@ class Metrics(Named):
         return self._class_values(found["totals"]), count_outside(found)
 
     def _class_values(self, totals: Tensor) -> dict[str, Tensor]:
-        if self.formulas_ is None:
-            self.formulas_ = ClassMetrics(list(self.by_name.values()), self.task, totals.device)
         return dict(zip(self.by_name, self.formulas_.compute(totals).unbind(), strict=True))
 
     def _outside_error(self, loader_key: str, outside: int) -> UsageError:
