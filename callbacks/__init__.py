@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from .classes.pr_curves import PRCurves as PRCurves
     from .classes.prediction_distribution import PredictionDistribution as PredictionDistribution
     from .metrics.batch_metrics import Metrics as Metrics
+    from .metrics.box_confusion import BoxConfusion as BoxConfusion
+    from .metrics.box_curves import BoxCurves as BoxCurves
     from .metrics.box_metrics import BoxMetrics as BoxMetrics
     from .metrics.recall_at_k import RecallAtK as RecallAtK
     from .non_finite.guard import NonFiniteGuard as NonFiniteGuard

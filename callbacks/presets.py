@@ -15,6 +15,8 @@ from .errors import UsageError, unknown_name
 from .keys import IMAGE_KEY, OUTPUT_KEY, SAMPLE_ID_KEY, TARGET_KEY
 from .levels import LEVELS
 from .metrics.batch_metrics import Metrics
+from .metrics.box_confusion import BoxConfusion
+from .metrics.box_curves import BoxCurves
 from .metrics.box_metrics import BoxMetrics
 from .overhead.budget import OverheadBudget
 from .samples.augmentation_preview import AugmentationPreview
@@ -176,9 +178,9 @@ def detection_diagnostics(
     ========= ================================================================================================
     level     what is in the list
     ========= ================================================================================================
-    ``off``   ``BoxMetrics``, which checkpoints are chosen by: mean average precision, and that of each class
+    ``off``   ``BoxMetrics``, which checkpoints are chosen by: mean average precision, by class and size too
     ``light`` these, ``BestWorstSamples`` by F1 of the boxes, ``OptimizerMonitor``, ``TimeMonitor``
-    ``full``  these, ``GradientStats``, ``AugmentationPreview``
+    ``full``  these, ``BoxCurves``, ``BoxConfusion``, ``GradientStats``, ``AugmentationPreview``
     ========= ================================================================================================
 
     Args:
@@ -220,7 +222,14 @@ def detection_diagnostics(
     counted["prefix"] = prefix
     boxes: dict[str, Any] = {"task": "detection", "output_key": output_key, "min_score": min_score, "min_iou": min_iou}
     samples = BestWorstSamples(score, minimize=False, k_samples=k_samples, **boxes, **shown)
-    full = [GradientStats(gradients_every_n_steps), AugmentationPreview(k_samples, task="detection", **shown)]
+    # With the same arguments, so that they share what they count.
+    matched: dict[str, Any] = {**counted, "min_score": min_score, "min_iou": min_iou}
+    full = [
+        BoxCurves(**matched),
+        BoxConfusion(**matched),
+        GradientStats(gradients_every_n_steps),
+        AugmentationPreview(k_samples, task="detection", **shown),
+    ]
     light = [samples, OptimizerMonitor(gradients_every_n_steps), TimeMonitor()]
     return _choose_level(level, [BoxMetrics(min_score=min_score, **counted)], light, full, max_overhead, prefix)
 

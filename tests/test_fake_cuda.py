@@ -33,7 +33,8 @@ EXPORTED = sorted(
     name
     for name in callbacks.__all__
     if inspect.isclass(getattr(callbacks, name)) and issubclass(getattr(callbacks, name), dl.Callback)
-    if name not in ("BoxMetrics", "PseudoLabels")  # among the diagnostics of boxes; of a data set of its own
+    # Among the diagnostics of boxes; of a data set of its own.
+    if name not in ("BoxConfusion", "BoxCurves", "BoxMetrics", "PseudoLabels")
 )
 OPTIONS = {"GradientStats": {"every_n_steps": 1, "per_parameter": True, "update_ratio": True}}
 

@@ -56,6 +56,7 @@ def draw_confusion_matrix(
     normalize: str = "true",
     every: int = 1,
     hits: np.ndarray | None = None,
+    background: bool = False,
 ) -> np.ndarray:
     """Draw the matrix of one set of classes, with totals, recall and precision at its margins.
 
@@ -66,6 +67,7 @@ def draw_confusion_matrix(
         normalize: one of ``NORMALIZATIONS``: the total that cells are shares of.
         every: number of classes that a row stands for, by which rows are numbered.
         hits: [C], how many of the counts on the diagonal are right; None: all.
+        background: whether the last class is where nothing is, which has neither recall nor precision.
 
     Returns:
         [H, W, 3], uint8, RGB.
@@ -84,13 +86,16 @@ def draw_confusion_matrix(
         title = [*title, f"each cell is {every} x {every} classes"]
     true, predicted = counts.sum(axis=1), counts.sum(axis=0)
     totals = {"true": true[:, None], "pred": predicted[None], "all": counts.sum(), "none": counts.max()}
+    recall, precision = _divide(hits, true), _divide(hits, predicted)
+    if background:
+        recall[-1] = precision[-1] = np.nan
     table = _Table(
         counts,
         np.diag(hits),
         _divide(counts, totals[normalize]),
-        {"recall": _divide(hits, true), "total": true},
-        {"precision": _divide(hits, predicted), "total": predicted},
-        (_divide(hits.sum(), true.sum()), true.sum()),
+        {"recall": recall, "total": true},
+        {"precision": precision, "total": predicted},
+        (np.array(np.nan) if background else _divide(hits.sum(), true.sum()), true.sum()),
     )
     return _draw_table(
         table, (names, names), ("true", "predicted →"), title, normalize, 100 if len(names) < 5 else None, every, notes

@@ -88,7 +88,9 @@ class ImageOverlap:
         if self.task == "multilabel":
             parts = self._count_labels(predicted, target, ignored, near)
         else:
-            parts = self._count_classes(predicted.flatten(1), target.flatten(1), ignored.flatten(1), near)
+            # A sample of one number has no axis of pixels, for which ``flatten`` would ask.
+            predicted, target, ignored = (part.reshape(len(part), -1) for part in (predicted, target, ignored))
+            parts = self._count_classes(predicted, target, ignored, near)
         # By slices, as an index tensor would be copied to the device, for which the step waits.
         if len(self.classes) < parts.shape[3]:
             parts = torch.stack([parts[..., number] for number in self.classes], dim=3)
@@ -99,7 +101,7 @@ class ImageOverlap:
         classes = 2 if self.task == "multilabel" else self.num_classes
         shape = predicted.shape
         # A map per label; the output of ``binary`` may have an axis of length 1 for it.
-        if self.task == "multilabel" or (self.task == "binary" and shape[1] == 1):
+        if self.task == "multilabel" or (self.task == "binary" and len(shape) > 1 and shape[1] == 1):
             predicted, target, ignored = (part.flatten(0, 1) for part in (predicted, target, ignored))
         maps = torch.cat([predicted.to(torch.int32), target.clamp(0, classes).to(torch.int32)])
         reach = boundary_reach(maps.shape[1:])
@@ -110,7 +112,7 @@ class ImageOverlap:
         count, classes = len(predicted), self.num_classes
         found, true = (predicted * 2).add_(predicted == target), target.clamp(-1, classes).add_(1)
         if near is not None:
-            of_found, of_true = near.flatten(2)
+            of_found, of_true = near.reshape(2, count, -1)
             found.mul_(4).add_(of_found, alpha=2).add_(of_true)
             true.mul_(2).add_(of_true)
         # Each pixel is counted twice, by its predicted and by its true class, with what else is known of it: as adding

@@ -19,8 +19,8 @@ CALLBACKS = sorted(
     name
     for name in callbacks.__all__
     if inspect.isclass(getattr(callbacks, name)) and issubclass(getattr(callbacks, name), dl.Callback)
-    if name
-    not in ("BoxMetrics", "PseudoLabels")  # of a detector, or a data set: see test_detections, test_pseudo_labels
+    # Of a detector, or a data set: see test_detections, test_pseudo_labels.
+    if name not in ("BoxConfusion", "BoxCurves", "BoxMetrics", "PseudoLabels")
 )
 # Promised with an option, or where there is something to show: a loss scale in fp16, clipped steps, a broken batch.
 GRADIENT_KINDS = ("min", "mean", "max", "std", "norm", "zeros", "non_finite", "update_ratio")

@@ -50,7 +50,10 @@ def test_a_detector_has_its_own_list():
     light = ["BoxMetrics", "BestWorstSamples", "OptimizerMonitor", "TimeMonitor"]
     assert kinds(detection_diagnostics("off")) == ["BoxMetrics"]
     assert kinds(detection_diagnostics("light")) == light
-    assert kinds(detection_diagnostics()) == [*light, "GradientStats", "AugmentationPreview"]
+    of_boxes = ["BoxCurves", "BoxConfusion"]
+    assert kinds(detection_diagnostics()) == [*light, *of_boxes, "GradientStats", "AugmentationPreview"]
+    curves, confusion = detection_diagnostics(min_score=0.3, min_iou=0.4, prefix="second")[2:4]
+    assert (curves.count_key, curves.min_score, curves.min_iou) == (confusion.count_key, 0.3, 0.4)
 
 
 def test_a_regression_has_its_own_list():

@@ -9,7 +9,7 @@ from torchvision.models import detection
 from torchvision.models.detection.anchor_utils import AnchorGenerator, DefaultBoxGenerator
 from torchvision.ops import MultiScaleRoIAlign
 
-from assay.callbacks import BestWorstSamples, UsageError, detection_diagnostics
+from assay.callbacks import BestWorstSamples, BoxCurves, UsageError, detection_diagnostics
 from assay.callbacks.base.detections import TRUE, pick_boxes, without_masks
 from assay.runner import DictRunner, LossTerm
 from assay.runner.saving.loggers import TensorBoardLogger
@@ -91,8 +91,9 @@ def train(folder, net, callbacks, loaders=("train", "valid")):
 def test_any_detector_of_torchvision_has_its_diagnostics(tmp_path, read_events, name):
     callbacks = detection_diagnostics("full", output_key="found", class_names=["ground", "cat", "dog"], min_score=0.0)
     history = train(tmp_path, make(name), callbacks)
-    by_class = {f"{name}/{of}" for name in ("map", "ap50") for of in ("cat", "dog")}
-    assert history["valid"].keys() == {"map", "ap50", "ap75", "map_small", *by_class, "competition_map"}
+    by_class = {f"{name}/{of}" for name in ("map", "ap50", "box_f1") for of in ("cat", "dog")}
+    of_all = {"map", "ap50", "ap75", "map_small", "competition_map", *BoxCurves.own_metrics}
+    assert history["valid"].keys() == of_all | by_class
     assert history["train"].keys() == {"loss"}
     assert set(read_events(tmp_path / "valid").Tags()["images"]) >= SHOWN
     shown = set(read_events(tmp_path / "train").Tags()["images"])

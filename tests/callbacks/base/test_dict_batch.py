@@ -32,6 +32,9 @@ OF_NO_BATCH = {
     "Results",
 }
 
+# What asks for other batches: boxes, masks, a data set, or a preview before the first step.
+OTHERS = ("AugmentationPreview", "BoxConfusion", "BoxCurves", "BoxMetrics", "PseudoLabels", "GradCAM", "ImageOverlap")
+
 
 class Labels(TensorDataset):
     def set_target(self, index, target):
@@ -114,11 +117,7 @@ def test_a_runner_that_makes_a_dict_of_a_tuple_works_with_all_but_the_preview(tm
         def keep(self, x, y, logits):
             return {"image": x, "target": y, "logits": logits}
 
-    given = [
-        make(name)
-        for name in CALLBACKS
-        if name not in ("AugmentationPreview", "BoxMetrics", "PseudoLabels", "GradCAM", "ImageOverlap")
-    ]
+    given = [make(name) for name in CALLBACKS if name not in OTHERS]
     runner = train(given, tmp_path, Dicts())
     assert 0 <= runner.epoch_metrics["valid"]["accuracy"] <= 1
     with pytest.raises(UsageError, match="AugmentationPreview looks at the batch as the loader gives it, and needs a"):

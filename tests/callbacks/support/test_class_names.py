@@ -4,6 +4,8 @@ from assay.callbacks import (
     AugmentationPreview,
     BestWorstBatches,
     BestWorstSamples,
+    BoxConfusion,
+    BoxCurves,
     BoxMetrics,
     ClassificationReport,
     ConfusionMatrix,
@@ -22,9 +24,9 @@ from assay.callbacks.support.class_names import check_names
 from assay.runner.prediction import BoxPrediction, ClassPrediction
 
 BUILDERS = [
-    AugmentationPreview, BestWorstBatches, BestWorstSamples, BoxMetrics, ClassificationReport, ConfusionMatrix,
-    Embeddings, GradCAM, Metrics, NonFiniteGuard, PRCurves, PredictionDistribution, classification_diagnostics,
-    detection_diagnostics,
+    AugmentationPreview, BestWorstBatches, BestWorstSamples, BoxConfusion, BoxCurves, BoxMetrics, ClassificationReport,
+    ConfusionMatrix, Embeddings, GradCAM, Metrics, NonFiniteGuard, PRCurves, PredictionDistribution,
+    classification_diagnostics, detection_diagnostics,
     lambda class_names: ConfusionByGroup("g", ["a"], class_names=class_names),
     lambda class_names: ClassPrediction(class_names=class_names, transform=dict),
     lambda class_names: BoxPrediction(class_names=class_names, transform=dict),

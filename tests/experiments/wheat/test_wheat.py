@@ -8,7 +8,7 @@ import torch
 import yaml
 from kit import read_events
 
-from assay.callbacks import UsageError
+from assay.callbacks import BoxCurves, UsageError
 from assay.callbacks.measures.box_precision import box_precision
 from assay.callbacks.measures.coco_precision import coco_precision, pack
 from assay.experiments.wheat import Wheat
@@ -55,7 +55,8 @@ def test_training_logs_each_loss_of_the_detector_and_their_sum(table):
 
 def test_validation_has_the_metrics_of_boxes_and_no_loss(table):
     names = {name for epoch, loader, name in table if (epoch, loader) == (EPOCHS, "valid")}
-    assert names == {"ap50", "ap75", "map", "map_small", "map/head", "ap50/head", "competition_map"}
+    of_boxes = {"box_f1/head", *BoxCurves.own_metrics}
+    assert names == {"ap50", "ap75", "map", "map_small", "map/head", "ap50/head", "competition_map"} | of_boxes
 
 
 def test_the_metrics_are_those_that_a_plain_loop_finds(wheat, data, table):
@@ -77,9 +78,11 @@ def test_the_metrics_are_those_that_a_plain_loop_finds(wheat, data, table):
 
 def test_every_epoch_shows_the_best_and_the_worst_batches_and_images_by_their_precision(wheat):
     events = read_events(wheat / "valid")
-    tags = {f"{what}/{kind}/competition_map" for what in ("batches", "samples") for kind in ("best", "worst")}
-    assert set(events.Tags()["images"]) == tags
-    for tag in tags:
+    groups = ("9_batches/best", "9_batches/worst", "6_samples/best", "1_overview/worst_samples")
+    tags = {f"{group}/competition_map" for group in groups}
+    of_boxes = {"2_confusion_matrix", "5_predictions/precision_recall", "5_predictions/by_confidence"}
+    assert set(events.Tags()["images"]) == tags | of_boxes
+    for tag in tags | of_boxes:
         assert [picture.step for picture in events.Images(tag)] == [1, 2], tag
     assert [point.step for point in events.Scalars("1_overview/metrics/ap50")] == [1, 2]
 
