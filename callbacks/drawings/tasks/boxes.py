@@ -16,7 +16,7 @@ from ..canvas.text import text_length
 from ..canvas.theme import FALSE, FRAME, HIT, INK, MISSED, NOTE_SIZE, PALE, PAPER, Colour
 from .sample_text import SampleText
 
-_CHIP_HEIGHT = 24  # of the ground that a text stands on
+_FILE_SIZE = 14  # of the text on a picture that is a file of its own, and in no card of TensorBoard
 _LONGEST = 170  # text, in pixels
 _TINT = 0.6  # share of white in the ground, so that dark text can be read on any colour
 _MANY = 12  # boxes: from here on lines are thin, hits have no text, and others one that is not wider than its box
@@ -126,7 +126,7 @@ def draw_predicted_boxes(
     """
     labels = np.asarray(output["labels"]).reshape(-1).astype(np.int64)
     colours = class_colours(max(0, int(labels.max(initial=0))) + 1)
-    drawn = _BoxPicture(picture, len(labels))
+    drawn = _BoxPicture(picture, len(labels), _FILE_SIZE)
     style = PictureStyle(None if class_names is None else shown_names(class_names))
     boxes = _boxes_of(output) * _zoom_of(picture, shape)
     for box, score, label in zip(boxes, output["scores"], labels.tolist(), strict=True):
@@ -161,9 +161,10 @@ def _by_importance(
 class _BoxPicture:
     """A picture with boxes and their texts, each where no other text stands."""
 
-    def __init__(self, picture: np.ndarray, count: int):
+    def __init__(self, picture: np.ndarray, count: int, size: int = NOTE_SIZE):
         self.canvas = picture.copy()  # a heat map beside it is laid over the image without boxes
         self.many = count > _MANY
+        self.size, self.chip = size, size + 2  # of a text, and the height of the ground that it stands on
         self.chips: list[tuple[tuple[int, int, int, int], str, Colour]] = []
         self.taken = np.zeros(picture.shape[:2], dtype=bool)
 
@@ -201,25 +202,25 @@ class _BoxPicture:
         # Only when all boxes are drawn, so that no line crosses a text.
         for (left, top, right, bottom), text, colour in self.chips:
             self.canvas[top:bottom, left:right] = [round(level + (255 - level) * _TINT) for level in colour]
-            write(self.canvas[top:bottom, left:right], (3, -2), text, size=NOTE_SIZE)
+            write(self.canvas[top:bottom, left:right], (3, -(self.size // 10)), text, size=self.size)
         return self.canvas
 
     def _place_text(self, left: int, top: int, right: int, bottom: int, text: str, colour: Colour) -> None:
         height, width = self.canvas.shape[:2]
-        text = shorten(text, min(_LONGEST, width - 6), NOTE_SIZE)
-        length = math.ceil(text_length(text, NOTE_SIZE)) + 6
-        if (self.many and length > right - left + 8) or length > width or height < _CHIP_HEIGHT:
+        text = shorten(text, min(_LONGEST, width - 6), self.size)
+        length = math.ceil(text_length(text, self.size)) + 6
+        if (self.many and length > right - left + 8) or length > width or height < self.chip:
             return
         # Text that would reach past the right border is moved to the left.
         start = min(left, width - length)
         # Above the box, below it, or within it; where no place is free the box stays without a text.
-        for row in (top - _CHIP_HEIGHT, bottom + 1, top + 2):
-            if row < 0 or row + _CHIP_HEIGHT > height:
+        for row in (top - self.chip, bottom + 1, top + 2):
+            if row < 0 or row + self.chip > height:
                 continue
-            region = self.taken[row : row + _CHIP_HEIGHT, start : start + length]
+            region = self.taken[row : row + self.chip, start : start + length]
             if not region.any():
                 region[:] = True
-                self.chips.append(((start, row, start + length, row + _CHIP_HEIGHT), text, colour))
+                self.chips.append(((start, row, start + length, row + self.chip), text, colour))
                 return
 
 
