@@ -8,9 +8,9 @@ import numpy as np
 from ..support.class_names import name_of
 from .canvas.captions import shorten
 from .canvas.chart import Chart, Panel
-from .canvas.palette import class_colours
+from .canvas.palette import pick_class_colours
 from .canvas.text import text_length
-from .canvas.theme import CHART_WIDTH, GAP, GREY, INK, PAPER, TEXT_LINE, TEXT_SIZE, Colour
+from .canvas.theme import CHART_WIDTH, GAP, INK, PAPER, TEXT_LINE, TEXT_SIZE
 
 _SIDE = (CHART_WIDTH - 3 * GAP) // 2
 _RADIUS = 5
@@ -74,7 +74,7 @@ def draw_embedding_map(
 
 def _draw_points(chart: Chart, panel: Panel, points: np.ndarray, classes: np.ndarray, wrong: np.ndarray | None) -> None:
     places = _scale_points(points)
-    colours = _pick_colours(classes)
+    colours = pick_class_colours(classes)
     is_wrong = np.zeros(len(places), dtype=bool) if wrong is None else wrong
     # Right ones first, so that the wrong ones are on top and no ring is hidden.
     for index in np.argsort(is_wrong, kind="stable"):
@@ -131,16 +131,10 @@ def _write_names(chart: Chart, top: int, numbers: Sequence[int], more: int, name
         left, above = GAP + index % _COLUMNS * width, top + index // _COLUMNS * TEXT_LINE
         name = name_of(number, names)
         text = name if name == str(number) or number < 0 else f"{number} {name}"
-        chart.rectangle(left, above + 1, left + TEXT_SIZE, above + 1 + TEXT_SIZE, _pick_colours(np.array([number]))[0])
+        chart.rectangle(
+            left, above + 1, left + TEXT_SIZE, above + 1 + TEXT_SIZE, pick_class_colours(np.array([number]))[0]
+        )
         chart.text((left + TEXT_SIZE + 8, above), shorten(text, width - TEXT_SIZE - 20, TEXT_SIZE))
     if more:
         index = len(numbers)
         chart.text((GAP + index % _COLUMNS * width, top + index // _COLUMNS * TEXT_LINE), f"+{more} more")
-
-
-def _pick_colours(classes: np.ndarray) -> list[Colour]:
-    # A class that is not known is below 0 and grey.
-    palette = class_colours(max(1, int(classes.max(initial=0)) + 1))
-    grey = np.array(GREY, dtype=np.uint8)
-    rows = [palette[number] if number >= 0 else grey for number in classes.tolist()]
-    return [(int(row[0]), int(row[1]), int(row[2])) for row in rows]

@@ -46,7 +46,8 @@ class Embeddings(Diagnostic):
     tag, in the loader's folder kind    step and content
     ========================= ========= ======================================================================
     ``embeddings``            projector epoch, in the name: ``embeddings:00003``; [n, D] vectors, n thumbnails of at
-                                        most 64 px, and columns ``id``, ``label``, ``prediction``, ``correct``
+                                        most 64 px, framed in the colours of their classes, and columns ``id``,
+                                        ``label``, ``prediction``, ``correct``
     ========================= ========= ======================================================================
 
     They are written at the end of the run, for its last epoch, and every ``every_n_epochs`` epochs. Of larger loaders
@@ -200,7 +201,7 @@ class Embeddings(Diagnostic):
     def _embedding(self, cloud: Cloud) -> Embedding:
         columns = [name for name in ("id", "label", "prediction", "correct") if name in cloud.samples[0]]
         rows = [[self._format_cell(name, sample.get(name)) for name in columns] for sample in cloud.samples]
-        sheet, side = self.draw([sample["image"] for sample in cloud.samples])
+        sheet, side = self.draw([sample["image"] for sample in cloud.samples], **_classes_of(cloud.samples))
         vectors = np.stack([sample["vector"] for sample in cloud.samples])
         return Embedding(vectors, columns, rows, sheet, side)
 
@@ -244,6 +245,17 @@ def _keep_samples(choice: SampleChoice, positions: Sequence[int], parts: Mapping
     # Sample by sample, so that one that is kept does not keep the whole batch in memory.
     for index, position in enumerate(positions):
         choice.put(position, {name: _own_copy(values[index]) for name, values in columns.items()})
+
+
+def _classes_of(samples: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """Return what is known of the classes: those that are true, or predicted, and which predictions are wrong."""
+    found: dict[str, list[Any]] = {}
+    name = next((name for name in ("label", "prediction") if name in samples[0]), None)
+    if name is not None:
+        found["classes"] = [int(sample[name]) for sample in samples]
+    if "correct" in samples[0]:
+        found["wrong"] = [sample["correct"] == "no" for sample in samples]
+    return found
 
 
 def _true_classes(target: np.ndarray) -> np.ndarray | None:

@@ -5,7 +5,7 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from .theme import IGNORED
+from .theme import GREY, IGNORED, Colour
 
 # From the palette of Okabe and Ito, which colour-blind people can tell apart.
 _FIRST = ((0, 114, 178), (230, 159, 0), (0, 158, 115), (204, 121, 167), (86, 180, 233), (213, 94, 0), (240, 228, 66))
@@ -30,6 +30,14 @@ def class_colours(count: int) -> np.ndarray:
         others = codes[~np.isin(codes, chosen.astype(np.int64) @ (65536, 256, 1))][: count - len(chosen)]
         chosen = np.concatenate([chosen, np.stack([others >> 16, others >> 8, others], axis=1).astype(np.uint8)])
     return chosen
+
+
+def pick_class_colours(classes: np.ndarray) -> list[Colour]:
+    """Return the colour of each class number; one that is not known is below 0 and grey."""
+    palette = class_colours(max(1, int(classes.max(initial=0)) + 1))
+    grey = np.array(GREY, dtype=np.uint8)
+    rows = [palette[number] if number >= 0 else grey for number in classes.tolist()]
+    return [(int(row[0]), int(row[1]), int(row[2])) for row in rows]
 
 
 @lru_cache(maxsize=4)

@@ -1,6 +1,8 @@
 import numpy as np
 import pytest
 
+from assay.callbacks.drawings.canvas.palette import class_colours
+from assay.callbacks.drawings.canvas.theme import GREY, INK
 from assay.callbacks.drawings.embeddings import draw_sheet
 
 
@@ -28,6 +30,17 @@ def test_normalization_is_undone():
 
 @pytest.mark.parametrize(("count", "side"), [(1, 64), (128 * 128, 64), (128 * 128 + 1, 63), (300 * 300, 27)])
 def test_the_sheet_is_never_larger_than_a_browser_takes(count, side):
-    sheet, found = draw_sheet([grey(1, (2, 2))] * count)
+    sheet, found = draw_sheet([grey(1, (2, 2))] * count, classes=[0] * count)
     assert found == side
     assert sheet.shape[0] <= 8192
+
+
+def test_a_thumbnail_has_a_frame_in_the_colour_of_its_class_and_a_dark_one_within_it_where_it_is_wrong():
+    sheet, _ = draw_sheet([grey(200)] * 4, classes=[0, 1, 1, -1], wrong=[False, True, False, False])
+    frames = [tuple(colour) for colour in class_colours(2).tolist()]
+    for index, colour in enumerate((frames[0], frames[1], frames[1], GREY)):
+        place = sheet[index // 2 * 64 :, index % 2 * 64 :][:64, :64]
+        border = np.concatenate([place[:5].reshape(-1, 3), place[-5:].reshape(-1, 3), place[:, 0], place[:, -5]])
+        assert (border == colour).all()
+        assert tuple(place[7, 32]) == (INK if index == 1 else (200, 200, 200))
+        assert tuple(place[32, 32]) == (200, 200, 200)

@@ -102,7 +102,10 @@ def test_the_thumbnails_are_the_samples_own(kit, tmp_path):
     assert sheet.shape == (4 * side, 4 * side, 3)
     for index, item in enumerate(make_items(10)):
         top, left = index // 4 * side, index % 4 * side
-        pixels = sheet[top + 8 : top + side : side // 4, left + 8 : left + side : side // 4, 0]
+        # Within a frame of 5 pixels, and another one where the prediction is wrong.
+        free = 10 if (sheet[top + 7, left + 7 : left + 57] == 30).all() else 5
+        middles = (free + (np.arange(4) + 0.5) * (side - 2 * free) / 4).astype(int)
+        pixels = sheet[top : top + side, left : left + side, 0][np.ix_(middles, middles)]
         assert np.array_equal(pixels, np.round(item["image"][0].numpy() * 255))
 
 
