@@ -26,9 +26,9 @@ from ..tensorboard.writer import Writer
 
 # Values of an output, on a CPU and elsewhere. Counting fewer takes the same dozens of operations, which a GPU has to be
 # asked for one by one, so small batches are counted together.
-_SMALL, _SMALL_ON_GPU = 1 << 12, 1 << 18
+_SMALL, _SMALL_ON_GPU = 1 << 12, 1 << 17
 # How many small batches are counted as one, at most: their copies wait on the device, 16 MiB in float32.
-_TOGETHER, _TOGETHER_ON_GPU = 8, 16
+_TOGETHER, _TOGETHER_ON_GPU = 8, 32
 # Counts of this size, 64 MiB, must not pile up in the writer's queue.
 _MANY_BYTES = 2**26
 
