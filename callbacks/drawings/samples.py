@@ -105,35 +105,38 @@ def draw_samples(
         style = replace(style, class_names=shown_names(style.class_names))
     images = [np.asarray(image) for image in samples["image"]]
     outputs, targets = samples.get("output"), samples.get("target")
-    heats = samples.get("heat")
-    if outputs is not None or targets is None:
+    by_target = outputs is None and targets is not None
+    if not by_target:
         task = find_task(outputs, targets, task, style.ignore_index, samples.get("kind"))
-    large = _needs_room(task, targets if outputs is None else outputs)
-    # A heat map takes the place of the image, but stands beside boxes.
-    panels = _count_panels(task, outputs, targets) + (heats is not None and task == "detection")
-    layout = arrange(len(images), panels, large=large)
-    if outputs is None and targets is not None:
-        describe = _make_target_describer(targets, task, style, layout.card[0])
+    large = _needs_room(task, targets if by_target else outputs if task else None)
+    layout = arrange(len(images), _count_panels(task, outputs, targets, samples.get("heat")), large=large)
+    if by_target:
+        describe = _make_target_describer(samples["target"], task, style, layout.card[0])
     else:
         describe = _make_describer(task, samples, style, min_score, min_iou, layout.card[0])
-    cards: list[Card] = []
-    note = ""
+    sizes = samples.get("image_size") or [image.shape[-2:] for image in images]
+    # Each image is scaled before anything is drawn on it, so that lines have the same width on all.
+    pictures = [
+        thumbnail(image, layout.tile, style.mean, style.std, shape) for image, shape in zip(images, sizes, strict=True)
+    ]
+    texts = [describe(index, picture, sizes[index]) for index, picture in enumerate(pictures)]
+    return draw_grid(
+        [_make_card(samples, index, picture, texts[index]) for index, picture in enumerate(pictures)],
+        title,
+        tile_size=LARGEST_TILE_SIZE if large else TILE_SIZE,
+        legend=_join_legends(texts),
+        note=next((text.panel_names for text in texts if text.panel_names), ""),
+        scale=None if samples.get("heat") is None else HEAT_SCALE,
+    )
+
+
+def _join_legends(texts: Sequence[SampleText]) -> list[Entry]:
     # One legend for all cards: of an entry the weights add up, so that what is seen most comes first.
     legend: dict[Entry, float] = {}
-    sizes = samples.get("image_size") or [image.shape[-2:] for image in images]
-    for index, image in enumerate(images):
-        # Each image is scaled before anything is drawn on it, so that lines have the same width on all.
-        picture = thumbnail(image, layout.tile, style.mean, style.std, sizes[index])
-        text = describe(index, picture, sizes[index])
+    for text in texts:
         for entry, weight in text.legend:
             legend[entry] = legend.get(entry, 0.0) + weight
-        cards.append(_make_card(samples, index, picture, text))
-        note = note or text.panel_names
-    entries = sorted(legend, key=legend.__getitem__, reverse=True)
-    tile_size = LARGEST_TILE_SIZE if large else TILE_SIZE
-    return draw_grid(
-        cards, title, tile_size=tile_size, legend=entries, note=note, scale=None if heats is None else HEAT_SCALE
-    )
+    return sorted(legend, key=legend.__getitem__, reverse=True)
 
 
 def _needs_room(task: str | None, parts: Sequence[Any] | None) -> bool:
@@ -144,11 +147,15 @@ def _needs_room(task: str | None, parts: Sequence[Any] | None) -> bool:
     return any(isinstance(part, Mapping) for part in parts) or (several and task not in ("multiclass", "binary"))
 
 
-def _count_panels(task: str | None, outputs: Sequence[Any] | None, targets: Sequence[Any] | None) -> int:
-    """Return how many pictures show a sample, without a heat map."""
+def _count_panels(
+    task: str | None, outputs: Sequence[Any] | None, targets: Sequence[Any] | None, heats: Sequence[Any] | None
+) -> int:
+    """Return how many pictures show a sample."""
     if outputs is None and targets is not None:
         return 2 if any(not isinstance(part, Mapping) and np.ndim(part) > 1 for part in targets) else 1
-    if task is None or task == "detection" or outputs is None or not has_masks(outputs):
+    if task == "detection":  # a heat map takes the place of the image, but stands beside boxes
+        return 1 if heats is None else 2
+    if task is None or outputs is None or not has_masks(outputs):
         return 1
     return 4 if task in ("multiclass", "regression") else 2
 

@@ -59,23 +59,29 @@ def draw_matched_boxes(
     boxes, labels = _boxes_of(output), np.asarray(output["labels"]).reshape(-1)
     true_boxes, true_labels = _boxes_of(target), np.asarray(target["labels"]).reshape(-1)
     matching = match_boxes(boxes[kept], scores[kept], labels[kept], true_boxes, true_labels, min_iou=min_iou)
-    names = [f"{style.name_of(int(label))} " if named else "" for label in labels]
-    true_names = [style.name_of(int(label)) if named else "" for label in true_labels]
     # Matched in pixels of the image, drawn in those of the picture.
     zoom = _zoom_of(picture, shape)
     drawn = _BoxPicture(picture, len(kept) + int(matching.missed.sum()))
     for index in below[:_MOST_BELOW].tolist():  # first, so that the others lie over them
         # Where nothing else is predicted, their scores tell which threshold there should be.
         drawn.add(boxes[index] * zoom, "" if len(kept) else f"{scores[index]:.2g}", PALE)
-    texts = [f"{names[index]}{scores[index]:.2f}" for index in kept.tolist()]
+    names, true_names = (_names(part, style, named) for part in (labels[kept], true_labels))
+    texts = [f"{name} {score:.2f}".strip() for name, score in zip(names, scores[kept], strict=True)]
     for box, text, colour in _by_importance(matching, boxes[kept] * zoom, texts, true_boxes * zoom, true_names):
         drawn.add(box, text, colour)
-    counts = int(matching.hit.sum()), int(matching.missed.sum()), int((~matching.hit).sum())
-    lines = [f"{counts[0]} of {len(true_boxes)} hit, {counts[2]} false"]
-    legend = [(entry, 1e3**-index) for index, entry in enumerate(_ENTRIES) if counts[index]]
+    hit, missed, false = (int(part.sum()) for part in (matching.hit, matching.missed, ~matching.hit))
+    legend = [
+        (entry, 1e3**-index)
+        for index, (entry, count) in enumerate(zip(_ENTRIES, (hit, missed, false), strict=True))
+        if count
+    ]
     legend += [(Entry(f"best below {min_score:g}", PALE, "line"), 0.0)] if len(below) else []
-    right = not any(counts[1:])
-    return SampleText(lines, right, (), [drawn.finish()], legend, _name_all(named, [*true_labels, *labels], style))
+    line, note = f"{hit} of {len(true_boxes)} hit, {false} false", _name_all(named, [*true_labels, *labels], style)
+    return SampleText([line], not missed and not false, (), [drawn.finish()], legend, note)
+
+
+def _names(labels: np.ndarray, style: PictureStyle, named: bool) -> list[str]:
+    return [style.name_of(int(label)) if named else "" for label in labels]
 
 
 def need_names(parts: Iterable[Any]) -> bool:
