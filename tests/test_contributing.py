@@ -69,7 +69,7 @@ def draw_brightness(value):
 class BrightnessMonitor(Diagnostic):
     """A callback by the page, which joins the two."""
 
-    own_tags = ("brightness",)
+    own_tags = ("9_brightness",)
 
     def begin(self, runner):
         self.measure_ = Brightness(runner.engine.device)
@@ -79,7 +79,7 @@ class BrightnessMonitor(Diagnostic):
 
     def report(self, runner, writer):
         value = float(reduce_measure(self.measure_)["largest"])
-        writer.image(self.named("brightness"), lambda: draw_brightness(value), runner.epoch_step)
+        writer.image(self.full_tag("9_brightness"), lambda: draw_brightness(value), runner.epoch_step)
 
 
 def show_brightness(rank, folder):
@@ -94,7 +94,7 @@ def test_a_diagnostic_by_the_page_sees_all_ranks_and_writes_once(rank_processes,
     assert isinstance(Brightness("cpu"), Measure)
     Ranks(rank_processes, size).run(show_brightness, str(tmp_path))
     events = EventAccumulator(str(tmp_path / "train")).Reload()
-    (image,) = events.Images("brightness")
+    (image,) = events.Images("9_brightness")
     assert (image.width, image.height, image.step) == (8, 8, 1)
     picture = cv2.imdecode(np.frombuffer(image.encoded_image_string, np.uint8), cv2.IMREAD_COLOR)
     np.testing.assert_array_equal(picture, draw_brightness(1.0))

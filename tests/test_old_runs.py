@@ -60,8 +60,8 @@ def present(key):
     if kind == "batch":
         return f"{loader} 9_by_samples_seen/{name} {step}"
     if kind == "text_summary":
-        tags = {"report": ("3_metrics/report", "1_overview/report")}
-        tags["samples/ids/loss"] = ("6_samples/ids/loss", "1_overview/sample_ids/loss")
+        tags = {"report": ("3_report", "1_overview/report")}
+        tags["samples/ids/loss"] = ("6_sample_ids/loss", "1_overview/sample_ids/loss")
         return f"{loader} {tags[name][loader == 'valid']}/{kind} {step}"
     group = "9_bounds" if name.endswith("_bound") else "3_metrics" if name in MINOR else "1_overview/metrics"
     group = "4_metrics_per_class" if "/" in name else group

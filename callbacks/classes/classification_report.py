@@ -27,7 +27,7 @@ class ClassificationReport(ClassCounts):
     written to                                 content
     ========================================== ==========================================================
     tag ``1_overview/report``, text, step =    Markdown table: precision, recall, F1 (0 to 1) and support
-    epoch; of train ``3_metrics/report``       of each class, the one with the lowest F1 first, and
+    epoch; of train ``3_report``               of each class, the one with the lowest F1 first, and
                                                their averages
     ``runner.loader_metrics``                  ``false_positive_rate``, ``false_negative_rate``: 0 to 1,
                                                means over classes, for ``binary`` those of class 1; NaN
@@ -94,7 +94,7 @@ class ClassificationReport(ClassCounts):
         self.write_metrics(runner, runner.loader_metrics, rates)
         classes, averages = self._class_rows(found), self._average_rows(found)
         # What a person looks for first is how well the model does on what it has not seen.
-        tag = "3_metrics/report" if runner.is_train_loader else "1_overview/report"
+        tag = "3_report" if runner.is_train_loader else "1_overview/report"
         writer.text(self.full_tag(tag), lambda: markdown_table(_HEADER, classes + averages), runner.epoch_step)
         title = f"{self.place(runner.loader_key)} report, epoch {runner.epoch_step}"
         if len(classes) >= _MANY:

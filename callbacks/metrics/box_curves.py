@@ -35,7 +35,7 @@ class BoxCurves(BoxCounts):
     tag ``5_predictions/precision_recall`` image  step = epoch; [H, W, 3] uint8 RGB: precision by recall, by class
     tag ``5_predictions/by_confidence``    image  step = epoch; [H, W, 3] uint8 RGB: F1, precision and recall by score
     tag ``1_overview/report``, of train    text   step = epoch; Markdown table by class, the worst F1 first: boxes,
-    ``3_metrics/report``                          precision, recall and F1 at ``min_score``, the best F1 and its
+    ``3_report``                          precision, recall and F1 at ``min_score``, the best F1 and its
                                                   score, and, beside a ``BoxMetrics``, COCO's average precision
     ``box_precision``, ``box_recall``,     metric of all boxes from ``min_score`` on, 0 to 1
     ``box_f1``
@@ -67,7 +67,7 @@ class BoxCurves(BoxCounts):
         writer.image(self.full_tag(self.own_tags[0]), partial(draw_precision_recall, shown, titles[0]), step)
         draw = partial(draw_by_confidence, shown, self.min_score, titles[1])
         writer.image(self.full_tag(self.own_tags[1]), draw, step)
-        tag = "3_metrics/report" if runner.is_train_loader else "1_overview/report"
+        tag = "3_report" if runner.is_train_loader else "1_overview/report"
         writer.text(self.full_tag(tag), partial(self._table, by_label, whole, curves, overall, coco), step)
 
     def _find_coco(self, runner: dl.IRunner) -> CocoPrecision | None:

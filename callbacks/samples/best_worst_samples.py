@@ -21,7 +21,7 @@ from .target_kind import target_kind
 
 # Only what validation finds is in the overview: it sorts first, and training samples are hard by augmentation too.
 _TAGS = {"best": "6_samples/best", "worst": "1_overview/worst_samples", "ids": "1_overview/sample_ids"}
-_TAGS_OF_TRAINING = {"best": "6_samples/best", "worst": "6_samples/worst", "ids": "6_samples/ids"}
+_TAGS_OF_TRAINING = {"best": "6_samples/best", "worst": "6_worst_samples", "ids": "6_sample_ids"}
 
 
 class BestWorstSamples(SampleRanking):
@@ -40,7 +40,7 @@ class BestWorstSamples(SampleRanking):
     ``1_overview/sample_ids/SCORE``    text  epoch; Markdown table of both: rank, id and score
     ================================== ===== =====================================================
 
-    In a train loader's folder the tags are ``6_samples/worst/SCORE`` and ``6_samples/ids/SCORE``, so that the overview
+    In a train loader's folder the tags are ``6_worst_samples/SCORE`` and ``6_sample_ids/SCORE``, so that the overview
     holds what validation finds.
 
     Nothing is read from the device within a step: scores are copied without blocking and read one step later, and only

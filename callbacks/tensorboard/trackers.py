@@ -141,8 +141,8 @@ class Outbox:
 
     def add(self, entry: Entry) -> None:
         """Add an entry; called in the thread of the writer."""
-        # The number that begins a tag sorts it in TensorBoard, and would only be noise here.
-        self._entries.append(replace(entry, tag=re.sub(r"^\d+_", "", entry.tag)))
+        # The overview is only a place in TensorBoard, and the number of a group one to sort by.
+        self._entries.append(replace(entry, tag=re.sub(r"^(1_overview/|\d+_)", "", entry.tag)))
 
     def deliver(self) -> None:
         """Deliver all entries in the order in which they were written, and scalars of one epoch together."""

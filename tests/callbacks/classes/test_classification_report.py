@@ -37,7 +37,7 @@ def test_the_table_of_every_epoch_and_loader_equals_scikit_learn(stock, tmp_path
     folder, _ = run(tmp_path, callback, data, stock=stock, epochs=2)
     for key, (output, target) in data.items():
         events = read_events(folder / key)
-        tag = "3_metrics/report" if key == "train" else "1_overview/report"
+        tag = "3_report" if key == "train" else "1_overview/report"
         assert [event.step for event in events.Tensors(f"{tag}/text_summary")] == [1, 2]
         expected = sk.classification_report(
             target, output.argmax(1), target_names=["cat", "dog", "owl"], output_dict=True, zero_division=0

@@ -72,7 +72,7 @@ def test_ids_and_losses_of_both_ends_are_those_of_a_plain_loop(kit, tmp_path, re
     model, folder = run(kit, tmp_path, [BestWorstSamples(k_samples=K, **keys)], items, epochs=2)
     for loader, of in items.items():
         events = read_events(folder / loader)
-        worst = "6_samples/worst/loss" if loader == "train" else "1_overview/worst_samples/loss"
+        worst = "6_worst_samples/loss" if loader == "train" else "1_overview/worst_samples/loss"
         assert {tag for tag in events.Tags()["images"] if "loss" in tag} == {"6_samples/best/loss", worst}
         assert [event.step for event in events.Images(worst)] == [1, 2]
         with torch.no_grad():
@@ -82,7 +82,7 @@ def test_ids_and_losses_of_both_ends_are_those_of_a_plain_loop(kit, tmp_path, re
                 item[names[2]]: F.cross_entropy(output, torch.tensor(item[names[1]])).item()
                 for item, output in zip(of, logits, strict=True)
             }
-        table = rows(events, "6_samples/ids/loss" if loader == "train" else "1_overview/sample_ids/loss", step=2)
+        table = rows(events, "6_sample_ids/loss" if loader == "train" else "1_overview/sample_ids/loss", step=2)
         ordered = sorted(losses, key=losses.get)
         assert [table["best", rank + 1][0] for rank in range(K)] == ordered[:K]
         assert [table["worst", rank + 1][0] for rank in range(K)] == ordered[::-1][:K]
@@ -115,7 +115,7 @@ def test_ids_may_be_numbers_strings_or_missing(ids, tmp_path, read_events):
         if ids == "none":
             del item["sample_id"]
     _, folder = run("ours", tmp_path, [spied := Spied(k_samples=K)], {"train": items})
-    (_, ranking), table = spied.rankings[0], rows(read_events(folder / "train"), "6_samples/ids/loss")
+    (_, ranking), table = spied.rankings[0], rows(read_events(folder / "train"), "6_sample_ids/loss")
     for rank, sample in enumerate(ranking.worst, start=1):
         expected = {
             "tensor": 1000 + sample.position,
@@ -145,7 +145,7 @@ def test_any_score_of_a_sample_may_decide(score, tmp_path, read_events):
     events, name = read_events(folder / "train"), score if isinstance(score, str) else score.__name__
     assert f"6_samples/best/{name}" in events.Tags()["images"]
     ordered = sorted(items, key=lambda item: float(item["hardness"]))
-    table = rows(events, f"6_samples/ids/{name}")
+    table = rows(events, f"6_sample_ids/{name}")
     assert [table["worst", rank + 1][0] for rank in range(K)] == [item["sample_id"] for item in ordered[:K]]
     assert [table["best", rank + 1][0] for rank in range(K)] == [item["sample_id"] for item in ordered[::-1][:K]]
 
@@ -187,7 +187,7 @@ def test_images_of_several_sizes_are_kept_as_they_are(tmp_path, read_events):
     _, folder = run("ours", tmp_path, [spied], {"train": items}, model=Mean(), collate_fn=collate)
     ((_, ranking),) = spied.rankings
     assert [sample.parts["image"].shape for sample in ranking.worst] == [(3, 13, 9), (3, 12, 7), (3, 11, 8)]
-    assert "6_samples/worst/score" in read_events(folder / "train").Tags()["images"]
+    assert "6_worst_samples/score" in read_events(folder / "train").Tags()["images"]
 
 
 def test_a_nan_score_is_the_worst_and_never_the_best(tmp_path, read_events):
@@ -196,7 +196,7 @@ def test_a_nan_score_is_the_worst_and_never_the_best(tmp_path, read_events):
     for item in items:
         item.setdefault("hardness", 1.0)
     _, folder = run("ours", tmp_path, [BestWorstSamples("hardness", k_samples=30)], {"train": items})
-    table = rows(read_events(folder / "train"), "6_samples/ids/hardness")
+    table = rows(read_events(folder / "train"), "6_sample_ids/hardness")
     assert table["worst", 1] == ("sample-05", "NaN")
     best = [name for (kind, _), (name, _) in table.items() if kind == "best"]
     assert best == [f"sample-{i:02d}" for i in range(COUNT) if i != 5]

@@ -37,6 +37,13 @@ class Album(ILogger):
             self.texts[tag, runner.loader_key, runner.epoch_step] = file.read()
 
 
+def plain(tag):
+    """Return a tag without what only sorts it in TensorBoard."""
+    number, _, name = tag.partition("_")
+    assert number.isdecimal()
+    return name.removeprefix("overview/")
+
+
 def test_pictures_scalars_and_texts_are_those_of_tensorboard(tmp_path, read_events):
     album = Album()
     callbacks = [ConfusionMatrix(**KEYS), ClassificationReport(**KEYS), OptimizerMonitor()]
@@ -45,16 +52,18 @@ def test_pictures_scalars_and_texts_are_those_of_tensorboard(tmp_path, read_even
     for loader in ("train", "valid"):
         events = read_events(tmp_path / loader)
         for tag in events.Tags()["images"]:
-            pictures |= {(tag, loader, event.step): decode(event.encoded_image_string) for event in events.Images(tag)}
+            name = plain(tag)
+            pictures |= {(name, loader, event.step): decode(event.encoded_image_string) for event in events.Images(tag)}
         for tag in events.Tags()["tensors"]:
             if tag.endswith("/text_summary"):
                 for event in events.Tensors(tag):
-                    texts[tag.removesuffix("/text_summary"), loader, event.step] = event.tensor_proto.string_val[0]
+                    name = plain(tag.removesuffix("/text_summary"))
+                    texts[name, loader, event.step] = event.tensor_proto.string_val[0]
         for tag in events.Tags()["scalars"]:
-            if tag.startswith("optimizer/"):
-                assert [album.metrics[tag, loader, event.step] for event in events.Scalars(tag)] == pytest.approx(
-                    [event.value for event in events.Scalars(tag)]
-                )
+            if tag.startswith("9_optimizer/"):
+                assert [
+                    album.metrics[plain(tag), loader, event.step] for event in events.Scalars(tag)
+                ] == pytest.approx([event.value for event in events.Scalars(tag)])
     assert pictures.keys() == album.pictures.keys()
     for name, picture in pictures.items():
         np.testing.assert_array_equal(album.pictures[name], picture)
