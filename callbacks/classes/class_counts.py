@@ -25,9 +25,9 @@ from ..support.host_copy import kept_from_loader
 from ..tensorboard.writer import Writer
 
 # Values of an output, on a CPU and elsewhere. Counting fewer takes the same dozens of operations, which a GPU has to be
-# asked for one by one, so small batches are counted together.
-_SMALL, _SMALL_ON_GPU = 1 << 12, 1 << 17
-# How many small batches are counted as one, at most: their copies wait on the device, 16 MiB in float32.
+# asked for one by one, so small batches are counted together: also 256 samples of 1000 classes.
+_SMALL, _SMALL_ON_GPU = 1 << 12, 1 << 18
+# How many small batches are counted as one, at most: their copies wait on the device, 32 MiB in float32.
 _TOGETHER, _TOGETHER_ON_GPU = 8, 32
 # Counts of this size, 64 MiB, must not pile up in the writer's queue.
 _MANY_BYTES = 2**26
