@@ -145,3 +145,17 @@ class _Smallest:
 
     def _last(self) -> tuple[tuple[float, int], Sample]:
         return max(self._kept.values(), key=lambda entry: entry[0])
+
+
+def is_no_success(score: float, worst: Sequence[float], *, minimize: bool) -> bool:
+    """Whether a score is 0 where larger is better, and nothing is worse: then it must not be among the best.
+
+    An untrained detector has an F1 of 0 everywhere, and its first samples are no better than its others.
+
+    Args:
+        score: of a sample or of a batch.
+        worst: the scores of the worst ones.
+        minimize: whether a smaller score is better.
+    """
+    known = [one for one in worst if math.isfinite(one)]
+    return not minimize and score == 0 and bool(known) and min(known) == 0

@@ -21,6 +21,7 @@ from ..drawings.tasks.find_task import TASKS
 from ..errors import UsageError, at_least_one, unknown_name
 from ..keys import IMAGE_KEY, OUTPUT_KEY, SAMPLE_ID_KEY, TARGET_KEY, pick
 from ..measures import best_worst_batches as measures
+from ..measures.best_worst_samples import is_no_success
 from ..measures.reduced_image import reduced, sizes
 from ..support.class_names import check_names
 from ..support.distributed import winner_over_ranks
@@ -59,7 +60,8 @@ class BestWorstBatches(Diagnostic):
     - regression: true and predicted numbers; with one per pixel the maps of both and of the error;
     - anything else: the image alone.
 
-    A batch whose metric is NaN or infinite is the worst, is marked, and is never the best. Among equal batches the
+    A batch whose metric is NaN or infinite is the worst, is marked, and is never the best. Where larger is better and
+    all batches have 0, there is no best. Among equal batches the
     first wins. A batch whose targets are all ignored, so that nothing counts in its loss, is neither.
 
     =========================== ===== ====================================
@@ -201,6 +203,9 @@ class BestWorstBatches(Diagnostic):
             # Collectives: every rank takes part, also one that had no batch.
             best = winner_over_ranks(measure.best, measure.best_key, _to_host)
             worst = winner_over_ranks(measure.worst, measure.worst_key, _to_host)
+            # Every batch has one of 0: the first is no better than the others.
+            if best is not None and is_no_success(best.score, [worst.score], minimize=self.minimize[metric]):
+                best = None
             for kind, candidate in (("best", best), ("worst", worst)):
                 if candidate is not None:
                     title = self._title(runner, kind, metric, candidate)

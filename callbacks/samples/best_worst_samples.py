@@ -10,6 +10,7 @@ from ..base.detections import Detections
 from ..drawings.canvas.images import Channels
 from ..drawings.canvas.picture_style import PictureStyle
 from ..drawings.samples import draw_samples, format_score
+from ..drawings.sentence import draw_sentence
 from ..keys import IMAGE_KEY, OUTPUT_KEY, SAMPLE_ID_KEY, TARGET_KEY
 from ..measures.best_worst_samples import Sample
 from ..support.class_names import check_names
@@ -28,9 +29,10 @@ class BestWorstSamples(SampleRanking):
     """Shows the k best and the k worst samples of every epoch, for each loader: mislabelled ones are among the worst.
 
     Each sample is shown with its id, its rank among all samples of the epoch, its score, its truth and its prediction
-    (see ``task``). A score that is NaN or infinite is the worst, is marked, and is never the best. Among equal samples
-    the first in the loader comes first, on any number of ranks. Loaders for inference are left out; for detections, so
-    are loaders for training whose batches hold none: torchvision's detectors return only losses while they train.
+    (see ``task``). A score that is NaN or infinite is the worst, is marked, and never the best; nor is 0 where
+    larger is better and no score is below 0. Among equal samples the first in the loader comes first, on any number of
+    ranks. Loaders for inference are left out; for detections, so are loaders for training whose batches hold none:
+    torchvision's detectors return only losses while they train.
 
     ================================== ===== =====================================================
     tag, in the loader's folder        kind  step and content
@@ -138,7 +140,10 @@ class BestWorstSamples(SampleRanking):
             if samples:
                 title = ranking_title(self, kind, runner, samples, ranking.count)
                 draw = partial(draw_ranking, self.draw, self.score_name, samples, title, of_target)
-                writer.image(self.full_tag(f"{tags[kind]}/{self.score_name}"), draw, runner.epoch_step)
+            else:
+                # Only of the best: whatever was compared has a worst one.
+                draw = partial(draw_sentence, self._no_best(runner, ranking.count))
+            writer.image(self.full_tag(f"{tags[kind]}/{self.score_name}"), draw, runner.epoch_step)
         # Ids as text too, so that they can be copied from TensorBoard into a list of samples to look at.
         rows = [
             (kind, str(rank), str(sample.sample_id), format_score(sample.score))
@@ -146,6 +151,12 @@ class BestWorstSamples(SampleRanking):
             for rank, sample in enumerate(samples, start=1)
         ]
         writer.text(self.full_tag(f"{tags['ids']}/{self.score_name}"), partial(self._table, rows), runner.epoch_step)
+
+    def _no_best(self, runner: dl.IRunner, count: int) -> list[str]:
+        place = self.place(runner.loader_key)
+        head = f"no best {place} samples by {self.score_name}, epoch {runner.epoch_step}"
+        reason = "is more than 0" if not self.minimize else "is finite"
+        return [head, f"none of {count:,} scores {reason}"]
 
     def _table(self, rows: Sequence[Sequence[str]]) -> str:
         return markdown_table(("", "rank", "id", self.score_name), rows)

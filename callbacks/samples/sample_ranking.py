@@ -15,7 +15,7 @@ from ..base.image_checks import check_images
 from ..base.shared_counts import first_alike, key_of_methods
 from ..errors import UsageError, at_least_one
 from ..keys import IMAGE_KEY, OUTPUT_KEY, SAMPLE_ID_KEY, TARGET_KEY, pick
-from ..measures.best_worst_samples import BestWorstSamples, Sample
+from ..measures.best_worst_samples import BestWorstSamples, Sample, is_no_success
 from ..measures.reduced_image import is_reduced, reduced
 from ..support.distributed import gather_objects, winners_over_ranks
 from ..support.host_copy import HostCopy, copy_tree, is_read_at_once, kept_from_loader, read_tree
@@ -34,7 +34,8 @@ class Ranking:
     """The outcome of a loader, the same on every rank.
 
     Attributes:
-        best: samples from the best on, at most k.
+        best: samples from the best on, at most k. Where larger is better and 0 the worst score of all, a sample of
+            score 0 is not among them, so that there may be none.
         worst: samples from the worst on, at most k.
         count: number of samples that were compared, over all ranks.
     """
@@ -321,6 +322,8 @@ def _over_ranks(measure: BestWorstSamples, count: int) -> Ranking:
         winners_over_ranks(samples, count, key, _read_sample, identity=lambda sample: sample.sample_id)
         for samples, key in ((measure.best, measure.best_key), (measure.worst, measure.worst_key))
     )
+    scores, minimize = [sample.score for sample in worst], measure.sign > 0
+    best = [sample for sample in best if not is_no_success(sample.score, scores, minimize=minimize)]
     return Ranking(best, worst, sum(gather_objects(measure.seen)))
 
 

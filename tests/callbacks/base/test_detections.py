@@ -156,3 +156,18 @@ def test_of_a_detection_only_what_is_drawn_is_kept():
 def test_what_holds_no_boxes_is_named(target, message):
     with pytest.raises(UsageError, match=message):
         pick_boxes({"target": target}, "target", "box_f1", TRUE)
+
+
+def test_scores_of_0_that_nothing_is_worse_than_are_never_the_best(tmp_path, read_events):
+    def none(batch):
+        return torch.zeros(len(batch["image"]))
+
+    given = BestWorstSamples(none, minimize=False, task="detection", output_key="found")
+    train(tmp_path, make("SSD"), [given])
+    events = read_events(tmp_path / "valid")
+    assert {"6_samples/best/none", "1_overview/worst_samples/none"} <= set(events.Tags()["images"])
+    (sentence,) = events.Images("6_samples/best/none")
+    assert sentence.height < 150  # two lines in place of samples
+    (text,) = events.Tensors("1_overview/sample_ids/none/text_summary")
+    table = text.tensor_proto.string_val[0].decode()
+    assert "worst" in table and "best" not in table

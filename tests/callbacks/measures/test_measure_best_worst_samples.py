@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from assay.callbacks.measures.best_worst_samples import BestWorstSamples
+from assay.callbacks.measures.best_worst_samples import BestWorstSamples, is_no_success
 
 
 def feed(measure, scores, *, ids=None, batch=7, positions=None):
@@ -91,3 +91,19 @@ def test_nothing_seen_means_nothing_kept():
     feed(measure, [math.nan, math.inf])
     assert measure.best == []
     assert len(measure.worst) == 2
+
+
+@pytest.mark.parametrize(
+    ("score", "worst", "minimize", "expected"),
+    [
+        (0.0, [0.0, 0.0], False, True),
+        (0.3, [0.0], False, False),
+        (1.0, [1.0], False, False),  # all are perfect
+        (0.0, [-2.0, -1.0], False, False),  # as of a log-likelihood, of which 0 is the best
+        (0.0, [math.nan, 0.0], False, True),
+        (0.0, [math.nan], False, False),
+        (0.0, [0.0], True, False),  # a loss of 0 is a success
+    ],
+)
+def test_a_score_of_0_is_no_success_where_nothing_is_worse(score, worst, minimize, expected):
+    assert is_no_success(score, worst, minimize=minimize) is expected
