@@ -15,6 +15,7 @@ from assay.callbacks.training.hparams import HParams
 from ..data.bad_images import BadImages
 from ..loop.checks.known_monitors import KnownMonitors
 from ..loop.progress import Progress
+from ..loop.sanity_check import SanityCheck
 from ..loop.stop_on_signal import StopOnSignal
 from ..recipe.early_stopping import EarlyStopping
 from ..recipe.monitor import Monitor
@@ -33,7 +34,8 @@ def callbacks_of_run(experiment: Experiment, monitors: list[Monitor], folder: Pa
     """
     # Callbacks of the same order run in the order of this dict.
     brought = experiment.get_callbacks()
-    callbacks: dict[str, Any] = {str(i): callback for i, callback in enumerate(brought)}
+    callbacks: dict[str, Any] = {"sanity_check": SanityCheck(experiment.sanity_batches, monitors)}
+    callbacks |= {str(i): callback for i, callback in enumerate(brought)}
     callbacks |= _saving(experiment, monitors, folder, name)
     callbacks["monitors"] = KnownMonitors(monitors)
     if experiment.on_bad_image == "skip":

@@ -33,6 +33,9 @@ class Training:
     the end whether the model could learn them by heart: to a metric of 0.95, or a tenth of the first loss."""
     limit_batches: Annotated[int | None, AtLeast(1)] = None
     """Dry run: take at most so many batches of each loader, of each process."""
+    sanity_batches: Annotated[int, AtLeast(0), Mark.RESUMABLE] = 1
+    """Batches of each loader for validation, of each process, that are tried out before the first epoch, so that an
+    error in validation costs no epoch; 0: none."""
     patience: Annotated[int | None, AtLeast(1), Mark.OBSERVING] = None
     """Stop after so many epochs without a better value of the first monitor."""
     ema_decay: Annotated[float | None, GreaterThan(0), LessThan(1)] = None

@@ -97,9 +97,8 @@ class DictRunner(ShownInNotebook, dl.Runner):
         >>> runner = DictRunner(losses=[LossTerm("logits", "target")])
         >>> runner.train(
         ...     model=model, criterion=nn.CrossEntropyLoss(), num_epochs=2,
-        ...     optimizer=torch.optim.SGD(model.parameters(), lr=0.1),
         ...     loaders={"train": DataLoader(items, batch_size=8), "valid": DataLoader(items, batch_size=8)},
-        ...     callbacks=[Metrics(["accuracy"], num_classes=2)],
+        ...     optimizer=torch.optim.SGD(model.parameters(), lr=0.1), callbacks=[Metrics(["accuracy"], num_classes=2)],
         ... )
         >>> runner.history[2]["valid"]["accuracy"]
         1.0
@@ -111,6 +110,7 @@ class DictRunner(ShownInNotebook, dl.Runner):
     loader_batches = 0  # of all ranks
     epoch_rounds = 0  # batches of each rank in the epoch so far, over its loaders
     ema_: MovingAverage | None = None
+    is_sanity_check = False  # see SanityCheck
     # What the ranks must agree on, and what a checkpoint is compared by: the arguments that decide on the steps.
     options_of_steps = ("accumulate_steps", "clip_grad_norm", "clip_grad_value", "ema_decay", "scheduler_step")
     _trained_model: Any = None  # while validation uses the average

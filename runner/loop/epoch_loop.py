@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from accelerate.utils import send_to_device
 from torch import nn
+from torch.utils.data import DataLoader
 from torch.utils.hooks import RemovableHandle
 
 from assay.callbacks.errors import UsageError
@@ -57,15 +58,20 @@ class EpochLoop:
         check_same_loaders(run)
         finished = self._restore_epoch(run.run_state.unfinished)
         for key in [key for key in run.loaders if key not in finished]:
-            run.loader_key, run.loader = key, run.loaders[key]
-            run._run_event("on_loader_start")
-            self._run_loader()
-            run._run_event("on_loader_end")
+            self.run_loader(key, run.loaders[key])
         # What follows from it, as early stopping, is decided on each rank, and a callback's metric may be a rank's own.
         agreed = from_main_rank({key: dict(run.epoch_metrics[key]) for key in run.loaders})
         run.history[run.epoch_step] = agreed
         run.epoch_metrics.update({key: dict(metrics) for key, metrics in agreed.items()})
         run.optimizer_step.step_schedulers("epoch")
+
+    def run_loader(self, key: str, loader: DataLoader[Any]) -> None:
+        """Run one loader, with the events around it."""
+        run = self.run
+        run.loader_key, run.loader = key, loader
+        run._run_event("on_loader_start")
+        self._run_loader()
+        run._run_event("on_loader_end")
 
     def start_loader(self) -> None:
         """Draw the order of the loader, and begin to count its batches and samples."""

@@ -1,8 +1,9 @@
 """The metric by which epochs are compared, and the best epochs by it."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any
 
 from assay.callbacks.errors import UsageError, listing
@@ -51,9 +52,15 @@ class Monitor:
         if self.loader not in metrics:
             raise UsageError(f"monitor {self.name!r} names a loader that there is not; there is {listing(metrics)}.")
         if self.metric not in metrics[self.loader]:
-            known = listing(metrics[self.loader])
-            raise UsageError(f"monitor {self.name!r}: loader {self.loader!r} has no such metric; it has {known}.")
+            raise self._unknown_metric(metrics[self.loader])
         return metrics[self.loader][self.metric]
+
+    def _unknown_metric(self, known: Iterable[str]) -> UsageError:
+        close = get_close_matches(self.metric, known, n=1)
+        hint = f"did you mean {f'{self.loader}/{close[0]}'!r}? It" if close else "it"
+        return UsageError(
+            f"monitor {self.name!r}: loader {self.loader!r} has no such metric; {hint} has {listing(known)}."
+        )
 
     def of_epoch(self, runner: Any) -> float | None:
         """Return the value at the end of an epoch of a ``DictRunner``; None where the epoch leaves the loader out."""

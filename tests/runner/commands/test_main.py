@@ -236,7 +236,8 @@ def test_a_file_with_two_experiments_is_refused(refused, tmp_path, mine):
         (["--monitor", "test/loss:min"], "monitor 'test/loss': there is no such loader; there is 'train', 'valid'."),
         (
             ["--monitor", "valid/acuracy:max"],
-            "monitor 'valid/acuracy': loader 'valid' has no such metric; it has 'loss'.",
+            "monitor 'valid/acuracy': loader 'valid' has no such metric; it has 'loss'. "
+            "So it is after --sanity-batches 1; with 0 the first epoch decides.",
         ),
         (["--monitor", "[]"], "monitor must name one or several different metrics, got []."),
         (["--config", "none.yaml"], "--config none.yaml cannot be read: No such file or directory."),
@@ -297,7 +298,7 @@ def test_a_config_file_that_is_not_yaml_is_refused_in_one_line(refused, mine, tm
     [
         (
             {"item": "(image, target)"},
-            "loader 'train' must give dicts, got a list: let the data set return a dict an item, "
+            "loader 'valid' must give dicts, got a list: let the data set return a dict an item, "
             "for example {'image': ..., 'target': ..., 'sample_id': ...}.",
         ),
         (
@@ -315,7 +316,7 @@ def test_a_config_file_that_is_not_yaml_is_refused_in_one_line(refused, mine, tm
         ),
         (
             {"callbacks": '[BestWorstBatches("acuracy")]'},
-            "BestWorstBatches(metric='acuracy') asks for key 'acuracy', which the metrics of a train batch lacks; "
+            "BestWorstBatches(metric='acuracy') asks for key 'acuracy', which the metrics of a valid batch lacks; "
             "it has 'loss'.",
         ),
         (
@@ -425,7 +426,7 @@ def test_the_run_folder_holds_exactly_what_it_should(assay, mine):
     run = only_run()
     assert re.fullmatch(r"\d{8}-\d{6}", run.name)
     assert {path.name for path in run.iterdir()} == {
-        "config.yaml", "environment.json", "metrics.csv", "train", "valid", "checkpoints",
+        "config.yaml", "environment.json", "metrics.csv", "train", "valid", "checkpoints", "results",
     }  # fmt: skip
     assert {path.name for path in (run / "checkpoints").iterdir()} == {
         "last.pt", "best.pt", "epoch-0001.pt", "epoch-0002.pt", "index.json",
@@ -562,13 +563,13 @@ def old_run(assay, mine):
         (
             ["--batch-size", "4"],
             "--batch-size cannot change in a resumed run: it was 8, got 4. "
-            "These can: --epochs, --data-dir, --workers, --device, --threads, --save-every-steps, "
+            "These can: --epochs, --sanity-batches, --data-dir, --workers, --device, --threads, --save-every-steps, "
             "--save-every-minutes, --on-save-error.",
         ),
         (
             ["--monitor", "train/loss:min"],
             "--monitor cannot change in a resumed run: it was ['valid/loss:min'], got ['train/loss:min']. "
-            "These can: --epochs, --data-dir, --workers, --device, --threads, --save-every-steps, "
+            "These can: --epochs, --sanity-batches, --data-dir, --workers, --device, --threads, --save-every-steps, "
             "--save-every-minutes, --on-save-error.",
         ),
         (["--epochs", "1"], "--epochs of a resumed run must be at least 2, got 1."),
@@ -669,7 +670,7 @@ def test_a_failing_data_set_in_a_neighbouring_file_shows_its_own_traceback(assay
     code, _, errors = assay("train", "mine.py")
     assert code == 1
     assert re.match(r'  File ".*/data_of_mine\.py", line 3, in __getitem__', errors[1])
-    reason = "item 1 of the data set Broken: ZeroDivisionError: division by zero"
+    reason = "item 0 of the data set Broken: ZeroDivisionError: division by zero"
     assert errors[-1] == f"assay: error: {reason} (--debug shows the traceback)"
 
 
