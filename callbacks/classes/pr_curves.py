@@ -30,7 +30,7 @@ class PRCurves(ScoreCounts):
     Each of several classes is compared with all others, by its softmax probability. All samples of the epoch count,
     over all ranks; for masks, all pixels. Inference loaders are skipped.
 
-    Of loaders of up to 4,096 samples (fewer where there are more than 256 classes) the scores themselves are kept: the
+    Of loaders of up to 4,096 samples (fewer where there are more than 128 classes) the scores themselves are kept: the
     numbers are exact, and their bounds 0. Of larger ones scores are counted in bins, so each number comes with a bound
     on its error. A bound above 0.005 is logged (logger ``assay``), once per loader and run. A class without positives
     or without negatives has no value (NaN) and is left out of means.

@@ -259,8 +259,9 @@ def _draw_margin(
 ) -> None:
     """Write the numbers of a margin, or draw them as bars where some have no room."""
     width, height = (min(box[end] - box[start] for box in boxes) for start, end in ((0, 2), (1, 3)))
-    # Beside each other numbers need a gap.
-    room = width - 6 if upright else width
+    is_share = np.issubdtype(values.dtype, np.floating)
+    # Totals of three digits beside each other need a gap, of shares few have three.
+    room = width - 6 if upright and not is_share else width
     texts = [_margin_text(value) for value in values]
     if _widest(texts) > room:
         texts = [text.rstrip("%") for text in texts]
@@ -268,7 +269,6 @@ def _draw_margin(
         for box, text in zip(boxes, texts, strict=True):
             _write_in(sheet, box, text)
         return
-    is_share = np.issubdtype(values.dtype, np.floating)
     full, rest = (BLUE, ORANGE) if is_share else (GREY, PAPER)
     shares = values if is_share else values / max(values.max(), 1)
     for (left, top, right, bottom), share in zip(boxes, shares.tolist(), strict=True):

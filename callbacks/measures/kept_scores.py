@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,7 +16,7 @@ from .measure import Reductions
 from .targets import decide_targets
 
 MOST_ROWS = 4096  # samples, or pixels, whose scores are kept
-_MOST_VALUES = 2**20  # of all classes together: 4 MiB on the device, and a sort of 0.1 s at the end of a loader
+_MOST_VALUES = 2**19  # of all classes together: 2 MiB on the device, and a sort of 0.1 s at the end of a loader
 _LARGEST = 1e30  # infinite scores are cut here, so that the middle between two of them is a number
 
 
@@ -37,7 +38,7 @@ class KeptScores:
     """Keeps the batches of a loader while they are few, and counts them in bins at its end, or when there are more.
 
     The state is that of ``BinnedScores``. While batches are kept, a step takes two copies instead of dozens of
-    operations. Of up to 4,096 samples (fewer where there are more than 256 classes) ``exact`` gives the scores of all
+    operations. Of up to 4,096 samples (fewer where there are more than 128 classes) ``exact`` gives the scores of all
     ranks themselves.
 
     Args:
@@ -154,22 +155,23 @@ def _count_values(scores: Tensor, truth: Tensor) -> ExactScores:
     if not scores.shape[1]:
         # One value that nothing has: without any there would be no bin.
         scores, truth = scores.new_full((len(scores), 1), torch.nan), truth.new_zeros((len(truth), 1))
-    classes, size = scores.shape
-    values, order = scores.sort(dim=1)
-    known = ~values.isnan()
-    # NaN is sorted to the end, where it shares a last value that nothing counts in.
-    values = values.nan_to_num(torch.inf)
-    ranks = torch.zeros_like(order)
-    ranks[:, 1:] = (values[:, 1:] != values[:, :-1]).cumsum(dim=1)
-    counts = torch.zeros((classes, 2, size), dtype=torch.int64)
-    for kind in (0, 1):
-        weights = (known & (truth.gather(1, order) == bool(kind))).long()
-        counts[:, kind].scatter_add_(1, ranks, weights)
-    found = torch.full((classes, size), torch.inf, dtype=torch.float64).scatter_(1, ranks, values)
-    edges = torch.full((classes, size + 1), torch.inf, dtype=torch.float64)
-    edges[:, 0] = -torch.inf
+    # By NumPy, which sorts doubles seven times as fast; NaN comes last, and nothing counts it.
+    rows, truths = scores.contiguous().numpy(), truth.contiguous().numpy()
+    (classes, size), order = rows.shape, rows.argsort(axis=1)
+    values, truths = np.take_along_axis(rows, order, axis=1), np.take_along_axis(truths, order, axis=1)
+    known, values = ~np.isnan(values), np.nan_to_num(values, nan=np.inf)
+    is_new = np.ones_like(known)
+    is_new[:, 1:] = values[:, 1:] != values[:, :-1]
+    ranks = is_new.cumsum(axis=1) - 1
+    places = (2 * np.arange(classes)[:, None] + truths) * size + ranks
+    counts = np.bincount(places[known], minlength=2 * classes * size).reshape(classes, 2, size)
+    found = np.full((classes, size), np.inf)
+    found[np.nonzero(is_new)[0], ranks[is_new]] = values[is_new]
+    edges = np.full((classes, size + 1), np.inf)
+    edges[:, 0] = -np.inf
     below, above = found[:, :-1], found[:, 1:]
-    middle = below + (above - below) / 2
+    some = np.isfinite(above)  # beyond the last value there is none
+    middle = below[some] + (above[some] - below[some]) / 2
     # Between neighbouring numbers there is none: the edge is the upper one, which counts as above it.
-    edges[:, 1:-1] = torch.where(middle > below, middle, above)
-    return ExactScores(counts, edges)
+    edges[:, 1:-1][some] = np.where(middle > below[some], middle, above[some])
+    return ExactScores(torch.from_numpy(counts), torch.from_numpy(edges))
