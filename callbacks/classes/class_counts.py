@@ -82,6 +82,7 @@ class ClassCounts(Diagnostic):
         self.target_key = target_key
         self.source_: ClassCounts = self  # the callback that counts, for this one too
         self.measure_: Any = None
+        self.has_pixels_ = False  # whether what is counted are pixels of masks
         self.counts_: Tensor | None = None
         self.waiting_: list[tuple[Tensor, ...]] = []  # small batches, to be counted together
         self.warned_: set[tuple[str, str]] = set()  # loader and kind of the warnings that were logged
@@ -138,6 +139,11 @@ class ClassCounts(Diagnostic):
             writer.warn(f"{type(self).__name__}, {self.place(runner.loader_key)} epoch {runner.epoch_step}: {text}")
 
     @property
+    def unit(self) -> str:
+        """What is counted, for texts: ``samples``, or the ``pixels`` of masks."""
+        return "pixels" if self.source_.has_pixels_ else "samples"
+
+    @property
     def targets(self) -> ClassTargets:
         """The check of this callback's targets."""
         return ClassTargets(type(self).__name__, self.task, self.num_classes, self.ignore_index, self.target_key)
@@ -164,6 +170,7 @@ class ClassCounts(Diagnostic):
         if self.measure_ is None:
             return
         parts = self.take(runner)
+        self.has_pixels_ = _has_pixels(parts[0], self.task)
         on_cpu = parts[0].device.type == "cpu"
         # A part without dimensions cannot be concatenated with those of other batches.
         if parts[0].numel() > (_SMALL if on_cpu else _SMALL_ON_GPU) or not all(part.ndim for part in parts):
@@ -198,6 +205,11 @@ class ClassCounts(Diagnostic):
             if self.source_.counts_.nbytes > _MANY_BYTES:
                 # Otherwise the next loader's counts would be made while these still wait to be drawn.
                 writer.drain()
+
+
+def _has_pixels(output: Tensor, task: str) -> bool:
+    """Whether an output has at least two axes beside those of samples and classes."""
+    return output.ndim >= (3 if task == "binary" else 4)
 
 
 def _can_join(one: Sequence[Tensor], other: Sequence[Tensor]) -> bool:

@@ -95,13 +95,15 @@ class ClassificationReport(ClassCounts):
         classes, averages = self._class_rows(found), self._average_rows(found)
         # What a person looks for first is how well the model does on what it has not seen.
         tag = "3_report" if runner.is_train_loader else "1_overview/report"
-        writer.text(self.full_tag(tag), lambda: markdown_table(_HEADER, classes + averages), runner.epoch_step)
+        # The number of samples of a class is its support, and of masks it is one of pixels.
+        header = (*_HEADER[:-1], "pixels") if self.unit == "pixels" else _HEADER
+        writer.text(self.full_tag(tag), lambda: markdown_table(header, classes + averages), runner.epoch_step)
         title = f"{self.place(runner.loader_key)} report, epoch {runner.epoch_step}"
         if len(classes) >= _MANY:
             title += f", the {_WORST} worst of {len(classes)} classes; all are in TensorBoard"
         # Another list: the closure above reads the whole one later.
         shown = classes if len(classes) < _MANY else classes[:_WORST]
-        self.last_[runner.loader_key] = f"{title}\n{text_table(_HEADER, shown + averages)}"
+        self.last_[runner.loader_key] = f"{title}\n{text_table(header, shown + averages)}"
 
     def on_experiment_end(self, runner: dl.IRunner) -> None:
         super().on_experiment_end(runner)

@@ -117,14 +117,14 @@ class ConfusionMatrix(ClassCounts):
     def _summary(self, counts: Tensor) -> str:
         total, right = int(total_of(counts)), int(counts.diagonal(dim1=1, dim2=2).sum())
         # A sample has one decision per label, so that these are not samples.
-        unit = "decisions" if self.task == "multilabel" else "samples"
-        return f"{total:,} {unit}, {right / total:.2%} right" if total else "no sample"
+        unit = "decisions" if self.task == "multilabel" else self.unit
+        return f"{total:,} {unit}, {right / total:.2%} right" if total else f"no {self.unit[:-1]}"
 
     def _most_confused(self, counts: Tensor | Cells) -> str:
         cells = counts if isinstance(counts, Cells) else Cells.of(counts)
         confusions = most_confused(cells, _MOST_PAIRS)
         if not confusions:
-            return "Nothing was confused." if len(cells.places) else "There was no sample."
+            return "Nothing was confused." if len(cells.places) else f"There was no {self.unit[:-1]}."
         rows = [
             (self._name(it.group, it.true), self._name(it.group, it.predicted), str(it.count), f"{it.share:.2%}")
             for it in confusions

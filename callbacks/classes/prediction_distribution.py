@@ -108,6 +108,7 @@ class PredictionDistribution(ScoreCounts):
             shown_names(self.class_names),
             title,
             bounds=(self.low, self.high),
+            unit=self.unit,
         )
 
     def _histograms(self, counts: Tensor) -> dict[str, Histogram]:

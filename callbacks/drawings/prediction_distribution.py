@@ -52,6 +52,7 @@ def draw_distribution(
     title: str,
     *,
     bounds: tuple[float, float],
+    unit: str = "samples",
 ) -> np.ndarray:
     """Draw the histogram of the probabilities of each class, for true samples and for all others.
 
@@ -63,18 +64,19 @@ def draw_distribution(
         names: of the C classes; of both classes where C is 1 and the score that of the second.
         title: line above; a second one with the undecided share is added.
         bounds: of probability.
+        unit: what is counted: ``samples`` or ``pixels``.
 
     Returns:
         [H, W, 3], uint8, RGB.
     """
-    lines = [title, _summarize(undecided, totals, bounds)]
+    lines = [title, _summarize(undecided, totals, bounds) or f"no {unit[:-1]}"]
     if len(shares) > MOST_CHARTS:
-        return _draw_map(shares, names, lines, bounds)
+        return _draw_map(shares, names, lines, bounds, unit)
     if len(shares) == 1 and len(names) == 2:
         texts = [f"true {name}: {total:,}" for name, total in zip(names, totals[0], strict=True)]
         return _draw_rows(shares, thresholds, [()], lines, bounds, (texts[1], texts[0]), f"probability of {names[1]}")
     captions = [(name, f"{total:,}") for name, total in zip(names, totals[:, 1], strict=True)]
-    kinds = ("samples of the class", "all others")
+    kinds = (f"{unit} of the class", "all others")
     return _draw_rows(shares, thresholds, captions, lines, bounds, kinds, "probability of the class")
 
 
@@ -161,7 +163,7 @@ def _write_legend(chart: Chart, kinds: tuple[str, str]) -> None:
 
 
 def _draw_map(
-    shares: np.ndarray, names: Sequence[str], title: Sequence[str], bounds: tuple[float, float]
+    shares: np.ndarray, names: Sequence[str], title: Sequence[str], bounds: tuple[float, float], unit: str
 ) -> np.ndarray:
     """Draw one row per class, the one with the lowest probabilities of its own samples first."""
     row = max(1, min(TEXT_LINE, _MAP_HEIGHT // len(names)))
@@ -184,7 +186,7 @@ def _draw_map(
         chart.frame(panel)
     chart.text((CHART_WIDTH / 2, panels[0].bottom + TEXT_LINE + 4), "probability of the class", anchor="ma")
     _name_rows(chart, [names[index] for index in order], left - 8, top, row)
-    _draw_scale(chart, panels[0].bottom + 2 * TEXT_LINE + 14)
+    _draw_scale(chart, panels[0].bottom + 2 * TEXT_LINE + 14, unit)
     return np.array(chart.canvas)
 
 
@@ -203,7 +205,7 @@ def _name_rows(chart: Chart, names: Sequence[str], right: int, top: int, row: in
         chart.rectangle(right - 6, middle - 1, right + 4, middle + 1, INK)
 
 
-def _draw_scale(chart: Chart, top: int) -> None:
+def _draw_scale(chart: Chart, top: int, unit: str) -> None:
     width = (CHART_WIDTH - 2 * GAP) // (len(_LEVELS) + 2)
     for place, level in enumerate((math.nan, 0.0, *_LEVELS)):
         left = GAP + place * width
@@ -214,7 +216,7 @@ def _draw_scale(chart: Chart, top: int) -> None:
         chart.text(
             (left + (width - 8) / 2, top + TEXT_LINE), "none" if math.isnan(level) else f"{level:.0%}", anchor="ma"
         )
-    chart.text((CHART_WIDTH / 2, top + 2 * TEXT_LINE), "share of samples", anchor="ma")
+    chart.text((CHART_WIDTH / 2, top + 2 * TEXT_LINE), f"share of {unit}", anchor="ma")
 
 
 def _share_colours(shares: np.ndarray, full: Colour) -> np.ndarray:
@@ -233,4 +235,4 @@ def _summarize(undecided: np.ndarray, totals: np.ndarray, bounds: tuple[float, f
             # Weighted by samples, so that the line is the share over all samples and not a mean over classes.
             mean = np.average(undecided[known, index], weights=totals[known, index])
             parts.append(f"{mean:.1%} of {kind}")
-    return f"{bounds[0]:g} to {bounds[1]:g}: {', '.join(parts)}" if parts else "no sample"
+    return f"{bounds[0]:g} to {bounds[1]:g}: {', '.join(parts)}" if parts else ""

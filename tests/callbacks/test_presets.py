@@ -15,6 +15,7 @@ from assay.callbacks import (
     regression_diagnostics,
     segmentation_diagnostics,
 )
+from assay.callbacks.classes.class_counts import ClassCounts
 from assay.runner import DictRunner, LossTerm
 
 LIGHT = ["BestWorstBatches", "ConfusionMatrix", "ClassificationReport", "OptimizerMonitor", "TimeMonitor"]
@@ -147,6 +148,9 @@ def test_a_segmentation_is_shown_from_end_to_end(task, tmp_path, read_events):
     assert expected <= set(events.Tags()["images"])
     counted = 12 * (14 if task == "multiclass" else 16) * 16
     assert int(callbacks[3].counts_.sum()) == counted * (3 if task == "multilabel" else 1)
+    assert {callback.unit for callback in callbacks if isinstance(callback, ClassCounts)} == {"pixels"}
+    header = events.Tensors("1_overview/report/text_summary")[0].tensor_proto.string_val[0].decode().splitlines()[0]
+    assert header.split("|")[-2].strip() == "pixels"
     for name in ("iou", "iou_per_image", "boundary_iou", "boundary_iou_per_image"):
         assert 0 <= runner.history[2]["valid"][name] <= 1
 

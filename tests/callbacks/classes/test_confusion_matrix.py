@@ -55,7 +55,8 @@ def test_matrix_and_pairs_of_every_epoch_and_loader_are_in_the_event_files(kit, 
         assert [event.step for event in events.Tensors("2_confusion_matrix/most_confused/text_summary")] == [1, 2]
         counts = sk.confusion_matrix(target.reshape(-1), output.argmax(1).reshape(-1), labels=range(4))
         right = np.trace(counts) / counts.sum()
-        title = [f"{key} confusion matrix, epoch 2", f"{counts.sum()} samples, {right:.2%} right"]
+        unit = "pixels" if extra else "samples"
+        title = [f"{key} confusion matrix, epoch 2", f"{counts.sum()} {unit}, {right:.2%} right"]
         assert np.array_equal(picture_of(events, index=1), draw_confusion_matrix(counts, list("abcd"), title))
         first = text_of(events, "2_confusion_matrix/most_confused", 1).splitlines()[2]
         count, true, predicted = max((counts[t, p], -t, -p) for t in range(4) for p in range(4) if t != p)

@@ -105,7 +105,7 @@ def test_bounds_that_are_no_probabilities_are_an_error(low, high):
 def test_the_undecided_share_is_that_between_the_bounds(monkeypatch):
     seen = {}
     name = "assay.callbacks.classes.prediction_distribution.draw_distribution"
-    monkeypatch.setattr(name, lambda *values, bounds: seen.update(undecided=values[3], bounds=bounds))
+    monkeypatch.setattr(name, lambda *values, **options: seen.update(undecided=values[3], **options))
     callback = PredictionDistribution(task="binary", low=0.1, high=0.9)
     runner = SimpleNamespace(engine=SimpleNamespace(device="cpu"), is_infer_loader=False)
     output, target = torch.randn(5000) * 3, torch.randint(0, 2, (5000,))
@@ -117,4 +117,4 @@ def test_the_undecided_share_is_that_between_the_bounds(monkeypatch):
     for value in (0, 1):
         part = probability[target.numpy() == value]
         assert seen["undecided"][0, value] == pytest.approx(((part > 0.1) & (part < 0.9)).mean(), abs=2e-3)
-    assert seen["bounds"] == (0.1, 0.9)
+    assert (seen["bounds"], seen["unit"]) == ((0.1, 0.9), "samples")
