@@ -44,11 +44,15 @@ if TYPE_CHECKING:
     from .samples.augmentation_preview import AugmentationPreview as AugmentationPreview
     from .samples.best_worst_batches import BestWorstBatches as BestWorstBatches
     from .samples.best_worst_samples import BestWorstSamples as BestWorstSamples
+    from .samples.chosen_samples import FixedSamples as FixedSamples
+    from .samples.chosen_samples import RandomSamples as RandomSamples
     from .samples.embedding_map import EmbeddingMap as EmbeddingMap
     from .samples.embeddings import Embeddings as Embeddings
     from .samples.grad_cam import GradCAM as GradCAM
     from .samples.prediction_table import PredictionTable as PredictionTable
     from .samples.pseudo_labels import PseudoLabels as PseudoLabels
+    from .training.curves import Curves as Curves
+    from .training.data_overview import DataOverview as DataOverview
     from .training.gradient_stats import GradientStats as GradientStats
     from .training.hparams import HParams as HParams
     from .training.optimizer_monitor import OptimizerMonitor as OptimizerMonitor

@@ -24,14 +24,16 @@ from .samples.best_worst_batches import BestWorstBatches
 from .samples.best_worst_samples import BestWorstSamples
 from .samples.box_score import BoxF1
 from .samples.grad_cam import GradCAM
+from .training.curves import Curves
+from .training.data_overview import DataOverview
 from .training.gradient_stats import GradientStats
 from .training.optimizer_monitor import OptimizerMonitor
 from .training.time_monitor import TimeMonitor
 
 # Left out of a list with a prefix: they are about the whole run, and the list without one has them.
-_OF_THE_RUN = (OptimizerMonitor, TimeMonitor, GradientStats)
+_OF_THE_RUN = (OptimizerMonitor, TimeMonitor, GradientStats, Curves)
 # Left out where samples are no images.
-_OF_IMAGES = (BestWorstBatches, BestWorstSamples, GradCAM, AugmentationPreview)
+_OF_IMAGES = (BestWorstBatches, BestWorstSamples, GradCAM, AugmentationPreview, DataOverview)
 
 
 def classification_diagnostics(
@@ -64,7 +66,8 @@ def classification_diagnostics(
     ``light`` these, ``BestWorstBatches``, ``ConfusionMatrix``, ``ClassificationReport``, ``OptimizerMonitor``,
               ``TimeMonitor``
     ``full``  these, ``BestWorstSamples``, ``GradCAM``, ``PredictionDistribution``, ``PRCurves``,
-              ``GradientStats``, ``AugmentationPreview``
+              ``GradientStats``, ``AugmentationPreview``,
+              ``DataOverview``, ``Curves``
     ========= ================================================================================================
 
     Args:
@@ -91,7 +94,7 @@ def classification_diagnostics(
             thinned to stay below it (see ``OverheadBudget``). None: nothing is measured, and nothing thinned.
         prefix: added to all tags and metrics, as ``TAG/PREFIX`` and ``PREFIX/NAME``, for a second list about
             another output of the model. Such a list leaves out what covers the whole run: ``OptimizerMonitor``,
-            ``TimeMonitor``, ``GradientStats``, ``max_overhead``.
+            ``TimeMonitor``, ``GradientStats``, ``Curves``, ``max_overhead``.
 
     Raises:
         UsageError: an argument is out of range.
@@ -120,6 +123,8 @@ def classification_diagnostics(
         PRCurves(**counted),
         GradientStats(gradients_every_n_steps),
         AugmentationPreview(k_samples, task=task, **inputs),
+        DataOverview(image_key=image_key or IMAGE_KEY, **named),
+        Curves(),
     ]
     found = _choose_level(level, [Metrics(metrics, **counted)], light, full, max_overhead, prefix)
     return found if image_key is not None else _without_images(found)
@@ -180,7 +185,8 @@ def detection_diagnostics(
     ========= ================================================================================================
     ``off``   ``BoxMetrics``, which checkpoints are chosen by: mean average precision, by class and size too
     ``light`` these, ``BestWorstSamples`` by F1 of the boxes, ``OptimizerMonitor``, ``TimeMonitor``
-    ``full``  these, ``BoxCurves``, ``BoxConfusion``, ``GradientStats``, ``AugmentationPreview``
+    ``full``  these, ``BoxCurves``, ``BoxConfusion``, ``GradientStats``, ``AugmentationPreview``,
+              ``DataOverview``, ``Curves``
     ========= ================================================================================================
 
     Args:
@@ -203,7 +209,7 @@ def detection_diagnostics(
             thinned to stay below it (see ``OverheadBudget``). None: nothing is measured, and nothing thinned.
         prefix: added to all tags and metrics, as ``TAG/PREFIX`` and ``PREFIX/NAME``, for a second list about
             another output of the model. Such a list leaves out what covers the whole run: ``OptimizerMonitor``,
-            ``TimeMonitor``, ``GradientStats``, ``max_overhead``.
+            ``TimeMonitor``, ``GradientStats``, ``Curves``, ``max_overhead``.
 
     Raises:
         UsageError: an argument is out of range.
@@ -229,6 +235,8 @@ def detection_diagnostics(
         BoxConfusion(**matched),
         GradientStats(gradients_every_n_steps),
         AugmentationPreview(k_samples, task="detection", **shown),
+        DataOverview(class_names=class_names, image_key=image_key, target_key=target_key, prefix=prefix),
+        Curves(),
     ]
     light = [samples, OptimizerMonitor(gradients_every_n_steps), TimeMonitor()]
     return _choose_level(level, [BoxMetrics(min_score=min_score, **counted)], light, full, max_overhead, prefix)
@@ -259,7 +267,7 @@ def regression_diagnostics(
     ========= ================================================================================================
     ``off``   ``Metrics``, which checkpoints are chosen by
     ``light`` these, ``BestWorstBatches``, ``OptimizerMonitor``, ``TimeMonitor``
-    ``full``  these, ``BestWorstSamples``, ``GradCAM``, ``GradientStats``, ``AugmentationPreview``
+    ``full``  these, ``BestWorstSamples``, ``GradCAM``, ``GradientStats``, ``AugmentationPreview``, ``Curves``
     ========= ================================================================================================
 
     Args:
@@ -283,14 +291,14 @@ def regression_diagnostics(
             thinned to stay below it (see ``OverheadBudget``). None: nothing is measured, and nothing thinned.
         prefix: added to all tags and metrics, as ``TAG/PREFIX`` and ``PREFIX/NAME``, for a second list about
             another output of the model. Such a list leaves out what covers the whole run: ``OptimizerMonitor``,
-            ``TimeMonitor``, ``GradientStats``, ``max_overhead``.
+            ``TimeMonitor``, ``GradientStats``, ``Curves``, ``max_overhead``.
 
     Raises:
         UsageError: an argument is out of range.
 
     Example:
         >>> [type(one).__name__ for one in regression_diagnostics("full", image_key=None)]
-        ['Metrics', 'OptimizerMonitor', 'TimeMonitor', 'GradientStats']
+        ['Metrics', 'OptimizerMonitor', 'TimeMonitor', 'GradientStats', 'Curves']
     """
     task: dict[str, Any] = {"task": "regression", "ignore_index": ignore_index, "target_key": target_key}
     task["prefix"] = prefix
@@ -306,6 +314,7 @@ def regression_diagnostics(
         GradCAM(k_samples=k_samples, **shown),
         GradientStats(gradients_every_n_steps),
         AugmentationPreview(k_samples, **inputs),
+        Curves(),
     ]
     found = _choose_level(level, [Metrics(metrics, output_key=output_key, **task)], light, full, max_overhead, prefix)
     return found if image_key is not None else _without_images(found)

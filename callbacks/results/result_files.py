@@ -16,7 +16,7 @@ WORST = "worst.csv"
 _EPOCHS = ".epochs"
 _KEPT = 2  # newest epochs, as of checkpoints: a run may go on from the one before the last
 # The overview is only a place in TensorBoard, and its number one to sort by.
-_GROUP_NUMBER = re.compile(r"^(1_overview/|\d+_(?=\D))")
+_GROUP = re.compile(r"^(1_overview/|\d+_(?=\D))")
 _LONGEST = 200  # bytes of a file name, without its ending
 
 
@@ -131,13 +131,13 @@ class PictureNames:
         self._tags: dict[str, str] = {}
 
     def name(self, tag: str) -> str:
-        """Return the file name of a tag, without the number of its group where no other tag has this name.
+        """Return the file name of a tag, without the number of its group if no other tag has that name.
 
         Example:
             >>> PictureNames().name("1_overview/worst_samples/loss")
             'worst_samples_loss.png'
         """
-        short, full = file_name(_GROUP_NUMBER.sub("", tag)), file_name(tag)
+        short, full = file_name(_GROUP.sub("", tag)), file_name(tag)
         names = itertools.chain((short, full), (f"{full}-{number}" for number in itertools.count(2)))
         return next(f"{name}.png" for name in names if self._tags.setdefault(name, tag) == tag)
 

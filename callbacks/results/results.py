@@ -2,22 +2,20 @@
 
 import math
 import os
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 from catalyst import dl
 
 from ..base.diagnostic import Diagnostic
+from ..base.epoch_history import History, metrics_of_loaders, past_history
 from ..base.order import RESULTS
 from ..drawings.curves import draw_curves
 from ..errors import UsageError
 from ..keys import pick
 from ..samples.best_worst_samples import BestWorstSamples
 from ..support.atomic_files import save_whole
-from ..support.runner_view import callbacks_of, folder_in_run, history_of
+from ..support.runner_view import callbacks_of, folder_in_run
 from ..support.unwrap import inside
 from ..tensorboard.summaries import encode_png
 from ..tensorboard.writer import Writer
@@ -31,8 +29,8 @@ class Results(Diagnostic):
     ==================================== ========================================================================
     file                                 content
     ==================================== ========================================================================
-    last/LOADER/NAME.png                 each picture as of the last finished epoch: ``6_samples/best/loss`` is
-                                         ``samples_best_loss.png``
+    last/LOADER/NAME.png                 each picture as of the last finished epoch: ``6_samples/best/loss``
+                                         is ``samples_best_loss.png``
     best/LOADER/NAME.png                 each picture as of the best epoch by ``metric``
     curves.png                           the metrics of all loaders by epoch
     worst.csv                            the worst samples of each loader by ``BestWorstSamples``, of the best
@@ -73,7 +71,7 @@ class Results(Diagnostic):
             raise UsageError(f"metric must read LOADER/METRIC, like 'valid/loss', got {metric!r}.")
         self.metric, self.minimize = metric, minimize
         self.folder = None if folder is None else Path(folder)
-        self.history_: dict[int, dict[str, dict[str, float]]] = {}
+        self.history_: History = {}
         self.folder_ = self.folder
         self.keepers_: dict[str, _Keeper] = {}
 
@@ -88,7 +86,7 @@ class Results(Diagnostic):
             pick(runner.loaders, loader, f"Results(metric={self.metric!r})", source_name="run's loaders")
         self.folder_ = folder_in_run(runner, self.folder, "results", type(self).__name__)
         self.files_ = ResultFiles(self.folder_)
-        self.history_ = {epoch: _numbers(metrics) for epoch, metrics in history_of(runner).items()}
+        self.history_ = past_history(runner)
         # An epoch may have begun before the checkpoint that the run goes on from.
         begun = runner.epoch_step + int(runner.epoch_step > 0 or runner.batch_step > 0)
         writers = list(self.writers_.values())
@@ -122,7 +120,7 @@ class Results(Diagnostic):
     def on_epoch_end(self, runner: dl.IRunner) -> None:
         if self.is_mute_:
             return
-        self.history_[runner.epoch_step] = _numbers(runner.epoch_metrics)
+        self.history_[runner.epoch_step] = metrics_of_loaders(runner.epoch_metrics)
         if self.metric is not None:
             loader, _, metric = self.metric.partition("/")
             # A loader may be left out of some epochs.
@@ -156,7 +154,7 @@ class Results(Diagnostic):
         finite = [epoch for epoch in sorted(values) if math.isfinite(values[epoch])]
         return min(finite, key=lambda epoch: values[epoch] if self.minimize else -values[epoch], default=None)
 
-    def _finish(self, epoch: int, best: int | None, history: Mapping[int, Mapping[str, Mapping[str, float]]]) -> None:
+    def _finish(self, epoch: int, best: int | None, history: History) -> None:
         self.files_.finish(epoch, best)
         self.files_.save_curves(encode_png(draw_curves(history, best=best, best_by=self.metric)))
 
@@ -174,12 +172,3 @@ class _Keeper:
 
     def keep(self, tag: str, png: bytes) -> None:
         save_whole(self.files.path(self.epoch, self.loader, self.names.name(tag)), lambda file: file.write(png))
-
-
-def _numbers(metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, float]]:
-    """Return the metrics of loaders that are numbers; a stock runner also has some of the epoch."""
-    return {
-        loader: {name: float(value) for name, value in of.items() if np.ndim(value) == 0}
-        for loader, of in metrics.items()
-        if loader != "_epoch_"
-    }

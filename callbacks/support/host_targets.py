@@ -40,6 +40,10 @@ class HostTargets:
         self._versions = {key: _version(part) for key, part in self._sent.items()}
         self._inside: set[tuple[Any, ...]] = set()  # what all values of a target were found to be among
 
+    def arrays(self, key: str) -> Any:
+        """Return a part of the batch as the loader gave it, with arrays for its tensors; None for those on a device."""
+        return _arrays(self._given.get(key))
+
     def find(self, key: str, target: Any, taken: Taken) -> tuple[str, float] | None:
         """Return how the first sample with a value that is not taken is named, and the value.
 
@@ -80,6 +84,14 @@ def sample_of(batch: Mapping[str, Any], index: int) -> str:
         return f"sample {index} of the batch"
     name = ids[index]
     return f"{SAMPLE_ID_KEY} {name.tolist() if isinstance(name, Tensor) else name!r}"
+
+
+def _arrays(part: Any) -> Any:
+    if isinstance(part, Tensor):
+        return to_numpy(part) if _is_on_host(part) else None
+    if isinstance(part, Mapping):
+        return {key: _arrays(value) for key, value in part.items()}
+    return [_arrays(value) for value in part] if isinstance(part, list | tuple) else part
 
 
 def to_numpy(target: Tensor) -> np.ndarray:

@@ -20,7 +20,8 @@ from assay.runner import DictRunner, LossTerm
 
 LIGHT = ["BestWorstBatches", "ConfusionMatrix", "ClassificationReport", "OptimizerMonitor", "TimeMonitor"]
 FULL = [
-    "BestWorstSamples", "GradCAM", "PredictionDistribution", "PRCurves", "GradientStats", "AugmentationPreview"
+    "BestWorstSamples", "GradCAM", "PredictionDistribution", "PRCurves", "GradientStats", "AugmentationPreview",
+    "DataOverview", "Curves",
 ]  # fmt: skip
 
 
@@ -52,14 +53,21 @@ def test_a_detector_has_its_own_list():
     assert kinds(detection_diagnostics("off")) == ["BoxMetrics"]
     assert kinds(detection_diagnostics("light")) == light
     of_boxes = ["BoxCurves", "BoxConfusion"]
-    assert kinds(detection_diagnostics()) == [*light, *of_boxes, "GradientStats", "AugmentationPreview"]
+    assert kinds(detection_diagnostics()) == [
+        *light,
+        *of_boxes,
+        "GradientStats",
+        "AugmentationPreview",
+        "DataOverview",
+        "Curves",
+    ]
     curves, confusion = detection_diagnostics(min_score=0.3, min_iou=0.4, prefix="second")[2:4]
     assert (curves.count_key, curves.min_score, curves.min_iou) == (confusion.count_key, 0.3, 0.4)
 
 
 def test_a_regression_has_its_own_list():
     light = ["Metrics", "BestWorstBatches", "OptimizerMonitor", "TimeMonitor"]
-    full = ["BestWorstSamples", "GradCAM", "GradientStats", "AugmentationPreview"]
+    full = ["BestWorstSamples", "GradCAM", "GradientStats", "AugmentationPreview", "Curves"]
     assert kinds(regression_diagnostics("off")) == ["Metrics"]
     assert kinds(regression_diagnostics("light")) == light
     assert kinds(regression_diagnostics()) == [*light, *full]
@@ -310,7 +318,7 @@ def test_two_tasks_have_a_list_each_by_keys_of_their_own(tmp_path, read_events):
 @pytest.mark.parametrize("build", BUILDERS)
 def test_a_list_with_a_prefix_leaves_what_is_about_the_run_to_the_other(build):
     options = {} if build in (detection_diagnostics, regression_diagnostics) else {"num_classes": 3}
-    of_the_run = {"OptimizerMonitor", "TimeMonitor", "GradientStats"}
+    of_the_run = {"OptimizerMonitor", "TimeMonitor", "GradientStats", "Curves"}
     first, second = build(**options), build(prefix="second", **options)
     assert kinds(second) == [kind for kind in kinds(first) if kind not in of_the_run]
     assert {callback.prefix for callback in second} == {"second"}
@@ -321,7 +329,7 @@ def test_a_list_with_a_prefix_leaves_what_is_about_the_run_to_the_other(build):
 @pytest.mark.parametrize("build", [classification_diagnostics, segmentation_diagnostics, regression_diagnostics])
 def test_samples_that_are_no_images_are_not_shown(build):
     options = {} if build is regression_diagnostics else {"num_classes": 3}
-    of_images = {"BestWorstBatches", "BestWorstSamples", "GradCAM", "AugmentationPreview"}
+    of_images = {"BestWorstBatches", "BestWorstSamples", "GradCAM", "AugmentationPreview", "DataOverview"}
     found = kinds(build(image_key=None, **options))
     assert found == [kind for kind in kinds(build(**options)) if kind not in of_images]
     assert "GradientStats" in found

@@ -23,6 +23,7 @@ CALLBACKS = sorted(
     if inspect.isclass(getattr(callbacks, name)) and issubclass(getattr(callbacks, name), dl.Callback)
 )
 OF_NO_BATCH = {
+    "Curves",
     "GradientStats",
     "HParams",
     "OptimizerMonitor",
