@@ -25,7 +25,7 @@ def log_hparams(folder, callbacks=()):
 
 def test_hyper_parameters_are_in_the_event_file(revived, tmp_path):
     revived(1, log_hparams, str(tmp_path))
-    metadata = read(tmp_path / "_epoch_").SummaryMetadata("_hparams_/session_start_info")
+    metadata = read(tmp_path / "tensorboard" / "_epoch_").SummaryMetadata("_hparams_/session_start_info")
     started = HParamsPluginData.FromString(metadata.plugin_data.content).session_start_info
     assert {name: value.number_value for name, value in started.hparams.items()} == {"lr": 0.1, "net.depth": 3}
 
@@ -76,7 +76,7 @@ def test_the_backward_pass_is_no_time_of_the_data(revived):
 @pytest.mark.parametrize("ours", [True])
 def test_hparams_of_ours_stay_the_only_row(revived, tmp_path, ours):
     revived(1, log_hparams_twice, str(tmp_path))
-    folders = [path.name for path in tmp_path.iterdir() if _has_row(path)]
+    folders = [path.name for path in (tmp_path / "tensorboard").iterdir() if _has_row(path)]
     assert folders == ["train"]
 
 
