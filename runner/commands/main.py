@@ -22,8 +22,13 @@ from .run_commands import USE_COMMANDS, add_use_commands, run_use_command
 from .wrapping import WrappedHelp
 
 _DESCRIPTION = "Train vision models, and see in TensorBoard what they do."
-_EPILOG = "assay train EXP --help shows the fields of an experiment."
+_EPILOG = (
+    "assay train EXP --help shows the fields of an experiment. "
+    'To complete words in your shell: eval "$(register-python-argcomplete assay)"'
+)
 _TRAIN_USAGE = "assay train EXP [--config FILE] [--FIELD VALUE ...] [--run-dir DIR] [--resume RUN]"
+
+_COMPLETING = "_ARGCOMPLETE"  # set by a shell that asks for words
 
 _DATA_USAGE = "assay data EXP [--data-dir DIR]"
 
@@ -75,6 +80,10 @@ def _run_command(arguments: list[str]) -> int:
     parser.add_argument("--version", action="store_true", help="print the versions of assay and of what it runs on")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=_Parser)
     _add_commands(commands)
+    if _COMPLETING in os.environ:
+        from .completion import complete
+
+        complete(parser)
     _check_first_words(arguments, commands.choices)
     if arguments[0] in USE_COMMANDS:
         arguments = [_dash_flag(argument) for argument in arguments]
@@ -95,10 +104,15 @@ def _add_commands(commands: Any) -> None:
     data.add_argument("--data-dir", metavar="DIR", help="where to make it; by default data/EXP-generated")
     data.add_argument("--debug", action="store_true", help="show tracebacks")
     train = commands.add_parser("train", help="train an experiment", usage=_TRAIN_USAGE, epilog=_EPILOG)
+    add_use_commands(commands)
+    if _COMPLETING in os.environ:
+        from .completion import add_flags_to_complete
+
+        add_flags_to_complete(train)
+        return
     train.add_argument("experiment", metavar="EXP", help="a name that `assay list` shows, or a path to a file of yours")
     # Its flags are the experiment's fields, which are known only once it is imported, and that takes seconds.
     train.add_argument("arguments", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
-    add_use_commands(commands)
 
 
 def _check_first_words(arguments: list[str], commands: Collection[str]) -> None:
