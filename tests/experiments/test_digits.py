@@ -67,7 +67,9 @@ def test_it_learns_to_read_digits(digits):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("what", ["batches", "samples"])
 def test_every_epoch_has_a_picture_of_the_best_and_the_worst(events, loader, kind, what):
-    pictures = events[loader].Images(f"{what}/{kind}/loss")
+    tags = {("batches", kind): f"9_batches/{kind}/loss", ("samples", "best"): "6_samples/best/loss"}
+    tags["samples", "worst"] = "6_worst_samples/loss" if loader == "train" else "1_overview/worst_samples/loss"
+    pictures = events[loader].Images(tags[what, kind])
     assert [picture.step for picture in pictures] == list(range(1, EPOCHS + 1))
     assert min(min(picture.width, picture.height) for picture in pictures) > 50
 
@@ -77,7 +79,7 @@ def test_every_epoch_has_a_picture_of_the_best_and_the_worst(events, loader, kin
 @pytest.mark.parametrize("metric", ["loss", "accuracy", "f1"])
 def test_every_epoch_has_the_metrics_of_the_csv_file_in_tensorboard(digits, events, loader, metric):
     table = read_metrics(digits[0] / "metrics.csv")
-    points = events[loader].Scalars(f"{metric}/epoch")
+    points = events[loader].Scalars("1_overview/loss" if metric == "loss" else f"1_overview/metrics/{metric}")
     assert [point.step for point in points] == list(range(1, EPOCHS + 1))
     assert [point.value for point in points] == pytest.approx([table[e, loader, metric] for e in range(1, EPOCHS + 1)])
 
