@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, final
 
+import numpy as np
 from catalyst import dl
 
 from ..base.detections import FOUND, TRUE, Detections, pick_boxes
@@ -12,10 +13,10 @@ from ..errors import UsageError
 from ..keys import OUTPUT_KEY, TARGET_KEY
 from ..measures.box_counts import BoxCounts as Counts
 from ..measures.box_counts import merge_counts
-from ..measures.coco_precision import pack, unpack
+from ..measures.coco_precision import pack
 from ..support.class_names import check_names, name_of
 from ..support.distributed import gather_objects
-from ..support.host_copy import HostCopy, is_read_at_once
+from ..support.host_copy import HostCopy, is_read_at_once, read_tree
 from ..tensorboard.writer import Writer
 
 
@@ -62,7 +63,7 @@ class BoxCounts(Diagnostic):
         self.source_: BoxCounts = self  # the callback that counts, for this one too
         self.measure_: Counts | None = None
         self.counts_: Counts | None = None
-        self.pending_: tuple[HostCopy, HostCopy] | None = None
+        self.pending_: list[tuple[HostCopy, list[int]]] | None = None
 
     def write(self, runner: dl.IRunner, writer: Writer, counts: Counts) -> None:
         """Write the counts of the loader over all ranks."""
@@ -94,10 +95,12 @@ class BoxCounts(Diagnostic):
         found, true = (pick_boxes(runner.batch, key, type(self).__name__, names) for key, names in parts)
         if not len(true):
             return
+        # How many boxes each image has is known on the host, where the rows are taken apart by it.
+        counts = [[len(image["labels"]) for image in images] for images in (found, true)]
         copies = HostCopy(pack(found), own=True), HostCopy(pack(true), own=True)
         # The copies start before the last step is matched, so that they travel meanwhile.
         self.settle(runner)
-        self.pending_ = copies
+        self.pending_ = [*zip(copies, counts, strict=True)]
         if is_read_at_once(runner):
             self.settle(runner)
 
@@ -105,10 +108,10 @@ class BoxCounts(Diagnostic):
         """Match the boxes of the last step."""
         if self.pending_ is None or self.measure_ is None:
             return
-        found, true = (unpack(copy.read()) for copy in self.pending_)
+        found, true = (_take_apart(read_tree(copy), counts) for copy, counts in self.pending_)
         self.pending_ = None
         for pair in zip(found, true, strict=True):
-            self.measure_.update(*({name: part.numpy() for name, part in of.items()} for of in pair))
+            self.measure_.update(*pair)
 
     def report(self, runner: dl.IRunner, writer: Writer) -> None:
         if self.measure_ is not None:
@@ -127,3 +130,18 @@ class BoxCounts(Diagnostic):
             writer.warn(f"{place}: {counts.left_out} predictions are not finite and left out.")
         if counts.outside:
             writer.warn(f"{place}: {counts.outside} scores are not from 0 to 1, and count as the nearer of both.")
+
+
+def _take_apart(packed: np.ndarray, counts: Sequence[int]) -> list[dict[str, np.ndarray]]:
+    """Return the boxes of each image, of what ``pack`` has joined."""
+    # Each image has a row before its boxes.
+    images = np.split(packed, np.cumsum([count + 1 for count in counts])[:-1])
+    return [
+        {
+            "boxes": rows[1:, 1:5],
+            "labels": rows[1:, 5].astype(np.int64),
+            "scores": rows[1:, 6].astype(np.float32),
+            "iscrowd": np.nan_to_num(rows[1:, 6]) > 0,
+        }
+        for rows in images
+    ]
