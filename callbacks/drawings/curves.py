@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from .canvas.captions import shorten
 from .canvas.chart import DASHES, SAMPLE_WIDTH, Chart, Panel
 from .canvas.palette import class_colours
 from .canvas.text import text_length
@@ -24,8 +25,8 @@ _LOGARITHMIC = 100.0  # between the largest and the smallest value
 def draw_curves(history: History, *, best: int | None = None, best_by: str | None = None) -> np.ndarray:
     """Draw the metrics of all loaders by epoch.
 
-    Those of parts, with a slash in their name, and bounds come last. A metric whose values are far apart has a
-    logarithmic axis. Values that are NaN or infinite are left out.
+    Those of parts, with a slash in their name, come last; bounds are left out. A metric whose values are far apart has
+    a logarithmic axis. Values that are NaN or infinite are left out.
 
     Args:
         history: metrics by epoch, loader and name.
@@ -38,7 +39,7 @@ def draw_curves(history: History, *, best: int | None = None, best_by: str | Non
     Example:
         >>> history = {1: {"train": {"loss": 0.9}, "valid": {"loss": 0.8}}, 2: {"train": {"loss": 0.4}}}
         >>> draw_curves(history).shape
-        (388, 700, 3)
+        (372, 700, 3)
     """
     names = _metric_names(history)
     shown, more = names[:_MOST_PANELS], len(names) - _MOST_PANELS
@@ -54,14 +55,15 @@ def draw_curves(history: History, *, best: int | None = None, best_by: str | Non
         row, column = divmod(index, columns)
         width = CHART_WIDTH // columns
         panel = Panel(column * width + _LEFT, top + row * height + TEXT_LINE, width - _LEFT - 2 * GAP, _PANEL_HEIGHT)
-        chart.text((panel.left, panel.top - 12), name, anchor="ls")
+        chart.text((panel.left, panel.top - 12), shorten(name, panel.width + 2 * GAP, TEXT_SIZE), anchor="ls")
         _draw_metric(chart, panel, {loader: _values(history, loader, name) for loader in loaders}, colours, best)
     return np.array(chart.canvas)
 
 
 def _metric_names(history: History) -> list[str]:
     found = dict.fromkeys(name for by_loader in history.values() for of in by_loader.values() for name in of)
-    return sorted(found, key=lambda name: "/" in name or name.endswith("_bound"))
+    # A bound tells how far off another metric may be: it has no course to look at.
+    return sorted((name for name in found if not name.endswith("_bound")), key=lambda name: "/" in name)
 
 
 def _title(history: History, best: int | None, best_by: str | None, more: int) -> list[str]:

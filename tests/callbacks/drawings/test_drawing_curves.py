@@ -83,3 +83,14 @@ def test_one_epoch_is_shown_as_dots():
 def test_a_run_without_metrics_has_a_sheet_too():
     assert draw_curves({}).shape[2] == 3
     assert draw_curves({1: {}}).shape[2] == 3
+
+
+def test_bounds_are_left_out_and_a_long_name_stays_in_its_panel():
+    long_name = "a_metric_with_a_name_that_is_wider_than_its_panel"
+    with recorded_texts() as texts:
+        picture = draw_curves(history(3, loss=falls, roc_auc_bound=falls, **{long_name: falls}))
+    written = [line for line, _ in texts]
+    assert not any("bound" in line for line in written)
+    assert long_name not in written
+    assert any(line.startswith("a_metric") and line.endswith("panel") for line in written)
+    assert (picture[:, -2:] == 255).all()  # nothing reaches the edge
