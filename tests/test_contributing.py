@@ -20,7 +20,7 @@ from assay.runner import DictRunner
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "CONTRIBUTING.md").read_text()
 NEWEST = "Calibration"
-MOST_LINES, MOST_FILES_WITH_ITS_NAME = 130, 6
+MOST_LINES, MOST_FILES_WITH_ITS_NAME = 140, 6
 
 
 def tracked():

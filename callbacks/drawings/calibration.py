@@ -9,17 +9,6 @@ _TICKS = {value: f"{value:g}" for value in (0, 0.5, 1)}
 _LEFT, _HEIGHT, _LOW = 70, 440, 100
 
 
-#   title
-#   --- accuracy   ... as sure as right
-#   +------------------+
-#   |            _.-'  |
-#   |      _.-'#######  |   bars and a line: accuracy
-#   | .-'#############  |
-#   +------------------+
-#   +------------------+
-#   |          __######  |  share of predictions
-#   +------------------+
-#    0   confidence    1
 def draw_calibration(shares: np.ndarray, accuracy: np.ndarray, confidence: np.ndarray, title: list[str]) -> np.ndarray:
     """Draw bins of predictions, [B] each, under two lines, as [H, W, 3] uint8 RGB; NaN in an empty bin."""
     chart = Chart(4 * TEXT_LINE + _HEIGHT + _LOW + 5 * GAP, title)
