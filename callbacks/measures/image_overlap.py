@@ -92,7 +92,7 @@ class ImageOverlap:
             predicted, target, ignored = (part.reshape(len(part), -1) for part in (predicted, target, ignored))
             parts = self._count_classes(predicted, target, ignored, near)
         # By slices, as an index tensor would be copied to the device, for which the step waits.
-        if len(self.classes) < parts.shape[3]:
+        if self.classes != [*range(parts.shape[3])]:  # all of them may be in another order
             parts = torch.stack([parts[..., number] for number in self.classes], dim=3)
         return self._add(parts)
 

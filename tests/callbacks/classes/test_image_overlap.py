@@ -97,8 +97,12 @@ def run(kit, task, logits, target, **options):
 
 @pytest.mark.parametrize("without_truth", ["skip", "match"])
 @pytest.mark.parametrize(
-    ("task", "classes"), [("binary", None), ("multilabel", None), ("multiclass", None), ("multiclass", [3, 1])]
-)
+    ("task", "classes"),
+    [
+        ("binary", None), ("multilabel", None), ("multiclass", None), ("multiclass", [3, 1]),
+        ("multiclass", [2, 0, 3, 1]), ("multilabel", [3, 2, 1, 0]),
+    ],
+)  # fmt: skip
 def test_it_is_what_a_loop_over_images_finds(task, classes, without_truth):
     logits, target = make(task)
     numbers = [1] if task == "binary" else classes or [*range(CLASSES)]
