@@ -147,7 +147,10 @@ def pack(images: Boxes) -> Tensor:
 
 def _last_of(image: Mapping[str, Tensor]) -> Tensor:
     last = image.get("scores", image.get("iscrowd"))
-    return image["boxes"].new_full((len(image["labels"]),), torch.nan) if last is None else last
+    if last is not None:
+        return last
+    # Boxes may be whole numbers, among which there is no NaN.
+    return image["boxes"].new_full((len(image["labels"]),), torch.nan, dtype=torch.float64)
 
 
 def unpack(packed: Tensor) -> list[dict[str, Tensor]]:

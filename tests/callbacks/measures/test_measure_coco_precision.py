@@ -134,6 +134,13 @@ def test_boxes_are_the_same_when_they_are_packed_and_unpacked():
                 assert torch.equal(part, after[name])
 
 
+def test_boxes_of_whole_numbers_are_packed():
+    true = {"boxes": torch.tensor([[1, 2, 3, 4]]), "labels": torch.tensor([5])}
+    row = pack([true])[1]
+    assert row[:6].tolist() == [0, 1, 2, 3, 4, 5]
+    assert row[6].isnan()
+
+
 def test_packing_reads_nothing_from_the_device():
     empty, some = ({"boxes": torch.zeros(n, 4), "labels": torch.zeros(n, dtype=torch.int64)} for n in (0, 3))
     on_meta = [{name: part.to("meta") for name, part in image.items()} for image in (empty, some)]
