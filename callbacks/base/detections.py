@@ -14,6 +14,7 @@ from .dict_batch import dict_batch
 FOUND = ("boxes", "scores", "labels")
 TRUE = ("boxes", "labels")
 
+_PER_BOX = ("labels", "scores", "iscrowd")
 _DRAWN = ("boxes", "labels", "scores")
 
 _log = logging.getLogger("assay")
@@ -69,7 +70,7 @@ def pick_boxes(
         names: the entries that each dict must have.
 
     Raises:
-        UsageError: the key is missing, or its value has another form.
+        UsageError: the key is missing, its value has another form, or an image has more or fewer labels than boxes.
     """
     images = pick(batch, key, asked_by)
     if not isinstance(images, list | tuple):
@@ -80,7 +81,20 @@ def pick_boxes(
             raise UsageError(
                 f"{asked_by} needs {listing(names)} of each image in {key!r}, got {got} of image {number}."
             )
+        _check_counts(image, number, key, asked_by)
     return images
+
+
+def _check_counts(image: Mapping[str, Tensor], number: int, key: str, asked_by: str) -> None:
+    # The boxes of all images are joined, where those of one image would take the labels of another.
+    boxes = image["boxes"].numel() // 4
+    for name in _PER_BOX:
+        part = image.get(name)
+        if isinstance(part, Tensor) and part.numel() != boxes:
+            raise UsageError(
+                f"{asked_by} needs one of {name!r} per box in {key!r}, got {part.numel()} for {boxes} boxes of image "
+                f"{number}."
+            )
 
 
 def without_masks(part: Any) -> Any:

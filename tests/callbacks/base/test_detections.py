@@ -150,8 +150,12 @@ def test_of_a_detection_only_what_is_drawn_is_kept():
         (torch.zeros(2, 3), "box_f1 needs a list in 'target', of one dict per image, got a Tensor"),
         ([{"boxes": torch.zeros(0, 4)}], "needs 'boxes', 'labels' of each image in 'target', got 'boxes' of image 0"),
         ([torch.zeros(3, 4)], "needs 'boxes', 'labels' of each image in 'target', got a Tensor of image 0"),
+        (
+            [{"boxes": torch.zeros(count, 4), "labels": torch.zeros(3 - count)} for count in (1, 2)],
+            "box_f1 needs one of 'labels' per box in 'target', got 2 for 1 boxes of image 0",
+        ),
     ],
-    ids=["tensor", "without labels", "boxes alone"],
+    ids=["tensor", "without labels", "boxes alone", "labels of another image"],
 )
 def test_what_holds_no_boxes_is_named(target, message):
     with pytest.raises(UsageError, match=message):
