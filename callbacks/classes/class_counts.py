@@ -22,6 +22,7 @@ from ..metrics.batch_metrics import TASKS, predicted_classes
 from ..support.class_names import check_names
 from ..support.distributed import world_size
 from ..support.host_copy import kept_from_loader
+from ..support.runner_view import host_targets
 from ..tensorboard.writer import Writer
 
 # Values of an output, on a CPU and elsewhere. Counting fewer takes the same dozens of operations, which a GPU has to be
@@ -153,7 +154,7 @@ class ClassCounts(Diagnostic):
     def count_key(self) -> tuple[Any, ...]:
         """A value that is equal for two callbacks with the same counts."""
         # Made here for all subclasses: one that overrides a method gets another key without doing anything for it.
-        return key_of_methods(self, ("make_measure", "take", "count"))
+        return key_of_methods(self, ("make_measure", "take", "count", "begin", "observe", "settle"))
 
     def on_experiment_start(self, runner: dl.IRunner) -> None:
         super().on_experiment_start(runner)
@@ -178,10 +179,16 @@ class ClassCounts(Diagnostic):
             return
         if self.waiting_ and not _can_join(self.waiting_[-1], parts):
             self.settle(runner)
-        # The output is cloned on a GPU too, as a compiled model may write its next one into the same memory.
-        self.waiting_.append((parts[0].clone(), *kept_from_loader(parts[1:])))
+        self.waiting_.append(self._copied(runner, parts))
         if len(self.waiting_) == (_TOGETHER if on_cpu else _TOGETHER_ON_GPU):
             self.settle(runner)
+
+    def _copied(self, runner: dl.IRunner, parts: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        # The output is cloned on a GPU too, as a compiled model may write its next one into the same memory. So may a
+        # loader that delivers its batches there.
+        if host_targets(runner).was_sent(self.target_key):
+            return (parts[0].clone(), *kept_from_loader(parts[1:]))
+        return tuple(part.clone() for part in parts)
 
     def settle(self, runner: dl.IRunner) -> None:
         if self.waiting_:

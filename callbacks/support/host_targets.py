@@ -69,6 +69,10 @@ class HostTargets:
         version = _version(target) if target is self._sent.get(key) else None
         return seen and target.numel() > 0 and version is not None and version == self._versions.get(key)
 
+    def was_sent(self, key: str) -> bool:
+        """Return whether a part of the batch is a copy on a device, which the loader cannot write to any more."""
+        return _is_on_host(self._given.get(key)) and self._sent.get(key) is not self._given.get(key)
+
     def _as_given(self, key: str, target: Any) -> np.ndarray | None:
         given = self._given.get(key)
         if not _is_on_host(given) or target is not self._sent.get(key):

@@ -125,6 +125,14 @@ class WithOwnCount(WithOwnMeasure):
         super().count(output[:0], target[:0])
 
 
+class WithOwnObserve(WithOwnMeasure):
+    make_measure = ClassCounts.make_measure
+
+    def observe(self, runner):
+        if runner.loader_batch_step == 1:
+            super().observe(runner)
+
+
 class WithOwnScores(ScoreCounts):
     def count(self, output, target):
         super().count(output[:0], target[:0])
@@ -138,6 +146,7 @@ class WithOwnScores(ScoreCounts):
         (WithOwnMeasure, ConfusionMatrix, 0),
         (WithOwnTake, ConfusionMatrix, 3),  # of three batches
         (WithOwnCount, ConfusionMatrix, 0),
+        (WithOwnObserve, ConfusionMatrix, 8),
         (WithOwnScores, PRCurves, 0),
     ],
 )
