@@ -52,6 +52,13 @@ class Alaska2(Experiment):
     pretrained: bool = False
     """Start from ImageNet weights, which are downloaded. Not for the net over coefficients."""
 
+    def ignored_fields(self) -> dict[str, str]:
+        if self.encoder == "coefficients":
+            own = {"pretrained": "has no use with --encoder coefficients, which has no such weights: leave one out"}
+        else:
+            own = {"width": f"has no use with --encoder {self.encoder}, only with coefficients: leave one out"}
+        return super().ignored_fields() | own
+
     def make_data(self, folder: Path) -> None:
         make_data(folder)
 

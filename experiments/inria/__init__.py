@@ -84,6 +84,10 @@ class Inria(Experiment):
             check_range(f"deep_supervision at stride {stride}", weight, 0, included=False)
         parse_loss(self.loss)
 
+    def ignored_fields(self) -> dict[str, str]:
+        own = {"pseudo_confidence": "has no use without --pseudo-labels: leave it out, or give that too"}
+        return super().ignored_fields() | (own if self.pseudo_labels is None else {})
+
     def make_data(self, folder: Path) -> None:
         make_tiles(folder)
 

@@ -8,6 +8,7 @@ from typing import Any
 from assay.callbacks.errors import UsageError
 
 from ..experiment.experiment_fields import ExperimentFields
+from ..experiment.ignored_fields import check_ignored
 from ..experiment.source_fields import fields_class
 from ..recipe.optimizer_names import exported_names, find_name
 from ..saving.run_folder import check_new_folder
@@ -27,16 +28,18 @@ def check_arguments(name: str, arguments: Sequence[str]) -> None:
             return
         try:
             fields, options = parse_experiment(experiment, name, arguments)
-            _check_values(fields, options)
+            _check_values(fields, options, name)
         except UsageError:
             raise
         except Exception:  # noqa: BLE001 - a check that needs what the experiment imports may raise anything
             return
 
 
-def _check_values(fields: ExperimentFields, options: Mapping[str, Any]) -> None:
+def _check_values(fields: ExperimentFields, options: Mapping[str, Any], name: str) -> None:
     if names := exported_names():  # none of a torch that exports them in another way
         find_name(fields.optimizer, names)
+    if options["resume"] is None:
+        check_ignored(fields, name)
     # After a restart by torchrun the folder is there, and the run goes on in it.
     if options["run_dir"] is not None and "TORCHELASTIC_RUN_ID" not in os.environ:
         check_new_folder(Path(options["run_dir"]))

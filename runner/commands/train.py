@@ -17,6 +17,7 @@ from ..experiment.base import Experiment
 from ..experiment.build import prepare_machine, run_experiment
 from ..experiment.catalog import label
 from ..experiment.experiment_settings import check_fields, experiment_settings
+from ..experiment.ignored_fields import check_ignored
 from ..loop.dict_runner import DictRunner
 from ..loop.epoch_table import Metrics, importance, terminal_width
 from ..loop.fault_messages import note_checkpoint
@@ -64,6 +65,8 @@ def train(
         StoppedError: a signal ended the run (see ``StopOnSignal``).
     """
     monitors = parse_monitors(experiment.monitor)
+    if resume is None:
+        check_ignored(experiment, label(name))
     engine = prepare_machine(experiment)
     # Before a folder is made, so that ranks that were started unlike leave none behind.
     check_same_on_all(experiment_settings(label(name), experiment))

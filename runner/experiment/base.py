@@ -23,6 +23,7 @@ from ..recipe.optimizers import make_optimizer
 from ..recipe.schedulers import make_scheduler, steps_by
 from .experiment_fields import ExperimentFields
 from .generated_data import make_once
+from .ignored_fields import has_use
 from .prediction_spec import Prediction
 
 
@@ -121,6 +122,8 @@ class Experiment(ExperimentFields):
 
     def get_scheduler(self, optimizer: torch.optim.Optimizer, steps_per_epoch: int) -> Any:
         """Return the schedule that the fields describe, or None; it steps by ``scheduler_step``."""
+        # Those that an experiment has by default are of its own schedule: another one may take none.
+        options = self.scheduler_options if has_use("scheduler_options", self.scheduler) else {}
         return make_scheduler(
             self.scheduler,
             optimizer,
@@ -133,7 +136,7 @@ class Experiment(ExperimentFields):
             cycle_epochs=self.cycle_epochs,
             plateau_patience=self.plateau_patience,
             minimize=parse_monitors(self.monitor)[0].minimize,
-            **self.scheduler_options,
+            **options,
         )
 
     @property

@@ -8,6 +8,7 @@ from assay.callbacks.errors import UsageError
 
 from ..recipe.monitor import parse_monitors
 from .fields import Data, Diagnosing, Machine, Optimization, Saving, Schedule, Training
+from .ignored_fields import ignored_by_all
 from .ranges import check_values
 
 
@@ -18,6 +19,14 @@ class ExperimentFields(Training, Optimization, Schedule, Data, Machine, Saving, 
     unused_fields: ClassVar[Sequence[str]] = ()
     """Fields that this experiment has no use for, such as ``data_dir`` where the data comes with a package: they are no
     flags of it."""
+
+    def ignored_fields(self) -> dict[str, str]:
+        """Return the fields that the values of others leave without a use, such as ``gamma`` with a cosine schedule.
+
+        A new run is refused where one of them differs from its default, by its flag and the text that it stands with
+        here, such as ``has no use without --pseudo-labels: leave it out``. Add your own to those of ``super()``.
+        """
+        return ignored_by_all(self)
 
     def __post_init__(self) -> None:
         check_values(self)

@@ -29,7 +29,7 @@ PLAIN_MODULES = (
     "assay.runner.experiment.marks",
     "assay.runner.experiment.ranges",
 )
-_METHODS = ("__post_init__", "missing_fields")  # what decides on the values of fields
+_METHODS = ("__post_init__", "missing_fields", "ignored_fields", "get_scheduler")  # what decides on fields
 _CLASS_VARIABLES = ("unused_fields",)
 _MODULE = "fields of "  # begins the name of a module that is none
 

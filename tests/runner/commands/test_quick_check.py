@@ -39,6 +39,8 @@ def run(arguments, folder):
         (["train", "digits", "--optimizer", "AdamWW"], "unknown optimizer 'AdamWW'; did you mean 'AdamW'?"),
         (["train", "digits", "--data-dir", "x"], "--data-dir has no use in 'digits'"),
         (["train", "digits", "--data_dir=x"], "--data-dir has no use in 'digits'"),
+        (["train", "digits", "--milestones", "3"], "--milestones has no use with --scheduler cosine, only with multi-"),
+        (["train", "inria", "--pseudo-confidence", "0.9"], "--pseudo-confidence has no use without --pseudo-labels: "),
         (["train", "digits", "--resume", "x"], "x is not a run folder: it holds no config.yaml."),
         (["train", "digits", "--config", "x"], "--config x cannot be read: No such file or directory."),
         (["train", "digits", "--run-dir", "/"], "--run-dir / holds other files"),
