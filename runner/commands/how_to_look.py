@@ -9,6 +9,9 @@ from ..processes.shell import command
 
 _RUNS = "runs"
 _PORT = 6006
+_WIDTH = 80
+# By default TensorBoard shows the pictures of ten epochs alone.
+_ALL_PICTURES = ("--samples_per_plugin", "images=200")
 
 
 def how_to_look(folder: Path) -> list[str]:
@@ -18,7 +21,9 @@ def how_to_look(folder: Path) -> list[str]:
         folder: of the run.
     """
     address = f"http://localhost:{_PORT}"
-    lines = [f"look at it: {_tensorboard(folder)}, then open {address}"]
+    first, then = f"look at it: {_tensorboard(folder)}", f"then open {address}"
+    together = f"{first}, {then}"
+    lines = [together] if len(together) <= _WIDTH else [first, then]
     if os.environ.get("SSH_CONNECTION"):
         lines.append(f"over ssh, first run on your own machine: ssh -L {_PORT}:localhost:{_PORT} HOST")
     return lines
@@ -29,7 +34,7 @@ def _tensorboard(folder: Path) -> str:
     among_runs = folder.resolve().is_relative_to(Path(_RUNS).resolve())
     if among_runs and _has_target(Path("Makefile"), "tensorboard"):
         return "make tensorboard"
-    return command(_program(), "--logdir", Path(_RUNS) if among_runs else folder)
+    return command(_program(), "--logdir", Path(_RUNS) if among_runs else folder, *_ALL_PICTURES)
 
 
 def _has_target(makefile: Path, target: str) -> bool:

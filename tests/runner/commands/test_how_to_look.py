@@ -9,7 +9,8 @@ import pytest
 
 from assay.runner.commands.how_to_look import how_to_look
 
-OPEN = ", then open http://localhost:6006"
+OPEN = "then open http://localhost:6006"
+ALL_PICTURES = ["--samples_per_plugin", "images=200"]
 
 
 @pytest.fixture(autouse=True)
@@ -23,21 +24,45 @@ def makefile():
     Path("Makefile").write_text("tensorboard: setup  ## look at the runs\n\ttensorboard --logdir runs\n")
 
 
-def test_a_run_among_others_is_shown_beside_them():
-    (line,) = how_to_look(Path("runs/digits/1"))
-    program, *flags = line.removeprefix("look at it: ").removesuffix(OPEN).split()
+def command_for(run):
+    first, *others = how_to_look(Path(run))
+    assert others == [OPEN]
+    return shlex.split(first.removeprefix("look at it: "))
+
+
+def test_a_run_among_others_is_shown_beside_them_with_the_pictures_of_all_epochs():
+    program, *flags = command_for("runs/digits/1")
     assert shutil.which(program) is not None  # it can be typed as it stands
-    assert flags == ["--logdir", "runs"]
+    assert flags == ["--logdir", "runs", *ALL_PICTURES]
 
 
 def test_in_a_checkout_it_is_a_target_of_make(makefile):
-    assert how_to_look(Path("runs/digits/1")) == [f"look at it: make tensorboard{OPEN}"]
+    assert how_to_look(Path("runs/digits/1")) == [f"look at it: make tensorboard, {OPEN}"]
+
+
+def test_the_target_of_this_projects_makefile_shows_the_pictures_of_all_epochs_too():
+    makefile = (Path(__file__).parents[3] / "Makefile").read_text()
+    recipe = makefile.partition("\ntensorboard:")[2].splitlines()[1]
+    assert shlex.split(recipe)[-2:] == ALL_PICTURES
+
+
+@pytest.mark.parametrize("program", ["tensorboard", ".venv/bin/tensorboard"])
+@pytest.mark.parametrize("ssh", [False, True])
+def test_no_line_is_longer_than_80_columns(program, ssh, monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr(sys, "executable", str(tmp_path / program.replace("tensorboard", "python")))
+    (tmp_path / program).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / program).touch()
+    if ssh:
+        monkeypatch.setenv("SSH_CONNECTION", "192.0.2.7 51000 192.0.2.9 22")
+    lines = how_to_look(Path("runs/digits/20260102-030405"))
+    assert command_for("runs/a")[0] == program if not ssh else len(lines) == 3
+    assert max(map(len, lines)) <= 80
 
 
 def test_a_run_elsewhere_is_shown_by_its_folder(makefile, tmp_path):
     odd = tmp_path / "it's a run (2) $HOME"
-    (line,) = how_to_look(odd)
-    assert shlex.split(line.removesuffix(OPEN))[-2:] == ["--logdir", str(odd)]
+    assert command_for(odd)[-4:] == ["--logdir", str(odd), *ALL_PICTURES]
 
 
 def test_a_makefile_of_the_users_has_no_such_target():
@@ -48,15 +73,15 @@ def test_a_makefile_of_the_users_has_no_such_target():
 def test_over_ssh_it_says_how_to_reach_the_port(monkeypatch):
     monkeypatch.setenv("SSH_CONNECTION", "192.0.2.7 51000 192.0.2.9 22")
     lines = how_to_look(Path("runs/a"))
-    assert lines[1:] == ["over ssh, first run on your own machine: ssh -L 6006:localhost:6006 HOST"]
+    assert lines[1:] == [OPEN, "over ssh, first run on your own machine: ssh -L 6006:localhost:6006 HOST"]
 
 
 def test_the_program_beside_this_python_is_named_where_there_is_no_other(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", "")
     beside = Path(sys.executable).with_name("tensorboard")
-    assert how_to_look(Path("runs/a"))[0].startswith(f"look at it: {beside} --logdir runs,")
+    assert how_to_look(Path("runs/a"))[0].startswith(f"look at it: {beside} --logdir runs ")
     monkeypatch.setattr(sys, "executable", str(tmp_path / "bin" / "python"))
     (tmp_path / "bin").mkdir()
-    assert how_to_look(Path("runs/a"))[0].startswith("look at it: tensorboard --logdir runs,")
+    assert how_to_look(Path("runs/a"))[0].startswith("look at it: tensorboard --logdir runs ")
     (tmp_path / "bin" / "tensorboard").touch()
-    assert how_to_look(Path("runs/a"))[0].startswith("look at it: bin/tensorboard --logdir runs,")
+    assert how_to_look(Path("runs/a"))[0].startswith("look at it: bin/tensorboard --logdir runs ")

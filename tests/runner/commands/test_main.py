@@ -380,10 +380,14 @@ def test_a_file_of_the_users_trains_by_its_path(assay, mine, monkeypatch):
     assert lines[0] == f"run folder: {run}"
     assert re.fullmatch(
         r"best epoch: [12] by valid/loss \(train/loss \S+, train/accuracy \S+, valid/loss \S+, valid/accuracy \S+\)",
-        lines[-3],
+        lines[-4],
     )
-    assert lines[-2] == f"run folder: {run}"
-    assert re.fullmatch(r"look at it: \S*tensorboard --logdir runs, then open http://localhost:6006", lines[-1])
+    assert lines[-3] == f"run folder: {run}"
+    assert re.fullmatch(
+        r"look at it: \S*tensorboard --logdir runs --samples_per_plugin images=200(, |\n)then open "
+        r"http://localhost:6006",
+        "\n".join(lines[-2:]),
+    )
 
 
 def test_a_folder_of_the_users_trains_by_its_path(assay, mine, tmp_path):
@@ -518,10 +522,13 @@ def test_metrics_csv_has_a_row_for_every_epoch_loader_and_metric(assay, mine):
 # -- resuming -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("scheduler", ["none", "multi-step", "plateau"])
-def test_a_resumed_run_that_is_made_longer_equals_the_straight_run_bit_by_bit(assay, mine, scheduler):
+@pytest.mark.parametrize(
+    ("scheduler", "options"),
+    [("none", []), ("multi-step", ["--milestones", "[1, 3]"]), ("plateau", ["--plateau-patience", "0"])],
+)
+def test_a_resumed_run_that_is_made_longer_equals_the_straight_run_bit_by_bit(assay, mine, scheduler, options):
     mine(callbacks="[Metrics(num_classes=3)]")
-    flags = ["--scheduler", scheduler, "--milestones", "[1, 3]", "--lr", "0.1", "--plateau-patience", "0"]
+    flags = ["--scheduler", scheduler, *options, "--lr", "0.1"]
     assert assay("train", "mine.py", *flags, "--epochs", "4", "--run-dir", "straight")[0] == 0
     assert assay("train", "mine.py", *flags, "--epochs", "2", "--run-dir", "parts")[0] == 0
     assert_goes_on_like_the_straight_run(assay, "--epochs", "4")

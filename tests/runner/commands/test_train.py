@@ -172,10 +172,10 @@ def test_the_summary_names_the_best_epoch_by_the_first_monitor_with_the_metrics_
         }
 
     monitors = [Monitor("valid", "accuracy", False), Monitor("valid", "loss", True)]
-    best, folder, command = summary(Done(), monitors, tmp_path).splitlines()
+    best, folder, *how = summary(Done(), monitors, tmp_path).splitlines()
     assert best == "best epoch: 2 by valid/accuracy (train/loss 0.7000, valid/loss 0.6000, valid/accuracy 0.9000)"
     assert folder == f"run folder: {tmp_path}"
-    assert command == how_to_look(tmp_path)[0]
+    assert how == how_to_look(tmp_path)
     monkeypatch.setenv("COLUMNS", "80")
     (best, *_) = summary(Done(), monitors, tmp_path).splitlines()
     assert best == "best epoch: 2 by valid/accuracy (valid/loss 0.6000, valid/accuracy 0.9000)"
