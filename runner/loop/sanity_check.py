@@ -1,23 +1,21 @@
 """Try out the validation before the first epoch, so that an error in it costs no epoch."""
 
-import copy
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from difflib import get_close_matches
 from itertools import chain
 from typing import Any
 
-import torchmetrics
 from catalyst import dl
 from catalyst.callbacks.misc import IEpochMetricHandlerCallback
 from catalyst.core.callback import ICheckpointCallback
 from torch import nn
-from torch.optim import Optimizer
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from assay.callbacks.base.diagnostic import Diagnostic
 from assay.callbacks.base.order import FIRST
-from assay.callbacks.errors import UsageError
+from assay.callbacks.errors import UsageError, listing
 from assay.callbacks.non_finite.guard import NonFiniteGuard
 from assay.callbacks.overhead.budget import OverheadBudget
 from assay.callbacks.results.results import Results
@@ -34,6 +32,7 @@ from ..data.sharding import end_workers
 from ..recipe.early_stopping import EarlyStopping
 from ..recipe.monitor import Monitor
 from .batch_limits import limit_batches
+from .callback_copies import copy_callback, parts_to_share
 from .checks.known_monitors import KnownMonitors
 from .checks.loss_watch import LossWatch
 from .checks.target_checks import TargetChecks
@@ -50,6 +49,11 @@ _LEFT_OUT = (
     dl.ProfilerCallback, dl.SchedulerCallback, dl.TimerCallback, dl.TqdmCallback, dl.CheckRunCallback,
 )  # fmt: skip
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+_LIKE_A_TYPO = 0.85  # of difflib: one letter more, less or other in seven
+_NOT_COPIED = (
+    "%s is left out of the validation that is tried out before the first epoch, as no copy of it can be made (%s): an "
+    "error in it would show at the end of the first epoch only"
+)
 _log = logging.getLogger("assay")
 
 
@@ -61,11 +65,15 @@ class SanityCheck(dl.Callback):
     of the user's does outside of itself, such as to write a file, it does here too, unless it asks
     ``runner.is_sanity_check``.
 
+    A monitor of a metric of training is refused where the metric is neither among those of validation nor a term of the
+    loss, but spelt nearly like one of these. Callbacks of assay measure the same in both, so that it has to be a typo;
+    where there are callbacks of others, which may measure something in training alone, a warning takes its place.
+
     Put it first among the callbacks.
 
     Args:
         batches: how many of each loader, of each process; 0: none.
-        monitors: the metrics that validation has to have.
+        monitors: the metrics that there have to be.
 
     Raises:
         UsageError: at the start of a run with a loader for training, a monitor names no metric.
@@ -86,11 +94,13 @@ class SanityCheck(dl.Callback):
             return
         few = limit_batches(validating, self.batches, runner.engine.num_processes)
         copies, uncopied = _copies(runner, self)
-        if uncopied and runner.engine.is_main_process:
-            _log.warning("the validation before the first epoch leaves out %s, of which no copy can be made", uncopied)
+        if runner.engine.is_main_process:
+            for name, reason in uncopied.items():
+                _log.warning(_NOT_COPIED, name, reason)
         metrics = _validate(runner, few, copies)
         if not uncopied:  # those might add metrics too
             self._check_monitors(metrics)
+            self._check_training_monitors(metrics, runner)
 
     def _check_monitors(self, metrics: Mapping[str, Mapping[str, float]]) -> None:
         for monitor in self.monitors:
@@ -103,11 +113,36 @@ class SanityCheck(dl.Callback):
                     f"{error} So it is after --sanity-batches {self.batches}; with 0 the first epoch decides."
                 ) from error
 
+    def _check_training_monitors(self, metrics: Mapping[str, Mapping[str, float]], runner: Any) -> None:
+        known = dict.fromkeys(name for of in metrics.values() for name in of)
+        terms = [term.label for term in runner.losses] if len(runner.losses) > 1 else []
+        known |= dict.fromkeys(["loss", *terms])
+        for monitor in self.monitors:
+            close = get_close_matches(monitor.metric, known, n=1, cutoff=_LIKE_A_TYPO)
+            if monitor.loader in metrics or monitor.metric in known or not close:
+                continue
+            message = (
+                f"monitor {monitor.name!r}: neither validation nor the loss has such a metric; did you mean "
+                f"'{monitor.loader}/{close[0]}'? They have {listing(known)}."
+            )
+            if not _may_add_metrics(runner):
+                raise UsageError(
+                    f"{message} So it is after --sanity-batches {self.batches}; with 0 the first epoch decides."
+                )
+            if runner.engine.is_main_process:
+                _log.warning("%s Unless training alone has it, the run will end after its first epoch.", message)
+
+
+def _may_add_metrics(run: Any) -> bool:
+    """Whether code of the user's may have metrics in training that validation has not."""
+    parts = (run, *map(inside, run.callbacks.values()))
+    return not all(type(part).__module__.startswith(("assay.callbacks.", "assay.runner.")) for part in parts)
+
 
 def _validate(run: Any, loaders: Mapping[str, DataLoader[Any]], callbacks: Mapping[str, Any]) -> dict[str, Any]:
     """Return the metrics of loaders by name, after a pass over them that leaves no trace in the run."""
     shards: dict[str, DataLoader[Any]] = {}
-    with _without_trace(run), _naming_itself():
+    with _without_trace(run, callbacks.values()), _naming_itself():
         run.is_sanity_check = True
         run.callbacks = _TakingPart(callbacks, run.callbacks)
         run.loggers = {name: SilentLogger() for name in run.loggers}
@@ -145,9 +180,9 @@ def _naming_itself() -> Iterator[None]:
 
 
 @contextmanager
-def _without_trace(run: Any) -> Iterator[None]:
+def _without_trace(run: Any, callbacks: Iterable[Any]) -> Iterator[None]:
     """Restore the attributes of the run, the models with their hooks and buffers, and the random numbers."""
-    attributes, modules = dict(vars(run)), _all_modules(run)
+    attributes, modules = dict(vars(run)), _all_modules(run, callbacks)
     modes = [(module, module.training) for module in modules]
     hooks = [(of, dict(of)) for module in modules for of in (getattr(module, name) for name in _HOOKS)]
     buffers = BufferSnapshot(chain.from_iterable(module.buffers(recurse=False) for module in modules))
@@ -167,34 +202,29 @@ def _without_trace(run: Any) -> Iterator[None]:
             of.update(before)
 
 
-def _all_modules(run: Any) -> list[nn.Module]:
+def _all_modules(run: Any, callbacks: Iterable[Any]) -> list[nn.Module]:
     averages = [] if run.ema_ is None else run.ema_.models.values()
-    return list(dict.fromkeys(part for module in (*modules_of(run), *averages) for part in module.modules()))
+    known = [id(part) for part in _parts_of_run(run)]
+    shared = [part for one in callbacks for part in parts_to_share(one, known) if isinstance(part, nn.Module)]
+    return list(dict.fromkeys(part for module in (*modules_of(run), *averages, *shared) for part in module.modules()))
 
 
-def _copies(run: Any, itself: dl.Callback) -> tuple[dict[str, Any], str]:
-    """Return copies of the callbacks that take part, and the names of those that cannot be copied."""
-    parts = (run.model, run.criterion, run.optimizer, run.scheduler, run.loaders, run.loggers, dict(run.get_loaders()))
-    shared = [run, run.engine, *(one for part in parts for one in by_name(part).values())]
-    copies, uncopied = {}, []
+def _copies(run: Any, itself: dl.Callback) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return copies of the callbacks that take part, and by the class of each other one why it cannot be copied."""
+    shared, copies, uncopied = _parts_of_run(run), {}, {}
     for name, callback in run.callbacks.items():
         if callback is itself or isinstance(inside(callback), _LEFT_OUT):
             continue
         try:
-            copies[name] = _copy(callback, shared)
-        except Exception:  # noqa: BLE001 - the user's own may hold anything, such as an open file
-            uncopied.append(type(inside(callback)).__name__)
-    return copies, ", ".join(uncopied)
+            copies[name] = copy_callback(callback, shared)
+        except Exception as error:  # noqa: BLE001 - the user's own may hold anything, such as an open file
+            uncopied[type(inside(callback)).__name__] = " ".join(str(error).split())
+    return copies, uncopied
 
 
-def _copy(callback: Any, shared: Sequence[Any]) -> Any:
-    """Return a deep copy of a callback that shares the parts of the run, and models and data of its own."""
-    other = copy.copy(callback)
-    if isinstance(other, Diagnostic):
-        other.writers_ = {}  # of a run before
-    own = [part for part in vars(other).values() if isinstance(part, nn.Module | Dataset | DataLoader | Optimizer)]
-    own = [part for part in own if not isinstance(part, torchmetrics.Metric)]
-    return copy.deepcopy(other, {id(part): part for part in (*shared, *own)})
+def _parts_of_run(run: Any) -> list[Any]:
+    parts = (run.model, run.criterion, run.optimizer, run.scheduler, run.loaders, run.loggers, dict(run.get_loaders()))
+    return [run, run.engine, *(one for part in parts for one in by_name(part).values())]
 
 
 class _TakingPart(dict[str, Any]):

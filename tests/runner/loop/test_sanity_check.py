@@ -1,8 +1,10 @@
 """The validation that is tried out before the first epoch: it finds what is wrong, and leaves no trace."""
 
 import random
+import threading
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +12,11 @@ import albumentations as A
 import numpy as np
 import pytest
 import torch
+import torchmetrics
 from catalyst import dl
 from kit import assert_equal, read_events
 from torch import nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from assay.callbacks import (
     BestWorstBatches,
@@ -24,6 +27,7 @@ from assay.callbacks import (
     classification_diagnostics,
 )
 from assay.runner import Augmented, DictRunner, Experiment, Monitor, load_checkpoint, train
+from assay.runner.loop import callback_copies
 from assay.runner.loop.sanity_check import SanityCheck, SilentLogger
 
 CLASSES, TRAIN, VALID = 3, 26, 21
@@ -301,8 +305,6 @@ def test_hooks_and_attributes_of_the_copies_are_gone_when_the_run_begins():
 
 
 def test_a_model_of_the_callbacks_own_is_shared_and_its_metrics_are_not():
-    import torchmetrics
-
     class Teacher(dl.Callback):
         def __init__(self):
             super().__init__(order=0)
@@ -332,8 +334,90 @@ def test_a_callback_that_cannot_be_copied_is_left_out_with_a_warning(caplog):
 
     fit([Open()], monitors=[Monitor("valid", "late", minimize=True)])
     assert [record.message for record in caplog.records] == [
-        "the validation before the first epoch leaves out Open, of which no copy can be made"
+        "Open is left out of the validation that is tried out before the first epoch, as no copy of it can be made "
+        "(cannot pickle 'generator' object): an error in it would show at the end of the first epoch only"
     ]
+
+
+class Holds(dl.Callback):
+    """Holds whatever it is given, and notes in the validation that is tried out what it has."""
+
+    def __init__(self, part, seen):
+        super().__init__(order=0)
+        self.part, self.seen = part, seen
+
+    def on_loader_start(self, runner):
+        if runner.is_sanity_check:
+            self.seen.append(self.part)
+
+
+class Images(Dataset):
+    def __init__(self):
+        self.images = torch.zeros(3, 8)
+
+    def __len__(self):
+        return 3
+
+
+NESTED = {
+    "itself": lambda part: part,
+    "deep": lambda part: {"deep": [(part,)]},
+    "partial": lambda part: partial(id, part),
+}
+
+
+@pytest.mark.parametrize("nested", NESTED.values(), ids=NESTED)
+@pytest.mark.parametrize("make", [lambda: nn.BatchNorm1d(4), Images], ids=["model", "data set"])
+def test_a_model_and_a_data_set_are_shared_at_any_depth(make, nested):
+    part, seen = make(), NotCopied()
+    fit([Holds(nested(part), seen)], batches=1)
+    assert seen
+    assert part in callback_copies.parts_to_share(Holds(seen[0], None))
+    assert callback_copies.parts_to_share(Holds(nested(part), None)) == [part]
+
+
+def test_what_the_models_of_callbacks_gather_is_taken_back():
+    class Teacher(Holds):
+        def on_batch_end(self, runner):
+            if runner.is_sanity_check:
+                self.part[0].train()(runner.batch["image"])
+
+    norm = nn.BatchNorm1d(4).eval()
+    fit([Teacher([norm], NotCopied())], batches=1)
+    assert int(norm.num_batches_tracked) == 0
+    assert not norm.training
+
+
+def test_a_collection_of_metrics_counts_for_itself():
+    class Counts(Holds):
+        def on_batch_end(self, runner):
+            if runner.is_sanity_check:
+                self.part.update(1.0)
+
+    metrics = torchmetrics.MetricCollection([torchmetrics.MeanMetric(), torchmetrics.SumMetric()])
+    fit([Counts(metrics, NotCopied())], batches=1)
+    assert float(metrics["MeanMetric"].weight) == float(metrics["SumMetric"].sum_value) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (threading.Lock, "cannot pickle '_thread.lock' object"),
+        (Path(__file__).open, "cannot pickle '_io.TextIOWrapper' object"),
+        (lambda: [torch.empty(2**26), torch.empty(1)], "it holds more than 256 MB, or a million values"),
+        (lambda: {"ids": list(range(1_000_001))}, "it holds more than 256 MB, or a million values"),
+    ],
+    ids=["lock", "file", "tensor", "list"],
+)
+def test_what_has_no_copy_or_a_large_one_is_left_out_with_one_line(make, reason, caplog):
+    seen, part = NotCopied(), make()
+    fit([Holds(part, seen)], batches=1)
+    assert seen == []
+    (record,) = caplog.records
+    assert record.message.startswith("Holds is left out of the validation")
+    assert f"({reason})" in record.message
+    if hasattr(part, "close"):
+        part.close()
 
 
 @pytest.mark.parametrize(
@@ -358,6 +442,40 @@ def test_a_monitor_of_no_metric_is_refused_before_the_first_epoch(monitor, messa
 def test_a_monitor_of_a_metric_that_there_is_or_may_be_is_taken(monitor):
     loader, metric = monitor.split("/")
     fit([Metrics(num_classes=3), Notes()], monitors=[Monitor(loader, metric, minimize=True)])
+
+
+TRAINING = (
+    "monitor 'train/acuracy': neither validation nor the loss has such a metric; did you mean 'train/accuracy'? They "
+    "have 'accuracy', 'loss'."
+)
+
+
+def test_a_typo_in_a_monitor_of_training_is_refused_before_the_first_epoch():
+    model = Linear()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with pytest.raises(UsageError) as error:
+        fit([Metrics(num_classes=3)], model=model, monitors=[Monitor("train", "acuracy", minimize=True)])
+    assert str(error.value) == f"{TRAINING} So it is after --sanity-batches 2; with 0 the first epoch decides."
+    assert_equal(model.state_dict(), before)
+
+
+def test_where_callbacks_of_the_user_may_have_it_in_training_alone_it_is_a_warning(caplog):
+    class InTraining(dl.Callback):
+        def on_loader_end(self, runner):
+            if runner.is_train_loader:
+                runner.loader_metrics["acuracy"] = 1.0
+
+    callbacks = [Metrics(num_classes=3), InTraining(order=0)]
+    fit(callbacks, monitors=[Monitor("train", "acuracy", minimize=True)])
+    assert [record.message for record in caplog.records] == [
+        f"{TRAINING} Unless training alone has it, the run will end after its first epoch."
+    ]
+
+
+@pytest.mark.parametrize("metric", ["loss", "accuracy", "something_else"])
+def test_a_monitor_of_training_that_may_be_there_is_taken_without_a_word(metric, caplog):
+    fit([Metrics(num_classes=3)], monitors=[Monitor("train", metric, minimize=True)])
+    assert caplog.records == []
 
 
 def test_a_negative_number_is_refused():
