@@ -53,9 +53,11 @@ class Calibration(ClassCounts):
         shares, right, sure = reliability(counts).numpy()
         ece = float((abs(right - sure) * shares)[shares > 0].sum()) if counts.any() else float("nan")
         self.write_metrics(runner, runner.loader_metrics, {"ece": ece})
-        title = [f"{self.place(runner.loader_key)} calibration, epoch {runner.epoch_step}", f"ECE {ece:.4f}"]
+        unit = self.unit_of_predictions
+        head = f"{self.place(runner.loader_key)} calibration, epoch {runner.epoch_step}"
+        title = [head, f"ECE {ece:.4f} of {int(counts[0].sum()):,} {unit}"]
         writer.image(
             self.full_tag("5_predictions/calibration"),
-            lambda: draw_calibration(shares, right, sure, title),
+            lambda: draw_calibration(shares, right, sure, title, unit),
             runner.epoch_step,
         )

@@ -145,6 +145,11 @@ class ClassCounts(Diagnostic):
         return "pixels" if self.source_.has_pixels_ else "samples"
 
     @property
+    def unit_of_predictions(self) -> str:
+        """What has one prediction: ``unit``, or each of the ``decisions`` that a sample or pixel has by labels."""
+        return "decisions" if self.task == "multilabel" else self.unit
+
+    @property
     def targets(self) -> ClassTargets:
         """The check of this callback's targets."""
         return ClassTargets(type(self).__name__, self.task, self.num_classes, self.ignore_index, self.target_key)

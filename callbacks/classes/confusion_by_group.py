@@ -106,7 +106,7 @@ class ConfusionByGroup(ClassCounts):
         writer.image(self.full_tag(f"2_confusion_matrix/by_{self.group_key}"), draw, runner.epoch_step)
 
     def _shares(self, counts: Tensor) -> str:
-        """Return the share of right samples of each group that has any."""
+        """Return the share of right samples, or pixels, of each group that has any."""
         right, total = counts.diagonal(dim1=1, dim2=2).sum(dim=1).tolist(), counts.sum(dim=(1, 2)).tolist()
         found = zip(self.group_names, right, total, strict=True)
-        return "right: " + ", ".join(f"{name} {hits / count:.0%}" for name, hits, count in found if count)
+        return f"right {self.unit}: " + ", ".join(f"{name} {hits / count:.0%}" for name, hits, count in found if count)

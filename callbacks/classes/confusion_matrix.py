@@ -116,9 +116,7 @@ class ConfusionMatrix(ClassCounts):
 
     def _summary(self, counts: Tensor) -> str:
         total, right = int(total_of(counts)), int(counts.diagonal(dim1=1, dim2=2).sum())
-        # A sample has one decision per label, so that these are not samples.
-        unit = "decisions" if self.task == "multilabel" else self.unit
-        return f"{total:,} {unit}, {right / total:.2%} right" if total else f"no {self.unit[:-1]}"
+        return f"{total:,} {self.unit_of_predictions}, {right / total:.2%} right" if total else f"no {self.unit[:-1]}"
 
     def _most_confused(self, counts: Tensor | Cells) -> str:
         cells = counts if isinstance(counts, Cells) else Cells.of(counts)

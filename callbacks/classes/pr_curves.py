@@ -22,6 +22,7 @@ LARGEST_BOUND = 0.005
 
 # As many as TensorBoard's own writers use; it shows them as equidistant.
 _THRESHOLDS = 127
+_COUNTS_OF_MASKS = ("positive pixels", "negative pixels")  # columns of the table
 
 
 class PRCurves(ScoreCounts):
@@ -30,10 +31,10 @@ class PRCurves(ScoreCounts):
     Each of several classes is compared with all others, by its softmax probability. All samples of the epoch count,
     over all ranks; for masks, all pixels. Inference loaders are skipped.
 
-    Of loaders of up to 4,096 samples (fewer where there are more than 128 classes) the scores themselves are kept: the
-    numbers are exact, and their bounds 0. Of larger ones scores are counted in bins, so each number comes with a bound
-    on its error. A bound above 0.005 is logged (logger ``assay``), once per loader and run. A class without positives
-    or without negatives has no value (NaN) and is left out of means.
+    Of loaders of up to 4,096 samples or pixels (fewer where there are more than 128 classes) the scores themselves are
+    kept: the numbers are exact, and their bounds 0. Of larger ones scores are counted in bins, so each number comes
+    with a bound on its error. A bound above 0.005 is logged (logger ``assay``), once per loader and run. A class
+    without positives or without negatives has no value (NaN) and is left out of means.
 
     ============================================ ======== ==============================================================
     written to                                   kind     content
@@ -124,7 +125,8 @@ class PRCurves(ScoreCounts):
         self.write_metrics(runner, runner.loader_metrics, self._metrics(found))
         self.thresholds_[runner.loader_key] = self._by_class(found)
         self._warn_of_bounds(runner, writer, found)
-        title = f"{self.place(runner.loader_key)} ROC, epoch {step}"
+        of = " of pixels" if self.unit == "pixels" else ""
+        title = f"{self.place(runner.loader_key)} ROC{of}, epoch {step}"
         # As closures: curves and pictures of many classes take time, which the writer's thread spends.
         writer.pr_curves(partial(self._curves, counts), step)
         writer.image(self.full_tag("5_predictions/roc"), partial(self._draw, shown, found, title), step)
@@ -176,6 +178,7 @@ class PRCurves(ScoreCounts):
         self.warn_once(runner, writer, "bound", text)
 
     def _table(self, found: ScoreSummary) -> str:
+        positives, negatives = ("positives", "negatives") if self.unit == "samples" else _COUNTS_OF_MASKS
         columns = {
             "average precision": _decimals(found.average_precision, 4),
             "± of it": _decimals(found.average_precision_bound, 5),
@@ -184,14 +187,14 @@ class PRCurves(ScoreCounts):
             "best F1": _decimals(found.best_f1, 4),
             "threshold": _decimals(found.threshold, 6),
             "logit": _decimals(found.logit, 3),
-            "positives": _decimals(found.positives, 0),
-            "negatives": _decimals(found.negatives, 0),
+            positives: _decimals(found.positives, 0),
+            negatives: _decimals(found.negatives, 0),
         }
         last = {
             "average precision": f"{mean_known(found.average_precision):.4f}",
             "ROC AUC": f"{mean_known(found.roc_auc):.4f}",
             "best F1": f"{mean_known(found.best_f1):.4f}",
-            "positives": str(int(found.positives.sum())),
+            positives: str(int(found.positives.sum())),
         }
         # Exact numbers need no bounds.
         shown = [name for name in columns if "±" not in name or set(columns[name]) - {"-", "0.00000"}]

@@ -20,8 +20,8 @@ class ScoreCounts(ClassCounts):
 
     Inference loaders are skipped. Nothing is read from the device within a step. Scores that are NaN are left out, with
     one warning per loader and run (logger ``assay``). Callbacks of one run that need the same counts share them, see
-    ``count_key``. Of loaders of up to 4,096 samples (fewer where there are more than 128 classes) the scores themselves
-    are kept too, see ``exact``.
+    ``count_key``. Of loaders of up to 4,096 samples or pixels (fewer where there are more than 128 classes) the
+    scores themselves are kept too, see ``exact``.
 
     Args:
         task: ``multiclass`` (output [N, C, ...]: each class against all others, by its softmax probability), ``binary``

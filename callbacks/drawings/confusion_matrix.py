@@ -173,7 +173,7 @@ def _draw_table(
         title,
         row_height=row_height,
         right=list(table.right),
-        below=list(table.below),
+        below={caption: [_margin_text(value) for value in values] for caption, values in table.below.items()},
         rest=GAP + (len(notes) + 3) * TEXT_LINE + 2 * GAP,
         every=every,
         blocks=blocks,
@@ -246,36 +246,37 @@ def _draw_margins(sheet: MatrixSheet, table: _Table) -> None:
     rows, columns = table.counts.shape
     for place, values in enumerate(table.right.values()):
         boxes = [sheet.box(row, columns + place) for row in range(rows)]
-        _draw_margin(sheet, boxes, values, upright=False)
-    for place, values in enumerate(table.below.values()):
+        texts = [_margin_text(value) for value in values] if sheet.cell[1] >= TEXT_SIZE + 3 else []
+        _draw_margin(sheet, boxes, values, texts)
+    for place, (values, lower) in enumerate(zip(table.below.values(), sheet.lower, strict=True)):
         boxes = [sheet.box(rows + place, column) for column in range(columns)]
-        _draw_margin(sheet, boxes, values, upright=True)
+        _draw_margin(sheet, boxes, values, lower.texts, below=True, is_turned=lower.is_turned)
     for place, value in enumerate(table.corner):
         _write_in(sheet, sheet.box(rows + place, columns + place), _margin_text(value))
 
 
 def _draw_margin(
-    sheet: MatrixSheet, boxes: list[tuple[int, int, int, int]], values: np.ndarray, *, upright: bool
+    sheet: MatrixSheet,
+    boxes: Sequence[tuple[int, int, int, int]],
+    values: np.ndarray,
+    texts: Sequence[str],
+    *,
+    below: bool = False,
+    is_turned: bool = False,
 ) -> None:
-    """Write the numbers of a margin, or draw them as bars where some have no room."""
-    width, height = (min(box[end] - box[start] for box in boxes) for start, end in ((0, 2), (1, 3)))
-    is_share = np.issubdtype(values.dtype, np.floating)
-    # Totals of three digits beside each other need a gap, of shares few have three.
-    room = width - 6 if upright and not is_share else width
-    texts = [_margin_text(value) for value in values]
-    if _widest(texts) > room:
-        texts = [text.rstrip("%") for text in texts]
-    if height >= TEXT_SIZE + 3 and _widest(texts) <= room:
+    """Write the numbers of a margin, or draw them as bars where there is no room for texts."""
+    if texts:
         for box, text in zip(boxes, texts, strict=True):
-            _write_in(sheet, box, text)
+            _write_in(sheet, box, text, is_turned=is_turned)
         return
+    is_share = np.issubdtype(values.dtype, np.floating)
     full, rest = (BLUE, ORANGE) if is_share else (GREY, PAPER)
     shares = values if is_share else values / max(values.max(), 1)
     for (left, top, right, bottom), share in zip(boxes, shares.tolist(), strict=True):
-        start, end = (top, bottom) if upright else (left + 4, right - 4)
+        start, end = (top, bottom) if below else (left + 4, right - 4)
         if math.isnan(share):
             sheet.rectangle(left, top, right, bottom, ABSENT)
-        elif upright:
+        elif below:
             sheet.rectangle(left, start, right, end, rest)
             sheet.rectangle(left, end - share * (end - start), right, end, full)
         else:
@@ -293,8 +294,13 @@ def _margin_text(value: np.ndarray) -> str:
     return "-" if np.isnan(value) else f"{_percent(float(value))}%"
 
 
-def _write_in(sheet: MatrixSheet, box: tuple[int, int, int, int], text: str) -> None:
-    sheet.text(((box[0] + box[2]) / 2, (box[1] + box[3]) / 2), text, anchor="mm")
+def _write_in(sheet: MatrixSheet, box: tuple[int, int, int, int], text: str, *, is_turned: bool = False) -> None:
+    middle = (box[0] + box[2]) / 2
+    if is_turned:
+        # From above, so that numbers begin beside the cells whatever their length.
+        sheet.vertical_text((middle, box[1] + 4 + text_length(text, TEXT_SIZE)), text)
+    else:
+        sheet.text((middle, (box[1] + box[3]) / 2), text, anchor="mm")
 
 
 def _draw_scale(sheet: MatrixSheet, top: int, entries: Mapping[float, str], caption: str, *, absent: bool) -> None:

@@ -22,6 +22,8 @@ from .tasks.sample_text import SampleText
 from .tasks.true_target import show_true_target
 
 HEAT_SCALE = ("map: 0", "largest of the sample")
+_ONE_SCALE = "adds to the score: 0"  # where a number is at the other end of the bar
+_LEAST_SEEN = 0.3  # of the largest: a map below it shows hardly any colour
 
 _PLAIN = PictureStyle()
 
@@ -71,6 +73,7 @@ def draw_samples(
             ``sample_id``; where they are known ``target`` and ``output`` (logits; for a detection dicts of ``boxes``
             [M, 4] in pixels of the image (left, top, right, bottom), ``labels`` [M] and, in the output, ``scores``
             [M]), ``loss``, ``caption`` (a string below the id), ``heat`` ([h, w], 0 to 1, drawn over the image),
+            ``heat_scale`` (what the 1 of the map stands for: all are drawn from 0 to the largest of them),
             ``heat_note`` (a string on the map, or an empty one) and ``image_size`` (height and width that the image
             had, where ``image`` is a reduced copy: boxes are in its pixels). ``kind`` of the targets, see
             ``target_kind``, helps to find the task.
@@ -103,6 +106,7 @@ def draw_samples(
         raise unknown_name("task", task, TASKS)
     if style.class_names is not None:
         style = replace(style, class_names=shown_names(style.class_names))
+    samples, scale = _share_scale(samples)
     images = [np.asarray(image) for image in samples["image"]]
     outputs, targets = samples.get("output"), samples.get("target")
     by_target = outputs is None and targets is not None
@@ -126,8 +130,26 @@ def draw_samples(
         tile_size=LARGEST_TILE_SIZE if large else TILE_SIZE,
         legend=_join_legends(texts),
         note=next((text.panel_names for text in texts if text.panel_names), ""),
-        scale=None if samples.get("heat") is None else HEAT_SCALE,
+        scale=scale,
     )
+
+
+def _share_scale(samples: Mapping[str, Any]) -> tuple[Mapping[str, Any], tuple[str, str] | None]:
+    """Return the samples with heat maps of one scale, and the texts of its ends; None: nothing has a colour."""
+    heats, scales = samples.get("heat"), samples.get("heat_scale")
+    if heats is None or scales is None:
+        return samples, None if heats is None else HEAT_SCALE
+    largest, notes = max(scales), samples.get("heat_note") or [""] * len(scales)
+    # A map that is 0 has a reason of its own.
+    weak = [0 < scale < _LEAST_SEEN * largest for scale in scales]
+    changed = {
+        "heat": [heat * (scale / (largest or 1)) for heat, scale in zip(heats, scales, strict=True)],
+        "heat_note": [
+            note or (f"weak: {scale:.2g}" if is_weak else "")
+            for note, scale, is_weak in zip(notes, scales, weak, strict=True)
+        ],
+    }
+    return {**samples, **changed}, (_ONE_SCALE, f"{largest:.3g}") if largest else None
 
 
 def _join_legends(texts: Sequence[SampleText]) -> list[Entry]:

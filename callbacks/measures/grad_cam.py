@@ -18,11 +18,11 @@ from .image_layouts import FORMS, Images
 
 __all__ = ["REASONS", "Heat", "Layer", "explained_score", "find_layer", "grad_cam", "heat_maps", "undisturbed"]
 
-REASONS = (
+REASONS = (  # in lines that a card of a third of a sheet shows
     "",
-    "map is 0: nothing speaks for it",
-    "map is 0: no gradient (saturated, or no true class)",
-    "map is 0: NaN or infinite",
+    "map is 0: nothing\nspeaks for it",
+    "map is 0:\nno gradient",  # it is saturated, or there is no true class
+    "map is 0:\nNaN or infinite",
 )
 
 _STEPS = 4  # points between the mean of the places and the activations, where gradients are averaged
@@ -35,10 +35,13 @@ class Heat:
     Attributes:
         maps: [N, h, w], float32: the largest value of each map is 1, or the whole map is 0.
         reasons: [N], int64: which of ``REASONS`` a map is 0 for; 0 where it is not.
+        scales: [N], float32: what the 1 of each map stands for, in units of the score; 0 where the map is 0. So
+            ``maps * scales[:, None, None]`` can be compared between samples.
     """
 
     maps: Tensor
     reasons: Tensor
+    scales: Tensor
 
 
 def grad_cam(forward: Callable[[], Tensor], layer: Layer | nn.Module) -> Tensor:
@@ -149,7 +152,11 @@ def _heat(activation: Tensor, gradient: Tensor, *, by_place: bool) -> Heat:
     largest = maps.amax(dim=(1, 2), keepdim=True)
     shown = ((largest > 0) & largest.isfinite()).reshape(-1)
     reasons = torch.where(gradient.any(dim=3).any(dim=(1, 2)), 1, 2).masked_fill_(~largest.isfinite().reshape(-1), 3)
-    return Heat(torch.where(shown[:, None, None], maps / largest, 0.0), reasons.masked_fill_(shown, 0))
+    return Heat(
+        torch.where(shown[:, None, None], maps / largest, 0.0),
+        reasons.masked_fill_(shown, 0),
+        largest.reshape(-1).masked_fill(~shown, 0.0),
+    )
 
 
 @contextlib.contextmanager

@@ -64,6 +64,11 @@ class GradCAM(SampleRanking):
     picture names the layer. If nothing speaks for what is explained, or if there is no gradient, the map is 0: the
     image is then shown without colours, and its card gives the reason.
 
+    A colour means the same number in all maps of a picture, which the bar of colours gives: what a place adds to the
+    score that is explained, as a logit. It is exact where the places of the layer are averaged and then weighted, and
+    an approximation in other networks. A map that is too weak to be seen beside the strongest has its largest
+    number on its card.
+
     ``make proofs`` trains small ones of timm and torchvision on planted evidence: the peak was on it in at least 90% of
     the images of each, CNN, ConvNeXt, ViT, Swin, SwinV2 and U-Net. Hybrids of convolutions and attention whose patches
     overlap (MaxViT, CoAtNet, PoolFormer) are explained as CNNs are; nothing was measured of them.
@@ -72,7 +77,7 @@ class GradCAM(SampleRanking):
     tag, in the loader's folder kind  step and content
     =========================== ===== ==================================================================================
     ``7_grad_cam/worst/SCORE``  image epoch; one grid, [H, W, 3] uint8 RGB, the worst first: each map over its image
-                                      in grey, from 0 to the sample's largest value; the title names the layer
+                                      in grey, from 0 to the largest of the picture; the title names the layer
     =========================== ===== ==================================================================================
 
     Args:
@@ -166,6 +171,7 @@ class GradCAM(SampleRanking):
         self.has_warned_ = False
         self.found_: dict[Any, Layer | None] = {}  # the layer per image size and models
         self.notes_: list[str] = []  # per sample of the last loader, why its map is 0
+        self.scales_: list[float] = []  # and what the 1 of its map stands for
         self.shown_ = ""  # the layer of these maps
         image, output, name = self.keys["image"], self.keys["output"], type(self).__name__
         # Made at the start, so that a model that is missing ends the run before its first step.
@@ -206,8 +212,10 @@ class GradCAM(SampleRanking):
             return
         title = ranking_title(self, "worst", runner, ranking.worst, ranking.count)
         samples = [
-            replace(sample, parts={**sample.parts, "heat": heat, "heat_note": note})
-            for sample, heat, note in zip(map(without_input, ranking.worst), maps, self.notes_, strict=True)
+            replace(sample, parts={**sample.parts, "heat": heat, "heat_note": note, "heat_scale": scale})
+            for sample, heat, note, scale in zip(
+                map(without_input, ranking.worst), maps, self.notes_, self.scales_, strict=True
+            )
         ]
         title = [f"Grad-CAM ({self.explain}) of the {title[0]}", *title[1:], self.shown_]
         kind = target_kind(runner, self.keys["output"], self.keys["target"], self.criterion_key)
@@ -227,6 +235,7 @@ class GradCAM(SampleRanking):
             groups.setdefault(_image(sample).shape, []).append(index)
         maps: dict[int, np.ndarray] = {}
         notes: dict[int, str] = {}
+        scales: dict[int, float] = {}
         with use_plain_modules(runner) as plain, undisturbed(list(plain.values())):
             models = self.call_.chosen(plain)
             layer = self._layer(models, runner, samples[0])
@@ -242,8 +251,10 @@ class GradCAM(SampleRanking):
                     heat = heat_maps(scored, sized)
                     maps.update(zip(some, heat.maps.cpu().numpy(), strict=True))
                     notes.update(zip(some, [REASONS[reason] for reason in heat.reasons.tolist()], strict=True))
+                    scales.update(zip(some, heat.scales.tolist(), strict=True))
             self.shown_ = _describe(layer, models, maps[0])
         self.notes_ = [notes[index] for index in range(len(samples))]
+        self.scales_ = [scales[index] for index in range(len(samples))]
         return [maps[index] for index in range(len(samples))]
 
     def _layer(self, models: Mapping[str, nn.Module], runner: dl.IRunner, sample: Sample) -> Layer | None:

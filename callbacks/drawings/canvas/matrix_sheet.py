@@ -1,7 +1,8 @@
 """``MatrixSheet``: a chart of cells, with the names of its rows and columns, and with margins."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from PIL import Image
 
@@ -16,6 +17,14 @@ MARGIN_GAP = 6  # between the cells and a margin
 _NAME_WIDTHS = (150, 104)  # of few columns, and of more than _MANY
 _MANY = 7
 _LEAST_NAMED = TEXT_SIZE + 3  # height of a row that has room for a name
+
+
+class LowerRow(NamedTuple):
+    """How the numbers of a row of the lower margin are written; without texts there is no room for them."""
+
+    texts: Sequence[str] = ()
+    is_turned: bool = False
+    height: int = TEXT_LINE
 
 
 #   title
@@ -40,13 +49,14 @@ class MatrixSheet(Chart):
         title: lines above.
         row_height: in pixels; None: cells are square.
         right: captions of the columns at the right margin.
-        below: captions of the rows at the lower margin.
+        below: texts of the rows at the lower margin, by caption.
         rest: height in pixels of what follows below all.
         every: number of classes that a row or column stands for, by which thin ones are numbered.
         blocks: names of the equal parts that the rows have, if any.
 
     Attributes:
         panel: where the cells are.
+        lower: how each row at the lower margin is written.
         foot: where the lower margin ends.
     """
 
@@ -57,8 +67,8 @@ class MatrixSheet(Chart):
         title: Sequence[str],
         *,
         row_height: int | None = None,
+        below: Mapping[str, Sequence[str]],
         right: Sequence[str] = (),
-        below: Sequence[str] = (),
         rest: int = 0,
         every: int = 1,
         blocks: Sequence[str] = (),
@@ -77,7 +87,8 @@ class MatrixSheet(Chart):
         thin = self.cell[0] < _LEAST_NAMED
         self.flat = thin or _longest(shown) <= self.cell[0] - 4
         head = TEXT_LINE + (TEXT_LINE if self.flat else _longest(shown) + 14)
-        foot = bool(below) * MARGIN_GAP + len(below) * TEXT_LINE
+        self.lower = [_fit_row(texts, self.cell[0]) for texts in below.values()]
+        foot = bool(below) * MARGIN_GAP + sum(row.height for row in self.lower)
         super().__init__(head + height + foot + rest, title)
         self.panel = Panel(left, self.top + head, width, height)
         self.foot = self.panel.bottom + foot
@@ -92,7 +103,8 @@ class MatrixSheet(Chart):
         if (place := column - self.counts[1]) >= 0:
             x = [self.panel.right + MARGIN_GAP + at * self.margin for at in (place, place + 1)]
         if (place := row - self.counts[0]) >= 0:
-            y = [self.panel.bottom + MARGIN_GAP + at * TEXT_LINE for at in (place, place + 1)]
+            start = self.panel.bottom + MARGIN_GAP + sum(lower.height for lower in self.lower[:place])
+            y = [start, start + self.lower[place].height]
         return x[0], y[0], x[1], y[1]
 
     def vertical_text(self, place: tuple[float, float], text: str) -> None:
@@ -143,6 +155,18 @@ class MatrixSheet(Chart):
 
 def _longest(texts: Sequence[str]) -> int:
     return math.ceil(max(text_length(text, TEXT_SIZE) for text in texts))
+
+
+def _fit_row(texts: Sequence[str], width: float) -> LowerRow:
+    """Return how the numbers below columns of a width are written: flat, without a sign of percent, or upwards."""
+    if width < _LEAST_NAMED:
+        return LowerRow()
+    # Totals of three digits beside each other need a gap, of shares few have three.
+    room = width - (0 if any(text.endswith("%") for text in texts) else 6)
+    for some in (texts, [text.rstrip("%") for text in texts]):
+        if _longest(some) <= room:
+            return LowerRow(some)
+    return LowerRow(texts, True, _longest(texts) + 10)
 
 
 def _marks(names: Sequence[str], cell: float, room: int, every: int) -> list[tuple[int, str]]:

@@ -108,13 +108,17 @@ def test_the_expected_calibration_error_is_that_of_torchmetrics(tmp_path, task):
     assert metrics["ece"] == pytest.approx(float(theirs), abs=1e-5)
 
 
-def test_the_picture_shows_the_bins(tmp_path, read_events):
-    output, target, confidence, right = data("binary")
-    metrics = run(tmp_path, "binary", [callback_of("binary", bins=5)], output, target)
+@pytest.mark.parametrize(
+    ("task", "unit"),
+    [("binary", "samples"), ("multiclass", "samples"), ("pixels", "pixels"), ("multilabel", "decisions")],
+)
+def test_the_picture_shows_the_bins(task, unit, tmp_path, read_events):
+    output, target, confidence, right = data(task)
+    metrics = run(tmp_path, task, [callback_of(task, bins=5)], output, target)
     (event,) = read_events(tmp_path / "valid").Images("5_predictions/calibration")
     picture = cv2.imdecode(np.frombuffer(event.encoded_image_string, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
-    title = ["valid calibration, epoch 1", f"ECE {metrics['ece']:.4f}"]
-    np.testing.assert_array_equal(picture, draw_calibration(*reference(confidence, right, 5)[0], title))
+    title = ["valid calibration, epoch 1", f"ECE {metrics['ece']:.4f} of {len(right)} {unit}"]
+    np.testing.assert_array_equal(picture, draw_calibration(*reference(confidence, right, 5)[0], title, unit))
     assert event.step == 1
 
 

@@ -6,6 +6,7 @@ from kit import Given, fit
 from sklearn import metrics as sk
 
 from assay.callbacks import UsageError
+from assay.callbacks.classes import confusion_by_group
 from assay.callbacks.classes.confusion_by_group import ConfusionByGroup
 from assay.callbacks.drawings.confusion_matrix import draw_confusion_by_group
 from assay.runner import DictRunner
@@ -38,10 +39,31 @@ def test_the_picture_shows_the_counts_of_each_group(tmp_path, read_events):
     shares = ", ".join(
         f"{name} {np.trace(matrix) / matrix.sum():.0%}" for name, matrix in zip(["Graz", "Wien"], counts, strict=True)
     )
-    title = ["valid confusion matrix by city, epoch 1", f"right: {shares}"]
+    title = ["valid confusion matrix by city, epoch 1", f"right samples: {shares}"]
     picture = cv2.imdecode(np.frombuffer(event.encoded_image_string, np.uint8), cv2.IMREAD_COLOR)
     expected = draw_confusion_by_group(counts, list("abc"), ["Graz", "Wien"], title)
     assert np.array_equal(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), expected)
+
+
+def test_of_masks_pixels_are_right(tmp_path, read_events, monkeypatch):
+    titles = []
+
+    def draw(counts, names, groups, title):
+        titles.append(title)
+        return draw_confusion_by_group(counts, names, groups, title)
+
+    monkeypatch.setattr(confusion_by_group, "draw_confusion_by_group", draw)
+    target, city = np.random.randint(0, 3, (8, 2, 2)), np.arange(8) % 2
+    output = np.moveaxis(np.eye(3, dtype=np.float32)[target], -1, 1)
+    output[0] = -output[0]  # the four pixels of a mask of the first group are wrong
+    items = [{"image": torch.as_tensor(o), "target": torch.as_tensor(t), "city": int(c)}
+             for o, t, c in zip(output, target, city, strict=True)]  # fmt: skip
+    fit(
+        DictRunner(), Given(), {"train": items, "valid": items},
+        [ConfusionByGroup("city", ["Graz", "Wien"], num_classes=3)], batch=4, lr=0.0,
+        criterion=lambda output, target: output.mean(), logdir=str(tmp_path),
+    )  # fmt: skip
+    assert titles[-1] == ["valid confusion matrix by city, epoch 1", "right pixels: Graz 75%, Wien 100%"]
 
 
 def test_a_group_without_samples_is_drawn_as_such():

@@ -151,7 +151,9 @@ def test_ignored_pixels_and_absent_classes_are_left_out(tmp_path, read_events):
     rows, truth = np.moveaxis(softmax(output), 1, -1)[kept], target[kept]
     expected = np.mean([sk.roc_auc_score(truth == index, rows[:, index]) for index in range(3)])
     assert epoch["valid"]["roc_auc"] == pytest.approx(expected, abs=1e-9)
-    assert table_of(read_events(folder / "valid"))["3"] == ["-"] * 5 + ["0", str(kept.sum())]
+    table = table_of(read_events(folder / "valid"))
+    assert table["3"] == ["-"] * 5 + ["0", str(kept.sum())]
+    assert table[""][-2:] == ["positive pixels", "negative pixels"]
 
 
 def test_without_positives_there_is_no_metric(tmp_path):

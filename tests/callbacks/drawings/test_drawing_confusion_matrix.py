@@ -1,11 +1,12 @@
 import time
 
+import cv2
 import numpy as np
 import pytest
 from legibility import card_view, check_texts, recorded_texts
 
 from assay.callbacks.drawings.canvas.matrix_sheet import MatrixSheet, _marks
-from assay.callbacks.drawings.canvas.theme import ABSENT, BLUE, ORANGE
+from assay.callbacks.drawings.canvas.theme import ABSENT, BLUE, GREY, ORANGE
 from assay.callbacks.drawings.confusion_matrix import (
     NORMALIZATIONS,
     _colours,
@@ -39,7 +40,7 @@ def sheet_of(classes):
         TITLE,
         row_height=100 if classes < 5 else None,
         right=["recall", "total"],
-        below=["precision", "total"],
+        below={"precision": ["90%"], "total": ["90"]},
     )
 
 
@@ -120,6 +121,18 @@ def test_recall_precision_and_totals_stand_at_the_margins():
         "cat as dog: 2 of 10",
         "dog as cat: 1 of 20",
     ]
+
+
+@pytest.mark.parametrize("classes", [10, 12, 16])
+@pytest.mark.parametrize("each", [100, 9_000, 20_000])
+def test_totals_of_many_digits_are_written_below_columns_that_are_too_narrow_for_them(classes, each):
+    counts = np.diag(each + 20 * np.arange(classes))
+    counts[0] += 7 * np.arange(classes)  # so that the totals of columns are not also those of rows
+    picture, texts = draw(counts, numbers(classes), TITLE)
+    assert {_compact(int(total)) for total in counts.sum(axis=0)} <= set(texts)
+    is_grey = (picture[sheet_of(classes).panel.bottom :] == np.array(GREY, np.uint8)).all(axis=2)
+    assert not cv2.erode(is_grey.astype(np.uint8), np.ones((5, 5))).any()  # no bar
+    assert is_white(picture[-4:])
 
 
 def test_margins_without_room_for_numbers_are_bars():

@@ -189,6 +189,28 @@ def test_a_heat_map_that_is_zero_leaves_the_image_grey_and_says_why():
     assert np.array_equal(draw_samples(samples, TITLE), draw_grid(expected, TITLE, scale=HEAT_SCALE))
 
 
+def test_heat_maps_share_a_scale_that_has_numbers():
+    """A pixel of 0.2 has the colour of 0.2 of the largest number, 8, in whichever map it is."""
+    heats = [np.full((2, 2), 1.0, dtype=np.float32), np.full((2, 2), 0.4, dtype=np.float32), np.zeros((2, 2))]
+    samples = batch(4, heat=[*heats, np.ones((2, 2), dtype=np.float32)], heat_scale=[8.0, 4.0, 0.0, 1.0])
+    samples["heat_note"] = ["", "", "map is 0: a reason", ""]
+    shares = (1.0, 0.2, 0.0, 0.125)
+    pictures = [thumbnail(image, TILE) for image in samples["image"]]
+    lines = [[], [], ["map is 0: a reason"], ["weak: 1"]]
+    expected = [
+        Card(heat_over(picture, np.full((2, 2), share)), text, name=f"s{index}")
+        for index, (picture, share, text) in enumerate(zip(pictures, shares, lines, strict=True))
+    ]
+    drawn = draw_samples(samples, TITLE)
+    assert np.array_equal(drawn, draw_grid(expected, TITLE, scale=("adds to the score: 0", "8")))
+
+
+def test_heat_maps_that_are_all_zero_have_no_scale():
+    samples = batch(1, heat=[np.zeros((2, 2))], heat_scale=[0.0], heat_note=["why"])
+    expected = [Card(heat_over(thumbnail(samples["image"][0], TILE), np.zeros((2, 2))), ["why"], name="s0")]
+    assert np.array_equal(draw_samples(samples, TITLE), draw_grid(expected, TITLE))
+
+
 @pytest.mark.parametrize("task", ["mask", "boxes"])
 def test_a_heat_map_leaves_masks_and_boxes_beside_it(task):
     box = {"boxes": np.array([[1.0, 1, 5, 5]]), "labels": np.array([0]), "scores": np.array([0.9])}

@@ -69,13 +69,28 @@ def test_a_layer_that_works_in_place_is_explained_by_its_own_output(net):
 
 @pytest.mark.parametrize(
     ("factor", "reason"),
-    [(-1.0, "nothing speaks for it"), (0.0, "no gradient"), (float("nan"), "NaN or infinite"), (1.0, "")],
+    [(-1.0, "speaks for it"), (0.0, "no gradient"), (float("nan"), "NaN or infinite"), (1.0, "")],
 )
 def test_a_map_without_support_is_zero_and_says_why(factor, reason):
     layer = nn.Conv2d(1, 2, 1)
     heat = heat_maps(lambda: layer(torch.rand(2, 1, 3, 3)).square().sum(dim=(1, 2, 3)) * factor, layer)
-    assert bool(heat.maps.any()) == (not reason)
+    assert bool(heat.maps.any()) == bool(heat.scales.all()) == bool(heat.scales.any()) == (not reason)
     assert all(reason in REASONS[number] and bool(number) == bool(reason) for number in heat.reasons.tolist())
+
+
+@pytest.mark.parametrize("mixes", [False, True])
+def test_a_map_times_its_scale_is_what_each_place_adds_to_the_score(net, mixes):
+    """The reference goes through the places of one sample at a time; after the layer all is linear."""
+    data, layer = images() * torch.tensor([1.0, 0.1, 5.0])[:, None, None, None], nn.Conv2d(2, 4, 3).double()
+    heat = heat_maps(lambda: net.head.weight[0, :4] @ layer(data).mean(dim=(2, 3)).T, Layer(layer, mixes=mixes))
+    assert heat.scales.dtype == torch.float32 and len(heat.scales.unique()) == 3
+    for image, found, scale in zip(data, heat.maps, heat.scales, strict=True):
+        activations = layer(image[None])[0].detach().requires_grad_()
+        (slope,) = torch.autograd.grad((net.head.weight[0, :4] @ activations.mean(dim=(1, 2))), activations)
+        added, middle = torch.zeros(found.shape), activations.detach().mean(dim=(1, 2)) * mixes
+        for i, j in torch.cartesian_prod(*map(torch.arange, found.shape)).tolist():
+            added[i, j] = max(0.0, float(slope[:, i, j] @ (activations[:, i, j].detach() - middle)))
+        torch.testing.assert_close(found * scale, added, rtol=1e-5, atol=1e-7)
 
 
 def relative(maps):

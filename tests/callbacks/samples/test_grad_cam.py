@@ -104,13 +104,14 @@ def test_the_map_is_that_of_the_weights_at_the_end_of_the_loader(tmp_path):
     spied = Spied(k_samples=K, layer="body.0")
     model, _ = run("ours", tmp_path, [spied], epochs=1)
     model.eval()
-    for sample, heat in zip(spied.rankings[1].worst, spied.maps[1], strict=True):
+    for sample, heat, scale in zip(spied.rankings[1].worst, spied.maps[1], spied.scales_, strict=True):
         image = torch.from_numpy(sample.parts["image"])[None]
         activations = model.body[0](image)
         score = model.head(model.body[1:](activations.clone())).max()
         (slope,) = torch.autograd.grad(score, activations)
         expected = (slope.mean(dim=(2, 3), keepdim=True) * activations).sum(dim=1)[0].clamp(min=0).detach().numpy()
         np.testing.assert_allclose(heat, expected / max(expected.max(), 1e-30), atol=1e-5)
+        assert scale == pytest.approx(expected.max(), rel=1e-5)
 
 
 def test_the_samples_are_those_that_are_shown_beside_it(tmp_path):
