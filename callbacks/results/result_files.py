@@ -50,8 +50,8 @@ class ResultFiles:
             if number > begun:
                 shutil.rmtree(path)
         known = [number for number, _ in self._epochs() if number <= epoch]
-        self._link(LAST, max(known, default=None))
-        self._link(BEST, best if best in known else None)
+        self._link(LAST, *known[-1:])
+        self._link(BEST, *(number for number in known if number == best))
         self._link_table(best if best in known else max(known, default=None))
 
     def begin_loader(self, epoch: int, loader: str) -> None:
@@ -85,6 +85,15 @@ class ResultFiles:
             if number <= epoch - _KEPT and number != best:
                 shutil.rmtree(path)
 
+    def break_off(self, epoch: int) -> None:
+        """Show what an epoch has drawn that ends by an error, and of all else what the epoch before has.
+
+        Args:
+            epoch: of which some loaders' files are saved, or none.
+        """
+        if _files(self._of_epoch(epoch)):
+            self._link(LAST, epoch - 1, epoch)
+
     def save_curves(self, content: bytes) -> None:
         """Save the sheet of all curves."""
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -96,9 +105,11 @@ class ResultFiles:
     def _epochs(self) -> list[tuple[int, Path]]:
         return sorted((int(path.name), path) for path in (self.folder / _EPOCHS).glob("[0-9]*"))
 
-    def _link(self, name: str, epoch: int | None) -> None:
-        """Make a folder hold the files of an epoch and no others."""
-        folder, wanted = self.folder / name, {} if epoch is None else _files(self._of_epoch(epoch))
+    def _link(self, name: str, *epochs: int) -> None:
+        """Make a folder hold the files of epochs and no others; of equal names that of the later one."""
+        folder, wanted = self.folder / name, {}
+        for epoch in epochs:
+            wanted.update(_files(self._of_epoch(epoch)))
         for relative, path in wanted.items():
             (folder / relative).parent.mkdir(parents=True, exist_ok=True)
             link_whole(path, folder / relative)

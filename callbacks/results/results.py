@@ -29,8 +29,8 @@ class Results(Diagnostic):
     ==================================== ========================================================================
     file                                 content
     ==================================== ========================================================================
-    last/LOADER/NAME.png                 each picture as of the last finished epoch: ``6_samples/best/loss``
-                                         is ``samples_best_loss.png``
+    last/LOADER/NAME.png                 each picture as of the last epoch: ``6_samples/best/loss`` is
+                                         ``samples_best_loss.png``
     best/LOADER/NAME.png                 each picture as of the best epoch by ``metric``
     curves.png                           the metrics of all loaders by epoch
     worst.csv                            the worst samples of each loader by ``BestWorstSamples``, of the best
@@ -38,7 +38,8 @@ class Results(Diagnostic):
                                          value, target, prediction
     ==================================== ========================================================================
 
-    A picture that an epoch did not draw stays what it was; its title names its epoch. Every file is written whole or
+    A picture that an epoch did not draw stays what it was; its title names its epoch. Of an epoch that ends by an error
+    ``last`` shows what it has drawn. Every file is written whole or
     not at all, by the threads that draw. A run that is resumed by ``DictRunner`` ends with the files of a run that was
     never interrupted; one that goes back to an old checkpoint has no ``best`` until an epoch is better, if the pictures
     of the best epoch until then are gone.
@@ -138,8 +139,15 @@ class Results(Diagnostic):
         self._release_writers()
 
     def on_exception(self, runner: dl.IRunner) -> None:
-        super().on_exception(runner)
+        super().on_exception(runner)  # waits for the pictures
         self._release_writers()
+        if not self.keepers_:
+            return
+        try:
+            self.files_.break_off(runner.epoch_step)
+        except OSError as error:
+            # The run's own error is being raised, and must not give way to this one.
+            runner.exception.add_note(f"Results could not show the pictures of the last epoch: {error!r}")
 
     def _release_writers(self) -> None:
         # A logger of the user's may be used for another run.

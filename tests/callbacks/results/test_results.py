@@ -163,12 +163,21 @@ def test_half_written_files_of_a_killed_process_are_removed(tmp_path):
     assert not left.exists()
 
 
-@pytest.mark.parametrize("loader", ["train", "valid"])
-def test_after_an_error_the_files_of_the_finished_epochs_stay(loader, tmp_path):
+def test_after_an_error_the_files_of_the_finished_epochs_stay(tmp_path):
     train(tmp_path / "straight", epochs=1)
     with pytest.raises(ZeroDivisionError):
-        train(tmp_path / "failed", Break(epoch=2, loader=loader, batch=2))
+        train(tmp_path / "failed", Break(epoch=2, loader="train", batch=2))
     assert tree(tmp_path / "failed" / "results") == tree(tmp_path / "straight" / "results")
+
+
+@pytest.mark.parametrize("epoch", [1, 2])
+def test_after_an_error_what_the_broken_epoch_has_drawn_is_shown(epoch, tmp_path):
+    with pytest.raises(ZeroDivisionError):
+        train(tmp_path, Break(epoch=epoch, loader="valid", batch=2))
+    shown, drawn = in_files(tmp_path / "results" / "last"), in_events(tmp_path, epoch)
+    assert shown["train"] == drawn["train"] != []
+    assert drawn["valid"] == []
+    assert shown["valid"] == ([] if epoch == 1 else in_events(tmp_path, 1)["valid"])
 
 
 def test_a_picture_that_an_epoch_leaves_out_stays_what_it_was(tmp_path):
