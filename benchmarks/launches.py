@@ -7,7 +7,8 @@
 - ``validation``: ``classification_diagnostics("full")`` on 64 samples of 1000 classes, or of 10. Everything from the
   start of a batch to its end is counted, the mean of the loss too, but for the model and the criterion. Small batches
   are counted together, so the figures are of a whole number of such groups: a mean per step, and the largest step. No
-  sample of these steps leads: one that does takes three copies more, of image, target and output.
+  sample of these steps leads: one that does takes three copies more, of image, target and output. Samples chosen by
+  chance take as many, and are counted where they fall: 12 of the 16 of both callbacks are in these steps.
 
 Each figure is counted in two ways, in both of which a call counts that a GPU has work from: views, and tensors made
 empty, do not. A ``foreach`` call, or one with several kernels, is one.

@@ -53,7 +53,8 @@ ROWS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 ALONE = (
     "BestWorstBatches", "ConfusionMatrix", "ClassificationReport", "OptimizerMonitor", "TimeMonitor",
-    "BestWorstSamples", "GradCAM", "PredictionDistribution", "PRCurves", "GradientStats", "AugmentationPreview",
+    "BestWorstSamples", "GradCAM", "FixedSamples", "RandomSamples", "PredictionDistribution", "PRCurves",
+    "GradientStats", "AugmentationPreview", "DataOverview", "Curves",
 )  # fmt: skip
 # What is measured and written together.
 SETS = {"overhead": ROWS, "alone": {name: ("dict_runner", {"alone": name}) for name in ALONE}}

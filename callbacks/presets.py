@@ -23,6 +23,7 @@ from .samples.augmentation_preview import AugmentationPreview
 from .samples.best_worst_batches import BestWorstBatches
 from .samples.best_worst_samples import BestWorstSamples
 from .samples.box_score import BoxF1
+from .samples.chosen_samples import FixedSamples, RandomSamples
 from .samples.grad_cam import GradCAM
 from .training.curves import Curves
 from .training.data_overview import DataOverview
@@ -33,7 +34,10 @@ from .training.time_monitor import TimeMonitor
 # Left out of a list with a prefix: they are about the whole run, and the list without one has them.
 _OF_THE_RUN = (OptimizerMonitor, TimeMonitor, GradientStats, Curves)
 # Left out where samples are no images.
-_OF_IMAGES = (BestWorstBatches, BestWorstSamples, GradCAM, AugmentationPreview, DataOverview)
+_OF_IMAGES = (
+    BestWorstBatches, BestWorstSamples, GradCAM, FixedSamples, RandomSamples, AugmentationPreview, DataOverview,
+)  # fmt: skip
+_MOST_BY_CHANCE = 8  # samples a picture of those chosen by chance: each is copied within a step
 
 
 def classification_diagnostics(
@@ -65,8 +69,8 @@ def classification_diagnostics(
     ``off``   ``Metrics``, which checkpoints are chosen by
     ``light`` these, ``BestWorstBatches``, ``ConfusionMatrix``, ``ClassificationReport``, ``OptimizerMonitor``,
               ``TimeMonitor``
-    ``full``  these, ``BestWorstSamples``, ``GradCAM``, ``PredictionDistribution``, ``PRCurves``,
-              ``GradientStats``, ``AugmentationPreview``,
+    ``full``  these, ``BestWorstSamples``, ``GradCAM``, ``FixedSamples``, ``RandomSamples``,
+              ``PredictionDistribution``, ``PRCurves``, ``GradientStats``, ``AugmentationPreview``,
               ``DataOverview``, ``Curves``
     ========= ================================================================================================
 
@@ -87,7 +91,7 @@ def classification_diagnostics(
         criterion_key: name of the criterion, of several, that gives the loss of a sample; see ``BestWorstSamples``.
         mean: mean of the images' normalization ``(x - mean) / std``, one number or one per channel.
         std: standard deviation of that normalization, one number or one per channel.
-        k_samples: how many samples each picture shows.
+        k_samples: how many samples each picture shows; those chosen by chance at most 8.
         gradients_every_n_steps: observe gradients and their norm at one in so many optimizer steps, beginning with the
             first.
         max_overhead: the largest share of the loop's time that all diagnostics of the run may take; the costly ones are
@@ -119,6 +123,7 @@ def classification_diagnostics(
     full = [
         BestWorstSamples(k_samples=k_samples, **shown),
         GradCAM(k_samples=k_samples, **shown),
+        *_by_chance(k_samples, **shown),
         PredictionDistribution(**counted),
         PRCurves(**counted),
         GradientStats(gradients_every_n_steps),
@@ -185,8 +190,8 @@ def detection_diagnostics(
     ========= ================================================================================================
     ``off``   ``BoxMetrics``, which checkpoints are chosen by: mean average precision, by class and size too
     ``light`` these, ``BestWorstSamples`` by F1 of the boxes, ``OptimizerMonitor``, ``TimeMonitor``
-    ``full``  these, ``BoxCurves``, ``BoxConfusion``, ``GradientStats``, ``AugmentationPreview``,
-              ``DataOverview``, ``Curves``
+    ``full``  these, ``BoxCurves``, ``BoxConfusion``, ``FixedSamples``, ``RandomSamples``, ``GradientStats``,
+              ``AugmentationPreview``, ``DataOverview``, ``Curves``
     ========= ================================================================================================
 
     Args:
@@ -200,7 +205,7 @@ def detection_diagnostics(
             loader.
         mean: mean of the images' normalization ``(x - mean) / std``, one number or one per channel.
         std: standard deviation of that normalization, one number or one per channel.
-        k_samples: how many samples each picture shows.
+        k_samples: how many samples each picture shows; those chosen by chance at most 8.
         min_score: predictions below it do not count.
         min_iou: smallest overlap at which a box counts as found.
         gradients_every_n_steps: observe gradients and their norm at one in so many optimizer steps, beginning with the
@@ -233,6 +238,7 @@ def detection_diagnostics(
     full = [
         BoxCurves(**matched),
         BoxConfusion(**matched),
+        *_by_chance(k_samples, **boxes, **shown),
         GradientStats(gradients_every_n_steps),
         AugmentationPreview(k_samples, task="detection", **shown),
         DataOverview(class_names=class_names, image_key=image_key, target_key=target_key, prefix=prefix),
@@ -267,7 +273,8 @@ def regression_diagnostics(
     ========= ================================================================================================
     ``off``   ``Metrics``, which checkpoints are chosen by
     ``light`` these, ``BestWorstBatches``, ``OptimizerMonitor``, ``TimeMonitor``
-    ``full``  these, ``BestWorstSamples``, ``GradCAM``, ``GradientStats``, ``AugmentationPreview``, ``Curves``
+    ``full``  these, ``BestWorstSamples``, ``GradCAM``, ``FixedSamples``, ``RandomSamples``, ``GradientStats``,
+              ``AugmentationPreview``, ``Curves``
     ========= ================================================================================================
 
     Args:
@@ -284,7 +291,7 @@ def regression_diagnostics(
         criterion_key: name of the criterion, of several, that gives the loss of a sample; see ``BestWorstSamples``.
         mean: mean of the images' normalization ``(x - mean) / std``, one number or one per channel.
         std: standard deviation of that normalization, one number or one per channel.
-        k_samples: how many samples each picture shows.
+        k_samples: how many samples each picture shows; those chosen by chance at most 8.
         gradients_every_n_steps: observe gradients and their norm at one in so many optimizer steps, beginning with the
             first.
         max_overhead: the largest share of the loop's time that all diagnostics of the run may take; the costly ones are
@@ -312,12 +319,18 @@ def regression_diagnostics(
     full = [
         BestWorstSamples(k_samples=k_samples, **shown),
         GradCAM(k_samples=k_samples, **shown),
+        *_by_chance(k_samples, **shown),
         GradientStats(gradients_every_n_steps),
         AugmentationPreview(k_samples, **inputs),
         Curves(),
     ]
     found = _choose_level(level, [Metrics(metrics, output_key=output_key, **task)], light, full, max_overhead, prefix)
     return found if image_key is not None else _without_images(found)
+
+
+def _by_chance(k_samples: int, **shown: Any) -> list[dl.Callback]:
+    count = min(k_samples, _MOST_BY_CHANCE)
+    return [FixedSamples(count, **shown), RandomSamples(count, **shown)]
 
 
 def _choose_level(

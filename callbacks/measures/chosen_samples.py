@@ -37,7 +37,7 @@ class ChosenSamples:
 
     Example:
         >>> measure = ChosenSamples([1, 5])
-        >>> measure.update(positions=[0, 1, 2], ids=["a", "b", "c"], take="abc".__getitem__)
+        >>> measure.update(positions=[0, 1, 2], ids=["a", "b", "c"], take=lambda chosen: ["b"])
         >>> [(sample.position, sample.sample_id) for sample in measure.samples]
         [(1, 'b')]
     """
@@ -48,20 +48,20 @@ class ChosenSamples:
         self.seen = 0
         self.samples: list[Sample] = []
 
-    def update(self, positions: Sequence[int], ids: Sequence[Any], take: Callable[[int], Any]) -> None:
+    def update(self, positions: Sequence[int], ids: Sequence[Any], take: Callable[[list[int]], Sequence[Any]]) -> None:
         """Keep the chosen ones of a batch.
 
         Args:
             positions: [N], places in the loader.
             ids: [N], None for each if they are not known yet.
-            take: called with the index of a sample that is kept; returns its parts.
+            take: called with the indices of the samples that are kept, if there are any; returns the parts of each.
         """
         self.seen += len(positions)
         by_place = self.ids is None or None in ids
         wanted = set(self.places if by_place else self.ids or ())
-        for index, one in enumerate(positions if by_place else ids):
-            if one in wanted:
-                self.samples.append(Sample(0.0, int(positions[index]), ids[index], take(index)))
+        chosen = [index for index, one in enumerate(positions if by_place else ids) if one in wanted]
+        for index, parts in zip(chosen, take(chosen) if chosen else (), strict=True):
+            self.samples.append(Sample(0.0, int(positions[index]), ids[index], parts))
 
     def rank(self, sample: Sample) -> int:
         """Return what orders samples, over ranks too: the smallest comes first."""

@@ -25,7 +25,7 @@ from ..measures.chosen_samples import ChosenSamples, choose_places
 from ..measures.reduced_image import reduced
 from ..support.class_names import check_names
 from ..support.distributed import gather_objects, winners_over_ranks
-from ..support.host_copy import copy_tree, read_tree
+from ..support.host_copy import copy_rows, read_tree
 from ..support.runner_view import batches_in_loader, positions_in_loader, samples_of_keys
 from ..support.unwrap import detached
 from ..tensorboard.writer import Writer
@@ -35,8 +35,9 @@ from .target_kind import target_kind
 class SamplesByChance(Diagnostic):
     """Base of the diagnostics that show samples at places of the loader that are chosen before it starts.
 
-    Only chosen samples are copied, so that most steps cost nothing. Loaders for inference are left out; for detections,
-    so are training batches that hold none.
+    Only chosen samples are copied, those of a batch together, so that most steps ask nothing of the device. Loaders for
+    inference are left out; for detections, so are training batches that hold none. A stock runner knows of some loaders
+    the number of batches alone, as of one with a batch sampler of its own: they count as full, and fewer may be shown.
 
     Args:
         kind: names the samples in tag and title.
@@ -54,6 +55,7 @@ class SamplesByChance(Diagnostic):
         min_score: detection: predictions below it are not counted.
         min_iou: detection: smallest overlap at which a box counts as found.
         criterion_key: name of the criterion, of several, whose targets these are.
+        train: whether samples of loaders for training are shown too.
         prefix: see ``Named``.
     """
 
@@ -77,6 +79,7 @@ class SamplesByChance(Diagnostic):
         min_score: float = 0.5,
         min_iou: float = 0.5,
         criterion_key: str | None = None,
+        train: bool = False,
         prefix: str = "",
     ):
         super().__init__(prefix=prefix)
@@ -84,7 +87,7 @@ class SamplesByChance(Diagnostic):
             raise unknown_name("task", task, TASKS)
         self.kind = kind
         self.k_samples = at_least_one("k_samples", k_samples)
-        self.seed = seed
+        self.seed, self.train = seed, train
         self.keys = {"image": image_key, "target": target_key, "output": output_key}
         self.sample_id_key, self.criterion_key = sample_id_key, criterion_key
         self.style: PictureStyle = PictureStyle(check_names(class_names), mean, std, ignore_index)
@@ -106,7 +109,7 @@ class SamplesByChance(Diagnostic):
 
     def shows(self, loader_key: str) -> bool:
         """Return whether samples of a loader are shown."""
-        return not loader_key.startswith("infer")
+        return not loader_key.startswith(("infer",) if self.train else ("infer", "train"))
 
     def choose(self, runner: dl.IRunner, samples: int) -> ChosenSamples:
         """Return a measure for a loader of so many samples."""
@@ -163,9 +166,9 @@ class SamplesByChance(Diagnostic):
 class FixedSamples(SamplesByChance):
     """Shows the same samples in every epoch, so that the slider of the picture shows what becomes of each.
 
-    They are chosen once by ``seed``, the same on any number of ranks, of every loader but those for training and for
-    inference. In a loader that shuffles they are found again by their ids where these are texts; a warning says where
-    the samples have changed.
+    They are chosen once by ``seed``, the same on any number of ranks, of every loader for validation. In a loader that
+    shuffles they are found again by their ids where these are texts; a warning says where the samples have changed. Of
+    a loader of which a stock runner knows only the number of batches, fewer may be shown.
 
     ============================ ======= ===================================================================
     tag, in the loader's folder  kind    step and content
@@ -173,14 +176,15 @@ class FixedSamples(SamplesByChance):
     ``6_samples/fixed``          image   epoch; one grid, [H, W, 3] uint8 RGB, in the order of the first epoch
     ============================ ======= ===================================================================
 
-    Nothing is read from the device within a step, and only the chosen samples are copied.
+    Nothing is read from the device within a step, and only the chosen samples are copied: a step without one asks
+    nothing of the device, and one with some copies their images, targets and outputs in one copy each.
 
     Args:
         k_samples: how many are shown, at least 1; all if the loader has fewer.
         seed: the choice is a function of it.
         options: ``task``, ``image_key``, ``target_key``, ``output_key``, ``sample_id_key``, ``class_names``,
             ``ignore_index``, ``mean``, ``std``, ``min_score``, ``min_iou``, ``criterion_key`` and ``prefix``, see
-            ``BestWorstSamples``.
+            ``BestWorstSamples``; ``train``, whether samples of loaders for training are shown too.
 
     Raises:
         UsageError: an argument is out of range; at the first batch, when a key is missing or the images cannot be
@@ -204,10 +208,6 @@ class FixedSamples(SamplesByChance):
         """Restore what ``state_dict`` returned."""
         self.ids_ = {loader: list(ids) for loader, ids in state["ids"].items()}
 
-    def shows(self, loader_key: str) -> bool:
-        """Return whether the loader is for validation."""
-        return super().shows(loader_key) and not loader_key.startswith("train")
-
     def choose(self, runner: dl.IRunner, samples: int) -> ChosenSamples:
         """Choose places in the first epoch, and later the ids that were found there."""
         places = choose_places(samples, self.k_samples, self.seeds(runner.loader_key))
@@ -229,7 +229,8 @@ class FixedSamples(SamplesByChance):
 class RandomSamples(SamplesByChance):
     """Shows other samples in every epoch, chosen at random: what a usual prediction looks like.
 
-    The choice is a function of (``seed``, loader, epoch, place in the loader), the same on any number of ranks.
+    The choice is a function of (``seed``, loader, epoch, place in the loader), the same on any number of ranks, of each
+    loader for validation. Of one of which a stock runner knows only the number of batches, fewer may be shown.
 
     ============================ ======= ===================================================================
     tag, in the loader's folder  kind    step and content
@@ -237,14 +238,15 @@ class RandomSamples(SamplesByChance):
     ``6_samples/random``         image   epoch; one grid, [H, W, 3] uint8 RGB, in the order of the loader
     ============================ ======= ===================================================================
 
-    Nothing is read from the device within a step, and only the chosen samples are copied.
+    Nothing is read from the device within a step, and only the chosen samples are copied: a step without one asks
+    nothing of the device, and one with some copies their images, targets and outputs in one copy each.
 
     Args:
         k_samples: how many are shown, at least 1; all if the loader has fewer.
         seed: the choice is a function of it.
         options: ``task``, ``image_key``, ``target_key``, ``output_key``, ``sample_id_key``, ``class_names``,
             ``ignore_index``, ``mean``, ``std``, ``min_score``, ``min_iou``, ``criterion_key`` and ``prefix``, see
-            ``BestWorstSamples``.
+            ``BestWorstSamples``; ``train``, whether samples of loaders for training are shown too.
 
     Raises:
         UsageError: see ``FixedSamples``.
@@ -260,19 +262,17 @@ class RandomSamples(SamplesByChance):
 
 
 def _samples_in_loader(runner: dl.IRunner) -> int:
-    """Return how many samples the current loader has over all ranks; of an unknown last batch as if it were full."""
-    most = batches_in_loader(runner) * max(1, runner.loader_batch_size)
-    loader: Any = runner.loader
-    dataset: Any = getattr(loader, "dataset", None)
-    return int(min(most, len(dataset)) if hasattr(dataset, "__len__") else most)
+    """Return how many samples the current loader has over all ranks; more where not all that it counts are used."""
+    return int(min(batches_in_loader(runner) * max(1, runner.loader_batch_size), runner.loader_sample_len))
 
 
-def _copied(parts: Mapping[str, Any], size: int, index: int) -> dict[str, Any]:
-    """Start copying what a picture of a sample is drawn from."""
-    sample = {name: _at(part, index, size) for name, part in parts.items()}
-    image = sample["image"]
-    copies: dict[str, Any] = copy_tree({**sample, "image": reduced(image), "image_size": list(image.shape[-2:])})
-    return copies
+def _copied(parts: Mapping[str, Any], size: int, chosen: Sequence[int]) -> list[dict[str, Any]]:
+    """Start copying what pictures of the chosen samples of a batch are drawn from."""
+    rows = {name: [_at(part, index, size) for index in chosen] for name, part in parts.items()}
+    sizes = [list(image.shape[-2:]) for image in rows["image"]]
+    copies = {name: copy_rows(of) for name, of in {**rows, "image": reduced(rows["image"])}.items()}
+    copies["image_size"] = sizes
+    return [dict(zip(copies, sample, strict=True)) for sample in zip(*copies.values(), strict=True)]
 
 
 def _at(part: Any, index: int, size: int) -> Any:

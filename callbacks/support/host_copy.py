@@ -1,6 +1,6 @@
 """Device tensors on their way to the host, read later without making the step wait."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -51,6 +51,13 @@ class HostCopy:
             self._arrived.synchronize()
         return self._host
 
+    def rows(self) -> list["HostCopy"]:
+        """Return a copy of each row; they arrive together."""
+        made = [HostCopy.__new__(HostCopy) for _ in self._host]
+        for one, row in zip(made, self._host, strict=True):
+            one._host, one._arrived = row, self._arrived
+        return made
+
     def __getstate__(self) -> dict[str, Any]:
         # On its way to another process it has to have arrived, and an event cannot travel.
         return {"_host": self.read(), "_arrived": None}
@@ -59,6 +66,15 @@ class HostCopy:
 def copy_tree(part: Any, *, own: bool = False) -> Any:
     """Start copying every tensor and array of a nested structure of dicts and lists; ``read_tree`` finishes it."""
     return _map(partial(_start_copy, own=own), part)
+
+
+def copy_rows(rows: Sequence[Any]) -> list[Any]:
+    """Start copying the same part of several samples, tensors of one kind and shape in a single copy."""
+    kinds = {(row.shape, row.dtype, row.device) if isinstance(row, Tensor) else None for row in rows}
+    if len(rows) == 1 or len(kinds) != 1 or None in kinds:
+        return [copy_tree(row) for row in rows]
+    # Put together on the device first; an index would have to travel there, and the step would wait for it.
+    return HostCopy(torch.stack(list(rows)), own=True).rows()
 
 
 def read_tree(part: Any) -> Any:

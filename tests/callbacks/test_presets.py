@@ -20,11 +20,12 @@ from assay.runner import DictRunner, LossTerm
 
 LIGHT = ["BestWorstBatches", "ConfusionMatrix", "ClassificationReport", "OptimizerMonitor", "TimeMonitor"]
 FULL = [
-    "BestWorstSamples", "GradCAM", "PredictionDistribution", "PRCurves", "GradientStats", "AugmentationPreview",
-    "DataOverview", "Curves",
+    "BestWorstSamples", "GradCAM", "FixedSamples", "RandomSamples", "PredictionDistribution", "PRCurves",
+    "GradientStats", "AugmentationPreview", "DataOverview", "Curves",
 ]  # fmt: skip
 
 
+BY_CHANCE = {"FixedSamples", "RandomSamples"}
 BUILDERS = [classification_diagnostics, segmentation_diagnostics, detection_diagnostics, regression_diagnostics]
 
 
@@ -56,6 +57,8 @@ def test_a_detector_has_its_own_list():
     assert kinds(detection_diagnostics()) == [
         *light,
         *of_boxes,
+        "FixedSamples",
+        "RandomSamples",
         "GradientStats",
         "AugmentationPreview",
         "DataOverview",
@@ -67,7 +70,8 @@ def test_a_detector_has_its_own_list():
 
 def test_a_regression_has_its_own_list():
     light = ["Metrics", "BestWorstBatches", "OptimizerMonitor", "TimeMonitor"]
-    full = ["BestWorstSamples", "GradCAM", "GradientStats", "AugmentationPreview", "Curves"]
+    full = ["BestWorstSamples", "GradCAM", "FixedSamples", "RandomSamples", "GradientStats", "AugmentationPreview"]
+    full.append("Curves")
     assert kinds(regression_diagnostics("off")) == ["Metrics"]
     assert kinds(regression_diagnostics("light")) == light
     assert kinds(regression_diagnostics()) == [*light, *full]
@@ -107,6 +111,11 @@ def test_options_reach_the_callbacks_that_take_them():
     assert made["BestWorstSamples"].keys == {"image": "image", "target": "truth", "output": "scores"}
     assert made["BestWorstSamples"].k_samples == made["GradCAM"].k_samples == made["BestWorstBatches"].k_images == 5
     assert made["AugmentationPreview"].k_images == 5
+    for name in ("FixedSamples", "RandomSamples"):
+        assert (made[name].keys, made[name].k_samples) == (made["BestWorstSamples"].keys, 5)
+        assert made[name].tags("train") == ()
+    counts = [one.k_samples for one in classification_diagnostics(num_classes=3) if kinds([one])[0] in BY_CHANCE]
+    assert counts == [8, 8]
     assert made["GradientStats"].every_n_steps == 3
     assert made["BestWorstSamples"].count_key == made["GradCAM"].count_key
 
@@ -329,7 +338,7 @@ def test_a_list_with_a_prefix_leaves_what_is_about_the_run_to_the_other(build):
 @pytest.mark.parametrize("build", [classification_diagnostics, segmentation_diagnostics, regression_diagnostics])
 def test_samples_that_are_no_images_are_not_shown(build):
     options = {} if build is regression_diagnostics else {"num_classes": 3}
-    of_images = {"BestWorstBatches", "BestWorstSamples", "GradCAM", "AugmentationPreview", "DataOverview"}
+    of_images = {"BestWorstBatches", "BestWorstSamples", "GradCAM", "AugmentationPreview", "DataOverview", *BY_CHANCE}
     found = kinds(build(image_key=None, **options))
     assert found == [kind for kind in kinds(build(**options)) if kind not in of_images]
     assert "GradientStats" in found

@@ -1,5 +1,7 @@
 """Fixed and random samples: which are chosen, and that each is drawn with its own truth and prediction."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,11 @@ from torch.utils.data import DataLoader
 
 from assay.callbacks import FixedSamples, RandomSamples, UsageError
 from assay.callbacks.measures.chosen_samples import ChosenSamples, choose_places
+from assay.callbacks.samples import chosen_samples
+from assay.callbacks.support.host_copy import copy_rows, read_tree
 from assay.runner import Checkpoints, DictRunner
+from benchmarks.fake_cuda import fake_cuda
+from benchmarks.launches import Launches
 
 COUNT, K = 20, 5
 
@@ -97,10 +103,17 @@ def test_they_stay_the_same_in_a_loader_that_shuffles(tmp_path, caplog):
 
 
 def test_other_samples_are_shown_in_every_epoch_and_in_every_loader(tmp_path):
-    drawn = run(RandomSamples(K), tmp_path, epochs=3)
+    drawn = run(RandomSamples(K, train=True), tmp_path, epochs=3)
     assert len({tuple(names) for names in drawn}) == 6  # of two loaders
     assert all(len(set(names)) == K for names in drawn)
-    assert run(RandomSamples(K), tmp_path / "again", epochs=3) == drawn
+    # Each loader has a thread that draws.
+    assert sorted(run(RandomSamples(K, train=True), tmp_path / "again", epochs=3)) == sorted(drawn)
+
+
+def test_loaders_for_training_are_shown_if_asked_for(tmp_path):
+    for made in (FixedSamples, RandomSamples):
+        assert len(run(made(K), tmp_path / made.__name__)) == 1
+        assert len(run(made(K, train=True), tmp_path / f"{made.__name__}-train")) == 2
 
 
 def test_a_small_loader_is_shown_whole(tmp_path):
@@ -162,15 +175,41 @@ def test_a_stock_runner_has_the_same_pictures(tmp_path):
     assert {tag: len(events.Images(tag)) for tag in events.Tags()["images"]} == {
         "6_samples/fixed": 2, "6_samples/random": 2,
     }  # fmt: skip
-    assert read_events(tmp_path / "train").Tags()["images"] == ["6_samples/random"]
+    assert read_events(tmp_path / "train").Tags()["images"] == []
+
+
+class Uneven:
+    """A batch sampler whose batches are not all full, which a stock runner takes for full."""
+
+    batch_size = 4
+
+    def __iter__(self):
+        return iter([[0, 1, 2, 3], [4, 5]])
+
+    def __len__(self):
+        return 2
+
+
+def test_of_a_loader_of_an_unknown_length_no_other_samples_are_shown_than_it_has(tmp_path):
+    callback = FixedSamples(9, image_key="features", target_key="targets", output_key="scores")
+    seen = Seen(callback)
+    data = [{"features": item["image"], "targets": item["target"], "sample_id": item["sample_id"]} for item in items()]
+    runner = dl.SupervisedRunner(input_key="features", output_key="scores", target_key="targets", loss_key="loss")
+    loaders = {"train": DataLoader(data, 4), "valid": DataLoader(data, batch_sampler=Uneven())}
+    fit(runner, Bright(None), loaders, [callback], tensorboard=tmp_path)
+    assert [samples["sample_id"] for samples, _ in seen.drawn] == [["s0", "s1", "s2", "s3", "s4", "s5"]]
+
+
+def of_each(parts):
+    return lambda chosen: [parts[index] for index in chosen]
 
 
 def test_ids_that_are_not_known_yet_let_the_places_decide():
     measure = ChosenSamples([1, 2], ids=["b", "a"])
-    measure.update([0, 1, 2], [None] * 3, "xyz".__getitem__)
+    measure.update([0, 1, 2], [None] * 3, of_each("xyz"))
     assert [(sample.position, sample.parts) for sample in measure.samples] == [(1, "y"), (2, "z")]
     measure = ChosenSamples([1, 2], ids=["b", "a"])
-    measure.update([0, 1, 2], ["a", "c", "b"], "xyz".__getitem__)
+    measure.update([0, 1, 2], ["a", "c", "b"], of_each("xyz"))
     assert [sample.parts for sample in sorted(measure.samples, key=measure.rank)] == ["z", "x"]
 
 
@@ -179,3 +218,30 @@ def test_wrong_arguments_are_refused():
         FixedSamples(0)
     with pytest.raises(UsageError, match="task"):
         RandomSamples(task="boxes")
+
+
+def test_the_chosen_samples_of_a_batch_travel_together_and_a_batch_without_one_asks_for_nothing():
+    with fake_cuda() as mode, mode:
+        parts = {"image": torch.zeros(8, 3, 4, 4), "target": torch.zeros(8), "output": torch.zeros(8, 5)}
+        take = partial(chosen_samples._copied, {name: part.to("cuda") for name, part in parts.items()}, 8)
+        measure, counts = ChosenSamples([1, 2, 7, 20]), []
+        for first in (8, 16, 0):
+            with Launches() as counting:
+                measure.update(range(first, first + 8), [None] * 8, take)
+            counts.append(counting.count)
+    # Of several, each part is put together on the device before its one copy.
+    assert counts == [0, 3, 6]
+
+
+def test_parts_that_travel_together_are_those_of_their_samples():
+    rows = [torch.arange(6.0).view(2, 3) + 10 * i for i in range(3)]
+    for given in (rows, rows[:1], [rows[0], rows[1].int()], [rows[0], rows[1][:1]], [{"a": row} for row in rows]):
+        copies = copy_rows(given)
+        found = read_tree(copies)
+        assert len(found) == len(given)
+        for one, row in zip(found, given, strict=True):
+            one, row = (one["a"], row["a"]) if isinstance(row, dict) else (one, row)
+            assert (one.dtype, one.tolist()) == (row.numpy().dtype, row.tolist())
+    copies = read_tree(copy_rows(rows))
+    rows[1].zero_()
+    assert copies[1].min() == 10  # their own memory
