@@ -1,7 +1,7 @@
 """Names of flags: with dashes or underscores, and what a user may have meant by one that there is not."""
 
 from collections.abc import Collection, Sequence
-from difflib import get_close_matches
+from difflib import SequenceMatcher, get_close_matches
 from itertools import pairwise
 from typing import Any
 
@@ -86,11 +86,12 @@ def flag_values(flag: str, arguments: Sequence[str]) -> list[str]:
 def _meant(flag: str, known: Collection[str]) -> str | None:
     # An experiment may have a field under one of these names, and then this is not asked.
     called = {word: ours for ours, words in SYNONYMS.items() for word in words if ours in known}
-    close = get_close_matches(flag, known, n=1)
-    if flag in called or not close:
-        near = [flag] if flag in called else get_close_matches(flag, called, n=1, cutoff=0.8)
-        return called[near[0]] if near else None
-    return close[0]
+    if flag in called:
+        return called[flag]
+    close = [*get_close_matches(flag, known, n=1), *get_close_matches(flag, called, n=1, cutoff=0.8)]
+    # The closest of both; of equals, the flag itself.
+    nearest = max(close, key=lambda name: SequenceMatcher(None, name, flag).ratio(), default=None)
+    return nearest if nearest is None else called.get(nearest, nearest)
 
 
 def _unknown(kind: str, name: str, meant: str | None) -> UsageError:

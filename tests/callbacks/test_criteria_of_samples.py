@@ -241,7 +241,7 @@ def test_a_score_has_a_name_that_says_something():
 
 def test_two_lambdas_are_told_to_take_names_and_do_with_them(items, tmp_path, read_events):
     scores = [lambda batch: batch["scores"][:, 0], lambda batch: -batch["scores"][:, 0]]
-    with pytest.raises(UsageError, match=r"both write the tag '1_overview/worst_samples/score' .*, or a score_name"):
+    with pytest.raises(UsageError, match=r"both write the tag '6_samples/best/score' .*, or a score_name"):
         train(items, [BestWorstSamples(score, **KEYS) for score in scores], tmp_path / "a", nn.CrossEntropyLoss())
     named = [
         BestWorstSamples(score, score_name=name, k_samples=COUNT, **KEYS)

@@ -16,6 +16,9 @@ REDUCE = {"sum": torch.add, "min": torch.minimum, "max": torch.maximum}
 NOT_MEASURES = {
     "BestWorstBatches": "keeps batches, of which the ranks send the best and the worst",
     "BestWorstSamples": "keeps samples, of which the ranks send the best and the worst",
+    "BoxCounts": "counts on the host, by labels that it meets, and merges them",
+    "ChosenSamples": "keeps samples, which the ranks send",
+    "DataStatistics": "counts on the host, by labels that it meets, and merges them",
     "LabelOrder": "looks at labels that are on the host",
     "KeptScores": "keeps batches, and has the state of BinnedScores, by which its own test compares it",
     "PhaseTimes": "adds up time; its state waits for the device",
