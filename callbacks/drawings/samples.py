@@ -22,8 +22,8 @@ from .tasks.sample_text import SampleText
 from .tasks.true_target import show_true_target
 
 HEAT_SCALE = ("map: 0", "largest of the sample")
-_ONE_SCALE = "adds to the score: 0"  # where a number is at the other end of the bar
-_LEAST_SEEN = 0.3  # of the largest: a map below it shows hardly any colour
+_ONE_SCALE = "adds to the score: 0"  # where numbers follow
+_LEAST_SEEN = 0.1  # of the largest: a map below it shows hardly any colour
 
 _PLAIN = PictureStyle()
 
@@ -73,7 +73,7 @@ def draw_samples(
             ``sample_id``; where they are known ``target`` and ``output`` (logits; for a detection dicts of ``boxes``
             [M, 4] in pixels of the image (left, top, right, bottom), ``labels`` [M] and, in the output, ``scores``
             [M]), ``loss``, ``caption`` (a string below the id), ``heat`` ([h, w], 0 to 1, drawn over the image),
-            ``heat_scale`` (what the 1 of the map stands for: all are drawn from 0 to the largest of them),
+            ``heat_scale`` (what the 1 of the map stands for: all are drawn by the square root, from 0 to the largest),
             ``heat_note`` (a string on the map, or an empty one) and ``image_size`` (height and width that the image
             had, where ``image`` is a reduced copy: boxes are in its pixels). ``kind`` of the targets, see
             ``target_kind``, helps to find the task.
@@ -134,8 +134,8 @@ def draw_samples(
     )
 
 
-def _share_scale(samples: Mapping[str, Any]) -> tuple[Mapping[str, Any], tuple[str, str] | None]:
-    """Return the samples with heat maps of one scale, and the texts of its ends; None: nothing has a colour."""
+def _share_scale(samples: Mapping[str, Any]) -> tuple[Mapping[str, Any], Sequence[str] | None]:
+    """Return the samples with heat maps of one scale, and the texts of its bar; None: nothing has a colour."""
     heats, scales = samples.get("heat"), samples.get("heat_scale")
     if heats is None or scales is None:
         return samples, None if heats is None else HEAT_SCALE
@@ -143,13 +143,14 @@ def _share_scale(samples: Mapping[str, Any]) -> tuple[Mapping[str, Any], tuple[s
     # A map that is 0 has a reason of its own.
     weak = [0 < scale < _LEAST_SEEN * largest for scale in scales]
     changed = {
-        "heat": [heat * (scale / (largest or 1)) for heat, scale in zip(heats, scales, strict=True)],
+        # By the square root, so that maps can be seen that are weaker than the strongest.
+        "heat": [np.sqrt(heat * (scale / (largest or 1))) for heat, scale in zip(heats, scales, strict=True)],
         "heat_note": [
             note or (f"weak: {scale:.2g}" if is_weak else "")
             for note, scale, is_weak in zip(notes, scales, weak, strict=True)
         ],
     }
-    return {**samples, **changed}, (_ONE_SCALE, f"{largest:.3g}") if largest else None
+    return {**samples, **changed}, (_ONE_SCALE, f"{0.5**2 * largest:.3g}", f"{largest:.3g}") if largest else None
 
 
 def _join_legends(texts: Sequence[SampleText]) -> list[Entry]:

@@ -65,9 +65,9 @@ class GradCAM(SampleRanking):
     image is then shown without colours, and its card gives the reason.
 
     A colour means the same number in all maps of a picture, which the bar of colours gives: what a place adds to the
-    score that is explained, as a logit. It is exact where the places of the layer are averaged and then weighted, and
-    an approximation in other networks. A map that is too weak to be seen beside the strongest has its largest
-    number on its card.
+    score that is explained, such as a logit; its colour goes by the square root. The number is exact where the places
+    of the layer are averaged and then weighted, and an approximation in other networks. A map that is too weak to be
+    seen beside the strongest has its largest number on its card.
 
     ``make proofs`` trains small ones of timm and torchvision on planted evidence: the peak was on it in at least 90% of
     the images of each, CNN, ConvNeXt, ViT, Swin, SwinV2 and U-Net. Hybrids of convolutions and attention whose patches

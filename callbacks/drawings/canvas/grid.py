@@ -135,7 +135,7 @@ def draw_grid(
     tile_size: int = TILE_SIZE,
     legend: Sequence[Entry | tuple[str, Colour]] = (),
     note: str = "",
-    scale: tuple[str, str] | None = None,
+    scale: Sequence[str] | None = None,
 ) -> np.ndarray:
     """Draw cards in rows, twice as wide as a card of TensorBoard, so that they can be read there too.
 
@@ -145,7 +145,8 @@ def draw_grid(
         tile_size: side in pixels that pictures need; larger than that of a third of the sheet, they get half of it.
         legend: names and colours below the title, the most important first; entries without room are counted.
         note: a small line between them, broken too.
-        scale: meaning of both ends of the colours of heat maps; None: no bar of colours is drawn.
+        scale: meaning of the ends of the colours of heat maps, and of places at equal distances between them; None: no
+            bar of colours is drawn.
 
     Returns:
         [H, 700, 3], uint8, RGB. H depends on the number of cards, of pictures per card, of lines, on the length of
@@ -229,13 +230,17 @@ def _draw_mark(canvas: np.ndarray, corner: tuple[int, int], card: Card) -> None:
     cv2.polylines(canvas, lines, False, card.colour, FRAME, cv2.LINE_AA)
 
 
-def _draw_bar(canvas: np.ndarray, corner: tuple[int, int], ends: tuple[str, str]) -> None:
-    """Draw the colours of heat maps from 0 to 1 over grey, with what their ends mean at both sides."""
-    (left, top), ramp = corner, np.linspace(0, 1, _BAR, dtype=np.float32)[None]
-    bar = heat_over(np.full((20, _BAR, 3), 128, dtype=np.uint8), ramp)
-    write(canvas, corner, ends[0], size=NOTE_SIZE)
-    left += math.ceil(line_length(ends[0], NOTE_SIZE)) + 8
-    # Cut at the canvas, where the text before is long.
-    room = canvas[top + 4 : top + 24, left : left + _BAR]
-    room[:] = bar[:, : room.shape[1]]
-    write(canvas, (left + _BAR + 8, top), ends[1], size=NOTE_SIZE)
+def _draw_bar(canvas: np.ndarray, corner: tuple[int, int], texts: Sequence[str]) -> None:
+    """Draw the colours of heat maps from 0 to 1 over grey, in parts with a text before, between and behind them."""
+    left, top = corner
+    write(canvas, corner, texts[0], size=NOTE_SIZE)
+    ends = np.linspace(0, 1, len(texts))
+    for start, end, before, text in zip(ends[:-1], ends[1:], texts[:-1], texts[1:], strict=True):
+        ramp = np.linspace(start, end, _BAR, dtype=np.float32)[None]
+        bar = heat_over(np.full((20, _BAR, 3), 128, dtype=np.uint8), ramp)
+        left += math.ceil(line_length(before, NOTE_SIZE)) + 8
+        # Cut at the canvas, where the text before is long.
+        room = canvas[top + 4 : top + 24, left : left + _BAR]
+        room[:] = bar[:, : room.shape[1]]
+        left += _BAR + 8
+        write(canvas, (left, top), text, size=NOTE_SIZE)

@@ -190,19 +190,19 @@ def test_a_heat_map_that_is_zero_leaves_the_image_grey_and_says_why():
 
 
 def test_heat_maps_share_a_scale_that_has_numbers():
-    """A pixel of 0.2 has the colour of 0.2 of the largest number, 8, in whichever map it is."""
+    """A place of 1.6 has the colour of a fifth of the largest number, 8, in whichever map it is, by the square root."""
     heats = [np.full((2, 2), 1.0, dtype=np.float32), np.full((2, 2), 0.4, dtype=np.float32), np.zeros((2, 2))]
-    samples = batch(4, heat=[*heats, np.ones((2, 2), dtype=np.float32)], heat_scale=[8.0, 4.0, 0.0, 1.0])
+    samples = batch(4, heat=[*heats, np.ones((2, 2), dtype=np.float32)], heat_scale=[8.0, 4.0, 0.0, 0.5])
     samples["heat_note"] = ["", "", "map is 0: a reason", ""]
-    shares = (1.0, 0.2, 0.0, 0.125)
+    shares = (1.0, 0.2, 0.0, 0.0625)
     pictures = [thumbnail(image, TILE) for image in samples["image"]]
-    lines = [[], [], ["map is 0: a reason"], ["weak: 1"]]
+    lines = [[], [], ["map is 0: a reason"], ["weak: 0.5"]]
     expected = [
-        Card(heat_over(picture, np.full((2, 2), share)), text, name=f"s{index}")
+        Card(heat_over(picture, np.full((2, 2), share**0.5)), text, name=f"s{index}")
         for index, (picture, share, text) in enumerate(zip(pictures, shares, lines, strict=True))
     ]
     drawn = draw_samples(samples, TITLE)
-    assert np.array_equal(drawn, draw_grid(expected, TITLE, scale=("adds to the score: 0", "8")))
+    assert np.array_equal(drawn, draw_grid(expected, TITLE, scale=("adds to the score: 0", "2", "8")))
 
 
 def test_heat_maps_that_are_all_zero_have_no_scale():
