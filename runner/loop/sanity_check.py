@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 from catalyst import dl
@@ -37,6 +38,7 @@ from .checks.known_monitors import KnownMonitors
 from .checks.loss_watch import LossWatch
 from .checks.target_checks import TargetChecks
 from .epoch_loop import EpochLoop, modules_of
+from .fault_messages import explain, note_place
 from .optimizer_step import OptimizerStep
 from .progress import Progress
 from .state.run_state import RunState
@@ -49,6 +51,7 @@ _LEFT_OUT = (
     dl.ProfilerCallback, dl.SchedulerCallback, dl.TimerCallback, dl.TqdmCallback, dl.CheckRunCallback,
 )  # fmt: skip
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+_PLAIN = (str, int, float, Path, type(None))
 _LIKE_A_TYPO = 0.85  # of difflib: one letter more, less or other in seven
 _NOT_COPIED = (
     "%s is left out of the validation that is tried out before the first epoch, as no copy of it can be made (%s): an "
@@ -145,7 +148,7 @@ def _validate(run: Any, loaders: Mapping[str, DataLoader[Any]], callbacks: Mappi
     with _without_trace(run, callbacks.values()), _naming_itself():
         run.is_sanity_check = True
         run.callbacks = _TakingPart(callbacks, run.callbacks)
-        run.loggers = {name: SilentLogger() for name in run.loggers}
+        run.loggers = {name: SilentLogger(logger) for name, logger in run.loggers.items()}
         # New ones, which hold what the callbacks attach to the run, and know of no epoch to go on with.
         run.loop, run.optimizer_step, run.run_state = EpochLoop(run), OptimizerStep(run), RunState(run)
         run.targets, run._loss_watch = TargetChecks(), LossWatch(is_main=False)
@@ -175,7 +178,11 @@ def _naming_itself() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        error.add_note("in the validation before the first epoch, which --sanity-batches 0 leaves out")
+        place = "the validation before the first epoch, which --sanity-batches 0 leaves out"
+        if explain(error) is None:
+            error.add_note(f"in {place}")
+        else:
+            note_place(error, place)  # before the run notes its own, which is its start
         raise
 
 
@@ -239,7 +246,14 @@ class _TakingPart(dict[str, Any]):
 
 
 class SilentLogger:
-    """Stands for a logger of any kind, and drops what it is given: whatever is asked of it is itself."""
+    """Stands for a logger of any kind, and drops what it is given: whatever is asked of it is itself.
+
+    But its plain values, such as a folder, are those of the logger, for callbacks that read them.
+    """
+
+    def __init__(self, logger: Any = None):
+        values = vars(logger) if hasattr(logger, "__dict__") else {}
+        self._values = {name: value for name, value in values.items() if isinstance(value, _PLAIN)}
 
     def get_writer(self, loader_key: str) -> Writer:
         """Return a writer that drops everything."""
@@ -248,7 +262,7 @@ class SilentLogger:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        return self
+        return self.__dict__.get("_values", {}).get(name, self)
 
     def __call__(self, *args: Any, **options: Any) -> Any:
         return self

@@ -503,6 +503,20 @@ def test_users_callbacks_find_their_loggers_under_their_names_and_nothing_arrive
     assert not hasattr(SilentLogger(), "__len__")
 
 
+def test_a_callback_may_read_the_folder_of_a_logger(tmp_path):
+    folders = []
+
+    class Reads(dl.Callback):
+        def on_epoch_start(self, runner):
+            logger = runner.loggers["tensorboard"]
+            folders.append((runner.is_sanity_check, logger.folder / "mine"))
+            if runner.is_sanity_check:
+                assert logger.anything(3).further["x"] is logger
+
+    fit([Reads(order=0)], logdir=str(tmp_path))
+    assert folders == [(True, tmp_path / "mine"), (False, tmp_path / "mine")]
+
+
 def test_all_ranks_try_out_their_share(tmp_path, processes):
     shares = processes.run(3, shares_of_ranks, 2)
     assert [len(share) for share in shares] == [2, 2, 2]
