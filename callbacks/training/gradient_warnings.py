@@ -10,11 +10,11 @@ from ..tensorboard.writer import Writer
 
 _MOST_NAMES = 8  # of one kind, so that the line stays readable for a whole network
 _MESSAGES = {
-    "missing": "got no gradient",
-    "dead": "died: all gradients are zero",
-    "vanished": "vanished: the norm is below {vanished_below:g} of the median",
-    "exploded": "exploded: the norm is above {exploded_above:g} times the median (or 1)",
-    "broken": "have NaN or infinite gradients",
+    "missing": "got no gradient (the loss does not depend on them, so they do not learn)",
+    "dead": "died (all gradients are zero, so they do not learn)",
+    "vanished": "vanished (the norm is below {vanished_below:g} of the median, so they hardly learn)",
+    "exploded": "exploded (the norm is above {exploded_above:g} times the median, or 1; --clip-grad-norm limits it)",
+    "broken": "got NaN or infinite gradients (a smaller --lr often helps)",
 }
 
 
@@ -51,7 +51,11 @@ class GradientWarnings:
             if (kind, *chosen) not in self.logged:
                 self.logged.add((kind, *chosen))
                 message = _MESSAGES[kind].format(**self._thresholds)
-                writer.warn(f"gradients, {when}: {len(chosen)} {message}: {_list_names(chosen)}")
+                writer.warn(f"gradients, {when}: {_count(chosen)} {message}: {_list_names(chosen)}")
+
+
+def _count(names: Sequence[str]) -> str:
+    return f"{len(names)} parameter{'s' * (len(names) > 1)}"
 
 
 def _list_names(names: Sequence[str]) -> str:

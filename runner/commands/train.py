@@ -129,9 +129,9 @@ def summary(runner: DictRunner, monitors: list[Monitor], folder: Path) -> str:
     best = monitors[0].best(runner.history)
     lines = []
     if runner.epoch_step < runner.num_epochs:
-        lines.append(f"stopped early after epoch {runner.epoch_step}: {monitors[0].name} no longer got better")
+        lines.append(_early_end(runner, monitors[0]))
     if best is None:
-        lines.append(f"no best epoch: {monitors[0].name} was never finite")
+        lines.append(f"no best epoch: {monitors[0].name} was NaN or infinite in every epoch: try a smaller --lr")
     else:
         metrics = runner.callbacks["progress"].shown(runner.history[best])
         lines.append(_best_epoch(best, metrics, [monitor.name for monitor in monitors]))
@@ -139,6 +139,12 @@ def summary(runner: DictRunner, monitors: list[Monitor], folder: Path) -> str:
         lines += runner.callbacks["bad_images"].summary()
     lines.append(f"run folder: {folder}")
     return "\n".join([*lines, *how_to_look(folder)])
+
+
+def _early_end(runner: DictRunner, monitor: Monitor) -> str:
+    line = f"stopped early after epoch {runner.epoch_step}: {monitor.name} no longer got better"
+    stopper = runner.callbacks.get("early_stopping")
+    return line if stopper is None else f"{line} (--patience {stopper.patience})"
 
 
 def _best_epoch(epoch: int, metrics: Metrics, compared: list[str]) -> str:

@@ -53,7 +53,7 @@ def get_loaders(experiment: Experiment, engine: Engine) -> dict[str, DataLoader[
     loaders, ranks = experiment.get_loaders(), int(engine.num_processes)
     few, same = experiment.limit_batches, experiment.overfit_batches
     if engine.is_main_process and few is not None:
-        print(f"dry run: at most {few} batches of each loader")
+        print(f"dry run: at most {few} batches of each loader (--limit-batches)")
     if engine.is_main_process and same is not None:
         print(f"training and validating on the same {same} batches, drawn by the seed and not augmented")
     if same is not None:
@@ -98,7 +98,8 @@ def run_experiment(
     optimizer = experiment.get_optimizer(model)
     train_too(optimizer, criterion)
     if experiment.lr_batch_size is not None and engine.is_main_process:
-        print(f"learning rate: {experiment.scaled_lr:g}, from {experiment.lr:g} for {experiment.lr_batch_size} samples")
+        scaled = f"--lr {experiment.lr:g} for --lr-batch-size {experiment.lr_batch_size}"
+        print(f"learning rate: {experiment.scaled_lr:g}, as {scaled} is scaled to the samples of a step")
     runner = _make_runner(experiment, monitors)
     runner.train(
         engine=engine,

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 
 import torch
 
+from assay.callbacks.non_finite.report import NonFiniteError
+
 from ..data.bad_images import NoGoodImageError
 from ..data.files.image_errors import BadImageError
 from ..data.worker_start import WorkerStartError
@@ -16,6 +18,10 @@ from .checks.finite_weights import BrokenWeightsError
 from .parts.lone_samples import explain_lone_sample
 
 _NO_ROOM_TO_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
+_NON_FINITE = (
+    "Often a smaller --lr or --clip-grad-norm 1 helps; --non-finite skip leaves such steps out, and --detect-anomaly "
+    "true finds the operation."
+)
 _SAVED = "The run has a checkpoint."  # a note, added where the run is known and read where the error is printed
 # torch's messages for a worker that was killed by a signal, or has ended by itself.
 _WORKER = re.compile(
@@ -27,14 +33,17 @@ _WORKER = re.compile(
 def explain(error: BaseException) -> str | None:
     """Return what a failed run's error means to its user; None for errors that explain themselves.
 
-    Explained are an unreadable image, weights that are not finite, a batch of one sample that cannot be normalized, a
-    killed loader worker, a GPU that rejected a value or ran out of memory, and a disk that is full or read-only.
+    Explained are an unreadable image, weights, losses and gradients that are not finite, a batch of one sample that
+    cannot be normalized, a killed loader worker, a GPU that rejected a value or ran out of memory, and a disk that is
+    full or read-only.
     """
     if isinstance(error, BadImageError):
         hint = "" if isinstance(error, NoGoodImageError) else " --on-bad-image skip leaves such samples out."
         return f"{error}.{hint}"
     if isinstance(error, BrokenWeightsError):
         return str(error)
+    if isinstance(error, NonFiniteError):
+        return f"{error}. {_NON_FINITE}"
     if isinstance(error, WorkerStartError):
         return f"{error}."
     if (meaning := explain_lone_sample(error, _place_of(error))) is not None:

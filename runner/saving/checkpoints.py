@@ -174,7 +174,10 @@ class Checkpoints(ICheckpointCallback):
             return error
         except OSError as error:
             if self.on_save_error == "warn":
-                _log.warning("%s was not saved: %s cannot be written: %s.", path, error.filename, error.strerror)
+                _log.warning(
+                    "%s was not saved: %s cannot be written: %s. The run goes on (--on-save-error warn), and can be "
+                    "resumed from the checkpoints of before.", path, error.filename, error.strerror,
+                )  # fmt: skip
             return error
         return None
 

@@ -33,7 +33,10 @@ def truncate_to(folder: Path, paths: Iterable[Path], sizes: Mapping[str, int]) -
         if (size := sizes.get(path.relative_to(folder).as_posix())) is None:
             path.unlink()
         elif path.stat().st_size < size:
-            _log.warning("%s lost its last %d bytes since the checkpoint.", path, size - path.stat().st_size)
+            _log.warning(
+                "%s lost its last %d bytes since the checkpoint: what it showed last until then is missing; the run "
+                "goes on all the same.", path, size - path.stat().st_size,
+            )  # fmt: skip
         else:
             os.truncate(path, size)
 

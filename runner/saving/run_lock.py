@@ -56,7 +56,7 @@ def _open_locked(folder: Path, path: Path) -> IO[str]:
                 file.close()
                 raise UsageError(f"{folder} is in use by {holder}: wait until it has ended, or end it.") from error
             # Some network file systems have no locks: the run goes on without.
-            _log.warning("%s is not protected from a second process: %s.", folder, error.strerror)
+            _log.warning("%s cannot be locked (%s): start no second process that trains in it.", folder, error.strerror)
             return file
         if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
             return file

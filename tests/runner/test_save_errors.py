@@ -75,7 +75,10 @@ def test_warn_goes_on_and_saves_the_next_epoch(run, tmp_path, caplog):
     with caplog.at_level(logging.WARNING, "assay"):
         run("warn")
     file = tmp_path / "epoch-0003.pt"
-    assert caplog.messages == [f"{file} was not saved: {file} cannot be written: File too large."]
+    assert caplog.messages == [
+        f"{file} was not saved: {file} cannot be written: File too large. The run goes on (--on-save-error warn), and "
+        "can be resumed from the checkpoints of before."
+    ]
     assert files(tmp_path) == ["epoch-0004.pt", "index.json", "last.pt"]
     assert newest_checkpoint(tmp_path) == tmp_path / "epoch-0004.pt"
 

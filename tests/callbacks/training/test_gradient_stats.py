@@ -277,7 +277,7 @@ def test_nan_and_infinity_are_counted_from_the_second_time_on_and_named(tmp_path
     first = names.index("first.weight")
     assert summary["broken_steps"][first] == 2
     assert summary["non_finite"][first] == pytest.approx(16 / 128)  # of step 2: of step 1 it is known too late
-    assert "1 have NaN or infinite gradients: first.weight" in caplog.text
+    assert "1 parameter got NaN or infinite gradients (a smaller --lr often helps): first.weight" in caplog.text
 
 
 class Summarizing(GradientStats):
@@ -295,8 +295,9 @@ def test_what_goes_wrong_is_logged_once_for_each_set_of_names(tmp_path, caplog, 
         run_stock(tmp_path, [GradientStats()], lambda model: Recording(model, tamper=die), epochs=4)
     said = [record.getMessage() for record in caplog.records if record.name == "assay"]
     assert said == [
-        "gradients, train epoch 1: 2 got no gradient: unused.weight, unused.bias",
-        "gradients, train epoch 3: 1 died: all gradients are zero: last.bias",
+        "gradients, train epoch 1: 2 parameters got no gradient (the loss does not depend on them, so they do not "
+        "learn): unused.weight, unused.bias",
+        "gradients, train epoch 3: 1 parameter died (all gradients are zero, so they do not learn): last.bias",
     ]
     assert not [warning for warning in recwarn if "gradient" in str(warning.message)]
 
@@ -307,7 +308,10 @@ def test_names_are_listed_up_to_eight(tmp_path, caplog):
             parameters[name].grad *= 1e-9
 
     run_stock(tmp_path, [GradientStats()], lambda model: Recording(model, tamper=vanish))
-    assert "3 vanished: the norm is below 0.001 of the median: first.weight, first.bias, second.weight" in caplog.text
+    assert (
+        "3 parameters vanished (the norm is below 0.001 of the median, so they hardly learn): first.weight, "
+        "first.bias, second.weight"
+    ) in caplog.text
     summary = {name: torch.zeros(11) for name in ("norm", "missing_steps", "broken_steps")}
     summary |= {name: torch.ones(11) for name in ("finite_steps", "zeros")}
     writer = Writer(type("Folder", (), {"flush": lambda self: None, "close": lambda self: None})())

@@ -21,6 +21,7 @@ from assay.runner import Monitor, Progress, UsageError, load_checkpoint
 from assay.runner.commands.how_to_look import how_to_look
 from assay.runner.commands.train import summary, train
 from assay.runner.experiment.build import prepare_machine
+from assay.runner.loop.fault_messages import explain
 from assay.runner.saving.loggers import read_metrics
 
 
@@ -90,13 +91,20 @@ def test_patience_stops_a_run_that_no_longer_gets_better_and_the_summary_says_so
     toy = Toy(epochs=9, patience=2, optimizer="SGD", lr=1e-30)
     train(toy, name="toy", run_dir=tmp_path / "run")
     output = capsys.readouterr().out
-    assert "stopped early after epoch 3: valid/loss no longer got better\nbest epoch: 1 by valid/loss (" in output
+    assert (
+        "stopped early after epoch 3: valid/loss no longer got better (--patience 2)\nbest epoch: 1 by valid/loss ("
+        in output
+    )
     assert max(epoch for epoch, _, _ in read_metrics(tmp_path / "run" / "metrics.csv")) == 3
 
 
 def test_nan_stops_a_run_before_it_saves_a_checkpoint(tmp_path):
-    with pytest.raises(NonFiniteError, match="epoch 1, step 1 of train: loss term 'loss' is NaN"):
+    with pytest.raises(NonFiniteError, match="epoch 1, step 1 of train: loss term 'loss' is NaN") as error:
         train(Toy(factor=math.nan), name="toy", run_dir=tmp_path / "run")
+    assert explain(error.value) == (
+        f"{error.value}. Often a smaller --lr or --clip-grad-norm 1 helps; --non-finite skip leaves such steps out, "
+        "and --detect-anomaly true finds the operation."
+    )
     assert not (tmp_path / "run" / "checkpoints").exists()
     assert list((tmp_path / "run" / "non_finite").glob("*.pt"))
 
@@ -153,7 +161,10 @@ def test_anomaly_mode_names_the_operation_whose_backward_pass_gives_nan(tmp_path
 
 def test_a_metric_that_is_never_finite_has_no_best_epoch(tmp_path, capsys):
     train(Toy(factor=math.nan, non_finite="off"), name="toy", run_dir=tmp_path / "run")
-    assert "\nno best epoch: valid/loss was never finite\n" in capsys.readouterr().out
+    assert (
+        "\nno best epoch: valid/loss was NaN or infinite in every epoch: try a smaller --lr\n"
+        in capsys.readouterr().out
+    )
     assert not (tmp_path / "run" / "checkpoints" / "best.pt").exists()
     assert (tmp_path / "run" / "checkpoints" / "last.pt").exists()
 

@@ -295,7 +295,7 @@ def test_a_dry_run_takes_so_many_batches_and_its_schedule_follows(tmp_path, caps
     expected = [0.05 * (1 + math.cos(math.pi * step / (3 * steps))) for step in range(3 * steps)]
     assert list(dict.fromkeys(toy.recorder.rates)) == pytest.approx(expected)
     assert toy.recorder.seen[1, "train"] != toy.recorder.seen[2, "train"]
-    assert "dry run: at most 5 batches of each loader\n" in capsys.readouterr().out
+    assert "dry run: at most 5 batches of each loader (--limit-batches)\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("fields", [{"limit_batches": 3}, {"overfit_batches": 3}, {"limit_batches": 2, "workers": 1}])

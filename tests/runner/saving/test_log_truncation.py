@@ -153,5 +153,8 @@ def test_a_file_that_is_shorter_than_it_was_is_named_and_left(tmp_path, caplog):
     path.write_bytes(b"0123")
     with caplog.at_level(logging.WARNING, "assay"):
         truncate_to(tmp_path, [path], {"events": 10})
-    assert caplog.messages == [f"{path} lost its last 6 bytes since the checkpoint."]
+    assert caplog.messages == [
+        f"{path} lost its last 6 bytes since the checkpoint: what it showed last until then is missing; the run goes "
+        "on all the same."
+    ]
     assert path.read_bytes() == b"0123"

@@ -83,4 +83,6 @@ def test_where_the_file_system_has_no_locks_a_warning_says_so(tmp_path, monkeypa
     monkeypatch.setattr(fcntl, "lockf", refuse)
     with locked(tmp_path):
         pass
-    assert caplog.messages == [f"{tmp_path} is not protected from a second process: No locks available."]
+    assert caplog.messages == [
+        f"{tmp_path} cannot be locked (No locks available): start no second process that trains in it."
+    ]
