@@ -102,7 +102,7 @@ def test_it_prints_the_run_folder_the_best_epoch_and_how_to_look_at_it(digits):
     for metric in ("train/loss", "valid/loss", "valid/accuracy"):
         assert f"{metric} {table[best, *metric.split('/')]:.4f}" in lines[place - 1]
     how = " ".join(" ".join(lines[place + 1 :]).split())
-    command = rf"\S*tensorboard --logdir runs --samples_per_plugin images=200"
+    command = r"\S*tensorboard --logdir runs --samples_per_plugin images=200"
     assert re.fullmatch(rf"look at it: {command},? then open http://localhost:6006( over ssh.*)?", how), how
 
 
