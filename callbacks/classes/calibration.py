@@ -53,11 +53,10 @@ class Calibration(ClassCounts):
         shares, right, sure = reliability(counts).numpy()
         ece = float((abs(right - sure) * shares)[shares > 0].sum()) if counts.any() else float("nan")
         self.write_metrics(runner, runner.loader_metrics, {"ece": ece})
-        unit = self.unit_of_predictions
         head = f"{self.place(runner.loader_key)} calibration, epoch {runner.epoch_step}"
-        title = [head, f"ECE {ece:.4f} of {int(counts[0].sum()):,} {unit}"]
+        title = [head, f"ECE {ece:.4f} of {int(counts[0].sum()):,} {self.unit_of_predictions}"]
         writer.image(
             self.full_tag("5_predictions/calibration"),
-            lambda: draw_calibration(shares, right, sure, title, unit),
+            lambda: draw_calibration(shares, right, sure, title),
             runner.epoch_step,
         )

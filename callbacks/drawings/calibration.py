@@ -9,13 +9,8 @@ _TICKS = {value: f"{value:g}" for value in (0, 0.5, 1)}
 _LEFT, _HEIGHT, _LOW = 70, 440, 100
 
 
-def draw_calibration(
-    shares: np.ndarray, accuracy: np.ndarray, confidence: np.ndarray, title: list[str], unit: str = "predictions"
-) -> np.ndarray:
-    """Draw bins of predictions, [B] each, under two lines, as [H, W, 3] uint8 RGB; NaN in an empty bin.
-
-    The ``unit`` is what is counted: ``samples``, ``pixels`` or ``decisions``.
-    """
+def draw_calibration(shares: np.ndarray, accuracy: np.ndarray, confidence: np.ndarray, title: list[str]) -> np.ndarray:
+    """Draw bins of predictions, [B] each, under two lines, as [H, W, 3] uint8 RGB; NaN in an empty bin."""
     chart = Chart(4 * TEXT_LINE + _HEIGHT + _LOW + 5 * GAP, title)
     above = Panel(_LEFT, chart.top + TEXT_LINE + GAP, CHART_WIDTH - _LEFT - 2 * GAP, _HEIGHT)
     below = Panel(above.left, above.bottom + 2 * TEXT_LINE + 2 * GAP, above.width, _LOW)
@@ -29,6 +24,6 @@ def draw_calibration(
     # On the diagonal a model is right as often as it is confident; below it, it is too sure of itself.
     curves = [(np.array([0.0, 1.0]),) * 2, (confidence[filled], accuracy[filled])]
     chart.lines(above, curves, [GREY, ORANGE], dashes=[DASHES[2], ()])
-    chart.text((below.left, below.top - 8), f"share of {unit}", anchor="ls")
+    chart.text((below.left, below.top - 8), "share of predictions", anchor="ls")
     chart.text((below.left + below.width / 2, below.bottom + GAP), "confidence", anchor="ma")
     return np.array(chart.canvas)

@@ -118,7 +118,7 @@ def test_the_picture_shows_the_bins(task, unit, tmp_path, read_events):
     (event,) = read_events(tmp_path / "valid").Images("5_predictions/calibration")
     picture = cv2.imdecode(np.frombuffer(event.encoded_image_string, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
     title = ["valid calibration, epoch 1", f"ECE {metrics['ece']:.4f} of {len(right)} {unit}"]
-    np.testing.assert_array_equal(picture, draw_calibration(*reference(confidence, right, 5)[0], title, unit))
+    np.testing.assert_array_equal(picture, draw_calibration(*reference(confidence, right, 5)[0], title))
     assert event.step == 1
 
 

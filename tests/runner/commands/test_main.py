@@ -373,6 +373,7 @@ def test_a_run_folder_with_other_files_is_refused(refused, mine):
 
 def test_a_file_of_the_users_trains_by_its_path(assay, mine, monkeypatch):
     monkeypatch.delenv("SSH_CONNECTION", raising=False)
+    monkeypatch.setenv("COLUMNS", "200")  # pytest's workers have 80, which is too few for all metrics
     code, output, errors = assay("train", mine(callbacks="[Metrics(num_classes=3), BestWorstBatches()]"))
     run = only_run()
     assert (code, errors) == (0, [])
