@@ -145,7 +145,7 @@ def test_the_batch_that_is_shown_is_the_one_that_a_plain_loop_finds(digits, refe
     badness = [np.mean(losses) for losses, _, _ in reference]
     chosen = int(np.argmin(badness) if kind == "best" else np.argmax(badness))  # the first of equals
     losses, _, ids = reference[chosen]
-    order = sorted(range(len(ids)), key=lambda i: losses[i], reverse=kind == "worst")[:16]
+    order = sorted(range(len(ids)), key=lambda i: losses[i], reverse=kind == "worst")[:12]
     position, shown = digits[2][EPOCHS, "valid", kind, "loss"]
     assert position == chosen + 1
     assert shown == [ids[i] for i in order]
