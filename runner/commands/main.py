@@ -163,7 +163,8 @@ def _train_experiment(name: str, arguments: list[str]) -> int:
     with quick_imports():
         from .experiment_flags import parse_experiment
 
-        if name in experiment_names():
+        # Of several ranks each would print what is wrong; the slower check has one of them report it.
+        if name in experiment_names() and "RANK" not in os.environ:
             from .quick_check import check_arguments
 
             check_arguments(name, arguments)
