@@ -1,7 +1,7 @@
 """The base of the diagnostics that count true and predicted classes over a loader."""
 
 from collections.abc import Mapping, Sequence
-from inspect import Parameter, Signature, signature
+from inspect import Signature
 from typing import Any, ClassVar, final
 
 import torch
@@ -12,6 +12,7 @@ from ..base.class_shapes import check_shapes
 from ..base.class_targets import ClassTargets
 from ..base.diagnostic import Diagnostic
 from ..base.dict_batch import pick_tensor
+from ..base.option_signature import signature_with_options
 from ..base.shared_counts import first_alike, key_of_methods
 from ..errors import UsageError, unknown_name
 from ..keys import OUTPUT_KEY, TARGET_KEY
@@ -91,11 +92,7 @@ class ClassCounts(Diagnostic):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Show the ``**options`` of a subclass as the arguments that they are, to ``help``, configs and checks."""
         super().__init_subclass__(**kwargs)
-        # For every subclass: it is inherited, and one with arguments of its own would show those of its base.
-        own = list(signature(cls.__init__).parameters.values())[1:]
-        named = [parameter for parameter in own if parameter.kind is not Parameter.VAR_KEYWORD]
-        inherited = [] if len(named) == len(own) else list(signature(cls.__mro__[1]).parameters.values())
-        cls.__signature__ = Signature([*named, *inherited])
+        cls.__signature__ = signature_with_options(cls)
 
     def write(self, runner: dl.IRunner, writer: Writer, counts: Tensor) -> None:
         """Write the counts of the loader over all ranks; they are int64 and on the host."""

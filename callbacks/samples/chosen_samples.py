@@ -4,7 +4,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from inspect import Parameter, Signature, signature
+from inspect import Signature
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,6 +14,7 @@ from torch import Tensor
 from ..base.detections import Detections, without_masks
 from ..base.diagnostic import Diagnostic
 from ..base.image_checks import check_images
+from ..base.option_signature import signature_with_options
 from ..drawings.canvas.images import Channels
 from ..drawings.canvas.picture_style import PictureStyle
 from ..drawings.samples import draw_samples
@@ -98,11 +99,7 @@ class SamplesByChance(Diagnostic):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Show the ``**options`` of a subclass as the arguments that they are, to ``help``, configs and checks."""
         super().__init_subclass__(**kwargs)
-        own = list(signature(cls.__init__).parameters.values())[1:]
-        named = [parameter for parameter in own if parameter.kind is not Parameter.VAR_KEYWORD]
-        inherited = signature(cls.__mro__[1]).parameters.values() if len(named) < len(own) else ()
-        options = [parameter for parameter in inherited if parameter.kind is Parameter.KEYWORD_ONLY]
-        cls.__signature__ = Signature([*named, *options])
+        cls.__signature__ = signature_with_options(cls)
 
     def tags(self, loader_key: str) -> tuple[str, ...]:
         return (f"6_samples/{self.kind}",) if self.shows(loader_key) else ()
