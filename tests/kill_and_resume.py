@@ -197,7 +197,7 @@ def differences(straight, killed):
     found = [kind for kind in ("model", "optimizer", "scheduler", "rng") if not equal(first[kind], second[kind])]
     if csv_of(straight) != csv_of(killed):
         found.append("metrics.csv")
-    for loader in ("train", "valid", "run"):
+    for loader in ("train", "valid"):
         expected, points = (points_of(folder / loader) for folder in (straight, killed))
         if points != expected:
             found.append(f"points of {loader}: missing {expected - points}, too many {points - expected}")
