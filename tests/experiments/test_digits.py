@@ -38,6 +38,7 @@ def digits(tmp_path_factory):
     printed = folder / "printed.txt"
     with pytest.MonkeyPatch.context() as patch, printed.open("w") as output:
         patch.chdir(folder)
+        patch.setenv("COLUMNS", "200")  # pytest's workers have 80, which is too few for all metrics
         patch.setattr("sys.stdout", output)
         patch.setattr(best_worst_batches, "draw_samples", draw_and_note)
         code = main(["train", "digits", "--device", "cpu"])
