@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from .data.files.images import images_in as images_in
     from .data.files.images import read_image as read_image
     from .data.files.mask_files import read_mask as read_mask
+    from .data.readers.item_list import ItemList as ItemList
     from .data.seeding import mix as mix
     from .engine.catalyst_names import CPUEngine as CPUEngine
     from .engine.catalyst_names import DataParallelEngine as DataParallelEngine

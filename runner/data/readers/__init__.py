@@ -1,0 +1,1 @@
+"""Find the images, targets and splits of data sets in the layouts that people have."""
