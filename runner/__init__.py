@@ -29,6 +29,13 @@ if TYPE_CHECKING:
     from .data.files.mask_files import read_mask as read_mask
     from .data.readers.item_list import ItemList as ItemList
     from .data.seeding import mix as mix
+    from .data.selection.balanced_sampler import BalancedSampler as BalancedSampler
+    from .data.selection.data_summary import DataSummary as DataSummary
+    from .data.selection.folds import parse_fold as parse_fold
+    from .data.selection.split_files import write_split as write_split
+    from .data.splits import Split as Split
+    from .data.splits import make_split as make_split
+    from .data.splits import split_items as split_items
     from .engine.catalyst_names import CPUEngine as CPUEngine
     from .engine.catalyst_names import DataParallelEngine as DataParallelEngine
     from .engine.catalyst_names import DistributedDataParallelEngine as DistributedDataParallelEngine

@@ -48,7 +48,7 @@ RUNNER = [
 WITHIN = {
     "callbacks/drawings": ["", "tasks", "canvas"],
     "runner/loop": ["", "state", "stock", "parts", "checks"],
-    "runner/data": ["", "readers", "files"],
+    "runner/data": ["", "selection", "readers", "files"],
 }
 PACKAGES = ["experiments", "runner", "callbacks"]
 # What experiments import from: a user's own file has no more than these.

@@ -21,10 +21,11 @@ from assay.callbacks.support.runner_view import BatchPlace
 
 from .fetching import Batch, fetch_by_chance
 from .seeding import seed_everything, seed_order
+from .selection.balanced_sampler import BalancedSampler
 
 SAMPLES_OF_STAND_IN = 2
 # What these draw follows from the seeds alone, so that each rank can draw it for itself.
-_SEEDED_SAMPLERS = (RandomSampler, SequentialSampler, SubsetRandomSampler, WeightedRandomSampler)
+_SEEDED_SAMPLERS = (RandomSampler, SequentialSampler, SubsetRandomSampler, WeightedRandomSampler, BalancedSampler)
 
 
 @dataclass(frozen=True)

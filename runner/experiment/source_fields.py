@@ -26,6 +26,7 @@ PLAIN_MODULES = (
     "assay.callbacks.keys",
     "assay.callbacks.levels",
     "assay.runner.choices",
+    "assay.runner.data.selection.folds",
     "assay.runner.experiment.marks",
     "assay.runner.experiment.ranges",
 )

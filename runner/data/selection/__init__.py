@@ -1,0 +1,1 @@
+"""Which items train and which validate, and how often each is drawn."""
