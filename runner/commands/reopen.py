@@ -27,6 +27,7 @@ def reopen(run: Path, **changed: Any) -> Experiment:
     # The weights come from a checkpoint: nothing needs to be downloaded first.
     if getattr(experiment, "pretrained", False) is True:
         experiment.pretrained = False  # type: ignore[attr-defined]
+    experiment.run_folder = run
     return experiment
 
 

@@ -40,6 +40,11 @@ class Experiment(ExperimentFields):
     input_key: ClassVar[Any] = IMAGE_KEY
     """What the model is given; see ``DictRunner``."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.run_folder: Path | None = None
+        """The folder of the run that is trained, resumed, evaluated or predicted with; None outside of one."""
+
     def make_data(self, folder: Path) -> None:
         """Fill an empty folder with a small data set in the layout and formats of the real one, the same each time.
 
@@ -75,6 +80,14 @@ class Experiment(ExperimentFields):
         if not Path(self.data_dir).is_dir():
             raise UsageError(f"data_dir must be a folder, got {self.data_dir!r}.")
         return Path(self.data_dir)
+
+    def describe_data(self) -> list[str]:
+        """Return lines about the data, such as what was found and how it is split, to print before training."""
+        return []
+
+    def files_of_run(self) -> dict[str, str]:
+        """Return texts to write into the run folder by file name; ``run_folder`` gives them back when a run goes on."""
+        return {}
 
     def get_loaders(self) -> dict[str, DataLoader[Any]]:
         """Return the loaders by name; names begin with ``train``, ``valid`` or ``infer``."""

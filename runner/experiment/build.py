@@ -14,6 +14,7 @@ from accelerate import DistributedDataParallelKwargs
 from torch.utils.data import DataLoader
 
 from assay.callbacks.errors import UsageError, listing
+from assay.callbacks.support.atomic_files import save_text
 
 from ..data.seeding import seed_everything
 from ..data.sharding import count_rounds
@@ -89,8 +90,11 @@ def run_experiment(
     Returns:
         The runner, after training.
     """
+    experiment.run_folder = folder
     loaders = get_loaders(experiment, engine)
     _check_monitors(monitors, loaders)
+    if engine.is_main_process:
+        _note_data(experiment, folder)
     # Again: the weights must not depend on how much chance the data sets have used.
     seed_everything(experiment.seed)
     model = get_model(experiment, engine)
@@ -124,6 +128,16 @@ def _check_monitors(monitors: Iterable[Monitor], loaders: dict[str, DataLoader[A
     for monitor in monitors:
         if monitor.loader not in loaders:
             raise UsageError(f"monitor {monitor.name!r}: there is no such loader; there is {listing(loaders)}.")
+
+
+def _note_data(experiment: Experiment, folder: Path) -> None:
+    """Print what the data is, and write down what a run that goes on has to know of it."""
+    for line in experiment.describe_data():
+        print(line)
+    for name, text in experiment.files_of_run().items():
+        # A run that goes on keeps what it was started with.
+        if not (folder / name).exists():
+            save_text(folder / name, text)
 
 
 def _make_runner(experiment: Experiment, monitors: list[Monitor]) -> DictRunner:
