@@ -20,8 +20,9 @@ _PACKAGE = "assay.experiments"
 def experiment_names() -> dict[str, str]:
     """Return the experiments of the package: name and first line of the docstring."""
     # Parsed, not imported: an import takes seconds, and may need packages that are not installed.
-    docstrings = {name: ast.get_docstring(ast.parse(file.read_text())) or "" for name, file in _sources().items()}
-    return {name: docstring.partition("\n")[0] for name, docstring in sorted(docstrings.items())}
+    trees = {name: ast.parse(file.read_text()) for name, file in sorted(_sources().items())}
+    docstrings = {name: ast.get_docstring(tree) or "" for name, tree in trees.items() if _has_experiment(tree)}
+    return {name: docstring.partition("\n")[0] for name, docstring in docstrings.items()}
 
 
 def source_of(name: str) -> Path | None:
@@ -75,6 +76,12 @@ def _sources() -> dict[str, Path]:
     paths = [path for folder in folders for path in sorted(folder.iterdir()) if not path.name.startswith(("_", "."))]
     files = {path.stem: path / "__init__.py" if path.is_dir() else path for path in paths}
     return {name: file for name, file in files.items() if file.suffix == ".py" and file.is_file()}
+
+
+def _has_experiment(tree: ast.Module) -> bool:
+    """Whether a file defines an experiment; what others share, and a base that derives from ABC, is none."""
+    classes = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.bases and node.decorator_list]
+    return any("ABC" not in map(ast.unparse, node.bases) for node in classes)
 
 
 def _only_experiment(module: object, name: str) -> type["Experiment"]:

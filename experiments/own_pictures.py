@@ -1,0 +1,166 @@
+"""What classify, segment and detect share: pictures of your own are found, split and loaded.
+
+docs/own-pictures.md shows the layouts that are read and the rules of the split. A file of yours may derive from one of
+the three, or from ``OwnPictures``.
+"""
+
+from abc import ABC
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from torch.utils.data import DataLoader
+
+from assay.callbacks import UsageError
+from assay.runner import (
+    AtLeast,
+    Augmented,
+    BalancedSampler,
+    DataSummary,
+    Experiment,
+    GreaterThan,
+    ItemList,
+    LessThan,
+    Split,
+    make_split,
+    make_transform,
+    parse_fold,
+    read_data,
+    write_split,
+)
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, as most pretrained weights expect them
+SPLIT, PROBLEMS, SUMMARY = "split.csv", "data_problems.txt", "data.json"
+_SHOWN_PROBLEMS = 10
+
+
+# ABC: a base is no experiment by itself, and ``assay list`` leaves it out.
+@dataclass(kw_only=True)
+class OwnPictures(Experiment, ABC):
+    """Base of experiments on a data set in any common layout; a subclass adds model, loss and diagnostics."""
+
+    valid_share: Annotated[float, GreaterThan(0), LessThan(1)] = 0.2
+    """Share of the images to validate on, where the data set has no split of its own."""
+    group_by: str | None = None
+    """What keeps images together in a split: a column, or a pattern of the file name such as '^(part[0-9]+)_'."""
+    fold: str | None = None
+    """Validate on one of several folds, such as 2/5, in place of a share."""
+    split: str | None = None
+    """CSV file with the columns image and split, such as the split.csv of another run, in place of all the above."""
+    image_size: Annotated[int, AtLeast(8)] = 224
+    """Side in pixels of the square that images are brought to."""
+    resize: Literal["letterbox", "stretch", "crop"] = "letterbox"
+    """How: with borders, by changing the ratio of the sides, or by cutting off what stands out."""
+    augmentation: Literal["none", "light", "medium", "hard"] = "light"
+    """Strength of the random augmentation of training images."""
+    backbone: str = "resnet18"
+    """A backbone of timm, such as resnet50, convnext_tiny or vit_small_patch16_224."""
+    class_weights: Literal["balanced"] | dict[str, float] | None = None
+    """Weights of classes in the loss: balanced, or by name, such as '{scratch: 5}'; others have 1."""
+    sampler: Literal["balanced"] | None = None
+    """How training images are drawn: each once per epoch, or so that all classes are equally often (balanced)."""
+
+    kind: ClassVar[Literal["classify", "segment", "detect"]]
+    """What the data set is read for; see ``read_data``."""
+    part_keys: ClassVar[Mapping[str, str]] = {"image": "image"}
+    """The parts of an item that are transformed; see ``Augmented``."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.fold is not None:
+            parse_fold(self.fold)
+
+    def ignored_fields(self) -> dict[str, str]:
+        """Add what of the split has no use beside a given split or a fold."""
+        reason = "has no use with {}: leave one of them out"
+        of_split = dict.fromkeys(("fold", "group_by", "valid_share"), reason.format("--split"))
+        of_fold = {"valid_share": reason.format("--fold")}
+        return super().ignored_fields() | (of_split if self.split else of_fold if self.fold else {})
+
+    @cached_property
+    def items(self) -> ItemList:
+        """All items of the data set, before it is split."""
+        if self.data_dir is None:
+            raise UsageError("--data-dir is needed: the folder or file with your pictures, see docs/own-pictures.md.")
+        return read_data(Path(self.data_dir), self.kind)
+
+    @cached_property
+    def _split(self) -> Split:
+        # A run that is resumed or evaluated keeps its split, also where files were added since.
+        of_run = self._file_of_run(SPLIT)
+        if of_run is not None:
+            self.summary.check_same(self.items)
+            return make_split(self.items, split=of_run)
+        return make_split(
+            self.items,
+            valid_share=self.valid_share,
+            seed=self.seed,
+            group_by=self.group_by,
+            fold=self.fold,
+            split=self.split,
+        )
+
+    def parts(self) -> dict[str, ItemList]:
+        """Return the items to train and to validate on, by ``train`` and ``valid``; also ``test`` where it is given."""
+        return self._split.parts
+
+    @cached_property
+    def summary(self) -> DataSummary:
+        """Task and class names: those of the run, where there is one, so that prediction needs no data set."""
+        of_run = self._file_of_run(SUMMARY)
+        return DataSummary.of(self.items) if of_run is None else DataSummary.read(of_run)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The names of the classes; of a detection, the first is the background."""
+        return self.summary.class_names
+
+    def describe_data(self) -> list[str]:
+        """Return what was found, how it is split, and what is wrong with it."""
+        counts = ", ".join(f"{name} {len(items):,}" for name, items in self.parts().items())
+        problems = list(self.items.problems)
+        more = [f"and {len(problems) - _SHOWN_PROBLEMS:,} more problems, all in {PROBLEMS} of the run folder"]
+        return [
+            f"data: {self.items.describe()}",
+            f"split: {counts}",
+            *self._split.notes,
+            *problems[:_SHOWN_PROBLEMS],
+            *(more if len(problems) > _SHOWN_PROBLEMS else []),
+        ]
+
+    def files_of_run(self) -> dict[str, str]:
+        """Return the split, the class names, and what is wrong with the data."""
+        problems = {PROBLEMS: "\n".join([*self.items.problems, ""])} if self.items.problems else {}
+        return {SPLIT: write_split(self.parts()), SUMMARY: DataSummary.of(self.items).to_json(), **problems}
+
+    def get_loaders(self) -> dict[str, DataLoader[Any]]:
+        parts = self.parts()
+        order: dict[str, Any] = {"shuffle": True}
+        if self.sampler == "balanced":
+            order = {"sampler": BalancedSampler.of(parts["train"])}
+        return {
+            "train": self.make_loader(self.transformed(parts["train"], self.augmentation), **order),
+            "valid": self.make_loader(self.transformed(parts["valid"], "none")),
+        }
+
+    def transformed(self, items: ItemList, level: str) -> Augmented:
+        """Return items with their images read, augmented at a level, and brought to tensors of the image size."""
+        return Augmented(items, self.get_transform(level), seed=self.seed, keys=self.part_keys)
+
+    def get_transform(self, level: str = "none") -> Any:
+        """Return the transform of images, of masks and boxes too where the data set has them."""
+        return make_transform(
+            level,
+            self.image_size,
+            resize=self.resize,
+            mean=MEAN,
+            std=STD,
+            boxes=self.kind == "detect",
+            masks=self.kind == "segment",
+        )
+
+    def _file_of_run(self, name: str) -> Path | None:
+        path = None if self.run_folder is None else self.run_folder / name
+        return path if path is not None and path.is_file() else None
