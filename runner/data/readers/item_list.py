@@ -43,6 +43,7 @@ class ItemList(Sequence[dict[str, Any]]):
         layout: what was found, in words: "a folder per class", "COCO".
         class_names: the name of each class or label; of a detection, label 0 is "background".
         problems: what was left out or looks wrong, one line each.
+        extra_columns: further columns, which are no part of an item: those of a table that one may group by.
 
     Raises:
         UsageError: the columns differ in length, hold no ``image``, or two items have one ``sample_id``.
@@ -65,6 +66,7 @@ class ItemList(Sequence[dict[str, Any]]):
         layout: str,
         class_names: Sequence[str],
         problems: Sequence[str] = (),
+        extra_columns: Mapping[str, Sequence[Any]] | None = None,
     ):
         if task not in TASKS:
             raise unknown_name("task", task, TASKS)
@@ -73,12 +75,13 @@ class ItemList(Sequence[dict[str, Any]]):
         self.layout = layout
         self.class_names = tuple(class_names)
         self.problems = tuple(problems)
-        self._columns = _checked_columns(columns)
+        self._parts = tuple(name for name in (*columns, SAMPLE_ID_KEY) if name != "split")
+        self._columns = _checked_columns({**(extra_columns or {}), **columns})
         self._order: np.ndarray | None = None  # of the items in the columns; None: all of them, as they are
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names of the columns."""
+        """The names of all columns, also of those that are no part of an item."""
         return tuple(self._columns)
 
     def column(self, name: str) -> Sequence[Any]:
@@ -133,7 +136,7 @@ class ItemList(Sequence[dict[str, Any]]):
             return self.take(range(len(self))[index])
         place = range(len(self))[operator.index(index)]  # negative ones count from the end; IndexError beyond
         row = place if self._order is None else int(self._order[place])
-        return {name: self._part(name, values[row]) for name, values in self._columns.items() if name != "split"}
+        return {name: self._part(name, self._columns[name][row]) for name in self._parts}
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.describe()}>"

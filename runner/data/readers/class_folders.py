@@ -1,0 +1,165 @@
+"""Read a folder per class, with or without folders of a split around the classes."""
+
+import os
+import unicodedata
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from assay.callbacks.errors import UsageError
+
+from .class_names import CLASSES, in_order, match_names, read_class_names
+from .folder_tree import FolderTree, join, shown_paths, split_of
+from .item_list import ItemList
+
+
+def read_class_folders(path: str | os.PathLike[str]) -> ItemList:
+    """Read images that lie in one folder per class.
+
+    ::
+
+        photos/cat/1.jpg                  or, with a split:      photos/train/cat/1.jpg
+        photos/dog/2019/2.jpg                                    photos/val/dog/2.jpg
+
+    The first folder names the class; those below it are gone through. Parts of a split are ``train``, ``valid`` (or
+    ``val``) and ``test``. A folder that holds nothing but one other folder is passed through. Hidden files and folders
+    are left out, links are followed, suffixes may be in upper case. Classes are sorted by name, or by number where all
+    names are numbers. ``classes.txt`` beside the classes sets their order, one name per line; of folders that are
+    numbered from 0 or 1, it gives the names.
+
+    Args:
+        path: the folder.
+
+    Returns:
+        Items with ``image``, ``target`` and, where there is a split, ``split``.
+
+    Raises:
+        UsageError: there are no folders with images.
+    """
+    if not os.path.isdir(path):
+        raise UsageError(f"{os.fspath(path)} is not a folder.")
+    tree = FolderTree(path)
+    base = _pass_through(tree)
+    parts, problems = _find_parts(tree, base)
+    folders = _find_classes(tree, parts)
+    found = [(folder, tree.images_below(folder.path)) for folder in folders]
+    names, target_of = _name_classes(tree, base, found, problems)
+    kept = [(folder, images) for folder, images in found if folder.name in target_of and images]
+    counts = [len(images) for _, images in kept]
+    if not counts:
+        raise _nothing_found(tree, base)
+    problems += _compare_parts(kept)
+    images = [image for _, of_folder in kept for image in of_folder]
+    columns: dict[str, Sequence[object]] = {
+        "image": images,
+        "sample_id": images,
+        "target": np.repeat(np.array([target_of[folder.name] for folder, _ in kept]), counts),
+    }
+    if parts[0].split is not None:
+        columns["split"] = [folder.split for folder, of_folder in kept for _ in of_folder]
+    layout = f"a folder per class, in {base}" if base else "a folder per class"
+    problems += tree.problems
+    return ItemList(path, columns, task="multiclass", layout=layout, class_names=names, problems=problems)
+
+
+def looks_like_class_folders(path: Path) -> bool:
+    """Whether a path is a folder that holds folders with images."""
+    if not path.is_dir():
+        return False
+    tree = FolderTree(path)
+    return any(tree.has_images(name) for name in tree.folders(""))
+
+
+@dataclass(frozen=True)
+class _Folder:
+    """A folder of a split (``name`` is ""), or one of a class."""
+
+    path: str
+    split: str | None
+    name: str = ""
+
+
+def _pass_through(tree: FolderTree) -> str:
+    """Return the folder that holds classes or parts: the root, or what lies alone in it."""
+    folder = ""
+    while not tree.images(folder) and len(tree.folders(folder)) == 1:
+        inner = join(folder, tree.folders(folder)[0])
+        if split_of(tree.folders(folder)[0]) or tree.images(inner) or not tree.folders(inner):
+            break
+        folder = inner
+    return folder
+
+
+def _find_parts(tree: FolderTree, base: str) -> tuple[list[_Folder], list[str]]:
+    """Return the folders of a split, or the one without, and what lies beside them."""
+    names = tree.folders(base)
+    # A class may be called "train" or "test" too: its images lie in it, those of a part in folders.
+    with_folders = [name for name in names if split_of(name) and tree.folders(join(base, name))]
+    if not any(split_of(name) == "train" for name in with_folders) and not with_folders == names != []:
+        tree.claim(["", base])
+        return [_Folder(base, None)], _without_class(tree, [base])
+    parts = [_Folder(join(base, name), split_of(name)) for name in names if split_of(name)]
+    claimed = tree.claim(["", base, *(part.path for part in parts)])
+    parts = [part for part in parts if part.path in claimed]
+    beside = [join(base, name) for name in names if not split_of(name)]
+    problems = [f"{name}: left out, as it lies beside train" for name in beside if tree.has_images(name)]
+    return parts, problems + _without_class(tree, [base, *(part.path for part in parts)])
+
+
+def _without_class(tree: FolderTree, folders: Sequence[str]) -> list[str]:
+    return [
+        f"{folder or 'the data set'}: {len(tree.images(folder)):,} images in no folder of a class; left out "
+        f"{shown_paths(tree.images(folder))}"
+        for folder in folders
+        if tree.images(folder)
+    ]
+
+
+def _find_classes(tree: FolderTree, parts: Sequence[_Folder]) -> list[_Folder]:
+    folders = [
+        # Systems write "é" as one character or as two.
+        _Folder(join(part.path, name), part.split, unicodedata.normalize("NFC", name))
+        for part in parts
+        for name in tree.folders(part.path)
+    ]
+    claimed = set(tree.claim([folder.path for folder in folders]))
+    return [folder for folder in folders if folder.path in claimed]
+
+
+def _name_classes(
+    tree: FolderTree, base: str, found: Sequence[tuple[_Folder, list[str]]], problems: list[str]
+) -> tuple[list[str], Mapping[str, int]]:
+    """Return the names of the classes, and the number of each folder name."""
+    counts: Counter[str] = Counter()
+    for folder, images in found:
+        counts[folder.name] += len(images)
+    problems += [f"{name}: no image in it; it is no class" for name, count in counts.items() if not count]
+    folders = in_order(name for name, count in counts.items() if count)
+    file = next((join(of, CLASSES) for of in (base, "") if os.path.isfile(join(tree.root, join(of, CLASSES)))), None)
+    if file is None:
+        return folders, {name: number for number, name in enumerate(folders)}
+    names = read_class_names(Path(tree.root, file))
+    target_of = match_names(file, names, folders)
+    problems += [f"{name}: left out, as {file} does not name it" for name in folders if name not in target_of]
+    unused = [name for number, name in enumerate(names) if number not in target_of.values()]
+    problems += [f"{file}: there is no image of {name!r}" for name in unused]
+    return names, target_of
+
+
+def _compare_parts(kept: Sequence[tuple[_Folder, list[str]]]) -> list[str]:
+    """Return a line for each class that one can be tested for and not trained on."""
+    trained = {folder.name for folder, _ in kept if folder.split == "train"}
+    others = [folder for folder, _ in kept if folder.split not in (None, "train") and folder.name not in trained]
+    return [f"{folder.path}: a class without an image in train" for folder in others if trained]
+
+
+def _nothing_found(tree: FolderTree, base: str) -> UsageError:
+    folders = tree.folders(base)
+    found = f"{len(tree.images(base)):,} images in the folder itself and {len(folders):,} folders without images"
+    return UsageError(
+        f"{join(tree.root, base)} holds no folder per class: looked for images such as "
+        f"{join(join(tree.root, base), 'cat/1.jpg')}, found {found}."
+    )
