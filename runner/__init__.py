@@ -15,6 +15,7 @@ from assay.callbacks.lazy_exports import lazy_exports
 # The only list of what is exported.
 if TYPE_CHECKING:
     from .commands.train import train as train
+    from .data.augmentation import make_transform as make_transform
     from .data.augmented import Augmented as Augmented
     from .data.augmented import Items as Items
     from .data.augmented import Transform as Transform
@@ -27,7 +28,10 @@ if TYPE_CHECKING:
     from .data.files.images import images_in as images_in
     from .data.files.images import read_image as read_image
     from .data.files.mask_files import read_mask as read_mask
+    from .data.readers.class_folders import read_class_folders as read_class_folders
     from .data.readers.item_list import ItemList as ItemList
+    from .data.readers.label_table import read_label_table as read_label_table
+    from .data.readers.recognize import read_data as read_data
     from .data.seeding import mix as mix
     from .data.selection.balanced_sampler import BalancedSampler as BalancedSampler
     from .data.selection.data_summary import DataSummary as DataSummary

@@ -65,12 +65,13 @@ def read_class_folders(path: str | os.PathLike[str]) -> ItemList:
     return ItemList(path, columns, task="multiclass", layout=layout, class_names=names, problems=problems)
 
 
-def looks_like_class_folders(path: Path) -> bool:
-    """Whether a path is a folder that holds folders with images."""
+def looks_like(path: Path) -> bool:
+    """Whether a path is a folder that holds at least two folders of classes with images."""
     if not path.is_dir():
         return False
     tree = FolderTree(path)
-    return any(tree.has_images(name) for name in tree.folders(""))
+    parts, _ = _find_parts(tree, _pass_through(tree))
+    return len({folder.name for folder in _find_classes(tree, parts) if tree.has_images(folder.path)}) > 1
 
 
 @dataclass(frozen=True)

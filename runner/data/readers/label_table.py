@@ -21,6 +21,7 @@ IMAGE_COLUMNS = (
 SPLIT_COLUMNS = ("split", "subset", "part", "partition", "set", "phase")
 GROUP_COLUMNS = ("group", "group_id")
 
+_LOOKED_AT = 100  # rows by which a table in a folder is recognized
 _ITEM_COLUMNS = frozenset({"image", "sample_id", "target", "bboxes", "labels", "group", "split"})
 
 
@@ -77,9 +78,16 @@ def read_label_table(
     return _to_items(records, columns, targets, f"{first.path.name} by {by}", problems)
 
 
-def looks_like_label_table(path: Path) -> bool:
-    """Whether a path is a table, or a folder with one in it."""
-    return path.suffix.lower() in TABLE_SUFFIXES if path.is_file() else bool(_tables_in(path))
+def looks_like(path: Path) -> bool:
+    """Whether a path is a table, or a folder with one that has columns of images and labels."""
+    if path.is_file():
+        return path.suffix.lower() in TABLE_SUFFIXES
+    try:
+        _, file = _find_tables(path)[0]
+        _Columns.find(read_table(file, _missing_header(file), most=_LOOKED_AT), None, ())
+    except UsageError:
+        return False
+    return True
 
 
 @dataclass(slots=True)
@@ -154,7 +162,7 @@ def _tables_in(folder: Path) -> list[Path]:
 
 def _missing_header(path: Path) -> list[str] | None:
     """Return names of two columns for a table that begins with an image in place of a header."""
-    first = read_table(path).header if path.is_file() else []
+    first = read_table(path, most=0).header
     return ["image", "label"] if len(first) == 2 and is_image_name(first[0]) else None
 
 

@@ -8,6 +8,7 @@ import io
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 from assay.callbacks.errors import UsageError, listing, unknown_name
@@ -60,12 +61,13 @@ class Table:
         return next((plain[name] for name in names if name in plain), None)
 
 
-def read_table(path: str | os.PathLike[str], header: Sequence[str] | None = None) -> Table:
+def read_table(path: str | os.PathLike[str], header: Sequence[str] | None = None, *, most: int | None = None) -> Table:
     """Read a table whose cells are separated by commas, semicolons or tabs, and may be quoted.
 
     Args:
         path: the file, in UTF-8 or UTF-16.
         header: names of the columns, for a file that begins with its first row.
+        most: rows to read; None: all.
 
     Raises:
         UsageError: it is no text, its quotes do not match, or it is empty.
@@ -80,7 +82,7 @@ def read_table(path: str | os.PathLike[str], header: Sequence[str] | None = None
     if len(set(names)) < len(names):
         raise UsageError(f"{path}, line {1 + skipped}: a column is named twice: {listing(names)}.")
     table = Table(path, names)
-    for line, row in rows:
+    for line, row in islice(rows, most):
         if len(row) != len(names):
             table.problems.append(f"{path.name}, line {line}: {len(row)} cells in place of {len(names)}; left out")
             continue
