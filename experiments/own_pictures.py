@@ -24,15 +24,19 @@ from assay.runner import (
     ItemList,
     LessThan,
     Split,
+    class_weights,
+    describe_weights,
     make_split,
     make_transform,
     parse_fold,
     read_data,
+    weighed_names,
     write_split,
 )
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, as most pretrained weights expect them
 SPLIT, PROBLEMS, SUMMARY = "split.csv", "data_problems.txt", "data.json"
+TEST = "valid_test"  # the loader of a test part; Catalyst takes a loader for validation by the begin of its name
 _SHOWN_PROBLEMS = 10
 
 
@@ -59,7 +63,7 @@ class OwnPictures(Experiment, ABC):
     """A backbone of timm, such as resnet50, convnext_tiny or vit_small_patch16_224."""
     class_weights: Literal["balanced"] | dict[str, float] | None = None
     """Weights of classes in the loss: balanced, or by name, such as '{scratch: 5}'; others have 1."""
-    sampler: Literal["balanced"] | None = None
+    sampler: Literal["shuffle", "balanced"] = "shuffle"
     """How training images are drawn: each once per epoch, or so that all classes are equally often (balanced)."""
 
     kind: ClassVar[Literal["classify", "segment", "detect"]]
@@ -84,7 +88,11 @@ class OwnPictures(Experiment, ABC):
         """All items of the data set, before it is split."""
         if self.data_dir is None:
             raise UsageError("--data-dir is needed: the folder or file with your pictures, see docs/own-pictures.md.")
-        return read_data(Path(self.data_dir), self.kind)
+        return self.read_items(Path(self.data_dir))
+
+    def read_items(self, path: Path) -> ItemList:
+        """Return all items of the data set at a path; override it for a layout of your own."""
+        return read_data(path, self.kind)
 
     @cached_property
     def _split(self) -> Split:
@@ -117,15 +125,24 @@ class OwnPictures(Experiment, ABC):
         """The names of the classes; of a detection, the first is the background."""
         return self.summary.class_names
 
+    @cached_property
+    def weights_of_classes(self) -> list[float] | None:
+        """Weights for ``make_loss`` by the field ``class_weights``, counted over the training part; None: none."""
+        train = self.parts()["train"]
+        masks = (item["target"] for item in self.transformed(train, "none")) if self.kind == "segment" else ()
+        return class_weights(train, self.class_weights, masks=masks)
+
     def describe_data(self) -> list[str]:
         """Return what was found, how it is split, and what is wrong with it."""
         counts = ", ".join(f"{name} {len(items):,}" for name, items in self.parts().items())
-        problems = list(self.items.problems)
+        held_back = f" (held back; assay evaluate RUN --loader {TEST})" if "test" in self.parts() else ""
+        problems, weights = list(self.items.problems), self.weights_of_classes
         more = [f"and {len(problems) - _SHOWN_PROBLEMS:,} more problems, all in {PROBLEMS} of the run folder"]
         return [
             f"data: {self.items.describe()}",
-            f"split: {counts}",
+            f"split: {counts}{held_back}",
             *self._split.notes,
+            *([describe_weights(weighed_names(self.items), weights)] if weights is not None else []),
             *problems[:_SHOWN_PROBLEMS],
             *(more if len(problems) > _SHOWN_PROBLEMS else []),
         ]
@@ -144,6 +161,11 @@ class OwnPictures(Experiment, ABC):
             "train": self.make_loader(self.transformed(parts["train"], self.augmentation), **order),
             "valid": self.make_loader(self.transformed(parts["valid"], "none")),
         }
+
+    def get_held_back_loaders(self) -> dict[str, DataLoader[Any]]:
+        """Return the loader of the test part, where there is one."""
+        test = self.parts().get("test")
+        return {} if test is None else {TEST: self.make_loader(self.transformed(test, "none"))}
 
     def transformed(self, items: ItemList, level: str) -> Augmented:
         """Return items with their images read, augmented at a level, and brought to tensors of the image size."""

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from .data.readers.recognize import read_data as read_data
     from .data.seeding import mix as mix
     from .data.selection.balanced_sampler import BalancedSampler as BalancedSampler
+    from .data.selection.class_weights import class_weights as class_weights
+    from .data.selection.class_weights import describe_weights as describe_weights
+    from .data.selection.class_weights import weighed_names as weighed_names
     from .data.selection.data_summary import DataSummary as DataSummary
     from .data.selection.folds import parse_fold as parse_fold
     from .data.selection.split_files import write_split as write_split

@@ -58,7 +58,7 @@ def evaluate(
 
     Args:
         run: the run folder.
-        loader: a loader of the experiment.
+        loader: a loader of the experiment, also one that is held back from training.
         checkpoint: ``best``, ``last``, or a file.
         data_dir: where the data is now; None: where it was.
         device: where to compute; None: as in the run, or on the CPU where there is no GPU.
@@ -75,7 +75,7 @@ def evaluate(
     experiment = _reopen_here(run, data_dir, device)
     path = checkpoint_path(run, checkpoint)
     engine = prepare_machine(experiment)
-    loaders = get_loaders(experiment, engine)
+    loaders = get_loaders(experiment, engine) | experiment.get_held_back_loaders()
     if loader not in loaders:
         raise unknown_name("loader", loader, loaders)
     state = load_checkpoint(path)

@@ -158,8 +158,6 @@ def _notes(
     if left_out:
         first = items.column("sample_id")[int(np.flatnonzero(parts == None)[0])]  # noqa: E711 - by element
         notes.append(f"{split} leaves out {left_out} of {len(items)} images, the first is {first!r}.")
-    if "test" in taken:
-        notes.append(f"{len(taken['test'])} images of the data set's test part are neither trained nor validated on.")
     if groups is not None and (both := straddling(groups, parts)):
         notes.append(f"{split} puts groups into several parts: {_some(both)}.")
     counts = {name: class_counts(taken[name]) for name in ("train", "valid")}

@@ -93,6 +93,10 @@ class Experiment(ExperimentFields):
         """Return the loaders by name; names begin with ``train``, ``valid`` or ``infer``."""
         raise NotImplementedError
 
+    def get_held_back_loaders(self) -> dict[str, DataLoader[Any]]:
+        """Return loaders for ``assay evaluate`` alone, such as that of a test part; names begin with ``valid``."""
+        return {}
+
     def get_model(self) -> nn.Module | dict[str, nn.Module]:
         """Return a module that returns a dict of named outputs, or several by name."""
         raise NotImplementedError

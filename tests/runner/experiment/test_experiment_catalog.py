@@ -1,7 +1,9 @@
 """Names and files that become experiments."""
 
 import ast
+import importlib
 import sys
+from abc import ABC
 from pathlib import Path
 
 import pytest
@@ -52,12 +54,16 @@ def write(tmp_path, monkeypatch):
     return to
 
 
-def test_every_file_of_the_folder_is_listed_with_the_first_line_of_its_docstring():
+def test_every_experiment_of_the_folder_is_listed_with_the_first_line_of_its_docstring():
     (folder,) = assay.experiments.__path__
     files = {path.stem: path for path in Path(folder).glob("[a-z]*.py")}
     files |= {path.parent.name: path for path in Path(folder).glob("[a-z]*/__init__.py")}
     names = experiment_names()
-    assert list(names) == sorted(files)
+    assert list(names) == sorted(names)
+    for name in files:
+        module = importlib.import_module(f"assay.experiments.{name}")
+        own = [one for one in vars(module).values() if isinstance(one, type) and one.__module__ == module.__name__]
+        assert (name in names) == any(issubclass(one, Experiment) and ABC not in one.__bases__ for one in own), name
     for name, summary in names.items():
         assert summary == ast.get_docstring(ast.parse(files[name].read_text())).splitlines()[0]
 
