@@ -40,9 +40,9 @@ if TYPE_CHECKING:
     from .data.selection.data_summary import DataSummary as DataSummary
     from .data.selection.folds import parse_fold as parse_fold
     from .data.selection.split_files import write_split as write_split
-    from .data.splits import Split as Split
-    from .data.splits import make_split as make_split
-    from .data.splits import split_items as split_items
+    from .data.selection.splits import Split as Split
+    from .data.selection.splits import make_split as make_split
+    from .data.selection.splits import split_items as split_items
     from .engine.catalyst_names import CPUEngine as CPUEngine
     from .engine.catalyst_names import DataParallelEngine as DataParallelEngine
     from .engine.catalyst_names import DistributedDataParallelEngine as DistributedDataParallelEngine

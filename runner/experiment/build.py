@@ -133,11 +133,16 @@ def _check_monitors(monitors: Iterable[Monitor], loaders: dict[str, DataLoader[A
 def _note_data(experiment: Experiment, folder: Path) -> None:
     """Print what the data is, and write down what a run that goes on has to know of it."""
     for line in experiment.describe_data():
-        print(line)
+        print(_as_text(line))
     for name, text in experiment.files_of_run().items():
         # A run that goes on keeps what it was started with.
         if not (folder / name).exists():
-            save_text(folder / name, text)
+            save_text(folder / name, _as_text(text))
+
+
+def _as_text(text: str) -> str:
+    """Return text that can be written: the name of a file need not be of UTF-8."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def _make_runner(experiment: Experiment, monitors: list[Monitor]) -> DictRunner:

@@ -4,12 +4,12 @@ import csv
 import io
 from collections.abc import Mapping
 from os import PathLike
-from pathlib import Path
 
 from assay.callbacks.errors import UsageError, listing
 from assay.callbacks.keys import SAMPLE_ID_KEY
 
 from ..readers.item_list import ItemList
+from ..readers.tables import read_table
 
 _WORDS = {"train": "train", "valid": "valid", "val": "valid", "validation": "valid", "test": "test"}
 _COLUMNS = ("image", "split")
@@ -17,7 +17,7 @@ _COLUMNS = ("image", "split")
 
 def write_split(parts: Mapping[str, ItemList]) -> str:
     """Return a split as CSV text, ``image,split``, sorted by image."""
-    rows = sorted((str(one), name) for name, items in parts.items() for one in items.column(SAMPLE_ID_KEY))
+    rows = sorted((_written(one), name) for name, items in parts.items() for one in items.column(SAMPLE_ID_KEY))
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([_COLUMNS, *rows])
     return text.getvalue()
@@ -33,35 +33,33 @@ def assign_from_file(items: ItemList, path: str | PathLike[str]) -> list[str | N
     Raises:
         UsageError: it cannot be read, names an image twice, or one that the data set does not hold.
     """
-    named = read_split(path)
-    ids = list(items.column(SAMPLE_ID_KEY))
+    named = _read_split(path)
+    ids = [_written(one) for one in items.column(SAMPLE_ID_KEY)]
     if missing := sorted(named.keys() - set(ids)):
         raise UsageError(
-            f"{path} names {len(missing)} of {len(named)} images that the data set in {items.root} does not hold, "
-            f"the first is {missing[0]!r}."
+            f"{path} names {len(missing)} of {len(named)} images that the data set in {items.root} does not hold: "
+            f"{missing[0]!r} first; images of the data set are called like {min(ids, default='')!r}."
         )
     return [named.get(one) for one in ids]
 
 
-def read_split(path: str | PathLike[str]) -> dict[str, str]:
-    """Return the part of each image of a CSV file.
-
-    Raises:
-        UsageError: it cannot be read, or is no such file.
-    """
+def _read_split(path: str | PathLike[str]) -> dict[str, str]:
+    table = read_table(path)
+    columns = [table.find(name) for name in _COLUMNS]
+    if None in columns:
+        raise UsageError(f"{path} must have the columns image and split; it has {listing(table.header)}.")
+    if table.problems:
+        raise UsageError(f"{table.problems[0]}: it must have as many cells as the first line.")
     named: dict[str, str] = {}
-    try:
-        with Path(path).open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
-            rows = csv.DictReader(file)
-            if missing := set(_COLUMNS) - set(rows.fieldnames or ()):
-                raise UsageError(f"{path} must have the columns image and split; it lacks {listing(missing)}.")
-            for row in rows:
-                word = (row["split"] or "").strip().lower()
-                if word not in _WORDS:
-                    raise UsageError(f"{path}, line {rows.line_num}: split must be train, valid or test, got {word!r}.")
-                if row["image"] in named:
-                    raise UsageError(f"{path}, line {rows.line_num}: {row['image']!r} is there twice.")
-                named[row["image"]] = _WORDS[word]
-    except (OSError, csv.Error) as error:
-        raise UsageError(f"the split {path} cannot be read: {getattr(error, 'strerror', None) or error}.") from error
+    for row, (image, word) in enumerate(zip(*map(table.column, filter(None, columns)), strict=True)):
+        if word.lower() not in _WORDS:
+            raise UsageError(f"{table.where(row)}: split must be train, valid or test, got {word!r}.")
+        if image in named:
+            raise UsageError(f"{table.where(row)}: {image!r} is there twice.")
+        named[image] = _WORDS[word.lower()]
     return named
+
+
+def _written(sample_id: object) -> str:
+    """Return how an image stands in a file: what of its name is no text is escaped."""
+    return str(sample_id).encode(errors="surrogateescape").decode(errors="backslashreplace").strip()

@@ -74,10 +74,13 @@ def test_a_split_is_the_same_on_every_machine():
     assert sorted(ids(parts["valid"])) == ["TODO"]
 
 
-def test_names_that_are_no_text_are_split_as_well():
-    names = ["Ärger.jpg", "日本.jpg", "broken-\udcff.jpg", "d.jpg", "e.jpg"]
-    parts = split_items(listing(names, "multiclass", ["one"], target=[0] * 5), valid_share=0.4)
+def test_names_that_are_no_text_are_split_as_well_and_written_to_a_file(tmp_path):
+    names = ["Ärger.jpg", "日本.jpg", "broken-\udcff.jpg", 'quoted, "d".jpg', "e\n.jpg"]
+    items = listing(names, "multiclass", ["one"], target=[0] * 5)
+    parts = split_items(items, valid_share=0.4)
     assert (len(parts["train"]), len(parts["valid"])) == (3, 2)
+    (tmp_path / "split.csv").write_text(write_split(parts), encoding="utf-8")
+    assert ids(split_items(items, split=tmp_path / "split.csv")["valid"]) == ids(parts["valid"])
 
 
 # Classes that a part would lack.
@@ -340,13 +343,14 @@ def test_a_file_of_the_users_may_have_other_words_columns_and_a_mark_of_its_enco
     [
         (
             "image,split\n0.jpg,train\n9.jpg,valid\n",
-            "names 1 of 2 images that the data set in /data does not hold, the",
+            "names 1 of 2 images that the data set in /data does not hold: '9",
         ),
         ("image,split\n0.jpg,train\n0.jpg,valid\n", "line 3: '0.jpg' is there twice"),
         ("image,split\n0.jpg,training\n", "line 2: split must be train, valid or test, got 'training'"),
-        ("name,split\n0.jpg,train\n", "must have the columns image and split; it lacks 'image'"),
+        ("name,split\n0.jpg,train\n", "must have the columns image and split; it has 'name', 'split'"),
         ("image,split\n0.jpg,train\n1.jpg,train\n", "leaves none for valid"),
-        ("", "must have the columns image and split; it lacks 'image', 'split'"),
+        ("image,split\n0.jpg\n", "line 2: 1 cells in place of 2; left out: it must have as many cells as the first"),
+        ("", "is empty"),
     ],
 )
 def test_a_file_that_does_not_fit_is_refused_with_its_line(tmp_path, text, message):
@@ -356,5 +360,5 @@ def test_a_file_that_does_not_fit_is_refused_with_its_line(tmp_path, text, messa
 
 
 def test_a_file_that_is_not_there_is_refused():
-    with pytest.raises(UsageError, match=r"the split nowhere.csv cannot be read: No such file or directory"):
+    with pytest.raises(UsageError, match=r"nowhere\.csv cannot be read: No such file or directory"):
         split_items(given([None] * 2), split="nowhere.csv")

@@ -9,13 +9,13 @@ import numpy as np
 
 from assay.callbacks.errors import UsageError
 
-from .readers.item_list import SPLITS, ItemList
-from .selection.draw import draw_folds, draw_share
-from .selection.folds import parse_fold
-from .selection.groups import groups_of, straddling
-from .selection.label_counts import class_counts
-from .selection.split_files import assign_from_file
-from .selection.units import Units
+from ..readers.item_list import SPLITS, ItemList
+from .draw import draw_folds, draw_share
+from .folds import parse_fold
+from .groups import groups_of, straddling
+from .label_counts import class_counts
+from .split_files import assign_from_file
+from .units import Units
 
 _log = logging.getLogger("assay")
 _MOST_NAMES = 5
