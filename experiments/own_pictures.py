@@ -5,15 +5,17 @@ the three, or from ``OwnPictures``.
 """
 
 from abc import ABC
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
+import timm
 from torch.utils.data import DataLoader
 
 from assay.callbacks import UsageError
+from assay.callbacks.errors import unknown_name
 from assay.runner import (
     AtLeast,
     Augmented,
@@ -61,6 +63,9 @@ class OwnPictures(Experiment, ABC):
     """Strength of the random augmentation of training images."""
     backbone: str = "resnet18"
     """A backbone of timm, such as resnet50, convnext_tiny or vit_small_patch16_224."""
+    symmetry: Literal["none", "horizontal", "square"] = "horizontal"
+    """What the augmentation may turn an image to: its mirror image (horizontal), also quarter turns (square), as for
+    a view from above or through a microscope, or nothing (none), as for text."""
     class_weights: Literal["balanced"] | dict[str, float] | None = None
     """Weights of classes in the loss: balanced, or by name, such as '{scratch: 5}'; others have 1."""
     sampler: Literal["shuffle", "balanced"] = "shuffle"
@@ -173,12 +178,14 @@ class OwnPictures(Experiment, ABC):
 
     def get_transform(self, level: str = "none") -> Any:
         """Return the transform of images, of masks and boxes too where the data set has them."""
+        mean, std = normalization_of(self.backbone)
         return make_transform(
             level,
             self.image_size,
             resize=self.resize,
-            mean=MEAN,
-            std=STD,
+            symmetry=self.symmetry,
+            mean=mean,
+            std=std,
             boxes=self.kind == "detect",
             masks=self.kind == "segment",
         )
@@ -186,3 +193,20 @@ class OwnPictures(Experiment, ABC):
     def _file_of_run(self, name: str) -> Path | None:
         path = None if self.run_folder is None else self.run_folder / name
         return path if path is not None and path.is_file() else None
+
+
+def normalization_of(backbone: str) -> tuple[Sequence[float], Sequence[float]]:
+    """Return mean and std of the images that the weights of a backbone expect; of any but timm's, ImageNet's."""
+    config = timm.get_pretrained_cfg(backbone) if timm.is_model(backbone) else None
+    return (MEAN, STD) if config is None else (tuple(config.mean), tuple(config.std))
+
+
+def check_backbone(name: str, *others: str) -> None:
+    """Check the name of a backbone.
+
+    Raises:
+        UsageError: it is neither a model of timm nor one of ``others``.
+    """
+    if name not in others and not timm.is_model(name):
+        close = str(unknown_name("backbone", name, [*others, *timm.list_models()])).partition(" There is: ")[0]
+        raise UsageError(f"{close.removesuffix('.')}. timm.list_models() names them all.")

@@ -1,5 +1,6 @@
 """Recognize the layout of a data set by a look at its path, and read it."""
 
+import inspect
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,7 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from assay.callbacks.errors import UsageError, unknown_name
+from assay.callbacks.errors import UsageError, listing, unknown_name
 
 from .item_list import ItemList
 
@@ -33,8 +34,15 @@ class Layout:
         return bool(self._find("looks_like")(path))
 
     def read(self, path: Path, **options: Any) -> ItemList:
-        """Return the items at a path."""
-        items: ItemList = self._find(self.reader)(path, **options)
+        """Return the items at a path.
+
+        Raises:
+            UsageError: the reader has no such option.
+        """
+        reader = self._find(self.reader)
+        if unknown := options.keys() - inspect.signature(reader).parameters.keys():
+            raise UsageError(f"{path} is read as {self.name}, which has no use for {listing(unknown)}: leave it out.")
+        items: ItemList = reader(path, **options)
         return items
 
     def _find(self, name: str) -> Any:
