@@ -13,7 +13,7 @@ from assay.callbacks.errors import UsageError
 
 from .class_names import CLASSES, in_order, match_names, read_class_names
 from .folder_tree import FolderTree, join, shown_paths, split_of
-from .item_list import ItemList
+from .item_list import ItemList, counted
 
 
 def read_class_folders(path: str | os.PathLike[str]) -> ItemList:
@@ -112,7 +112,7 @@ def _find_parts(tree: FolderTree, base: str) -> tuple[list[_Folder], list[str]]:
 
 def _without_class(tree: FolderTree, folders: Sequence[str]) -> list[str]:
     return [
-        f"{folder or 'the data set'}: {len(tree.images(folder)):,} images in no folder of a class; left out "
+        f"{folder or 'the data set'}: {counted(len(tree.images(folder)), 'image')} in no folder of a class; left out "
         f"{shown_paths(tree.images(folder))}"
         for folder in folders
         if tree.images(folder)
@@ -159,7 +159,8 @@ def _compare_parts(kept: Sequence[tuple[_Folder, list[str]]]) -> list[str]:
 
 def _nothing_found(tree: FolderTree, base: str) -> UsageError:
     folders = tree.folders(base)
-    found = f"{len(tree.images(base)):,} images in the folder itself and {len(folders):,} folders without images"
+    images = counted(len(tree.images(base)), "image")
+    found = f"{images} in the folder itself and {counted(len(folders), 'folder')} without images"
     return UsageError(
         f"{join(tree.root, base)} holds no folder per class: looked for images such as "
         f"{join(join(tree.root, base), 'cat/1.jpg')}, found {found}."

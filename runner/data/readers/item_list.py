@@ -110,12 +110,12 @@ class ItemList(Sequence[dict[str, Any]]):
     def describe(self) -> str:
         """Return one line: what was found, how much of it, and how it is split."""
         classes = len(self.class_names) - (self.task == "detection" and self.class_names[:1] == (BACKGROUND,))
-        parts = [_count(len(self), "image"), _count(classes, "label" if self.task == "multilabel" else "class")]
+        parts = [counted(len(self), "image"), counted(classes, "label" if self.task == "multilabel" else "class")]
         if "labels" in self._columns:
             boxes = self.column("labels")
             total = boxes.total if isinstance(boxes, Ragged) else sum(len(of) for of in boxes)
-            parts.append(_count(total, "box"))
-        wrong = f"; {_count(len(self.problems), 'problem')}" if self.problems else ""
+            parts.append(counted(total, "box"))
+        wrong = f"; {counted(len(self.problems), 'problem')}" if self.problems else ""
         return f"{self.layout}: {', '.join(parts)}; {self._describe_split()}{wrong}"
 
     def _describe_split(self) -> str:
@@ -262,6 +262,7 @@ def _pack(values: Sequence[Any]) -> Any:
     return values
 
 
-def _count(number: int, noun: str) -> str:
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun: "1 box", "1,200 boxes"."""
     plural = noun + ("es" if noun.endswith(("s", "x")) else "s")
     return f"{number:,} {noun if number == 1 else plural}"

@@ -10,7 +10,7 @@ from assay.callbacks.errors import UsageError, listing
 
 from .folder_tree import is_image_name, split_of
 from .image_finder import ImageFinder
-from .item_list import ItemList
+from .item_list import SPLITS, ItemList
 from .label_targets import LABEL_COLUMNS, Targets, is_flag, read_targets
 from .tables import TABLE_SUFFIXES, Table, read_table
 
@@ -59,7 +59,7 @@ def read_label_table(
         UsageError: there is no table, a column is not found, or no image is there.
     """
     tables = [(split, read_table(file, _missing_header(file))) for split, file in _find_tables(Path(path))]
-    first = next((table for split, table in tables if split in (None, "train")), tables[0][1])
+    first = tables[0][1]
     columns = _Columns.find(first, image_column, label_columns)
     problems = [problem for _, table in tables for problem in table.problems]
     taken: dict[str, _Record] = {}
@@ -148,7 +148,7 @@ def _find_tables(path: Path) -> list[tuple[str | None, Path]]:
             raise UsageError(f"{path} holds no table: looked for a file with the suffix .csv or .tsv.")
         return [(None, tables[0])]
     if "train" in parts.values():
-        return [(part, file) for file, part in parts.items() if part is not None]
+        return [(part, file) for part in SPLITS for file, of in parts.items() if of == part]
     by_name = [file for file in tables if file.stem.lower() in ("labels", "annotations", "data")]
     if len(by_name) != 1:
         raise UsageError(f"{path} holds several tables, {listing(file.name for file in tables)}: give the path of one.")

@@ -79,6 +79,7 @@ def read_table(path: str | os.PathLike[str], header: Sequence[str] | None = None
     _, names = (0, list(header)) if header is not None else next(rows, (0, []))
     if not names:
         raise UsageError(f"{path} is empty.")
+    names = [name or f"column {place}" for place, name in enumerate(names, 1)]
     if len(set(names)) < len(names):
         raise UsageError(f"{path}, line {1 + skipped}: a column is named twice: {listing(names)}.")
     table = Table(path, names)
