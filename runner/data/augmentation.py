@@ -15,7 +15,8 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet
 IGNORED = 255
 """In a mask: a pixel outside of the image, which does not count."""
 
-_GREY = 128  # outside of an image
+_GREY = 128
+_OUTSIDE: dict[str, Any] = {"border_mode": cv2.BORDER_CONSTANT, "fill": _GREY, "fill_mask": IGNORED}
 _MIN_VISIBILITY = 0.3  # share of a box that must be left for it to stay
 
 
@@ -88,8 +89,7 @@ def _bring_to_size(size: int | tuple[int, int], resize: str, *, is_random: bool)
     if resize == "crop":
         crop = A.RandomCrop if is_random else A.CenterCrop
         return [A.SmallestMaxSize(max_size_hw=(height, width), **by), crop(height, width)]
-    around = {"border_mode": cv2.BORDER_CONSTANT, "fill": _GREY, "fill_mask": IGNORED}
-    return [A.LongestMaxSize(max_size_hw=(height, width), **by), A.PadIfNeeded(height, width, **around)]
+    return [A.LongestMaxSize(max_size_hw=(height, width), **by), A.PadIfNeeded(height, width, **_OUTSIDE)]
 
 
 def _augment(strength: int, symmetry: str) -> list[Any]:
@@ -109,14 +109,13 @@ def _augment(strength: int, symmetry: str) -> list[Any]:
 
 
 def _move(scale: tuple[float, float], degrees: float, shift: float) -> A.Affine:
-    outside: dict[str, Any] = {"border_mode": cv2.BORDER_CONSTANT, "fill": _GREY, "fill_mask": IGNORED}
     turn, move = (-degrees, degrees), (-shift, shift)
-    return A.Affine(scale=scale, rotate=turn, translate_percent=move, p=0.5, **outside)
+    return A.Affine(scale=scale, rotate=turn, translate_percent=move, p=0.5, **_OUTSIDE)
 
 
 def _disturb() -> list[Any]:
     return [
-        A.GridDistortion(distort_limit=0.2, p=0.2),
+        A.GridDistortion(distort_limit=0.2, p=0.2, **_OUTSIDE),
         A.OneOf([A.GaussianBlur(), A.MotionBlur(blur_limit=5), A.GaussNoise(), A.ImageCompression()], p=0.4),
         A.RandomGamma(p=0.3),
         A.CoarseDropout(num_holes_range=(1, 4), fill=_GREY, p=0.3),

@@ -13,7 +13,7 @@ from assay.callbacks.errors import UsageError
 
 from .class_names import CLASSES, in_order, match_names, read_class_names
 from .folder_tree import FolderTree, join, shown_paths, split_of
-from .item_list import ItemList, counted
+from .item_list import Column, ItemList, counted
 
 
 def read_class_folders(path: str | os.PathLike[str]) -> ItemList:
@@ -53,7 +53,7 @@ def read_class_folders(path: str | os.PathLike[str]) -> ItemList:
         raise _nothing_found(tree, base)
     problems += _compare_parts(kept)
     images = [image for _, of_folder in kept for image in of_folder]
-    columns: dict[str, Sequence[object]] = {
+    columns: dict[str, Column] = {
         "image": images,
         "sample_id": images,
         "target": np.repeat(np.array([target_of[folder.name] for folder, _ in kept]), counts),
@@ -113,7 +113,7 @@ def _find_parts(tree: FolderTree, base: str) -> tuple[list[_Folder], list[str]]:
 def _without_class(tree: FolderTree, folders: Sequence[str]) -> list[str]:
     return [
         f"{folder or 'the data set'}: {counted(len(tree.images(folder)), 'image')} in no folder of a class; left out "
-        f"{shown_paths(tree.images(folder))}"
+        f"{shown_paths([join(folder, name) for name in tree.images(folder)])}"
         for folder in folders
         if tree.images(folder)
     ]

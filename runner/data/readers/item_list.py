@@ -11,6 +11,8 @@ import numpy as np
 from assay.callbacks.errors import UsageError, unknown_name
 from assay.callbacks.keys import IMAGE_KEY, SAMPLE_ID_KEY, TARGET_KEY
 
+Column = Sequence[Any] | np.ndarray
+
 TASKS = ("multiclass", "multilabel", "binary", "segmentation", "detection")
 SPLITS = ("train", "valid", "test")
 BACKGROUND = "background"
@@ -60,13 +62,13 @@ class ItemList(Sequence[dict[str, Any]]):
     def __init__(
         self,
         root: str | os.PathLike[str],
-        columns: Mapping[str, Sequence[Any]],
+        columns: Mapping[str, Column],
         *,
         task: str,
         layout: str,
         class_names: Sequence[str],
         problems: Sequence[str] = (),
-        extra_columns: Mapping[str, Sequence[Any]] | None = None,
+        extra_columns: Mapping[str, Column] | None = None,
     ):
         if task not in TASKS:
             raise unknown_name("task", task, TASKS)
@@ -228,7 +230,7 @@ class Picked(Sequence[Any]):
         return (self.values[place] for place in self.order.tolist())
 
 
-def _checked_columns(columns: Mapping[str, Sequence[Any]]) -> dict[str, Sequence[Any]]:
+def _checked_columns(columns: Mapping[str, Column]) -> dict[str, Any]:
     if IMAGE_KEY not in columns:
         raise UsageError(f"columns must hold {IMAGE_KEY!r}, got {', '.join(columns) or 'none'}.")
     lengths = {name: len(values) for name, values in columns.items()}
@@ -236,12 +238,15 @@ def _checked_columns(columns: Mapping[str, Sequence[Any]]) -> dict[str, Sequence
         raise UsageError(f"columns must be of one length, got {lengths}.")
     ids = columns.get(SAMPLE_ID_KEY)
     if ids is None:
-        ids = [Path(path).as_posix() for path in columns[IMAGE_KEY]]
+        ids = [str(path).replace(os.sep, "/") for path in columns[IMAGE_KEY]]
     _check_unique(ids)
-    return {name: _pack(values) for name, values in {**columns, SAMPLE_ID_KEY: ids}.items()}
+    whole = {**columns, SAMPLE_ID_KEY: ids}
+    # By object, as the paths of images are often their ids too.
+    packed = {place: _pack(values) for place, values in {id(values): values for values in whole.values()}.items()}
+    return {name: packed[id(values)] for name, values in whole.items()}
 
 
-def _check_unique(ids: Sequence[Any]) -> None:
+def _check_unique(ids: Column) -> None:
     if len(set(ids)) < len(ids):
         seen: set[Any] = set()
         twice = next(it for it in ids if it in seen or seen.add(it))  # type: ignore[func-returns-value]

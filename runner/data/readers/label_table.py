@@ -4,13 +4,12 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from assay.callbacks.errors import UsageError, listing
 
 from .folder_tree import is_image_name, split_of
 from .image_finder import ImageFinder
-from .item_list import SPLITS, ItemList
+from .item_list import SPLITS, Column, ItemList
 from .label_targets import LABEL_COLUMNS, Targets, is_flag, read_targets
 from .tables import TABLE_SUFFIXES, Table, read_table
 
@@ -181,7 +180,7 @@ def _has_splits(table: Table, name: str) -> bool:
 
 def _label_columns(table: Table, rest: Sequence[str]) -> list[str]:
     known = table.find(*LABEL_COLUMNS)
-    if known in rest:
+    if known is not None and known in rest:
         return [known]
     flags = [name for name in rest if _most([cell for cell in table.column(name) if cell] or ["-"], is_flag)]
     if flags or len(rest) == 1:
@@ -221,7 +220,7 @@ def _to_items(
 ) -> ItemList:
     kept = [records[place] for place in targets.kept]
     images = [record.image for record in kept]
-    parts: dict[str, Sequence[Any]] = {"image": images, "sample_id": images, "target": targets.values}
+    parts: dict[str, Column] = {"image": images, "sample_id": images, "target": targets.values}
     if any(record.split for record in kept):
         parts["split"] = [record.split for record in kept]
     if columns.group is not None:

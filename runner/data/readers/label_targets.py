@@ -14,7 +14,7 @@ from .tables import plain_name
 
 LABEL_COLUMNS = (
     "label_name", "class_name", "category_name", "labels", "label", "tags", "tag", "classes", "class", "categories",
-    "category", "targets", "target", "species", "y",
+    "category", "targets", "target", "species",
 )  # fmt: skip
 """Customary names of the column that holds labels."""
 
