@@ -106,14 +106,11 @@ class OwnPictures(Experiment, ABC):
         if of_run is not None:
             self.summary.check_same(self.items)
             return make_split(self.items, split=of_run)
-        return make_split(
-            self.items,
-            valid_share=self.valid_share,
-            seed=self.seed,
-            group_by=self.group_by,
-            fold=self.fold,
-            split=self.split,
-        )
+        options = {name: getattr(self, name) for name in ("valid_share", "seed", "group_by", "fold", "split")}
+        split = make_split(self.items, **options)
+        if not split.is_drawn and self.valid_share != type(self).valid_share:
+            raise UsageError("--valid-share has no use: the data set is split already; leave it out, or draw a --fold.")
+        return split
 
     def parts(self) -> dict[str, ItemList]:
         """Return the items to train and to validate on, by ``train`` and ``valid``; also ``test`` where it is given."""
@@ -140,12 +137,12 @@ class OwnPictures(Experiment, ABC):
     def describe_data(self) -> list[str]:
         """Return what was found, how it is split, and what is wrong with it."""
         counts = ", ".join(f"{name} {len(items):,}" for name, items in self.parts().items())
-        held_back = f" (held back; assay evaluate RUN --loader {TEST})" if "test" in self.parts() else ""
+        held_back = f"; test is held back: assay evaluate RUN --loader {TEST}" if "test" in self.parts() else ""
         problems, weights = list(self.items.problems), self.weights_of_classes
         more = [f"and {len(problems) - _SHOWN_PROBLEMS:,} more problems, all in {PROBLEMS} of the run folder"]
         return [
             f"data: {self.items.describe()}",
-            f"split: {counts}{held_back}",
+            f"split: {counts}, {self._split.how}{held_back}",
             *self._split.notes,
             *([describe_weights(weighed_names(self.items), weights)] if weights is not None else []),
             *problems[:_SHOWN_PROBLEMS],

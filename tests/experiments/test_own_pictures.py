@@ -98,7 +98,7 @@ def test_a_run_says_what_it_found_and_writes_down_how_it_is_split(photos, capsys
     assert train() == 0
     out = capsys.readouterr().out
     assert "data: a folder per class: 30 images, 2 classes; no split given\n" in out
-    assert "split: train 24, valid 6\n" in out
+    assert "split: train 24, valid 6, a share of 0.2, drawn by class\n" in out
     split = read_split()
     assert sorted(split) == sorted(path.relative_to(photos).as_posix() for path in photos.rglob("*.png"))
     assert sum(name.startswith("blue") and part == "valid" for name, part in split.items()) == 4
@@ -120,7 +120,7 @@ def test_what_is_wrong_with_the_data_is_in_a_file_and_the_first_ten_are_said(pho
     assert all(f"labels.csv, line {32 + number}" in line and "lost" in line for number, line in enumerate(problems))
     assert all((line in out) == (number < 10) for number, line in enumerate(problems))
     assert "and 3 more problems, all in data_problems.txt of the run folder\n" in out
-    assert "split: train 24, valid 6\n" in out
+    assert "split: train 24, valid 6, a share of 0.2, drawn by class\n" in out
 
 
 def test_a_run_that_goes_on_keeps_its_split_where_files_were_added_since(photos, capsys):
@@ -180,10 +180,8 @@ def test_a_test_part_is_held_back_and_scored_on_demand(photos, capsys):
             Path("parts", part, colour).mkdir(parents=True, exist_ok=True)
             shutil.copy(path, Path("parts", part, colour, path.name))
     assert train(data="parts") == 0
-    assert (
-        "split: train 18, valid 6, test 6 (held back; assay evaluate RUN --loader valid_test)"
-        in capsys.readouterr().out
-    )
+    out = capsys.readouterr().out
+    assert "split: train 18, valid 6, test 6, as in the data set; test is held back: assay evaluate RUN" in out
     assert main(["evaluate", "run", "--loader", "valid_test"]) == 0
     assert Path("run/evaluate/valid_test-best/metrics.csv").is_file()
     assert main(["evaluate", "run", "--loader", "valid_tset"]) == 2
@@ -226,6 +224,15 @@ def test_wrong_use_is_one_line_and_leaves_no_run(photos, capsys, flags, message)
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.strip()]
     assert message in line
     assert not Path("run").exists()
+
+
+def test_a_share_for_a_data_set_that_is_split_already_is_refused(photos, capsys):
+    for part in ("train", "val"):
+        shutil.copytree(photos, Path("parts", part))
+    assert train("--valid-share", "0.3", data="parts") == 2
+    assert "--valid-share has no use: the data set is split already" in capsys.readouterr().err
+    assert train("--fold", "1/2", data="parts") == 0
+    assert "split: train 30, valid 30, fold 1/2, drawn by class\n" in capsys.readouterr().out
 
 
 def test_without_a_data_set_the_flag_is_named(photos, capsys):

@@ -27,10 +27,14 @@ class Split:
 
     Attributes:
         parts: the items of ``train``, ``valid`` and, where the data set has it, ``test``.
+        how: in words, such as "a share of 0.2, drawn by class".
+        is_drawn: whether it was drawn; otherwise it is the data set's own, or that of a file.
         notes: one line for each thing about it that a user should know, such as a class that a part lacks.
     """
 
     parts: dict[str, ItemList]
+    how: str
+    is_drawn: bool
     notes: list[str]
 
 
@@ -90,19 +94,25 @@ def make_split(
     """Return what ``split_items`` does, with notes that are not logged yet."""
     if not 0 < valid_share < 1:
         raise UsageError(f"valid_share must be between 0 and 1, got {valid_share}.")
-    groups, notes = groups_of(items, group_by), []
-    if split is not None:
-        parts = np.array(assign_from_file(items, split), dtype=object)
-    else:
-        parts = _given(items)
-        pool = np.flatnonzero(parts == "train") if fold is None else np.flatnonzero(np.isin(parts, ["train", "valid"]))
-        if fold is not None or not np.any(parts == "valid"):
-            units = Units.make(items.take(pool), None if groups is None else [groups[at] for at in pool], seed)
-            valid = _draw(units, items, valid_share, fold, notes)[units.of_items]
-            parts[pool] = np.where(valid, "valid", "train")
+    groups, notes = groups_of(items, group_by), list[str]()
+    parts = _given(items) if split is None else np.array(assign_from_file(items, split), dtype=object)
+    is_drawn = split is None and (fold is not None or not np.any(parts == "valid"))
+    if is_drawn:
+        pool = np.flatnonzero(np.isin(parts, ["train"] if fold is None else ["train", "valid"]))
+        units = Units.make(items.take(pool), None if groups is None else [groups[at] for at in pool], seed)
+        valid = _draw(units, items, valid_share, fold, notes)[units.of_items]
+        parts[pool] = np.where(valid, "valid", "train")
     taken = {name: items.take(np.flatnonzero(parts == name)) for name in SPLITS if np.any(parts == name)}
     _check_parts(taken, items)
-    return Split(taken, [*notes, *_notes(items, taken, parts, groups, "the split" if split is None else str(split))])
+    given = "the split" if split is None else str(split)
+    how = _how(items, valid_share, groups, fold) if is_drawn else f"as in {'the data set' if split is None else split}"
+    return Split(taken, how, is_drawn, [*notes, *_notes(items, taken, parts, groups, given)])
+
+
+def _how(items: ItemList, valid_share: float, groups: list[str] | None, fold: str | None) -> str:
+    by = [*([] if items.task == "segmentation" else ["class"]), *([] if groups is None else ["group"])]
+    drawn = f"drawn by {' and '.join(by)}" if by else "drawn at random"
+    return f"{f'a share of {valid_share:g}' if fold is None else f'fold {fold}'}, {drawn}"
 
 
 def _given(items: ItemList) -> np.ndarray:
