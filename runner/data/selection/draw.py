@@ -11,7 +11,8 @@ _DIGITS = 9  # to which shares of a count are rounded: 3 * 0.1 is not quite 0.3
 
 def draw_order(names: Sequence[str], seed: int) -> np.ndarray:
     """Return a random order of names that follows from the seed and the names alone, not from their order."""
-    return np.argsort([_drawn(name, seed) for name in names], kind="stable")
+    drawn = np.array([_drawn(name, seed) for name in names], dtype=np.uint64)
+    return np.argsort(drawn, kind="stable")
 
 
 def draw_share(counts: sparse.csr_array, sizes: np.ndarray, share: float) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Split the items of a data set into parts to train on and to validate on."""
 
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
@@ -10,6 +11,7 @@ import numpy as np
 from assay.callbacks.errors import UsageError
 
 from ..readers.item_list import SPLITS, ItemList
+from .class_weights import weighed_names
 from .draw import draw_folds, draw_share
 from .folds import parse_fold
 from .groups import groups_of, straddling
@@ -98,7 +100,7 @@ def make_split(
     parts = _given(items) if split is None else np.array(assign_from_file(items, split), dtype=object)
     is_drawn = split is None and (fold is not None or not np.any(parts == "valid"))
     if is_drawn:
-        pool = np.flatnonzero(np.isin(parts, ["train"] if fold is None else ["train", "valid"]))
+        pool = np.flatnonzero((parts == "train") | ((fold is not None) & (parts == "valid")))
         units = Units.make(items.take(pool), None if groups is None else [groups[at] for at in pool], seed)
         valid = _draw(units, items, valid_share, fold, notes)[units.of_items]
         parts[pool] = np.where(valid, "valid", "train")
@@ -130,13 +132,13 @@ def _draw(units: Units, items: ItemList, valid_share: float, fold: str | None, n
         return draw_folds(units.counts, units.sizes, folds) == number
     _check_share(units, items, valid_share)
     drawn = draw_share(units.counts, units.sizes, valid_share)
-    valid = units.with_each_class(drawn)
+    valid, names = units.with_each_class(drawn), weighed_names(items)
     moved = np.flatnonzero(valid != drawn)
     if len(moved):
         labels = np.unique(units.counts[moved].indices).tolist()
         notes.append(
             f"valid_share {valid_share:g} would leave a part without an image of some classes; one was moved for them: "
-            f"{_some([items.class_names[label] for label in labels])}."
+            f"{_some([names[label] for label in labels])}."
         )
     return valid
 
@@ -145,11 +147,11 @@ def _check_share(units: Units, items: ItemList, valid_share: float) -> None:
     """Raise where a share of the items is fewer than one of each class, unless an item has several classes or none."""
     present = int((np.asarray(units.counts.sum(axis=0)) > 0).sum())
     count = int(units.sizes.sum())
-    smallest = min(valid_share, 1 - valid_share)
-    if items.task in ("multiclass", "binary") and round(smallest * count) < present <= count // 2:
+    smaller, smallest = min(valid_share, 1 - valid_share), math.ceil(1e4 * present / count) / 1e4
+    if items.task in ("multiclass", "binary") and int(smaller * count + 0.5) < present <= count // 2:
         raise UsageError(
             f"valid_share {valid_share:g} of {count} images leaves a part with fewer than one of each of the {present} "
-            f"classes: use {present / count:.2g} to {1 - present / count:.2g}."
+            f"classes: use {smallest:g} to {1 - smallest:g}."
         )
 
 
@@ -170,10 +172,10 @@ def _notes(
         notes.append(f"{split} leaves out {left_out} of {len(items)} images, the first is {first!r}.")
     if groups is not None and (both := straddling(groups, parts)):
         notes.append(f"{split} puts groups into several parts: {_some(both)}.")
-    counts = {name: class_counts(taken[name]) for name in ("train", "valid")}
+    counts, names = {name: class_counts(taken[name]) for name in ("train", "valid")}, weighed_names(items)
     for name, other in (("train", "valid"), ("valid", "train")):
         if labels := np.flatnonzero((counts[name] == 0) & (counts[other] > 0)).tolist():
-            notes.append(f"{name} has no image of the class {_some([items.class_names[label] for label in labels])}.")
+            notes.append(f"{name} has no image of the class {_some([names[label] for label in labels])}.")
     return notes
 
 
