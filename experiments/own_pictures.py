@@ -47,6 +47,8 @@ _SHOWN_PROBLEMS = 10
 class OwnPictures(Experiment, ABC):
     """Base of experiments on a data set in any common layout; a subclass adds model, loss and diagnostics."""
 
+    data_dir: str | None = None
+    """Folder of the data set, or the one file that describes it; docs/own-pictures.md shows the layouts."""
     valid_share: Annotated[float, GreaterThan(0), LessThan(1)] = 0.2
     """Share of the images to validate on, where the data set has no split of its own."""
     group_by: str | None = None
