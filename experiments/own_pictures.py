@@ -133,7 +133,8 @@ class OwnPictures(Experiment, ABC):
     def weights_of_classes(self) -> list[float] | None:
         """Weights for ``make_loss`` by the field ``class_weights``, counted over the training part; None: none."""
         train = self.parts()["train"]
-        masks = (item["target"] for item in self.transformed(train, "none")) if self.kind == "segment" else ()
+        plain = self.transformed(train, "none")
+        masks = (plain[index]["target"] for index in range(len(train))) if self.kind == "segment" else ()
         return class_weights(train, self.class_weights, masks=masks)
 
     def describe_data(self) -> list[str]:

@@ -68,9 +68,9 @@ def _balanced(items: ItemList, classes: int, masks: Iterable[Any]) -> list[float
     if items.task == "multilabel":
         weights = (len(items) - counts) / np.maximum(counts, 1)
         # A label that all items have, or none, leaves nothing to balance.
-        return np.where((counts == 0) | (counts == len(items)), 1.0, weights).tolist()
+        return [float(one) for one in np.where((counts == 0) | (counts == len(items)), 1.0, weights)]
     weights = counts.sum() / (np.maximum(counts, 1) * max(1, int((counts > 0).sum())))
-    return np.where(counts == 0, 1.0, weights).tolist()
+    return [float(one) for one in np.where(counts == 0, 1.0, weights)]
 
 
 def _pixel_counts(masks: Iterable[Any], classes: int) -> np.ndarray:

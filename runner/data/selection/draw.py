@@ -25,7 +25,7 @@ def draw_share(counts: sparse.csr_array, sizes: np.ndarray, share: float) -> np.
         share: of the items to validate on.
     """
     if not _is_plain(counts, sizes):
-        return assign_iteratively(counts, sizes, np.array([share, 1 - share])) == 0
+        return np.asarray(assign_iteratively(counts, sizes, np.array([share, 1 - share])) == 0)
     valid = np.zeros(len(sizes), dtype=bool)
     # Every 1/share-th unit, class by class: of each class and of all, the share is met up to rounding.
     steps = np.floor(np.round(np.arange(len(sizes) + 1) * share, _DIGITS) + 0.5)

@@ -129,7 +129,7 @@ def _draw(units: Units, items: ItemList, valid_share: float, fold: str | None, n
         number, folds = parse_fold(fold)
         if folds > len(units.sizes):
             raise UsageError(f"fold {fold!r} asks for more folds than there are images or groups, {len(units.sizes)}.")
-        return draw_folds(units.counts, units.sizes, folds) == number
+        return np.asarray(draw_folds(units.counts, units.sizes, folds) == number)
     _check_share(units, items, valid_share)
     drawn = draw_share(units.counts, units.sizes, valid_share)
     valid, names = units.with_each_class(drawn), weighed_names(items)
