@@ -94,7 +94,7 @@ class ItemList(Sequence[dict[str, Any]]):
         """
         if name not in self._columns:
             raise unknown_name("column", name, self.names)
-        values = self._columns[name]
+        values: Sequence[Any] = self._columns[name]
         if self._order is None:
             return values
         return values[self._order] if isinstance(values, np.ndarray) else Picked(values, self._order)
@@ -253,7 +253,7 @@ def _check_unique(ids: Column) -> None:
         raise UsageError(f"{SAMPLE_ID_KEY} must be unique, got {twice!r} twice.")
 
 
-def _pack(values: Sequence[Any]) -> Any:
+def _pack(values: Column) -> Any:
     """Return texts, numbers and arrays of a list in a packed form; anything else as it is."""
     if not isinstance(values, list | tuple):
         return values
