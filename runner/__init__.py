@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .data.augmented import Augmented as Augmented
     from .data.augmented import Items as Items
     from .data.augmented import Transform as Transform
+    from .data.boxes import collate_boxes as collate_boxes
     from .data.chance import current_epoch as current_epoch
     from .data.files.image_errors import BadImageError as BadImageError
     from .data.files.image_errors import bad_image_errors as bad_image_errors
@@ -28,10 +29,14 @@ if TYPE_CHECKING:
     from .data.files.images import images_in as images_in
     from .data.files.images import read_image as read_image
     from .data.files.mask_files import read_mask as read_mask
+    from .data.readers.box_table import read_box_table as read_box_table
     from .data.readers.class_folders import read_class_folders as read_class_folders
+    from .data.readers.coco import read_coco as read_coco
     from .data.readers.item_list import ItemList as ItemList
     from .data.readers.label_table import read_label_table as read_label_table
     from .data.readers.recognize import read_data as read_data
+    from .data.readers.voc import read_voc as read_voc
+    from .data.readers.yolo import read_yolo as read_yolo
     from .data.seeding import mix as mix
     from .data.selection.balanced_sampler import BalancedSampler as BalancedSampler
     from .data.selection.class_weights import class_weights as class_weights

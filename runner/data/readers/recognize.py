@@ -56,7 +56,12 @@ LAYOUTS: Mapping[str, Sequence[Layout]] = {
         Layout("a folder per class", "class_folders", "read_class_folders"),
     ),
     "segment": (),
-    "detect": (),
+    "detect": (
+        Layout("COCO JSON", "coco", "read_coco"),
+        Layout("YOLO", "yolo", "read_yolo"),
+        Layout("Pascal VOC", "voc", "read_voc"),
+        Layout("a table of boxes (CSV)", "box_table", "read_box_table"),
+    ),
 }
 """What is looked for, in this order, by what the data is for."""
 
