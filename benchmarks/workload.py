@@ -17,7 +17,7 @@ from torch.utils.data._utils.pin_memory import pin_memory
 from torchvision.models.detection import FCOS
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 
-from assay.experiments.wheat.models import make_detector as make_light_detector
+from assay.experiments.detectors import make_detector as make_light_detector
 
 
 @dataclass(kw_only=True, frozen=True)
@@ -170,7 +170,7 @@ def make_detector(backbone: str, classes: int, side: int) -> nn.Module:
         side: of the images, in pixels.
     """
     if backbone == "light":
-        return make_light_detector("fcos", backbone, image_size=side, channels=32).net
+        return make_light_detector("fcos", backbone, image_size=side, channels=32, num_classes=2).net
     pyramid = resnet_fpn_backbone(backbone_name=backbone, weights=None, norm_layer=nn.BatchNorm2d, trainable_layers=5)
     return FCOS(pyramid, num_classes=classes, min_size=side, max_size=side, score_thresh=0.0)
 

@@ -14,7 +14,7 @@ from kit import fit
 from test_host_reads import CLASSES, Classifier, boxes, classes, everything_else, loaders, stack_but_boxes
 
 from assay.callbacks import NonFiniteGuard, classification_diagnostics, detection_diagnostics
-from assay.experiments.wheat.models import DETECTIONS, loss_terms, make_detector
+from assay.experiments.detectors import DETECTIONS, loss_terms, make_detector
 from assay.runner import DictRunner, Engine
 
 pytestmark = [*needs_gpu, pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype")]
@@ -77,7 +77,7 @@ def test_a_step_with_a_loss_scaler_waits_as_often_with_diagnostics(tmp_path):
 
 
 def make_fcos():
-    return make_detector("fcos", "light", image_size=32, channels=32)
+    return make_detector("fcos", "light", image_size=32, channels=32, num_classes=2)
 
 
 def test_a_step_of_a_torchvision_detector_waits_as_often_with_diagnostics(tmp_path):

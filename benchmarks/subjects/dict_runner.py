@@ -14,7 +14,7 @@ from assay.callbacks import (
     detection_diagnostics,
     segmentation_diagnostics,
 )
-from assay.experiments.wheat.models import DETECTIONS, Detector, loss_terms
+from assay.experiments.detectors import DETECTIONS, Detector, loss_terms
 from assay.runner import DictRunner, Engine
 
 from ..workload import Workload

@@ -14,23 +14,22 @@ same layout is generated; see ``generator``.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from inspect import get_annotations
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import albumentations as A
 from torch import nn
-from torch.utils.data import DataLoader, Dataset, default_collate
+from torch.utils.data import DataLoader
 
 from assay.callbacks import BestWorstBatches, BestWorstSamples, BoxMetrics, UsageError, detection_diagnostics
 from assay.callbacks.toolkit import BoxPrecision
-from assay.runner import AtLeast, Augmented, Experiment, LossTerm
+from assay.runner import AtLeast, Augmented, Experiment, LossTerm, collate_boxes
 from assay.runner.prediction import BoxPrediction, Prediction
 
+from ..detectors import DETECTIONS, LIGHT, loss_terms, make_detector
 from . import generator
-from .data import CLASS_NAMES, WheatImages, collate_boxes, read_items, scale_to_tensor, split, to_tensor
-from .models import DETECTIONS, LIGHT, loss_terms, make_detector
+from .data import CLASS_NAMES, WheatImages, read_items, scale_to_tensor, split, to_tensor
 
 
 @dataclass(kw_only=True)
@@ -85,21 +84,17 @@ class Wheat(Experiment):
         train, valid = split(read_items(self.data_folder()), self.valid_sources)
         light = [A.D4(), A.RandomBrightnessContrast(0.2, 0.2), A.HueSaturationValue(8, 20, 0)]
         return {
-            "train": self.make_loader(self._augmented(train, light), shuffle=True),
-            "valid": self.make_loader(self._augmented(valid, [])),
+            "train": self.make_loader(self._augmented(train, light), shuffle=True, collate_fn=collate_boxes),
+            "valid": self.make_loader(self._augmented(valid, []), collate_fn=collate_boxes),
         }
 
     def _augmented(self, items: list[dict[str, Any]], transforms: list[Any]) -> Augmented:
         keys = {name: name for name in ("image", "bboxes", "labels")}
         return Augmented(WheatImages(items), to_tensor(transforms, self.image_size), seed=self.seed, keys=keys)
 
-    def make_loader(self, dataset: Dataset[Any], **options: Any) -> DataLoader[Any]:
-        loader = super().make_loader(dataset, **options)
-        loader.collate_fn = partial(collate_boxes, loader.collate_fn or default_collate)
-        return loader
-
     def get_model(self) -> nn.Module:
-        return make_detector(self.detector, self.backbone, image_size=self.image_size, channels=self.channels)
+        size: dict[str, Any] = {"image_size": self.image_size, "channels": self.channels}
+        return make_detector(self.detector, self.backbone, num_classes=len(CLASS_NAMES), **size)
 
     def get_criterion(self) -> None:
         """Return None: the detector computes its losses by itself."""

@@ -4,7 +4,7 @@ import ast
 import csv
 import math
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,6 @@ from typing import Any
 import albumentations as A
 import cv2
 import numpy as np
-import torch
 from torch.utils.data import Dataset
 
 from assay.callbacks import UsageError
@@ -196,20 +195,3 @@ def to_tensor(transforms: Sequence[Any], size: int) -> A.Compose:
 def scale_to_tensor(size: int) -> list[Any]:
     """Return the transforms that make an image a tensor from 0 to 1 whose longer side is ``size``."""
     return [A.LongestMaxSize(size, interpolation=cv2.INTER_AREA), A.ToFloat(255), A.ToTensorV2()]
-
-
-def collate_boxes(join: Callable[[Any], Any], items: list[Item]) -> Any:
-    """Return the batch that ``join`` makes of items, with ``target`` in the place of ``bboxes`` and ``labels``.
-
-    ``target`` is a list of N dicts of ``boxes`` [M, 4], float32, and ``labels`` [M], int64.
-    """
-    plain = [{key: part for key, part in item.items() if key not in ("bboxes", "labels")} for item in items]
-    batch = join(type(items)(plain))  # of the same type, by which a runner tells what only stands in
-    batch["target"] = [
-        {
-            "boxes": torch.as_tensor(np.asarray(item["bboxes"], dtype=np.float32).reshape(-1, 4)),
-            "labels": torch.as_tensor(np.asarray(item["labels"], dtype=np.int64)),
-        }
-        for item in items
-    ]
-    return batch

@@ -80,8 +80,13 @@ def _sources() -> dict[str, Path]:
 
 def _has_experiment(tree: ast.Module) -> bool:
     """Whether a file defines an experiment; what others share, and a base that derives from ABC, is none."""
-    classes = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.bases and node.decorator_list]
+    # Of all classes with fields, those of an experiment alone are given by name, as flags are.
+    classes = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.bases and _is_by_name(node)]
     return any("ABC" not in map(ast.unparse, node.bases) for node in classes)
+
+
+def _is_by_name(node: ast.ClassDef) -> bool:
+    return any("kw_only" in ast.unparse(decorator) for decorator in node.decorator_list)
 
 
 def _only_experiment(module: object, name: str) -> type["Experiment"]:

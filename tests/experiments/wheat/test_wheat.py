@@ -11,9 +11,9 @@ from kit import read_events
 from assay.callbacks import BoxCurves, UsageError
 from assay.callbacks.measures.box_precision import box_precision
 from assay.callbacks.measures.coco_precision import coco_precision, pack
+from assay.experiments.detectors import LOSSES
 from assay.experiments.wheat import Wheat
 from assay.experiments.wheat.generator import make_data
-from assay.experiments.wheat.models import LOSSES
 from assay.runner import load_checkpoint
 from assay.runner.commands.experiment_flags import parse_experiment
 from assay.runner.commands.main import main

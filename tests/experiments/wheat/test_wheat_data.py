@@ -2,17 +2,15 @@
 
 import ast
 import csv
-from functools import partial
 
 import cv2
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import default_collate
 
 from assay.callbacks import UsageError
 from assay.experiments.wheat import Wheat
-from assay.experiments.wheat.data import WheatImages, collate_boxes, read_items, split, to_tensor
+from assay.experiments.wheat.data import WheatImages, read_items, split, to_tensor
 from assay.experiments.wheat.generator import make_data
 from assay.runner import Augmented, BadImageError
 
@@ -200,17 +198,6 @@ def test_boxes_turn_with_their_image(generated):
         assert sides[0] == pytest.approx(sides[1], abs=1e-3)
         moved += not np.array_equal(item["bboxes"], before["bboxes"])
     assert moved
-
-
-def test_a_stand_in_stays_one():
-    class StandIns(list):
-        pass
-
-    joined = []
-    item = {"image": torch.zeros(1), "bboxes": np.zeros((0, 4)), "labels": np.zeros(0), "sample_id": "a"}
-    collate_boxes(lambda items: joined.append(type(items)) or default_collate(items), StandIns([item]))
-    assert joined == [StandIns]
-    assert partial(collate_boxes, default_collate)([item])["target"][0]["boxes"].shape == (0, 4)
 
 
 def test_a_bad_image_is_left_out_where_that_is_asked_for(generated, tmp_path):

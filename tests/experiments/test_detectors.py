@@ -1,10 +1,11 @@
 import math
 
 import pytest
+import timm
 import torch
 
 from assay.callbacks import UsageError
-from assay.experiments.wheat.models import LOSSES, ModelLoss, Pyramid, loss_terms, make_detector
+from assay.experiments.detectors import _LIGHT_RESNET, LOSSES, ModelLoss, Pyramid, loss_terms, make_detector
 from assay.runner import LossTerm
 
 TARGETS = [
@@ -16,7 +17,7 @@ TARGETS = [
 @pytest.mark.parametrize("name", LOSSES)
 def test_a_detector_gives_its_losses_while_it_trains_and_detections_otherwise(name):
     torch.manual_seed(0)
-    detector = make_detector(name, "light", image_size=64, channels=32)
+    detector = make_detector(name, "light", image_size=64, channels=32, num_classes=2)
     images = torch.rand(2, 3, 64, 64)
     outputs = detector(images, TARGETS)
     terms = loss_terms(name)
@@ -31,13 +32,13 @@ def test_a_detector_gives_its_losses_while_it_trains_and_detections_otherwise(na
 
 
 def test_no_part_of_a_detector_is_frozen():
-    detector = make_detector("fcos", "light", image_size=64, channels=32)
+    detector = make_detector("fcos", "light", image_size=64, channels=32, num_classes=2)
     assert all(parameter.requires_grad for parameter in detector.parameters())
 
 
 def test_boxes_are_in_pixels_of_the_image_that_is_given():
     torch.manual_seed(0)
-    detector = make_detector("fcos", "light", image_size=64, channels=32).eval()
+    detector = make_detector("fcos", "light", image_size=64, channels=32, num_classes=2).eval()
     detector.net.score_thresh = 0.0
     with torch.no_grad():
         small, large = (detector([torch.ones(3, side, side) * 0.5])["detections"][0]["boxes"] for side in (64, 128))
@@ -63,3 +64,38 @@ def test_a_loss_of_the_model_needs_no_criterion_and_no_target():
     assert term.compute(None, {"loss_box": torch.tensor(3.0)}).item() == 3.0
     with pytest.raises(UsageError, match="asks for key 'loss_box'"):
         term.compute(None, {"logits": torch.zeros(1)})
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_detector_has_as_many_classes_as_are_asked_for(name):
+    detector = make_detector(name, "light", image_size=64, channels=32, num_classes=5).eval()
+    detector.net.score_thresh = 0.0
+    if name == "faster_rcnn":
+        detector.net.roi_heads.score_thresh = 0.0
+    with torch.no_grad():
+        labels = detector(torch.rand(2, 3, 64, 64))["detections"][0]["labels"].tolist()
+    # The dense detectors have an output for label 0, which nothing is ever trained to.
+    assert {1, 4} <= set(labels) <= {0, 1, 2, 3, 4}
+
+
+@pytest.mark.parametrize("backbone", ["resnet18", "convnext_atto", "mobilenetv3_small_050"])
+def test_features_are_those_of_the_strides_that_are_asked_for(backbone):
+    pyramid = Pyramid(backbone, 32, strides=(8, 16, 32)).eval()
+    shapes = [tuple(level.shape) for level in pyramid(torch.zeros(1, 3, 64, 96)).values()]
+    assert shapes == [(1, 32, 8, 12), (1, 32, 4, 6), (1, 32, 2, 3)]
+
+
+def test_a_backbone_without_features_at_these_strides_is_refused():
+    with pytest.raises(
+        UsageError, match=r"backbone must give features at strides 8, 16, as resnet18 .* gives them at 16"
+    ):
+        Pyramid("vit_tiny_patch16_224", 32)
+
+
+def test_looking_at_a_backbone_draws_nothing_from_the_generator():
+    torch.manual_seed(3)
+    first = Pyramid("light", 32).body.state_dict()
+    torch.manual_seed(3)
+    second = timm.create_model(**_LIGHT_RESNET, features_only=True, out_indices=(2, 3)).state_dict()
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)

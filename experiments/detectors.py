@@ -3,21 +3,25 @@
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import timm
+import torch
 from torch import Tensor, nn
 from torchvision.models.detection import FCOS, FasterRCNN, RetinaNet
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.fcos import FCOSHead
 from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
 
+from assay.callbacks import UsageError
 from assay.callbacks.errors import unknown_name
 from assay.callbacks.keys import pick
 from assay.runner import LossTerm
 
 DETECTIONS = "detections"
 LIGHT = "light"
+STRIDES = (8, 16)
 
 # The losses that each detector gives, as torchvision calls them.
 LOSSES = {
@@ -27,7 +31,6 @@ LOSSES = {
 }
 
 _LIGHT_RESNET = {"model_name": "resnet10t", "channels": (32, 64, 128, 256), "stem_width": 16, "zero_init_last": False}
-_LEVELS = (2, 3)  # of strides 8 and 16
 _SHAPES = (0.5, 1.0, 2.0)
 
 
@@ -74,22 +77,21 @@ class Detector(nn.Module):
 
 
 class Pyramid(nn.Module):
-    """Features of an image at strides 8 and 16, by a timm backbone and a feature pyramid: [N, channels, h, w] each.
+    """Features of an image at some strides, by a timm backbone and a feature pyramid: [N, channels, h, w] each.
 
     Args:
         backbone: a name of timm that gives features at these strides, or ``light``, a narrow residual net of 10 layers.
         channels: of the features.
+        strides: of the features, in pixels of the image.
+        pretrained: whether the backbone begins with the weights that timm has for it.
 
     Raises:
-        UsageError: timm has no such backbone.
+        UsageError: timm has no such backbone, or it gives no features at these strides.
     """
 
-    def __init__(self, backbone: str, channels: int):
+    def __init__(self, backbone: str, channels: int, *, strides: Sequence[int] = STRIDES, pretrained: bool = False):
         super().__init__()
-        if backbone != LIGHT and not timm.is_model(backbone):
-            raise unknown_name("backbone", backbone, [LIGHT, *timm.list_models()])
-        options = _LIGHT_RESNET if backbone == LIGHT else {"model_name": backbone}
-        self.body = timm.create_model(**options, pretrained=False, features_only=True, out_indices=_LEVELS)
+        self.body = _make_body(backbone, strides, pretrained)
         info: Any = self.body.feature_info
         self.strides = info.reduction()
         self.pyramid = FeaturePyramidNetwork(info.channels(), channels, norm_layer=nn.BatchNorm2d)
@@ -101,19 +103,56 @@ class Pyramid(nn.Module):
         return features
 
 
-def make_detector(name: str, backbone: str, *, image_size: int, channels: int) -> Detector:
-    """Return a detector with fresh weights, for images from 0 to 1; they are scaled to ``image_size``.
+def _make_body(backbone: str, strides: Sequence[int], pretrained: bool) -> nn.Module:
+    if backbone != LIGHT and not timm.is_model(backbone):
+        raise unknown_name("backbone", backbone, [LIGHT, *timm.list_models()])
+    options = _LIGHT_RESNET if backbone == LIGHT else {"model_name": backbone}
+    make = partial(timm.create_model, **options, features_only=True)
+    # Made once to see what it gives, without drawing from the generator that the weights are drawn from.
+    with torch.random.fork_rng(devices=[]):
+        try:
+            found = make().feature_info.reduction()
+        except (RuntimeError, AttributeError) as error:  # timm's own, of a model that has no features to give
+            raise UsageError(f"backbone {backbone!r} gives no features: {error}") from error
+    if set(strides) - set(found):
+        raise UsageError(
+            f"backbone must give features at strides {', '.join(map(str, strides))}, as resnet18 or convnext_tiny do; "
+            f"{backbone!r} gives them at {', '.join(map(str, dict.fromkeys(found)))}."
+        )
+    levels = tuple(found.index(stride) for stride in strides)
+    body: nn.Module = make(out_indices=levels, pretrained=pretrained)
+    return body
+
+
+def make_detector(
+    name: str,
+    backbone: str,
+    *,
+    image_size: int,
+    channels: int,
+    num_classes: int,
+    strides: Sequence[int] = STRIDES,
+    pretrained: bool = False,
+    mean: Sequence[float] = (0.45,) * 3,
+    std: Sequence[float] = (0.22,) * 3,
+) -> Detector:
+    """Return a detector for images from 0 to 1; they are scaled to ``image_size``, and normalized within it.
 
     Args:
         name: ``fcos``, ``retinanet`` or ``faster_rcnn``.
         backbone: see ``Pyramid``.
         image_size: of the longer side in pixels.
         channels: of the features that boxes are found in.
+        num_classes: with the background, which is label 0.
+        strides: of these features, in pixels of the image.
+        pretrained: whether the backbone begins with the weights that timm has for it; all else is fresh.
+        mean: of the normalization of images, by channel.
+        std: of the normalization of images, by channel.
     """
-    pyramid = Pyramid(backbone, channels)
+    pyramid = Pyramid(backbone, channels, strides=strides, pretrained=pretrained)
     options: dict[str, Any] = {
-        "min_size": image_size, "max_size": image_size, "image_mean": [0.45] * 3, "image_std": [0.22] * 3,
-        "num_classes": 2,
+        "min_size": image_size, "max_size": image_size, "image_mean": [*mean], "image_std": [*std],
+        "num_classes": num_classes,
     }  # fmt: skip
     if name == "faster_rcnn":
         levels = [str(number) for number in range(len(pyramid.strides))]
@@ -128,7 +167,7 @@ def make_detector(name: str, backbone: str, *, image_size: int, channels: int) -
         sizes = tuple(tuple(stride * scale for scale in (2.5, 3.5, 5.0)) for stride in pyramid.strides)
         return Detector(RetinaNet(pyramid, anchor_generator=AnchorGenerator(sizes, (_SHAPES,) * len(sizes)), **options))
     anchors = AnchorGenerator(tuple((stride,) for stride in pyramid.strides), ((1.0,),) * len(pyramid.strides))
-    head = FCOSHead(channels, num_anchors=1, num_classes=2, num_convs=2)
+    head = FCOSHead(channels, num_anchors=1, num_classes=num_classes, num_convs=2)
     # Distances come out of a ReLU: they begin where it has a gradient.
     nn.init.constant_(head.regression_head.bbox_reg.bias, 1.0)
     return Detector(FCOS(pyramid, anchor_generator=anchors, head=head, **options))
