@@ -28,7 +28,7 @@ def make_transform(
     symmetry: str = "horizontal",
     mean: float | Sequence[float] = MEAN,
     std: float | Sequence[float] = STD,
-    boxes: bool = False,
+    boxes: bool | Sequence[str] = False,
     masks: bool = False,
 ) -> A.Compose:
     """Return the transform of images [H, W, 3], uint8, to tensors [3, h, w]; of their masks and boxes too.
@@ -56,8 +56,9 @@ def make_transform(
             ``square`` turns by quarters and mirrors, as for a view from above; ``none`` is for text.
         mean: of the normalization ``(x - mean) / std`` of images from 0 to 1, one number or one per channel.
         std: of that normalization.
-        boxes: whether there are ``bboxes`` (left, top, right, bottom in pixels) with ``labels``; those of which less
-            than 30% is left are dropped.
+        boxes: whether there are ``bboxes`` (left, top, right, bottom in pixels) with ``labels``, or the names of what
+            there is for each box, if it is more than ``labels``. Those of which less than 30% is left are dropped.
+            Images are then neither turned by degrees nor bent: boxes would no longer fit tightly.
         masks: whether there is a ``mask``, [H, W], which must have the size of its image; its pixels outside of the
             image become ``IGNORED``.
 
@@ -72,10 +73,9 @@ def make_transform(
         if name not in known:
             raise unknown_name(kind, name, known)
     steps = [] if image_size is None else _bring_to_size(image_size, resize, is_random=level != "none")
-    steps += _augment(LEVELS.index(level), symmetry)
-    kept = A.BboxParams(
-        "pascal_voc", label_fields=["labels"], min_visibility=_MIN_VISIBILITY, min_width=1, min_height=1
-    )
+    steps += _augment(LEVELS.index(level), symmetry, turns=not boxes)
+    fields = ["labels"] if isinstance(boxes, bool) else [*boxes]
+    kept = A.BboxParams("pascal_voc", label_fields=fields, min_visibility=_MIN_VISIBILITY, min_width=1, min_height=1)
     return A.Compose(
         [*steps, A.Normalize(mean, std), A.ToTensorV2()], bbox_params=kept if boxes else None, is_check_shapes=masks
     )
@@ -92,18 +92,20 @@ def _bring_to_size(size: int | tuple[int, int], resize: str, *, is_random: bool)
     return [A.LongestMaxSize(max_size_hw=(height, width), **by), A.PadIfNeeded(height, width, **_OUTSIDE)]
 
 
-def _augment(strength: int, symmetry: str) -> list[Any]:
-    """Return what is drawn by chance, from nothing (0) to everything (3)."""
+def _augment(strength: int, symmetry: str, *, turns: bool) -> list[Any]:
+    """Return what is drawn by chance, from nothing (0) to everything (3); ``turns``: also turns and bends."""
     steps: list[Any] = []
     if strength >= 1:
         flips = {"none": [], "horizontal": [A.HorizontalFlip()], "square": [A.SquareSymmetry(p=1.0)]}
         steps += flips[symmetry]
     if strength == 1 and symmetry != "square":
-        steps += [_move(scale=(0.9, 1.1), degrees=10, shift=0.05)]
+        steps += [_move(scale=(0.9, 1.1), degrees=10 * turns, shift=0.05)]
     if strength >= 2:
-        steps += [_move(scale=(0.8, 1.25), degrees=45 if symmetry == "square" else 20, shift=0.06)]
+        degrees = 45 if symmetry == "square" else 20
+        steps += [_move(scale=(0.8, 1.25), degrees=degrees * turns, shift=0.06)]
         steps += [A.RandomBrightnessContrast(p=0.5), A.HueSaturationValue(p=0.3)]
     if strength >= 3:
+        steps += [A.GridDistortion(distort_limit=0.2, p=0.2, **_OUTSIDE)] if turns else []
         steps += _disturb()
     return steps
 
@@ -115,7 +117,6 @@ def _move(scale: tuple[float, float], degrees: float, shift: float) -> A.Affine:
 
 def _disturb() -> list[Any]:
     return [
-        A.GridDistortion(distort_limit=0.2, p=0.2, **_OUTSIDE),
         A.OneOf([A.GaussianBlur(), A.MotionBlur(blur_limit=5), A.GaussNoise(), A.ImageCompression()], p=0.4),
         A.RandomGamma(p=0.3),
         A.CoarseDropout(num_holes_range=(1, 4), fill=_GREY, p=0.3),
