@@ -47,6 +47,9 @@ class ItemList(Sequence[dict[str, Any]]):
         problems: what was left out or looks wrong, one line each.
         extra_columns: further columns, which are no part of an item: those of a table that one may group by.
 
+    Attributes:
+        palette: colours of a segmentation's classes, [C, 3] uint8, where the data set has some.
+
     Raises:
         UsageError: the columns differ in length, hold no ``image``, or two items have one ``sample_id``.
 
@@ -77,6 +80,7 @@ class ItemList(Sequence[dict[str, Any]]):
         self.layout = layout
         self.class_names = tuple(class_names)
         self.problems = tuple(problems)
+        self.palette: np.ndarray | None = None
         self._parts = tuple(name for name in (*columns, SAMPLE_ID_KEY) if name != "split")
         self._columns = _checked_columns({**(extra_columns or {}), **columns})
         self._order: np.ndarray | None = None  # of the items in the columns; None: all of them, as they are

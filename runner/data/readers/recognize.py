@@ -55,7 +55,10 @@ LAYOUTS: Mapping[str, Sequence[Layout]] = {
         Layout("a table of labels (CSV)", "label_table", "read_label_table"),
         Layout("a folder per class", "class_folders", "read_class_folders"),
     ),
-    "segment": (),
+    "segment": (
+        Layout("a table of images and masks (CSV)", "masks.table", "read_mask_table"),
+        Layout("images/ with masks/", "masks.folders", "read_mask_folders"),
+    ),
     "detect": (
         Layout("COCO JSON", "coco", "read_coco"),
         Layout("YOLO", "yolo", "read_yolo"),

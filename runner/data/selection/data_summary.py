@@ -1,6 +1,7 @@
 """What a run has to remember of its data set: the task and the names of the classes."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -17,16 +18,19 @@ class DataSummary:
         task: see ``ItemList``.
         class_names: see ``ItemList``.
         described: what was found, in one line.
+        palette: colours of a segmentation's classes; None where the data set has none.
     """
 
     task: str
     class_names: tuple[str, ...]
     described: str
+    palette: tuple[tuple[int, ...], ...] | None = None
 
     @classmethod
     def of(cls, items: ItemList) -> "DataSummary":
         """Return the summary of a data set."""
-        return cls(items.task, tuple(items.class_names), items.describe())
+        palette = None if items.palette is None else _colours(items.palette.tolist())
+        return cls(items.task, tuple(items.class_names), items.describe(), palette)
 
     @classmethod
     def read(cls, path: Path) -> "DataSummary":
@@ -37,7 +41,8 @@ class DataSummary:
         """
         try:
             held = json.loads(path.read_text(encoding="utf-8"))
-            return cls(str(held["task"]), tuple(map(str, held["class_names"])), str(held["described"]))
+            palette = None if held.get("palette") is None else _colours(held["palette"])
+            return cls(str(held["task"]), tuple(map(str, held["class_names"])), str(held["described"]), palette)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UsageError(f"{path} is damaged: put a copy in its place, or start a new run; {error}.") from error
 
@@ -52,6 +57,10 @@ class DataSummary:
                 f"the data set in {items.root} is {items.task} with the classes {_shown(items.class_names)}; the run "
                 f"was trained with {self.task} and {_shown(self.class_names)}: give it the same, or start a new run."
             )
+
+
+def _colours(rows: Sequence[Sequence[int]]) -> tuple[tuple[int, ...], ...]:
+    return tuple(tuple(map(int, row)) for row in rows)
 
 
 def _shown(names: tuple[str, ...]) -> str:
