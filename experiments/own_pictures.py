@@ -25,21 +25,17 @@ from assay.runner import (
     GreaterThan,
     ItemList,
     LessThan,
-    Split,
+    RunData,
     class_weights,
     describe_weights,
-    make_split,
     make_transform,
     parse_fold,
     read_data,
     weighed_names,
-    write_split,
 )
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, as most pretrained weights expect them
-SPLIT, PROBLEMS, SUMMARY = "split.csv", "data_problems.txt", "data.json"
 TEST = "valid_test"  # the loader of a test part; Catalyst takes a loader for validation by the begin of its name
-_SHOWN_PROBLEMS = 10
 
 
 # ABC: a base is no experiment by itself, and ``assay list`` leaves it out.
@@ -91,8 +87,12 @@ class OwnPictures(Experiment, ABC):
         return super().ignored_fields() | (of_split if self.split else of_fold if self.fold else {})
 
     @cached_property
-    def items(self) -> ItemList:
-        """All items of the data set, before it is split."""
+    def data(self) -> RunData:
+        """The data set and its split; those of the run, where it goes on or was reopened."""
+        options = {name: getattr(self, name) for name in ("valid_share", "seed", "group_by", "fold", "split")}
+        return RunData(self._read, self.run_folder, type(self).valid_share, **options)
+
+    def _read(self) -> ItemList:
         if self.data_dir is None:
             raise UsageError("--data-dir is needed: the folder or file with your pictures, see docs/own-pictures.md.")
         return self.read_items(Path(self.data_dir))
@@ -101,28 +101,14 @@ class OwnPictures(Experiment, ABC):
         """Return all items of the data set at a path; override it for a layout of your own."""
         return read_data(path, self.kind)
 
-    @cached_property
-    def _split(self) -> Split:
-        # A run that is resumed or evaluated keeps its split, also where files were added since.
-        of_run = self._file_of_run(SPLIT)
-        if of_run is not None:
-            self.summary.check_same(self.items)
-            return make_split(self.items, split=of_run)
-        options = {name: getattr(self, name) for name in ("valid_share", "seed", "group_by", "fold", "split")}
-        split = make_split(self.items, **options)
-        if not split.is_drawn and self.valid_share != type(self).valid_share:
-            raise UsageError("--valid-share has no use: the data set is split already; leave it out, or draw a --fold.")
-        return split
-
     def parts(self) -> dict[str, ItemList]:
         """Return the items to train and to validate on, by ``train`` and ``valid``; also ``test`` where it is given."""
-        return self._split.parts
+        return self.data.split.parts
 
-    @cached_property
+    @property
     def summary(self) -> DataSummary:
         """Task and class names: those of the run, where there is one, so that prediction needs no data set."""
-        of_run = self._file_of_run(SUMMARY)
-        return DataSummary.of(self.items) if of_run is None else DataSummary.read(of_run)
+        return self.data.summary
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -138,24 +124,17 @@ class OwnPictures(Experiment, ABC):
         return class_weights(train, self.class_weights, masks=masks)
 
     def describe_data(self) -> list[str]:
-        """Return what was found, how it is split, and what is wrong with it."""
-        counts = ", ".join(f"{name} {len(items):,}" for name, items in self.parts().items())
-        held_back = f"; test is held back: assay evaluate RUN --loader {TEST}" if "test" in self.parts() else ""
-        problems, weights = list(self.items.problems), self.weights_of_classes
-        more = [f"and {len(problems) - _SHOWN_PROBLEMS:,} more problems, all in {PROBLEMS} of the run folder"]
-        return [
-            f"data: {self.items.describe()}",
-            f"split: {counts}, {self._split.how}{held_back}",
-            *self._split.notes,
-            *([describe_weights(weighed_names(self.items), weights)] if weights is not None else []),
-            *problems[:_SHOWN_PROBLEMS],
-            *(more if len(problems) > _SHOWN_PROBLEMS else []),
-        ]
+        """Return what was found, how it is split, what weighs how much, and what is wrong with the data."""
+        lines, weights = self.data.describe(), self.weights_of_classes
+        if "test" in self.parts():
+            lines.append(f"test is held back: assay evaluate RUN --loader {TEST}")
+        if weights is not None:
+            lines.append(describe_weights(weighed_names(self.data.items), weights))
+        return lines + self.data.describe_problems()
 
     def files_of_run(self) -> dict[str, str]:
         """Return the split, the class names, and what is wrong with the data."""
-        problems = {PROBLEMS: "\n".join([*self.items.problems, ""])} if self.items.problems else {}
-        return {SPLIT: write_split(self.parts()), SUMMARY: DataSummary.of(self.items).to_json(), **problems}
+        return self.data.files()
 
     def get_loaders(self) -> dict[str, DataLoader[Any]]:
         parts = self.parts()
@@ -189,10 +168,6 @@ class OwnPictures(Experiment, ABC):
             boxes=self.kind == "detect",
             masks=self.kind == "segment",
         )
-
-    def _file_of_run(self, name: str) -> Path | None:
-        path = None if self.run_folder is None else self.run_folder / name
-        return path if path is not None and path.is_file() else None
 
 
 def normalization_of(backbone: str) -> tuple[Sequence[float], Sequence[float]]:

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from .data.selection.class_weights import weighed_names as weighed_names
     from .data.selection.data_summary import DataSummary as DataSummary
     from .data.selection.folds import parse_fold as parse_fold
+    from .data.selection.run_data import RunData as RunData
     from .data.selection.split_files import write_split as write_split
     from .data.selection.splits import Split as Split
     from .data.selection.splits import make_split as make_split

@@ -181,7 +181,8 @@ def test_a_test_part_is_held_back_and_scored_on_demand(photos, capsys):
             shutil.copy(path, Path("parts", part, colour, path.name))
     assert train(data="parts") == 0
     out = capsys.readouterr().out
-    assert "split: train 18, valid 6, test 6, as in the data set; test is held back: assay evaluate RUN" in out
+    assert "split: train 18, valid 6, test 6, as in the data set\n" in out
+    assert "test is held back: assay evaluate RUN --loader valid_test\n" in out
     assert main(["evaluate", "run", "--loader", "valid_test"]) == 0
     assert Path("run/evaluate/valid_test-best/metrics.csv").is_file()
     assert main(["evaluate", "run", "--loader", "valid_tset"]) == 2
