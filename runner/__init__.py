@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from .data.readers.coco import read_coco as read_coco
     from .data.readers.item_list import ItemList as ItemList
     from .data.readers.label_table import read_label_table as read_label_table
+    from .data.readers.masks.coco import read_coco_masks as read_coco_masks
     from .data.readers.masks.folders import read_mask_folders as read_mask_folders
     from .data.readers.masks.table import read_mask_table as read_mask_table
     from .data.readers.recognize import read_data as read_data

@@ -145,7 +145,7 @@ def merge_categories(sets: Sequence[tuple[CocoFile, Mapping[str, Any]]]) -> dict
 
 def _add_images(records: BoxRecords, file: CocoFile, images: Sequence[Mapping[str, Any]]) -> dict[Any, int]:
     """Add the images of a file, and return their numbers by id; -1 of those that are left out."""
-    finder = _Finder(records.root, file)
+    finder = CocoFinder(records.root, file)
     numbers: dict[Any, int] = {}
     for entry, one in enumerate(images, 1):
         place, name, number = f"{file.path}, image {entry}", one.get("file_name"), one.get("id")
@@ -182,7 +182,7 @@ def _add_annotation(
     return ""
 
 
-class _Finder:
+class CocoFinder:
     """Finds the images of a file: in the folders where they usually lie, else by name."""
 
     def __init__(self, root: str, file: CocoFile):

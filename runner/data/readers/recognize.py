@@ -58,6 +58,7 @@ LAYOUTS: Mapping[str, Sequence[Layout]] = {
     "segment": (
         Layout("a table of images and masks (CSV)", "masks.table", "read_mask_table"),
         Layout("images/ with masks/", "masks.folders", "read_mask_folders"),
+        Layout("COCO with outlines", "masks.coco", "read_coco_masks"),
     ),
     "detect": (
         Layout("COCO JSON", "coco", "read_coco"),
