@@ -61,6 +61,7 @@ class OwnPictures(Experiment, ABC):
     """Strength of the random augmentation of training images."""
     backbone: str = "resnet18"
     """A backbone of timm, such as resnet50, convnext_tiny or vit_small_patch16_224."""
+    pretrained: bool = False  # of the backbone; declared again, as it has a use here
     symmetry: Literal["none", "horizontal", "square"] = "horizontal"
     """What the augmentation may turn an image to: its mirror image (horizontal), also quarter turns (square), as for
     a view from above or through a microscope, or nothing (none), as for text."""

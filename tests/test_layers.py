@@ -49,6 +49,7 @@ WITHIN = {
     "callbacks/drawings": ["", "tasks", "canvas"],
     "runner/loop": ["", "state", "stock", "parts", "checks"],
     "runner/data": ["", "selection", "readers", "files"],
+    "runner/recipe": ["", "fine_tuning"],
 }
 PACKAGES = ["experiments", "runner", "callbacks"]
 # What experiments import from: a user's own file has no more than these.

@@ -33,9 +33,9 @@ def add_flags_to_complete(train: argparse.ArgumentParser) -> None:
     words = os.environ.get("COMP_LINE", "").split()
     with fields_class(words[2] if len(words) > 2 else "") as experiment:
         if experiment is not None:
-            hints = get_type_hints(experiment)
+            hints, without_use = get_type_hints(experiment), experiment.fields_without_use()
             for _, field in owned_fields(experiment):
-                if field.name not in experiment.unused_fields:
+                if field.name not in without_use:
                     train.add_argument(flag_of(field.name), choices=_words(hints[field.name]))
 
 

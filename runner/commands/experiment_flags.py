@@ -116,7 +116,7 @@ def parse_experiment(
 def _check_unused(experiment: type[ExperimentFields], name: str, arguments: Sequence[str]) -> None:
     # A config holds every field: those without a use have their defaults there.
     given = {argument.partition("=")[0] for argument in arguments}
-    for field in experiment.unused_fields:
+    for field in sorted(experiment.fields_without_use()):
         if flag_of(field) in given:
             raise UsageError(f"{flag_of(field)} has no use in {name!r}, which would ignore it: leave it out.")
 

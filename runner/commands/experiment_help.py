@@ -38,7 +38,7 @@ def field_helps(experiment: type[ExperimentFields], *, every_field: bool) -> dic
     docs = field_docs(experiment)
     owned = [(owner, field.name) for owner, field in owned_fields(experiment)]
     shown = {name for owner, name in owned if every_field or owner not in GROUPS or name in MOST_USED}
-    shown -= set(experiment.unused_fields)
+    shown -= experiment.fields_without_use()
     return {name: docs.get(name) if name in shown else argparse.SUPPRESS for _, name in owned}
 
 

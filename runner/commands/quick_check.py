@@ -11,7 +11,7 @@ from ..experiment.experiment_fields import ExperimentFields
 from ..experiment.ignored_fields import check_ignored
 from ..experiment.source_fields import fields_class
 from ..recipe.optimizer_names import exported_names, find_name
-from ..saving.run_folder import check_new_folder
+from ..saving.run_folder import check_new_folder, check_weights_there
 from .experiment_flags import parse_experiment
 
 
@@ -40,6 +40,8 @@ def _check_values(fields: ExperimentFields, options: Mapping[str, Any], name: st
         find_name(fields.optimizer, names)
     if options["resume"] is None:
         check_ignored(fields, name)
+        if isinstance(fields.weights, str):
+            check_weights_there(fields.weights)
     # After a restart by torchrun the folder is there, and the run goes on in it.
     if options["run_dir"] is not None and "TORCHELASTIC_RUN_ID" not in os.environ:
         check_new_folder(Path(options["run_dir"]))

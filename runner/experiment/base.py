@@ -14,9 +14,12 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from assay.callbacks.errors import UsageError, listing
 from assay.callbacks.keys import IMAGE_KEY
 from assay.callbacks.support.distributed import world_size
+from assay.callbacks.support.unwrap import by_name
 
 from ..data.augmented import one_thread
 from ..data.bad_images import Collate, WithoutBadImages
+from ..recipe.fine_tuning.groups import parameter_groups
+from ..recipe.fine_tuning.loaded import named_parameters
 from ..recipe.losses import LossTerm
 from ..recipe.monitor import parse_monitors
 from ..recipe.optimizers import make_optimizer
@@ -109,18 +112,27 @@ class Experiment(ExperimentFields):
         """Return the loss function, or several by name for ``losses``."""
         return nn.CrossEntropyLoss()
 
+    def parameter_groups(self, model: Any) -> list[Any]:
+        """Return what an optimizer trains of one model or several by name: frozen ones too, as they may be unfrozen.
+
+        Without ``lr_decay`` and ``lr_head`` these are the parameters, else groups of them with learning rates of their
+        own. A ``get_optimizer`` of your own that makes its optimizer of them keeps these fields in use.
+        """
+        models = by_name(model)
+        if self.lr_decay is None and self.lr_head is None:
+            # Integers have no gradient in torch.
+            return [it for _, it in named_parameters(models) if it.is_floating_point() or it.is_complex()]
+        lr_head = None if self.lr_head is None else self.lr_head * self.scaled_lr / self.lr
+        return parameter_groups(models, lr=self.scaled_lr, lr_decay=self.lr_decay, lr_head=lr_head)
+
     def get_optimizer(self, model: Any) -> torch.optim.Optimizer:
         """Return the optimizer that the fields describe, for all parameters: frozen ones may be unfrozen later.
 
         A criterion's own parameters join as a group of their own, unless the optimizer has them.
         """
-        models = model.values() if isinstance(model, dict) else [model]
-        # Each once, in order: several models may share parameters.
-        parameters = dict.fromkeys(parameter for one in models for parameter in one.parameters())
         return make_optimizer(
             self.optimizer,
-            # Integers have no gradient in torch.
-            [parameter for parameter in parameters if parameter.is_floating_point() or parameter.is_complex()],
+            self.parameter_groups(model),
             lr=self.scaled_lr,
             weight_decay=self.weight_decay,
             momentum=self.momentum,
@@ -153,6 +165,7 @@ class Experiment(ExperimentFields):
             cycle_epochs=self.cycle_epochs,
             plateau_patience=self.plateau_patience,
             minimize=parse_monitors(self.monitor)[0].minimize,
+            lr=None if self.lr_decay is None and self.lr_head is None else self.scaled_lr,
             **options,
         )
 

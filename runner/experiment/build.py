@@ -4,29 +4,44 @@ import dataclasses
 import inspect
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import cv2
 import torch
 from accelerate import DistributedDataParallelKwargs
+from torch import nn
 from torch.utils.data import DataLoader
 
 from assay.callbacks.errors import UsageError, listing
-from assay.callbacks.support.atomic_files import save_text
+from assay.callbacks.support.atomic_files import digest, save_text
+from assay.callbacks.support.distributed import gather_objects
+from assay.callbacks.support.tables import text_table
+from assay.callbacks.support.unwrap import by_name
 
 from ..data.seeding import seed_everything
 from ..data.sharding import count_rounds
 from ..engine.engine import Engine
 from ..loop.batch_limits import limit_batches, overfit_batches
+from ..loop.checks.finite_weights import BrokenWeightsError, check_finite_weights
 from ..loop.dict_runner import DictRunner
+from ..loop.state.settings import check_same_on_all
 from ..processes.process_exit import notice_lost_machines
 from ..recipe.criteria import train_too
+from ..recipe.fine_tuning.fit_weights import fit_weights
+from ..recipe.fine_tuning.freezing import Freezing, freeze
+from ..recipe.fine_tuning.groups import HEADING, GroupTable, cells, describe_groups, has_named_groups
+from ..recipe.fine_tuning.loaded import fresh_names, mark_all_but
+from ..recipe.fine_tuning.pretrained import weights_follow
 from ..recipe.monitor import Monitor
-from ..saving.resume import join_after_restart
+from ..saving.resume import decided_by_main_rank, join_after_restart
+from ..saving.run_folder import read_fresh, write_fresh
+from ..saving.weights_files import read_weights
 from .base import Experiment
 from .default_callbacks import callbacks_of_run
+from .fields import FineTuning
 from .model_options import prepare_model
 
 
@@ -63,15 +78,69 @@ def get_loaders(experiment: Experiment, engine: Engine) -> dict[str, DataLoader[
 
 
 def get_model(experiment: Experiment, engine: Engine) -> Any:
-    """Return the model of an experiment, or several by name, with its options applied."""
+    """Return the model of an experiment, or several by name, with its options applied; weights are to follow."""
+    with weights_follow():
+        return _prepared(experiment, engine, experiment.get_model())
+
+
+def _prepared(experiment: Experiment, engine: Engine, model: Any) -> Any:
     return prepare_model(
-        experiment.get_model(),
+        model,
         engine.device,
         int(engine.num_processes),
         channels_last=experiment.channels_last,
         sync_batchnorm=experiment.sync_batchnorm,
         compile_model=experiment.compile,
     )
+
+
+def _start_model(experiment: Experiment, engine: Engine, folder: Path, checkpoint: Path | None) -> tuple[Any, Freezing]:
+    """Return the model as training begins with it, loaded and frozen, and what keeps it frozen."""
+    with nullcontext() if checkpoint is None else weights_follow():
+        model = experiment.get_model()
+    models = by_name(model)
+    if checkpoint is not None:
+        mark_all_but(models, decided_by_main_rank(lambda: read_fresh(folder)))
+    elif isinstance(experiment.weights, str):  # an experiment may have a field of its own of that name
+        _load_weights(models, experiment.weights, engine)
+    if checkpoint is None and experiment.lr_head is not None and engine.is_main_process:
+        write_fresh(folder, fresh_names(models))
+    frozen = freeze(models, experiment.freeze) if isinstance(experiment.freeze, str) else []
+    return _prepared(experiment, engine, model), Freezing(frozen, experiment.unfreeze_epoch)
+
+
+def _load_weights(models: Mapping[str, nn.Module], path: str, engine: Engine) -> None:
+    """Load what fits of a file or a run into models, on all ranks alike, and print what does not."""
+    found, error = None, None
+    try:
+        found = read_weights(path)
+        fit = fit_weights(models, found.tensors, found.source)
+        check_finite_weights(models, found.source)
+    except (UsageError, BrokenWeightsError) as refused:
+        error = UsageError(str(refused))
+    # A file may be missing on one machine alone, whose ranks the others would wait for.
+    if errors := [one for one in gather_objects(error) if one is not None]:
+        raise errors[0]
+    if engine.num_processes > 1 and found is not None:
+        check_same_on_all({"the checksum of --weights": digest(found.path)})
+    if engine.is_main_process:
+        print("\n".join(fit.lines()), flush=True)
+
+
+def _show_groups(experiment: Experiment, engine: Engine, optimizer: Any) -> dict[str, Any]:
+    """Print the groups of parameters of a fine-tuned model, and return the callback that shows them in TensorBoard."""
+    if all(getattr(experiment, field.name) == field.default for field in dataclasses.fields(FineTuning)):
+        return {}
+    given = [name for name in ("lr_decay", "lr_head") if getattr(experiment, name) is not None]
+    if given and not has_named_groups(optimizer):
+        raise UsageError(
+            f"--{given[0].replace('_', '-')} has no use with this experiment's own get_optimizer: leave it out, or let "
+            "get_optimizer give the optimizer self.parameter_groups(model)."
+        )
+    table = cells(describe_groups(optimizer), experiment.unfreeze_epoch)
+    if engine.is_main_process:
+        print(text_table(HEADING, table), flush=True)
+    return {"parameter_groups": GroupTable(table)}
 
 
 def run_experiment(
@@ -97,13 +166,18 @@ def run_experiment(
         _note_data(experiment, folder)
     # Again: the weights must not depend on how much chance the data sets have used.
     seed_everything(experiment.seed)
-    model = get_model(experiment, engine)
+    model, freezing = _start_model(experiment, engine, folder, checkpoint)
     criterion = experiment.get_criterion()
     optimizer = experiment.get_optimizer(model)
     train_too(optimizer, criterion)
     if experiment.lr_batch_size is not None and engine.is_main_process:
         scaled = f"--lr {experiment.lr:g} for --lr-batch-size {experiment.lr_batch_size}"
         print(f"learning rate: {experiment.scaled_lr:g}, as {scaled} is scaled to the samples of a step")
+    callbacks = callbacks_of_run(experiment, monitors, folder, name)
+    if checkpoint is None:
+        callbacks |= _show_groups(experiment, engine, optimizer)
+    if freezing.names:
+        callbacks["freezing"] = freezing
     runner = _make_runner(experiment, monitors)
     runner.train(
         engine=engine,
@@ -112,7 +186,7 @@ def run_experiment(
         criterion=criterion,
         optimizer=optimizer,
         scheduler=experiment.get_scheduler(optimizer, _steps_per_epoch(experiment, loaders, engine)),
-        callbacks=callbacks_of_run(experiment, monitors, folder, name),
+        callbacks=callbacks,
         loggers=experiment.get_loggers() if engine.is_main_process else None,
         seed=experiment.seed,
         hparams=dataclasses.asdict(experiment),

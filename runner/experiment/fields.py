@@ -87,6 +87,27 @@ class Schedule:
 
 
 @dataclass(kw_only=True)
+class FineTuning:
+    """Fine-tuning."""
+
+    pretrained: bool = False
+    """Start from pretrained weights, which are downloaded unless they are on this machine."""
+    weights: Annotated[str | None, Mark.PER_MACHINE] = None
+    """Start from the weights of a run, of its best epoch, or of a .pt, .pth or .safetensors file. What does not fit,
+    such as a head of another size, is listed and starts anew."""
+    freeze: str | None = None
+    """Leave parameters as they are whose names match this regular expression anywhere, such as '^encoder', and the
+    statistics of BatchNorm in parts that are frozen as a whole."""
+    unfreeze_epoch: Annotated[int | None, AtLeast(2)] = None
+    """First epoch that trains what --freeze names; by default none does."""
+    lr_decay: Annotated[float | None, GreaterThan(0), LessThan(1)] = None
+    """Factor of the learning rate from each layer to the one before it, such as 0.75; the last one has lr."""
+    lr_head: Annotated[float | None, GreaterThan(0)] = None
+    """Learning rate of what starts anew where the rest is pretrained or loaded; where all or nothing is, of the
+    head."""
+
+
+@dataclass(kw_only=True)
 class Data:
     """Data."""
 
@@ -149,9 +170,10 @@ class Diagnosing:
     """Most time that the diagnostics may take, as a share of the loop's, such as 0.05: the costly ones are thinned."""
 
 
-GROUPS = (Training, Optimization, Schedule, Data, Machine, Saving, Diagnosing)
+GROUPS = (Training, Optimization, Schedule, FineTuning, Data, Machine, Saving, Diagnosing)
 
 MOST_USED = (
-    "epochs", "batch_size", "lr", "optimizer", "scheduler", "data_dir", "workers", "device", "precision", "monitor",
+    "epochs", "batch_size", "lr", "optimizer", "scheduler", "pretrained", "weights", "data_dir", "workers", "device",
+    "precision", "monitor",
 )  # fmt: skip
 """What the short help shows beside the fields of an experiment's own."""

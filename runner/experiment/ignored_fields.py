@@ -29,7 +29,7 @@ def check_ignored(experiment: Any, name: str) -> None:
         name: of the experiment.
     """
     nowhere = f"has no use in {name!r}, which would ignore it: leave it out"
-    reasons = dict.fromkeys(experiment.unused_fields, nowhere) | experiment.ignored_fields()
+    reasons = dict.fromkeys(experiment.fields_without_use(), nowhere) | experiment.ignored_fields()
     for field in dataclasses.fields(experiment):
         if field.name in reasons and getattr(experiment, field.name) not in _defaults_of(field.name, experiment):
             raise UsageError(f"{_flag(field.name)} {reasons[field.name]}.")
@@ -38,7 +38,8 @@ def check_ignored(experiment: Any, name: str) -> None:
 def ignored_by_all(experiment: Any) -> dict[str, str]:
     """Return the fields of every experiment that the values of others leave without a use, each with what to do."""
     # A schedule of the experiment's own may use any of them.
-    return {} if _has_own(experiment, "get_scheduler") else _ignored_by_schedule(experiment)
+    of_schedule = {} if _has_own(experiment, "get_scheduler") else _ignored_by_schedule(experiment)
+    return of_schedule | _ignored_by_fine_tuning(experiment)
 
 
 def has_use(field: str, schedule: str) -> bool:
@@ -69,6 +70,15 @@ def _ignored_by_schedule(experiment: Any) -> dict[str, str]:
             "them out, or give base_momentum and max_momentum there"
         )
     return reasons
+
+
+def _ignored_by_fine_tuning(experiment: Any) -> dict[str, str]:
+    epoch, last = experiment.unfreeze_epoch, experiment.epochs
+    if experiment.freeze is None:
+        return {"unfreeze_epoch": "has no use without --freeze: leave it out, or give that too"}
+    if epoch is not None and epoch > last:
+        return {"unfreeze_epoch": f"must be at most --epochs {last}, got {epoch}: leave it out to unfreeze nothing"}
+    return {}
 
 
 def _has_own(experiment: Any, method: str) -> bool:

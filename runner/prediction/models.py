@@ -16,6 +16,7 @@ from ..experiment.model_options import prepare_model
 from ..experiment.prediction_spec import Prediction
 from ..loop.checks.finite_weights import check_finite_weights
 from ..loop.dict_runner import DictRunner
+from ..recipe.fine_tuning.pretrained import weights_follow
 from .tta import Views
 
 Weights = Mapping[str, Mapping[str, Tensor]]
@@ -69,8 +70,10 @@ class Models:
 
 
 def _prepare_runner(experiment: Experiment, prediction: Prediction, weights: Weights, engine: Engine) -> DictRunner:
+    with weights_follow():
+        made = experiment.get_model()
     model = prepare_model(
-        experiment.get_model(),
+        made,
         engine.device,
         1,
         channels_last=experiment.channels_last,

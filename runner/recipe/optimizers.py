@@ -1,7 +1,7 @@
 """Optimizers by name: those of ``torch.optim`` that step without a closure on dense tensors of any shape."""
 
 import inspect
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -25,7 +25,7 @@ def optimizer_names() -> list[str]:
 
 def make_optimizer(
     name: str,
-    parameters: Iterable[nn.Parameter],
+    parameters: Iterable[nn.Parameter] | Iterable[dict[str, Any]],
     *,
     lr: float,
     weight_decay: float | None = None,
@@ -40,8 +40,8 @@ def make_optimizer(
 
     Args:
         name: as in ``torch.optim``, in upper or lower case.
-        parameters: what to optimize.
-        lr: learning rate.
+        parameters: what to optimize, or groups of it as ``torch.optim`` takes them.
+        lr: learning rate, of groups without one of their own.
         weight_decay: None: the optimizer's own default.
         momentum: the optimizer's ``momentum``, or the first of its ``betas``; None: its own default.
         options: any other argument of the optimizer.
@@ -69,13 +69,18 @@ def make_optimizer(
     for argument in arguments:
         if argument not in known:
             raise UsageError(f"optimizer {optimizer.__name__} takes no {argument!r}; it takes {listing(known)}.")
-    parameters = list(parameters)
-    if _runs_fused(optimizer, parameters, options):
+    given: list[Any] = list(parameters)
+    if _runs_fused(optimizer, _all_in(given), options):
         arguments["fused"] = True
     try:
-        return optimizer(parameters, **arguments)
+        return optimizer(given, **arguments)
     except (TypeError, ValueError) as error:
         raise UsageError(f"optimizer {optimizer.__name__} refused {arguments}: {error}") from error
+
+
+def _all_in(parameters: list[Any]) -> list[nn.Parameter]:
+    groups = [part["params"] if isinstance(part, Mapping) else [part] for part in parameters]
+    return [parameter for group in groups for parameter in group]
 
 
 def _find(name: str) -> type[torch.optim.Optimizer]:

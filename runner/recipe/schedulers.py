@@ -125,6 +125,7 @@ def make_scheduler(
     cycle_epochs: float = 4.0,
     plateau_patience: int = 3,
     minimize: bool = True,
+    lr: float | None = None,
     **options: Any,
 ) -> Any:
     """Build a schedule.
@@ -141,6 +142,8 @@ def make_scheduler(
         cycle_epochs: ``cyclic``: length of a cycle.
         plateau_patience: ``plateau``: epochs without a better metric before the learning rate drops.
         minimize: ``plateau``: whether a smaller metric is better.
+        lr: the learning rate that ``lr_min`` goes with: a group of parameters with another one has an ``lr_min``
+            in proportion, so that the ratios of the groups stay. None: ``lr_min`` is that of every group.
         options: any other argument of torch's scheduler, for ``one-cycle``, ``cyclic`` and ``plateau``; with
             ``cycle_momentum=True`` the first two move the momentum too.
 
@@ -168,28 +171,32 @@ def make_scheduler(
         raise UsageError(f"warmup_epochs must be less than epochs ({epochs}), got {warmup_epochs}.")
     if name == "none" and not warmup_steps and not options:
         return None
-    lr = [float(group["lr"]) for group in optimizer.param_groups]
+    rates = [float(group["lr"]) for group in optimizer.param_groups]
+    low = [lr_min if lr is None else lr_min * one / lr for one in rates]
     make: Callable[..., Any] = _ClosedForm
     # Of "none" with a warm-up: a constant rate for the warm-up to rise to.
     arguments: dict[str, Any] = {"lr_lambda": lambda epoch: 1.0}
     if name == "cosine":
-        arguments = {"lr_lambda": [partial(_cosine, steps=steps, low=lr_min / one) for one in lr]}
+        shares = [of / one for of, one in zip(low, rates, strict=True)]
+        arguments = {"lr_lambda": [partial(_cosine, steps=steps, low=share) for share in shares]}
     elif name == "multi-step":
         arguments = {"lr_lambda": partial(_multi_step, milestones=sorted(milestones), gamma=gamma)}
     elif name == "one-cycle":
         make = _OneCycle
         # One step more than is made: torch computes the rate of a step after the last one too.
-        arguments = {"max_lr": lr, "total_steps": steps + 1, "cycle_momentum": False}
+        arguments = {"max_lr": rates, "total_steps": steps + 1, "cycle_momentum": False}
         if warmup_steps:
             arguments["pct_start"], warmup_steps = (warmup_steps + 1) / (steps + 1), 0
     elif name == "cyclic":
         make = lr_scheduler.CyclicLR
         half = max(1, round(cycle_epochs * steps_per_epoch / 2))
-        arguments = {"base_lr": lr_min, "max_lr": lr, "step_size_up": half, "cycle_momentum": False}
+        arguments = {"base_lr": low, "max_lr": rates, "step_size_up": half, "cycle_momentum": False}
     elif name == "plateau":
         make = lr_scheduler.ReduceLROnPlateau
         mode = "min" if minimize else "max"
-        arguments = {"mode": mode, "factor": gamma, "patience": plateau_patience, "min_lr": lr_min}
+        arguments = {"mode": mode, "factor": gamma, "patience": plateau_patience, "min_lr": low}
+        if lr is not None:
+            arguments["eps"] = 0.0  # torch's leaves small rates as they are, which would change their ratios
     # Options of the user come last, and may change what is set here.
     try:
         scheduler = make(optimizer, **{**arguments, **options})

@@ -26,7 +26,7 @@ __all__ = ["FORMAT", "INDEX"]
 INDEX = "index.json"
 
 # What torch.load raises for bytes that are no checkpoint, or one that was cut off or changed.
-_UNREADABLE = (
+UNREADABLE = (
     AttributeError, EOFError, LookupError, OSError, RuntimeError, TypeError, ValueError,
     pickle.UnpicklingError, struct.error, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
@@ -35,7 +35,7 @@ _FOLDER = 0x10  # of a part's attributes; torch reads zeros from what is a folde
 
 # What NumPy makes its scalars and arrays by, which checkpoints of older versions may hold.
 _KINDS = "?SUmM" + np.typecodes["AllFloat"] + np.typecodes["AllInteger"]
-_OF_NUMPY: list[Any] = [np.dtype, np.ndarray, *{type(np.dtype(kind)) for kind in _KINDS}] + [
+OF_NUMPY: list[Any] = [np.dtype, np.ndarray, *{type(np.dtype(kind)) for kind in _KINDS}] + [
     (getattr(multiarray, function), f"{package}.multiarray.{function}")
     for package in ("numpy.core", "numpy._core")
     for function in ("scalar", "_reconstruct")
@@ -126,12 +126,12 @@ def load_checkpoint(run: str | os.PathLike[str], which: str = "last") -> dict[st
 def _read(path: Path, *, is_whole: bool) -> Any:
     try:
         if not is_whole:  # else the sha256 of the index has shown it
-            _check_sums(path)
+            check_sums(path)
         # What torch remarks on foreign bytes is left out; the error says it all.
-        with warnings.catch_warnings(action="ignore"), torch.serialization.safe_globals(_OF_NUMPY):
+        with warnings.catch_warnings(action="ignore"), torch.serialization.safe_globals(OF_NUMPY):
             return restore_state(torch.load(path, map_location="cpu", weights_only=True))
-    except _UNREADABLE as error:
-        if refused := _refused_types(path):
+    except UNREADABLE as error:
+        if refused := refused_types(path):
             raise UsageError(
                 f"checkpoint {path} is not one of assay's as it is now: it holds {refused}, which could run code, and "
                 "is not loaded. Load it where that is defined, and save its weights alone: model.state_dict()."
@@ -142,13 +142,13 @@ def _read(path: Path, *, is_whole: bool) -> Any:
         raise UsageError(f"checkpoint {path} cannot be read; it is cut off or not one of assay's: {reason}") from error
 
 
-def _refused_types(path: Path) -> str:
+def refused_types(path: Path) -> str:
     """Return the types in a file that are not loaded, as text; nothing where it is damaged, or no such file."""
     try:
-        _check_sums(path)
-        with torch.serialization.safe_globals(_OF_NUMPY):
+        check_sums(path)
+        with torch.serialization.safe_globals(OF_NUMPY):
             names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
-    except _UNREADABLE:
+    except UNREADABLE:
         return ""
     return listing(names)[:200] if names else ""
 
@@ -159,7 +159,7 @@ def validated_weights(state: Mapping[str, Any]) -> dict[str, Any]:
     return dict(state["model"] if ema is None else ema["models"])
 
 
-def _check_sums(path: Path) -> None:
+def check_sums(path: Path) -> None:
     """Compare each part of the archive with the checksum that it carries; ``torch.load`` does not."""
     with zipfile.ZipFile(path) as archive:
         folders = [info.filename for info in archive.infolist() if info.external_attr & _FOLDER]

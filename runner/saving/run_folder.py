@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 CONFIG = "config.yaml"
 ENVIRONMENT = "environment.json"
+_FINE_TUNING = "fine_tuning.json"
 _PACKAGES = (
     "catalyst-assay", "catalyst", "torch", "torchvision", "accelerate", "torchmetrics", "albumentations", "numpy",
     "opencv-python-headless", "tensorboard",
@@ -102,9 +103,31 @@ def check_new_folder(path: Path) -> None:
         raise UsageError(f"--run-dir {path} holds {holds}: choose another, or continue a run with --resume.")
 
 
+def check_weights_there(path: str | os.PathLike[str]) -> None:
+    """Raise where a file or run folder to start from does not exist."""
+    if not Path(path).exists():
+        raise UsageError(f"weights must be a run folder or a file of weights, got {str(path)!r}: there is none.")
+
+
 def _missing_folders(path: Path) -> list[Path]:
     """Return the folders that must be created for a path to exist, innermost first."""
     return [folder for folder in (path, *path.parents) if not folder.exists()]
+
+
+def write_fresh(run: Path, names: Sequence[str]) -> None:
+    """Keep the names of the parameters that start anew while others are loaded, for when the run goes on."""
+    save_text(run / _FINE_TUNING, json.dumps({"fresh": list(names)}) + "\n")
+
+
+def read_fresh(run: Path) -> list[str]:
+    """Return what ``write_fresh`` has kept; nothing where there is no such file."""
+    path = run / _FINE_TUNING
+    if not path.exists():
+        return []
+    try:
+        return [str(name) for name in json.loads(path.read_text())["fresh"]]
+    except (OSError, ValueError, TypeError, LookupError, RecursionError) as error:
+        raise _damaged_error(path, "it must list what is fresh.") from error
 
 
 def has_checkpoint(run: Path) -> bool:

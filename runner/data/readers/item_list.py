@@ -98,7 +98,7 @@ class ItemList(Sequence[dict[str, Any]]):
         """
         if name not in self._columns:
             raise unknown_name("column", name, self.names)
-        values: Sequence[Any] = self._columns[name]
+        values = self._columns[name]
         if self._order is None:
             return values
         return values[self._order] if isinstance(values, np.ndarray) else Picked(values, self._order)
@@ -181,13 +181,6 @@ class Texts(Sequence[str | None]):
             return None
         return os.fsdecode(self.data[self.ends[place - 1] if place else 0 : self.ends[place]].tobytes())
 
-    def __iter__(self) -> Iterator[str | None]:
-        # All of them at once, in a fifth of the time that one after the other takes.
-        data, first = self.data.tobytes(), 0
-        for end, is_none in zip(self.ends.tolist(), self.is_none.tolist(), strict=True):
-            yield None if is_none else os.fsdecode(data[first:end])
-            first = end
-
 
 class Ragged(Sequence[np.ndarray]):
     """Arrays that differ in their first dimension, packed into one.
@@ -264,7 +257,7 @@ def _check_unique(ids: Column) -> None:
         raise UsageError(f"{SAMPLE_ID_KEY} must be unique, got {twice!r} twice.")
 
 
-def _pack(values: Column) -> Any:
+def _pack(values: Sequence[Any]) -> Any:
     """Return texts, numbers and arrays of a list in a packed form; anything else as it is."""
     if not isinstance(values, list | tuple):
         return values

@@ -40,6 +40,4 @@ def class_counts(items: ItemList) -> np.ndarray:
 
 
 def _stacked(targets: Sequence[Any], classes: int) -> np.ndarray:
-    if isinstance(targets, np.ndarray):
-        return targets
     return np.stack([np.asarray(one) for one in targets]) if len(targets) else np.zeros((0, classes))

@@ -101,8 +101,7 @@ def make_split(
     is_drawn = split is None and (fold is not None or not np.any(parts == "valid"))
     if is_drawn:
         pool = np.flatnonzero((parts == "train") | ((fold is not None) & (parts == "valid")))
-        drawn_of = items if len(pool) == len(items) else items.take(pool)
-        units = Units.make(drawn_of, None if groups is None else [groups[at] for at in pool.tolist()], seed)
+        units = Units.make(items.take(pool), None if groups is None else [groups[at] for at in pool], seed)
         valid = _draw(units, items, valid_share, fold, notes)[units.of_items]
         parts[pool] = np.where(valid, "valid", "train")
     taken = {name: items.take(np.flatnonzero(parts == name)) for name in SPLITS if np.any(parts == name)}

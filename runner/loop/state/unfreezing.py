@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from assay.callbacks.errors import UsageError, listing
-from assay.callbacks.support.unwrap import by_name, eager_name, held_by, plain_module, raw_optimizers
+from assay.callbacks.support.unwrap import by_name, eager_name, held_by, inside, plain_module, raw_optimizers
 
 from ..parts.run_view import RunView
 from .taken_states import check_optimizer_state, check_shapes
@@ -23,7 +23,10 @@ def frozen_parameters(runner: RunView) -> list[str]:
 
 def freeze_as_before(runner: RunView, frozen: Collection[str]) -> None:
     """Freeze those parameters and no others, and warn where that changes what is trained."""
-    changed = [name for name, parameter in _parameters(runner) if parameter.requires_grad == (name in frozen)]
+    # Of what is unfrozen by plan nobody has to be told.
+    planned = {name for it in runner.callbacks.values() for name in getattr(inside(it), "unfreezes", ())}
+    differing = [name for name, parameter in _parameters(runner) if parameter.requires_grad == (name in frozen)]
+    changed = [name for name in differing if name not in planned]
     for name, parameter in _parameters(runner):
         if parameter.is_floating_point():  # integers cannot be trained
             parameter.requires_grad_(name not in frozen)

@@ -46,7 +46,7 @@ def offered(line, folder):
         ("assay tr", ["train"], ["evaluate"]),
         ("assay train ", ["digits", "wheat", "mine.py"], ["notes.txt"]),
         ("assay train digits --ep", ["--epochs"], ["--lr"]),
-        ("assay train digits --", ["--lr", "--width", "--config", "--help-all"], ["--data-dir", "--encoder"]),
+        ("assay train digits --", ["--lr", "--width", "--config", "--weights"], ["--data-dir", "--pretrained"]),
         ("assay train wheat --detector ", ["fcos", "retinanet", "faster_rcnn"], ["light"]),
         ("assay train wheat --device c", ["cpu", "cuda"], ["auto"]),
         ("assay train wheat --deterministic ", ["true", "false"], []),

@@ -275,3 +275,26 @@ def test_a_warm_up_as_long_as_the_run_is_refused(warmup_epochs):
 def test_arguments_that_do_not_fit_are_wrong_use(name, options):
     with pytest.raises(UsageError, match=f"scheduler '{name}' refused its arguments: "):
         make_scheduler(name, make_sgd(), epochs=EPOCHS, steps_per_epoch=STEPS, **options)
+
+
+@pytest.mark.parametrize("warmup_epochs", [0.0, 1.0])
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_the_ratios_of_groups_stay_at_every_step(name, warmup_epochs):
+    rates = [0.1, 0.02, 1e-7, 3.0]
+    groups = [{"params": [torch.nn.Parameter(torch.zeros(1))], "lr": rate} for rate in rates]
+    optimizer = torch.optim.SGD(groups, lr=0.1)
+    schedule = make_scheduler(
+        name, optimizer, epochs=6, steps_per_epoch=4, warmup_epochs=warmup_epochs, lr_min=0.01, milestones=[2, 4],
+        cycle_epochs=2.0, plateau_patience=0, lr=0.1,
+    )  # fmt: skip
+    seen = []
+    for step in range(24):
+        seen.append([group["lr"] for group in optimizer.param_groups])
+        optimizer.step()
+        if isinstance(schedule, WarmUp):
+            schedule.batch_step()
+        ends = step % 4 == 3
+        if schedule is not None and (ends if steps_by(name) == "epoch" else True):
+            schedule.step(*([1.0] if name == "plateau" else []))
+    assert all(row == pytest.approx([row[0] * rate / 0.1 for rate in rates], rel=1e-9) for row in seen)
+    assert len({row[0] for row in seen}) > 1 or (name == "none" and not warmup_epochs)
