@@ -49,8 +49,7 @@ class Alaska2(Experiment):
     """The net: coefficients (a small one over DCT coefficients), an encoder of pytorch-toolbelt, or a model of timm."""
     width: int = 32
     """Channels of the layers of the net over coefficients, a multiple of 4."""
-    pretrained: bool = False
-    """Start from ImageNet weights, which are downloaded. Not for the net over coefficients."""
+    pretrained: bool = False  # by ImageNet
 
     def ignored_fields(self) -> dict[str, str]:
         if self.encoder == "coefficients":

@@ -1,11 +1,13 @@
 """Nets that tell covers from stegos: a small one that compares coefficients on two grids, and any encoder by name."""
 
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from assay.callbacks.errors import UsageError, unknown_name
+from assay.runner import load_pretrained
 
 from .jpeg import BLOCK, dct_basis
 
@@ -121,7 +123,7 @@ def make_net(name: str, classes: int, *, width: int, pretrained: bool) -> nn.Mod
     """Return the net of a name: ``coefficients``, an encoder of pytorch-toolbelt, or a model of timm.
 
     Raises:
-        UsageError: there is none of that name.
+        UsageError: there is none of that name, or its weights cannot be loaded.
     """
     if name == "coefficients":
         return CoefficientNet(classes, width)
@@ -129,9 +131,10 @@ def make_net(name: str, classes: int, *, width: int, pretrained: bool) -> nn.Mod
     from pytorch_toolbelt.modules import encoders
 
     if name.endswith("Encoder") and hasattr(encoders, name):
-        return EncoderNet(getattr(encoders, name)(pretrained=pretrained), classes)
+        return EncoderNet(load_pretrained(getattr(encoders, name), name, pretrained=pretrained), classes)
     if name in timm.list_models():
-        net: nn.Module = timm.create_model(name, pretrained=pretrained, num_classes=classes)
+        make = partial(timm.create_model, name, num_classes=classes)
+        net: nn.Module = load_pretrained(make, name, pretrained=pretrained)
         return net
     known = ["coefficients", *(found for found in dir(encoders) if found.endswith("Encoder")), *timm.list_models()]
     raise _unknown(name, known)

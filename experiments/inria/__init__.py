@@ -22,15 +22,15 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from assay.callbacks import ImageOverlap, UsageError, segmentation_diagnostics
-from assay.runner import AtLeast, Experiment, LossTerm, check_range, parse_loss
+from assay.runner import AtLeast, Experiment, LossTerm, check_range
 from assay.runner.prediction import MaskPrediction, Prediction
 
-from ..segmentation_nets import SegmentationNet, make_encoder
 from .augmentation import MEAN, STD, make_transform
 from .data import Crops, Windows
 from .generator import make_tiles
-from .losses import LOSSES, loss_terms, make_criterion
+from .losses import loss_terms, make_criterion, parse_loss
 from .metrics import BestThreshold, TileIoU
+from .models import SegmentationNet, make_encoder
 from .tiles import IGNORED, find_tiles, find_unlabelled
 
 CLASS_NAMES = ["ground", "house"]
@@ -49,8 +49,7 @@ class Inria(Experiment):
     monitor: list[str] = field(default_factory=lambda: ["valid/iou:max", "valid/loss:min"])
     encoder: str = "resnet18"
     """An encoder of pytorch-toolbelt, such as resnet34, timmb4 or hrnetw18."""
-    pretrained: bool = False
-    """Start from the encoder's ImageNet weights, which are downloaded unless they are on this machine."""
+    pretrained: bool = False  # of the encoder, by ImageNet
     decoder: Literal["unet", "fpn", "deeplab"] = "unet"
     """The decoder on top of the encoder."""
     width: Annotated[int, AtLeast(1)] = 16
@@ -82,7 +81,7 @@ class Inria(Experiment):
             raise UsageError(f"pseudo_confidence must be between 0.5 and 1, got {self.pseudo_confidence}.")
         for stride, weight in self.deep_supervision.items():
             check_range(f"deep_supervision at stride {stride}", weight, 0, included=False)
-        parse_loss(self.loss, LOSSES)
+        parse_loss(self.loss)
 
     def ignored_fields(self) -> dict[str, str]:
         own = {"pseudo_confidence": "has no use without --pseudo-labels: leave it out, or give that too"}
@@ -108,18 +107,17 @@ class Inria(Experiment):
 
     def get_model(self) -> nn.Module:
         encoder = make_encoder(self.encoder, pretrained=self.pretrained)
-        return SegmentationNet(encoder, self.decoder, self.width, strides=self.deep_supervision)
+        return SegmentationNet(encoder, self.decoder, self.width, self.deep_supervision)
 
     def get_prediction(self) -> Prediction:
         return MaskPrediction(mean=MEAN, std=STD)
 
     def get_losses(self) -> Sequence[LossTerm]:
         """Return one term per loss and output."""
-        return loss_terms(parse_loss(self.loss, LOSSES), self.deep_supervision)
+        return loss_terms(parse_loss(self.loss), self.deep_supervision, all_labelled=self.pseudo_labels is None)
 
     def get_criterion(self) -> dict[str, nn.Module]:
-        confidence = None if self.pseudo_labels is None else self.pseudo_confidence
-        return {name: make_criterion(name, confidence) for name in parse_loss(self.loss, LOSSES)}
+        return {name: make_criterion(name, self.pseudo_confidence) for name in parse_loss(self.loss)}
 
     def get_callbacks(self) -> list[Any]:
         _, valid = find_tiles(self.data_folder())
