@@ -61,7 +61,8 @@ def read_voc(path: str | os.PathLike[str], *, first_pixel: int | None = None) ->
     its right one at ``xmax``, in pixels from the image's left edge, as Detectron2 reads them. Many tools write
     distances from the edge instead; where a box of the data set begins at 0, all are read so, and ``problems`` says it.
 
-    Objects marked ``difficult`` are objects as the others; a line counts them.
+    A box whose corners are in one column or row of pixels, as a mere click leaves it, is one without a size. Objects
+    marked ``difficult`` are objects as the others; a line counts them.
 
     Args:
         path: the folder.
@@ -231,12 +232,17 @@ def _class_labels(root: str, annotations: Sequence[_Annotation]) -> tuple[list[s
 def _add_objects(
     records: BoxRecords, image: int, annotation: _Annotation, label_of: Mapping[str, int], first: int
 ) -> None:
-    for number, name, (left, top, right, bottom) in annotation.objects:
-        if name in label_of:
-            records.add_box(image, (left - first, top - first, right, bottom), label_of[name], number)
+    for number, name, corners in annotation.objects:
+        left, top, right, bottom = corners
+        if name not in label_of:
+            problem = f"class {name!r} is not in the file of the classes' names"
+        elif right <= left or bottom <= top:
+            shown = ", ".join(f"{corner:.6g}" for corner in corners)
+            problem = f"the box [{shown}] has no area: xmax must be greater than xmin, and ymax than ymin"
         else:
-            place = records.place_of(image, number)
-            records.problems.append(f"{place}: class {name!r} is not in the file of the classes' names; left out")
+            records.add_box(image, (left - first, top - first, right, bottom), label_of[name], number)
+            continue
+        records.problems.append(f"{records.place_of(image, number)}: {problem}; left out")
 
 
 def _image_of(finder: ImageFinder, annotation: _Annotation) -> str | None:

@@ -12,9 +12,9 @@ SIZES = {"a.jpg": (64, 48), "b b.JPG": (40, 60), "ünï.png": (100, 80)}
 """Width and height of each image of ``BOXES``."""
 CLASSES = ("cat", "dog & <co>")
 BOXES = {
-    "a.jpg": [(0, 0, 64, 48, 1), (10, 20, 11, 21, 2), (5, 6, 30, 40, 1)],
+    "a.jpg": [(0, 0, 64, 48, 1), (10, 20, 12, 22, 2), (5, 6, 30, 40, 1)],
     "b b.JPG": [],
-    "ünï.png": [(98, 79, 100, 80, 2)],
+    "ünï.png": [(98, 78, 100, 80, 2)],
 }
 """Left, top, right, bottom and label of the boxes of each image."""
 

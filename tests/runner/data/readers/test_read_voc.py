@@ -23,9 +23,9 @@ GOOD = ("cat", (2, 3, 4, 6))
 
 
 def test_pixels_count_from_one_and_both_corners_belong_to_the_box(tmp_path):
-    items = small(tmp_path, ("cat", (1, 1, 64, 48)), ("cat", (2, 3, 2, 3)))
-    # The whole image, and the pixel in the second column and the third row.
-    assert boxes_of(items)["a.jpg"] == [(0, 0, 64, 48, 1), (1, 2, 2, 3, 1)]
+    items = small(tmp_path, ("cat", (1, 1, 64, 48)), ("cat", (2, 3, 3, 5)))
+    # The whole image; columns 2 and 3 and rows 3 to 5, counted from one.
+    assert boxes_of(items)["a.jpg"] == [(0, 0, 64, 48, 1), (1, 2, 3, 5, 1)]
     assert items.problems == ()
 
 
@@ -135,7 +135,8 @@ def test_a_size_of_zero_is_that_of_the_image_and_another_one_leaves_the_image_ou
 
 
 IRREGULAR = {
-    "no area": (("cat", (9, 9, 8, 12)), "has no area"),
+    "no area": (("cat", (9, 9, 8, 12)), r"the box \[9, 9, 8, 12\] has no area: xmax must be greater than xmin"),
+    "a click": (("cat", (9, 9, 9, 9)), r"the box \[9, 9, 9, 9\] has no area"),
     "outside": (("cat", (70, 9, 80, 12)), "lies outside of its image; left out"),
     "a word": (("cat", ("x", 9, 8, 12)), "bndbox must hold xmin, ymin, xmax and ymax as numbers; left out"),
     "empty": (("cat", ("", 9, 8, 12)), "bndbox must hold"),
