@@ -51,7 +51,8 @@ class Detect(OwnPictures):
 
     kind: ClassVar[Literal["classify", "segment", "detect"]] = "detect"
     input_key: ClassVar[Any] = ("image", "target")
-    unused_fields: ClassVar[Sequence[str]] = ("class_weights",)  # torchvision's detectors weigh all classes alike
+    # torchvision's detectors weigh all classes alike, and an image has boxes of any number of classes.
+    unused_fields: ClassVar[Sequence[str]] = ("class_weights", "sampler")
 
     def __post_init__(self) -> None:
         super().__post_init__()

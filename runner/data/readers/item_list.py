@@ -15,6 +15,8 @@ Column = Sequence[Any] | np.ndarray
 
 TASKS = ("multiclass", "multilabel", "binary", "segmentation", "detection")
 SPLITS = ("train", "valid", "test")
+CLASSES_OF_MASKS = "classes_of_masks"
+"""A column that is no part of an item: the classes that each mask holds, int64 [K], where all masks were looked at."""
 BACKGROUND = "background"
 """The first class name of a detection: torchvision's detectors keep label 0 for what is no object."""
 

@@ -58,8 +58,7 @@ class BalancedSampler(Sampler[int]):
         """
         if items.task not in ("multiclass", "binary"):
             raise UsageError(
-                f"sampler balanced needs one class per image, and those of {items.task} have any number: leave it out, "
-                "or use class_weights."
+                f"sampler balanced needs one class per image, and those of {items.task} have any number: leave it out."
             )
         return cls(items.column(TARGET_KEY))
 

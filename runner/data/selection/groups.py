@@ -7,9 +7,9 @@ from posixpath import basename
 from assay.callbacks.errors import UsageError, listing
 from assay.callbacks.keys import IMAGE_KEY, SAMPLE_ID_KEY
 
-from ..readers.item_list import ItemList
+from ..readers.item_list import CLASSES_OF_MASKS, ItemList
 
-_NO_GROUPS = (IMAGE_KEY, SAMPLE_ID_KEY, "bboxes", "labels", "split")
+_NO_GROUPS = (IMAGE_KEY, SAMPLE_ID_KEY, "bboxes", "labels", CLASSES_OF_MASKS, "split")
 _GROUP = "group"
 
 

@@ -15,7 +15,7 @@ from .class_weights import weighed_names
 from .draw import draw_folds, draw_share
 from .folds import parse_fold
 from .groups import groups_of, straddling
-from .label_counts import class_counts
+from .label_counts import class_counts, classes_are_known
 from .split_files import assign_from_file
 from .units import Units
 
@@ -112,7 +112,7 @@ def make_split(
 
 
 def _how(items: ItemList, valid_share: float, groups: list[str] | None, fold: str | None) -> str:
-    by = [*([] if items.task == "segmentation" else ["class"]), *([] if groups is None else ["group"])]
+    by = [*(["class"] if classes_are_known(items) else []), *([] if groups is None else ["group"])]
     drawn = f"drawn by {' and '.join(by)}" if by else "drawn at random"
     return f"{f'a share of {valid_share:g}' if fold is None else f'fold {fold}'}, {drawn}"
 

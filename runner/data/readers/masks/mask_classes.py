@@ -63,6 +63,11 @@ class MaskClasses:
         """Return those of some values that are no class."""
         return [int(value) for value in values if int(value) not in self.class_of]
 
+    def held(self, values: np.ndarray) -> np.ndarray:
+        """Return the classes of some values, rising, int64, without ``IGNORED``."""
+        classes = {self.class_of[int(value)] for value in values} - {IGNORED}
+        return np.array(sorted(classes), dtype=np.int64)
+
     @property
     def _table(self) -> np.ndarray:
         table = np.full(max(256, *(value + 1 for value in self.class_of)), IGNORED, dtype=np.uint8)

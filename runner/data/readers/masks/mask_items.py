@@ -8,7 +8,7 @@ import numpy as np
 
 from assay.callbacks.errors import UsageError
 
-from ..item_list import ItemList, Texts
+from ..item_list import CLASSES_OF_MASKS, ItemList, Texts
 from .class_files import find_class_file
 from .mask_classes import MaskClasses, find_classes, shown
 from .mask_scan import compare_sizes, scan_masks
@@ -87,6 +87,9 @@ def make_items(
         raise UsageError(f"{root}: no image with its mask is left of {len(columns['image'])}: {lines[0]}.")
     parts: dict[str, Sequence[Any]] = {name: [of[place] for place in order] for name, of in columns.items()}
     parts["target"] = MaskFiles(root, [columns["target"][place] for place in order], classes)
+    extra = {name: [of[place] for place in order] for name, of in extra_columns.items()}
+    if all(place in found for place in order):  # not of large sets, of which some masks alone were looked at
+        extra[CLASSES_OF_MASKS] = [classes.held(found[place].values) for place in order]
     items = ItemList(
         root,
         parts,
@@ -94,7 +97,7 @@ def make_items(
         layout=f"{layout} ({classes.described})",
         class_names=classes.names,
         problems=[*problems, *lines],
-        extra_columns={name: [of[place] for place in order] for name, of in extra_columns.items()},
+        extra_columns=extra,
     )
     items.palette = classes.palette
     return items

@@ -2,12 +2,14 @@
 
 import logging
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
-from assay.runner import ItemList, UsageError, make_split, split_items, write_split
+from assay.runner import ItemList, UsageError, make_split, read_mask_folders, split_items, write_split
 
 SHARES = [0.1, 0.2, 0.25, 1 / 3, 0.5, 0.75]
 
@@ -164,6 +166,20 @@ def test_masks_are_split_by_share_alone():
     names = [f"{number}.png" for number in range(20)]
     parts = split_items(listing(names, "segmentation", ["ground", "house"], target=names))
     assert (len(parts["train"]), len(parts["valid"])) == (16, 4)
+
+
+def test_masks_are_split_by_the_classes_that_they_hold_where_their_reader_has_looked(tmp_path):
+    for number in range(40):
+        for folder in ("images", "masks"):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            values = np.zeros((4, 5), dtype=np.uint8)
+            values[0, 0] = folder == "masks" and number % 4 == 0
+            values[0, 1] = 255 if folder == "masks" else 0
+            Image.fromarray(values).save(tmp_path / folder / f"{number}.png")
+    split = make_split(read_mask_folders(tmp_path))
+    assert split.how == "a share of 0.2, drawn by class"
+    numbers = [int(Path(name).stem) for name in split.parts["valid"].column("sample_id")]
+    assert (len(numbers), sum(number % 4 == 0 for number in numbers)) == (8, 2)
 
 
 # Groups.
