@@ -100,10 +100,11 @@ class ItemList(Sequence[dict[str, Any]]):
         """
         if name not in self._columns:
             raise unknown_name("column", name, self.names)
-        values = self._columns[name]
-        if self._order is None:
-            return values
-        return values[self._order] if isinstance(values, np.ndarray) else Picked(values, self._order)
+        column = self._columns[name]
+        if self._order is not None:
+            column = column[self._order] if isinstance(column, np.ndarray) else Picked(column, self._order)
+        values: Sequence[Any] = column
+        return values
 
     def take(self, indices: Iterable[int]) -> "ItemList":
         """Return the items of some indices, in their order; the columns are shared, not copied."""
@@ -259,7 +260,7 @@ def _check_unique(ids: Column) -> None:
         raise UsageError(f"{SAMPLE_ID_KEY} must be unique, got {twice!r} twice.")
 
 
-def _pack(values: Sequence[Any]) -> Any:
+def _pack(values: Column) -> Any:
     """Return texts, numbers and arrays of a list in a packed form; anything else as it is."""
     if not isinstance(values, list | tuple):
         return values
