@@ -14,6 +14,7 @@ from assay.callbacks.lazy_exports import lazy_exports
 
 # The only list of what is exported.
 if TYPE_CHECKING:
+    from .commands.reopen import load_model as load_model
     from .commands.train import train as train
     from .data.augmentation import make_transform as make_transform
     from .data.augmented import Augmented as Augmented
@@ -70,6 +71,7 @@ if TYPE_CHECKING:
     from .experiment.ranges import check_range as check_range
     from .loop.dict_runner import DictRunner as DictRunner
     from .loop.progress import Progress as Progress
+    from .prediction.trained_model import TrainedModel as TrainedModel
     from .recipe.early_stopping import EarlyStopping as EarlyStopping
     from .recipe.fine_tuning.pretrained import load_pretrained as load_pretrained
     from .recipe.losses import LossTerm as LossTerm

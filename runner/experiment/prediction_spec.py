@@ -85,6 +85,7 @@ class MaskPrediction(Prediction):
     The mask has the size of the upright image, whatever the scale: probabilities are interpolated.
 
     Attributes:
+        class_names: one per class number of the mask, for what names them; of a single channel, of 0 and 1.
         mean: of the normalization ``(x - mean) / std`` of images from 0 to 1; one number, or one per channel.
         std: of the same normalization.
         scale: factor for the sides of images, as in training; applied by windows, so that images of any size fit.
@@ -106,6 +107,7 @@ class MaskPrediction(Prediction):
 
     task: ClassVar[str] = "segmentation"
     batch_size: ClassVar[int] = 4
+    class_names: Sequence[str] = ()
     mean: Channels = 0.0
     std: Channels = 1.0
     scale: float = 1.0
@@ -118,6 +120,7 @@ class MaskPrediction(Prediction):
     max_value: float | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "class_names", check_names(self.class_names) if self.class_names else ())
         check_max_value(self.max_value)
         if not 0 < self.scale < math.inf:
             raise UsageError(f"scale must be greater than 0, got {self.scale}.")

@@ -55,20 +55,20 @@ def predict_boxes(
         for batch, images in batches:
             found: list[list[Boxes]] = []
             with outcome.naming(ready.input.path for ready in batch):
-                found = _group_by_image(models.outputs(images), models, images.shape)
+                found = group_by_image(models.outputs(images), models, images.shape)
             for ready, of_image in zip(batch, found, strict=False):  # found is empty if the batch failed
                 with outcome.naming([ready.input.path]):
                     # Before anything is written: a table must not hold half an image.
                     if not all(np.isfinite(boxes[name]).all() for boxes in of_image for name in ("boxes", "scores")):
                         raise not_finite(ready.input.path)
-                    boxes = _select_boxes(of_image, ready, prediction)
+                    boxes = select_boxes(of_image, ready, prediction)
                     _save_drawing(ready, boxes, prediction.class_names, output)
                     for row in _table_rows(ready.input.name, boxes, prediction.class_names):
                         table.add(row)
                     outcome.add()
 
 
-def _group_by_image(outputs: list[list[Any]], models: Models, shape: Sequence[int]) -> list[list[Boxes]]:
+def group_by_image(outputs: list[list[Any]], models: Models, shape: Sequence[int]) -> list[list[Boxes]]:
     """Return for each image what each model found in each view."""
     found: list[list[Boxes]] = [[] for _ in range(shape[0])]
     for parts in outputs:
@@ -88,7 +88,7 @@ def _checked_output(found: Any) -> Mapping[str, Any]:
     return found
 
 
-def _select_boxes(found: Sequence[Boxes], ready: Ready, prediction: BoxPrediction) -> Boxes:
+def select_boxes(found: Sequence[Boxes], ready: Ready, prediction: BoxPrediction) -> Boxes:
     """Return the boxes to report for an image, in its own pixels, highest score first."""
     boxes = fuse_boxes(found) if len(found) > 1 else found[0]
     # A stable sort, so that boxes of one score keep the order of the model on every machine.

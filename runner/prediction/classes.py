@@ -41,7 +41,7 @@ def predict_classes(
         batches = read_batches(inputs, prediction.read, prediction.transform, batch_size=batch_size, outcome=outcome)
         for batch, images in batches:
             with outcome.naming(ready.input.path for ready in batch):
-                rows = _mean_probabilities(models, prediction, images).tolist()
+                rows = mean_probabilities(models, prediction, images).tolist()
                 for ready, row in zip(batch, rows, strict=True):
                     if not all(map(math.isfinite, row)):
                         outcome.fail(not_finite(ready.input.path))
@@ -50,7 +50,7 @@ def predict_classes(
                     outcome.add()
 
 
-def _mean_probabilities(models: Models, prediction: ClassPrediction, images: Tensor) -> Tensor:
+def mean_probabilities(models: Models, prediction: ClassPrediction, images: Tensor) -> Tensor:
     """Return probabilities [N, C], the mean over views and models."""
     # Probabilities are averaged, not logits: the mean of several models is then a probability again.
     outputs = models.outputs(images)

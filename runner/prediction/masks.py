@@ -29,6 +29,7 @@ from .tiles import BandMerger, Tile, TileGrid
 from .transform import Place, Placing, apply_transform
 
 _TIFF = (".tif", ".tiff")
+_TILE = 512  # default where neither the user nor the experiment sets it
 _MOST_CLASSES = 256  # a mask has one byte per pixel
 
 
@@ -68,15 +69,69 @@ def predict_masks(
             path.parent.mkdir(parents=True, exist_ok=True)
             # The mask is written under a temporary name: where a tile fails, no half mask stays.
             with open_image(one.path, max_value=prediction.max_value) as image, replacing(path) as temporary:
-                given, place = _prepare_image(image, prediction, one.path, placing)
-                grid = _make_grid(given, prediction, tile, overlap, is_square=models.views.kind == "d4")
-                with tqdm(
-                    desc=one.name, total=len(grid), unit="tile", leave=False, dynamic_ncols=True, disable=None
-                ) as bar:
-                    bands = merged_bands(models, prediction, given, grid, batch_size, bar)
-                    whole = resize_bands(_require_finite(bands, one.path), place, (image.height, image.width))
-                    _write_bands(whole, prediction, image, path, temporary)
+                whole = predicted_bands(
+                    models, prediction, image, one.path, tile=tile, overlap=overlap, batch_size=batch_size,
+                    placing=placing, shown_as=one.name,
+                )  # fmt: skip
+                _write_bands(whole, prediction, image, path, temporary)
             outcome.add()
+
+
+def predicted_bands(
+    models: Models,
+    prediction: MaskPrediction,
+    image: OpenImage,
+    path: Path,
+    *,
+    tile: int | None,
+    overlap: int,
+    batch_size: int,
+    placing: Placing | None,
+    shown_as: str | None = None,
+) -> Iterator[Tensor]:
+    """Yield the probabilities of an image at its own size, [C, h, W], in bands of rows from the top to the bottom.
+
+    Args:
+        models: the models.
+        prediction: how the experiment predicts.
+        image: the image.
+        path: of the image, for errors.
+        tile: side of a tile; None: images are not cut.
+        overlap: of neighbouring tiles.
+        batch_size: tiles per batch.
+        placing: finds where an image lies after the transform, where there is one.
+        shown_as: the name that a progress bar shows; None: there is none.
+    """
+    given, place = _prepare_image(image, prediction, path, placing)
+    grid = _make_grid(given, prediction, tile, overlap, is_square=models.views.kind == "d4")
+    hidden = True if shown_as is None else None  # None: shown where stderr is a terminal
+    with tqdm(desc=shown_as, total=len(grid), unit="tile", leave=False, dynamic_ncols=True, disable=hidden) as bar:
+        bands = merged_bands(models, prediction, given, grid, batch_size, bar)
+        yield from resize_bands(_require_finite(bands, path), place, (image.height, image.width))
+
+
+def tile_and_overlap(prediction: MaskPrediction, tile: int | None, overlap: int | None) -> tuple[int | None, int]:
+    """Return side and overlap of tiles; the side is None where images go through a transform and are not cut.
+
+    Args:
+        prediction: of the experiment, whose tiles are the default.
+        tile: that the user chooses; None: the experiment's.
+        overlap: that the user chooses; None: the experiment's, or a quarter of the side.
+
+    Raises:
+        UsageError: there are no tiles to overlap, or the overlap is no less than the side.
+    """
+    side = tile or prediction.tile or (_TILE if prediction.transform is None else None)
+    if side is None:
+        if overlap is not None:
+            raise UsageError("--overlap needs --tile here: this run's transform gives the model images as a whole.")
+        return None, 0
+    # The experiment's overlap belongs to the experiment's tile, not to one that the user chooses.
+    given = None if tile is not None else prediction.overlap
+    chosen = overlap if overlap is not None else side // 4 if given is None else given
+    if chosen >= side:
+        raise UsageError(f"--overlap must be less than --tile, {side}, got {chosen}.")
+    return side, chosen
 
 
 def _prepare_image(
@@ -90,7 +145,8 @@ def _prepare_image(
         check_size(image.height, image.width)
     picture = image.read(0, 0, image.height, image.width)
     tensor = apply_transform(placing.transform, picture, path)
-    return ArrayImage(tensor), placing(picture, tensor)
+    pixels = tensor.float().permute(1, 2, 0).numpy()
+    return ArrayImage(pixels), placing(picture, tensor)
 
 
 def _make_grid(
@@ -165,10 +221,10 @@ def _write_bands(
         palette = class_colours(len(first))
     with _open_mask(path, temporary, image, palette if len(first) > 1 else None) as file:
         for band in chain([first], bands):
-            file.write(_to_mask(band, prediction.threshold))
+            file.write(to_mask(band, prediction.threshold))
 
 
-def _to_mask(probabilities: Tensor, threshold: float) -> np.ndarray:
+def to_mask(probabilities: Tensor, threshold: float) -> np.ndarray:
     """Return the mask, [H, W] uint8, of probabilities [C, H, W]."""
     if len(probabilities) == 1:
         return np.asarray(((probabilities[0] >= threshold).to(torch.uint8) * 255).cpu())

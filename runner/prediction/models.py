@@ -47,6 +47,7 @@ class Models:
         self.device: torch.device = engine.device
         self.views = views
         self.prediction = prediction
+        self.output_names: set[str] = set()  # of the model, once it has run
         self._runners = [_prepare_runner(experiment, prediction, of, engine) for of in weights]
 
     def outputs(self, images: Tensor) -> list[list[Any]]:
@@ -59,6 +60,11 @@ class Models:
         views = self.views.augment(images.to(self.device, non_blocking=True)).split(len(images))
         return [[self._predict_view(runner, view) for view in views] for runner in self._runners]
 
+    @property
+    def module(self) -> Any:
+        """The first model in evaluation mode, or its parts by name."""
+        return self._runners[0].model
+
     def check_finite(self, sources: Sequence[str]) -> None:
         """Raise ``BrokenWeightsError`` where weights are not finite; ``sources`` names where each model's come from."""
         for runner, source in zip(self._runners, sources, strict=True):
@@ -66,6 +72,7 @@ class Models:
 
     def _predict_view(self, runner: DictRunner, images: Tensor) -> Any:
         outputs = runner.predict_batch({self.prediction.input_key: images})
+        self.output_names.update(outputs)
         return pick(outputs, self.prediction.output_key, "get_prediction", "model's output")
 
 

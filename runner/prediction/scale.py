@@ -54,14 +54,14 @@ def _pixel_weights(start: int, count: int, length: int, scaled_length: int) -> t
 
 
 class ArrayImage:
-    """A transformed image in memory, as the model takes it.
+    """An image in memory.
 
     Args:
-        image: [C, h, w].
+        pixels: [H, W, C].
     """
 
-    def __init__(self, image: Tensor):
-        self.pixels = np.ascontiguousarray(image.float().permute(1, 2, 0).numpy())
+    def __init__(self, pixels: np.ndarray):
+        self.pixels = np.ascontiguousarray(pixels)
         self.height, self.width = self.pixels.shape[:2]
 
     @property
