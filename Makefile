@@ -23,8 +23,8 @@ export OMP_WAIT_POLICY ?= passive
 export NO_ALBUMENTATIONS_UPDATE ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup list train data evaluate predict tensorboard test test-long trackers test-trackers lint bench proofs suite gpu \
-	lock clean
+.PHONY: help setup list train data evaluate predict export tensorboard test test-long trackers test-trackers lint bench proofs \
+	suite gpu lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -69,6 +69,10 @@ evaluate: $(SETUP)  ## recompute metrics and pictures of a run: RUN=runs/digits/
 predict: $(SETUP)  ## predict images with a run: RUN=runs/digits/... INPUT="a.png folder" OUTPUT=DIR ARGS="--tta flips"
 	@test -n "$(RUN)" -a -n "$(INPUT)" -a -n "$(OUTPUT)" || { echo "make predict needs RUN=, INPUT= and OUTPUT="; exit 2; }
 	@$(BIN)/assay predict $(RUN) --input $(INPUT) --output $(OUTPUT) $(ARGS)
+
+export: $(SETUP)  ## export the model of a run, and check the file: RUN=runs/digits/... ARGS="--format onnx"
+	@test -n "$(RUN)" || { echo "make export needs RUN=, a run folder"; exit 2; }
+	@$(BIN)/assay export $(RUN) $(ARGS)
 
 tensorboard: $(SETUP)  ## look at the runs: LOGDIR=runs
 	@$(BIN)/tensorboard --logdir $(LOGDIR) --samples_per_plugin images=200

@@ -110,7 +110,7 @@ class Inria(Experiment):
         return SegmentationNet(encoder, self.decoder, self.width, self.deep_supervision)
 
     def get_prediction(self) -> Prediction:
-        return MaskPrediction(mean=MEAN, std=STD)
+        return MaskPrediction(class_names=CLASS_NAMES, mean=MEAN, std=STD)
 
     def get_losses(self) -> Sequence[LossTerm]:
         """Return one term per loss and output."""

@@ -1,4 +1,4 @@
-"""The command line: ``assay list``, ``data``, ``train``, ``evaluate`` and ``predict``."""
+"""The command line: ``assay list``, ``data``, ``train``, ``evaluate``, ``predict`` and ``export``."""
 
 import argparse
 import os

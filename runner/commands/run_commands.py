@@ -1,26 +1,31 @@
-"""Command line of the commands that use a finished run: ``assay evaluate`` and ``assay predict``."""
+"""Command line of the commands that use a finished run: ``assay evaluate``, ``predict`` and ``export``."""
 
 import argparse
 import os
 from pathlib import Path
 from typing import Any
 
+from ..export.options import LAST_OPSET, LEAST_OPSET, OPSET, SUFFIXES, ExportOptions
 from ..processes.exit_codes import FAILED
 from .quick_imports import quick_imports
 
-USE_COMMANDS = ("evaluate", "predict")
+USE_COMMANDS = ("evaluate", "predict", "export")
 
 _EVALUATE = "assay evaluate RUN [--loader valid] [--checkpoint best|last|FILE] [--data-dir DIR] [--device DEVICE]"
 _PREDICT = (
     "assay predict RUN --input PATH [PATH ...] --output DIR [--checkpoint best|last|FILE ...] "
     "[--ensemble outputs|weights] [--tile N --overlap N] [--tta none|flips|d4] [--precision fp32|tf32|bf16|fp16] "
-    "[--batch-size N] [--device auto|cpu|cuda]"
+    "[--batch-size N] [--device auto|cpu|cuda] [--truth PATH]"
+)
+_EXPORT = (
+    "assay export RUN [--format onnx|torch-export] [--output FILE] [--opset N] [--checkpoint best|last|FILE] "
+    "[--data-dir DIR]"
 )
 _CHECKPOINT = "best, last, a file of the run's checkpoints, or a path to one"
 
 
 def add_use_commands(commands: Any) -> None:
-    """Add the two commands to the parser."""
+    """Add the commands to the parser."""
     evaluate = commands.add_parser(
         "evaluate", help="compute metrics and pictures of a run again", usage=_EVALUATE, allow_abbrev=False
     )
@@ -32,6 +37,14 @@ def add_use_commands(commands: Any) -> None:
     predict = commands.add_parser("predict", help="use a run on images", usage=_PREDICT, allow_abbrev=False)
     _add_run(predict)
     _add_predict_options(predict)
+    export = commands.add_parser(
+        "export",
+        help="write the model of a run to a file, and check it",
+        usage=_EXPORT,
+        allow_abbrev=False,
+    )
+    _add_run(export)
+    _add_export_options(export)
 
 
 def _add_run(parser: argparse.ArgumentParser) -> None:
@@ -52,6 +65,17 @@ def _add_predict_options(parser: argparse.ArgumentParser) -> None:
     add("--precision", metavar="KIND", help="fp32 (default), tf32, bf16, or fp16 on a GPU")
     add("--batch-size", type=int, metavar="N", help="images, or tiles, per batch")
     add("--device", help="auto (default: a GPU if there is one), cpu or cuda")
+    add("--truth", metavar="PATH", help="score by this table of id,label, folder of masks, or boxes in any layout")
+
+
+def _add_export_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    kind: Any = add("--format", metavar="KIND", help="onnx (default), or torch-export, a program of torch.export")
+    kind.completer = lambda **_: SUFFIXES  # not choices: argparse's own error does not name the closest word
+    add("--output", metavar="FILE", help="by default RUN/export/best.onnx, or .pt2")
+    add("--opset", type=int, metavar="N", help=f"of ONNX, {LEAST_OPSET} to {LAST_OPSET}; by default {OPSET}")
+    add("--checkpoint", metavar="FILE", help=f"{_CHECKPOINT}. By default best")
+    add("--data-dir", metavar="DIR", help="where the data is now, to check the file on it; by default where it was")
 
 
 def run_use_command(parsed: argparse.Namespace) -> tuple[list[str], int]:
@@ -61,7 +85,8 @@ def run_use_command(parsed: argparse.Namespace) -> tuple[list[str], int]:
     check_run(Path(parsed.run))  # before torch is imported
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
     os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")  # our own line about an unreadable image suffices
-    return _evaluate_run(parsed) if parsed.command == "evaluate" else _predict_images(parsed)
+    run = {"evaluate": _evaluate_run, "predict": _predict_images, "export": _export_run}[parsed.command]
+    return run(parsed)
 
 
 def _evaluate_run(parsed: argparse.Namespace) -> tuple[list[str], int]:
@@ -76,18 +101,31 @@ def _evaluate_run(parsed: argparse.Namespace) -> tuple[list[str], int]:
         done = evaluate(parsed.run, **options)
     if os.environ.get("RANK", "0") != "0":  # all ranks have the same metrics
         return [], 0
-    width = max(map(len, done.metrics), default=0)
-    lines = [f"  {name:<{width}}  {value:.6g}" for name, value in done.metrics.items()]
-    return [f"{parsed.loader}, weights of epoch {done.epoch}", *lines, f"metrics and pictures: {done.folder}"], 0
+    return [f"{parsed.loader}, weights of epoch {done.epoch}", *done.lines()], 0
 
 
 def _predict_images(parsed: argparse.Namespace) -> tuple[list[str], int]:
     with quick_imports():
         from .predict import PredictOptions, predict
 
-    # Only what was given: the defaults stand in PredictOptions alone, which this file must not import for --help.
-    given = {name: value for name, value in vars(parsed).items() if value is not None}
-    for name in ("command", "run", "debug", "version"):
-        given.pop(name, None)
-    outcome = predict(parsed.run, PredictOptions(**given))
+    outcome = predict(parsed.run, PredictOptions(**_given_options(parsed)))
     return [outcome.summary(parsed.output)], FAILED if outcome.unreadable else 0
+
+
+def _export_run(parsed: argparse.Namespace) -> tuple[list[str], int]:
+    given = _given_options(parsed)
+    data_dir = given.pop("data_dir", None)
+    options = ExportOptions(run=parsed.run, **given)  # before torch is imported
+    with quick_imports():
+        from ..export.export import export_model
+        from .reopen import checkpoint_path, reopen
+
+    experiment = reopen(Path(parsed.run), data_dir=data_dir, device="cpu")
+    done = export_model(experiment, checkpoint_path(Path(parsed.run), options.checkpoint), options)
+    return done.lines, 0 if done.is_written else FAILED
+
+
+def _given_options(parsed: argparse.Namespace) -> dict[str, Any]:
+    """Return what was given: the defaults stand with the options of each command alone."""
+    others = ("command", "run", "debug", "version")
+    return {name: value for name, value in vars(parsed).items() if value is not None and name not in others}

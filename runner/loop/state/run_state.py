@@ -48,13 +48,19 @@ class StatePart:
 # -- models, criteria, optimizers and schedulers ----------------------------------------------------------------------
 
 
-def load_models(models: Any, state: State, engine: Any) -> None:
-    """Load the weights of one model, or of several by name: the ``model`` entry of a checkpoint."""
+def load_models(models: Any, state: State, engine: Any = None) -> None:
+    """Load the weights of one model, or of several by name: the ``model`` entry of a checkpoint.
+
+    Args:
+        models: as they are built, or as the engine has prepared them.
+        state: weights by model.
+        engine: that has prepared the models; None: nothing is wrapped around them.
+    """
     parts = by_name(models)
     _check_names("model", parts, state)
     for name, model in parts.items():
         try:
-            load_weights(plain_module(engine, model), state[name])
+            load_weights(model if engine is None else plain_module(engine, model), state[name])
         except RuntimeError as error:
             reason = " ".join(str(error).split())
             raise UsageError(f"the checkpoint does not fit this model: {reason}") from error

@@ -1,0 +1,89 @@
+"""An ONNX file gives what the model gives, for a backbone of each family."""
+
+import numpy as np
+import pytest
+import timm
+import torch
+from torch import nn
+
+from assay.experiments.detectors import make_detector
+from assay.experiments.segmentation_nets import SegmentationNet, make_encoder
+from assay.runner.export.comparison import compare_boxes, compare_outputs
+from assay.runner.export.formats import onnx_bytes, open_onnx, open_program, program_bytes
+from assay.runner.export.graph import Graph, capture
+
+pytest.importorskip("onnxruntime", reason="needs the extra export")
+
+SMALL = {
+    "resnet": ("resnet10t", {}),
+    "convnext": ("convnext_atto", {"depths": (1, 1, 2, 1), "dims": (16, 32, 64, 128)}),
+    "vit": ("vit_tiny_patch16_224", {"img_size": 64, "embed_dim": 48, "depth": 2, "num_heads": 3}),
+}
+
+
+class Classifier(nn.Module):
+    def __init__(self, name, options):
+        super().__init__()
+        self.net = timm.create_model(name, num_classes=5, **options)
+
+    def forward(self, image):
+        return {"logits": self.net(image)}
+
+
+def model_of(family):
+    torch.manual_seed(0)
+    if family == "unet":
+        model = SegmentationNet(make_encoder("resnet18", pretrained=False), "unet", 8, strides={4: 0.4})
+    elif family in ("fcos", "retinanet", "faster_rcnn"):
+        model = make_detector(family, "light", image_size=64, channels=32, num_classes=3)
+    else:
+        model = Classifier(*SMALL[family])
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, nn.BatchNorm2d):  # as after training
+                module.running_mean.normal_(std=0.1)
+                module.running_var.uniform_(0.5, 2)
+    return model.eval().requires_grad_(False)
+
+
+def files_of(model, folder, *, dynamic):
+    """Write both formats; return the graph and what runs each."""
+    graph = Graph(model, "image", ["image"]).eval()
+    example = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    names = list(graph.run([example]))
+    program = capture(graph, [example], dynamic=dynamic)
+    (folder / "model.onnx").write_bytes(onnx_bytes(program, ["image"], names, {"task": "test"}, 18))
+    (folder / "model.pt2").write_bytes(program_bytes(program, {"task": "test"}))
+    return graph, [open_onnx(folder / "model.onnx", names), open_program(folder / "model.pt2")]
+
+
+@pytest.mark.long("captures and translates a net of each family, 10 to 30 seconds each")
+@pytest.mark.parametrize("family", [*SMALL, "unet"])
+def test_outputs_are_those_of_the_model_for_any_number_of_images(family, tmp_path):
+    graph, runs = files_of(model_of(family), tmp_path, dynamic=True)
+    for count in (1, 2, 5):
+        images = torch.rand(count, 3, 64, 64, generator=torch.Generator().manual_seed(count))
+        expected = {name: value.numpy() for name, value in graph.run([images]).items()}
+        assert all(len(value) == count and np.ptp(value) > 1e-3 for value in expected.values())
+        for run in runs:
+            assert compare_outputs(expected, run([images])).value < 1e-4
+
+
+@pytest.mark.long("captures and translates a detector, 20 to 60 seconds each")
+@pytest.mark.parametrize("family", ["fcos", "retinanet", "faster_rcnn"])
+def test_boxes_are_those_of_the_model(family, tmp_path):
+    model = model_of(family)
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            nn.init.normal_(module.weight, std=0.03)
+        if hasattr(module, "detections_per_img"):
+            module.score_thresh = 0.3
+    graph, runs = files_of(model, tmp_path, dynamic=False)
+    found = 0
+    for seed in range(4):
+        images = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(seed)) * (seed / 2)
+        expected = {name: value.numpy() for name, value in graph.run([images]).items()}
+        found += len(expected["boxes"])
+        for run in runs:
+            assert compare_boxes(expected, run([images]), 64).value < 1e-4
+    assert found > 20
