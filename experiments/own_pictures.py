@@ -152,6 +152,9 @@ class OwnPictures(Experiment, ABC):
         test = self.parts().get("test")
         return {} if test is None else {TEST: self.make_loader(self.transformed(test, "none"))}
 
+    def get_truth_loader(self, items: ItemList) -> DataLoader[Any]:
+        return self.make_loader(self.transformed(items, "none"))
+
     def transformed(self, items: ItemList, level: str) -> Augmented:
         """Return items with their images read, augmented at a level, and brought to tensors of the image size."""
         return Augmented(items, self.get_transform(level), seed=self.seed, keys=self.part_keys)

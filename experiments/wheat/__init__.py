@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader
 
 from assay.callbacks import BestWorstBatches, BestWorstSamples, BoxMetrics, UsageError, detection_diagnostics
 from assay.callbacks.toolkit import BoxPrecision
-from assay.runner import AtLeast, Augmented, Experiment, LossTerm, collate_boxes
+from assay.runner import AtLeast, Augmented, Experiment, ItemList, LossTerm, collate_boxes
 from assay.runner.prediction import BoxPrediction, Prediction
 
 from ..detectors import DETECTIONS, LIGHT, loss_terms, make_detector
@@ -87,6 +87,10 @@ class Wheat(Experiment):
             "train": self.make_loader(self._augmented(train, light), shuffle=True, collate_fn=collate_boxes),
             "valid": self.make_loader(self._augmented(valid, []), collate_fn=collate_boxes),
         }
+
+    def get_truth_loader(self, items: ItemList) -> DataLoader[Any]:
+        known = [{**item, "path": item["image"], "size": None} for item in items]
+        return self.make_loader(self._augmented(known, []))
 
     def _augmented(self, items: list[dict[str, Any]], transforms: list[Any]) -> Augmented:
         keys = {name: name for name in ("image", "bboxes", "labels")}

@@ -3,13 +3,14 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from catalyst import dl
+from torch.utils.data import DataLoader
 
 from assay.callbacks.errors import unknown_name
 from assay.callbacks.non_finite.guard import NonFiniteGuard
@@ -20,18 +21,28 @@ from assay.callbacks.training.hparams import HParams
 from assay.callbacks.training.optimizer_monitor import OptimizerMonitor
 
 from ..data.bad_images import BadImages
+from ..data.readers.item_list import ItemList
 from ..data.seeding import seed_everything
+from ..engine.engine import Engine
 from ..experiment.base import Experiment
 from ..experiment.build import get_loaders, get_model, prepare_machine
 from ..loop.checks.finite_weights import check_finite_weights
 from ..loop.dict_runner import DictRunner
 from ..loop.progress import Progress
+from ..prediction.truth.items import as_validated
 from ..recipe.criteria import load_criterion_state
+from ..recipe.losses import LossTerm
 from ..saving.checkpoint_files import load_checkpoint, validated_weights
 from ..saving.loggers import MetricsCsv, TensorBoardLogger
 from ..saving.resume import decided_by_main_rank
 from .reopen import checkpoint_path, reopen
 
+TRUTH = "valid"  # the loader of what ``score`` is given; the name decides that nothing is trained
+_OTHER_KEYS = (
+    "criterion_key",
+    "loader_key",
+    "sample_id_key",
+)  # of callbacks, for what is no part of a batch, or may be
 _FOR_TRAINING_ONLY = (GradientStats, HParams, NonFiniteGuard, OptimizerMonitor)  # callbacks that need optimizer steps
 
 
@@ -41,6 +52,12 @@ class Evaluated(NamedTuple):
     folder: Path
     epoch: int
     metrics: dict[str, float]
+
+    def lines(self) -> list[str]:
+        """Return the metrics, one per line, and the folder."""
+        width = max(map(len, self.metrics), default=0)
+        lines = [f"  {name:<{width}}  {value:.6g}" for name, value in self.metrics.items()]
+        return [*lines, f"metrics and pictures: {self.folder}"]
 
 
 def evaluate(
@@ -78,25 +95,86 @@ def evaluate(
     loaders = get_loaders(experiment, engine) | experiment.get_held_back_loaders()
     if loader not in loaders:
         raise unknown_name("loader", loader, loaders)
-    state = load_checkpoint(path)
-    seed_everything(experiment.seed)
-    runner = _Evaluation(experiment, max(1, state["epoch"]), path, state)  # 0: saved within the first epoch
     folder = run / "evaluate" / f"{loader}-{Path(checkpoint).stem}"
+    return _evaluate_loader(experiment, engine, loader, loaders[loader], path, folder)
+
+
+def score(
+    experiment: Experiment, items: ItemList, checkpoint: Path, outputs: Collection[str], folder: Path
+) -> tuple[Evaluated, list[str]]:
+    """Compute the metrics of validation on images with their truth, and draw its pictures.
+
+    Args:
+        experiment: of the run.
+        items: see ``Experiment.get_truth_loader``.
+        checkpoint: the file with the weights.
+        outputs: names of the model's outputs.
+        folder: where to write, whole or not at all; what it held is replaced.
+
+    Returns:
+        The metrics, and lines on what was left out because the truth does not hold what it needs.
+
+    Raises:
+        UsageError: the experiment does not know how to prepare the images.
+    """
+    engine = prepare_machine(experiment)
+    loader = experiment.get_truth_loader(items)
+    if loader is None:
+        prepared = as_validated(items, experiment.get_prediction(), experiment.get_losses())
+        loader = experiment.make_loader(prepared)
+    known = {*next(iter(loader)), *outputs}
+    terms = [term for term in experiment.get_losses() if term.target in known]
+    callbacks, left_out = _answerable(experiment.get_callbacks(), known)
+    done = _evaluate_loader(experiment, engine, TRUTH, loader, checkpoint, folder, callbacks=callbacks, losses=terms)
+    return done, left_out
+
+
+def _answerable(callbacks: Sequence[dl.Callback], known: Collection[str]) -> tuple[list[dl.Callback], list[str]]:
+    """Return the callbacks that find all they ask for, and a line on the others."""
+    kept, missing = [], dict[str, list[str]]()
+    for callback in callbacks:
+        keys = [key for name, key in vars(callback).items() if name.endswith("_key") and name not in _OTHER_KEYS]
+        absent = [key for key in keys if isinstance(key, str) and key not in known]
+        if absent:
+            missing.setdefault(absent[0], []).append(type(callback).__name__)
+        else:
+            kept.append(callback)
+    return kept, [f"--truth holds no {key!r}: {', '.join(names)} left out" for key, names in missing.items()]
+
+
+def _evaluate_loader(
+    experiment: Experiment,
+    engine: Engine,
+    name: str,
+    loader: DataLoader[Any],
+    checkpoint: Path,
+    folder: Path,
+    *,
+    callbacks: Sequence[dl.Callback] | None = None,
+    losses: Sequence[LossTerm] | None = None,
+) -> Evaluated:
+    """Evaluate one loader; ``callbacks`` and ``losses`` are by default the experiment's."""
+    state = load_checkpoint(checkpoint)
+    seed_everything(experiment.seed)
+    epoch = max(1, state["epoch"])  # 0: saved within the first epoch
+    terms = experiment.get_losses() if losses is None else losses
+    runner = _Evaluation(experiment, epoch, checkpoint, state, terms or experiment.get_losses())
+    given = experiment.get_callbacks() if callbacks is None else callbacks
     with _replaced_when_complete(folder, is_main=engine.is_main_process) as temporary:
         runner.train(
             engine=engine,
-            loaders={loader: loaders[loader]},
+            loaders={name: loader},
             model=get_model(experiment, engine),
-            criterion=experiment.get_criterion(),
-            callbacks=_make_callbacks(experiment, temporary),
+            criterion=experiment.get_criterion() if terms else None,
+            callbacks=_make_callbacks(experiment, given, temporary),
             loggers={
-                "tensorboard": _OneFolder(temporary, log_every_steps=0, run_loader=loader),
+                "tensorboard": _OneFolder(temporary, log_every_steps=0, run_loader=name),
                 "csv": MetricsCsv(temporary / "metrics.csv"),
             },
             seed=experiment.seed,
             num_epochs=runner.epoch,
         )
-    return Evaluated(folder, runner.epoch, runner.history[runner.epoch][loader])
+    return Evaluated(folder, runner.epoch, runner.history[runner.epoch][name])
 
 
 class _Evaluation(DictRunner):
@@ -107,10 +185,13 @@ class _Evaluation(DictRunner):
         epoch: the epoch to seed random draws for.
         path: of the checkpoint.
         state: content of the checkpoint.
+        losses: terms of the loss.
     """
 
-    def __init__(self, experiment: Experiment, epoch: int, path: Path, state: dict[str, Any]):
-        super().__init__(input_key=experiment.input_key, losses=experiment.get_losses())
+    def __init__(
+        self, experiment: Experiment, epoch: int, path: Path, state: dict[str, Any], losses: Sequence[LossTerm]
+    ):
+        super().__init__(input_key=experiment.input_key, losses=losses)
         self.epoch = epoch
         self.path = path
         self.state = state
@@ -157,10 +238,10 @@ def _reopen_here(run: Path, data_dir: str | None, device: str | None) -> Experim
     return experiment
 
 
-def _make_callbacks(experiment: Experiment, folder: Path) -> dict[str, dl.Callback]:
+def _make_callbacks(experiment: Experiment, given: Sequence[dl.Callback], folder: Path) -> dict[str, dl.Callback]:
     left_out = (*_FOR_TRAINING_ONLY, Results)
-    given = [callback for callback in experiment.get_callbacks() if not isinstance(callback, left_out)]
-    callbacks: dict[str, dl.Callback] = {str(i): callback for i, callback in enumerate(given)}
+    kept = [callback for callback in given if not isinstance(callback, left_out)]
+    callbacks: dict[str, dl.Callback] = {str(i): callback for i, callback in enumerate(kept)}
     if experiment.on_bad_image == "skip":
         callbacks["bad_images"] = BadImages(folder / "bad_images.txt")
     callbacks["progress"] = _BarOnly()

@@ -17,12 +17,13 @@ from ..experiment.prediction_spec import BoxPrediction, ClassPrediction, MaskPre
 from ..prediction.inputs import Input, LeftOut, find_inputs
 from ..prediction.models import Models, average_weights
 from ..prediction.outcome import Outcome
+from ..prediction.truth.reading import Truth, read_truth
 from ..prediction.tta import TTA, Views
 from ..saving.checkpoint_files import load_checkpoint, validated_weights
+from .evaluate import score
 from .reopen import checkpoint_path, reopen
 
 ENSEMBLES = ("outputs", "weights")
-_TILE = 512  # default where neither the user nor the experiment sets it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +41,7 @@ class PredictOptions:
         precision: of the forward pass, one of ``PRECISIONS``.
         batch_size: images or tiles per batch; None: the default of the task.
         device: one of ``DEVICES``.
+        truth: what the images show, to score the predictions by: see ``read_truth``; None: it is not known.
 
     Raises:
         UsageError: an option is out of range.
@@ -55,6 +57,7 @@ class PredictOptions:
     precision: str = "fp32"
     batch_size: int | None = None
     device: str = "auto"
+    truth: str | None = None
 
     def __post_init__(self) -> None:
         for name, choices in (("ensemble", ENSEMBLES), ("tta", TTA), ("precision", PRECISIONS), ("device", DEVICES)):
@@ -64,6 +67,8 @@ class PredictOptions:
             value = getattr(self, name)
             if value is not None and value < smallest:
                 raise UsageError(f"--{name.replace('_', '-')} must be at least {smallest}, got {value}.")
+        if self.truth is not None and (len(self.checkpoint) > 1 or self.tta != "none"):
+            raise UsageError("--truth scores one checkpoint as it validates: leave out --tta and further checkpoints.")
         # All options are checked here, before a model or an image is read.
         if Path(self.output).exists() and not Path(self.output).is_dir():
             raise UsageError(f"--output {self.output} must be a folder, and is a file.")
@@ -79,7 +84,8 @@ def predict(run: str | os.PathLike[str], options: PredictOptions) -> Outcome:
         options: what to predict, how, and where to.
 
     Returns:
-        The outcome for each image; those that cannot be read were reported, and the others predicted.
+        The outcome for each image; those that cannot be read were reported, and the others predicted. With ``truth`` it
+        tells the metrics too, which stand in ``OUTPUT/scores`` with their pictures.
 
     Raises:
         UsageError: wrong use, which is found before a model is loaded; a checkpoint that does not fit.
@@ -94,6 +100,7 @@ def predict(run: str | os.PathLike[str], options: PredictOptions) -> Outcome:
     inputs = find_inputs(options.input, output, left_out)
     if isinstance(prediction, MaskPrediction):
         _check_no_overwrite(inputs, output)
+    truth = None if options.truth is None else read_truth(Path(options.truth), prediction, inputs)
     models = _load_models(Path(run), experiment, prediction, views, options)
     # Made last, so that wrong use leaves no empty folder.
     output.mkdir(parents=True, exist_ok=True)
@@ -109,7 +116,19 @@ def predict(run: str | os.PathLike[str], options: PredictOptions) -> Outcome:
             batch_size=options.batch_size or prediction.batch_size,
             outcome=outcome,
         )
+    if truth is not None and outcome.done:
+        outcome.scores = _score(Path(run), experiment, options, truth, models)
     return outcome
+
+
+def _score(run: Path, experiment: Experiment, options: PredictOptions, truth: Truth, models: Models) -> list[str]:
+    """Write metrics and pictures of the images with a truth, and return lines that tell of them."""
+    experiment.device, experiment.precision = options.device, options.precision  # type: ignore[assignment]
+    experiment.batch_size = options.batch_size or experiment.batch_size
+    experiment.on_bad_image = "skip"  # they are reported already
+    path = checkpoint_path(run, options.checkpoint[0])
+    done, left_out = score(experiment, truth.items, path, models.output_names, Path(options.output) / "scores")
+    return [*truth.notes, *left_out, f"scores of {len(truth.items)} images with truth", *done.lines()]
 
 
 def _load_models(
@@ -132,9 +151,9 @@ def _select_predictor(prediction: Prediction, options: PredictOptions) -> Callab
     """Return the function that predicts for the task."""
     # Imported only here: GDAL and toolbelt are slow to import, and optional.
     if isinstance(prediction, MaskPrediction):
-        from ..prediction.masks import predict_masks
+        from ..prediction.masks import predict_masks, tile_and_overlap
 
-        tile, overlap = _tile_and_overlap(prediction, options)
+        tile, overlap = tile_and_overlap(prediction, options.tile, options.overlap)
         return partial(predict_masks, tile=tile, overlap=overlap)
     for name in ("tile", "overlap"):
         if getattr(options, name) is not None:
@@ -149,21 +168,6 @@ def _select_predictor(prediction: Prediction, options: PredictOptions) -> Callab
         return predict_boxes
     kind = type(prediction).__name__
     raise UsageError(f"get_prediction must return a ClassPrediction, MaskPrediction or BoxPrediction, got a {kind}.")
-
-
-def _tile_and_overlap(prediction: MaskPrediction, options: PredictOptions) -> tuple[int | None, int]:
-    """Return side and overlap of tiles; the side is None where images go through a transform and are not cut."""
-    tile = options.tile or prediction.tile or (_TILE if prediction.transform is None else None)
-    if tile is None:
-        if options.overlap is not None:
-            raise UsageError("--overlap needs --tile here: this run's transform gives the model images as a whole.")
-        return None, 0
-    # The experiment's overlap belongs to the experiment's tile, not to one that the user chooses.
-    given = None if options.tile is not None else prediction.overlap
-    overlap = options.overlap if options.overlap is not None else tile // 4 if given is None else given
-    if overlap >= tile:
-        raise UsageError(f"--overlap must be less than --tile, {tile}, got {overlap}.")
-    return tile, overlap
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from assay.callbacks.support.unwrap import by_name
 
 from ..data.augmented import one_thread
 from ..data.bad_images import Collate, WithoutBadImages
+from ..data.readers.item_list import ItemList
 from ..recipe.fine_tuning.groups import parameter_groups
 from ..recipe.fine_tuning.loaded import named_parameters
 from ..recipe.losses import LossTerm
@@ -196,6 +197,18 @@ class Experiment(ExperimentFields):
         It is a ``ClassPrediction``, ``MaskPrediction`` or ``BoxPrediction``.
         """
         raise UsageError(f"{type(self).__name__} does not say how to predict: give it a method get_prediction.")
+
+    def get_truth_loader(self, items: ItemList) -> DataLoader[Any] | None:
+        """Return a loader of images with their truth, prepared as for validation, for ``assay predict --truth``.
+
+        None, the default, has images read and transformed as ``get_prediction`` says. Override it where validation
+        prepares them in another way.
+
+        Args:
+            items: with ``image``, a path, ``sample_id``, and ``target``: a class number, [C] of 0 and 1, or the path of
+                a mask; of a detection with ``bboxes`` and ``labels`` in its place.
+        """
+        return None
 
     def make_loader(
         self,

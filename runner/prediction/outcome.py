@@ -38,6 +38,7 @@ class Outcome:
         self.total = total
         self.done = 0
         self.unreadable: list[str] = []
+        self.scores: list[str] = []  # lines that tell how good the predictions are, where the truth is known
         self._bar = tqdm(desc="predict", total=total, unit="image", dynamic_ncols=True, disable=None)
 
     def note(self, line: str) -> None:
@@ -87,14 +88,14 @@ class Outcome:
             self.fail(BadImageError(f"image {os.fspath(path)!r} cannot be predicted: {reason}"))
 
     def summary(self, output: object) -> str:
-        """Return how many images were predicted, and the first of those that could not be read."""
+        """Return how many images were predicted, the first of those that could not be read, and the scores."""
         line = f"predicted {self.done} of {self.total} images; see {printable(str(output))}"
         if not self.unreadable:
-            return line
+            return "\n".join([line, *self.scores])
         named = [f"  {error}" for error in self.unreadable[:_NAMED_AT_THE_END]]
         more = len(self.unreadable) - len(named)
         rest = [f"  ... and {more} more"] if more else []
-        return "\n".join([f"{line}; {len(self.unreadable)} could not be read", *named, *rest])
+        return "\n".join([f"{line}; {len(self.unreadable)} could not be read", *named, *rest, *self.scores])
 
     def __enter__(self) -> Self:
         return self

@@ -1,0 +1,132 @@
+"""Read the classes of images to predict from a table, by the names or numbers of the model's classes."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from assay.callbacks.errors import UsageError, listing
+
+from ...data.readers.label_table import IMAGE_COLUMNS
+from ...data.readers.label_targets import LABEL_COLUMNS
+from ...data.readers.tables import Table, read_table
+from ...experiment.prediction_spec import ClassPrediction
+from ..inputs import Input
+from .matching import ImageNames
+
+_FLAGS = {"1": True, "1.0": True, "true": True, "yes": True, "0": False, "0.0": False, "false": False, "no": False}
+_SEPARATORS = "|;"
+
+
+def read_labels(path: Path, prediction: ClassPrediction, inputs: Sequence[Input]) -> tuple[dict[int, Any], list[str]]:
+    """Return the target of each image that has one, by the image's place, and what is irregular.
+
+    The table has a column that names images, and one of labels, or a column of 0 and 1 for each class of the model.
+    Several labels of an image are separated by ``|`` or ``;``.
+
+    Args:
+        path: the table.
+        prediction: names the classes.
+        inputs: the images.
+
+    Raises:
+        UsageError: a column is not found, or an image has a label that the model does not know.
+    """
+    names = ImageNames(inputs)
+    table = read_table(path, _missing_header(path, names))
+    image = table.find(*IMAGE_COLUMNS) or table.header[0]
+    read_row = _row_reader(table, image, Labels(prediction))
+    found: dict[int, Any] = {}
+    problems = list(table.problems)
+    for row, name in enumerate(table.column(image)):
+        place = names.find(name)
+        if place is None:  # the table may be that of a larger set
+            continue
+        if place in found:
+            problems.append(f"{table.where(row)}: {name} again; left out")
+            continue
+        target = read_row(row)
+        if target is None:
+            problems.append(f"{table.where(row)}: {name} has no label; left out")
+        else:
+            found[place] = target
+    return found, problems
+
+
+class Labels:
+    """Makes targets of texts, as the model is trained on them.
+
+    Args:
+        prediction: names the classes.
+    """
+
+    def __init__(self, prediction: ClassPrediction):
+        self.names = list(prediction.class_names)
+        self.are_flags = prediction.multilabel or len(self.names) == 1
+
+    def number(self, text: str, where: str) -> int:
+        """Return the class of a name, or of a number from 0 on.
+
+        Raises:
+            UsageError: the model knows no such class.
+        """
+        if text in self.names:
+            return self.names.index(text)
+        if text.isascii() and text.isdecimal() and int(text) < len(self.names):
+            return int(text)
+        raise UsageError(f"{where}: the model does not know the class {text!r}; it knows {listing(self.names)}.")
+
+    def target(self, classes: Sequence[int]) -> Any:
+        """Return the target of a sample of some classes: a class number, or 0 and 1 for each class."""
+        if not self.are_flags:
+            return classes[0]
+        flags = np.zeros(len(self.names), dtype=np.float32)
+        flags[list(classes)] = 1
+        return flags if len(flags) > 1 else float(flags[0])
+
+
+def _missing_header(path: Path, names: ImageNames) -> list[str] | None:
+    """Return names of two columns for a table that begins with an image in place of a header."""
+    first = read_table(path, most=0).header
+    return ["image", "label"] if len(first) == 2 and names.find(first[0]) is not None else None
+
+
+def _row_reader(table: Table, image: str, labels: Labels) -> Callable[[int], Any]:
+    """Return what reads the target in a row; None where there is none."""
+    others = [name for name in table.header if name != image]
+    if len(labels.names) > 1 and set(labels.names) <= set(others):
+        return lambda row: _of_flags(table, row, labels)
+    column = table.find(*LABEL_COLUMNS)
+    if column not in others:
+        column = next(iter(others), None) if len(others) == 1 else None
+    if column is None and len(labels.names) == 1 and labels.names[0] in others:
+        column = labels.names[0]
+    if column is None:
+        raise UsageError(
+            f"--truth {table.path}: no column holds labels: looked for 'label', 'class' and the like, and for a column "
+            f"for each class of the model; found {listing(table.header)}."
+        )
+    cells = table.column(column)
+    return lambda row: _of_cell(cells[row], f"--truth {table.where(row)}", labels)
+
+
+def _of_cell(cell: str, where: str, labels: Labels) -> Any:
+    if len(labels.names) == 1 and cell.lower() in _FLAGS:
+        return float(_FLAGS[cell.lower()])
+    if not labels.are_flags:
+        return labels.target([labels.number(cell, where)]) if cell else None
+    for separator in _SEPARATORS[1:]:
+        cell = cell.replace(separator, _SEPARATORS[0])
+    parts = [part.strip() for part in cell.split(_SEPARATORS[0])]
+    return labels.target([labels.number(part, where) for part in parts if part])
+
+
+def _of_flags(table: Table, row: int, labels: Labels) -> Any:
+    cells = [table.rows[row][table.header.index(name)] for name in labels.names]
+    if wrong := [cell for cell in cells if cell.lower() not in _FLAGS]:
+        raise UsageError(f"--truth {table.where(row)}: a class is 0 or 1, got {wrong[0]!r}.")
+    chosen = [number for number, cell in enumerate(cells) if _FLAGS[cell.lower()]]
+    if not labels.are_flags and len(chosen) != 1:
+        raise UsageError(f"--truth {table.where(row)}: an image is of one class here, got {len(chosen)}.")
+    return labels.target(chosen)
