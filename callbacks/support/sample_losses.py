@@ -38,11 +38,11 @@ def sample_losses(
 
     A loss of torch is computed once, unreduced, and then reduced over all axes but the first: to the sum, or to the
     mean over the targets that count (with one target per sample, class weights cancel). Any other criterion is called
-    for each sample, as a batch of one, unless it has a method ``sample_losses``, which is called instead. Whatever such
-    a call changes or draws at random is undone. A criterion that compares samples (triplets, contrastive) has no loss
-    for one of them, and each sample gets ``WHOLE_BATCH``. It is recognized by losses of samples that are all NaN or
-    infinite, all 0, or all equal for different outputs, while that of the batch differs from them; or by a loss of the
-    batch that exceeds their sum.
+    for each sample, as a batch of one, unless it has a method ``sample_losses``, which is called instead; in samples
+    for which its ``count_targets``, if there is one, returns 0, no target counts. Whatever a call changes or draws at
+    random is undone. A criterion that compares samples (triplets, contrastive) has no loss for one of them, and each
+    sample gets ``WHOLE_BATCH``. It is recognized by losses of samples that are all NaN or infinite, all 0, or all equal
+    for different outputs, while that of the batch differs from them; or by a loss of the batch that exceeds their sum.
 
     Args:
         criterion: maps ``(output, target)`` to a loss.
@@ -69,6 +69,8 @@ def sample_losses(
 def _losses_by_kind(criterion: Criterion, output: Tensor, target: Any, uncounted: float, all_count: bool) -> Tensor:
     if hasattr(criterion, "sample_losses"):
         own: Tensor = criterion.sample_losses(output, target)
+        if hasattr(criterion, "count_targets"):
+            return own.masked_fill(criterion.count_targets(target) == 0, uncounted)
         return own
     mean = target_mean(criterion)
     if mean is not None and output.ndim > 1 and len(output):

@@ -22,15 +22,15 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from assay.callbacks import ImageOverlap, UsageError, segmentation_diagnostics
-from assay.runner import AtLeast, Experiment, LossTerm, check_range
+from assay.runner import AtLeast, Experiment, LossTerm, check_range, parse_loss
 from assay.runner.prediction import MaskPrediction, Prediction
 
+from ..segmentation_nets import SegmentationNet, make_encoder
 from .augmentation import MEAN, STD, make_transform
 from .data import Crops, Windows
 from .generator import make_tiles
-from .losses import loss_terms, make_criterion, parse_loss
+from .losses import LOSSES, loss_terms, make_criterion
 from .metrics import BestThreshold, TileIoU
-from .models import SegmentationNet, make_encoder
 from .tiles import IGNORED, find_tiles, find_unlabelled
 
 CLASS_NAMES = ["ground", "house"]
@@ -81,7 +81,7 @@ class Inria(Experiment):
             raise UsageError(f"pseudo_confidence must be between 0.5 and 1, got {self.pseudo_confidence}.")
         for stride, weight in self.deep_supervision.items():
             check_range(f"deep_supervision at stride {stride}", weight, 0, included=False)
-        parse_loss(self.loss)
+        parse_loss(self.loss, LOSSES)
 
     def ignored_fields(self) -> dict[str, str]:
         own = {"pseudo_confidence": "has no use without --pseudo-labels: leave it out, or give that too"}
@@ -107,17 +107,18 @@ class Inria(Experiment):
 
     def get_model(self) -> nn.Module:
         encoder = make_encoder(self.encoder, pretrained=self.pretrained)
-        return SegmentationNet(encoder, self.decoder, self.width, self.deep_supervision)
+        return SegmentationNet(encoder, self.decoder, self.width, strides=self.deep_supervision)
 
     def get_prediction(self) -> Prediction:
         return MaskPrediction(class_names=CLASS_NAMES, mean=MEAN, std=STD)
 
     def get_losses(self) -> Sequence[LossTerm]:
         """Return one term per loss and output."""
-        return loss_terms(parse_loss(self.loss), self.deep_supervision, all_labelled=self.pseudo_labels is None)
+        return loss_terms(parse_loss(self.loss, LOSSES), self.deep_supervision)
 
     def get_criterion(self) -> dict[str, nn.Module]:
-        return {name: make_criterion(name, self.pseudo_confidence) for name in parse_loss(self.loss)}
+        confidence = None if self.pseudo_labels is None else self.pseudo_confidence
+        return {name: make_criterion(name, confidence) for name in parse_loss(self.loss, LOSSES)}
 
     def get_callbacks(self) -> list[Any]:
         _, valid = find_tiles(self.data_folder())

@@ -143,6 +143,19 @@ class OverTargets(Counted):
         return mean.known_count(target) if isinstance(target, Tensor) else None
 
 
+class OverOwn(Counted):
+    """A term whose criterion has ``count_targets``, by which it divides; its value is 0 where nothing counts."""
+
+    varies = True
+
+    def value(self, batch: Mapping[str, Any], samples: int, *, only_classes: bool = False) -> tuple[Tensor, Number]:
+        return super().value(batch, samples)[0], self.count(batch)
+
+    def count(self, batch: Mapping[str, Any]) -> Tensor:
+        counts: Tensor = self.own.count_targets(pick(batch, self.term.target, str(self.term)))
+        return counts.sum()
+
+
 class OverGiven(Counted):
     """A term with a ``count``, which gives what its criterion divides by."""
 
@@ -240,6 +253,8 @@ def _kind(term: LossTerm, criterion: Any) -> type[Counted]:
     mean = target_mean(own)
     if mean is not None:
         return Summed if mean.adds_up else OverTargets
+    if hasattr(own, "count_targets"):
+        return OverOwn
     options = own.keywords if isinstance(own, partial) else {}
     adds_up = "sum" in (getattr(own, "reduction", None), options.get("reduction"))
     return Summed if adds_up else Counted

@@ -21,10 +21,11 @@ class LossTerm:
     optimizer step of several batches or ranks, and in the loss of an epoch. So both are what the criterion gives for
     all samples at once. It is known for ``nn.CrossEntropyLoss`` and ``nn.NLLLoss`` (the sum of the class weights of
     the targets that are not ``ignore_index``), as modules, functions of ``nn.functional`` and ``partial`` of these.
-    With ``reduction="sum"`` batches add up. **Any other criterion is taken for a mean over samples**, as torch's are
-    where samples are of one size; for one that leaves pixels or samples out, give ``count``. Where that is seen in what
-    it calls or in the targets, a warning says so. A ratio over a whole batch, as Dice, is no mean of anything: a step
-    of several batches takes the mean of theirs.
+    With ``reduction="sum"`` batches add up. A criterion with a method ``count_targets``, as those of ``make_loss``,
+    says itself what the mean over each sample of a target divides by, [N]. **Any other criterion is taken for a mean
+    over samples**, as torch's are where samples are of one size; for one that leaves pixels or samples out, give
+    ``count``. Where that is seen in what it calls or in the targets, a warning says so. A ratio over a whole batch, as
+    Dice, is no mean of anything: a step of several batches takes the mean of theirs.
 
     Attributes:
         output: name of the model's output.

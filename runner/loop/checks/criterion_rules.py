@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ...recipe.mean_losses import NamedLoss
+
 _FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 _INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)  # see class_numbers
 _SLACK = 1e-3  # rounding of probabilities in half precision
@@ -48,6 +50,8 @@ def find_rule(criterion: Any, output: Tensor, target: Tensor) -> Rule | None:
         output: on any device; its values are not read.
         target: on any device; its type distinguishes class numbers from probabilities.
     """
+    if isinstance(criterion, NamedLoss) and output.ndim:
+        return _named_rule(criterion, output, target)
     kind, options = kind_of(criterion)
     make = None if kind is None or not output.ndim else _RULES.get(kind)
     return None if make is None else make(output, target, options)
@@ -93,6 +97,22 @@ def _margin_rule(output: Tensor, target: Tensor, options: Callable[[str, Any], A
 
 def _binary_rule(output: Tensor, target: Tensor, options: Callable[[str, Any], Any]) -> Rule:
     return Rule("numbers from 0 to 1", _FLOATS, tuple(output.shape), -_SLACK, 1 + _SLACK, advice=".float()")
+
+
+def _named_rule(criterion: NamedLoss, output: Tensor, target: Tensor) -> Rule:
+    ignored = criterion.ignore_index
+    if criterion.task == "multiclass":
+        return _class_rule(output, target, lambda name, default: default if ignored is None else ignored)
+    shape = tuple(output.shape)
+    if output.ndim != target.ndim:  # masks of a single class have no axis of classes
+        shape = (*shape, 1) if output.ndim == 1 else shape[:1] + shape[2:] if shape[1] == 1 else shape
+    if target.is_floating_point():
+        return Rule(f"numbers from 0 to 1{_or(ignored)}", (target.dtype,), shape, -_SLACK, 1 + _SLACK, ignored)
+    return Rule(f"0 and 1{_or(ignored)}", (target.dtype,), shape, 0, 1, ignored)
+
+
+def _or(ignored: int | None) -> str:
+    return "" if ignored is None else f" or ignore_index={ignored}"
 
 
 def _sign_rule(output: Tensor, target: Tensor, options: Callable[[str, Any], Any]) -> Rule:

@@ -1,11 +1,14 @@
-"""Segmentation nets of toolbelt's parts: any encoder by name, and a U-Net, FPN or DeepLab on top of it."""
+"""Segmentation nets: any encoder of toolbelt or backbone of timm, and toolbelt's U-Net, FPN or DeepLab on top of it."""
 
 import inspect
+import itertools
 import warnings
 from collections.abc import Callable, Collection
+from difflib import get_close_matches
 from functools import partial
 from typing import Any
 
+import timm
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -74,23 +77,126 @@ def _make(make: Callable[..., Any], weights: Any, *, pretrained: bool) -> Any:
         return make(pretrained=weights if pretrained else False)
 
 
-class SegmentationNet(nn.Module):
-    """Images [N, 3, H, W] to {"logits": [N, 1, H, W]}, and ``logits_8`` and so on for deep supervision.
-
-    Of an encoder whose finest map is coarser than stride 2, one convolution of the image takes the place of that map
-    in a U-Net: borders of houses need it.
+def make_backbone(name: str, *, pretrained: bool = False) -> Any:
+    """Return a backbone of timm that gives maps of features, or else an encoder of toolbelt.
 
     Args:
-        encoder: of toolbelt.
+        name: of a model of timm, such as ``convnext_tiny``, or of an encoder, see ``make_encoder``.
+        pretrained: whether pretrained weights are loaded, see ``load_pretrained``.
+
+    Raises:
+        UsageError: there is none of the name, it gives no maps, it has no weights, or they cannot be loaded.
+    """
+    if not timm.is_model(name):
+        if _plain(name) in encoder_makers():
+            return make_encoder(name, pretrained=pretrained)
+        raise unknown_name("backbone", name, _close_models(name), " of timm or toolbelt")
+    return TimmEncoder(name, pretrained=pretrained)
+
+
+def _close_models(name: str) -> list[str]:
+    """Return the models of timm whose names are close to one: there are too many to list them all."""
+    return get_close_matches(name.lower(), timm.list_models(), n=5) or ["resnet18", "convnext_tiny", "efficientnet_b0"]
+
+
+class TimmEncoder(nn.Module):
+    """A backbone of timm: images [N, 3, H, W] to maps of features, one per stride, the finest first.
+
+    Of one whose maps all have one stride, as a plain vision transformer's, the last is brought to four strides, as by
+    Y. Li et al., "Exploring Plain Vision Transformer Backbones for Object Detection", 2022.
+
+    Args:
+        name: of the model.
+        pretrained: whether its pretrained weights are loaded.
+
+    Raises:
+        UsageError: it gives no maps of features.
+    """
+
+    def __init__(self, name: str, *, pretrained: bool = False):
+        super().__init__()
+        self.body: Any = load_pretrained(partial(_make_body, name), name, pretrained=pretrained)
+        found = [(info["reduction"], info["num_chs"]) for info in self.body.feature_info.get_dicts()]
+        # Of several maps of a stride the last one: it has seen most.
+        self.places = sorted({stride: place for place, (stride, _) in enumerate(found)}.values())
+        strides, channels = zip(*(found[place] for place in self.places), strict=True)
+        if any(coarse % fine for fine, coarse in itertools.pairwise(strides)):
+            shown = ", ".join(map(str, strides))
+            raise UsageError(
+                f"backbone {name!r} has maps of strides {shown}, which no decoder joins: take another one."
+            )
+        self.channels_last = str(getattr(self.body, "output_fmt", "NCHW")).endswith("NHWC")
+        self.pyramid = None
+        if len(self.places) == 1:
+            self.pyramid = Pyramid(channels[0])
+            strides, channels = tuple(int(strides[0] * factor) for factor in Pyramid.factors), channels * 4
+        self.spec = interfaces.FeatureMapsSpecification(channels, strides)
+
+    def get_output_spec(self) -> Any:
+        """Return channels and strides of the maps."""
+        return self.spec
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        maps = self.body(image)
+        maps = [maps[place] for place in self.places]
+        if self.channels_last:
+            maps = [one.permute(0, 3, 1, 2).contiguous() for one in maps]
+        return maps if self.pyramid is None else self.pyramid(maps[0])
+
+
+class Pyramid(nn.Module):
+    """Brings a map of features [N, C, h, w] to 4, 2, 1 and 0.5 times its sides."""
+
+    factors = (0.25, 0.5, 1, 2)
+    """Of the map's stride."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.twice = nn.ConvTranspose2d(channels, channels, kernel_size=2, stride=2)
+        self.fourfold = nn.Sequential(
+            nn.ConvTranspose2d(channels, channels, kernel_size=2, stride=2),
+            nn.BatchNorm2d(channels),
+            nn.GELU(),
+            nn.ConvTranspose2d(channels, channels, kernel_size=2, stride=2),
+        )
+
+    def forward(self, features: Tensor) -> list[Tensor]:
+        return [self.fourfold(features), self.twice(features), features, F.max_pool2d(features, 2)]
+
+
+def _make_body(name: str, *, pretrained: bool) -> Any:
+    # Transformers take images of one size alone unless they are told otherwise, each family in its own words.
+    for options in ({"dynamic_img_size": True}, {"strict_img_size": False}, {}):
+        try:
+            return timm.create_model(name, pretrained=pretrained, features_only=True, **options)
+        except TypeError:  # of a model that has no such argument
+            continue
+        except (RuntimeError, AttributeError, AssertionError) as error:
+            if pretrained and isinstance(error, RuntimeError):
+                raise
+            reason = " ".join(str(error).split())[:200]
+            raise UsageError(f"backbone {name!r} gives no maps of features, which masks need: {reason}.") from error
+    raise UsageError(f"backbone {name!r} gives no maps of features, which masks need: take another one.")
+
+
+class SegmentationNet(nn.Module):
+    """Images [N, 3, H, W] to {"logits": [N, C, H, W]}, and ``logits_8`` and so on for deep supervision.
+
+    Of an encoder whose finest map is coarser than stride 2, one convolution of the image takes the place of that map
+    in a U-Net: borders of small things need it.
+
+    Args:
+        encoder: of ``make_encoder`` or ``make_backbone``.
         decoder: one of ``DECODERS``.
         width: channels of the decoder's finest map.
+        classes: C; 1 for yes or no.
         strides: of the decoder's maps that get an output of their own, brought to H x W.
 
     Raises:
         UsageError: the decoder has no map of such a stride.
     """
 
-    def __init__(self, encoder: Any, decoder: str, width: int, strides: Collection[int] = ()):
+    def __init__(self, encoder: Any, decoder: str, width: int, classes: int = 1, *, strides: Collection[int] = ()):
         super().__init__()
         self.encoder = encoder
         spec = encoder.get_output_spec()
@@ -102,14 +208,14 @@ class SegmentationNet(nn.Module):
         self.decoder = _make_decoder(decoder, spec, width)
         out = self.decoder.get_output_spec()
         self.places = {stride: place for place, stride in reversed(list(enumerate(out.strides)))}
-        self.head = nn.Conv2d(out.channels[0], 1, kernel_size=3, padding=1)
+        self.head = nn.Conv2d(out.channels[0], classes, kernel_size=3, padding=1)
         for stride in strides:
             if stride not in self.places:
                 raise UsageError(
                     f"deep_supervision: {decoder!r} has no map of stride {stride}; it has {listing(self.places)}."
                 )
         self.deep_heads = nn.ModuleDict(
-            {str(stride): nn.Conv2d(out.channels[self.places[stride]], 1, kernel_size=1) for stride in strides}
+            {str(stride): nn.Conv2d(out.channels[self.places[stride]], classes, kernel_size=1) for stride in strides}
         )
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
