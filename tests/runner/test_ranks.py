@@ -26,7 +26,7 @@ from assay.callbacks import (
     PRCurves,
     PredictionDistribution,
 )
-from assay.runner import DictRunner, Engine, UsageError
+from assay.runner import BalancedSampler, DictRunner, Engine, UsageError
 from assay.runner.recipe.early_stopping import EarlyStopping
 from assay.runner.recipe.monitor import Monitor
 from assay.runner.saving.loggers import read_metrics
@@ -257,16 +257,18 @@ def test_under_bf16_gradients_agree_within_what_the_format_loses(processes, mode
     assert any(not torch.equal(expected[0][name], exact[0][name]) for name in exact[0])
 
 
-def learn_weighted(batch_size):
+def learn_weighted(batch_size, kind):
     items = make_items(21)
-    sampler = WeightedRandomSampler([1.0 + 5 * (i % 2) for i in range(21)], 37)
+    weighted = WeightedRandomSampler([1.0 + 5 * (i % 2) for i in range(21)], 37)
+    sampler = weighted if kind == "weighted" else BalancedSampler([i % 4 == 0 for i in range(21)], samples=37)
     return weights_of(train({"train": DataLoader(items, batch_size, sampler=sampler)}, epochs=2))
 
 
-def test_a_weighted_sampler_trains_alike_on_any_number_of_ranks(processes):
-    (expected,) = processes.run(1, learn_weighted, 24)
+@pytest.mark.parametrize("kind", ["weighted", "balanced"])
+def test_a_sampler_that_favours_some_trains_alike_on_any_number_of_ranks(processes, kind):
+    (expected,) = processes.run(1, learn_weighted, 24, kind)
     for ranks in (2, 3):
-        for weights in processes.run(ranks, learn_weighted, 24 // ranks):
+        for weights in processes.run(ranks, learn_weighted, 24 // ranks, kind):
             assert_close(weights, expected, to=1e-6)
 
 

@@ -11,6 +11,7 @@ from kit import Keep
 from torch import nn
 from torch.utils.data import DataLoader, RandomSampler, SubsetRandomSampler, WeightedRandomSampler
 
+from assay.runner import BalancedSampler
 from assay.runner.data.seeding import mix, rng_state, seed_everything, seed_order, set_rng_state
 
 
@@ -157,10 +158,11 @@ def test_workers_do_not_change_the_order(run):
         lambda items: RandomSampler(items, replacement=True, num_samples=9),
         lambda items: WeightedRandomSampler([1.0] * 20 + [50.0], 9),
         lambda items: SubsetRandomSampler(range(9)),
+        lambda items: BalancedSampler([0] * 15 + [1] * 6, samples=9),
     ],
-    ids=["with replacement", "weighted", "subset"],
+    ids=["with replacement", "weighted", "subset", "balanced"],
 )
-def test_the_order_of_any_random_sampler_of_torch_follows_from_seed_and_epoch(run, sampler):
+def test_the_order_of_any_random_sampler_follows_from_seed_and_epoch(run, sampler):
     first, _ = run(sampler=sampler, seed=5)
     assert run(sampler=sampler, seed=5)[0] == first
     assert run(sampler=sampler, seed=6)[0] != first

@@ -22,7 +22,7 @@ from assay.callbacks import (
     UsageError,
     classification_diagnostics,
 )
-from assay.runner import Augmented, DictRunner, Experiment, load_checkpoint, train
+from assay.runner import Augmented, BalancedSampler, DictRunner, Experiment, load_checkpoint, train
 from assay.runner.saving.checkpoint_files import read_index
 from assay.runner.saving.checkpoints import Checkpoints
 from assay.runner.saving.resume import newest_checkpoint
@@ -63,13 +63,16 @@ class Toy(Experiment):
     ema_decay: float | None = 0.9
     log_every_steps: int = 1
     valid_first: bool = False
+    balanced: bool = False
     killed_at: list[int] = field(default_factory=list)
 
     def get_loaders(self):
         noise = [A.GaussNoise(p=0.5), A.ToFloat(), A.ToTensorV2()]
         train_set = Augmented(make_items(TRAIN, 0), A.Compose(noise), seed=self.seed)
         valid_set = Augmented(make_items(VALID, 1), A.Compose(noise[1:]), seed=self.seed)
-        loaders = {"train": self.make_loader(train_set, shuffle=True), "valid": self.make_loader(valid_set)}
+        targets = [item["target"] for item in train_set.items]
+        order = {"sampler": BalancedSampler(targets)} if self.balanced else {"shuffle": True}
+        loaders = {"train": self.make_loader(train_set, **order), "valid": self.make_loader(valid_set)}
         return dict(reversed(loaders.items())) if self.valid_first else loaders
 
     def get_model(self):
@@ -153,6 +156,7 @@ LONG = pytest.mark.long("trains a run to its end again, killed in another place"
         pytest.param((1, 11), {"workers": 2}, marks=LONG),
         ((2, 8), {"workers": 2}),  # whose workers the straight run has had since epoch 1
         pytest.param((2, 8), {"valid_first": True}, marks=LONG),
+        pytest.param((2, 8), {"balanced": True}, marks=LONG),
         ((2, 14), {}),  # in validation
     ],
 )
