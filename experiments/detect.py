@@ -59,6 +59,10 @@ class Detect(OwnPictures):
         if self.channels < 1 or self.channels % 32:
             raise UsageError(f"channels must be a multiple of 32, got {self.channels}.")
         check_backbone(self.backbone, LIGHT)
+        if self.backbone == LIGHT and self.pretrained:
+            raise UsageError(
+                "pretrained needs a backbone of timm, such as resnet50: the light net has no such weights."
+            )
 
     def transformed(self, items: ItemList, level: str) -> Augmented:
         """Return items with their images read, augmented at a level, and brought to tensors, with their boxes."""
@@ -85,6 +89,7 @@ class Detect(OwnPictures):
             channels=self.channels,
             num_classes=len(self.class_names),
             strides=(8, 16) if self.backbone == LIGHT else (8, 16, 32),
+            pretrained=self.pretrained,
             # The images are normalized already.
             mean=(0.0, 0.0, 0.0),
             std=(1.0, 1.0, 1.0),

@@ -17,7 +17,7 @@ from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
 from assay.callbacks import UsageError
 from assay.callbacks.errors import unknown_name
 from assay.callbacks.keys import pick
-from assay.runner import LossTerm
+from assay.runner import LossTerm, load_pretrained
 
 DETECTIONS = "detections"
 LIGHT = "light"
@@ -86,7 +86,7 @@ class Pyramid(nn.Module):
         pretrained: whether the backbone begins with the weights that timm has for it.
 
     Raises:
-        UsageError: timm has no such backbone, or it gives no features at these strides.
+        UsageError: timm has no such backbone, it gives no features at these strides, or its weights are not there.
     """
 
     def __init__(self, backbone: str, channels: int, *, strides: Sequence[int] = STRIDES, pretrained: bool = False):
@@ -120,8 +120,7 @@ def _make_body(backbone: str, strides: Sequence[int], pretrained: bool) -> nn.Mo
             f"{backbone!r} gives them at {', '.join(map(str, dict.fromkeys(found)))}."
         )
     levels = tuple(found.index(stride) for stride in strides)
-    body: nn.Module = make(out_indices=levels, pretrained=pretrained)
-    return body
+    return load_pretrained(partial(make, out_indices=levels), backbone, pretrained=pretrained)
 
 
 def make_detector(

@@ -4,10 +4,15 @@ import contextlib
 import csv
 import io
 import json
+import re
+from pathlib import Path
 
 import cv2
+import huggingface_hub
 import numpy as np
 import pytest
+import safetensors.torch
+import timm
 import torch
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
@@ -165,12 +170,28 @@ def test_every_detector_learns_from_its_own_losses(detector, data):
         ({"backbone": "resnet81"}, r"unknown backbone 'resnet81'; did you mean 'resnet"),
         ({"detector": "fcso"}, r"detector.*'fcso'.*did you mean 'fcos'"),
         ({"resize": "crop"}, "resize"),
+        ({"pretrained": True}, "pretrained needs a backbone of timm, such as resnet50"),
     ],
-    ids=["channels", "backbone", "detector", "resize"],
+    ids=["channels", "backbone", "detector", "resize", "pretrained"],
 )
 def test_a_wrong_field_is_named(fields, message):
     with pytest.raises(UsageError, match=message):
         Detect(**fields)
+
+
+def test_a_backbone_may_begin_with_the_weights_that_timm_has_for_it(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    experiment = Detect(data_dir=str(data), backbone="test_resnet", pretrained=True, **FIELDS)
+    with pytest.raises(UsageError, match=r"fetch .*model\.safetensors and put it at") as error:
+        experiment.get_model()
+    path = Path(re.search(r"put it at (\S+) \(", str(error.value))[1])
+    path.parent.mkdir(parents=True)
+    weights = timm.create_model("test_resnet").state_dict()
+    safetensors.torch.save_file(weights, path)
+    body = experiment.get_model().net.backbone.body.state_dict()
+    assert len(body) > 20
+    assert all(torch.equal(value, weights[name]) for name, value in body.items())
 
 
 def test_a_field_without_a_use_is_refused(data, tmp_path, capsys):
