@@ -48,6 +48,7 @@ RUNNER = [
 ]
 # Folders within a room, from top to bottom; "" is the room's own files.
 WITHIN = {
+    "runner/commands": ["", "tuning"],
     "callbacks/drawings": ["", "tasks", "canvas"],
     "runner/loop": ["", "state", "stock", "parts", "checks"],
     "runner/data": ["", "selection", "readers", "files"],

@@ -26,7 +26,7 @@ def add_flags_to_complete(train: argparse.ArgumentParser) -> None:
 
     names, files = list(experiment_names()), FilesCompleter(["py"])
     _add(train, "experiment", lambda prefix, **_: [*names, *files(prefix)])
-    for flag in ("--config", "--run-dir", "--resume"):
+    for flag in ("--config", "--run-dir", "--resume", "--tune", "--trials", "--tune-storage"):
         train.add_argument(flag)
     for flag in ("--help-all", "--debug"):
         train.add_argument(flag, action="store_true")

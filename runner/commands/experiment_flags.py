@@ -2,8 +2,9 @@
 
 import dataclasses
 import inspect
+import os
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, NoReturn, TypeVar, get_args, get_origin, get_type_hints
@@ -15,7 +16,9 @@ from assay.callbacks.errors import UsageError, unknown_name
 from ..experiment.catalog import label
 from ..experiment.experiment_fields import ExperimentFields
 from ..experiment.field_names import check_field_names
+from ..experiment.ignored_fields import check_ignored
 from ..experiment.marks import Mark, marked
+from ..recipe.monitor import parse_monitors
 from ..saving.run_folder import CONFIG, read_config, read_environment
 from ..saving.yaml_files import read_fields
 from .experiment_help import (
@@ -29,7 +32,10 @@ from .experiment_help import (
     type_names,
 )
 from .flag_names import complete_bool_flags, flag_of, flag_values, normalize_flag, unknown_field
+from .tuning.request import Request, check_examples
+from .tuning.terms import parse_terms
 
+_SEARCH = ("tune", "trials", "tune_storage")
 AnyExperiment = TypeVar("AnyExperiment", bound=ExperimentFields)
 
 
@@ -64,10 +70,26 @@ def experiment_parser(experiment: type[ExperimentFields], name: str, *, every_fi
     parser.add_argument("--run-dir", type=str, metavar="DIR", help="Folder of the run; by default runs/NAME/TIME.")
     parser.add_argument("--resume", type=str, metavar="RUN", help="Continue the run in this folder.")
     parser.add_argument("--debug", action="store_true", help="Show tracebacks.")
+    _add_search(parser)
     parser.hints = _field_types(experiment)
     _add_fields(parser, experiment, name, every_field=every_field)
     parser.set_defaults({field.name: _default_of(field) for _, field in owned_fields(experiment)})
     return parser
+
+
+def _add_search(parser: _Parser) -> None:
+    search = parser.add_argument_group("Search")
+    search.add_argument(
+        "--tune",
+        type=str,
+        nargs="+",
+        metavar="FIELD=VALUES",
+        help="Search fields by Optuna: 'lr=1e-4..1e-2,log batch_size=16|32'.",
+    )
+    search.add_argument("--trials", type=int, metavar="N", help="How many, over all processes; by default 20.")
+    search.add_argument(
+        "--tune-storage", type=str, metavar="FILE", help="Journal of the search; by default study.log in its folder."
+    )
 
 
 def _add_fields(parser: _Parser, experiment: type[ExperimentFields], name: str, *, every_field: bool) -> None:
@@ -86,12 +108,21 @@ def _add_fields(parser: _Parser, experiment: type[ExperimentFields], name: str, 
 def parse_experiment(
     experiment: type[AnyExperiment], name: str, arguments: Sequence[str]
 ) -> tuple[AnyExperiment, dict[str, Any]]:
-    """Return the experiment that the arguments describe, and the options ``run_dir``, ``resume`` and ``debug``.
+    """Return the experiment that the arguments describe, and the options that are none of its fields.
 
     Raises:
         UsageError: an unknown flag or field, a value of the wrong type or range, or one that cannot change in a resumed
             run.
     """
+    values, options = parse_values(experiment, name, arguments)
+    _check_search(options)
+    return experiment(**values), options
+
+
+def parse_values(
+    experiment: type[ExperimentFields], name: str, arguments: Sequence[str]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the fields by name, and the options; see ``parse_experiment``."""
     parser = experiment_parser(experiment, name, every_field=HELP_ALL in arguments)
     known = [option for action in parser._actions for option in action.option_strings]
     arguments = complete_bool_flags([normalize_flag(argument, known) for argument in arguments], parser.hints)
@@ -108,9 +139,87 @@ def parse_experiment(
         _check_resume(experiment, run, name, before, _parse_fields(parser, arguments, defaults=False))
         arguments = ["--config", config, *arguments]  # first, as later arguments override earlier ones
     values = _parse_fields(parser, arguments, with_meta=False)
-    options = {option: values.pop(option) for option in ("run_dir", "resume", "debug")}
+    options = {option: values.pop(option) for option in ("run_dir", "resume", "debug", *_SEARCH)}
     values.pop("config", None)
-    return experiment(**values), options
+    return values, options
+
+
+def request_of(
+    kind: type[ExperimentFields],
+    name: str,
+    arguments: Sequence[str],
+    experiment: ExperimentFields,
+    options: dict[str, Any],
+) -> Request:
+    """Return the search that ``--tune`` asks for, after each value was checked with the experiment.
+
+    Args:
+        kind: the class of the experiment.
+        name: its name.
+        arguments: all that were given.
+        experiment: what they describe.
+        options: those that are none of its fields.
+
+    Raises:
+        UsageError: a value does not fit its field, or the search does not go together with other arguments.
+    """
+    terms = parse_terms(options["tune"], _field_types(kind), unknown_field)
+    kept = _without(arguments, {flag_of(option) for option in (*_SEARCH, "run_dir")})
+    for term in terms:
+        if flag_of(term.name) in {argument.partition("=")[0].replace("_", "-") for argument in kept}:
+            raise UsageError(f"{flag_of(term.name)} is given and searched by --tune: leave one of them out.")
+    fields = dataclasses.asdict(experiment)
+    varying = {term.name for term in terms} | marked(kind, Mark.PER_MACHINE) | marked(kind, Mark.OBSERVING)
+    request = Request(
+        experiment=name,
+        terms=terms,
+        trials=20 if options["trials"] is None else options["trials"],
+        arguments=kept,
+        fields={key: value for key, value in fields.items() if key not in varying},
+        monitor=parse_monitors(experiment.monitor)[0],
+        epochs=experiment.epochs,
+        seed=experiment.seed,
+        storage=options["tune_storage"],
+        folder=None if options["run_dir"] is None else Path(options["run_dir"]),
+    )
+
+    alike, _ = parse_values(kind, name, kept)
+
+    def check(values: Mapping[str, Any]) -> None:
+        check_ignored(kind(**{**alike, **values}), label(name))
+
+    check_examples(terms, lambda words: parse_values(kind, name, request.flags(words))[0], check)
+    return request
+
+
+def _check_search(options: dict[str, Any]) -> None:
+    if options["tune"] is None:
+        if given := [option for option in _SEARCH if options[option] is not None]:
+            raise UsageError(f"{flag_of(given[0])} has no use without --tune: leave it out.")
+        return
+    if options["trials"] is not None and options["trials"] < 1:
+        raise UsageError(f"--trials must be at least 1, got {options['trials']}.")
+    if options["resume"] is not None:
+        raise UsageError("--tune does not go together with --resume: a search goes on with --run-dir, its folder.")
+    storage = options["tune_storage"] or ""
+    if "://" in storage and not storage.startswith("sqlite:///"):
+        raise UsageError(f"--tune-storage must be a file, or sqlite:///FILE on one machine, got {storage!r}.")
+    if "RANK" in os.environ:
+        raise UsageError(
+            "--tune trains each trial with one process, not with torchrun: leave PROCS out, and start the same command "
+            "with --run-dir several times to run trials at once, each with its own CUDA_VISIBLE_DEVICES."
+        )
+
+
+def _without(arguments: Sequence[str], flags: Collection[str]) -> list[str]:
+    """Return the arguments without some flags and what follows them."""
+    kept, drops = [], False
+    for argument in arguments:
+        if argument.startswith("--"):
+            drops = flag_of(argument[2:].partition("=")[0]) in flags
+        if not drops:
+            kept.append(argument)
+    return kept
 
 
 def _check_unused(experiment: type[ExperimentFields], name: str, arguments: Sequence[str]) -> None:

@@ -6,11 +6,11 @@ import platform
 import sys
 import sysconfig
 import traceback
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from importlib import metadata
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from assay.callbacks.errors import UsageError, listing, unknown_name
 
@@ -20,6 +20,11 @@ from ..processes.exit_codes import FAILED, INTERRUPTED, PREEMPTED, USAGE, Stoppe
 from .quick_imports import quick_imports
 from .run_commands import USE_COMMANDS, add_use_commands, run_use_command
 from .wrapping import WrappedHelp
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+
+    from .tuning.request import Request
 
 _DESCRIPTION = "Train vision models, and see in TensorBoard what they do."
 _EPILOG = (
@@ -39,9 +44,24 @@ _PACKAGE_FOLDERS = {"site-packages", "dist-packages"}
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code: 0, or one of ``exit_codes``."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    return _exit_code(lambda: _run_command(arguments), arguments)
+
+
+def train_trial(name: str, arguments: list[str], connection: "Connection[tuple[int, float], bool]") -> NoReturn:
+    """Train one trial of a search, and end the process with the exit code of ``assay train``.
+
+    Args:
+        name: of the experiment.
+        arguments: its flags.
+        connection: to the search.
+    """
+    sys.exit(_exit_code(lambda: _train_experiment(name, arguments, connection), arguments))
+
+
+def _exit_code(run: Callable[[], int], arguments: Sequence[str]) -> int:
     try:
         with stops_early():
-            return _run_command(arguments)
+            return run()
     except UsageError as error:
         _let_cause_report_first(error)
         if "--debug" in arguments:
@@ -158,13 +178,15 @@ def _make_data(name: str, data_dir: str | None) -> int:
     return 0
 
 
-def _train_experiment(name: str, arguments: list[str]) -> int:
+def _train_experiment(
+    name: str, arguments: list[str], search: "Connection[tuple[int, float], bool] | None" = None
+) -> int:
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # importing it queries the network for its newest version
     with quick_imports():
-        from .experiment_flags import parse_experiment
+        from .experiment_flags import parse_experiment, request_of
 
         # Of several ranks each would print what is wrong; the slower check has one of them report it.
-        if name in experiment_names() and "RANK" not in os.environ:
+        if name in experiment_names() and "RANK" not in os.environ and search is None:
             from .quick_check import check_arguments
 
             check_arguments(name, arguments)
@@ -174,14 +196,33 @@ def _train_experiment(name: str, arguments: list[str]) -> int:
         end_with_launcher()
         # Before the rest is imported: a wrong flag of the user's own file waits for what that file imports alone.
         experiment, options = parse_experiment(experiment_class, name, arguments)
+        if options["tune"] is not None:
+            return _search(request_of(experiment_class, name, arguments, experiment, options))
         from ..loop.fault_messages import quiet_event_threads
         from .train import train
 
     if name not in experiment_names():
         name = os.path.abspath(name)  # so that the run finds its file again from any folder
     with quiet_event_threads():
-        train(experiment, name=name, run_dir=options["run_dir"], resume=options["resume"])
+        train(experiment, name=name, run_dir=options["run_dir"], resume=options["resume"], search=search)
     return 0
+
+
+def _search(request: "Request") -> int:
+    try:
+        from .tuning.search import Search
+    except ModuleNotFoundError as error:
+        raise UsageError(f"--tune needs the package {error.name!r}: pip install 'catalyst-assay[tune]'.") from error
+    from .how_to_look import how_to_look
+
+    own = request.experiment in experiment_names()
+    modules = ["assay.runner.commands.train", *([f"assay.experiments.{request.experiment}"] if own else [])]
+    search = Search(request, train_trial, modules)
+    lines, code = search.run()
+    if code == 0:
+        lines += how_to_look(search.study.folder)
+    print(*lines, sep="\n", end="\n" if lines else "")
+    return code
 
 
 class _Parser(argparse.ArgumentParser):

@@ -12,7 +12,7 @@ from ..experiment.ignored_fields import check_ignored
 from ..experiment.source_fields import fields_class
 from ..recipe.optimizer_names import exported_names, find_name
 from ..saving.run_folder import check_new_folder, check_weights_there
-from .experiment_flags import parse_experiment
+from .experiment_flags import parse_experiment, request_of
 
 
 def check_arguments(name: str, arguments: Sequence[str]) -> None:
@@ -29,6 +29,8 @@ def check_arguments(name: str, arguments: Sequence[str]) -> None:
         try:
             fields, options = parse_experiment(experiment, name, arguments)
             _check_values(fields, options, name)
+            if options["tune"] is not None:
+                request_of(experiment, name, arguments, fields, options)
         except UsageError:
             raise
         except Exception:  # noqa: BLE001 - a check that needs what the experiment imports may raise anything
@@ -38,10 +40,11 @@ def check_arguments(name: str, arguments: Sequence[str]) -> None:
 def _check_values(fields: ExperimentFields, options: Mapping[str, Any], name: str) -> None:
     if names := exported_names():  # none of a torch that exports them in another way
         find_name(fields.optimizer, names)
-    if options["resume"] is None:
+    if options["resume"] is None and options["tune"] is None:  # of a search, what it chooses decides too
         check_ignored(fields, name)
-        if isinstance(fields.weights, str):
-            check_weights_there(fields.weights)
-    # After a restart by torchrun the folder is there, and the run goes on in it.
-    if options["run_dir"] is not None and "TORCHELASTIC_RUN_ID" not in os.environ:
+    if options["resume"] is None and isinstance(fields.weights, str):
+        check_weights_there(fields.weights)
+    # After a restart by torchrun the folder is there, and the run goes on in it; a search goes on in its own.
+    goes_on = "TORCHELASTIC_RUN_ID" in os.environ or options["tune"] is not None
+    if options["run_dir"] is not None and not goes_on:
         check_new_folder(Path(options["run_dir"]))

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
@@ -31,6 +31,10 @@ from ..saving.resume import decided_by_main_rank, newest_checkpoint, restarted_r
 from ..saving.run_folder import RunFolder, has_checkpoint, read_config
 from ..saving.run_lock import locked
 from .how_to_look import how_to_look
+from .tuning.reporter import ReportToSearch
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
 
 
 class _Opened(NamedTuple):
@@ -47,6 +51,7 @@ def train(
     name: str,
     run_dir: str | os.PathLike[str] | None = None,
     resume: str | os.PathLike[str] | None = None,
+    search: "Connection[tuple[int, float], bool] | None" = None,
 ) -> Path:
     """Train an experiment in a run folder of its own, and print what came of it.
 
@@ -55,6 +60,7 @@ def train(
         name: what the run belongs to: ``runs/NAME/`` holds it, and ``--resume`` finds the experiment by it.
         run_dir: the run folder; by default a new one with the time in its name.
         resume: a run folder to go on with instead; where ``torchrun`` restarts its processes, the one of before.
+        search: of a trial, the connection to its search, which prints what came of it in the place of this.
 
     Returns:
         The run folder.
@@ -79,8 +85,9 @@ def train(
             if engine.is_main_process:
                 _announce(opened, experiment, engine, name)
             with torch.autograd.set_detect_anomaly(experiment.detect_anomaly):
-                runner = run_experiment(experiment, engine, monitors, folder, name, opened.checkpoint)
-        if engine.is_main_process:
+                reporters = {} if search is None else {"search": ReportToSearch(monitors[0], search)}
+                runner = run_experiment(experiment, engine, monitors, folder, name, opened.checkpoint, reporters)
+        if engine.is_main_process and search is None:
             if experiment.overfit_batches is not None:
                 print(_overfit_verdict(runner, monitors[0], experiment.overfit_batches))
             print(summary(runner, monitors, folder))

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import cv2
@@ -144,7 +145,13 @@ def _show_groups(experiment: Experiment, engine: Engine, optimizer: Any) -> dict
 
 
 def run_experiment(
-    experiment: Experiment, engine: Engine, monitors: list[Monitor], folder: Path, name: str, checkpoint: Path | None
+    experiment: Experiment,
+    engine: Engine,
+    monitors: list[Monitor],
+    folder: Path,
+    name: str,
+    checkpoint: Path | None,
+    reporters: Mapping[str, Any] = MappingProxyType({}),
 ) -> DictRunner:
     """Build everything that an experiment describes, and train it.
 
@@ -155,6 +162,7 @@ def run_experiment(
         folder: the run folder.
         name: of the experiment, by which a run finds it again.
         checkpoint: where to go on from; None: from the start.
+        reporters: further callbacks, of what has started the run.
 
     Returns:
         The runner, after training.
@@ -173,7 +181,7 @@ def run_experiment(
     if experiment.lr_batch_size is not None and engine.is_main_process:
         scaled = f"--lr {experiment.lr:g} for --lr-batch-size {experiment.lr_batch_size}"
         print(f"learning rate: {experiment.scaled_lr:g}, as {scaled} is scaled to the samples of a step")
-    callbacks = callbacks_of_run(experiment, monitors, folder, name)
+    callbacks = {**callbacks_of_run(experiment, monitors, folder, name), **reporters}
     if checkpoint is None:
         callbacks |= _show_groups(experiment, engine, optimizer)
     if freezing.names:

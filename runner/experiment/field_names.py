@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from assay.callbacks.errors import UsageError
 
 # The flags that every experiment has beside its fields.
-_FLAGS = ("config", "debug", "help", "help_all", "resume", "run_dir")
+_FLAGS = ("config", "debug", "help", "help_all", "resume", "run_dir", "trials", "tune", "tune_storage")
 # Not imported: of a class without methods, which is read from the source of an experiment, none can be hidden.
 _BASE = f"{__package__}.base"
 
