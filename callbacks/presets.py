@@ -128,7 +128,7 @@ def classification_diagnostics(
         PRCurves(**counted),
         GradientStats(gradients_every_n_steps),
         AugmentationPreview(k_samples, task=task, **inputs),
-        DataOverview(image_key=image_key or IMAGE_KEY, **named),
+        DataOverview(image_key=image_key or IMAGE_KEY, task=task, **named),
         Curves(),
     ]
     found = _choose_level(level, [Metrics(metrics, **counted)], light, full, max_overhead, prefix)

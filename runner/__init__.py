@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from .data.files.images import images_in as images_in
     from .data.files.images import read_image as read_image
     from .data.files.mask_files import read_mask as read_mask
+    from .data.mixing import Mixed as Mixed
     from .data.readers.box_table import read_box_table as read_box_table
     from .data.readers.class_folders import read_class_folders as read_class_folders
     from .data.readers.coco import read_coco as read_coco

@@ -4,8 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 
 from ..support.checkpoint_values import stored_as
+from .targets import NO_CLASS, class_of_distribution, decide_targets
 
 PER_OCTAVE = 4
 """Bins of a size between one power of two and the next."""
@@ -49,14 +51,21 @@ class DataStatistics:
         self.boxes = np.zeros(_MOST_BOXES + 1)
         self.box_sides = np.zeros(_SIZE_BINS)
 
-    def update(self, shapes: Sequence[tuple[int, int]], target: Any, ignore_index: int | None = None) -> None:
+    def update(
+        self,
+        shapes: Sequence[tuple[int, int]],
+        target: Any,
+        ignore_index: int | None = None,
+        task: str | None = None,
+    ) -> None:
         """Count a batch.
 
         Args:
             shapes: height and width of each image.
             target: N dicts of ``boxes`` [M, 4] and ``labels`` [M]; or an array of class numbers [N] or [N, H, W], or of
-                0 and 1 [N, C] or [N, C, H, W]; anything else counts as no label.
+                0 and 1 [N, C] or [N, C, H, W], or soft ones, see ``decide_targets``; anything else counts as no label.
             ignore_index: target value that does not count.
+            task: ``multiclass``, ``binary`` or ``multilabel``; None: soft targets are classes where they add up to 1.
         """
         self.samples += len(shapes)
         if shapes:
@@ -67,7 +76,7 @@ class DataStatistics:
             for one in target:
                 self._add_boxes(np.asarray(one["boxes"]).reshape(-1, 4), np.asarray(one["labels"]).reshape(-1))
         elif isinstance(target, np.ndarray):
-            self._add_array(target, ignore_index)
+            self._add_array(_decided(target, ignore_index, task), ignore_index)
 
     def merge(self, other: "DataStatistics") -> None:
         """Add what another rank has counted."""
@@ -116,6 +125,21 @@ class DataStatistics:
     def _add(self, present: np.ndarray, unit: str) -> None:
         self.unit = unit
         self.labels = _sum(self.labels, present.sum(axis=1).astype(np.float64))
+
+
+def _decided(target: np.ndarray, ignore_index: int | None, task: str | None) -> np.ndarray:
+    """Return a target with what soft values count as, as all measures take them; other targets as they are."""
+    if target.dtype.kind != "f" or not target.ndim or (target == np.rint(target)).all():
+        return target
+    values = torch.as_tensor(target)
+    if task in ("binary", "multilabel"):
+        return decide_targets(values, values.shape, task, ignore_index).numpy()
+    if target.ndim not in (2, 4) or target.shape[1] < 2:
+        return target
+    if task == "multiclass":
+        return decide_targets(values, values.shape, task, ignore_index).numpy()
+    classes = class_of_distribution(values).numpy()
+    return target if (classes == NO_CLASS).any() else classes
 
 
 def _has_boxes(target: Any) -> bool:

@@ -12,8 +12,10 @@ from ..base.diagnostic import Diagnostic
 from ..base.dict_batch import dict_batch
 from ..drawings.canvas.picture_style import PictureStyle
 from ..drawings.data_statistics import draw_data_statistics
+from ..errors import unknown_name
 from ..keys import IMAGE_KEY, TARGET_KEY
 from ..measures.data_statistics import DataStatistics
+from ..metrics.batch_metrics import TASKS
 from ..support.class_names import check_names
 from ..support.distributed import gather_objects
 from ..support.runner_view import host_targets
@@ -36,7 +38,9 @@ class DataOverview(Diagnostic):
     Args:
         image_key: key of the images in the batch; where it is missing, nothing is said of sizes.
         target_key: key of the targets in the batch: class numbers [N] or [N, H, W], 0 and 1 [N, C] or [N, C, H, W], or
-            N dicts of ``boxes`` and ``labels``.
+            N dicts of ``boxes`` and ``labels``. Soft ones, as of Mixup, count as ``task`` says.
+        task: ``multiclass`` (the largest share), ``binary`` or ``multilabel`` (yes above 0.5); None: soft targets count
+            as classes where those of a sample add up to 1, and are left out otherwise.
         class_names: one name per class; None: classes are shown by number.
         ignore_index: target value that does not count.
         prefix: added to the tag, as ``TAG/PREFIX``; a second callback of this kind needs one.
@@ -51,11 +55,15 @@ class DataOverview(Diagnostic):
         *,
         image_key: str = IMAGE_KEY,
         target_key: str = TARGET_KEY,
+        task: str | None = None,
         class_names: Sequence[str] | None = None,
         ignore_index: int | None = None,
         prefix: str = "",
     ):
         super().__init__(prefix=prefix)
+        if task is not None and task not in TASKS:
+            raise unknown_name("task", task, TASKS)
+        self.task = task
         self.image_key, self.target_key, self.ignore_index = image_key, target_key, ignore_index
         self.names = PictureStyle(check_names(class_names))
         self.measure_: DataStatistics | None = None
@@ -71,7 +79,7 @@ class DataOverview(Diagnostic):
             return
         batch = dict_batch(runner, type(self).__name__)
         target = host_targets(runner).arrays(self.target_key)
-        self.measure_.update(_shapes(batch.get(self.image_key)), target, self.ignore_index)
+        self.measure_.update(_shapes(batch.get(self.image_key)), target, self.ignore_index, self.task)
 
     def report(self, runner: dl.IRunner, writer: Writer) -> None:
         if self.measure_ is None:

@@ -21,6 +21,7 @@ from assay.callbacks.training.hparams import HParams
 from assay.callbacks.training.optimizer_monitor import OptimizerMonitor
 
 from ..data.bad_images import BadImages
+from ..data.mixing import unmixed
 from ..data.readers.item_list import ItemList
 from ..data.seeding import seed_everything
 from ..engine.engine import Engine
@@ -71,7 +72,7 @@ def evaluate(
     """Compute every metric of a loader with the weights of a checkpoint, and draw every picture.
 
     The results are those of the checkpoint's epoch in the run, which is also the step in TensorBoard. A train loader
-    yields augmented samples as in training, but the weights do not change.
+    yields augmented samples as in training, each by itself and not mixed, but the weights do not change.
 
     Args:
         run: the run folder.
@@ -163,7 +164,7 @@ def _evaluate_loader(
     with _replaced_when_complete(folder, is_main=engine.is_main_process) as temporary:
         runner.train(
             engine=engine,
-            loaders={name: loader},
+            loaders={name: unmixed(loader)},
             model=get_model(experiment, engine),
             criterion=experiment.get_criterion() if terms else None,
             callbacks=_make_callbacks(experiment, given, temporary),

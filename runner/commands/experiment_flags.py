@@ -70,9 +70,9 @@ def experiment_parser(experiment: type[ExperimentFields], name: str, *, every_fi
     parser.add_argument("--run-dir", type=str, metavar="DIR", help="Folder of the run; by default runs/NAME/TIME.")
     parser.add_argument("--resume", type=str, metavar="RUN", help="Continue the run in this folder.")
     parser.add_argument("--debug", action="store_true", help="Show tracebacks.")
-    _add_search(parser)
     parser.hints = _field_types(experiment)
     _add_fields(parser, experiment, name, every_field=every_field)
+    _add_search(parser)
     parser.set_defaults({field.name: _default_of(field) for _, field in owned_fields(experiment)})
     return parser
 

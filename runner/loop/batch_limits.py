@@ -23,6 +23,7 @@ from assay.callbacks.support.distributed import from_main_rank
 
 from ..data.augmented import Augmented, Transform
 from ..data.bad_images import WithoutBadImages
+from ..data.mixing import unmixed
 from ..data.seeding import data_sets
 from .checks.run_checks import check_loader
 
@@ -72,15 +73,15 @@ def limit_batches(loaders: Loaders, count: int, ranks: int) -> dict[str, DataLoa
 def overfit_batches(loaders: Loaders, count: int, ranks: int, seed: int = 0) -> dict[str, DataLoader[Any]]:
     """Return loaders that yield the same ``count`` batches for each of ``ranks`` processes in every epoch.
 
-    Training loaders yield batches drawn from all of their samples with the seed. An ``Augmented`` data set takes the
-    transform of the first validation loader in place of its own; any other draws the same in every epoch. Validation
-    loaders yield the batches of the first training loader, other loaders at most as many of their own.
+    Training loaders yield batches drawn from all of their samples with the seed, which are not mixed. An ``Augmented``
+    data set takes the transform of the first validation loader in place of its own; any other draws the same in every
+    epoch. Validation loaders yield the batches of the first training loader, others at most as many of their own.
 
     Raises:
         UsageError: there is no loader for training.
     """
     _check_loaders(loaders)
-    trained = {key: loader for key, loader in loaders.items() if key.startswith("train")}
+    trained = {key: unmixed(loader) for key, loader in loaders.items() if key.startswith("train")}
     if not trained:
         raise UsageError(f"overfit_batches needs a loader for training; there is {listing(loaders)}.")
     transform = _validation_transform(loaders)

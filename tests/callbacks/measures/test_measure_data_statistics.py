@@ -32,6 +32,25 @@ def test_labels_of_a_sample_are_counted_each(kind):
     assert measured([([(8, 8)] * 9, target)]).labels.tolist() == target.sum(axis=0).tolist()
 
 
+def test_soft_targets_count_as_what_has_the_largest_share():
+    shares = chance().dirichlet(np.ones(4), 40).astype(np.float32)
+    expected = np.bincount(shares.argmax(axis=1), minlength=4).tolist()
+    # Some batches hold nothing but whole numbers: of one sample, or of samples of one class.
+    batches = [*np.split(shares, 8), np.eye(4, dtype=np.float32)[[2, 2, 1]]]
+    expected[2], expected[1] = expected[2] + 2, expected[1] + 1
+    for task in ("multiclass", None):
+        found = measured([([(8, 8)] * len(of), of) for of in batches], task=task)
+        assert (found.labels.tolist(), found.unit, found.left_out) == (expected, "samples", 0)
+
+
+@pytest.mark.parametrize("task", ["binary", "multilabel"])
+def test_soft_yes_and_no_count_where_they_are_above_a_half(task):
+    target = chance().random((40, 1 if task == "binary" else 3)).astype(np.float32)
+    labels = measured([([(8, 8)] * 40, target)], task=task).labels.tolist()
+    yes = (target > 0.5).sum(axis=0)
+    assert labels == ([40 - yes[0], yes[0]] if task == "binary" else yes.tolist())
+
+
 def test_masks_are_counted_by_pixel_and_large_ones_in_part():
     small = chance().integers(0, 3, (2, 20, 30))
     found = measured([([(20, 30)] * 2, small)])

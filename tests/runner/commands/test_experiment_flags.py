@@ -14,6 +14,8 @@ from assay.runner.commands.flag_names import SYNONYMS, flag_of, unknown_flag
 from assay.runner.experiment.catalog import experiment_names, find_experiment
 from assay.runner.experiment.fields import GROUPS, MOST_USED
 
+UNUSED = {"tune": None, "trials": None, "tune_storage": None}
+
 
 def parse(*arguments):
     return parse_experiment(Toy, "toy", arguments)
@@ -28,7 +30,7 @@ def help_of_toy(monkeypatch):
 def test_without_arguments_every_field_has_its_default():
     toy, options = parse()
     assert toy == Toy()
-    assert options == {"run_dir": None, "resume": None, "debug": False}
+    assert options == {**UNUSED, "run_dir": None, "resume": None, "debug": False}
 
 
 def test_two_parses_share_no_mutable_default():
@@ -69,7 +71,7 @@ def test_a_flag_sets_its_field_with_the_right_type(arguments, name, value):
 
 def test_options_of_the_run_are_no_fields():
     toy, options = parse("--run_dir", "here", "--debug")
-    assert options == {"run_dir": "here", "resume": None, "debug": True}
+    assert options == {**UNUSED, "run_dir": "here", "resume": None, "debug": True}
     assert toy == Toy()
 
 
@@ -128,7 +130,7 @@ def test_the_help_groups_fields_by_purpose_the_experiments_own_first(help_of_toy
     titles = re.findall(r"^(\S.*):$", help_of_toy, re.M)
     assert titles == [
         "options", "toy only", "Training", "Optimizer", "Schedule of the learning rate", "Fine-tuning", "Data",
-        "Machine", "Checkpoints and logs", "Diagnostics",
+        "Machine", "Checkpoints and logs", "Diagnostics", "Search",
     ]  # fmt: skip
     own, training = help_of_toy.index("toy only:"), help_of_toy.index("\nTraining:")
     assert own < help_of_toy.index("--sizes") < training
@@ -183,10 +185,13 @@ def test_the_short_help_shows_the_experiments_own_fields_and_the_most_used(monke
     own = ["--sizes", "--names", "--crop", "--kind"]
     shown = shown_flags(every_field=False)
     assert shown[: len(options + own)] == options + own
-    assert sorted(shown[len(options + own) :]) == sorted(flag_of(name) for name in MOST_USED if name != "pretrained")
+    search = ["--tune", "--trials", "--tune-storage"]
+    assert shown[-len(search) :] == search
+    used = sorted(flag_of(name) for name in MOST_USED if name != "pretrained")
+    assert sorted(shown[len(options + own) : -len(search)]) == used
     assert len(MOST_USED) == 12
     every = {flag_of(one.name) for one in fields(Toy)} - {"--pretrained"}  # of which a toy makes no use
-    assert set(shown_flags(every_field=True)) == {*options, *every}
+    assert set(shown_flags(every_field=True)) == {*options, *search, *every}
 
 
 @pytest.mark.parametrize(("flag", "every_field"), [("--help", False), ("-h", False), ("--help-all", True)])

@@ -19,7 +19,7 @@ def test_a_field_may_be_called_like_a_flag_of_torchrun_or_a_method_of_a_parser(n
     assert parsed(name, f"--{name}", "5") == 5
 
 
-@pytest.mark.parametrize("name", ["config", "run_dir", "resume", "debug", "help"])
+@pytest.mark.parametrize("name", ["config", "run_dir", "resume", "debug", "help", "tune", "trials"])
 def test_a_field_called_like_a_flag_of_every_experiment_is_refused(name):
     with pytest.raises(UsageError, match=f"the field '{name}' must have another name: --{name.replace('_', '-')} is a"):
         parsed(name)
