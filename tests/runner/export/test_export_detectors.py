@@ -2,8 +2,8 @@
 
 import pytest
 import torch
+from sure_detectors import limit_scores, sure_detector
 
-from assay.experiments.detectors import make_detector
 from assay.runner.export.comparison import compare_boxes
 from assay.runner.export.detectors import followable
 
@@ -11,29 +11,10 @@ IMAGES = torch.rand(3, 3, 96, 80, generator=torch.Generator().manual_seed(1))
 NAMES = ["fcos", "retinanet", "faster_rcnn"]
 
 
-def detector(name):
-    """Return a detector whose scores differ, and which finds about half of what it could find."""
-    torch.manual_seed(0)
-    model = make_detector(name, "light", image_size=96, channels=32, num_classes=3).eval()
-    for module in model.modules():
-        if isinstance(module, torch.nn.Conv2d | torch.nn.Linear):
-            torch.nn.init.normal_(module.weight, std=0.05)
-    limit_scores(model, 0.0)
-    with torch.no_grad():
-        limit_scores(model, float(model(IMAGES)["detections"][0]["scores"].median()))
-    return model
-
-
-def limit_scores(model, score):
-    for part in model.modules():
-        if hasattr(part, "detections_per_img"):
-            part.score_thresh = score
-
-
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("most", [200, 7])
 def test_the_boxes_are_those_of_the_original(name, most):
-    model = detector(name)
+    model = sure_detector(name, IMAGES)
     for part in model.modules():
         if hasattr(part, "detections_per_img"):
             part.detections_per_img = most
@@ -53,7 +34,7 @@ def test_the_boxes_are_those_of_the_original(name, most):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_an_image_without_boxes_has_none(name):
-    model = detector(name)
+    model = sure_detector(name, IMAGES)
     limit_scores(model, 1.1)
     image = torch.rand(1, 3, 96, 96)
     with torch.no_grad():

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import timm
 import torch
+from sure_detectors import sure_detector
 from torch import nn
 
-from assay.experiments.detectors import make_detector
 from assay.experiments.segmentation_nets import SegmentationNet, make_encoder
 from assay.runner.export.comparison import compare_boxes, compare_outputs
 from assay.runner.export.formats import onnx_bytes, open_onnx, open_program, program_bytes
@@ -34,8 +34,6 @@ def model_of(family):
     torch.manual_seed(0)
     if family == "unet":
         model = SegmentationNet(make_encoder("resnet18", pretrained=False), "unet", 8, strides={4: 0.4})
-    elif family in ("fcos", "retinanet", "faster_rcnn"):
-        model = make_detector(family, "light", image_size=64, channels=32, num_classes=3)
     else:
         model = Classifier(*SMALL[family])
     with torch.no_grad():
@@ -72,18 +70,14 @@ def test_outputs_are_those_of_the_model_for_any_number_of_images(family, tmp_pat
 @pytest.mark.long("captures and translates a detector, 20 to 60 seconds each")
 @pytest.mark.parametrize("family", ["fcos", "retinanet", "faster_rcnn"])
 def test_boxes_are_those_of_the_model(family, tmp_path):
-    model = model_of(family)
-    for module in model.modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
-            nn.init.normal_(module.weight, std=0.03)
-        if hasattr(module, "detections_per_img"):
-            module.score_thresh = 0.3
+    size = (1, 3, 64, 64)
+    model = sure_detector(family, torch.rand(size, generator=torch.Generator().manual_seed(9)))
     graph, runs = files_of(model, tmp_path, dynamic=False)
-    found = 0
+    found = []
     for seed in range(4):
-        images = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(seed)) * (seed / 2)
+        images = torch.rand(size, generator=torch.Generator().manual_seed(seed)) * (1 + seed / 4)
         expected = {name: value.numpy() for name, value in graph.run([images]).items()}
-        found += len(expected["boxes"])
+        found.append(len(expected["boxes"]))
         for run in runs:
             assert compare_boxes(expected, run([images]), 64).value < 1e-4
-    assert found > 20
+    assert min(found) > 0 and sum(found) > 20
