@@ -45,6 +45,7 @@ class Wheat(Experiment):
     """The detector of torchvision."""
     backbone: str = LIGHT
     """The backbone: a name of timm, such as resnet18, or light, a narrow residual net."""
+    pretrained: bool = False  # of a backbone of timm
     channels: int = 64
     """Channels of the feature maps that boxes are predicted from, a multiple of 32."""
     image_size: Annotated[int, AtLeast(32)] = generator.SIZE
@@ -64,12 +65,16 @@ class Wheat(Experiment):
         if self.channels < 1 or self.channels % 32:
             raise UsageError(f"channels must be a multiple of 32, got {self.channels}.")
 
+    def ignored_fields(self) -> dict[str, str]:
+        own = {"pretrained": "has no use with --backbone light, which has no such weights: leave one of them out"}
+        return super().ignored_fields() | (own if self.backbone == LIGHT else {})
+
     @classmethod
     def missing_fields(cls, fields: Mapping[str, Any]) -> dict[str, Any]:
         """Let map be the competition's figure in a config without ``map_is``: one of a run, or one that watches map."""
         monitors = fields.get("monitor")
         watched = [monitors] if isinstance(monitors, str) else monitors or []
-        is_of_run = (get_annotations(cls).keys() - {"map_is", "input_key"}) <= fields.keys()
+        is_of_run = (get_annotations(cls).keys() - {"map_is", "input_key", "pretrained"}) <= fields.keys()
         of_before = "map_is" not in fields and (is_of_run or any("/map:" in str(one) for one in watched))
         return {"map_is": "competition"} if of_before else {}
 
@@ -97,8 +102,14 @@ class Wheat(Experiment):
         return Augmented(WheatImages(items), to_tensor(transforms, self.image_size), seed=self.seed, keys=keys)
 
     def get_model(self) -> nn.Module:
-        size: dict[str, Any] = {"image_size": self.image_size, "channels": self.channels}
-        return make_detector(self.detector, self.backbone, num_classes=len(CLASS_NAMES), **size)
+        return make_detector(
+            self.detector,
+            self.backbone,
+            image_size=self.image_size,
+            channels=self.channels,
+            num_classes=len(CLASS_NAMES),
+            pretrained=self.pretrained,
+        )
 
     def get_criterion(self) -> None:
         """Return None: the detector computes its losses by itself."""

@@ -1,11 +1,14 @@
 """Load pretrained weights by the libraries that know them, and say in one line what to fetch where that fails."""
 
+import socket
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 from torch import nn
 
@@ -78,7 +81,8 @@ def load_pretrained(make: Callable[..., Model], name: str, *, pretrained: bool) 
 
 def _made(make: Callable[..., Model], name: str, *, again: bool = False) -> Model:
     try:
-        return make(pretrained=True)
+        with _without_retries():
+            return make(pretrained=True)
     except UsageError:
         raise
     except Exception as error:
@@ -90,8 +94,34 @@ def _made(make: Callable[..., Model], name: str, *, again: bool = False) -> Mode
         raise UsageError(_message(name, wanted, error)) from error
 
 
+@contextmanager
+def _without_retries() -> Iterator[None]:
+    """Let the hub look into its cache alone where its host is unknown; else it tries each file again for a minute."""
+    try:
+        from huggingface_hub import constants
+    except ImportError:
+        yield
+        return
+    before = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = before or not _is_known(urlsplit(constants.ENDPOINT).hostname)
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
+
+
+def _is_known(host: str | None) -> bool:
+    if host is None or getproxies():  # a proxy knows it
+        return True
+    try:
+        socket.getaddrinfo(host, None)
+    except OSError:
+        return False
+    return True
+
+
 def _message(name: str, wanted: _File | None, error: Exception) -> str:
-    reason = " ".join(str(error).split())[:120] or type(error).__name__
+    reason = " ".join(str(error).split()).partition(". ")[0][:120] or type(error).__name__
     if wanted is None:
         return f"pretrained: the weights of {name!r} cannot be loaded ({reason}); train without: --pretrained false."
     return (

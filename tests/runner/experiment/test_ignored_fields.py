@@ -84,6 +84,7 @@ def test_others_say_what_to_do(fields, message):
     ("name", "fields", "message"),
     [
         ("digits", {"data_dir": "x"}, "--data-dir has no use in 'digits', which would ignore it: leave it out."),
+        ("wheat", {"pretrained": True}, "--pretrained has no use with --backbone light, which has no such weights: "),
         ("digits", {"pretrained": True}, "--pretrained has no use in 'digits', which would ignore it: leave it out."),
         ("embedding", {"momentum": 0.8}, "--momentum has no use with cycle_momentum in "),
         ("alaska2", {"pretrained": True}, "--pretrained has no use with --encoder coefficients, which has no such "),

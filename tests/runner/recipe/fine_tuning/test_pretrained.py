@@ -1,6 +1,7 @@
 """Pretrained weights come from the caches of the libraries, and what is not there is named with its true place."""
 
 import re
+import socket
 from functools import partial
 from pathlib import Path
 
@@ -76,6 +77,23 @@ def test_a_file_of_torch_hub_is_named_with_its_place(hub):
     torch.save(weights, place)
     net = load_pretrained(make, "net", pretrained=True)
     assert all(torch.equal(value, weights[name]) for name, value in net.state_dict().items())
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_the_hub_is_asked_where_its_host_is_known_alone(hub, monkeypatch, known):
+    constants = huggingface_hub.constants
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("assay.runner.recipe.fine_tuning.pretrained.getproxies", dict)
+
+    def resolve(host, port):
+        assert host == "huggingface.co"
+        if not known:
+            raise OSError("unknown")
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    seen = []
+    load_pretrained(lambda pretrained: seen.append(constants.HF_HUB_OFFLINE) or nn.Linear(2, 2), "net", pretrained=True)
+    assert seen == [not known] and constants.HF_HUB_OFFLINE is False
 
 
 def test_a_file_that_is_damaged_is_said(hub):
