@@ -32,6 +32,9 @@ class ImageFinder:
         """
         if not text:
             return None, "no image is named"
+        folder, _, name = text.rpartition("/")
+        if name in self._exact.get(folder, ()) and is_image_name(name):  # nearly always, of a million
+            return text, ""
         path = text if "\\" not in text or self._is_file(text) else text.replace("\\", "/")
         if posixpath.isabs(path):
             return (path, "") if os.path.isfile(path) else (None, f"{text} is not there")
