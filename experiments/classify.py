@@ -4,7 +4,7 @@
 of labels (CSV); docs/own-pictures.md shows the layouts. For example::
 
     assay train classify --data-dir photos
-    assay train classify --data-dir labels.csv --backbone convnext_tiny --image-size 224
+    assay train classify --data-dir labels.csv --backbone convnext_tiny --pretrained --image-size 224
 
 The default backbone is a small net that learns from some hundred images, from random weights. A table with several
 labels per image, or one column of 0 and 1 per label, makes the task multilabel; with a single such column it is binary.
@@ -12,18 +12,20 @@ labels per image, or one column of 0 and 1 per label, makes the task multilabel;
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import timm
 from torch import Tensor, nn
 
-from assay.callbacks import classification_diagnostics
+from assay.callbacks import UsageError, classification_diagnostics
 from assay.runner import (
     AtLeast,
     ItemList,
     LessThan,
     LossTerm,
+    load_pretrained,
     loss_terms,
     make_losses,
     parse_loss,
@@ -71,6 +73,8 @@ class Classify(OwnPictures):
     def __post_init__(self) -> None:
         super().__post_init__()
         parse_loss(self.loss or "bce")
+        if self.backbone == SMALL and self.pretrained:
+            raise UsageError("pretrained needs a backbone of timm, such as resnet18: the small net has no weights.")
         if self.backbone != SMALL:
             check_backbone(self.backbone, SMALL)
 
@@ -96,7 +100,8 @@ class Classify(OwnPictures):
         # Transformers are made for one size, to which they scale the positions that they were trained with.
         if timm.get_pretrained_cfg(self.backbone).fixed_input_size:
             options["img_size"] = self.image_size
-        return Classifier(timm.create_model(self.backbone, **options))
+        make = partial(timm.create_model, self.backbone, **options)
+        return Classifier(load_pretrained(make, self.backbone, pretrained=self.pretrained))
 
     def get_losses(self) -> Sequence[LossTerm]:
         """Return one term per loss of the sum."""

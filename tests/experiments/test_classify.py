@@ -159,6 +159,7 @@ def test_images_are_normalized_as_the_weights_of_the_backbone_expect(tmp_path):
     ("fields", "message"),
     [
         ({"backbone": "resnet19"}, r"unknown backbone 'resnet19'; did you mean 'resnet1\d.*'\?"),
+        ({"pretrained": True}, "pretrained needs a backbone of timm, such as resnet18"),
         ({"loss": "focus"}, "unknown loss 'focus'"),
         ({"label_smoothing": 1.0}, "label_smoothing must be"),
     ],
@@ -180,4 +181,4 @@ def test_columns_of_a_table_can_be_named(tmp_path):
     assert (experiment.task, experiment.class_names) == ("binary", ("no blue", "blue"))
     data = write_data(tmp_path / "folders", "multiclass")
     with pytest.raises(UsageError, match="has no use for 'label_columns'"):
-        _ = Classify(data_dir=str(data), label_columns=["blue"]).items
+        _ = Classify(data_dir=str(data), label_columns=["blue"]).class_names
