@@ -169,6 +169,6 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         active = self.norms[0](x).relu()
-        inner = self.second(self.norms[1](self.first(active)).relu())
+        inner: Tensor = self.second(self.norms[1](self.first(active)).relu())
         shortcut: Tensor = self.shortcut(active if x.shape[1] != inner.shape[1] else x)
-        return shortcut + inner
+        return inner + shortcut
