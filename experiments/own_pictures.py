@@ -143,9 +143,13 @@ class OwnPictures(Experiment, ABC):
         if self.sampler == "balanced":
             order = {"sampler": BalancedSampler.of(parts["train"])}
         return {
-            "train": self.make_loader(self.transformed(parts["train"], self.augmentation), **order),
+            "train": self.make_loader(self.transformed(parts["train"], self.augmentation), **order, **self.batching()),
             "valid": self.make_loader(self.transformed(parts["valid"], "none")),
         }
+
+    def batching(self) -> dict[str, Any]:
+        """Return further arguments of ``make_loader`` for training: how items become batches."""
+        return {}
 
     def get_held_back_loaders(self) -> dict[str, DataLoader[Any]]:
         """Return the loader of the test part, where there is one."""

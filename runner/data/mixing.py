@@ -30,7 +30,7 @@ class Mixed:
     torchvision's own order, in which an image may have the smaller share, has the same pairs in another order.
 
     Args:
-        num_classes: C, for targets that are class numbers.
+        num_classes: C, where targets are class numbers; None: they are labels, of yes and no.
         mixup: alpha of Mixup, H. Zhang et al., "mixup: Beyond Empirical Risk Minimization", 2018: an image is laid over
             another, in shares drawn from Beta(alpha, alpha). 0: no Mixup.
         cutmix: alpha of CutMix, S. Yun et al., "CutMix: Regularization Strategy to Train Strong Classifiers with
@@ -38,8 +38,8 @@ class Mixed:
             has one of them, drawn with equal chance.
         join: makes a batch of items, with images [N, ...] of floats.
         image_key: key of the images in the batch.
-        target_key: key of the targets: class numbers [N], which become shares [N, C], or floats from 0 to 1 (several
-            labels, or soft ones), which keep their shape.
+        target_key: key of the targets: class numbers [N], which become shares [N, C]; or labels, [N] or [N, L], and
+            shares of classes, [N, C] floats, which keep their shape. All become float32.
 
     Raises:
         UsageError: an argument is out of range; of a batch, the images are no floats of one size, or a target has no
@@ -54,7 +54,7 @@ class Mixed:
 
     def __init__(
         self,
-        num_classes: int,
+        num_classes: int | None,
         *,
         mixup: float = 0.0,
         cutmix: float = 0.0,
@@ -99,13 +99,12 @@ class Mixed:
     def _shares(self, batch: Mapping[str, Any]) -> Tensor:
         """Return targets as float32: [N, C] of class numbers, floats in their own shape."""
         target = pick(batch, self.target_key, "Mixed")
-        if isinstance(target, Tensor) and 0 < target.ndim <= 2 and target.is_floating_point():
+        if not isinstance(target, Tensor) or target.ndim not in (1, 2) or target.is_complex():
+            raise self._not_of_images(target)
+        if target.is_floating_point() or self.num_classes is None:
             return target.float()
-        if not isinstance(target, Tensor) or target.ndim != 1 or target.is_complex():
-            raise UsageError(
-                "mixup and cutmix mix the classes of whole images: class numbers [N], or floats [N, C], got "
-                f"{described(target)} in {self.target_key!r}."
-            )
+        if target.ndim != 1:
+            raise self._not_of_images(target)
         outside = (target < 0) | (target >= self.num_classes)
         if outside.any():
             place = int(outside.nonzero()[0, 0])
@@ -114,6 +113,12 @@ class Mixed:
                 f"class numbers from 0 to {self.num_classes - 1}: leave out samples without a class."
             )
         return one_hot(target.long(), self.num_classes).float()
+
+    def _not_of_images(self, target: Any) -> UsageError:
+        takes = "labels [N] or [N, L]" if self.num_classes is None else "class numbers [N], or shares [N, C] as floats"
+        return UsageError(
+            f"mixup and cutmix mix the {takes} of whole images, got {described(target)} in {self.target_key!r}."
+        )
 
 
 def unmixed(loader: DataLoader[Any]) -> DataLoader[Any]:

@@ -1,5 +1,6 @@
 """Every exported callback, built from names alone: it runs, and writes what its docstring promises."""
 
+import csv
 import inspect
 import re
 
@@ -8,11 +9,11 @@ import torch
 import yaml
 from catalyst import dl
 from forked import command
-from kit import fit
+from kit import Keep, fit
 from sweep_parts import CLASSES, OURS, STOCK, Net, make_loaders
 
 from assay import callbacks
-from assay.runner import DictRunner
+from assay.runner import DictRunner, Mixed
 
 EPOCHS = 2
 CALLBACKS = sorted(
@@ -139,3 +140,29 @@ def test_all_of_them_run_together_from_a_config_of_catalyst(tmp_path, read_event
     tags = written(tmp_path / "logs", read_events)
     for name in CALLBACKS:
         assert_kept(name, tags)
+
+
+@pytest.mark.long("all callbacks in one run")
+def test_all_of_them_take_mixed_batches_of_training(tmp_path, read_events):
+    """Targets are shares of classes in training, and class numbers in validation."""
+    arguments = {name: arguments_of(name, OURS, tmp_path / "tables") for name in CALLBACKS}
+    arguments["PredictionTable"]["loaders"] = ["train", "valid"]
+    loaders = make_loaders(OURS)
+    loaders["train"].collate_fn = Mixed(len(CLASSES), mixup=0.4, cutmix=1.0)
+    seen = Keep(lambda runner: (list(runner.batch["sample_id"]), runner.batch["target"].argmax(1)), loader="train")
+    runner = fit(
+        DictRunner(), Net("logits"), loaders,
+        {**{name: getattr(callbacks, name)(**of) for name, of in arguments.items()}, "seen": seen},
+        lr=0.01, epochs=EPOCHS, hparams={"lr": 0.01}, seed=1, logdir=str(tmp_path / "run"),
+    )  # fmt: skip
+    tags = written(tmp_path / "run", read_events)
+    for name in CALLBACKS:
+        assert_kept(name, tags)
+    # The table's class is that of the sample that it names: its share is the larger one.
+    rows = list(csv.DictReader((tmp_path / "tables" / "train.csv").read_text().splitlines()))
+    expected = {f"sample-{i}": CLASSES[i % 3] for i in range(24)}
+    assert {row["sample_id"]: row["target"] for row in rows} == expected
+    right = {row["sample_id"] for row in rows if row["target"] == row["prediction"]}
+    assert runner.history[EPOCHS]["train"]["accuracy"] == pytest.approx(len(right) / 24)
+    named = {one: int(target) for ids, targets in seen.kept for one, target in zip(ids, targets, strict=True)}
+    assert named == {f"sample-{i}": i % 3 for i in range(24)}

@@ -85,16 +85,17 @@ def test_small_batches(count):
 @pytest.mark.parametrize(
     "targets",
     [torch.tensor([[1.0, 0, 1], [0, 1, 1], [0, 0, 0], [1, 1, 1]]), torch.tensor([[0.0], [1], [1], [0]]),
-     torch.tensor([0.0, 1, 1, 0])],
-    ids=["multilabel", "binary [N, 1]", "binary [N]"],
+     torch.tensor([0.0, 1, 1, 0]), torch.tensor([0, 1, 1, 0])],
+    ids=["multilabel", "binary [N, 1]", "binary [N]", "binary [N] whole"],
 )  # fmt: skip
 def test_labels_of_yes_and_no_keep_their_shape_and_their_own_side(targets):
     for seed in range(10):
         torch.manual_seed(seed)
-        batch = Mixed(CLASSES, mixup=1.0)(items(4, target=targets))
+        batch = Mixed(None, mixup=1.0)(items(4, target=targets))
         shares = shares_of(batch["image"]).float()
         assert batch["target"].shape == targets.shape
-        assert torch.allclose(batch["target"].reshape(4, -1), shares @ targets.reshape(4, -1), atol=1e-6)
+        assert batch["target"].dtype == torch.float32
+        assert torch.allclose(batch["target"].reshape(4, -1), shares @ targets.float().reshape(4, -1), atol=1e-6)
         decided = shares.diagonal() > 0.5001
         assert torch.equal((batch["target"] > 0.5)[decided], (targets > 0.5)[decided])
 
@@ -143,7 +144,7 @@ def test_the_chance_of_the_model_is_left_alone(shape):
     [
         ({"target": 3}, r"sample_id 's1': 'target' holds 3, and mixup and cutmix take class numbers from 0 to 2"),
         ({"target": -100}, r"sample_id 's1': 'target' holds -100, and mixup"),
-        ({"target": torch.zeros(4, 4, dtype=torch.int64)}, r"mix the classes of whole images: .* int64 \[4, 4, 4\]"),
+        ({"target": torch.zeros(4, 4, dtype=torch.int64)}, r"mix the class numbers \[N\], .* int64 \[4, 4, 4\]"),
         ({"image": torch.zeros(8, 6, 6, dtype=torch.uint8)}, r"images of one size as floats .* uint8 \[4, 8, 6, 6\]"),
     ],
 )  # fmt: skip
