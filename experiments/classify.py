@@ -6,8 +6,9 @@ of labels (CSV); docs/own-pictures.md shows the layouts. For example::
     assay train classify --data-dir photos
     assay train classify --data-dir labels.csv --backbone convnext_tiny --pretrained --image-size 224
 
-The default backbone is a small net that learns from some hundred images, from random weights. A table with several
-labels per image, or one column of 0 and 1 per label, makes the task multilabel; with a single such column it is binary.
+The default backbone, light, is a narrow residual net that learns from some hundred images, from random weights. A table
+with several labels per image, or one column of 0 and 1 per label, makes the task multilabel; with a single such column
+it is binary.
 """
 
 from collections.abc import Sequence
@@ -35,13 +36,13 @@ from assay.runner.prediction import ClassPrediction, Prediction
 
 from .own_pictures import OwnPictures, check_backbone, normalization_of
 
-SMALL = "small"
+LIGHT = "light"
 BY_TASK = {"multiclass": "cross_entropy", "multilabel": "bce", "binary": "bce"}
 
 
 @dataclass(kw_only=True)
 class Classify(OwnPictures):
-    """A classifier of pictures in folders or a table, by a small net or any backbone of timm."""
+    """A classifier of pictures in folders or a table, by a light net or any backbone of timm."""
 
     epochs: int = 60
     batch_size: int = 32
@@ -49,8 +50,8 @@ class Classify(OwnPictures):
     weight_decay: float | None = 5e-2
     scheduler: str = "one-cycle"
     monitor: list[str] = field(default_factory=lambda: ["valid/f1:max", "valid/accuracy:max", "valid/loss:min"])
-    backbone: str = SMALL
-    """small, a narrow residual net that learns from few images, or a model of timm, such as resnet18, convnext_tiny or
+    backbone: str = LIGHT
+    """light, a narrow residual net that learns from few images, or a model of timm, such as resnet18, convnext_tiny or
     vit_small_patch16_224."""
     loss: str | None = None
     """A weighted sum of losses, such as 'bce + 0.5*dice': cross_entropy, bce, soft_bce, focal, dice, jaccard, lovasz.
@@ -58,7 +59,7 @@ class Classify(OwnPictures):
     label_smoothing: Annotated[float, AtLeast(0), LessThan(1)] = 0.0
     """Share of a target that is spread over all classes."""
     width: Annotated[int, AtLeast(4)] = 32
-    """Channels of the first layer of the small net."""
+    """Channels of the first layer of the light net."""
     dropout: Annotated[float, AtLeast(0), LessThan(1)] = 0.0
     """Share of the features that are left out before the last layer, by chance, in training."""
     image_column: str | None = None
@@ -73,14 +74,14 @@ class Classify(OwnPictures):
     def __post_init__(self) -> None:
         super().__post_init__()
         parse_loss(self.loss or "bce")
-        if self.backbone == SMALL and self.pretrained:
-            raise UsageError("pretrained needs a backbone of timm, such as resnet18: the small net has no weights.")
-        if self.backbone != SMALL:
-            check_backbone(self.backbone, SMALL)
+        if self.backbone == LIGHT and self.pretrained:
+            raise UsageError("pretrained needs a backbone of timm, such as resnet18: the light net has no weights.")
+        if self.backbone != LIGHT:
+            check_backbone(self.backbone, LIGHT)
 
     def ignored_fields(self) -> dict[str, str]:
-        reason = "is of the small net, and there is another backbone: leave it out"
-        return super().ignored_fields() | ({} if self.backbone == SMALL else {"width": reason})
+        reason = "is of the light net, and there is another backbone: leave it out"
+        return super().ignored_fields() | ({} if self.backbone == LIGHT else {"width": reason})
 
     def read_items(self, path: Path) -> ItemList:
         columns = {"image_column": self.image_column, "label_columns": self.label_columns}
@@ -94,8 +95,8 @@ class Classify(OwnPictures):
 
     def get_model(self) -> nn.Module:
         outputs = 1 if self.task == "binary" else len(self.class_names)
-        if self.backbone == SMALL:
-            return Classifier(SmallNet(self.width, outputs, self.dropout))
+        if self.backbone == LIGHT:
+            return Classifier(LightNet(self.width, outputs, self.dropout))
         options: dict[str, Any] = {"num_classes": outputs, "drop_rate": self.dropout}
         # Transformers are made for one size, to which they scale the positions that they were trained with.
         if timm.get_pretrained_cfg(self.backbone).fixed_input_size:
@@ -133,7 +134,7 @@ class Classifier(nn.Module):
         return {"logits": logits.squeeze(1) if logits.shape[1] == 1 else logits}
 
 
-class SmallNet(nn.Module):
+class LightNet(nn.Module):
     """A narrow residual net: images [N, 3, H, W] to logits [N, outputs].
 
     The blocks are those of K. He et al., "Identity Mappings in Deep Residual Networks", 2016, one per stage; each stage
