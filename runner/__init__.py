@@ -75,13 +75,13 @@ if TYPE_CHECKING:
     from .prediction.trained_model import TrainedModel as TrainedModel
     from .recipe.early_stopping import EarlyStopping as EarlyStopping
     from .recipe.fine_tuning.pretrained import load_pretrained as load_pretrained
+    from .recipe.loss_names import parse_loss as parse_loss
     from .recipe.losses import LossTerm as LossTerm
     from .recipe.mean_losses import MeanLoss as MeanLoss
     from .recipe.monitor import Monitor as Monitor
     from .recipe.named_losses import loss_terms as loss_terms
     from .recipe.named_losses import make_loss as make_loss
     from .recipe.named_losses import make_losses as make_losses
-    from .recipe.named_losses import parse_loss as parse_loss
     from .revival import revive as revive
     from .saving.best_checkpoint import BestCheckpoint as BestCheckpoint
     from .saving.checkpoint_files import load_checkpoint as load_checkpoint

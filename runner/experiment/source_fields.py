@@ -29,6 +29,7 @@ PLAIN_MODULES = (
     "assay.runner.data.selection.folds",
     "assay.runner.experiment.marks",
     "assay.runner.experiment.ranges",
+    "assay.runner.recipe.loss_names",
 )
 _METHODS = ("__post_init__", "missing_fields", "ignored_fields", "get_scheduler")  # what decides on fields
 _CLASS_VARIABLES = ("unused_fields",)

@@ -1,8 +1,7 @@
-"""Losses by name, for classes and masks, and weighted sums of them as one writes them down: ``bce + 0.5*dice``."""
+"""Losses by name, for classes and masks, and weighted sums of them."""
 
 import math
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -11,58 +10,17 @@ from torch import Tensor, nn
 from assay.callbacks.errors import UsageError, unknown_name
 from assay.callbacks.keys import OUTPUT_KEY, TARGET_KEY
 
+from .loss_names import LOSSES, parse_loss
 from .losses import LossTerm
 from .mean_losses import BCELoss, FocalLoss
 from .region_losses import DiceLoss, JaccardLoss, LovaszLoss
 
-LOSSES = ("cross_entropy", "bce", "soft_bce", "focal", "dice", "jaccard", "lovasz")
 TASKS = ("multiclass", "multilabel", "binary")
 
-_TERM = re.compile(r"(?:(?P<weight>[^*]+)\*)?(?P<name>[^*]+)")
 _OF_REGIONS = {"dice": DiceLoss, "jaccard": JaccardLoss, "lovasz": LovaszLoss}
 _SMOOTHED = ("cross_entropy", "bce")
 _SOFT = 0.2  # label smoothing of soft_bce: yes is 0.9, no is 0.1
 _NO_CLASS = -100  # torch's own default of ignore_index
-
-
-def parse_loss(text: str, known: Iterable[str] = LOSSES) -> dict[str, float]:
-    """Return the weight of each loss of a sum such as ``bce + 0.5*dice``.
-
-    Args:
-        text: the sum; spaces, case and ``-`` for ``_`` make no difference.
-        known: the names that it may hold.
-
-    Raises:
-        UsageError: a loss is unknown or stands there twice, or a weight is no number greater than 0.
-
-    Example:
-        >>> parse_loss("BCE + 0.5*dice")
-        {'bce': 1.0, 'dice': 0.5}
-    """
-    known, weights = list(known), dict[str, float]()
-    for term in re.split(r"(?<![0-9.]e)\+", text.replace(" ", "").lower()):  # 1e+2 is a number
-        parts = _TERM.fullmatch(term)
-        if parts is None:
-            raise UsageError(f"loss must be a sum of losses with weights, such as 'bce + 0.5*dice', got {text!r}.")
-        weight, name = parts["weight"] or "1", parts["name"].replace("-", "_")
-        if name not in known and (swapped := weight.replace("-", "_")) in known:
-            weight, name = name, swapped  # dice*0.5
-        if name not in known:
-            raise unknown_name("loss", name, known)
-        if name in weights:
-            raise UsageError(f"loss must hold each loss once, got {name!r} twice in {text!r}.")
-        weights[name] = _weight(weight, text)
-    return weights
-
-
-def _weight(text: str, loss: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not 0 < number < math.inf:
-        raise UsageError(f"loss must have weights greater than 0, such as 'bce + 0.5*dice', got {text!r} in {loss!r}.")
-    return number
 
 
 def loss_terms(loss: str, *, output: str = OUTPUT_KEY, target: str = TARGET_KEY) -> tuple[LossTerm, ...]:

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 
 from assay.callbacks.support.sample_losses import sample_losses
 from assay.runner import DictRunner, UsageError, loss_terms, make_loss, make_losses, parse_loss
-from assay.runner.recipe.named_losses import LOSSES
+from assay.runner.recipe.loss_names import LOSSES
 
 IGNORED = 255
 REGIONS = ("dice", "jaccard", "lovasz")
