@@ -4,7 +4,7 @@ import argparse
 import dataclasses
 import inspect
 from types import NoneType, UnionType
-from typing import Any, Union, get_args, get_origin
+from typing import Any, Literal, Union, get_args, get_origin
 
 import docstring_parser
 import jsonargparse
@@ -76,6 +76,8 @@ def type_names(hint: Any) -> list[str]:
         return [name for one in get_args(hint) for name in type_names(one)]
     if hint is NoneType:
         return ["null"]
+    if get_origin(hint) is Literal:
+        return [str(word) for word in get_args(hint)]
     return [str(hint).replace("typing.", "") if get_origin(hint) else getattr(hint, "__name__", str(hint))]
 
 
@@ -83,7 +85,9 @@ def metavar_of(hint: Any) -> str:
     """Return what stands for the value of a flag."""
     if takes_list(hint):
         return f"[{type_names(hint)[-1].upper()},...]"
-    return type_names(hint)[0].partition("[")[0].upper()
+    names = [name.partition("[")[0].upper() for name in type_names(hint)]
+    has_words = any(get_origin(one) is Literal for one in get_args(hint))
+    return "|".join(name for name in names if name != "NULL") if has_words else names[0]
 
 
 class HelpFormatter(jsonargparse.DefaultHelpFormatter):
