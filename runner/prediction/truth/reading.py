@@ -10,7 +10,7 @@ import numpy as np
 from assay.callbacks.errors import UsageError, listing
 from assay.callbacks.keys import IMAGE_KEY, SAMPLE_ID_KEY, TARGET_KEY
 
-from ...data.readers.item_list import ItemList
+from ...data.readers.item_list import BACKGROUND, ItemList
 from ...data.readers.recognize import read_data
 from ...data.readers.tables import TABLE_SUFFIXES
 from ...experiment.prediction_spec import ClassPrediction, MaskPrediction, Prediction
@@ -19,6 +19,7 @@ from .labels import Labels, read_labels
 from .matching import match_items, match_masks
 
 _KINDS = {"classification": "classify", "segmentation": "segment", "detection": "detect"}
+_UNNAMED = "object"  # what a table of boxes without classes calls them
 _SHOWN = 5
 
 
@@ -152,6 +153,8 @@ def _class_targets(items: ItemList, numbers: np.ndarray, labels: Labels) -> np.n
 def _numbers(items: ItemList, prediction: Prediction, path: Path) -> np.ndarray:
     """Return the model's class number of each class of a data set, by name."""
     known = list(getattr(prediction, "class_names", ()))
+    if list(items.class_names) == [BACKGROUND, _UNNAMED] and len(known) == 2:
+        return np.arange(2)  # boxes without a class, for a detector of a single one
     if unknown := [name for name in items.class_names if name not in known]:
         raise UsageError(f"--truth {path}: the model does not know {listing(unknown)}; it knows {listing(known)}.")
     return np.array([known.index(name) for name in items.class_names], dtype=np.int64)

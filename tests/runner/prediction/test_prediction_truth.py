@@ -167,3 +167,47 @@ def test_boxes_of_a_coco_file_get_the_models_class_numbers(tmp_path):
     few = BoxPrediction(class_names=["background", "cat"], transform=None)
     with pytest.raises(UsageError, match="the model does not know 'dog'; it knows 'background', 'cat'"):
         read_truth(tmp_path / "in" / "truth.json", few, images)
+
+
+def test_boxes_without_a_class_are_of_the_only_one_that_the_model_has(tmp_path):
+    images = inputs_of(tmp_path, "a.png", "b.png")
+    table = tmp_path / "in" / "boxes.csv"
+    table.write_text("image,xmin,ymin,xmax,ymax\na.png,1,2,11,7\nb.png,,,,\n")
+    truth = read_truth(table, BoxPrediction(class_names=["background", "head"], transform=None), images)
+    assert [item["labels"].tolist() for item in truth.items] == [[1], []]
+    with pytest.raises(UsageError, match="the model does not know 'object'"):
+        read_truth(table, BoxPrediction(class_names=["background", "cat", "dog"], transform=None), images)
+
+
+@pytest.mark.long("trains a detector on a few images")
+def test_boxes_of_the_validation_samples_get_the_scores_of_evaluate(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rng, rows = np.random.default_rng(0), ["image,xmin,ymin,xmax,ymax,label"]
+    Path("photos").mkdir()
+    for number in range(12):
+        picture = rng.integers(0, 60, (48, 64, 3), dtype=np.uint8)
+        left, top = rng.integers(4, 30, 2)
+        picture[top : top + 14, left : left + 20] += 150
+        Image.fromarray(picture).save(f"photos/{number}.png")
+        rows.append(f"{number}.png,{left},{top},{left + 20},{top + 14},{('cat', 'dog')[number % 2]}")
+    Path("photos/boxes.csv").write_text("\n".join(rows) + "\n")
+    options = [
+        "--data-dir",
+        "photos",
+        "--image-size",
+        "64",
+        "--epochs",
+        "3",
+        "--device",
+        "cpu",
+        "--diagnostics",
+        "light",
+    ]
+    assert main(["train", "detect", "--run-dir", "run", *options]) == 0
+    expected = evaluate("run").metrics
+    with open("run/split.csv", newline="") as file:
+        valid = [f"photos/{Path(row['image']).name}" for row in csv.DictReader(file) if row["split"] == "valid"]
+    assert len(valid) >= 2
+    assert main(["predict", "run", "--input", *valid, "--output", "out", "--truth", "photos/boxes.csv"]) == 0
+    found = read_metrics(Path("out/scores/metrics.csv"))
+    assert {name: value for (_, _, name), value in found.items()} == pytest.approx(expected, abs=1e-6)
