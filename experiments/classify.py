@@ -26,6 +26,7 @@ from assay.runner import (
     ItemList,
     LessThan,
     LossTerm,
+    Mixed,
     load_pretrained,
     loss_terms,
     make_losses,
@@ -58,6 +59,10 @@ class Classify(OwnPictures):
     By default cross_entropy, or bce for labels and for yes and no."""
     label_smoothing: Annotated[float, AtLeast(0), LessThan(1)] = 0.0
     """Share of a target that is spread over all classes."""
+    mixup: Annotated[float, AtLeast(0)] = 0.0
+    """Lay training images over each other, in shares drawn from Beta(mixup, mixup), such as 0.2; 0: do not."""
+    cutmix: Annotated[float, AtLeast(0)] = 0.0
+    """Cut rectangles from training images into each other, such as 1.0; with mixup, a batch has one of both."""
     width: Annotated[int, AtLeast(4)] = 32
     """Channels of the first layer of the light net."""
     dropout: Annotated[float, AtLeast(0), LessThan(1)] = 0.0
@@ -73,7 +78,8 @@ class Classify(OwnPictures):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        parse_loss(self.loss or "bce")
+        if "lovasz" in parse_loss(self.loss or "bce") and (self.mixup or self.cutmix):
+            raise UsageError("mixup and cutmix give shares of classes, which lovasz does not take: leave one out.")
         if self.backbone == LIGHT and self.pretrained:
             raise UsageError("pretrained needs a backbone of timm, such as resnet18: the light net has no weights.")
         if self.backbone != LIGHT:
@@ -92,6 +98,13 @@ class Classify(OwnPictures):
     def task(self) -> str:
         """What the data set is for: "multiclass", "multilabel" or "binary"."""
         return self.summary.task
+
+    def batching(self) -> dict[str, Any]:
+        """Mix training images, where the fields ask for it."""
+        if not self.mixup and not self.cutmix:
+            return {}
+        classes = len(self.class_names) if self.task == "multiclass" else None
+        return {"collate_fn": Mixed(classes, mixup=self.mixup, cutmix=self.cutmix)}
 
     def get_model(self) -> nn.Module:
         outputs = 1 if self.task == "binary" else len(self.class_names)

@@ -162,11 +162,54 @@ def test_images_are_normalized_as_the_weights_of_the_backbone_expect(tmp_path):
         ({"pretrained": True}, "pretrained needs a backbone of timm, such as resnet18"),
         ({"loss": "focus"}, "unknown loss 'focus'"),
         ({"label_smoothing": 1.0}, "label_smoothing must be"),
+        ({"mixup": -0.1}, "mixup must be at least 0, got -0.1"),
+        (
+            {"cutmix": 1.0, "loss": "bce + lovasz"},
+            "mixup and cutmix give shares of classes, which lovasz does not take",
+        ),
     ],
 )
 def test_a_wrong_field_is_refused(fields, message):
     with pytest.raises(UsageError, match=message):
         Classify(data_dir="x", **fields)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_mixed_images_keep_the_class_or_the_labels_of_their_file(task, tmp_path):
+    data = write_data(tmp_path / "data", task)
+    flags = [*QUICK, "--diagnostics", "off", "--label-smoothing", "0.1", "--class-weights", "balanced"]
+    mixing = ["--mixup", "0.4", "--cutmix", "1", "--augmentation", "none"]
+    assert (
+        main(["train", "classify", "--data-dir", str(data), "--run-dir", str(tmp_path / "run"), *flags, *mixing]) == 0
+    )
+    experiment = Classify(data_dir=str(data), image_size=SIDE, width=4, batch_size=8, mixup=0.4, cutmix=1.0)
+    batches = list(experiment.get_loaders()["train"])
+    shares = torch.cat([batch["target"] for batch in batches])
+    assert ((shares > 0) & (shares < 1)).any()
+    numbers = [int(Path(one).stem) for batch in batches for one in batch["sample_id"]]
+    red, blue = (torch.tensor([number % step == rest for number in numbers]) for step, rest in ((2, 1), (3, 0)))
+    if task == "multiclass":  # blue, plain, red
+        truth = torch.where(blue, 0, torch.where(red, 2, 1))
+        assert shares.sum(1).allclose(torch.ones(len(numbers)))
+        assert torch.equal(shares.argmax(1), truth)
+    else:
+        truth = torch.stack([red, blue], 1) if task == "multilabel" else red
+        assert torch.equal(shares > 0.5, truth)
+    # On the training part itself, not mixed: as a loop over the files finds it.
+    assert main(["evaluate", str(tmp_path / "run"), "--loader", "train", "--checkpoint", "last"]) == 0
+    run = task, data, tmp_path / "run"
+    with open(tmp_path / "run/split.csv", newline="") as file:
+        names = [row["image"] for row in csv.DictReader(file) if row["split"] == "train"]
+    root = data if data.is_dir() else data.parent
+    logits = outputs(run, trained(run)[1], [root / name for name in names])
+    numbers = np.array([int(Path(name).stem) for name in names])
+    red, blue = numbers % 2 == 1, numbers % 3 == 0
+    if task == "multiclass":
+        right = logits.argmax(1) == np.where(blue, 0, np.where(red, 2, 1))
+    else:
+        right = (logits > 0) == (np.stack([red, blue], 1) if task == "multilabel" else red)
+    found = read_metrics(tmp_path / "run/evaluate/train-last/metrics.csv")
+    assert found[2, "train", "accuracy"] == pytest.approx(right.mean(), abs=1e-6)
 
 
 def test_cross_entropy_is_not_for_labels(tmp_path):
