@@ -71,7 +71,14 @@ def looks_like(path: Path) -> bool:
         return False
     tree = FolderTree(path)
     parts, _ = _find_parts(tree, _pass_through(tree))
-    return len({folder.name for folder in _find_classes(tree, parts) if tree.has_images(folder.path)}) > 1
+    names: set[str] = set()
+    for folder in _find_classes(tree, parts):
+        # Two are enough: a million images are not listed for this.
+        if folder.name not in names and tree.has_images(folder.path):
+            names.add(folder.name)
+        if len(names) > 1:
+            return True
+    return False
 
 
 @dataclass(frozen=True)
