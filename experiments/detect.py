@@ -30,7 +30,7 @@ from .own_pictures import OwnPictures, check_backbone, normalization_of
 class Detect(OwnPictures):
     """A detector of torchvision for pictures with boxes, on a small net or any backbone of timm that suits."""
 
-    epochs: int = 40
+    epochs: int = 30
     batch_size: int = 4
     lr: float = 3e-3
     scheduler: str = "one-cycle"
@@ -42,7 +42,7 @@ class Detect(OwnPictures):
     32, such as resnet50 or convnext_tiny."""
     channels: int = 64
     """Channels of the feature maps that boxes are predicted from, a multiple of 32; use 256 for a large backbone."""
-    image_size: Annotated[int, AtLeast(32)] = 320
+    image_size: Annotated[int, AtLeast(32)] = 256
     """Side in pixels of the square that images are brought to."""
     resize: Literal["letterbox", "stretch"] = "letterbox"
     """How: with borders, or by changing the ratio of the sides."""

@@ -120,7 +120,8 @@ def _make_body(backbone: str, strides: Sequence[int], pretrained: bool) -> nn.Mo
             f"{backbone!r} gives them at {', '.join(map(str, dict.fromkeys(found)))}."
         )
     levels = tuple(found.index(stride) for stride in strides)
-    return load_pretrained(partial(make, out_indices=levels), backbone, pretrained=pretrained)
+    body: nn.Module = load_pretrained(partial(make, out_indices=levels), backbone, pretrained=pretrained)
+    return body
 
 
 def make_detector(

@@ -25,7 +25,7 @@ from assay.runner.commands.main import main
 from assay.runner.saving.loggers import read_metrics
 
 SIZE = 64
-FIELDS = {"image_size": SIZE, "channels": 32, "batch_size": 4, "epochs": 8, "valid_share": 0.25}
+FIELDS = {"image_size": SIZE, "channels": 32, "batch_size": 4, "epochs": 5, "valid_share": 0.25}
 SIDES = [(96, 64), (64, 96), (48, 48), (80, 64)]
 CATEGORIES = [{"id": 5, "name": "red"}, {"id": 9, "name": "green"}]
 
@@ -108,7 +108,7 @@ def test_the_metrics_are_those_of_pycocotools_on_the_file_itself(run, data):
         coco.summarize()
     table = read_metrics(run / "metrics.csv")
     last = FIELDS["epochs"], "valid"
-    assert table[*last, "ap50"] > 0.1
+    assert table[*last, "ap50"] > 0.02  # or else nothing would be compared
     assert table[*last, "map"] == pytest.approx(coco.stats[0], abs=1e-5)
     assert table[*last, "ap50"] == pytest.approx(coco.stats[1], abs=1e-5)
     assert table[*last, "ap75"] == pytest.approx(coco.stats[2], abs=1e-5)
