@@ -33,7 +33,7 @@ class MaskPart:
     split: str | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Pair:
     """An image and its mask, relative to the root."""
 
