@@ -26,10 +26,10 @@ def paint(path, size=(60, 80), number=0):
     Image.fromarray(np.random.default_rng(number).integers(0, 255, (*size, 3), dtype=np.uint8)).save(path)
 
 
-def make_photos():
+def make_photos(folder="photos"):
     for label in ("cat", "dog"):
         for number in range(6):
-            paint(Path("photos", label, f"{number}.jpg"), number=number)
+            paint(Path(folder, label, f"{number}.jpg"), number=number)
 
 
 def make_table():
@@ -57,7 +57,13 @@ def make_blood():
         Path("blood/Annotations", f"{number}.xml").write_text(text)
 
 
-MAKERS = {"photos": make_photos, "labels.csv": make_table, "tiles": make_tiles, "blood": make_blood}
+MAKERS = {
+    "photos": make_photos,
+    "sign_digits": lambda: make_photos("sign_digits"),
+    "labels.csv": make_table,
+    "tiles": make_tiles,
+    "blood": make_blood,
+}
 
 
 def test_the_readme_has_a_command_for_each_kind_of_data():
@@ -65,11 +71,18 @@ def test_the_readme_has_a_command_for_each_kind_of_data():
     assert {experiment for experiment, _ in COMMANDS} == {"classify", "segment", "detect"}
 
 
-@pytest.mark.parametrize(("experiment", "arguments"), COMMANDS)
+LARGE = pytest.mark.long("trains a backbone of 28 million parameters, and saves it several times")
+
+
+@pytest.mark.parametrize(
+    ("experiment", "arguments"),
+    [pytest.param(*command, marks=LARGE if "--pretrained" in command[1] else ()) for command in COMMANDS],
+)
 def test_a_command_of_the_readme_trains_on_data_in_its_layout(experiment, arguments, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    MAKERS[shlex.split(arguments)[1]]()
-    assert main(["train", experiment, *shlex.split(arguments), *SMALL]) == 0
+    arguments = [word for word in shlex.split(arguments) if word != "--pretrained"]  # which asks the network
+    MAKERS[arguments[1]]()
+    assert main(["train", experiment, *arguments, *SMALL]) == 0
     out = capsys.readouterr().out
     assert re.search(r"^data: .*\d+ images, 2 classes", out, flags=re.MULTILINE), out
     assert re.search(r"^split: train \d+, valid 2, a share of 0\.2, drawn ", out, flags=re.MULTILINE), out
