@@ -195,3 +195,12 @@ def test_options_of_a_table_are_refused_for_folders(tmp_path):
     make(tmp_path, "cat/1.jpg", "dog/2.jpg")
     with pytest.raises(UsageError, match="a folder per class, which has no use for 'separator'"):
         read_data(tmp_path, "classify", separator="|")
+
+
+def test_a_layout_of_another_experiment_names_it(tmp_path):
+    make(tmp_path, "JPEGImages/1.jpg")
+    (tmp_path / "Annotations").mkdir()
+    size = "<size><width>4</width><height>4</height></size>"
+    (tmp_path / "Annotations/1.xml").write_text(f"<annotation><filename>1.jpg</filename>{size}</annotation>")
+    with pytest.raises(UsageError, match="assay train detect reads Pascal VOC, which it looks like"):
+        read_data(tmp_path, "classify")
