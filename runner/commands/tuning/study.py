@@ -24,6 +24,7 @@ from .workers import is_at_work, remove
 
 _STUDY = "study.yaml"
 _JOURNAL = "study.log"
+_CHOOSING = "choosing"
 FAILED = "failed"
 """The attribute of a trial that failed by itself, with the reason; one that was interrupted has none."""
 _WORKER = "worker"
@@ -131,7 +132,7 @@ class Study:
     @contextmanager
     def _alone(self) -> Iterator[None]:
         """Keep other processes from choosing a trial too; a lock that a killed process left ends after 30 seconds."""
-        lock = JournalFileOpenLock(str(self.folder / "choosing"))
+        lock = JournalFileOpenLock(str(self.folder / _CHOOSING))
         lock.acquire()
         try:
             yield
@@ -147,8 +148,11 @@ def counts(trial: FrozenTrial) -> bool:
 
 
 def _open_folder(request: Request) -> RunFolder:
-    if request.folder is not None and (request.folder / _STUDY).is_file():
-        return RunFolder(request.folder)
+    if request.folder is not None and request.folder.is_dir():
+        held = {path.name for path in request.folder.iterdir()}
+        # The lock alone: another process is about to describe the search.
+        if _STUDY in held or held == {f"{_CHOOSING}.lock"}:
+            return RunFolder(request.folder)
     return RunFolder.create(request.folder, f"{label(request.experiment)}/tune")
 
 

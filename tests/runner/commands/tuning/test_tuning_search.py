@@ -224,10 +224,10 @@ def test_processes_share_a_search_and_what_a_killed_one_left_is_done_by_another(
     lost = start(folder, *search)
     wait_for(folder, "trial-0000/checkpoints/last.pt")
     lost.kill()  # not the trial's process: it finds out by itself
-    lost.wait()
     both = [start(folder, *search) for _ in range(2)]
     outputs = [process.communicate(timeout=300) for process in both]
     assert [process.returncode for process in both] == [0, 0], outputs
+    assert "this trial ends, as the process of its search has" in lost.communicate(timeout=120)[1]
     trials = trials_of(folder)
     assert [trial.state for trial in trials].count(TrialState.COMPLETE) == 5
     assert [trial.state for trial in trials].count(TrialState.FAIL) == 1
