@@ -16,6 +16,7 @@ from .class_files import Colour
 
 _THREADS = 8
 _MOST_PIXELS = 300_000_000  # to decode, a few seconds; of larger sets masks at equal distances are looked at
+_MOST_SCANNED = 20_000  # masks that are looked at, however small they are
 _MOST_CHECKED = 20_000  # pairs whose sizes are compared before they are read
 _MOST_COLOURS = 1_000  # of a mask, whose colours compression or smoothing has blurred beyond that
 _CODES = np.array([65536, 256, 1], dtype=np.int32)
@@ -50,9 +51,10 @@ def scan_masks(root: str, paths: Sequence[str]) -> dict[int, Found]:
     first = look_at(os.path.join(root, paths[0]))
     try:
         size = image_size(os.path.join(root, paths[0]))
-        count = max(1, min(len(paths), _MOST_PIXELS // max(1, size.width * size.height)))
+        count = max(1, _MOST_PIXELS // max(1, size.width * size.height))
     except BadImageError:
-        count = min(len(paths), 1000)
+        count = 1_000
+    count = min(count, len(paths), _MOST_SCANNED)
     places = sorted({int(place) for place in np.linspace(0, len(paths) - 1, count)})
     with ThreadPoolExecutor(_THREADS) as pool:
         found = list(pool.map(lambda place: look_at(os.path.join(root, paths[place])), places[1:]))
