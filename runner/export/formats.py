@@ -40,6 +40,7 @@ def onnx_bytes(
     Raises:
         UsageError: the opset cannot be had, or the file would be too large for the format.
     """
+    _drop_idle_squeezes(program)
     with quiet():
         made: Any = torch.onnx.export(
             program,
@@ -61,6 +62,19 @@ def onnx_bytes(
         raise UsageError(
             f"an ONNX file holds at most 2 GiB, and this model is larger ({error}): choose --format torch-export."
         ) from error
+
+
+def _drop_idle_squeezes(program: ExportedProgram) -> None:
+    """Take out each ``squeeze`` of a dimension that is longer than 1: torch ignores it, and ONNX refuses it."""
+    for node in list(program.graph.nodes):
+        if node.target is not torch.ops.aten.squeeze.dim:
+            continue
+        source, size = node.args[0], node.args[0].meta["val"].shape[node.args[1]]
+        if isinstance(size, int) and size != 1:
+            node.replace_all_uses_with(source)
+            program.graph_signature.replace_all_uses(node.name, source.name)
+            program.graph.erase_node(node)
+    program.graph_module.recompile()
 
 
 def _check_opset(model: Any, opset: int) -> None:

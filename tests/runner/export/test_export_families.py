@@ -81,3 +81,21 @@ def test_boxes_are_those_of_the_model(family, tmp_path):
         for run in runs:
             assert compare_boxes(expected, run([images]), 64).value < 1e-4
     assert min(found) > 0 and sum(found) > 20
+
+
+@pytest.mark.long("translates a net to ONNX")
+def test_a_squeeze_of_a_longer_dimension_does_nothing_as_in_torch(tmp_path):
+    class Heads(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.one, self.two = nn.Linear(3, 1), nn.Linear(3, 2)
+
+        def forward(self, image):
+            features = image.mean(dim=(2, 3))
+            return {"one": self.one(features).squeeze(1), "two": self.two(features).squeeze(1)}
+
+    graph, (run, _) = files_of(Heads().eval(), tmp_path, dynamic=True)
+    images = torch.rand(3, 3, 64, 64)
+    expected = {name: value.numpy() for name, value in graph.run([images]).items()}
+    assert (expected["one"].shape, expected["two"].shape) == ((3,), (3, 2))
+    assert compare_outputs(expected, run([images])).value < 1e-4
