@@ -21,6 +21,7 @@ import timm
 from torch import Tensor, nn
 
 from assay.callbacks import UsageError, classification_diagnostics
+from assay.callbacks.errors import listing
 from assay.runner import (
     AtLeast,
     ItemList,
@@ -107,15 +108,17 @@ class Classify(OwnPictures):
         return {"collate_fn": Mixed(classes, mixup=self.mixup, cutmix=self.cutmix)}
 
     def get_model(self) -> nn.Module:
+        if len(self.class_names) < 2 and self.task == "multiclass":
+            raise UsageError(f"a classifier needs two classes, and the data set has {listing(self.class_names)} alone.")
         outputs = 1 if self.task == "binary" else len(self.class_names)
         if self.backbone == LIGHT:
-            return Classifier(LightNet(self.width, outputs, self.dropout))
+            return Classifier(LightNet(self.width, outputs, self.dropout), self.task)
         options: dict[str, Any] = {"num_classes": outputs, "drop_rate": self.dropout}
         # Transformers are made for one size, to which they scale the positions that they were trained with.
         if timm.get_pretrained_cfg(self.backbone).fixed_input_size:
             options["img_size"] = self.image_size
         make = partial(timm.create_model, self.backbone, **options)
-        return Classifier(load_pretrained(make, self.backbone, pretrained=self.pretrained))
+        return Classifier(load_pretrained(make, self.backbone, pretrained=self.pretrained), self.task)
 
     def get_losses(self) -> Sequence[LossTerm]:
         """Return one term per loss of the sum."""
@@ -136,15 +139,16 @@ class Classify(OwnPictures):
 
 
 class Classifier(nn.Module):
-    """A net from images [N, 3, H, W] to {"logits": [N, C], or [N] of a single output}."""
+    """A net from images [N, 3, H, W] to {"logits": [N, C], or [N] of yes and no}."""
 
-    def __init__(self, net: nn.Module):
+    def __init__(self, net: nn.Module, task: str):
         super().__init__()
         self.net = net
+        self.is_binary = task == "binary"
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
         logits: Tensor = self.net(image)
-        return {"logits": logits.squeeze(1) if logits.shape[1] == 1 else logits}
+        return {"logits": logits.squeeze(1) if self.is_binary else logits}
 
 
 class LightNet(nn.Module):

@@ -225,3 +225,10 @@ def test_columns_of_a_table_can_be_named(tmp_path):
     data = write_data(tmp_path / "folders", "multiclass")
     with pytest.raises(UsageError, match="has no use for 'label_columns'"):
         _ = Classify(data_dir=str(data), label_columns=["blue"]).class_names
+
+
+def test_a_single_class_is_refused(tmp_path):
+    write_images(tmp_path / "all")
+    (tmp_path / "labels.csv").write_text("image,label\nall/01.png,cat\nall/02.png,cat\n")
+    with pytest.raises(UsageError, match="a classifier needs two classes, and the data set has 'cat' alone"):
+        Classify(data_dir=str(tmp_path / "labels.csv")).get_model()
