@@ -81,7 +81,7 @@ class Mine(Experiment):
         return {callbacks}
 '''
 
-COMMANDS = "'data', 'evaluate', 'list', 'predict', 'train'."
+COMMANDS = "'data', 'evaluate', 'export', 'list', 'predict', 'train'."
 DEFAULTS = {
     "count": 20,
     "item": '{"image": image, "target": target, "sample_id": sample_id}',
@@ -163,7 +163,7 @@ def console_script():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "a command is missing: 'data', 'evaluate', 'list', 'predict', 'train'; `assay --help` explains them."),
+        ([], f"a command is missing: {COMMANDS.rstrip('.')}; `assay --help` explains them."),
         (["trian", "digits"], "unknown command 'trian'; did you mean 'train'? There is: " + COMMANDS),
         (["list", "digits"], "unrecognized arguments: digits"),
         (["train"], "train needs an experiment first: assay train EXP; `assay list` names them."),
