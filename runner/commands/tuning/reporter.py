@@ -32,7 +32,8 @@ class ReportToSearch(dl.Callback):
         if value is None:  # an epoch that leaves the loader out
             return
         try:
-            self.connection.send((runner.epoch_step, value))
+            # A plain number: a tensor would travel through shared memory, which ends with this process.
+            self.connection.send((runner.epoch_step, float(value)))
             is_pruned = self.connection.recv()
         except (EOFError, OSError) as error:
             raise StoppedError("this trial ends, as the process of its search has", signal.SIGTERM) from error

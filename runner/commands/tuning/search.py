@@ -113,9 +113,9 @@ class Search:
         """Return the value of each epoch, and whether the trial was stopped for being worse than the median."""
         values: dict[int, float] = {}
         is_pruned = False
-        with contextlib.suppress(EOFError, ConnectionError), connection:
-            while True:
-                epoch, value = connection.recv()
+        with connection, contextlib.suppress(ConnectionError):  # where the trial has ended
+            while (reported := _received(connection)) is not None:
+                epoch, value = reported
                 values[epoch] = value
                 trial.report(value, epoch)
                 # The last epoch has nothing after it that could be spared.
@@ -154,6 +154,14 @@ class Search:
         return command(
             "assay", "train", request.experiment, *request.arguments, *search, "--run-dir", self.study.folder
         )
+
+
+def _received(connection: Any) -> tuple[int, float] | None:
+    try:
+        epoch, value = connection.recv()
+        return epoch, value
+    except EOFError:  # the trial has ended
+        return None
 
 
 def _reason(code: int) -> str:

@@ -21,6 +21,7 @@ from tensorboard_server import serve
 from toys.parabola import loss_of
 
 from assay.runner.commands.main import main
+from assay.runner.saving.loggers import read_metrics
 
 PARABOLA = str(Path(__file__).parents[2] / "toys" / "parabola.py")
 FAST = ["--diagnostics", "off", "--sanity-batches", "0"]
@@ -164,6 +165,19 @@ def test_a_trial_that_fails_is_told_and_the_search_goes_on(tmp_path, capfd):
     assert len(trials_of(tmp_path / "other")) == 3
 
 
+@pytest.mark.long("each trial is a process that trains")
+def test_digits_are_searched_by_accuracy(tmp_path, capfd):
+    folder, flags = tmp_path / "study", [*FAST, "--epochs", "2", "--limit-batches", "4", "--device", "cpu"]
+    search = ["--tune", "lr=1e-3..1e-2,log", "width=8|16", "--trials", "2", "--run-dir", str(folder)]
+    assert main(["train", "digits", *flags, *search]) == 0
+    for trial in trials_of(folder):
+        metrics = read_metrics(folder / f"trial-{trial.number:04d}" / "metrics.csv")
+        expected = {epoch: metrics[epoch, "valid", "accuracy"] for epoch in (1, 2)}
+        assert trial.intermediate_values == pytest.approx(expected, abs=1e-6)
+        assert trial.value == pytest.approx(max(expected.values()), abs=1e-6)
+
+
+@pytest.mark.long("each trial is a process that trains")
 def test_sqlite_holds_a_search_too(tmp_path):
     folder, url = tmp_path / "study", f"sqlite:///{tmp_path}/study.db"
     assert tune("--tune", "x=0..1", "--epochs", 1, "--trials", 2, "--tune-storage", url, "--run-dir", folder) == 0
