@@ -21,6 +21,7 @@ from ..experiment.base import Experiment
 from ..experiment.prediction_spec import BoxPrediction, Prediction
 from ..loop.checks.finite_weights import check_finite_weights
 from ..loop.state.run_state import load_models
+from ..recipe.fine_tuning.pretrained import weights_follow
 from ..saving.checkpoint_files import load_checkpoint, validated_weights
 from ..version import __version__
 from .comparison import NONE, Difference, compare_boxes, compare_outputs
@@ -108,7 +109,8 @@ class _Model:
         self.epoch = state["epoch"]
         seed_everything(experiment.seed)
         self.samples: Samples = draw_samples(experiment.get_loaders(), experiment.seed)
-        models = experiment.get_model()
+        with weights_follow():
+            models = experiment.get_model()
         load_models(models, validated_weights(state))
         check_finite_weights(by_name(models), f"checkpoint {checkpoint}")
         for part in by_name(models).values():
