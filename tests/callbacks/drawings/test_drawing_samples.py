@@ -165,6 +165,21 @@ def test_images_of_different_sizes_stand_in_one_grid():
     assert (drawn == 128).all(axis=2).sum() >= 320 * (320 + 90 + 137 + 320)
 
 
+@pytest.mark.parametrize(
+    ("task", "shape", "target", "shown"),
+    [("multiclass", (3,), (), 3), ("multilabel", (3,), (3,), 2), ("multiclass", (3, 8, 8), (8, 8), 2)],
+    ids=["classes", "labels", "masks"],
+)
+def test_one_row_shows_the_first_samples_alone_as_large_as_they_are_on_the_whole_sheet(task, shape, target, shown):
+    rng = np.random.default_rng(0)
+    samples = batch(12, output=rng.normal(size=(12, *shape)), target=rng.integers(0, 2, (12, *target)))
+    first = {name: part[:shown] for name, part in samples.items()}
+    row, whole = draw_samples(samples, TITLE, task=task, one_row=True), draw_samples(samples, TITLE, task=task)
+    assert np.array_equal(row, draw_samples(first, TITLE, task=task))
+    # A card of TIME SERIES is some 390 x 200 pixels: the row keeps its width there.
+    assert row.shape[1] == whole.shape[1] and row.shape[0] < whole.shape[0] / 2
+
+
 def test_an_unknown_task_is_an_error_that_lists_those_there_are():
     with pytest.raises(UsageError, match=r"unknown task 'segmentation'.* 'binary', 'detection', 'multiclass'"):
         draw_samples(batch(), TITLE, task="segmentation")
