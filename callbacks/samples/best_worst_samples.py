@@ -128,7 +128,7 @@ class BestWorstSamples(SampleRanking):
         self.own_drawing = None if visualize_batch is None else OwnDrawing(visualize_batch)
         # A function of the user's draws in its own way, which tells nothing about the style of the others.
         self.style = style if self.own_drawing is None else None
-        self.draw = self.own_drawing or partial(
+        self.draw: Draw = self.own_drawing or partial(
             draw_samples, style=style, task=task, min_score=min_score, min_iou=min_iou
         )
 
