@@ -23,7 +23,14 @@ from test_host_reads import CLASSES, Classifier, Segmenter, classes, loaders, ma
 from torch import nn
 from torch.utils.data import DataLoader
 
-from assay.callbacks import GradCAM, GradientStats, NonFiniteGuard, OptimizerMonitor, classification_diagnostics
+from assay.callbacks import (
+    BestWorstSamples,
+    GradCAM,
+    GradientStats,
+    NonFiniteGuard,
+    OptimizerMonitor,
+    classification_diagnostics,
+)
 from assay.runner import DictRunner, Engine, load_checkpoint
 from assay.runner.commands.main import main
 from assay.runner.saving.loggers import read_metrics
@@ -40,6 +47,45 @@ def fresh_process():
 def make_classifier(channels_last):
     net = Classifier()
     return net.to(memory_format=torch.channels_last) if channels_last else net
+
+
+class Filled:
+    """A collate function that writes each batch into the same memory on the device."""
+
+    def __init__(self, size):
+        self.batch = {
+            "image": torch.zeros(size, 3, 8, 8, device=DEVICE),
+            "target": torch.zeros(size, dtype=torch.int64, device=DEVICE),
+        }
+
+    def __call__(self, items):
+        for name, part in self.batch.items():
+            part.copy_(torch.stack([torch.as_tensor(item[name]) for item in items]))
+        return {**self.batch, "sample_id": [item["sample_id"] for item in items]}
+
+
+def test_samples_of_a_loader_that_fills_one_tensor_of_the_device_again_are_those_that_their_ids_name(tmp_path):
+    found = {}
+
+    class Samples(BestWorstSamples):
+        def show(self, runner, writer, ranking):
+            found[runner.loader_key] = ranking
+
+    batches = loaders(classes)["valid"]
+    items = {item["sample_id"]: item for item in batches.dataset}
+    given = DataLoader(batches.dataset, batches.batch_size, collate_fn=Filled(batches.batch_size))
+    torch.manual_seed(0)
+    AcceleratorState._reset_state(True)
+    fit(
+        DictRunner(), nn.Sequential(nn.Flatten(), nn.Linear(192, 3)), {"train": given, "valid": given}, [Samples()],
+        engine=Engine(DEVICE), lr=0.0, logdir=str(tmp_path),
+    )  # fmt: skip
+    for ranking in found.values():
+        for sample in [*ranking.best, *ranking.worst]:
+            item = items[sample.sample_id]
+            np.testing.assert_array_equal(sample.parts["image"], item["image"].numpy())
+            assert sample.parts["target"] == item["target"]
+    assert set(found) == {"train", "valid"}
 
 
 PRECISIONS = ["fp32", "tf32", "bf16", pytest.param("fp16", marks=cuda_only)]

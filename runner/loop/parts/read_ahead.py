@@ -19,7 +19,7 @@ def kept(batch: Any, loader: DataLoader[Any]) -> Any:
     # batches are copies.
     if loader.num_workers or loader.pin_memory or loader.collate_fn in _MAKES_NEW:
         return batch
-    copied = kept_from_loader(batch)
+    copied = kept_from_loader(batch, batch)
     if not isinstance(batch, dict) or type(batch) is dict:
         return copied
     batch.update(copied)  # of a class of assay's, which knows more of itself than its parts
