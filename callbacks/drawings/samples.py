@@ -102,7 +102,7 @@ def draw_samples(
         ... }
         >>> picture = draw_samples(samples, ["two samples"], style=PictureStyle(class_names=["cat", "dog"]))
         >>> picture.shape, picture.dtype.name
-        ((459, 700, 3), 'uint8')
+        ((462, 700, 3), 'uint8')
     """
     if task is not None and task not in TASKS:
         raise unknown_name("task", task, TASKS)

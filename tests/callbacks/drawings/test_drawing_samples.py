@@ -17,7 +17,7 @@ from assay.callbacks.errors import UsageError
 IGNORING_9, IGNORING_255 = PictureStyle(ignore_index=9), PictureStyle(ignore_index=255)
 TITLE = ["worst valid batch by loss: 2", "epoch 1, batch 1 of 1"]
 LEFT, TOP = 8, 8 + 2 * 36 + 12
-TILE, CAPTION, NOTE = 320, 31, 28  # of one, two or four samples, which stand in two columns
+TILE, CAPTION, NOTE = 320, 34, 28  # of one, two or four samples, which stand in two columns
 
 
 def batch(count=2, **parts):
@@ -80,10 +80,10 @@ def test_truth_and_prediction_are_those_that_the_logits_decide_for(output, targe
 @pytest.mark.parametrize(
     ("names", "width", "lines"),
     [
-        (("cat", "dog"), 220, ["cat → dog  0.73"]),
+        (("cat", "dog"), 240, ["cat → dog  0.73"]),
         (("airplane", "dog"), 220, ["airplane", "→ dog  0.73"]),
         (("dog", "automobile"), 220, ["dog", "→ automobile", "0.73"]),
-        (("dog", "automobile"), 330, ["dog → automobile  0.73"]),
+        (("dog", "automobile"), 380, ["dog → automobile  0.73"]),
     ],
 )
 def test_names_that_are_too_long_for_one_line_take_several(names, width, lines):
