@@ -15,6 +15,7 @@ of a row        content; times in ms, as median, low and high over epochs
 """
 
 import argparse
+import os
 import tempfile
 import time
 from collections import defaultdict
@@ -125,7 +126,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"{loader:8}{_line(row['wall'])}; on the loop's thread {_line(row['thread'])}")
         for name, part in sorted(row["parts"].items(), key=lambda item: -item[1]["median"]):
             print(f"    {name:24}{_line(part)}")
-    write("loader-end", options.device, workload, rows)
+    # Others on the machine hold up the clock, and wear out the caches of the thread.
+    load = round(os.getloadavg()[0], 1)
+    write("loader-end", options.device, {**workload, "load_average": load}, rows)
 
 
 def _line(of: dict[str, Any]) -> str:
