@@ -64,6 +64,15 @@ class Filled:
         return {**self.batch, "sample_id": [item["sample_id"] for item in items]}
 
 
+class Flat(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(192, 3)
+
+    def forward(self, image):
+        return {"logits": self.head(image.flatten(1))}
+
+
 def test_samples_of_a_loader_that_fills_one_tensor_of_the_device_again_are_those_that_their_ids_name(tmp_path):
     found = {}
 
@@ -77,7 +86,7 @@ def test_samples_of_a_loader_that_fills_one_tensor_of_the_device_again_are_those
     torch.manual_seed(0)
     AcceleratorState._reset_state(True)
     fit(
-        DictRunner(), nn.Sequential(nn.Flatten(), nn.Linear(192, 3)), {"train": given, "valid": given}, [Samples()],
+        DictRunner(), Flat(), {"train": given, "valid": given}, [Samples()],
         engine=Engine(DEVICE), lr=0.0, logdir=str(tmp_path),
     )  # fmt: skip
     for ranking in found.values():
