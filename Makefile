@@ -130,7 +130,7 @@ suite: $(VENV)/.suite  ## run Catalyst's own tests with and without revive(): CA
 # Shows what only a GPU can show, in less than 8 minutes. DEVICE=cpu runs a small version, to check the command itself.
 gpu: DEVICE = cuda
 gpu: $(VENV)/.bench  ## run tests, benchmarks and experiments on a GPU: ARGS="tests classifier"
-	@$(BIN)/python -m benchmarks.gpu --device $(DEVICE) $(ARGS)
+	@$(BIN)/python -m benchmarks.gpu --device $(DEVICE) $(if $(filter cpu,$(DEVICE)),--at-once 2) $(ARGS)
 
 lock: $(SETUP)  ## compile requirements.lock from setup.cfg
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --upgrade --extra catalyst --extra experiments \

@@ -20,7 +20,7 @@ import argparse
 import copy
 import io
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import redirect_stdout
 from functools import cache, partial
 from pathlib import Path
@@ -153,10 +153,11 @@ def _loader(key: str, steps: int) -> DataLoader[Any]:
     return DataLoader(items, batch_size=BATCH)
 
 
-def measure() -> dict[str, Counts]:
-    """Return for each row what it adds to a run without callbacks."""
-    bare = count([])
-    return {name: subtract(count(build(), epochs), bare) for name, (build, epochs) in rows().items()}
+def measure(names: Collection[str] | None = None) -> dict[str, Counts]:
+    """Return for each row, or for those of the names, what it adds to a run without callbacks."""
+    bare, wanted = count([]), rows()
+    wanted = wanted if names is None else {name: wanted[name] for name in names}
+    return {name: subtract(count(build(), epochs), bare) for name, (build, epochs) in wanted.items()}
 
 
 def subtract(counts: Counts, bare: Counts) -> Counts:

@@ -76,6 +76,12 @@ def text_height(picture: np.ndarray, size: int) -> float:
     return mask.size[1] * CARD_WIDTH / picture.shape[1]
 
 
+def digit_height(picture: np.ndarray, size: int) -> float:
+    """Return how many pixels high a digit is in a card."""
+    mask, _ = fonts.render_line("0123456789", size)
+    return mask.size[1] * CARD_WIDTH / picture.shape[1]
+
+
 def find_line(
     picture: np.ndarray, colour: Sequence[int], *, gap: int = 0, tolerance: float = 12.0
 ) -> tuple[float, float, float, float]:

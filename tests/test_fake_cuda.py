@@ -27,7 +27,15 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 from torch.utils.data import DataLoader
 
 from assay import callbacks
-from assay.callbacks import ConfusionMatrix, FixedSamples, PseudoLabels, RandomSamples
+from assay.callbacks import (
+    BestWorstBatches,
+    BestWorstSamples,
+    ConfusionMatrix,
+    FixedSamples,
+    NonFiniteGuard,
+    PseudoLabels,
+    RandomSamples,
+)
 from assay.callbacks.base.diagnostic import Diagnostic
 from assay.runner import LossTerm
 from benchmarks.fake_cuda import CUDA, STEPS, FakeEngine, FakeRunner, StepsAreDoneError, fake_cuda
@@ -207,6 +215,24 @@ def test_targets_in_memory_that_a_loader_on_the_gpu_reuses_are_copied(tmp_path):
     given = [matrix, probe(lambda runner: kept.append(matrix.waiting_[-1][1]))]
     run(tmp_path, "valid", partial(Heads, 3), one_buffer, nn.CrossEntropyLoss(), given)
     assert len({target.untyped_storage()._cdata for target in kept}) == STEPS
+
+
+@pytest.mark.parametrize(
+    ("given", "kept_part"),
+    [
+        (BestWorstSamples, lambda callback: callback.pending_.args[4]),
+        (BestWorstBatches, lambda callback: callback.pending_.args[2].args[2]),
+        (NonFiniteGuard, lambda callback: callback.pending_.inputs),
+    ],
+    ids=["samples", "batches", "guard"],
+)
+def test_what_is_kept_of_a_batch_in_memory_that_a_loader_on_the_gpu_reuses_is_copied(given, kept_part, tmp_path):
+    callback, kept = given(), []
+    run(
+        tmp_path, "valid", partial(Heads, 3), one_buffer, nn.CrossEntropyLoss(),
+        [callback, probe(lambda runner: kept.extend(kept_part(callback)[key] for key in ("image", "target")))],
+    )  # fmt: skip
+    assert len({part.untyped_storage()._cdata for part in kept}) == 2 * STEPS
 
 
 def test_class_weights_made_on_the_host_meet_targets_on_the_gpu(tmp_path):

@@ -16,7 +16,7 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 WIDTH, HEIGHT = 1440, 900
 RUNS = ("20260101-120000", "20260102-120000", "20260103-120000")
 ROWS = [f"digits/{run}/{loader}" for run in RUNS for loader in ("train", "valid")]
-LOSS, ACCURACY, WORST = "1_overview/loss", "1_overview/metrics/accuracy", "1_overview/worst_samples/loss"
+LOSS, ACCURACY, WORST = "1_overview/loss", "1_overview/metrics/accuracy", "1_overview/worst/loss"
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +95,8 @@ def test_without_scrolling_or_unfolding_there_are_the_loss_the_metric_and_the_wo
         assert visible_height(card_of(page, tag).locator("line-chart").first) > 200
     samples = card_of(page, WORST).locator("img")
     samples.wait_for()
-    assert visible_height(samples) > 80
+    # Large enough to be recognized, and to be read.
+    assert visible_height(samples) > 80 and samples.bounding_box()["width"] >= 300
     assert "/valid" in card_of(page, WORST).inner_text()
     # What is seen of them are pictures and not an empty card.
     page.wait_for_function("image => image.complete && image.naturalWidth", arg=samples.element_handle())

@@ -23,7 +23,14 @@ from test_host_reads import CLASSES, Classifier, Segmenter, classes, loaders, ma
 from torch import nn
 from torch.utils.data import DataLoader
 
-from assay.callbacks import GradCAM, GradientStats, NonFiniteGuard, OptimizerMonitor, classification_diagnostics
+from assay.callbacks import (
+    BestWorstSamples,
+    GradCAM,
+    GradientStats,
+    NonFiniteGuard,
+    OptimizerMonitor,
+    classification_diagnostics,
+)
 from assay.runner import DictRunner, Engine, load_checkpoint
 from assay.runner.commands.main import main
 from assay.runner.saving.loggers import read_metrics
@@ -40,6 +47,50 @@ def fresh_process():
 def make_classifier(channels_last):
     net = Classifier()
     return net.to(memory_format=torch.channels_last) if channels_last else net
+
+
+class OneBuffer(DataLoader):
+    """Puts each batch into the same memory on the device."""
+
+    def __iter__(self):
+        memory = {}
+        for batch in super().__iter__():
+            for name in ("image", "target"):
+                memory.setdefault(name, torch.empty_like(batch[name], device=DEVICE)).copy_(batch[name])
+            yield {**memory, "sample_id": batch["sample_id"]}
+
+
+class Flat(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(192, 3)
+
+    def forward(self, image):
+        return {"logits": self.head(image.flatten(1))}
+
+
+def test_samples_of_a_loader_that_fills_one_tensor_of_the_device_again_are_those_that_their_ids_name(tmp_path):
+    found = {}
+
+    class Samples(BestWorstSamples):
+        def show(self, runner, writer, ranking):
+            found[runner.loader_key] = ranking
+
+    batches = loaders(classes)["valid"]
+    items = {item["sample_id"]: item for item in batches.dataset}
+    given = OneBuffer(batches.dataset, batches.batch_size)
+    torch.manual_seed(0)
+    AcceleratorState._reset_state(True)
+    fit(
+        DictRunner(), Flat(), {"train": given, "valid": given}, [Samples()],
+        engine=Engine(DEVICE), lr=0.0, logdir=str(tmp_path),
+    )  # fmt: skip
+    for ranking in found.values():
+        for sample in [*ranking.best, *ranking.worst]:
+            item = items[sample.sample_id]
+            np.testing.assert_array_equal(sample.parts["image"], item["image"].numpy())
+            assert sample.parts["target"] == item["target"]
+    assert set(found) == {"train", "valid"}
 
 
 PRECISIONS = ["fp32", "tf32", "bf16", pytest.param("fp16", marks=cuda_only)]

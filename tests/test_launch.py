@@ -118,7 +118,7 @@ def assert_no_orphans(folder, within=60):
 @pytest.mark.parametrize(
     ("how", "code", "why"),
     [
-        ("raise", 1, "[rank 1] ValueError: sample seventeen is bad"),
+        pytest.param("raise", 1, "[rank 1] ValueError: sample seventeen is bad", marks=long),
         pytest.param("misuse", 2, "[rank 1] assay: error: rank one alone is used in a wrong way.", marks=long),
         pytest.param("kill", 137, "assay: rank 1 was ended by SIGKILL; that ends the run", marks=long),
     ],

@@ -77,7 +77,7 @@ def test_the_runner_blocks_of_the_readme_run_and_draw(text, tmp_path, monkeypatc
     exec(compile(block_with(text), str(README), "exec"), names)
     events = list(tmp_path.rglob("valid/events*"))
     assert events
-    tag = b"1_overview/worst_samples/loss" if stock else b"9_batches/worst/loss"
+    tag = b"1_overview/worst/loss" if stock else b"9_batches/worst/loss"
     assert any(tag in path.read_bytes() for path in events)
 
 

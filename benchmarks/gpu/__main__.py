@@ -11,8 +11,10 @@ The project need not be installed: it is enough that ``PYTHONPATH`` leads to a f
 import argparse
 import re
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
@@ -46,6 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--results", type=Path, help="folder for them; by default benchmarks/results, on a CPU build/gpu"
     )
     parser.add_argument("--seconds", type=float, help="for all parts together; on a GPU 465 by default")
+    parser.add_argument("--at-once", type=int, default=1, help="parts to run at once; more than 1 spoils the times")
     options = parser.parse_args(arguments)
     if unknown := [name for name in options.parts if name not in PARTS]:
         parser.error(f"there is no part {unknown[0]!r}; there are {', '.join(PARTS)}")
@@ -53,16 +56,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     folder = options.results or (FOLDER if options.device == "cuda" else WORK)
     report = Report(folder, options.name or _machine_name(options.device), options.device)
     until = time.monotonic() + (options.seconds or TOTAL_S[options.device])
-    for name in options.parts or PARTS:
-        print(f"-- {name}", flush=True)
-        report.add(name, _run(name, options.device, until))
-        print(report.line(name), flush=True)
+    one_at_a_time = threading.Lock()
+
+    def run_and_report(name: str) -> None:
+        part = _run(name, options.device, until)
+        with one_at_a_time:
+            report.add(name, part)
+            print(report.line(name), flush=True)
+
+    pool = ThreadPoolExecutor(options.at_once)
+    try:
+        for done in [pool.submit(run_and_report, name) for name in options.parts or PARTS]:
+            done.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
     print(f"written: {report.path}.json and .md", flush=True)
     return 0 if report.passed else 1
 
 
 def _run(name: str, device: str, until: float) -> Part:
     """Run a part within what is left of the time; whatever goes wrong becomes its result."""
+    print(f"-- {name}", flush=True)
     began = time.monotonic()
     left = until - began
     if left < LEAST_S:

@@ -22,8 +22,7 @@ from ..measures.targets import decide_targets
 from ..metrics.batch_metrics import TASKS, predicted_classes
 from ..support.class_names import check_names
 from ..support.distributed import world_size
-from ..support.host_copy import kept_from_loader
-from ..support.runner_view import host_targets
+from ..support.runner_view import kept_parts
 from ..tensorboard.writer import Writer
 
 # Values of an output, on a CPU and elsewhere. Counting fewer takes the same dozens of operations, which a GPU has to be
@@ -186,11 +185,8 @@ class ClassCounts(Diagnostic):
             self.settle(runner)
 
     def _copied(self, runner: dl.IRunner, parts: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        # The output is cloned on a GPU too, as a compiled model may write its next one into the same memory. So may a
-        # loader that delivers its batches there.
-        if host_targets(runner).was_sent(self.target_key):
-            return (parts[0].clone(), *kept_from_loader(parts[1:]))
-        return tuple(part.clone() for part in parts)
+        # The output is cloned on a GPU too, as a compiled model may write its next one into the same memory.
+        return (parts[0].clone(), *kept_parts(runner, parts[1:]))
 
     def settle(self, runner: dl.IRunner) -> None:
         if self.waiting_:

@@ -39,6 +39,7 @@ def draw_samples(
     task: str | None = None,
     min_score: float = 0.5,
     min_iou: float = 0.5,
+    one_row: bool = False,
 ) -> np.ndarray:
     """Draw samples, each on a card with what its task has to show, its loss, a caption, and its id.
 
@@ -83,6 +84,7 @@ def draw_samples(
             a task that is named is shown as an image alone.
         min_score: of the boxes that are shown and counted.
         min_iou: from which on a box is hit.
+        one_row: whether the first one, two or three samples are drawn alone: as many as fit into a row.
 
     Returns:
         [H, W, 3], uint8, RGB.
@@ -100,7 +102,7 @@ def draw_samples(
         ... }
         >>> picture = draw_samples(samples, ["two samples"], style=PictureStyle(class_names=["cat", "dog"]))
         >>> picture.shape, picture.dtype.name
-        ((459, 700, 3), 'uint8')
+        ((462, 700, 3), 'uint8')
     """
     if task is not None and task not in TASKS:
         raise unknown_name("task", task, TASKS)
@@ -121,7 +123,8 @@ def draw_samples(
     sizes = samples.get("image_size") or [image.shape[-2:] for image in images]
     # Each image is scaled before anything is drawn on it, so that lines have the same width on all.
     pictures = [
-        thumbnail(image, layout.tile, style.mean, style.std, shape) for image, shape in zip(images, sizes, strict=True)
+        thumbnail(image, layout.tile, style.mean, style.std, shape)
+        for image, shape in list(zip(images, sizes, strict=True))[: layout.columns if one_row else None]
     ]
     texts = [describe(index, picture, sizes[index]) for index, picture in enumerate(pictures)]
     return draw_grid(

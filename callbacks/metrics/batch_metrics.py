@@ -22,6 +22,7 @@ from ..measures.targets import decide_targets, is_paired
 from ..support.checkpoint_values import from_plain, to_plain
 from ..support.class_names import check_names
 from ..support.distributed import reduce_state
+from ..support.runner_view import kept_parts
 from ..support.unwrap import detached
 from .metric_values import (
     add_leaves,
@@ -182,7 +183,7 @@ class Metrics(Named):
         only_classes = isinstance(self.totals_, ClassTotals) and self._check_targets(runner, output, target)
         values = {} if self.totals_ is None else self._update_totals(self.totals_, output, target, only_classes)
         for name, metric in self.by_object.items():
-            add_leaves(values, call_metric(name, metric, output, target))
+            add_leaves(values, call_metric(name, metric, output, target, partial(kept_parts, runner)))
         # Values per class are for the epoch only; a batch metric is one number.
         numbers = {name: value for name, value in values.items() if not value.ndim}
         self.write_metrics(runner, runner.batch_metrics, numbers)

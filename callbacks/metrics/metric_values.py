@@ -1,6 +1,6 @@
 """Feeds, reads and saves a ``torchmetrics.Metric`` or ``MetricCollection``."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -41,7 +41,9 @@ def check_metric(name: str, metric: Any) -> "AnyMetric":
     return metric
 
 
-def call_metric(name: str, metric: "AnyMetric", output: Any, target: Any) -> dict[str, Tensor]:
+def call_metric(
+    name: str, metric: "AnyMetric", output: Any, target: Any, keep: Callable[[Any], Any] = kept_from_loader
+) -> dict[str, Tensor]:
     """Add a batch to a metric, and return the values of the batch alone, as ``leaves`` does.
 
     ``MinMaxMetric`` and ``BootStrapper`` have no value per batch.
@@ -51,7 +53,7 @@ def call_metric(name: str, metric: "AnyMetric", output: Any, target: Any) -> dic
     """
     target = _target_for(metric, output, target)
     if _keeps_batches(metric):
-        output, target = kept_from_loader(output), kept_from_loader(target)
+        output, target = keep(output), keep(target)
     try:
         # Computing a value per batch would make these forget the batches before.
         if _forgets_batches(metric):

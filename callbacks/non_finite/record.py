@@ -14,7 +14,7 @@ from ..measures.non_finite import flag_samples, flag_values
 from ..support.atomic_files import replacing
 from ..support.host_copy import HostCopy, is_read_at_once, kept_from_loader
 from ..support.rng import RngState
-from ..support.runner_view import batch_size, loss_scale, loss_terms, place_in_loader
+from ..support.runner_view import batch_size, kept_parts, loss_scale, loss_terms, place_in_loader
 from ..support.unwrap import detached
 
 FORMAT = "assay non-finite batch 1"
@@ -97,6 +97,7 @@ class Record:
 
     def keep(self) -> None:
         """Copy the parts whose memory the loader may reuse."""
+        # On a CPU, where nothing has been sent.
         self.inputs, self.outputs = kept_from_loader(self.inputs), kept_from_loader(self.outputs)
         self.sample_ids = kept_from_loader(self.sample_ids)
 
@@ -129,10 +130,7 @@ def start_record(runner: dl.IRunner) -> Record:
     """Return the record of the batch that the loader has just returned."""
     ranks, rank = runner.engine.num_processes, runner.engine.process_index
     place = RunPosition(runner.loader_key, runner.epoch_step, runner.loader_batch_step // ranks, rank, ranks)
-    # On a CPU the batch is checked before the next one is fetched. On a GPU it is checked a step later, when the loader
-    # may have reused the memory, so a copy is kept.
-    inputs = runner.batch if is_read_at_once(runner) else kept_from_loader(runner.batch)
-    return Record(place, inputs, RngState.take(runner.engine.device))
+    return Record(place, runner.batch, RngState.take(runner.engine.device))
 
 
 def placeholder_record(runner: dl.IRunner) -> Record:
@@ -153,6 +151,10 @@ def check_batch(
     """
     record.losses = _losses_of(runner, loss_keys)
     record.inputs, record.outputs = _split_batch(record.inputs, runner.batch, output_key)
+    # On a CPU the batch is checked before the next one is fetched. On a GPU it is checked a step later, when the loader
+    # may have reused the memory, so a copy is kept.
+    if not is_read_at_once(runner):
+        record.inputs = kept_parts(runner, record.inputs)
     record.sample_ids = _sample_ids_of(runner, record.inputs, sample_id_key)
     named = list(float_tensors({**record.losses, **record.outputs}))
     flags = torch.zeros(0, device=runner.engine.device)

@@ -172,7 +172,7 @@ class OverheadWarnings:
         fixed = shares.of_kind(FIXED)
         costly = sorted(fixed, key=lambda name: -fixed[name])[:_NAMED]
         writer.warn(
-            f"max_overhead={self.max_overhead:g} cannot be kept: what cannot be thinned took "
+            f"max_overhead={self.max_overhead:g} cannot be kept: what cannot be done less often took "
             f"{sum(fixed.values()):.1%} of the loop's time in {place}, most of it "
             f"{', '.join(f'{name} {fixed[name]:.1%}' for name in costly)}; leave these out (an experiment's "
             "--diagnostics light leaves out many), or raise max_overhead."

@@ -145,7 +145,7 @@ class PictureNames:
         """Return the file name of a tag, without the number of its group if no other tag has that name.
 
         Example:
-            >>> PictureNames().name("1_overview/worst_samples/loss")
+            >>> PictureNames().name("6_worst_samples/loss")
             'worst_samples_loss.png'
         """
         short, full = file_name(_GROUP.sub("", tag)), file_name(tag)

@@ -25,10 +25,11 @@ from ..measures.best_worst_samples import is_no_success
 from ..measures.reduced_image import reduced, sizes
 from ..support.class_names import check_names
 from ..support.distributed import winner_over_ranks
-from ..support.host_copy import HostCopy, copy_tree, is_read_at_once, kept_from_loader
+from ..support.host_copy import HostCopy, copy_tree, is_read_at_once
 from ..support.runner_view import (
     batches_in_loader,
     count_of_loss,
+    kept_parts,
     place_in_loader,
     positions_in_loader,
     samples_of_keys,
@@ -189,7 +190,7 @@ class BestWorstBatches(Diagnostic):
         at_once = is_read_at_once(runner)
         # A loader may refill its buffers for the next batch, before this one is looked at.
         if not at_once:
-            batch, parts = kept_from_loader(batch), kept_from_loader(parts)
+            batch, parts = kept_parts(runner, batch), kept_parts(runner, parts)
         self.pending_ = partial(
             self._compare_batch, scores, place.batch, partial(self._with_losses, runner, batch, parts)
         )

@@ -20,9 +20,10 @@ from .own_drawing import OwnDrawing, VisualizeBatch
 from .sample_ranking import Ranking, SampleRanking, Score, without_input
 from .target_kind import target_kind
 
-# Only what validation finds is in the overview: it sorts first, and training samples are hard by augmentation too.
-_TAGS = {"best": "6_samples/best", "worst": "1_overview/worst_samples", "ids": "1_overview/sample_ids"}
-_TAGS_OF_TRAINING = {"best": "6_samples/best", "worst": "6_worst_samples", "ids": "6_sample_ids"}
+_TAGS = {"best": "6_samples/best", "worst": "6_worst_samples"}
+_IN_OVERVIEW = 3  # samples at most, as the cards of TIME SERIES are low
+
+Draw = Callable[..., np.ndarray]
 
 
 class BestWorstSamples(SampleRanking):
@@ -37,12 +38,13 @@ class BestWorstSamples(SampleRanking):
     ================================== ===== =====================================================
     tag, in the loader's folder        kind  step and content
     ================================== ===== =====================================================
-    ``6_samples/best/SCORE``           image epoch; one grid, [H, W, 3] uint8 RGB, the best first
-    ``1_overview/worst_samples/SCORE`` image epoch; one grid, [H, W, 3] uint8 RGB, the worst first
+    ``1_overview/worst/SCORE``         image epoch; the first row of ``6_worst_samples``
     ``1_overview/sample_ids/SCORE``    text  epoch; Markdown table of both: rank, id and score
+    ``6_samples/best/SCORE``           image epoch; one grid, [H, W, 3] uint8 RGB, the best first
+    ``6_worst_samples/SCORE``          image epoch; one grid, [H, W, 3] uint8 RGB, the worst first
     ================================== ===== =====================================================
 
-    In a train loader's folder the tags are ``6_worst_samples/SCORE`` and ``6_sample_ids/SCORE``, so that the overview
+    In a train loader's folder there is no ``1_overview/worst``, and the ids are in ``6_sample_ids/SCORE``: the overview
     holds what validation finds.
 
     Nothing is read from the device within a step: scores are copied without blocking and read one step later, and only
@@ -70,7 +72,8 @@ class BestWorstSamples(SampleRanking):
         min_score: detection: predictions below it are not shown.
         min_iou: detection: smallest overlap at which a box counts as found.
         visualize_batch: a function of your own that draws instead, see ``BestWorstBatches``; it gets the k samples in
-            their order, with the score under its name. The batch needs no image then, and whole samples are kept.
+            their order, for the overview the three worst, with the score under its name. The batch needs no image
+            then, and whole samples are kept.
         criterion_key: name of the criterion, of several, that gives the loss of a sample; None: the only one, or all
             terms of a ``DictRunner``.
         score_name: the name of the score in tags and titles (SCORE above); None: its own name, for a function the
@@ -125,7 +128,7 @@ class BestWorstSamples(SampleRanking):
         self.own_drawing = None if visualize_batch is None else OwnDrawing(visualize_batch)
         # A function of the user's draws in its own way, which tells nothing about the style of the others.
         self.style = style if self.own_drawing is None else None
-        self.draw = self.own_drawing or partial(
+        self.draw: Draw = self.own_drawing or partial(
             draw_samples, style=style, task=task, min_score=min_score, min_iou=min_iou
         )
 
@@ -133,24 +136,42 @@ class BestWorstSamples(SampleRanking):
         return (f"6_samples/best/{self.score_name}",)
 
     def show(self, runner: dl.IRunner, writer: Writer, ranking: Ranking) -> None:
-        of_target = target_kind(runner, self.keys["output"], self.keys["target"], self.criterion_key)
-        tags = _TAGS_OF_TRAINING if runner.is_train_loader else _TAGS
         for kind, found in (("best", ranking.best), ("worst", ranking.worst)):
-            samples = [without_input(sample) for sample in found]
-            if samples:
-                title = ranking_title(self, kind, runner, samples, ranking.count)
-                draw = partial(draw_ranking, self.draw, self.score_name, samples, title, of_target)
+            if found:
+                draw = self._drawing(runner, found, ranking_title(self, kind, runner, found, ranking.count))
             else:
                 # Only of the best: whatever was compared has a worst one.
                 draw = partial(draw_sentence, self._no_best(runner, ranking.count))
-            writer.image(self.full_tag(f"{tags[kind]}/{self.score_name}"), draw, runner.epoch_step)
-        # Ids as text too, so that they can be copied from TensorBoard into a list of samples to look at.
+            writer.image(self.full_tag(f"{_TAGS[kind]}/{self.score_name}"), draw, runner.epoch_step)
+        # The overview sorts first: training samples are hard by augmentation too.
+        if not runner.is_train_loader:
+            self._show_in_overview(runner, writer, ranking)
+        self._write_ids(runner, writer, ranking)
+
+    def _show_in_overview(self, runner: dl.IRunner, writer: Writer, ranking: Ranking) -> None:
+        place, epoch = self.place(runner.loader_key), runner.epoch_step
+        title = [f"worst of {ranking.count:,} {place} samples by {self.score_name}, epoch {epoch}"]
+        draw_row = self.own_drawing or partial(self.draw, one_row=True)
+        draw = self._drawing(runner, ranking.worst[:_IN_OVERVIEW], title, draw_row)
+        writer.image(self.full_tag(f"1_overview/worst/{self.score_name}"), draw, epoch)
+
+    def _drawing(
+        self, runner: dl.IRunner, found: Sequence[Sample], title: Sequence[str], draw: Draw | None = None
+    ) -> Callable[[], np.ndarray]:
+        """Return a function that draws samples, for the writer's thread."""
+        kind = target_kind(runner, self.keys["output"], self.keys["target"], self.criterion_key)
+        samples = [without_input(sample) for sample in found]
+        return partial(draw_ranking, draw or self.draw, self.score_name, samples, title, kind)
+
+    def _write_ids(self, runner: dl.IRunner, writer: Writer, ranking: Ranking) -> None:
+        # As text too, so that they can be copied from TensorBoard into a list of samples to look at.
         rows = [
             (kind, str(rank), str(sample.sample_id), format_score(sample.score))
             for kind, samples in (("worst", ranking.worst), ("best", ranking.best))
             for rank, sample in enumerate(samples, start=1)
         ]
-        writer.text(self.full_tag(f"{tags['ids']}/{self.score_name}"), partial(self._table, rows), runner.epoch_step)
+        group = "6_sample_ids" if runner.is_train_loader else "1_overview/sample_ids"
+        writer.text(self.full_tag(f"{group}/{self.score_name}"), partial(self._table, rows), runner.epoch_step)
 
     def _no_best(self, runner: dl.IRunner, count: int) -> list[str]:
         place = self.place(runner.loader_key)
@@ -174,7 +195,7 @@ def ranking_title(
 
 
 def draw_ranking(
-    draw: Callable[..., np.ndarray],
+    draw: Draw,
     score_name: str,
     samples: Sequence[Sample],
     title: Sequence[str],

@@ -27,7 +27,7 @@ from ..measures.reduced_image import reduced
 from ..support.class_names import check_names
 from ..support.distributed import gather_objects, winners_over_ranks
 from ..support.host_copy import copy_rows, read_tree
-from ..support.runner_view import batches_in_loader, positions_in_loader, samples_of_keys
+from ..support.runner_view import batches_in_loader, host_targets, positions_in_loader, samples_of_keys
 from ..support.unwrap import detached
 from ..tensorboard.writer import Writer
 from .target_kind import target_kind
@@ -123,13 +123,12 @@ class SamplesByChance(Diagnostic):
         positions = positions_in_loader(runner, samples_of_keys(runner, self.keys.values()))
         found = {name: pick(runner.batch, key, type(self).__name__) for name, key in self.keys.items()}
         check_images(self.keys["image"], found["image"])
-        ids = runner.batch.get(self.sample_id_key, positions)
         parts: dict[str, Any] = {name: detached(without_masks(part)) for name, part in found.items()}
+        ids = self._host_ids(runner, positions)
         if isinstance(ids, Tensor):
             # On a device they are unknown yet: those of the chosen samples travel with their parts.
             parts["id"], ids = ids.reshape(-1), [None] * len(positions)
-        names = ids.reshape(-1).tolist() if isinstance(ids, np.ndarray) else list(ids)
-        self.measure_.update(positions, names, partial(_copied, parts, len(positions)))
+        self.measure_.update(positions, ids, partial(_copied, parts, len(positions)))
 
     def report(self, runner: dl.IRunner, writer: Writer) -> None:
         if self.measure_ is None:
@@ -152,6 +151,14 @@ class SamplesByChance(Diagnostic):
             self.full_tag(f"6_samples/{self.kind}"), partial(_draw, self.draw, samples, title, kind), runner.epoch_step
         )
 
+    def _host_ids(self, runner: dl.IRunner, positions: Sequence[int]) -> Any:
+        """Return the ids of a batch as the loader gave them, a list; a tensor where they are on a device alone."""
+        ids = runner.batch.get(self.sample_id_key, positions)
+        if isinstance(ids, Tensor):
+            given = host_targets(runner).arrays(self.sample_id_key)
+            return ids if given is None else given.reshape(-1).tolist()
+        return ids.reshape(-1).tolist() if isinstance(ids, np.ndarray) else list(ids)
+
     def remember(self, runner: dl.IRunner, writer: Writer, samples: Sequence[Sample]) -> None:
         """Keep what later epochs need to know of the samples that were found."""
 
@@ -164,8 +171,9 @@ class FixedSamples(SamplesByChance):
     """Shows the same samples in every epoch, so that the slider of the picture shows what becomes of each.
 
     They are chosen once by ``seed``, the same on any number of ranks, of every loader for validation. In a loader that
-    shuffles they are found again by their ids where these are texts; a warning says where the samples have changed. Of
-    a loader of which a stock runner knows only the number of batches, fewer may be shown.
+    shuffles they are found again by their ids, texts or numbers; a warning says where the samples have changed, as
+    where ids are tensors on a GPU and the runner is a stock one. Of a loader of which a stock runner knows only the
+    number of batches, fewer may be shown.
 
     ============================ ======= ===================================================================
     tag, in the loader's folder  kind    step and content

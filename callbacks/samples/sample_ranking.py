@@ -18,8 +18,8 @@ from ..keys import IMAGE_KEY, OUTPUT_KEY, SAMPLE_ID_KEY, TARGET_KEY, pick
 from ..measures.best_worst_samples import BestWorstSamples, Sample, is_no_success
 from ..measures.reduced_image import is_reduced, reduced
 from ..support.distributed import gather_objects, winners_over_ranks
-from ..support.host_copy import HostCopy, copy_tree, is_read_at_once, kept_from_loader, read_tree
-from ..support.runner_view import positions_in_loader, samples_of_keys
+from ..support.host_copy import HostCopy, copy_tree, is_read_at_once, read_tree
+from ..support.runner_view import kept_parts, positions_in_loader, samples_of_keys
 from ..support.sample_losses import NO_SCORE, WHOLE_BATCH, NoSampleLossError, losses_of_batch, names_of_criteria
 from ..support.unwrap import detached
 from ..tensorboard.writer import Writer
@@ -147,7 +147,7 @@ class SampleRanking(Diagnostic):
         ids = copy_tree(runner.batch.get(self.sample_id_key, positions))
         self.settle(runner)
         at_once = is_read_at_once(runner)
-        parts = parts if at_once else kept_from_loader(parts)
+        parts = parts if at_once else kept_parts(runner, parts)
         self.pending_ = partial(self._compare_samples, self.measure_, scores, positions, ids, parts, self.keeps_input_)
         if at_once:
             self.settle(runner)

@@ -1,6 +1,6 @@
 """Device tensors on their way to the host, read later without making the step wait."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -90,20 +90,50 @@ def is_read_at_once(runner: dl.IRunner) -> bool:
     return bool(runner.engine.device.type == "cpu")
 
 
-def kept_from_loader(part: Any) -> Any:
-    """Return a nested structure with copies of what lies on the host, where a loader may use its memory again.
+def kept_from_loader(part: Any, given: Any = None) -> Any:
+    """Return a nested structure with copies of what lies in memory that a loader may use again.
 
-    What is on a device has been copied there, and is not copied once more.
+    That is what is on the host, and what the loader itself has put on a device. What has been sent there is a copy
+    already, and is not copied once more.
+
+    Args:
+        part: of a batch.
+        given: the batch as the loader gave it; None: nothing of it was on a device.
     """
+    return _keep(part, frozenset(_memory_on_device(given)))
+
+
+def _keep(part: Any, reused: frozenset[int]) -> Any:
+    if isinstance(part, str):  # first, as asking for a mapping is slow
+        return part
     if isinstance(part, Tensor):
-        return part.clone() if part.device.type == "cpu" else part
+        return part.clone() if part.device.type == "cpu" or _memory_of(part) in reused else part
     if isinstance(part, np.ndarray):
         return np.array(part)
     if isinstance(part, Mapping):
-        return {key: kept_from_loader(value) for key, value in part.items()}
+        return {key: _keep(value, reused) for key, value in part.items()}
     if type(part) in (list, tuple):
-        return type(part)(kept_from_loader(value) for value in part)
+        return type(part)(_keep(value, reused) for value in part)
     return part
+
+
+def _memory_on_device(part: Any) -> Iterator[int]:
+    """Yield what tells apart the memory of the tensors that are on a device."""
+    if isinstance(part, Tensor):
+        if part.device.type != "cpu":
+            yield _memory_of(part)
+    elif isinstance(part, Mapping):
+        for value in part.values():
+            yield from _memory_on_device(value)
+    elif isinstance(part, list | tuple):
+        for value in part:
+            yield from _memory_on_device(value)
+
+
+def _memory_of(tensor: Tensor) -> int:
+    # Views share it; its address would be that of other memory too, where a tensor is only described.
+    memory: int = tensor.untyped_storage()._cdata
+    return memory
 
 
 def _start_copy(leaf: Any, *, own: bool) -> Any:

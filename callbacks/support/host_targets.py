@@ -34,7 +34,7 @@ class HostTargets:
     """
 
     def __init__(self, given: Mapping[str, Any], sent: Mapping[str, Any] | None = None):
-        self._given = given
+        self.given = given
         self._sent = given if sent is None else sent
         # torch counts in-place changes of a tensor: a target that was written to no longer is the loader's.
         self._versions = {key: _version(part) for key, part in self._sent.items()}
@@ -42,7 +42,7 @@ class HostTargets:
 
     def arrays(self, key: str) -> Any:
         """Return a part of the batch as the loader gave it, with arrays for its tensors; None for those on a device."""
-        return _arrays(self._given.get(key))
+        return _arrays(self.given.get(key))
 
     def find(self, key: str, target: Any, taken: Taken) -> tuple[str, float] | None:
         """Return how the first sample with a value that is not taken is named, and the value.
@@ -61,7 +61,7 @@ class HostTargets:
             self._inside.add(_choice(key, taken))
             return None
         found = _first_outside(host, taken)
-        return None if found is None else (sample_of(self._given, found[0]), found[1])
+        return None if found is None else (sample_of(self.given, found[0]), found[1])
 
     def all_count(self, key: str, target: Any, taken: Taken) -> bool:
         """Return whether ``find`` has seen that all values of a target are taken and none of them is ignored."""
@@ -69,12 +69,8 @@ class HostTargets:
         version = _version(target) if target is self._sent.get(key) else None
         return seen and target.numel() > 0 and version is not None and version == self._versions.get(key)
 
-    def was_sent(self, key: str) -> bool:
-        """Return whether a part of the batch is a copy on a device, which the loader cannot write to any more."""
-        return _is_on_host(self._given.get(key)) and self._sent.get(key) is not self._given.get(key)
-
     def _as_given(self, key: str, target: Any) -> np.ndarray | None:
-        given = self._given.get(key)
+        given = self.given.get(key)
         if not _is_on_host(given) or target is not self._sent.get(key):
             return None
         # A copy on a device may have been written to.

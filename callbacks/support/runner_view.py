@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
 from ..errors import UsageError
+from .host_copy import kept_from_loader
 from .host_targets import HostTargets
 
 History = Mapping[int, Mapping[str, Mapping[str, float]]]  # metrics by epoch, loader and name
@@ -162,6 +163,13 @@ def host_targets(runner: dl.IRunner) -> HostTargets:
     """Return the targets of the current batch where they lie on the host; of a stock runner those of its batch."""
     known: HostTargets | None = getattr(runner, "host_targets", None)
     return known or HostTargets(runner.batch)
+
+
+def kept_parts(runner: dl.IRunner, part: Any) -> Any:
+    """Return a part of the current batch that stays as it is while the loader makes the next one."""
+    known: HostTargets | None = getattr(runner, "host_targets", None)
+    # Of a stock runner nobody knows what it has sent: all that is on a device may be the loader's.
+    return kept_from_loader(part, runner.batch if known is None else known.given)
 
 
 def _counts_samples(runner: dl.IRunner) -> bool:

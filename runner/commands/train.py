@@ -27,7 +27,7 @@ from ..processes.exit_codes import StoppedError
 from ..processes.shell import command
 from ..recipe.monitor import Monitor, parse_monitors
 from ..recipe.overfit_verdict import classes_in, overfit_verdict
-from ..saving.resume import decided_by_main_rank, newest_checkpoint, restarted_run
+from ..saving.resume import decided_by_main_rank, moment_of, newest_checkpoint, restarted_run
 from ..saving.run_folder import RunFolder, has_checkpoint, read_config
 from ..saving.run_lock import locked
 from .how_to_look import how_to_look
@@ -38,11 +38,12 @@ if TYPE_CHECKING:
 
 
 class _Opened(NamedTuple):
-    """A run folder; of a run to go on with also its config as it was, and its checkpoint."""
+    """A run folder; of a run to go on with also its config as it was, its checkpoint, and when that was saved."""
 
     folder: RunFolder
     previous: dict[str, Any] | None = None
     checkpoint: Path | None = None
+    moment: str = ""
 
 
 def train(
@@ -102,6 +103,8 @@ def _announce(opened: _Opened, experiment: Experiment, engine: Engine, name: str
         # A resumed run keeps the description of its first start.
         folder.write_environment(name, engine.device, generated=experiment.generated)
     print(f"run folder: {folder.path}")
+    if opened.checkpoint is not None:
+        print(f"going on from {opened.checkpoint.name}, of {opened.moment}")
     if experiment.generated:
         print(f"no --data-dir: generated data is used, in {experiment.generated_folder}")
 
@@ -197,8 +200,14 @@ def _reopen_folder(run: Path, held: ExitStack, experiment: Experiment) -> _Opene
     # Before a checkpoint is chosen: a process that still writes there could replace it.
     held.enter_context(locked(run))
     fields, kind = dataclasses.asdict(experiment), type(experiment)
-    checkpoint = newest_checkpoint(run, lambda state: check_fields(str(run), state.get("config") or {}, fields, kind))
-    return _Opened(RunFolder.reopen(run), previous, checkpoint)
+    moments: list[str] = []
+
+    def check(state: dict[str, Any]) -> None:
+        check_fields(str(run), state.get("config") or {}, fields, kind)
+        moments.append(moment_of(state))
+
+    checkpoint = newest_checkpoint(run, check)
+    return _Opened(RunFolder.reopen(run), previous, checkpoint, *moments)
 
 
 def _stopped(stopped: StoppedEarly, folder: Path, name: str) -> StoppedEarly | StoppedError:

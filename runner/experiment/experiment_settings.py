@@ -56,7 +56,9 @@ def check_fields(
         was, is_now = changed[name]
         if name == "data_dir":
             # Data may move; whether it is the same cannot be seen from its folder.
-            _log.warning("data_dir is %r now; until the checkpoint it was %r: they must hold the same.", is_now, was)
+            _log.warning(
+                "data_dir is %r now; until the checkpoint it was %r: both must hold the same data.", is_now, was
+            )
         elif name in decides or (name == "epochs" and is_now < was):
             raise UsageError(
                 f"{run}/config.yaml says {name}: {is_now!r}, and its checkpoint was made with {was!r}: put it back, or "

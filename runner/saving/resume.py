@@ -4,7 +4,7 @@ import json
 import logging
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -109,13 +109,17 @@ def _load_with_moment(path: Path) -> tuple[dict[str, Any], str]:
     if not path.is_file():
         raise UsageError(f"checkpoint {path} is missing.")
     state = load_checkpoint(path)
-    if (unfinished := state.get("unfinished")) is None:
-        return state, f"of epoch {state['epoch']}"
-    if (count := len(unfinished["ranks"])) != world_size():
+    unfinished = state.get("unfinished")
+    if unfinished is not None and (count := len(unfinished["ranks"])) != world_size():
         raise UsageError(
             f"checkpoint {path} was saved within an epoch by {count} processes, and {world_size()} cannot continue it."
         )
-    return state, f"of epoch {state['epoch'] + 1}, within it"
+    return state, f"of {moment_of(state)}"
+
+
+def moment_of(state: Mapping[str, Any]) -> str:
+    """Return in words when a checkpoint was saved."""
+    return f"epoch {state['epoch']}" if state.get("unfinished") is None else f"epoch {state['epoch'] + 1}, within it"
 
 
 def _newest_first(run: Path) -> Iterator[Path]:

@@ -16,9 +16,19 @@ same_torch = pytest.mark.skipif(
 )
 
 
+LEVELS = [name for name in counters.rows() if not name.endswith(" alone")]
+long = pytest.mark.long("measures each diagnostic alone; all of them together are measured by the quick tests")
+
+
 @pytest.fixture(scope="module")
 def measured():
-    return counters.measure()
+    """What the levels ask for, each with all of its diagnostics."""
+    return counters.measure(LEVELS)
+
+
+@pytest.fixture(scope="module")
+def alone():
+    return counters.measure([name for name in counters.rows() if name not in LEVELS])
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +49,15 @@ class Probe(dl.Callback):
 
 @same_torch
 def test_the_diagnostics_ask_for_no_more_than_is_committed(measured):
-    found = counters.compare(measured, COMMITTED["rows"])
+    assert set(counters.rows()) == set(COMMITTED["rows"])
+    found = counters.compare(measured, {name: COMMITTED["rows"][name] for name in measured})
+    assert not found, "\n".join(found)
+
+
+@long
+@same_torch
+def test_each_diagnostic_alone_asks_for_no_more_than_is_committed(alone):
+    found = counters.compare(alone, {name: COMMITTED["rows"][name] for name in alone})
     assert not found, "\n".join(found)
 
 
@@ -49,8 +67,10 @@ def test_no_step_waits_for_the_device(measured):
     assert reads["full", "train loader"] > 0  # at a loader's end it may be
 
 
-def test_each_row_has_asked_for_something(measured):
-    idle = {row for row, places in measured.items() if not any(counts["operations"] for counts in places.values())}
+@long
+def test_each_row_has_asked_for_something(measured, alone):
+    rows = {**measured, **alone}
+    idle = {row for row, places in rows.items() if not any(counts["operations"] for counts in places.values())}
     assert idle == {"Curves alone", "DataOverview alone"}  # what they show is known to the host
 
 

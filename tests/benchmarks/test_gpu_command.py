@@ -2,6 +2,7 @@
 
 import json
 import os
+import threading
 import time
 
 import pytest
@@ -71,6 +72,17 @@ def test_the_results_are_written_after_each_part(call, tmp_path):
 
     assert call({"first": passing, "second": look})[0] == 0
     assert [list(names) for names in seen] == [["first"]]
+
+
+def test_parts_run_at_once_if_asked_for(call):
+    meet = threading.Barrier(2)
+
+    def wait_for_the_other(job):
+        meet.wait(timeout=30)
+        return passing(job)
+
+    code, found, _ = call({"one": wait_for_the_other, "other": wait_for_the_other}, "--at-once", "2")
+    assert code == 0 and set(found["parts"]) == {"one", "other"}
 
 
 def test_a_part_for_which_no_time_is_left_is_not_run(call, monkeypatch):

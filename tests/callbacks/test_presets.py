@@ -156,7 +156,7 @@ def test_a_segmentation_is_shown_from_end_to_end(task, tmp_path, read_events):
     runner = train(tmp_path, Masks(classes), items, callbacks, criterion)
     events = read_events(tmp_path / "valid")
     expected = {
-        "1_overview/worst_samples/loss",
+        "1_overview/worst/loss",
         "7_grad_cam/worst/loss",
         "2_confusion_matrix",
         "5_predictions/roc",
@@ -205,7 +205,7 @@ def test_a_regression_is_shown_from_end_to_end(dense, tmp_path, read_events):
     assert {name: runner.history[2]["valid"][name] for name in expected} == pytest.approx(expected, rel=1e-4)
     tags = set(read_events(tmp_path / "valid").Tags()["images"])
     assert {
-        "1_overview/worst_samples/loss",
+        "1_overview/worst/loss",
         "6_samples/best/loss",
         "7_grad_cam/worst/loss",
         "9_batches/worst/loss",
@@ -246,7 +246,7 @@ def test_a_detection_is_shown_from_end_to_end(tmp_path, read_events):
     runner = DictRunner(losses=[LossTerm("size", "size_true")])
     train(tmp_path, Detector(), items, callbacks, nn.MSELoss(), runner, collate_fn=collate)
     events = read_events(tmp_path / "valid")
-    assert {"6_samples/best/box_f1", "1_overview/worst_samples/box_f1"} <= set(events.Tags()["images"])
+    assert {"6_samples/best/box_f1", "1_overview/worst/box_f1"} <= set(events.Tags()["images"])
     table = events.Tensors("1_overview/sample_ids/box_f1/text_summary")[0].tensor_proto.string_val[0].decode()
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()[2:]]
     assert rows == [
@@ -316,7 +316,7 @@ def test_two_tasks_have_a_list_each_by_keys_of_their_own(tmp_path, read_events):
     assert found["size/mse"] == pytest.approx(sum(errors.values()) / 12, rel=1e-4)
     events = read_events(tmp_path / "valid")
     tags = set(events.Tags()["images"])
-    assert {"9_batches/worst/kind_loss", "9_batches/worst/size_loss/size", "1_overview/worst_samples/loss_kind"} <= tags
+    assert {"9_batches/worst/kind_loss", "9_batches/worst/size_loss/size", "1_overview/worst/loss_kind"} <= tags
     assert "7_grad_cam/worst/loss_size/size" in tags
     table = events.Tensors("1_overview/sample_ids/loss_size/size/text_summary")[0].tensor_proto.string_val[0].decode()
     worst = [line.split("|")[3].strip() for line in table.splitlines()[2:] if line.split("|")[1].strip() == "worst"]

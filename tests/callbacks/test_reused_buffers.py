@@ -154,6 +154,20 @@ def test_a_projection_and_recall_keep_the_samples_that_they_chose(tmp_path, memo
             assert (sample["id"], sample["label"]) == (position, position % 2)
 
 
+def memory_of(part):
+    return part.untyped_storage()._cdata
+
+
+def test_what_a_loader_has_put_on_a_device_is_copied_with_its_views_and_what_was_sent_there_is_not():
+    buffer, sent = torch.zeros(4, 2, device="meta"), torch.zeros(3, device="meta")
+    given = {"image": buffer, "names": ["a", "b"], "boxes": [{"boxes": buffer[1:]}]}
+    part = {"view": buffer[:2].detach(), "sent": [sent], "boxes": ({"boxes": given["boxes"][0]["boxes"]}, "x")}
+    kept = kept_from_loader(part, given)
+    assert memory_of(kept["view"]) != memory_of(buffer) != memory_of(kept["boxes"][0]["boxes"])
+    assert kept["sent"][0] is sent and kept["boxes"][1] == "x"
+    assert kept_from_loader(part)["view"] is part["view"]
+
+
 def test_what_a_loader_may_use_again_is_copied_and_the_rest_is_not():
     array, tensor = np.zeros(3), torch.zeros(3)
     part = {"a": array, "b": [tensor, (array, "x", 5)], "c": torch.zeros(2, device="meta")}

@@ -69,7 +69,7 @@ def test_it_learns_to_read_digits(digits):
 @pytest.mark.parametrize("what", ["batches", "samples"])
 def test_every_epoch_has_a_picture_of_the_best_and_the_worst(events, loader, kind, what):
     tags = {("batches", kind): f"9_batches/{kind}/loss", ("samples", "best"): "6_samples/best/loss"}
-    tags["samples", "worst"] = "6_worst_samples/loss" if loader == "train" else "1_overview/worst_samples/loss"
+    tags["samples", "worst"] = "6_worst_samples/loss"
     pictures = events[loader].Images(tags[what, kind])
     assert [picture.step for picture in pictures] == list(range(1, EPOCHS + 1))
     assert min(min(picture.width, picture.height) for picture in pictures) > 50

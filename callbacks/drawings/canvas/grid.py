@@ -124,8 +124,14 @@ def arrange(cards: int, panels: int = 1, *, large: bool = False) -> Layout:
         return Layout(1 if cards == 1 else 2, 2, panels)
     if panels > 2 or (panels == 2 and cards == 1):
         return Layout(1, min(panels, 3), panels)
-    # Three columns would leave holes between few cards, and one card alone in the last row of ten.
+    # Three columns would leave holes between few cards.
     return Layout(2 if large or cards in (1, 2, 4, 10) else 3, 1, panels)
+
+
+def _place(index: int, cards: int, columns: int) -> tuple[int, int]:
+    """Return row and column of a card: of three columns two go into the last row rather than one alone."""
+    is_pair = columns == 3 and cards % 3 == 1 and cards > 1 and index >= cards - 2
+    return divmod(index + is_pair, columns)
 
 
 def draw_grid(
@@ -156,7 +162,7 @@ def draw_grid(
         >>> cards = [Card(np.zeros((8, 8, 3), dtype=np.uint8), [f"sample {index}"]) for index in range(6)]
         >>> picture = draw_grid(cards, ["six samples"])
         >>> picture.shape, picture.dtype.name
-        ((582, 700, 3), 'uint8')
+        ((588, 700, 3), 'uint8')
     """
     layout = _lower(arrange(len(cards), max(len(card.panels) for card in cards), large=tile_size > TILE_SIZE), cards)
     below = CAPTION_LINE * max(len(card.lines) for card in cards) + NOTE_LINE * any(card.name for card in cards)
@@ -179,8 +185,8 @@ def draw_grid(
         top += NOTE_LINE
     draw_legend(canvas, (SHEET_MARGIN, top), entries)
     for index, card in enumerate(cards):
-        left = SHEET_MARGIN + _left_of(index % layout.columns, layout)
-        _draw_card(canvas, card, (left, heading + index // layout.columns * row_height), layout)
+        row, column = _place(index, len(cards), layout.columns)
+        _draw_card(canvas, card, (SHEET_MARGIN + _left_of(column, layout), heading + row * row_height), layout)
     return canvas
 
 
@@ -214,7 +220,7 @@ def _write_lines(canvas: np.ndarray, card: Card, corner: tuple[int, int], width:
         room = width - (MARK_ROOM if index == 0 and card.right is not None else 0)
         write(canvas, (left, top + 1), shorten(line, room), card.colour if index in card.marked else INK)
         if room < width:
-            _draw_mark(canvas, (left + width - _MARK, top + 5), card)
+            _draw_mark(canvas, (left + width - _MARK, top + 6), card)
         top += CAPTION_LINE
     write(canvas, (left, top), shorten(card.name, width, NOTE_SIZE), size=NOTE_SIZE)
 

@@ -15,7 +15,7 @@ from assay.runner import DictRunner, LossTerm
 from assay.runner.saving.loggers import TensorBoardLogger
 
 SIDE = 32
-SHOWN = {"6_samples/best/box_f1", "1_overview/worst_samples/box_f1"}
+SHOWN = {"6_samples/best/box_f1", "1_overview/worst/box_f1"}
 
 
 class Backbone(nn.Sequential):
@@ -169,7 +169,7 @@ def test_scores_of_0_that_nothing_is_worse_than_are_never_the_best(tmp_path, rea
     given = BestWorstSamples(none, minimize=False, task="detection", output_key="found")
     train(tmp_path, make("SSD"), [given])
     events = read_events(tmp_path / "valid")
-    assert {"6_samples/best/none", "1_overview/worst_samples/none"} <= set(events.Tags()["images"])
+    assert {"6_samples/best/none", "1_overview/worst/none"} <= set(events.Tags()["images"])
     (sentence,) = events.Images("6_samples/best/none")
     assert sentence.height < 150  # two lines in place of samples
     (text,) = events.Tensors("1_overview/sample_ids/none/text_summary")

@@ -279,7 +279,7 @@ def test_the_prefix_of_recall_and_of_ids_reaches_names_and_titles(items, tmp_pat
     found = runner.epoch_metrics["valid"]
     assert found["far/recall@1"] == found["recall@1"]
     tags = read_events(tmp_path / "valid").Tags()
-    assert {"1_overview/worst_samples/first/a", "1_overview/worst_samples/first/b"} <= set(tags["images"])
+    assert {"1_overview/worst/first/a", "1_overview/worst/first/b"} <= set(tags["images"])
     assert "1_overview/sample_ids/first/a/text_summary" in tags["tensors"]
 
 

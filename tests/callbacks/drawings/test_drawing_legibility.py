@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from legibility import card_view, check_texts, recorded_texts
+from legibility import LEAST_TEXT, card_view, check_texts, digit_height, recorded_texts
 
 from assay.callbacks.drawings.canvas.picture_style import PictureStyle
 from assay.callbacks.drawings.own_pictures import draw_own_pictures
@@ -63,6 +63,8 @@ def test_texts_of_every_kind_are_ten_pixels_high_in_a_card(kind, names):
     with recorded_texts() as texts:
         picture = draw_samples(samples, ["worst valid samples", "epoch 1"], style=PictureStyle(classes), task=task)
     check_texts(picture, texts)
+    captions = [size for line, size in texts if line in ("#1  loss 0.5", "loss 1")]
+    assert captions and all(digit_height(picture, size) >= LEAST_TEXT for size in captions)
     assert picture.shape[1] == 700 and card_view(picture).shape[1] == 350
 
 

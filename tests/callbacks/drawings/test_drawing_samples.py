@@ -17,7 +17,7 @@ from assay.callbacks.errors import UsageError
 IGNORING_9, IGNORING_255 = PictureStyle(ignore_index=9), PictureStyle(ignore_index=255)
 TITLE = ["worst valid batch by loss: 2", "epoch 1, batch 1 of 1"]
 LEFT, TOP = 8, 8 + 2 * 36 + 12
-TILE, CAPTION, NOTE = 320, 31, 28  # of one, two or four samples, which stand in two columns
+TILE, CAPTION, NOTE = 320, 34, 28  # of one, two or four samples, which stand in two columns
 
 
 def batch(count=2, **parts):
@@ -80,10 +80,10 @@ def test_truth_and_prediction_are_those_that_the_logits_decide_for(output, targe
 @pytest.mark.parametrize(
     ("names", "width", "lines"),
     [
-        (("cat", "dog"), 220, ["cat → dog  0.73"]),
+        (("cat", "dog"), 240, ["cat → dog  0.73"]),
         (("airplane", "dog"), 220, ["airplane", "→ dog  0.73"]),
         (("dog", "automobile"), 220, ["dog", "→ automobile", "0.73"]),
-        (("dog", "automobile"), 330, ["dog → automobile  0.73"]),
+        (("dog", "automobile"), 380, ["dog → automobile  0.73"]),
     ],
 )
 def test_names_that_are_too_long_for_one_line_take_several(names, width, lines):
@@ -163,6 +163,21 @@ def test_images_of_different_sizes_stand_in_one_grid():
     drawn = draw_samples({"image": images, "sample_id": "abcd"}, TITLE)
     assert drawn.shape == draw_samples(batch(4), TITLE).shape
     assert (drawn == 128).all(axis=2).sum() >= 320 * (320 + 90 + 137 + 320)
+
+
+@pytest.mark.parametrize(
+    ("task", "shape", "target", "shown"),
+    [("multiclass", (3,), (), 3), ("multilabel", (3,), (3,), 2), ("multiclass", (3, 8, 8), (8, 8), 2)],
+    ids=["classes", "labels", "masks"],
+)
+def test_one_row_shows_the_first_samples_alone_as_large_as_they_are_on_the_whole_sheet(task, shape, target, shown):
+    rng = np.random.default_rng(0)
+    samples = batch(12, output=rng.normal(size=(12, *shape)), target=rng.integers(0, 2, (12, *target)))
+    first = {name: part[:shown] for name, part in samples.items()}
+    row, whole = draw_samples(samples, TITLE, task=task, one_row=True), draw_samples(samples, TITLE, task=task)
+    assert np.array_equal(row, draw_samples(first, TITLE, task=task))
+    # A card of TIME SERIES is some 390 x 200 pixels: the row keeps its width there.
+    assert row.shape[1] == whole.shape[1] and row.shape[0] < whole.shape[0] / 2
 
 
 def test_an_unknown_task_is_an_error_that_lists_those_there_are():

@@ -104,8 +104,8 @@ def test_of_a_run_with_room_for_nothing_the_first_and_the_last_picture_are_left_
     say.drain()
     assert len(caplog.messages) == 2
     assert (
-        "cannot be kept: what cannot be thinned took 10.0% of the loop's time in epoch 2, most of it Chart 10.0%"
-        in (caplog.messages[1])
+        "cannot be kept: what cannot be done less often took 10.0% of the loop's time in epoch 2, most of it Chart "
+        "10.0%" in (caplog.messages[1])
     )
 
 

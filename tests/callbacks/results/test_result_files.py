@@ -8,7 +8,7 @@ from assay.callbacks.results.result_files import Arrivals, PictureNames, file_na
 @pytest.mark.parametrize(
     ("tag", "name"),
     [
-        ("1_overview/worst_samples/loss", "worst_samples_loss.png"),
+        ("1_overview/worst/loss", "worst_loss.png"),
         ("confusion_matrix", "confusion_matrix.png"),
         ("2_confusion_matrix/by_group/1_a", "confusion_matrix_by_group_1_a.png"),
         ("a b?/../c", "a_b_.._c.png"),

@@ -1,6 +1,7 @@
 """Fixed and random samples: which are chosen, and that each is drawn with its own truth and prediction."""
 
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from assay.callbacks import FixedSamples, RandomSamples, UsageError
 from assay.callbacks.measures.chosen_samples import ChosenSamples, choose_places
 from assay.callbacks.samples import chosen_samples
 from assay.callbacks.support.host_copy import copy_rows, read_tree
+from assay.callbacks.support.host_targets import HostTargets
 from assay.runner import Checkpoints, DictRunner
 from benchmarks.fake_cuda import fake_cuda
 from benchmarks.launches import Launches
@@ -34,10 +36,12 @@ class Bright(nn.Module):
 
 
 def items(count=COUNT, ids=True):
+    """Return samples with texts as ids, with ``ids="numbers"`` with numbers, and without."""
     chance = torch.Generator().manual_seed(3)
     images = torch.randn(count, 1, 4, 4, generator=chance)
     found = [{"image": image, "target": i % 3} for i, image in enumerate(images)]
-    return [{**item, "sample_id": f"s{i}"} for i, item in enumerate(found)] if ids else found
+    names = [100 - i if ids == "numbers" else f"s{i}" for i in range(count)]
+    return [{**item, "sample_id": name} for item, name in zip(found, names, strict=True)] if ids else found
 
 
 class Seen:
@@ -96,10 +100,31 @@ def test_the_seed_decides_which(tmp_path):
     assert run(FixedSamples(K, 0), tmp_path / "again") == chosen[0]
 
 
-def test_they_stay_the_same_in_a_loader_that_shuffles(tmp_path, caplog):
-    first, *others = run(FixedSamples(K), tmp_path / "ids", epochs=3, shuffle=True)
+def shuffled(folder, ids):
+    """Return what the main process has drawn of a loader that shuffles."""
+    return run(FixedSamples(K), folder, epochs=3, shuffle=True, ids=ids)
+
+
+@pytest.mark.parametrize("ids", ["texts", "numbers"])
+@pytest.mark.parametrize("processes", [1, 2])
+def test_they_stay_the_same_in_a_loader_that_shuffles(ids, processes, rank_processes, tmp_path, caplog):
+    if processes == 1:
+        first, *others = shuffled(tmp_path, ids)
+    else:
+        (first, *others), _ = rank_processes.run(processes, shuffled, tmp_path, ids)
     assert others == [first] * 2
+    assert len(set(first)) == K
     assert not caplog.messages
+
+
+def test_ids_that_are_sent_to_a_gpu_are_known_as_the_loader_gave_them():
+    given = {"image": torch.zeros(3, 1, 4, 4), "target": torch.zeros(3), "sample_id": torch.tensor([7, 5, 9])}
+    callback = FixedSamples(K)
+    runner = SimpleNamespace(batch={**given, "sample_id": torch.zeros(3, device="meta")})
+    runner.host_targets = HostTargets(given, runner.batch)
+    assert callback._host_ids(runner, range(3)) == [7, 5, 9]
+    runner.host_targets = HostTargets(runner.batch)
+    assert callback._host_ids(runner, range(3)) is runner.batch["sample_id"]
 
 
 def test_other_samples_are_shown_in_every_epoch_and_in_every_loader(tmp_path):

@@ -12,6 +12,7 @@ from assay.experiments.inria.scene import draw_scene
 from assay.experiments.inria.tiles import find_tiles, find_unlabelled
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+long = pytest.mark.long("draws all tiles of the made-up data; test_a_tile_follows_from_its_seed draws small ones")
 
 
 @pytest.fixture(scope="module")
@@ -21,6 +22,7 @@ def made(tmp_path_factory):
     return folder
 
 
+@long
 def test_each_city_has_five_tiles_to_validate_on_and_others_to_train_on(made):
     train, valid = find_tiles(made)
     for city in CITIES:
@@ -30,6 +32,7 @@ def test_each_city_has_five_tiles_to_validate_on_and_others_to_train_on(made):
     assert find_unlabelled(made)
 
 
+@long
 def test_files_have_the_format_of_the_real_ones_striped_and_tiled(made):
     layouts = set()
     for tile in [tile for part in find_tiles(made) for tile in part]:
@@ -41,6 +44,7 @@ def test_files_have_the_format_of_the_real_ones_striped_and_tiled(made):
     assert layouts == {False, True}
 
 
+@long
 def test_other_readers_see_the_same_pixels(made):
     tile = find_tiles(made)[0][0]
     with rasterio.open(tile.image) as image:
@@ -54,6 +58,7 @@ def test_a_tile_follows_from_its_seed():
     assert not np.array_equal(first.mask, other.mask)
 
 
+@long
 def test_who_sees_no_shapes_stays_far_below_the_model(made):
     found = simple_ious(made / "train")
     assert found["everything"] < 0.25 and found["random"] < 0.25

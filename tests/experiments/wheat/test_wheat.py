@@ -78,7 +78,7 @@ def test_the_metrics_are_those_that_a_plain_loop_finds(wheat, data, table):
 
 def test_every_epoch_shows_the_best_and_the_worst_batches_and_images_by_their_precision(wheat):
     events = read_events(wheat / "valid")
-    groups = ("9_batches/best", "9_batches/worst", "6_samples/best", "1_overview/worst_samples")
+    groups = ("9_batches/best", "9_batches/worst", "6_samples/best", "1_overview/worst")
     tags = {f"{group}/competition_map" for group in groups}
     of_boxes = {"2_confusion_matrix", "5_predictions/precision_recall", "5_predictions/by_confidence"}
     assert set(events.Tags()["images"]) >= tags | of_boxes

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from forked import QUIET, command, wait_for
 
 from assay.runner import load_checkpoint
@@ -79,6 +80,7 @@ def test_sigterm_ends_the_run_with_75_and_a_line_that_says_how_to_go_on_and_one_
         end(resumed)
 
 
+@pytest.mark.long("starts a launcher and two ranks; that a signal to the launcher reaches them, test_launch.py checks")
 def test_a_signal_to_one_of_two_ranks_ends_both_at_the_same_step(tmp_path):
     process = start_ranks(tmp_path, "--epochs", 99999, "--run-dir", "run")
     try:

@@ -265,6 +265,23 @@ def test_batches_that_the_loader_makes_anew_are_not_copied():
     assert kept(batch, loader) is batch
 
 
+def test_batches_of_a_loader_of_ones_own_are_copied():
+    class Passes(DataLoader):
+        def __iter__(self):
+            yield from super().__iter__()
+
+    loader = Passes(make_items(), 2)
+    batch = next(iter(loader))
+    assert kept(batch, loader) is not batch
+
+
+def test_batches_that_a_loader_fills_again_on_a_device_are_copied():
+    buffer = {"image": torch.zeros(2, 3, device="meta"), "label": torch.zeros(2)}
+    batch = kept(buffer, DataLoader(make_items(), 2, collate_fn=lambda items: buffer))
+    for name, part in buffer.items():
+        assert batch[name].untyped_storage()._cdata != part.untyped_storage()._cdata
+
+
 def test_where_only_samples_count_nothing_is_read_ahead(monkeypatch):
     monkeypatch.setattr(OptimizerStep, "_read_groups", lambda self, batches, first: pytest.fail("read ahead"))
     run("samples", 2, 4)

@@ -65,7 +65,7 @@ def test_classification(trained):
         "9_batches/best/ce",
         "9_batches/worst/ce",
         "6_samples/best/loss",
-        "1_overview/worst_samples/loss",
+        "1_overview/worst/loss",
         "7_grad_cam/worst/loss",
     }
     assert tags["valid"] >= pictures | SCORES | {"5_predictions/roc", "1_overview/report/text_summary"}
@@ -109,7 +109,7 @@ def test_autoencoder(trained):
         "9_batches/worst/loss",
         f"6_samples/best/{name}",
     }
-    assert tags["valid"] >= pictures | {f"1_overview/worst_samples/{name}"}
+    assert tags["valid"] >= pictures | {f"1_overview/worst/{name}"}
     assert tags["train"] >= pictures | GRADIENTS | {f"6_worst_samples/{name}"}
 
 
@@ -122,7 +122,7 @@ def test_vae(trained):
         "9_batches/worst/loss_ae",
         "6_samples/best/error",
     }
-    assert tags["valid"] >= pictures | {"1_overview/worst_samples/error"}
+    assert tags["valid"] >= pictures | {"1_overview/worst/error"}
     assert tags["train"] >= pictures | GRADIENTS | {"6_worst_samples/error"}
 
 
@@ -158,7 +158,7 @@ def test_distillation(trained):
     )
     assert numbers["valid"]["cls_loss"] == pytest.approx(losses.item(), rel=1e-5)
     assert any(tag.startswith("7_grad_cam/worst/") for tag in tags["valid"])
-    assert any(tag.startswith("1_overview/worst_samples/") for tag in tags["valid"])
+    assert any(tag.startswith("1_overview/worst/") for tag in tags["valid"])
     assert tags["train"] >= GRADIENTS
 
 
@@ -170,7 +170,7 @@ def test_segmentation(trained):
     pictures = {
         "9_batches/best/bce",
         "9_batches/worst/bce",
-        "1_overview/worst_samples/loss",
+        "1_overview/worst/loss",
         "7_grad_cam/worst/loss",
         "5_predictions/roc",
     }

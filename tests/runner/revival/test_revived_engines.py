@@ -30,10 +30,8 @@ if __name__ == "__main__":
 """
 
 
-LONG = pytest.mark.long("starts a launcher of torch, which the test of Catalyst's own beside it does without")
-
-
-@pytest.mark.parametrize("launcher", ["catalyst", pytest.param("torchrun", marks=LONG)])
+@pytest.mark.long("starts processes anew; the tests below check the engines in processes that are there")
+@pytest.mark.parametrize("launcher", ["catalyst", "torchrun"])
 def test_processes_are_started_once(tmp_path, launcher):
     options = "world_size=2, num_node_workers=2, port=29557" if launcher == "catalyst" else ""
     (tmp_path / "train.py").write_text(SCRIPT.format(folder=os.path.dirname(__file__), options=options))

@@ -41,7 +41,7 @@ def test_numbers_are_said_with_their_error(output, target, ignored, lines):
             np.array(output, dtype=np.float32),
             np.array(target, dtype=np.float32),
             PictureStyle(ignore_index=ignored),
-            300,
+            332,
         ).lines
         == lines
     )

@@ -55,7 +55,7 @@ def test_the_task_tells_a_class_from_a_number_and_probabilities_from_labels():
 
 
 def test_labels_that_find_no_room_are_counted():
-    assert words(np.array([1, 1, 1]), width=220) == ["true: cat +2 more"]
+    assert words(np.array([1, 1, 1]), width=250) == ["true: cat +2 more"]
 
 
 def test_a_mask_is_shown_beside_the_image_in_the_colours_of_its_classes():

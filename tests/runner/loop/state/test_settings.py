@@ -166,7 +166,7 @@ def test_an_edited_config_is_refused_and_leaves_the_run_as_it_was(tmp_path):
 
 def test_another_folder_of_data_is_noticed(caplog):
     check_fields("run", {"data_dir": "a"}, {"data_dir": "b"})
-    assert caplog.messages == ["data_dir is 'b' now; until the checkpoint it was 'a': they must hold the same."]
+    assert caplog.messages == ["data_dir is 'b' now; until the checkpoint it was 'a': both must hold the same data."]
 
 
 class Clipped(DictRunner):
