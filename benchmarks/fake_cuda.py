@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 
+from assay.callbacks.measures.data_statistics import DataStatistics
 from assay.callbacks.samples import embeddings
 from assay.callbacks.support import host_copy, host_targets
 from assay.callbacks.support.host_copy import HostCopy
@@ -77,6 +78,14 @@ def _given_to_numpy(target: Tensor) -> np.ndarray:
 _TO_NUMPY = host_targets.to_numpy
 
 
+def _count(*arguments: Any) -> None:
+    with unset_fake_temporarily():  # of what the loader gave, on the host
+        _COUNT(*arguments)
+
+
+_COUNT = DataStatistics.update
+
+
 @contextmanager
 def fake_cuda() -> Iterator[FakeTensorMode]:
     """Return the mode in which ``device="cuda"`` makes fake tensors; streams, events and copies are stood in for."""
@@ -97,6 +106,7 @@ def fake_cuda() -> Iterator[FakeTensorMode]:
             (HostCopy, "read", _read),
             (host_copy, "_to_numpy", _to_numpy),
             (host_targets, "to_numpy", _given_to_numpy),
+            (DataStatistics, "update", _count),
             (optimizer_step, "count_group", count_group),
             (embeddings, "_keep_samples", _put),
             (GradientWatch, "_suspect", lambda watch, broken: None),  # what the host has counted is fake as well

@@ -221,20 +221,20 @@ class Ragged(Sequence[np.ndarray]):
 class Picked(Sequence[Any]):
     """Some entries of a sequence, in any order."""
 
-    def __init__(self, values: Sequence[Any], order: np.ndarray):
+    def __init__(self, values: Sequence[Any], places: np.ndarray):
         self.values = values
-        self.order = order
+        self.places = places
 
     def __len__(self) -> int:
-        return len(self.order)
+        return len(self.places)
 
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
-            return Picked(self.values, self.order[index])
-        return self.values[int(self.order[index])]
+            return Picked(self.values, self.places[index])
+        return self.values[int(self.places[index])]
 
     def __iter__(self) -> Iterator[Any]:
-        return (self.values[place] for place in self.order.tolist())
+        return (self.values[place] for place in self.places.tolist())
 
 
 def _checked_columns(columns: Mapping[str, Column]) -> dict[str, Any]:

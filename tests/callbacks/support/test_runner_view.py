@@ -32,6 +32,7 @@ QUESTIONS = {  # each function of the module, with the facts that it is answered
     "batch_size": (lambda runner: runner_view.batch_size(runner), {"place"}),
     "samples_of_keys": (lambda runner: runner_view.samples_of_keys(runner, ["image"]), {"place"}),
     "host_targets": (lambda runner: runner_view.host_targets(runner), {"host_targets"}),
+    "kept_parts": (lambda runner: runner_view.kept_parts(runner, runner.batch), {"host_targets"}),
     "forward_of": (lambda runner: runner_view.forward_of(runner), {"forward"}),
     "input_keys": (lambda runner: runner_view.input_keys(runner), {"input_key"}),
     "loss_terms": (lambda runner: runner_view.loss_terms(runner), {"losses"}),
