@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -191,10 +192,11 @@ def test_sqlite_holds_a_search_too(tmp_path):
 def start(folder, *arguments):
     words = [sys.executable, "-m", "assay.runner", "train", PARABOLA, *FAST, "--run-dir", str(folder), *arguments]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    # A group of its own, to which a terminal would send Ctrl-C.
+    # A group of its own, to which a terminal would send Ctrl-C; a shell has what it runs in the background ignore it.
     return subprocess.Popen(
-        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True, env=environment
-    )
+        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True, env=environment,
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
 
 
 def wait_for(folder, file, timeout_s=120):
