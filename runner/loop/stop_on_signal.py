@@ -13,7 +13,7 @@ from assay.callbacks.base.order import STOP_ON_SIGNAL
 from assay.callbacks.support.distributed import world_size
 
 from ..processes.agreement import Agreement
-from ..processes.early_stop import raise_if_signalled
+from ..processes.early_stop import leave_unanswered, raise_if_signalled
 from ..processes.exit_codes import StoppedError
 from ..processes.shell import command
 from ..saving.checkpoints import Checkpoints
@@ -48,6 +48,7 @@ class StopOnSignal(dl.Callback):
 
     def on_experiment_start(self, runner: dl.IRunner) -> None:
         raise_if_signalled()
+        leave_unanswered(0)
         self.signal_ = 0
         self.agreement_ = Agreement(runner.engine.device)
         if threading.current_thread() is threading.main_thread():  # Python handles signals only there
@@ -64,6 +65,7 @@ class StopOnSignal(dl.Callback):
 
     def on_exception(self, runner: dl.IRunner) -> None:
         self._restore_handlers()
+        leave_unanswered(self.signal_)
 
     def _after_round(self, runner: dl.IRunner) -> None:
         # In training, each step ends with a reduction of one number, which is read one step later, so that nothing

@@ -37,6 +37,7 @@ class _Watch:
     def __init__(self) -> None:
         self.held = 0
         self.came = 0
+        self.unanswered = 0
 
     def note(self, number: int, frame: FrameType | None) -> None:
         self.came = self.came or number  # the first one is reported
@@ -79,3 +80,13 @@ def held_signals() -> Iterator[None]:
 def raise_if_signalled() -> None:
     """Raise ``StoppedEarly`` if a signal arrived while signals were held."""
     _watch.raise_if_signalled()
+
+
+def leave_unanswered(number: int) -> None:
+    """Note a signal that was to end a run after its step, and that an error came before; 0 for none."""
+    _watch.unanswered = number
+
+
+def unanswered_signal() -> int:
+    """Return the signal that ``leave_unanswered`` was called with."""
+    return _watch.unanswered

@@ -16,6 +16,8 @@ from torch.distributed.elastic.multiprocessing.errors import get_error_handler
 
 from assay.callbacks.errors import UsageError
 
+from .early_stop import unanswered_signal
+
 SILENCE_S = 20
 """Seconds without an answer from another machine's TCP before it counts as lost."""
 
@@ -80,6 +82,8 @@ def let_cause_report_first(error: BaseException) -> None:
     is_reported_by_first = isinstance(error, UsageError) and os.environ.get("LOCAL_RANK", "0") != "0"
     if is_reported_by_first or is_lost_rank(error):
         signal.signal(signal.SIGTERM, signal.SIG_DFL)  # torchrun's signal must end it without a message
+        if unanswered_signal() == signal.SIGTERM:  # it came before the error, and comes once
+            signal.raise_signal(signal.SIGTERM)
         time.sleep(_PATIENCE_S)
     get_error_handler().record_exception(error)  # for torchrun's summary
 
