@@ -89,17 +89,19 @@ class Wheat(Experiment):
         train, valid = split(read_items(self.data_folder()), self.valid_sources)
         light = [A.D4(), A.RandomBrightnessContrast(0.2, 0.2), A.HueSaturationValue(8, 20, 0)]
         return {
-            "train": self.make_loader(self._augmented(train, light), shuffle=True, collate_fn=collate_boxes),
-            "valid": self.make_loader(self._augmented(valid, []), collate_fn=collate_boxes),
+            "train": self._make_loader(train, light, shuffle=True),
+            "valid": self._make_loader(valid, []),
         }
 
     def get_truth_loader(self, items: ItemList) -> DataLoader[Any]:
         known = [{**item, "path": item["image"], "size": None} for item in items]
-        return self.make_loader(self._augmented(known, []))
+        return self._make_loader(known, [])
 
-    def _augmented(self, items: list[dict[str, Any]], transforms: list[Any]) -> Augmented:
+    def _make_loader(self, items: list[dict[str, Any]], transforms: list[Any], **order: Any) -> DataLoader[Any]:
         keys = {name: name for name in ("image", "bboxes", "labels")}
-        return Augmented(WheatImages(items), to_tensor(transforms, self.image_size), seed=self.seed, keys=keys)
+        transform = to_tensor(transforms, self.image_size)
+        images = Augmented(WheatImages(items), transform, seed=self.seed, keys=keys)
+        return self.make_loader(images, collate_fn=collate_boxes, **order)
 
     def get_model(self) -> nn.Module:
         return make_detector(

@@ -14,7 +14,7 @@ from assay.callbacks.measures.coco_precision import coco_precision, pack
 from assay.experiments.detectors import LOSSES
 from assay.experiments.wheat import Wheat
 from assay.experiments.wheat.generator import make_data
-from assay.runner import load_checkpoint
+from assay.runner import load_checkpoint, read_box_table
 from assay.runner.commands.experiment_flags import parse_experiment
 from assay.runner.commands.main import main
 from assay.runner.experiment import Experiment
@@ -85,6 +85,18 @@ def test_every_epoch_shows_the_best_and_the_worst_batches_and_images_by_their_pr
     for tag in tags | of_boxes:
         assert [picture.step for picture in events.Images(tag)] == [1, 2], tag
     assert [point.step for point in events.Scalars("1_overview/metrics/ap50")] == [1, 2]
+
+
+def test_images_with_their_truth_are_batched_as_for_validation(data):
+    items = read_box_table(data)
+    expected = {item["sample_id"]: item["bboxes"] for item in items}
+    found = {}
+    for batch in Wheat(data_dir=str(data), **FIELDS).get_truth_loader(items):
+        assert batch["image"].shape[1:] == (3, 64, 64)
+        found |= dict(zip(batch["sample_id"], (target["boxes"] for target in batch["target"]), strict=True))
+    assert found.keys() == expected.keys() and len(found) == 26
+    for name, boxes in expected.items():
+        torch.testing.assert_close(found[name], torch.as_tensor(boxes), msg=name)
 
 
 def test_training_shows_its_boxes_and_its_gradients(wheat):
