@@ -17,6 +17,8 @@ TASKS = ("multiclass", "multilabel", "binary", "segmentation", "detection")
 SPLITS = ("train", "valid", "test")
 CLASSES_OF_MASKS = "classes_of_masks"
 """A column that is no part of an item: the classes that each mask holds, int64 [K], where all masks were looked at."""
+_PARTS = frozenset({"image", "sample_id", "target", "bboxes", "labels", "iscrowd", "split"})
+"""Columns of items alone: a further column of a table that is called so is none of them."""
 BACKGROUND = "background"
 """The first class name of a detection: torchvision's detectors keep label 0 for what is no object."""
 
@@ -47,7 +49,8 @@ class ItemList(Sequence[dict[str, Any]]):
         layout: what was found, in words: "a folder per class", "COCO".
         class_names: the name of each class or label; of a detection, label 0 is "background".
         problems: what was left out or looks wrong, one line each.
-        extra_columns: further columns, which are no part of an item: those of a table that one may group by.
+        extra_columns: further columns, which are no part of an item: those of a table that one may group by. One that
+            is called like a part of items, such as ``labels``, is left out.
 
     Attributes:
         palette: colours of a segmentation's classes, [C, 3] uint8, where the data set has some.
@@ -84,7 +87,8 @@ class ItemList(Sequence[dict[str, Any]]):
         self.problems = tuple(problems)
         self.palette: np.ndarray | None = None
         self._parts = tuple(name for name in (*columns, SAMPLE_ID_KEY) if name != "split")
-        self._columns = _checked_columns({**(extra_columns or {}), **columns})
+        extra = {name: values for name, values in (extra_columns or {}).items() if name not in _PARTS}
+        self._columns = _checked_columns({**extra, **columns})
         self._order: np.ndarray | None = None  # of the items in the columns; None: all of them, as they are
 
     @property

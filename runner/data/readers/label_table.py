@@ -21,7 +21,6 @@ SPLIT_COLUMNS = ("split", "subset", "part", "partition", "set", "phase")
 GROUP_COLUMNS = ("group", "group_id")
 
 _LOOKED_AT = 100  # rows by which a table in a folder is recognized
-_ITEM_COLUMNS = frozenset({"image", "sample_id", "target", "bboxes", "labels", "group", "split"})
 
 
 def read_label_table(
@@ -225,7 +224,7 @@ def _to_items(
         parts["split"] = [record.split for record in kept]
     if columns.group is not None:
         parts["group"] = [record.cell(columns.group) for record in kept]
-    others = {name: [record.cell(name) for record in kept] for name in columns.others if name not in _ITEM_COLUMNS}
+    others = {name: [record.cell(name) for record in kept] for name in columns.others}
     return ItemList(
         records[0].table.path.parent,
         parts,

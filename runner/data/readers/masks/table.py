@@ -20,7 +20,6 @@ MASK_COLUMNS = (
 )  # fmt: skip
 
 _LOOKED_AT = 100  # rows by which a table is recognized
-_ITEM_COLUMNS = ("image", "sample_id", "target", "split", "group")
 
 
 def read_mask_table(path: str | os.PathLike[str]) -> ItemList:
@@ -130,7 +129,7 @@ class _Pairs:
             columns["split"] = self.splits
         if self.columns.group:
             columns["group"] = self._of(self.columns.group)
-        used = (self.columns.image, self.columns.mask, self.columns.split, self.columns.group, *_ITEM_COLUMNS)
+        used = (self.columns.image, self.columns.mask, self.columns.split, self.columns.group)
         return make_items(
             self.table.path.parent,
             columns,

@@ -43,6 +43,14 @@ def test_taking_items_keeps_columns_in_step():
         classes().take([3])
 
 
+def test_a_further_column_of_a_table_does_not_pass_for_a_part_of_items():
+    plain = classes()
+    called = {name: ["x", "y", "z"] for name in ("sample_id", "bboxes", "labels", "iscrowd", "split")}
+    items = classes(extra_columns={"age": ["1", "2", "3"], **called})
+    assert set(items.names) == {*plain.names, "age"}
+    assert list(items) == list(plain) and items.describe() == plain.describe()
+
+
 def test_split_and_extra_columns_are_no_part_of_an_item():
     columns = {"image": NAMES, "target": [0, 0, 0], "split": ["train", None, "valid"], "group": ["g", None, ""]}
     items = ItemList(
