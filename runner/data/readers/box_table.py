@@ -15,7 +15,7 @@ from .class_names import in_order, read_class_names
 from .folder_tree import FolderTree, shown_paths, split_of
 from .image_finder import ImageFinder
 from .item_list import ItemList
-from .tables import TABLE_SUFFIXES, Table, read_table
+from .tables import TABLE_SUFFIXES, Table, read_table, tables_in
 
 # Names of columns, in lower case and letters and digits alone; the first that a table has counts.
 _IMAGE = ("image", "imageid", "filename", "file", "imagename", "imagepath", "filepath", "path", "img", "externalid")
@@ -170,14 +170,14 @@ def _open_table(path: Path) -> tuple[Table, _Columns]:
 
 
 def _tables_with_boxes(path: Path) -> Iterator[tuple[Path, _Columns]]:
-    for file in [path] if path.is_file() else sorted(path.iterdir()) if path.is_dir() else []:
-        if file.suffix.lower() in TABLE_SUFFIXES and not file.name.startswith(".") and file.is_file():
-            try:
-                columns = _Columns.find(_header_if_none(file) or read_table(file, most=1).header)
-            except UsageError:  # another kind of file
-                continue
-            if columns is not None:
-                yield file, columns
+    is_table = path.is_file() and path.suffix.lower() in TABLE_SUFFIXES and not path.name.startswith(".")
+    for file in [path] if is_table else filter(Path.is_file, tables_in(path)):
+        try:
+            columns = _Columns.find(_header_if_none(file) or read_table(file, most=1).header)
+        except UsageError:  # another kind of file
+            continue
+        if columns is not None:
+            yield file, columns
 
 
 def _header_if_none(path: Path) -> Sequence[str] | None:

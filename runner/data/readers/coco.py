@@ -54,13 +54,9 @@ def read_coco(path: str | os.PathLike[str]) -> ItemList:
         UsageError: there is no such file, one is no JSON or not of this form, two contradict each other on the
             categories, or nothing is left to learn from.
     """
-    root, files = find_coco_files(path)
-    if not files:
-        raise UsageError(f"{os.fspath(path)} holds no COCO JSON: looked for *.json in it, in annotations and in train.")
+    root, sets, categories = open_coco(path)
     records = BoxRecords(root, lambda image, entry: f"{of_image[image]}, annotation {entry}")
     of_image: dict[int, str] = {}  # the file that names an image
-    sets = [(file, load_coco(join(root, file.path))) for file in files]
-    categories = merge_categories(sets)
     labels = {number: label for label, number in enumerate(sorted(categories), 1)}
     for file, content in sets:
         images = _add_images(records, file, content["images"])
@@ -95,6 +91,21 @@ def find_coco_files(path: str | os.PathLike[str]) -> tuple[str, list[CocoFile]]:
     boxes = [file for file in files if not _OTHER_TASKS.search(file.path)] or files
     with_split = [file for file in boxes if file.split is not None]
     return os.fspath(path), with_split or boxes
+
+
+def open_coco(
+    path: str | os.PathLike[str], *, keep_outlines: bool = False
+) -> tuple[str, list[tuple[CocoFile, dict[str, Any]]], dict[int, str]]:
+    """Return the folder of a data set, its files with their content, and the names of the categories by id.
+
+    Raises:
+        UsageError: there is no file in COCO's form; see also ``load_coco`` and ``merge_categories``.
+    """
+    root, files = find_coco_files(path)
+    if not files:
+        raise UsageError(f"{os.fspath(path)} holds no COCO JSON: looked for *.json in it, in annotations and in train.")
+    sets = [(file, load_coco(join(root, file.path), keep_outlines=keep_outlines)) for file in files]
+    return root, sets, merge_categories(sets)
 
 
 def load_coco(path: str | os.PathLike[str], *, keep_outlines: bool = False) -> dict[str, Any]:
@@ -149,10 +160,8 @@ def _add_images(records: BoxRecords, file: CocoFile, images: Sequence[Mapping[st
     numbers: dict[Any, int] = {}
     for entry, one in enumerate(images, 1):
         place, name, number = f"{file.path}, image {entry}", one.get("file_name"), one.get("id")
-        if not isinstance(name, str) or not _is_key(number) or number in numbers:
-            reason = (
-                f"id {number!r} is there already" if _is_key(number) and number in numbers else "no id or file_name"
-            )
+        if not isinstance(name, str) or not is_key(number) or number in numbers:
+            reason = f"id {number!r} is there already" if is_key(number) and number in numbers else "no id or file_name"
             records.problems.append(f"{place}: {reason}; left out")
             continue
         path, why_not = finder.find(name)
@@ -168,9 +177,9 @@ def _add_annotation(
 ) -> str:
     """Add a box; return what is wrong with it, and nothing where its image is left out."""
     image_id, category = one.get("image_id"), one.get("category_id")
-    if not _is_key(image_id) or image_id not in images:
+    if not is_key(image_id) or image_id not in images:
         return f"there is no image with id {image_id!r}"
-    if not _is_key(category) or category not in labels:
+    if not is_key(category) or category not in labels:
         return f"there is no category with id {category!r} and a name"
     box = one.get("bbox")
     if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
@@ -260,7 +269,8 @@ def _is_whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _is_key(value: Any) -> bool:
+def is_key(value: Any) -> bool:
+    """Whether a value can be an id: a text or a whole number."""
     return isinstance(value, str) or _is_whole(value)
 
 

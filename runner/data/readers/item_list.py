@@ -4,7 +4,7 @@ import operator
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, TypeVar, overload
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from assay.callbacks.errors import UsageError, unknown_name
 from assay.callbacks.keys import IMAGE_KEY, SAMPLE_ID_KEY, TARGET_KEY
 
 Column = Sequence[Any] | np.ndarray
+_Entry = TypeVar("_Entry")
 
 TASKS = ("multiclass", "multilabel", "binary", "segmentation", "detection")
 SPLITS = ("train", "valid", "test")
@@ -164,7 +165,23 @@ class ItemList(Sequence[dict[str, Any]]):
         return "" if value is None else value  # torch collates no None
 
 
-class Texts(Sequence[str | None]):
+class MadeOnDemand(Sequence[_Entry]):
+    """Entries that are made when they are asked for; a slice is a list. A subclass defines ``make``."""
+
+    def make(self, place: int) -> _Entry:
+        """Return the entry of a place, from 0 on."""
+        raise NotImplementedError
+
+    @overload
+    def __getitem__(self, index: int) -> _Entry: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[_Entry]: ...
+    def __getitem__(self, index: int | slice) -> Any:
+        places = range(len(self))
+        return [self.make(place) for place in places[index]] if isinstance(index, slice) else self.make(places[index])
+
+
+class Texts(MadeOnDemand[str | None]):
     """Texts or None, packed into one array of bytes: a loader's workers share it, whereas they copy objects."""
 
     def __init__(self, texts: Iterable[str | None]):
@@ -176,20 +193,13 @@ class Texts(Sequence[str | None]):
     def __len__(self) -> int:
         return len(self.ends)
 
-    @overload
-    def __getitem__(self, index: int) -> str | None: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[str | None]: ...
-    def __getitem__(self, index: int | slice) -> Any:
-        if isinstance(index, slice):
-            return [self[place] for place in range(len(self))[index]]
-        place = range(len(self))[index]
+    def make(self, place: int) -> str | None:
         if self.is_none[place]:
             return None
         return os.fsdecode(self.data[self.ends[place - 1] if place else 0 : self.ends[place]].tobytes())
 
 
-class Ragged(Sequence[np.ndarray]):
+class Ragged(MadeOnDemand[np.ndarray]):
     """Arrays that differ in their first dimension, packed into one.
 
     Args:
@@ -211,14 +221,7 @@ class Ragged(Sequence[np.ndarray]):
     def __len__(self) -> int:
         return len(self.ends)
 
-    @overload
-    def __getitem__(self, index: int) -> np.ndarray: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[np.ndarray]: ...
-    def __getitem__(self, index: int | slice) -> Any:
-        if isinstance(index, slice):
-            return [self[place] for place in range(len(self))[index]]
-        place = range(len(self))[index]
+    def make(self, place: int) -> np.ndarray:
         return self.flat[self.ends[place - 1] if place else 0 : self.ends[place]]
 
 

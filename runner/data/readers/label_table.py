@@ -11,7 +11,7 @@ from .folder_tree import is_image_name, split_of
 from .image_finder import ImageFinder
 from .item_list import SPLITS, Column, ItemList
 from .label_targets import LABEL_COLUMNS, Targets, is_flag, read_targets
-from .tables import TABLE_SUFFIXES, Table, read_table
+from .tables import TABLE_SUFFIXES, Table, read_table, tables_in
 
 IMAGE_COLUMNS = (
     "image", "image_path", "image_file", "image_name", "images", "img", "img_path", "img_name", "filename", "file_name",
@@ -139,7 +139,7 @@ class _Columns:
 def _find_tables(path: Path) -> list[tuple[str | None, Path]]:
     if not path.is_dir():
         return [(None, path)]
-    tables = _tables_in(path)
+    tables = tables_in(path)
     parts = {file: split_of(file.stem) for file in tables}
     if len(tables) == 1 or not tables:
         if not tables:
@@ -151,11 +151,6 @@ def _find_tables(path: Path) -> list[tuple[str | None, Path]]:
     if len(by_name) != 1:
         raise UsageError(f"{path} holds several tables, {listing(file.name for file in tables)}: give the path of one.")
     return [(None, by_name[0])]
-
-
-def _tables_in(folder: Path) -> list[Path]:
-    files = sorted(folder.iterdir()) if folder.is_dir() else []
-    return [it for it in files if it.suffix.lower() in TABLE_SUFFIXES and not it.name.startswith(".")]
 
 
 def _missing_header(path: Path) -> list[str] | None:

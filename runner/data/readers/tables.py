@@ -92,6 +92,12 @@ def read_table(path: str | os.PathLike[str], header: Sequence[str] | None = None
     return table
 
 
+def tables_in(folder: Path) -> list[Path]:
+    """Return the files of a folder whose suffix is that of a table, without hidden ones, sorted; none of no folder."""
+    files = sorted(folder.iterdir()) if folder.is_dir() else []
+    return [it for it in files if it.suffix.lower() in TABLE_SUFFIXES and not it.name.startswith(".")]
+
+
 def plain_name(name: str) -> str:
     """Return the name of a column in lower case, with underscores for spaces and dashes."""
     return name.strip().lower().replace(" ", "_").replace("-", "_")

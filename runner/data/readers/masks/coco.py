@@ -4,7 +4,7 @@ import os
 from array import array
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 
@@ -12,15 +12,14 @@ from assay.callbacks.errors import UsageError
 
 from ...files.image_errors import BadImageError
 from ...files.image_sizes import image_size
-from ..coco import CocoFile, CocoFinder, find_coco_files, load_coco, merge_categories
-from ..folder_tree import join
-from ..item_list import BACKGROUND, ItemList
+from ..coco import CocoFile, CocoFinder, find_coco_files, is_key, open_coco
+from ..item_list import BACKGROUND, ItemList, MadeOnDemand
 
 _HEAD = 2**20  # bytes of a file in which outlines are looked for
 _MOST_CLASSES = 255  # numbers below what does not count
 
 
-class DrawnMasks(Sequence[np.ndarray]):
+class DrawnMasks(MadeOnDemand[np.ndarray]):
     """Masks [H, W] uint8 that are drawn when they are asked for: 0 the background, and the classes of objects.
 
     Crowds are drawn first, then the objects from the largest to the smallest, so that what lies on top of another one
@@ -53,14 +52,7 @@ class DrawnMasks(Sequence[np.ndarray]):
     def __len__(self) -> int:
         return len(self._of_image) - 1
 
-    @overload
-    def __getitem__(self, index: int) -> np.ndarray: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[np.ndarray]: ...
-    def __getitem__(self, index: int | slice) -> Any:
-        if isinstance(index, slice):
-            return [self[place] for place in range(len(self))[index]]
-        place = range(len(self))[index]
+    def make(self, place: int) -> np.ndarray:
         height, width = self._sizes[2 * place : 2 * place + 2]
         tools = mask_tools()
         drawn = []
@@ -121,12 +113,8 @@ def read_coco_masks(path: str | os.PathLike[str]) -> ItemList:
     Raises:
         UsageError: there is no such file, or it holds no outline that can be drawn.
     """
-    root, files = find_coco_files(path)
-    if not files:
-        raise UsageError(f"{os.fspath(path)} holds no COCO JSON: looked for *.json in it, in annotations and in train.")
+    root, sets, categories = open_coco(path, keep_outlines=True)
     mask_tools()
-    sets = [(file, load_coco(join(root, file.path), keep_outlines=True)) for file in files]
-    categories = merge_categories(sets)
     names = [BACKGROUND, *(categories[number] for number in sorted(categories))]
     if len(names) > _MOST_CLASSES:
         raise UsageError(f"{root}: masks must have at most {_MOST_CLASSES} classes, got {len(names)}.")
@@ -300,7 +288,7 @@ def _length_of(runs: bytes) -> int:
 
 def _key(value: Any) -> Any:
     """Return an id, text or whole number; None for anything else."""
-    return value if isinstance(value, str) or (isinstance(value, int) and not isinstance(value, bool)) else None
+    return value if is_key(value) else None
 
 
 def _is_finite(value: Any) -> bool:

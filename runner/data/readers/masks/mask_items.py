@@ -2,19 +2,19 @@
 
 import os
 from collections.abc import Sequence
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 
 from assay.callbacks.errors import UsageError
 
-from ..item_list import CLASSES_OF_MASKS, ItemList, Texts
+from ..item_list import CLASSES_OF_MASKS, ItemList, MadeOnDemand, Texts
 from .class_files import find_class_file
 from .mask_classes import MaskClasses, find_classes, shown
 from .mask_scan import compare_sizes, scan_masks
 
 
-class MaskFiles(Sequence[np.ndarray]):
+class MaskFiles(MadeOnDemand[np.ndarray]):
     """Masks that are read when they are asked for, [H, W] uint8 with classes, and 255 of what does not count.
 
     Args:
@@ -30,14 +30,8 @@ class MaskFiles(Sequence[np.ndarray]):
     def __len__(self) -> int:
         return len(self.paths)
 
-    @overload
-    def __getitem__(self, index: int) -> np.ndarray: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[np.ndarray]: ...
-    def __getitem__(self, index: int | slice) -> Any:
-        if isinstance(index, slice):
-            return [self[place] for place in range(len(self))[index]]
-        return self.classes.read(os.path.join(self.root, self.paths[index] or ""))
+    def make(self, place: int) -> np.ndarray:
+        return self.classes.read(os.path.join(self.root, self.paths[place] or ""))
 
 
 def make_items(

@@ -11,7 +11,7 @@ from ..folder_tree import is_image_name, split_of
 from ..image_finder import ImageFinder
 from ..item_list import ItemList
 from ..label_table import GROUP_COLUMNS, IMAGE_COLUMNS, SPLIT_COLUMNS
-from ..tables import TABLE_SUFFIXES, Table, read_table
+from ..tables import TABLE_SUFFIXES, Table, read_table, tables_in
 from .mask_items import make_items
 
 MASK_COLUMNS = (
@@ -154,7 +154,7 @@ def _find_table(path: Path) -> Path:
         if path.suffix.lower() not in TABLE_SUFFIXES:
             raise UsageError(f"{path} is no table: its name must end in .csv or .tsv.")
         return path
-    files = sorted(it for it in path.iterdir() if it.suffix.lower() in TABLE_SUFFIXES and not it.name.startswith("."))
+    files = tables_in(path)
     if len(files) != 1:
         found = listing(file.name for file in files)
         raise UsageError(f"{path} must hold one table with the suffix .csv or .tsv, got {found}: give its path.")
