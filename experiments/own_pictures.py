@@ -5,7 +5,7 @@ the three, or from ``OwnPictures``.
 """
 
 from abc import ABC
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -120,9 +120,12 @@ class OwnPictures(Experiment, ABC):
     def weights_of_classes(self) -> list[float] | None:
         """Weights for ``make_loss`` by the field ``class_weights``, counted over the training part; None: none."""
         train = self.parts()["train"]
-        plain = self.transformed(train, "none")
-        masks = (plain[index]["target"] for index in range(len(train))) if self.kind == "segment" else ()
-        return class_weights(train, self.class_weights, masks=masks)
+        return class_weights(train, self.class_weights, masks=self._masks(train) if self.kind == "segment" else ())
+
+    def _masks(self, items: ItemList) -> Iterator[Any]:
+        plain = self.transformed(items, "none")
+        for index in range(len(plain)):
+            yield plain[index]["target"]
 
     def describe_data(self) -> list[str]:
         """Return what was found, how it is split, what weighs how much, and what is wrong with the data."""

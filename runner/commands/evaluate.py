@@ -39,11 +39,8 @@ from ..saving.resume import decided_by_main_rank
 from .reopen import checkpoint_path, reopen
 
 TRUTH = "valid"  # the loader of what ``score`` is given; the name decides that nothing is trained
-_OTHER_KEYS = (
-    "criterion_key",
-    "loader_key",
-    "sample_id_key",
-)  # of callbacks, for what is no part of a batch, or may be
+# Of callbacks, for what is no part of a batch, or may be.
+_OTHER_KEYS = ("criterion_key", "loader_key", "sample_id_key")
 _FOR_TRAINING_ONLY = (GradientStats, HParams, NonFiniteGuard, OptimizerMonitor)  # callbacks that need optimizer steps
 
 
