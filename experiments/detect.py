@@ -19,7 +19,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from assay.callbacks import UsageError, detection_diagnostics
-from assay.runner import AtLeast, Augmented, ItemList, LossTerm, collate_boxes, make_transform
+from assay.runner import AtLeast, Augmented, ItemList, LossTerm, MultipleOf, collate_boxes, make_transform
 from assay.runner.prediction import BoxPrediction, Prediction
 
 from .detectors import DETECTIONS, LIGHT, loss_terms, make_detector
@@ -40,7 +40,7 @@ class Detect(OwnPictures):
     backbone: str = LIGHT
     """light, a narrow residual net that learns from few images, or a model of timm with features at strides 8, 16 and
     32, such as resnet50 or convnext_tiny."""
-    channels: int = 64
+    channels: Annotated[int, MultipleOf(32)] = 64
     """Channels of the feature maps that boxes are predicted from, a multiple of 32; use 256 for a large backbone."""
     image_size: Annotated[int, AtLeast(32)] = 256
     """Side in pixels of the square that images are brought to."""
@@ -56,8 +56,6 @@ class Detect(OwnPictures):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.channels < 1 or self.channels % 32:
-            raise UsageError(f"channels must be a multiple of 32, got {self.channels}.")
         check_backbone(self.backbone, LIGHT)
         if self.backbone == LIGHT and self.pretrained:
             raise UsageError(

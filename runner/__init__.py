@@ -68,6 +68,7 @@ if TYPE_CHECKING:
     from .experiment.ranges import AtMost as AtMost
     from .experiment.ranges import GreaterThan as GreaterThan
     from .experiment.ranges import LessThan as LessThan
+    from .experiment.ranges import MultipleOf as MultipleOf
     from .experiment.ranges import OneOf as OneOf
     from .experiment.ranges import check_range as check_range
     from .loop.dict_runner import DictRunner as DictRunner

@@ -22,9 +22,9 @@ import albumentations as A
 from torch import nn
 from torch.utils.data import DataLoader
 
-from assay.callbacks import BestWorstBatches, BestWorstSamples, BoxMetrics, UsageError, detection_diagnostics
+from assay.callbacks import BestWorstBatches, BestWorstSamples, BoxMetrics, detection_diagnostics
 from assay.callbacks.toolkit import BoxPrecision
-from assay.runner import AtLeast, Augmented, Experiment, ItemList, LossTerm, collate_boxes
+from assay.runner import AtLeast, Augmented, Experiment, ItemList, LossTerm, MultipleOf, collate_boxes
 from assay.runner.prediction import BoxPrediction, Prediction
 
 from ..detectors import DETECTIONS, LIGHT, loss_terms, make_detector
@@ -46,7 +46,7 @@ class Wheat(Experiment):
     backbone: str = LIGHT
     """The backbone: a name of timm, such as resnet18, or light, a narrow residual net."""
     pretrained: bool = False  # of a backbone of timm
-    channels: int = 64
+    channels: Annotated[int, MultipleOf(32)] = 64
     """Channels of the feature maps that boxes are predicted from, a multiple of 32."""
     image_size: Annotated[int, AtLeast(32)] = generator.SIZE
     """Side in pixels that images are scaled to; use 512 or more for the real ones."""
@@ -59,11 +59,6 @@ class Wheat(Experiment):
     """Whose figure is called map: coco, or competition as in older runs, where COCO's is coco_map."""
 
     input_key: ClassVar[Any] = ("image", "target")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.channels < 1 or self.channels % 32:
-            raise UsageError(f"channels must be a multiple of 32, got {self.channels}.")
 
     def ignored_fields(self) -> dict[str, str]:
         own = {"pretrained": "has no use with --backbone light, which has no such weights: leave one of them out"}
@@ -98,10 +93,11 @@ class Wheat(Experiment):
         return self._make_loader(known, [])
 
     def _make_loader(self, items: list[dict[str, Any]], transforms: list[Any], **order: Any) -> DataLoader[Any]:
+        return self.make_loader(self._augmented(items, transforms), collate_fn=collate_boxes, **order)
+
+    def _augmented(self, items: list[dict[str, Any]], transforms: list[Any]) -> Augmented:
         keys = {name: name for name in ("image", "bboxes", "labels")}
-        transform = to_tensor(transforms, self.image_size)
-        images = Augmented(WheatImages(items), transform, seed=self.seed, keys=keys)
-        return self.make_loader(images, collate_fn=collate_boxes, **order)
+        return Augmented(WheatImages(items), to_tensor(transforms, self.image_size), seed=self.seed, keys=keys)
 
     def get_model(self) -> nn.Module:
         return make_detector(

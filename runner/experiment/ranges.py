@@ -55,6 +55,17 @@ class LessThan:
 
 
 @dataclass(frozen=True)
+class MultipleOf:
+    """Range of a field: the positive number that all accepted ones are multiples of, itself included."""
+
+    unit: int
+
+    def check(self, name: str, value: int) -> None:
+        if value < self.unit or value % self.unit:
+            raise UsageError(f"{name} must be a multiple of {self.unit}, got {value}.")
+
+
+@dataclass(frozen=True)
 class OneOf:
     """Choices of a field: the words that are accepted, with dashes or underscores."""
 
@@ -66,7 +77,7 @@ class OneOf:
             raise unknown_name(name, value, self.choices)
 
 
-Rule = AtLeast | GreaterThan | AtMost | LessThan | OneOf
+Rule = AtLeast | GreaterThan | AtMost | LessThan | MultipleOf | OneOf
 
 
 def check_values(experiment: Any) -> None:

@@ -1,6 +1,7 @@
 """A field of all experiments is written once: everything that is to be known of it follows."""
 
 import re
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -10,7 +11,7 @@ import yaml
 from toy_experiment import Toy
 
 from assay.callbacks.errors import UsageError
-from assay.runner import AtMost, GreaterThan, LessThan, Mark, train
+from assay.runner import AtMost, GreaterThan, LessThan, Mark, MultipleOf, train
 from assay.runner.commands.experiment_flags import experiment_parser, parse_experiment
 from assay.runner.experiment.experiment_settings import check_fields, experiment_settings
 from assay.runner.experiment.marks import marked
@@ -56,6 +57,13 @@ def test_it_is_a_key_of_yaml(tmp_path):
 def test_an_upper_bound_alone_refuses_nan_too(rule, words):
     with pytest.raises(UsageError, match=f"share must be {words}, got nan"):
         rule.check("share", float("nan"))
+
+
+@pytest.mark.parametrize(("value", "is_refused"), [(32, False), (96, False), (48, True), (0, True), (-32, True)])
+def test_a_multiple_of_a_number_is_positive(value, is_refused):
+    refused = pytest.raises(UsageError, match=f"channels must be a multiple of 32, got {value}")
+    with refused if is_refused else nullcontext():
+        MultipleOf(32).check("channels", value)
 
 
 def test_none_is_refused_where_the_type_has_no_none():
