@@ -8,9 +8,9 @@ import os
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from ..experiment.catalog import experiment_names
+from ..experiment.field_names import flag_of
 from ..experiment.source_fields import fields_class
 from .experiment_help import owned_fields
-from .flag_names import flag_of
 
 
 def complete(parser: argparse.ArgumentParser) -> None:

@@ -15,7 +15,7 @@ from assay.callbacks.errors import UsageError, unknown_name
 
 from ..experiment.catalog import label
 from ..experiment.experiment_fields import ExperimentFields
-from ..experiment.field_names import check_field_names
+from ..experiment.field_names import check_field_names, flag_of
 from ..experiment.ignored_fields import check_ignored
 from ..experiment.marks import Mark, marked
 from ..recipe.monitor import parse_monitors
@@ -31,7 +31,7 @@ from .experiment_help import (
     takes_list,
     type_names,
 )
-from .flag_names import complete_bool_flags, flag_of, flag_values, normalize_flag, unknown_field
+from .flag_names import complete_bool_flags, flag_values, normalize_flag, unknown_field
 from .tuning.request import Request, check_examples
 from .tuning.terms import parse_terms
 

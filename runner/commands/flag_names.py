@@ -7,6 +7,8 @@ from typing import Any
 
 from assay.callbacks.errors import UsageError
 
+from ..experiment.field_names import flag_of
+
 # What other programs call a flag, where its spelling is not close to ours.
 SYNONYMS = {
     "--lr": ("--learning-rate", "--base-lr", "--max-lr", "--eta"),
@@ -35,16 +37,6 @@ SYNONYMS = {
     "--config": ("--cfg", "--yaml", "--config-file"),
     "--help": ("--usage", "--options"),
 }  # fmt: skip
-
-
-def flag_of(name: str) -> str:
-    """Return the flag of a field.
-
-    Example:
-        >>> flag_of("batch_size")
-        '--batch-size'
-    """
-    return f"--{name.replace('_', '-')}"
 
 
 def normalize_flag(argument: str, known: Collection[str]) -> str:

@@ -13,6 +13,7 @@ from ..data.files.image_errors import BadImageError
 from ..engine.engine import DEVICES, PRECISIONS, Engine
 from ..experiment.base import Experiment
 from ..experiment.catalog import missing_package
+from ..experiment.field_names import flag_of
 from ..experiment.prediction_spec import BoxPrediction, ClassPrediction, MaskPrediction, Prediction
 from ..prediction.inputs import Input, LeftOut, find_inputs
 from ..prediction.models import Models, average_weights
@@ -66,7 +67,7 @@ class PredictOptions:
         for name, smallest in (("tile", 1), ("overlap", 0), ("batch_size", 1)):
             value = getattr(self, name)
             if value is not None and value < smallest:
-                raise UsageError(f"--{name.replace('_', '-')} must be at least {smallest}, got {value}.")
+                raise UsageError(f"{flag_of(name)} must be at least {smallest}, got {value}.")
         if self.truth is not None and (len(self.checkpoint) > 1 or self.tta != "none"):
             raise UsageError("--truth scores one checkpoint as it validates: leave out --tta and further checkpoints.")
         # All options are checked here, before a model or an image is read.

@@ -7,6 +7,7 @@ from typing import Any
 from ..engine.engine import Engine
 from ..experiment.base import Experiment
 from ..experiment.catalog import find_experiment
+from ..experiment.field_names import flag_of
 from ..prediction.models import Models
 from ..prediction.trained_model import TrainedModel
 from ..prediction.tta import Views
@@ -27,7 +28,7 @@ def reopen(run: Path, **changed: Any) -> Experiment:
     """
     check_run(run)
     name = read_environment(run)["experiment"]
-    flags = [f"--{field.replace('_', '-')}={value}" for field, value in changed.items() if value is not None]
+    flags = [f"{flag_of(field)}={value}" for field, value in changed.items() if value is not None]
     experiment, _ = parse_experiment(find_experiment(name), name, ["--config", str(run / CONFIG), *flags])
     # The weights come from a checkpoint: nothing needs to be downloaded first.
     if getattr(experiment, "pretrained", False) is True:

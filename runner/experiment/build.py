@@ -42,6 +42,7 @@ from ..saving.run_folder import read_fresh, write_fresh
 from ..saving.weights_files import read_weights
 from .base import Experiment
 from .default_callbacks import callbacks_of_run
+from .field_names import flag_of
 from .fields import FineTuning
 from .model_options import prepare_model
 
@@ -135,7 +136,7 @@ def _show_groups(experiment: Experiment, engine: Engine, optimizer: Any) -> dict
     given = [name for name in ("lr_decay", "lr_head") if getattr(experiment, name) is not None]
     if given and not has_named_groups(optimizer):
         raise UsageError(
-            f"--{given[0].replace('_', '-')} has no use with this experiment's own get_optimizer: leave it out, or let "
+            f"{flag_of(given[0])} has no use with this experiment's own get_optimizer: leave it out, or let "
             "get_optimizer give the optimizer self.parameter_groups(model)."
         )
     table = cells(describe_groups(optimizer), experiment.unfreeze_epoch)

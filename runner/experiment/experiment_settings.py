@@ -13,6 +13,7 @@ from assay.callbacks.errors import UsageError
 
 from ..loop.state.settings import short_checksum
 from .base import Experiment
+from .field_names import flag_of
 from .marks import Mark, marked
 
 _log = logging.getLogger("assay")
@@ -25,7 +26,7 @@ def experiment_settings(name: str, experiment: Any) -> dict[str, Any]:
     source = inspect.getsourcefile(type(experiment))
     return {
         "the experiment": name,
-        **{f"--{key.replace('_', '-')}": value for key, value in fields.items()},
+        **{flag_of(key): value for key, value in fields.items()},
         # Copies on several machines may differ: one is edited, and another not yet.
         "the checksum of its file": short_checksum(Path(source).read_bytes())
         if source and Path(source).is_file()

@@ -1,4 +1,4 @@
-"""Check that the fields of an experiment have no reserved names."""
+"""The flags of fields, and the check that fields have no reserved names."""
 
 from collections.abc import Iterable
 
@@ -8,6 +8,16 @@ from assay.callbacks.errors import UsageError
 _FLAGS = ("config", "debug", "help", "help_all", "resume", "run_dir", "trials", "tune", "tune_storage")
 # Not imported: of a class without methods, which is read from the source of an experiment, none can be hidden.
 _BASE = f"{__package__}.base"
+
+
+def flag_of(name: str) -> str:
+    """Return the flag of a field.
+
+    Example:
+        >>> flag_of("batch_size")
+        '--batch-size'
+    """
+    return f"--{name.replace('_', '-')}"
 
 
 def check_field_names(names: Iterable[str], experiment: type) -> None:
@@ -20,7 +30,7 @@ def check_field_names(names: Iterable[str], experiment: type) -> None:
     base = next((one for one in experiment.__mro__ if one.__module__ == _BASE), object)
     for name in names:
         if name in _FLAGS:
-            flag = f"--{name.replace('_', '-')}"
+            flag = flag_of(name)
             raise UsageError(f"the field {name!r} must have another name: {flag} is a flag of every experiment.")
         if name.startswith("_"):
             raise UsageError(f"the field {name!r} must have a name that begins with a letter, to be a flag.")

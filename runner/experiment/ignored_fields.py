@@ -6,6 +6,7 @@ from typing import Any
 from assay.callbacks.errors import UsageError
 
 from ..choices import SCHEDULERS
+from .field_names import flag_of
 from .fields import GROUPS
 
 _OF_SCHEDULES = {
@@ -32,7 +33,7 @@ def check_ignored(experiment: Any, name: str) -> None:
     reasons = dict.fromkeys(experiment.fields_without_use(), nowhere) | experiment.ignored_fields()
     for field in dataclasses.fields(experiment):
         if field.name in reasons and getattr(experiment, field.name) not in _defaults_of(field.name, experiment):
-            raise UsageError(f"{_flag(field.name)} {reasons[field.name]}.")
+            raise UsageError(f"{flag_of(field.name)} {reasons[field.name]}.")
 
 
 def ignored_by_all(experiment: Any) -> dict[str, str]:
@@ -94,7 +95,3 @@ def _defaults_of(name: str, experiment: Any) -> list[Any]:
 
 def _plain(schedule: str) -> str:
     return schedule.replace("_", "-").lower()
-
-
-def _flag(name: str) -> str:
-    return f"--{name.replace('_', '-')}"

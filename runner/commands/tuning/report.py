@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from optuna.trial import FrozenTrial, TrialState
 
 from assay.callbacks.support.atomic_files import save_text
+from assay.callbacks.support.tables import text_table
 
 from ...processes.shell import command
 from .study import FAILED, Study, counts
@@ -87,13 +88,13 @@ def _counts(trials: Sequence[FrozenTrial]) -> str:
 
 def _rows(study: Study, trials: Sequence[FrozenTrial]) -> list[str]:
     names = [term.name for term in study.request.terms]
-    rows = [["trial", study.request.monitor.name, "epoch", *names]]
+    rows = []
     for trial in trials:
         values = [trial.params[name] for name in names]
         shown = [f"{value:.4g}" if isinstance(value, float) else str(value) for value in values]
         rows.append([str(trial.number), f"{trial.value:.4f}", str(_best_epoch(study, trial)), *shown])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows if trials]
+    header = ["trial", study.request.monitor.name, "epoch", *names]
+    return text_table(header, rows).splitlines() if rows else []
 
 
 def _command(request: "Request", trial: FrozenTrial) -> str:

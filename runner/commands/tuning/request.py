@@ -8,6 +8,7 @@ from typing import Any
 
 from assay.callbacks.errors import UsageError
 
+from ...experiment.field_names import flag_of
 from ...recipe.monitor import Monitor
 from .terms import Term
 
@@ -44,7 +45,7 @@ class Request:
 
     def flags(self, words: Mapping[str, str]) -> list[str]:
         """Return the flags of a trial, of its value for each term, as a text."""
-        return [*self.arguments, *(f"--{name.replace('_', '-')}={value}" for name, value in words.items())]
+        return [*self.arguments, *(f"{flag_of(name)}={value}" for name, value in words.items())]
 
 
 def check_examples(

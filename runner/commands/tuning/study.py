@@ -16,6 +16,7 @@ from assay.callbacks.errors import UsageError
 from assay.callbacks.support.atomic_files import save_text
 
 from ...experiment.catalog import label
+from ...experiment.field_names import flag_of
 from ...saving.run_folder import RunFolder
 from ...saving.yaml_files import read_fields
 from .request import Request
@@ -158,7 +159,7 @@ def _open_folder(request: Request) -> RunFolder:
 
 def _check_same(folder: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
     for part in (before, now):
-        part |= {f"--{name.replace('_', '-')}": value for name, value in part.pop("fields", {}).items()}
+        part |= {flag_of(name): value for name, value in part.pop("fields", {}).items()}
     for name, value in now.items():
         if before.get(name) != value:
             raise UsageError(

@@ -10,8 +10,9 @@ from toy_fields import Toy
 from assay.runner import Experiment, UsageError
 from assay.runner.commands.experiment_flags import experiment_parser, parse_experiment, usage_error
 from assay.runner.commands.experiment_help import field_docs
-from assay.runner.commands.flag_names import SYNONYMS, flag_of, unknown_flag
+from assay.runner.commands.flag_names import SYNONYMS, unknown_flag
 from assay.runner.experiment.catalog import experiment_names, find_experiment
+from assay.runner.experiment.field_names import flag_of
 from assay.runner.experiment.fields import GROUPS, MOST_USED
 
 UNUSED = {"tune": None, "trials": None, "tune_storage": None}
