@@ -18,7 +18,8 @@ LABEL_COLUMNS = (
 )  # fmt: skip
 """Customary names of the column that holds labels."""
 
-_FLAGS = {"1": 1, "1.0": 1, "true": 1, "yes": 1, "0": 0, "0.0": 0, "false": 0, "no": 0}
+FLAGS = {"1": 1, "1.0": 1, "true": 1, "yes": 1, "0": 0, "0.0": 0, "false": 0, "no": 0}
+"""What stands for yes and no in a table, in lower case."""
 _EMPTY, _OTHER = 2, 3
 _MANY = 20  # rows, from which on classes that are more than half as many are a mistake
 _PLURALS = ("labels", "tags", "classes", "categories", "targets", "attributes")
@@ -43,7 +44,7 @@ class Targets:
 
 def is_flag(cell: str) -> bool:
     """Whether a text says yes or no: 1, 0, true, false."""
-    return cell.lower() in _FLAGS
+    return cell.lower() in FLAGS
 
 
 def read_targets(
@@ -112,7 +113,7 @@ def _read_flags(cells: Mapping[str, Sequence[str]], where: Callable[[int], str],
 
 
 def _codes(column: Sequence[str]) -> np.ndarray:
-    code_of = {cell: _FLAGS.get(cell.lower(), _OTHER if cell else _EMPTY) for cell in set(column)}
+    code_of = {cell: FLAGS.get(cell.lower(), _OTHER if cell else _EMPTY) for cell in set(column)}
     return np.fromiter(map(code_of.__getitem__, column), dtype=np.int8, count=len(column))
 
 

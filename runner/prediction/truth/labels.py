@@ -9,13 +9,12 @@ import numpy as np
 from assay.callbacks.errors import UsageError, listing
 
 from ...data.readers.label_table import IMAGE_COLUMNS
-from ...data.readers.label_targets import LABEL_COLUMNS
+from ...data.readers.label_targets import FLAGS, LABEL_COLUMNS, is_flag
 from ...data.readers.tables import Table, read_table
 from ...experiment.prediction_spec import ClassPrediction
 from ..inputs import Input
 from .matching import ImageNames
 
-_FLAGS = {"1": True, "1.0": True, "true": True, "yes": True, "0": False, "0.0": False, "false": False, "no": False}
 _SEPARATORS = "|;"
 
 
@@ -112,8 +111,8 @@ def _row_reader(table: Table, image: str, labels: Labels) -> Callable[[int], Any
 
 
 def _of_cell(cell: str, where: str, labels: Labels) -> Any:
-    if len(labels.names) == 1 and cell.lower() in _FLAGS:
-        return float(_FLAGS[cell.lower()])
+    if len(labels.names) == 1 and is_flag(cell):
+        return float(FLAGS[cell.lower()])
     if not labels.are_flags:
         return labels.target([labels.number(cell, where)]) if cell else None
     for separator in _SEPARATORS[1:]:
@@ -124,9 +123,9 @@ def _of_cell(cell: str, where: str, labels: Labels) -> Any:
 
 def _of_flags(table: Table, row: int, labels: Labels) -> Any:
     cells = [table.rows[row][table.header.index(name)] for name in labels.names]
-    if wrong := [cell for cell in cells if cell.lower() not in _FLAGS]:
+    if wrong := [cell for cell in cells if not is_flag(cell)]:
         raise UsageError(f"--truth {table.where(row)}: a class is 0 or 1, got {wrong[0]!r}.")
-    chosen = [number for number, cell in enumerate(cells) if _FLAGS[cell.lower()]]
+    chosen = [number for number, cell in enumerate(cells) if FLAGS[cell.lower()]]
     if not labels.are_flags and len(chosen) != 1:
         raise UsageError(f"--truth {table.where(row)}: an image is of one class here, got {len(chosen)}.")
     return labels.target(chosen)

@@ -10,7 +10,7 @@ import numpy as np
 from assay.callbacks.errors import UsageError, listing
 from assay.callbacks.keys import IMAGE_KEY, SAMPLE_ID_KEY, TARGET_KEY
 
-from ...data.readers.item_list import BACKGROUND, ItemList
+from ...data.readers.item_list import BACKGROUND, ItemList, MadeOnDemand
 from ...data.readers.recognize import read_data
 from ...data.readers.tables import TABLE_SUFFIXES
 from ...experiment.prediction_spec import ClassPrediction, MaskPrediction, Prediction
@@ -131,7 +131,7 @@ def _renumbered(
     )
 
 
-class _Renumbered(Sequence[np.ndarray]):
+class _Renumbered(MadeOnDemand[np.ndarray]):
     """The labels of boxes with other class numbers."""
 
     def __init__(self, labels: Sequence[Any], numbers: np.ndarray):
@@ -140,8 +140,8 @@ class _Renumbered(Sequence[np.ndarray]):
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitem__(self, index: Any) -> Any:
-        return self.numbers[np.asarray(self.labels[index], dtype=np.int64)]
+    def make(self, place: int) -> np.ndarray:
+        return self.numbers[np.asarray(self.labels[place], dtype=np.int64)]
 
 
 def _class_targets(items: ItemList, numbers: np.ndarray, labels: Labels) -> np.ndarray:
