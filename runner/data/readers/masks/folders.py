@@ -9,8 +9,9 @@ from assay.callbacks.errors import UsageError
 from ..class_names import read_text
 from ..folder_tree import FolderTree, join
 from ..item_list import ItemList
+from . import cityscapes
 from .mask_items import make_items
-from .pairs import MaskPart, Pair, find_parts, pair_up
+from .pairs import MaskPart, Pair, find_parts, mask_stems, pair_up
 
 _LISTS = {"train": "train", "val": "valid", "test": "test"}  # of Pascal VOC, in ImageSets/Segmentation
 
@@ -26,7 +27,8 @@ def read_mask_folders(path: str | os.PathLike[str]) -> ItemList:
 
     Folders of masks may also be called ``labels``, ``annotations``, ``gt``, ``segmentation`` and the like, or
     ``train_masks`` beside ``train``; names of masks may end in ``_mask``, ``_label``, ``_gt`` and the like. Of Pascal
-    VOC, the lists in ``ImageSets/Segmentation`` are the split.
+    VOC, the lists in ``ImageSets/Segmentation`` are the split. Of Cityscapes, ``*_labelTrainIds`` or ``*_labelIds`` are
+    read, and the classes are the 19 by which it is scored.
 
     What the values of masks are is found in this order:
 
@@ -53,7 +55,8 @@ def read_mask_folders(path: str | os.PathLike[str]) -> ItemList:
         raise UsageError(f"{os.fspath(path)} is not a folder.")
     tree, problems = FolderTree(path), list[str]()
     parts = find_parts(tree)
-    pairs = [pair for part in parts for pair in pair_up(tree, part, problems)]
+    kind = cityscapes.numbers_among(stem for part in parts for stem in mask_stems(tree, part))
+    pairs = [pair for part in parts for pair in pair_up(tree, part, problems, kind)]
     pairs = _by_lists(tree, parts, pairs, problems)
     if not pairs:
         raise UsageError(_nothing_found(tree, parts, problems))
@@ -69,7 +72,14 @@ def read_mask_folders(path: str | os.PathLike[str]) -> ItemList:
     if first.images == first.masks:
         layout = "images and masks in one folder"
     bases = list(dict.fromkeys(os.path.dirname(part.images) for part in parts))
-    return make_items(path, columns, layout=layout, problems=[*problems, *tree.problems], class_folders=bases)
+    return make_items(
+        path,
+        columns,
+        layout=layout,
+        problems=[*problems, *tree.problems],
+        class_folders=bases,
+        unnamed=None if kind is None else cityscapes.classes_of(kind),
+    )
 
 
 def looks_like(path: Path) -> bool:

@@ -43,6 +43,7 @@ def make_items(
     places: Sequence[str] | None = None,
     class_folders: Sequence[str] = (),
     extra_columns: dict[str, list[Any]] | None = None,
+    unnamed: MaskClasses | None = None,
 ) -> ItemList:
     """Return the items of pairs, without those that do not go together.
 
@@ -54,6 +55,7 @@ def make_items(
         places: where each pair is named, for messages about it; None: nowhere but by its files.
         class_folders: where a file may name the classes, beside the root itself.
         extra_columns: see ``ItemList``.
+        unnamed: the classes where no file names them; None: they are found by what the masks hold.
 
     Raises:
         UsageError: no pair is left, or the classes cannot be told.
@@ -67,7 +69,7 @@ def make_items(
         first = next(iter([*wrong.values(), *problems]), "")
         raise UsageError(f"{root}: no image with its mask is left of {len(columns['image'])}: {first or 'none'}.")
     file = find_class_file(root, *(os.path.join(root, folder) for folder in class_folders))
-    classes = find_classes(root, file, list(found.values()))
+    classes = unnamed if unnamed and file is None else find_classes(root, file, list(found.values()))
     for place, one in found.items():
         if one.problem:
             wrong[place] = f"{one.problem}; left out"

@@ -2,21 +2,22 @@
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ..folder_tree import FolderTree, join, split_of
+from . import cityscapes
 
 IMAGE_FOLDERS = (
     "images", "image", "imgs", "img", "jpegimages", "photos", "pictures", "inputs", "input", "rgb", "leftimg8bit",
 )  # fmt: skip
 MASK_FOLDERS = (
     "masks", "mask", "segmentationclass", "segmentation", "segmentations", "labels", "label", "annotations",
-    "annotation", "annots", "annot", "gt", "ground_truth", "groundtruth", "ground-truth", "targets", "target", "gtfine",
+    "annotation", "annots", "annot", "gt", "ground_truth", "groundtruth", "ground-truth", "targets", "target", "gtfine", "gtcoarse",
 )  # fmt: skip
 
 _OF_MASK = re.compile(
-    r"[_\-. ](masks?|labels?|gt|seg|segmentation|ground_?truth|annot(?:ation)?|target|l|p|gtfine_label(?:train)?ids|"
+    r"[_\-. ](masks?|labels?|gt|seg|segmentation|ground_?truth|annot(?:ation)?|target|l|p|gt(?:fine|coarse)_label(?:train)?ids|"
     r"label(?:train)?ids)$|^(?:masks?|labels?|gt|seg)[_\-. ]",
     re.I,
 )
@@ -93,8 +94,24 @@ def _holds_both(tree: FolderTree, folder: str) -> bool:
     return any(_mask_key(os.path.splitext(name)[0]) in stems for name in masks)
 
 
-def pair_up(tree: FolderTree, part: MaskPart, problems: list[str]) -> list[Pair]:
-    """Return the pairs of a part, by the path below the folder without suffix, and else without words such as _mask."""
+def mask_stems(tree: FolderTree, part: MaskPart) -> Iterator[str]:
+    """Yield the names, without suffix, of all files of a part that may be masks."""
+    folders = [] if part.masks is None else [part.masks]
+    for folder in folders:
+        yield from (os.path.splitext(name)[0] for name in tree.images(folder))
+        inner = (join(folder, name) for name in tree.folders(folder))
+        folders += [one for one in inner if not os.path.islink(join(tree.root, one))]
+
+
+def pair_up(tree: FolderTree, part: MaskPart, problems: list[str], kind: str | None = None) -> list[Pair]:
+    """Return the pairs of a part, by the path below the folder without suffix, and else without words such as _mask.
+
+    Args:
+        tree: with the files.
+        part: of it.
+        problems: gets a line for each file that has no counterpart.
+        kind: of Cityscapes' masks, to which the others show the same; None: there are no several.
+    """
     if part.masks is None:
         count = len(tree.images_below(part.images)) if tree.claim([part.images]) else 0
         problems.append(f"{part.images}: {count:,} images without a folder of masks; left out")
@@ -107,8 +124,16 @@ def pair_up(tree: FolderTree, part: MaskPart, problems: list[str]) -> list[Pair]
         images = [path for path in images if path not in set(masks)]
     elif not part.images or part.masks.startswith(f"{part.images}/"):
         images = [path for path in images if not path.startswith(f"{part.masks}/")]
-    by_key = _unique(images, part.images, problems)
-    of_image = _match(masks, part.masks, by_key, problems)
+    if kind is not None:
+        masks = [path for path in masks if cityscapes.is_of_kind(_stem(path, ""), kind)]
+    lines: list[str] = []
+    by_key = _unique(images, part.images, lines)
+    of_image = _match(masks, part.masks, by_key, lines)
+    if not of_image and _differ(images) and _differ(masks):  # annotations/trimaps/1.png is the mask of images/1.jpg
+        lines.clear()
+        by_key = _unique(images, None, lines)
+        of_image = _match(masks, None, by_key, lines)
+    problems += lines
     problems += [
         f"{image}: no mask in {part.masks or 'the folder'}; left out" for image in images
         if image not in of_image and image in by_key.values()
@@ -116,7 +141,12 @@ def pair_up(tree: FolderTree, part: MaskPart, problems: list[str]) -> list[Pair]
     return [Pair(image, of_image[image], part.split) for image in images if image in of_image]
 
 
-def _match(masks: Sequence[str], folder: str, by_key: dict[str, str], problems: list[str]) -> dict[str, str]:
+def _differ(paths: Sequence[str]) -> bool:
+    """Whether the names of files are unique without their folders."""
+    return len({_stem(path, None) for path in paths}) == len(paths)
+
+
+def _match(masks: Sequence[str], folder: str | None, by_key: dict[str, str], problems: list[str]) -> dict[str, str]:
     """Return the mask of each image."""
     of_image: dict[str, str] = {}
     for mask in masks:
@@ -131,7 +161,7 @@ def _match(masks: Sequence[str], folder: str, by_key: dict[str, str], problems: 
     return of_image
 
 
-def _unique(images: Sequence[str], folder: str, problems: list[str]) -> dict[str, str]:
+def _unique(images: Sequence[str], folder: str | None, problems: list[str]) -> dict[str, str]:
     """Return images by their stems, and by those without words such as _image."""
     by_key: dict[str, str] = {}
     problems += [
@@ -144,8 +174,10 @@ def _unique(images: Sequence[str], folder: str, problems: list[str]) -> dict[str
     return by_key
 
 
-def _stem(path: str, folder: str) -> str:
-    return os.path.splitext(path.removeprefix(f"{folder}/") if folder else path)[0]
+def _stem(path: str, folder: str | None) -> str:
+    """Return a path below a folder without suffix; the name alone where the folder is None."""
+    below = os.path.basename(path) if folder is None else path.removeprefix(f"{folder}/") if folder else path
+    return os.path.splitext(below)[0]
 
 
 def _mask_key(stem: str) -> str:

@@ -54,6 +54,7 @@ LAYOUTS = {
     "passed through": ({"set/images/1.jpg": "set/masks/1.png"}, None),
     "beside": ({"1.jpg": "masks/1.png"}, None),
     "unicode": ({"images/Straße 1.jpg": "masks/Straße 1.png"}, None),
+    "names alone": ({"images/1.jpg": "annotations/trimaps/1.png", "images/2.jpg": "annotations/trimaps/2.png"}, None),
     "prefixes": ({"images/image_1.jpg": "masks/mask_1.png"}, None),
 }  # fmt: skip
 
@@ -113,6 +114,38 @@ def test_each_irregular_pair_is_one_line(tmp_path):
         assert lines.count(part) == 1, lines
     assert sum("masks/3.png" in line and "left out" in line for line in lines) == 1
     assert len(lines) == 7
+
+
+CITY = "gtFine/{0}/ulm/ulm_{1}_gtFine_{2}.png"
+
+
+@pytest.mark.parametrize("kind", ["labelIds", "labelTrainIds"])
+def test_of_the_masks_of_cityscapes_the_numbers_of_one_kind_are_read(tmp_path, kind):
+    numbers = {"labelIds": [[7, 33, 0], [26, 4, 7]], "labelTrainIds": [[0, 18, 255], [13, 255, 0]]}
+    for split, number in (("train", 1), ("val", 2)):
+        image(tmp_path / f"leftImg8bit/{split}/ulm/ulm_{number}_leftImg8bit.png")
+        mask(tmp_path / CITY.format(split, number, "instanceIds"), VALUES)
+        Image.new("RGBA", (3, 2), (128, 64, 128, 255)).save(tmp_path / CITY.format(split, number, "color"))
+        for one in ["labelIds", kind]:
+            mask(tmp_path / CITY.format(split, number, one), numbers[one])
+    items = read_mask_folders(tmp_path)
+    assert items.problems == () and list(items.column("split")) == ["train", "valid"]
+    assert items.column("target").paths[0] == CITY.format("train", 1, kind)
+    for index in range(2):
+        assert items[index]["target"].tolist() == [[0, 18, 255], [13, 255, 0]]
+    names = items.class_names
+    assert len(names) == 19 and (names[0], names[13], names[18]) == ("road", "car", "bicycle")
+    assert items.palette[13].tolist() == [0, 0, 142]
+    assert items.layout.endswith(f"({kind} of Cityscapes, other numbers not counted)")
+
+
+def test_masks_of_cityscapes_that_some_images_alone_have_are_not_mixed_with_others(tmp_path):
+    for number in (1, 2):
+        image(tmp_path / f"leftImg8bit/train/ulm/ulm_{number}_leftImg8bit.png")
+        mask(tmp_path / CITY.format("train", number, "labelIds"), [[7, 8, 7], [8, 7, 8]])
+    mask(tmp_path / CITY.format("train", 1, "labelTrainIds"), VALUES)
+    paths = read_mask_folders(tmp_path).column("target").paths
+    assert [*paths] == [CITY.format("train", number, "labelIds") for number in (1, 2)]
 
 
 @pytest.mark.parametrize(
