@@ -13,12 +13,13 @@ IMAGE_FOLDERS = (
 )  # fmt: skip
 MASK_FOLDERS = (
     "masks", "mask", "segmentationclass", "segmentation", "segmentations", "labels", "label", "annotations",
-    "annotation", "annots", "annot", "gt", "ground_truth", "groundtruth", "ground-truth", "targets", "target", "gtfine", "gtcoarse",
+    "annotation", "annots", "annot", "gt", "ground_truth", "groundtruth", "ground-truth", "targets", "target", "gtfine",
+    "gtcoarse",
 )  # fmt: skip
 
 _OF_MASK = re.compile(
-    r"[_\-. ](masks?|labels?|gt|seg|segmentation|ground_?truth|annot(?:ation)?|target|l|p|gt(?:fine|coarse)_label(?:train)?ids|"
-    r"label(?:train)?ids)$|^(?:masks?|labels?|gt|seg)[_\-. ]",
+    r"[_\-. ](masks?|labels?|gt|seg|segmentation|ground_?truth|annot(?:ation)?|target|l|p|"
+    r"(?:gt(?:fine|coarse)_)?label(?:train)?ids)$|^(?:masks?|labels?|gt|seg)[_\-. ]",
     re.I,
 )
 _OF_IMAGE = re.compile(r"[_\-. ](image|img|sat|photo|rgb|leftimg8bit)$|^(?:image|img|photo)[_\-. ]", re.I)
