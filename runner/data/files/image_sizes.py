@@ -1,11 +1,12 @@
 """Read the width and height of an image from its header, without decoding it."""
 
 import os
+from collections.abc import Sequence
 from typing import BinaryIO, NamedTuple
 
 from PIL import Image
 
-from .image_errors import bad_image_errors
+from .image_errors import BadImageError, bad_image_errors
 from .image_headers import (
     JPEG_START,
     ORIENTATION,
@@ -46,6 +47,34 @@ def image_size(path: str | os.PathLike[str]) -> ImageSize:
         if start.startswith(PNG_START):
             return _png_size(file, start)
         return _tiff_size(file) if start[:4] in TIFF_STARTS else _other_size(path)
+
+
+def checked_size(
+    root: str | os.PathLike[str], path: str, stated: tuple[int, int] | None
+) -> tuple[ImageSize | None, str]:
+    """Return the size of an image and ""; or None and why it is left out, as its annotations may be of another image.
+
+    Args:
+        root: the folder of the data set.
+        path: of the image, relative to it.
+        stated: width and height as an annotation says; None where it does not, as does a 0.
+    """
+    full = os.path.join(root, path)
+    try:
+        size = image_size(full)
+    except BadImageError as error:
+        return None, str(error) if os.path.exists(full) else f"{path} is not there"
+    if stated is None or 0 in stated or stated == size[:2]:
+        return size, ""
+    turned = ", turned upright as its EXIF asks for" if size.is_turned else ""
+    says = f"says {stated[0]} x {stated[1]} pixels, and {path} has {size.width} x {size.height}{turned}"
+    return None, f"{says}; left out, as its annotations may be in pixels of another image"
+
+
+def describe_zero_sizes(paths: Sequence[str]) -> list[str]:
+    """Return a line about images with a stated size of 0; none where there is none."""
+    more = f" and {len(paths) - 1:,} more" if len(paths) > 1 else ""
+    return [f"a stated width or height of 0 counts as none: {paths[0]}{more}"] if paths else []
 
 
 def _jpeg_size(file: BinaryIO, start: bytes) -> ImageSize:

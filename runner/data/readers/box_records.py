@@ -9,8 +9,7 @@ import numpy as np
 
 from assay.callbacks.errors import UsageError
 
-from ..files.image_errors import BadImageError
-from ..files.image_sizes import ImageSize, image_size
+from ..files.image_sizes import ImageSize, checked_size, describe_zero_sizes
 from .item_list import BACKGROUND, ItemList, Ragged
 
 _THREADS, _AT_ONCE = 8, 256  # that read sizes, and images that each takes at a time: a network drive makes them wait
@@ -38,18 +37,18 @@ class BoxRecords:
         self.splits: list[str | None] = []
         self.has_crowds = False
         self._number_of: dict[str, int] = {}
-        self._places: list[str] = []
+        self._places: list[object] = []
         self._stated: list[tuple[int, int] | None] = []
         self._sides, self._of_box = array("d"), array("q")
 
     def add_image(
-        self, path: str, place: str, *, split: str | None = None, stated: tuple[int, int] | None = None
+        self, path: str, place: object, *, split: str | None = None, stated: tuple[int, int] | None = None
     ) -> int | None:
         """Add an image and return its number; None where it is there already, and is left out.
 
         Args:
             path: relative to the root.
-            place: where the files name it.
+            place: where the files name it; turned to text where a line needs it.
             split: the part that it belongs to.
             stated: width and height as the files say.
         """
@@ -119,24 +118,14 @@ class BoxRecords:
                 for size, problem in found:
                     self.problems += [problem] if problem else []
                     sizes.append(size)
+        of_zero = [path for path, stated in zip(self.paths, self._stated, strict=True) if stated and 0 in stated]
+        self.problems += describe_zero_sizes(of_zero)
         return sizes
 
     def _read_size(self, number: int) -> tuple[ImageSize | None, str]:
         """Return the size of an image and what is wrong with it; no size where it is left out."""
-        path, place = self.paths[number], self._places[number]
-        full = os.path.join(self.root, path)
-        try:
-            size = image_size(full)
-        except BadImageError as error:
-            return None, f"{place}: {error}" if os.path.exists(full) else f"{place}: {path} is not there"
-        stated = self._stated[number]
-        if stated is None or stated == size[:2]:
-            return size, ""
-        says = f"{place}: says {stated[0]} x {stated[1]} pixels, and {path} has {size.width} x {size.height}"
-        if 0 in stated:
-            return size, f"{says}; the size of the image is taken"
-        turned = ", turned upright as its EXIF asks for" if size.is_turned else ""
-        return None, f"{says}{turned}; left out, as its boxes may be in pixels of another image"
+        size, why = checked_size(self.root, self.paths[number], self._stated[number])
+        return size, f"{self._places[number]}: {why}" if why else ""
 
     def _checked_boxes(self, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return sides [B, 4], float32, and image, label, entry and crowd [B, 4] of the boxes that are kept."""

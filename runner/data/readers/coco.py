@@ -17,6 +17,7 @@ from .class_names import read_text
 from .folder_tree import join, split_of
 from .image_finder import ImageFinder
 from .item_list import BACKGROUND, ItemList
+from .json_places import JsonPlaces
 
 _KEYS = re.compile(rb'"(images|annotations|categories)"\s*:')
 _OTHER_TASKS = re.compile("keypoints|captions|panoptic|stuff|image_info")  # files beside COCO's own boxes
@@ -55,16 +56,17 @@ def read_coco(path: str | os.PathLike[str]) -> ItemList:
             categories, or nothing is left to learn from.
     """
     root, sets, categories = open_coco(path)
-    records = BoxRecords(root, lambda image, entry: f"{of_image[image]}, annotation {entry}")
-    of_image: dict[int, str] = {}  # the file that names an image
+    records = BoxRecords(root, lambda image, entry: str(of_image[image].of("annotations", entry)))
+    of_image: dict[int, JsonPlaces] = {}  # of the file that names an image
     labels = {number: label for label, number in enumerate(sorted(categories), 1)}
     for file, content in sets:
-        images = _add_images(records, file, content["images"])
-        of_image |= dict.fromkeys(images.values(), file.path)
+        places = JsonPlaces(join(root, file.path), file.path, content)
+        images = _add_images(records, file, places)
+        of_image |= dict.fromkeys(images.values(), places)
         for entry, one in enumerate(content["annotations"], 1):
             problem = _add_annotation(records, images, labels, one, entry)
             if problem:
-                records.problems.append(f"{file.path}, annotation {entry}: {problem}; left out")
+                records.problems.append(f"{places.of('annotations', entry)}: {problem}; left out")
     return records.to_items("COCO", [categories[number] for number in sorted(categories)])
 
 
@@ -154,12 +156,12 @@ def merge_categories(sets: Sequence[tuple[CocoFile, Mapping[str, Any]]]) -> dict
     return names
 
 
-def _add_images(records: BoxRecords, file: CocoFile, images: Sequence[Mapping[str, Any]]) -> dict[Any, int]:
+def _add_images(records: BoxRecords, file: CocoFile, places: JsonPlaces) -> dict[Any, int]:
     """Add the images of a file, and return their numbers by id; -1 of those that are left out."""
     finder = CocoFinder(records.root, file)
     numbers: dict[Any, int] = {}
-    for entry, one in enumerate(images, 1):
-        place, name, number = f"{file.path}, image {entry}", one.get("file_name"), one.get("id")
+    for entry, one in enumerate(places.content["images"], 1):
+        place, name, number = places.of("images", entry), one.get("file_name"), one.get("id")
         if not isinstance(name, str) or not is_key(number) or number in numbers:
             reason = f"id {number!r} is there already" if is_key(number) and number in numbers else "no id or file_name"
             records.problems.append(f"{place}: {reason}; left out")
@@ -167,7 +169,7 @@ def _add_images(records: BoxRecords, file: CocoFile, images: Sequence[Mapping[st
         path, why_not = finder.find(name)
         if path is None:
             records.problems.append(f"{place}: {why_not}")
-        added = None if path is None else records.add_image(path, place, split=file.split, stated=_stated_size(one))
+        added = None if path is None else records.add_image(path, place, split=file.split, stated=stated_size(one))
         numbers[number] = -1 if added is None else added
     return numbers
 
@@ -260,9 +262,13 @@ def _is_list_of_dicts(content: Any, name: str) -> bool:
     return isinstance(values, list) and all(isinstance(one, dict) for one in values)
 
 
-def _stated_size(image: Mapping[str, Any]) -> tuple[int, int] | None:
-    width, height = (image.get(side) for side in ("width", "height"))
-    return (width, height) if isinstance(width, int) and isinstance(height, int) else None
+def stated_size(image: Mapping[str, Any]) -> tuple[int, int] | None:
+    """Return width and height as an image states them, 0 for what is no number; None where it has neither."""
+    sides: list[Any] = [image.get(name) for name in ("width", "height")]
+    if sides == [None, None]:
+        return None
+    width, height = (int(side) if _is_number(side) and 0 <= side < float("inf") else 0 for side in sides)
+    return width, height
 
 
 def _is_whole(value: Any) -> bool:

@@ -10,10 +10,11 @@ import numpy as np
 
 from assay.callbacks.errors import UsageError
 
-from ...files.image_errors import BadImageError
-from ...files.image_sizes import image_size
-from ..coco import CocoFile, CocoFinder, find_coco_files, is_key, open_coco
+from ...files.image_sizes import checked_size, describe_zero_sizes
+from ..coco import CocoFile, CocoFinder, find_coco_files, is_key, open_coco, stated_size
+from ..folder_tree import join
 from ..item_list import BACKGROUND, ItemList, MadeOnDemand
+from ..json_places import JsonPlaces
 
 _HEAD = 2**20  # bytes of a file in which outlines are looked for
 _MOST_CLASSES = 255  # numbers below what does not count
@@ -151,17 +152,19 @@ class _Reader:
         self.images: dict[str, str | None] = {}  # each image's part of the split
         self.masks = DrawnMasks()
         self.has_objects = False
+        self.of_zero_size: list[str] = []
 
     def add(self, file: CocoFile, content: Mapping[str, Any]) -> None:
         """Add the images of a file with their objects."""
         sizes: dict[Any, tuple[str, int, int]] = {}
         left_out: set[Any] = set()
+        places = JsonPlaces(join(self.root, file.path), file.path, content)
         finder = CocoFinder(self.root, file)
         for entry, one in enumerate(content["images"], 1):
             found, why = self._check_image(finder, one, sizes)
             if found is None:
                 left_out.add(_key(one.get("id")))
-                self.problems.append(f"{file.path}, image {entry}: {why}; left out")
+                self.problems.append(f"{places.of('images', entry)}: {why}")
             else:
                 sizes[one["id"]] = found
                 self.images[found[0]] = file.split
@@ -172,7 +175,7 @@ class _Reader:
                 continue  # reported with its image
             found_object, why = self._check_object(one, sizes)
             if found_object is None:
-                self.problems.append(f"{file.path}, annotation {entry}: {why}; left out")
+                self.problems.append(f"{places.of('annotations', entry)}: {why}; left out")
             else:
                 objects[number].append(found_object)
                 self.has_objects = True
@@ -188,13 +191,14 @@ class _Reader:
         if not self.has_objects:
             first = f"; the first problem: {self.problems[0]}" if self.problems else ""
             raise UsageError(f"{self.root}: COCO without outlines to learn from: {len(self.images):,} images{first}.")
+        problems = [*self.problems, *describe_zero_sizes(self.of_zero_size)]
         columns: dict[str, Sequence[Any]] = {
             "image": [*self.images], "sample_id": [*self.images], "target": self.masks,
         }  # fmt: skip
         if any(self.images.values()):
             columns["split"] = [*self.images.values()]
         return ItemList(
-            self.root, columns, task="segmentation", layout="COCO outlines", class_names=names, problems=self.problems
+            self.root, columns, task="segmentation", layout="COCO outlines", class_names=names, problems=problems
         )
 
     def _check_image(
@@ -203,22 +207,20 @@ class _Reader:
         """Return path, height and width of an image, or why it is left out."""
         name, number = one.get("file_name"), one.get("id")
         if not isinstance(name, str) or _key(number) is None:
-            return None, "no id or file_name"
+            return None, "no id or file_name; left out"
         if number in known:
-            return None, f"id {number!r} is there already"
+            return None, f"id {number!r} is there already; left out"
         path, why_not = finder.find(name)
         if path is None:
             return None, why_not
         if path in self.images:
-            return None, f"{path} is there already"
-        try:
-            size = image_size(os.path.join(self.root, path))
-        except BadImageError as error:
-            return None, str(error)
-        stated = one.get("width"), one.get("height")
-        if all(stated) and stated != size[:2]:
-            said = " x ".join(map(str, stated))
-            return None, f"says {said} pixels, and {path} has {size.width} x {size.height}"
+            return None, f"{path} is there already; left out"
+        stated = stated_size(one)
+        size, why = checked_size(self.root, path, stated)
+        if size is None:
+            return None, why
+        if stated and 0 in stated:
+            self.of_zero_size.append(path)
         return (path, size.height, size.width), ""
 
     def _check_object(

@@ -106,22 +106,35 @@ def test_each_irregularity_is_one_line(tmp_path):
     content["annotations"] = good + [{**good[0], "id": 500 + i, **one} for i, one in enumerate(wrong)]
     items = read_coco_masks(write(tmp_path, content))
     assert len(items) == 2
-    file, outline = "annotations.json", "the outline in im1.jpg"
+    file, outline = "annotations.json, line 1", "the outline in im1.jpg"
+    points = ": it must have x and y of 3 points or more"
     assert list(items.problems) == [
-        f"{file}, image 3: gone.jpg is not there; left out",
-        f"{file}, image 4: says 9 x 8 pixels, and small.jpg has 9 x 9; left out",
-        f"{file}, image 5: id 10 is there already; left out",
-        f"{file}, image 6: no id or file_name; left out",
-        f"{file}, annotation 3: there is no image with id 99; left out",
-        f"{file}, annotation 4: there is no category with id 4 and a name; left out",
-        f"{file}, annotation 5: {outline} is missing; left out",
-        f"{file}, annotation 6: {outline} has a ring of 4 numbers: it must have x and y of 3 points or more; left out",
-        f"{file}, annotation 7: {outline} has a ring of 7 numbers: it must have x and y of 3 points or more; left out",
-        f"{file}, annotation 8: {outline} has run lengths of size [5, 5], and the image has [27, 28]; left out",
-        f"{file}, annotation 9: {outline} has run lengths that do not add up to the image; left out",
-        f"{file}, annotation 10: {outline} has run lengths that do not add up to the image; left out",
-        f"{file}, annotation 11: {outline} is neither a list of rings nor run lengths; left out",
+        f"{file}, image id 1: gone.jpg is not there",
+        f"{file}, image id 2: says 9 x 8 pixels, and small.jpg has 9 x 9; left out, as its annotations may be in "
+        "pixels of another image",
+        f"{file}, image id 10: id 10 is there already; left out",
+        f"{file}, entry 6 of images: no id or file_name; left out",
+        f"{file}, annotation id 500: there is no image with id 99; left out",
+        f"{file}, annotation id 501: there is no category with id 4 and a name; left out",
+        f"{file}, annotation id 502: {outline} is missing; left out",
+        f"{file}, annotation id 503: {outline} has a ring of 4 numbers{points}; left out",
+        f"{file}, annotation id 504: {outline} has a ring of 7 numbers{points}; left out",
+        f"{file}, annotation id 505: {outline} has run lengths of size [5, 5], and the image has [27, 28]; left out",
+        f"{file}, annotation id 506: {outline} has run lengths that do not add up to the image; left out",
+        f"{file}, annotation id 507: {outline} has run lengths that do not add up to the image; left out",
+        f"{file}, annotation id 508: {outline} is neither a list of rings nor run lengths; left out",
     ]
+
+
+def test_a_stated_size_of_zero_is_that_of_the_file(tmp_path):
+    content = make(tmp_path, 2)
+    content["images"][0] |= {"height": 0, "width": 0}
+    content["images"][1].pop("height")
+    items = read_coco_masks(write(tmp_path, content))
+    assert items[1]["target"].shape == (27, 28)
+    line = "a stated width or height of 0 counts as none: im0.jpg and 1 more"
+    assert items.problems == (line,)
+    assert read_data(tmp_path, "detect").problems[0] == line
 
 
 def test_boxes_alone_are_no_masks(tmp_path):

@@ -112,8 +112,32 @@ def test_an_irregular_annotation_is_left_out_and_named_by_its_place(tmp_path, wr
     items = small(tmp_path, [GOOD, wrong, box(5, 6, 7, 8)], categories=categories)
     assert boxes_of(items)["a.jpg"] == [(1, 2, 4, 6, 1), (5, 6, 12, 14, 1)]
     (line,) = items.problems
-    assert line.startswith("boxes.json, annotation 2: ") and "\n" not in line
+    assert line.startswith("boxes.json, line 1, entry 2 of annotations: ") and "\n" not in line
     assert re.search(message, line), line
+
+
+def test_an_entry_is_named_by_the_line_in_which_it_begins(tmp_path):
+    write_image(tmp_path / "a.jpg")
+    (tmp_path / "boxes.json").write_text("""
+    {"info": {"images": [{"id": 5}]}, "licenses": [], "n": [1,
+      2], "categories": [{"id": 3, "name": "a"}],
+     "images": [{"id": 1, "file_name": "a.jpg"}, {
+       "id": "x", "file_name": "gone.jpg", "note": "\\n]}, {"}
+     ],
+     "annotations": [
+       {"id": 7, "image_id": 1, "category_id": 3, "bbox": [1, 2,
+         3, 4]},
+       {"id": 8, "image_id": 1, "category_id": 3, "bbox": [70, 2, 3, 4], "segmentation": [[1,
+         2], [3]]},
+
+       {}
+     ] }
+    """)
+    assert [line.partition(":")[0] for line in read_coco(tmp_path).problems] == [
+        "boxes.json, line 4, image id 'x'",
+        "boxes.json, line 13, entry 3 of annotations",
+        "boxes.json, line 10, annotation id 8",
+    ]
 
 
 def test_a_box_that_reaches_beyond_its_image_is_clipped_and_said_to_be(tmp_path):
@@ -121,7 +145,8 @@ def test_a_box_that_reaches_beyond_its_image_is_clipped_and_said_to_be(tmp_path)
     assert boxes_of(items)["a.jpg"] == [(0, 2, 7, 48, 1), (pytest.approx(60.2), 0, 64, 48, 1)]
     # The second one by rounding alone.
     assert items.problems == (
-        "boxes.json, annotation 1: the box [-3, 2, 7, 102] of a.jpg reaches beyond its image; clipped",
+        "boxes.json, line 1, entry 1 of annotations: the box [-3, 2, 7, 102] of a.jpg reaches beyond its image; "
+        "clipped",
     )
 
 
@@ -140,13 +165,13 @@ def test_an_irregular_image_is_left_out_with_its_boxes(tmp_path):
     items = small(tmp_path, [GOOD, *(box(5, 5, 5, 5, image=number) for number in (2, 3, 5, 7))], images=listed)
     assert boxes_of(items) == {"a.jpg": [(1, 2, 4, 6, 1)]}
     assert [line.replace(str(tmp_path), "") for line in items.problems] == [
-        "boxes.json, image 2: gone.jpg is not there",
-        "boxes.json, image 4: id 1 is there already; left out",
-        "boxes.json, image 5: a.jpg is there already, by boxes.json, image 1; left out",
-        "boxes.json, image 6: no id or file_name; left out",
-        "boxes.json, image 3: says 40 x 40 pixels, and small.jpg has 20 x 20; left out, as its boxes may be in pixels "
-        "of another image",
-        "boxes.json, image 7: image '/cut.jpg' cannot be read: its 20 bytes are a JPEG without a size",
+        "boxes.json, line 1, image id 2: gone.jpg is not there",
+        "boxes.json, line 1, image id 1: id 1 is there already; left out",
+        "boxes.json, line 1, image id 5: a.jpg is there already, by boxes.json, line 1, image id 1; left out",
+        "boxes.json, line 1, entry 6 of images: no id or file_name; left out",
+        "boxes.json, line 1, image id 3: says 40 x 40 pixels, and small.jpg has 20 x 20; left out, as its annotations "
+        "may be in pixels of another image",
+        "boxes.json, line 1, image id 7: image '/cut.jpg' cannot be read: its 20 bytes are a JPEG without a size",
     ]
 
 
@@ -165,7 +190,7 @@ def test_what_is_no_coco_file_is_one_line(tmp_path):
 
 def test_nothing_to_learn_from_is_one_line_with_the_first_problem(tmp_path):
     with pytest.raises(
-        UsageError, match=r"1 images and 0 boxes of 1 images in the files; the first problem: boxes\.json, an"
+        UsageError, match=r"1 images and 0 boxes of 1 images in the files; the first problem: boxes\.json, li"
     ):
         small(tmp_path, [box(1, 2, 0, 0)])
 

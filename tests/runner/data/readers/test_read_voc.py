@@ -125,12 +125,13 @@ def test_a_size_of_zero_is_that_of_the_image_and_another_one_leaves_the_image_ou
     items = small(tmp_path, GOOD, size=(0, 0))
     assert boxes_of(items)["a.jpg"] == [(1, 2, 4, 6, 1)]
     says = "Annotations/a.xml: says {} pixels, and JPEGImages/a.jpg has 64 x 48; "
-    assert items.problems == (says.format("0 x 0") + "the size of the image is taken",)
+    line = "a stated width or height of 0 counts as none: JPEGImages/a.jpg"
+    assert items.problems == (line,)
     write_image(tmp_path / "JPEGImages/b.jpg")
     (tmp_path / "Annotations/b.xml").write_text(voc_xml("b.jpg", (64, 48), [GOOD]))
     items = small(tmp_path, GOOD, size=(128, 96))
     assert boxes_of(items).keys() == {"b.jpg"}
-    out = "left out, as its boxes may be in pixels of another image"
+    out = "left out, as its annotations may be in pixels of another image"
     assert items.problems == (says.format("128 x 96") + out,)
 
 
