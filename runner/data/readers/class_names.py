@@ -36,6 +36,17 @@ def in_order(names: Iterable[str]) -> list[str]:
     return sorted(names, key=lambda name: (int(name) if are_numbers else 0, name))
 
 
+def alike(names: Iterable[str]) -> list[str]:
+    """Return a line for each name that differs from another one by upper and lower case or by spaces alone."""
+    first: dict[str, str] = {}
+    pairs = [(first.setdefault("".join(name.casefold().split()), name), name) for name in names]
+    return [
+        f"classes {one!r} and {other!r} differ by case or spaces alone, and are two"
+        for one, other in pairs
+        if one != other
+    ]
+
+
 def match_names(file: str | os.PathLike[str], names: Sequence[str], found: Sequence[str]) -> dict[str, int]:
     """Return the class of each text that names one: by the name itself, else by its number from 0 or 1.
 

@@ -3,6 +3,7 @@
 import os
 import posixpath
 from collections import defaultdict
+from itertools import takewhile
 
 from .folder_tree import FolderTree, is_image_name, join, shown_paths, split_of
 
@@ -11,7 +12,8 @@ class ImageFinder:
     """Finds images by what names them; each folder is listed once, however many are looked for.
 
     An image is looked for at its path relative to the root; then, in the same folder, with the case ignored, and
-    without its suffix if the text has none; then by its name in all folders below the root.
+    without its suffix if the text has none; then by its name in all folders below the root, first in those that share
+    more of the path. If a folder of the given name holds images there, it is taken from no other one.
 
     Args:
         root: the folder.
@@ -22,6 +24,7 @@ class ImageFinder:
         self._exact: dict[str, set[str]] = {}
         self._loose: dict[str, dict[str, list[str]]] = {}
         self._below: dict[str, list[str]] | None = None
+        self._folders: set[str] = set()
 
     def find(self, text: str, split: str | None = None) -> tuple[str | None, str]:
         """Return the path of an image relative to the root, with slashes, and ""; or None and why there is none.
@@ -36,9 +39,9 @@ class ImageFinder:
         if name in self._exact.get(folder, ()) and is_image_name(name):  # nearly always, of a million
             return text, ""
         path = text if "\\" not in text or self._is_file(text) else text.replace("\\", "/")
-        if posixpath.isabs(path):
-            return (path, "") if os.path.isfile(path) else (None, f"{text} is not there")
-        path = posixpath.normpath(path)
+        if posixpath.isabs(path) and os.path.isfile(path):
+            return path, ""
+        path = posixpath.normpath(path).lstrip("/")  # a path of another machine may end as it does here
         if self._is_file(path):
             return path, ""
         found = self._look_around(path, split)
@@ -63,9 +66,15 @@ class ImageFinder:
         if self._below is None:
             tree = FolderTree(self.root)
             tree.claim([""])
-            self._below = _by_name(tree.images_below(""))
+            images = tree.images_below("")
+            self._below = _by_name(images)
+            self._folders = {posixpath.basename(of).lower() for of in set(map(posixpath.dirname, images))} - {""}
         found = self._below.get(name.lower(), [])
-        closer = [one for one in found if _ends_with(one, path)] or found
+        shared = [_shared_end(one, path) for one in found]
+        # Of an image that is missing, one of the same name in another folder is no substitute.
+        if found and not max(shared) and posixpath.basename(folder).lower() in self._folders:
+            return []
+        closer = [one for one, count in zip(found, shared, strict=True) if count == max(shared)]
         return [one for one in closer if split and split in map(split_of, one.split("/")[:-1])] or closer
 
 
@@ -86,6 +95,7 @@ def _by_name(paths: list[str]) -> dict[str, list[str]]:
     return dict(found)
 
 
-def _ends_with(path: str, end: str) -> bool:
-    whole, part = posixpath.splitext(path.lower())[0], posixpath.splitext(end.lower())[0]
-    return f"/{whole}".endswith(f"/{part}") or f"/{path.lower()}".endswith(f"/{end.lower()}")
+def _shared_end(path: str, other: str) -> int:
+    """Return how many folders before the name of an image are the same in two paths, counted from the end."""
+    pairs = zip(reversed(path.lower().split("/")[:-1]), reversed(other.lower().split("/")[:-1]), strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))

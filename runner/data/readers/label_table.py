@@ -1,7 +1,8 @@
 """Read a table of labels: a class per image, several labels in a cell, or one column per label."""
 
 import os
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,17 +11,20 @@ from assay.callbacks.errors import UsageError, listing
 from .folder_tree import is_image_name, split_of
 from .image_finder import ImageFinder
 from .item_list import SPLITS, Column, ItemList
-from .label_targets import LABEL_COLUMNS, Targets, is_flag, read_targets
-from .tables import TABLE_SUFFIXES, Table, read_table, tables_in
+from .label_targets import FLAGS, LABEL_COLUMNS, Targets, is_flag, read_targets
+from .tables import TABLE_SUFFIXES, Table, plain_name, read_table, tables_in
 
 IMAGE_COLUMNS = (
     "image", "image_path", "image_file", "image_name", "images", "img", "img_path", "img_name", "filename", "file_name",
     "filepath", "file_path", "file", "path", "photo", "picture", "image_id", "img_id", "name", "id",
 )  # fmt: skip
 SPLIT_COLUMNS = ("split", "subset", "part", "partition", "set", "phase")
+VALID_COLUMNS = ("is_valid", "is_val", "is_validation")
 GROUP_COLUMNS = ("group", "group_id")
 
 _LOOKED_AT = 100  # rows by which a table in a folder is recognized
+_TRIED = 20  # rows whose cells are looked for as images
+_SHOWN = 3  # columns in the first line
 
 
 def read_label_table(
@@ -41,14 +45,16 @@ def read_label_table(
     Columns are found by customary names, such as ``image``, ``file`` or ``path``, and ``label``, ``class`` or ``tags``;
     without one for labels, every column of 0 and 1 is one. A column of that kind alone is a binary target; several that
     hold one 1 in each row are classes. Labels of a cell are separated by ``|`` or ``;``, or by commas or spaces where
-    the parts repeat more than the cells do. ``split`` (train, valid, test) and ``group`` are taken over; other columns
-    can be grouped by. A file without a header begins with an image.
+    the parts repeat more than the cells do; a cell may be a list as Python and JSON write it. ``split`` (train, valid,
+    test) or ``is_valid`` (yes, no) and ``group`` are taken over; other columns can be grouped by. A file without a
+    header begins with a row that names an image.
 
     Images are found relative to the table's folder, without suffix too, or by name in any folder below it.
     ``classes.txt`` beside the table sets the order of the classes, and the names of numbers.
 
     Args:
-        path: the table, or a folder with one table, or with ``train.csv`` and ``valid.csv`` or the like.
+        path: the table, or a folder with one table, or with ``train.csv`` and ``valid.csv`` or the like, or with a
+            table in ``train`` and ``valid`` each.
         image_column: the column that names the images.
         label_columns: the column of labels, or one per label.
         separator: of several labels in a cell.
@@ -56,15 +62,15 @@ def read_label_table(
     Raises:
         UsageError: there is no table, a column is not found, or no image is there.
     """
-    tables = [(split, read_table(file, _missing_header(file))) for split, file in _find_tables(Path(path))]
-    first = tables[0][1]
-    columns = _Columns.find(first, image_column, label_columns)
+    tables = [(split, read_table(file, missing_header(file))) for split, file in _find_tables(Path(path))]
+    first, root = tables[0][1], Path(path) if os.path.isdir(path) else Path(path).parent
+    finder = ImageFinder(root)
+    columns = _Columns.find(first, image_column, label_columns, finder)
     problems = [problem for _, table in tables for problem in table.problems]
     taken: dict[str, _Record] = {}
-    finder = ImageFinder(first.path.parent)
     for split, table in tables:
         if missing := [name for name in (columns.image, *columns.labels) if name not in table.header]:
-            problems.append(f"{table.path.name}: left out, as it has no column {listing(missing)}")
+            problems.append(f"{table.name}: left out, as it has no column {listing(missing)}")
             continue
         _find_images(table, columns, split, finder, problems, taken)
     if not taken:
@@ -72,8 +78,7 @@ def read_label_table(
     records = list(taken.values())
     cells = {name: [record.cell(name) for record in records] for name in columns.labels}
     targets = read_targets(cells, first.path, separator, where=lambda place: records[place].where, problems=problems)
-    by = f"column {columns.labels[0]!r}" if len(columns.labels) == 1 else "one column per label"
-    return _to_items(records, columns, targets, f"{first.path.name} by {by}", problems)
+    return _to_items(root, records, columns, targets, f"{first.name} by {_described(columns.labels)}", problems)
 
 
 def looks_like(path: Path) -> bool:
@@ -82,7 +87,7 @@ def looks_like(path: Path) -> bool:
         return path.suffix.lower() in TABLE_SUFFIXES
     try:
         _, file = _find_tables(path)[0]
-        _Columns.find(read_table(file, _missing_header(file), most=_LOOKED_AT), None, ())
+        _Columns.find(read_table(file, missing_header(file), most=_LOOKED_AT), None, (), ImageFinder(path))
     except UsageError:
         return False
     return True
@@ -118,18 +123,17 @@ class _Columns:
     others: Sequence[str]
 
     @classmethod
-    def find(cls, table: Table, image: str | None, labels: Sequence[str]) -> "_Columns":
+    def find(cls, table: Table, image: str | None, labels: Sequence[str], finder: ImageFinder) -> "_Columns":
         for name in (*([image] if image else []), *labels):
             table.column(name)  # raises where there is none
         image = image or table.find(*IMAGE_COLUMNS) or _first_with(table, is_image_name)
+        image = image or _first_with(table, lambda cell: finder.find(cell)[0] is not None, _TRIED)
         if image is None:
             raise UsageError(
                 f"{table.path}: no column names images: looked for 'image', 'file', 'path' and the like, found "
-                f"{listing(table.header)}."
+                f"{listing(table.header)}; name it by image_column."
             )
-        split = next(
-            (name for name in table.header if name.lower() in SPLIT_COLUMNS and _has_splits(table, name)), None
-        )
+        split = next((name for name in table.header if _is_split(table, name)), None)
         group = table.find(*GROUP_COLUMNS)
         rest = [name for name in table.header if name not in (image, split, group)]
         labels = list(labels) or _label_columns(table, rest)
@@ -140,36 +144,77 @@ def _find_tables(path: Path) -> list[tuple[str | None, Path]]:
     if not path.is_dir():
         return [(None, path)]
     tables = tables_in(path)
-    parts = {file: split_of(file.stem) for file in tables}
-    if len(tables) == 1 or not tables:
-        if not tables:
-            raise UsageError(f"{path} holds no table: looked for a file with the suffix .csv or .tsv.")
+    if len(tables) == 1:
         return [(None, tables[0])]
-    if "train" in parts.values():
-        return [(part, file) for part in SPLITS for file, of in parts.items() if of == part]
+    if parts := _by_part({file: split_of(file.stem) for file in tables}):
+        return parts
     by_name = [file for file in tables if file.stem.lower() in ("labels", "annotations", "data")]
-    if len(by_name) != 1:
-        raise UsageError(f"{path} holds several tables, {listing(file.name for file in tables)}: give the path of one.")
-    return [(None, by_name[0])]
+    if len(by_name) == 1:
+        return [(None, by_name[0])]
+    inner = {file: split_of(folder.name) for folder in sorted(path.iterdir()) for file in tables_in(folder)}
+    if parts := _by_part({file: _part_within(file.stem) for file in tables} if tables else inner):
+        return parts
+    if not tables:
+        raise UsageError(f"{path} holds no table: looked for a file with the suffix .csv or .tsv.")
+    raise UsageError(f"{path} holds several tables, {listing(file.name for file in tables)}: give the path of one.")
 
 
-def _missing_header(path: Path) -> list[str] | None:
-    """Return names of two columns for a table that begins with an image in place of a header."""
+def _by_part(part_of: Mapping[Path, str | None]) -> list[tuple[str | None, Path]]:
+    """Return the tables of parts, where each part has one and there is one for training; else none."""
+    parts = [part for part in part_of.values() if part]
+    if "train" not in parts or len(set(parts)) < len(parts):
+        return []
+    return [(part, file) for part in SPLITS for file, of in part_of.items() if of == part]
+
+
+def _part_within(stem: str) -> str | None:
+    """Return the part of a split that one word of a name stands for, as in "train_labels"."""
+    found = {split_of(word) for word in re.split(r"[\W_]+", stem)} - {None}
+    return found.pop() if len(found) == 1 else None
+
+
+def missing_header(path: Path, is_image: Callable[[str], bool] = is_image_name) -> list[str] | None:
+    """Return names of the columns for a table that begins with an image in place of a header; else None.
+
+    Raises:
+        UsageError: it has more columns than can be told apart.
+    """
     first = read_table(path, most=0).header
-    return ["image", "label"] if len(first) == 2 and is_image_name(first[0]) else None
+    if not any(map(is_image, first)):
+        return None
+    names = ["image" if is_image(cell) else "split" if split_of(cell) else "label" for cell in first]
+    if len(set(names)) < len(names) or "label" not in names:
+        raise UsageError(f"{path}, line 1: it names an image: put a line with the names of the columns above it.")
+    return names
 
 
-def _first_with(table: Table, holds: Callable[[str], bool]) -> str | None:
-    """Return the first column of which most cells hold something."""
-    return next((name for name in table.header if _most(table.column(name), holds)), None)
+def _described(labels: Sequence[str]) -> str:
+    if len(labels) == 1:
+        return f"column {labels[0]!r}"
+    more = f" and {len(labels) - _SHOWN} more" if len(labels) > _SHOWN else ""
+    return f"one column per label, {', '.join(map(repr, labels[:_SHOWN]))}{more}"
+
+
+def _first_with(table: Table, holds: Callable[[str], bool], most: int | None = None) -> str | None:
+    """Return the first column of which most cells hold something, of all rows or the first ones."""
+    return next((name for name in table.header if _most(table.column(name)[:most], holds)), None)
 
 
 def _most(cells: Sequence[str], holds: Callable[[str], bool]) -> bool:
     return sum(map(holds, cells)) > len(cells) / 2
 
 
-def _has_splits(table: Table, name: str) -> bool:
-    return _most(table.column(name), lambda cell: split_of(cell) is not None or not cell)
+def _is_split(table: Table, name: str) -> bool:
+    if plain_name(name) in VALID_COLUMNS:
+        return _most(table.column(name), is_flag)
+    known = plain_name(name) in SPLIT_COLUMNS
+    return known and _most(table.column(name), lambda cell: split_of(cell) is not None or not cell)
+
+
+def _part_of(cell: str, column: str) -> str | None:
+    if plain_name(column) in VALID_COLUMNS:
+        return {1: "valid", 0: "train"}.get(FLAGS.get(cell.lower(), -1))
+    return split_of(cell)
 
 
 def _label_columns(table: Table, rest: Sequence[str]) -> list[str]:
@@ -181,7 +226,7 @@ def _label_columns(table: Table, rest: Sequence[str]) -> list[str]:
         return flags or list(rest)
     raise UsageError(
         f"{table.path}: no column holds labels: looked for 'label', 'class', 'tags' and the like, and for columns of 0 "
-        f"and 1, found {listing(table.header)}."
+        f"and 1, found {listing(table.header)}; name them by label_columns."
     )
 
 
@@ -196,9 +241,9 @@ def _find_images(
     """Add the rows whose image is there to ``taken``, by image."""
     splits = table.column(columns.split) if columns.split in table.header and split is None else None
     for row, text in enumerate(table.column(columns.image)):
-        part = split if splits is None else split_of(splits[row])
+        part = split if splits is None else _part_of(splits[row], columns.split or "")
         if splits is not None and splits[row] and part is None:
-            problems.append(f"{table.where(row)}: split {splits[row]!r} is none of train, valid, test; left out")
+            problems.append(f"{table.where(row)}: {columns.split} {splits[row]!r} is no part of a split; left out")
             continue
         image, why = finder.find(text, part)
         if image is None:
@@ -210,7 +255,7 @@ def _find_images(
 
 
 def _to_items(
-    records: Sequence[_Record], columns: _Columns, targets: Targets, layout: str, problems: list[str]
+    root: Path, records: Sequence[_Record], columns: _Columns, targets: Targets, layout: str, problems: list[str]
 ) -> ItemList:
     kept = [records[place] for place in targets.kept]
     images = [record.image for record in kept]
@@ -221,7 +266,7 @@ def _to_items(
         parts["group"] = [record.cell(columns.group) for record in kept]
     others = {name: [record.cell(name) for record in kept] for name in columns.others}
     return ItemList(
-        records[0].table.path.parent,
+        root,
         parts,
         task=targets.task,
         layout=layout,

@@ -1,5 +1,7 @@
 """Turn the cells of a table's label columns into classes, labels, or yes and no."""
 
+import json
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +11,7 @@ import numpy as np
 
 from assay.callbacks.errors import UsageError
 
-from .class_names import CLASSES, in_order, match_names, read_class_names
+from .class_names import CLASSES, alike, in_order, match_names, read_class_names
 from .tables import plain_name
 
 LABEL_COLUMNS = (
@@ -18,9 +20,13 @@ LABEL_COLUMNS = (
 )  # fmt: skip
 """Customary names of the column that holds labels."""
 
-FLAGS = {"1": 1, "1.0": 1, "true": 1, "yes": 1, "0": 0, "0.0": 0, "false": 0, "no": 0}
+FLAGS = {"1": 1, "1.0": 1, "true": 1, "yes": 1, "y": 1, "x": 1, "0": 0, "0.0": 0, "false": 0, "no": 0, "n": 0}
 """What stands for yes and no in a table, in lower case."""
+SEPARATORS = "|;, "
+"""What may be between labels in a cell; the last two are also in names."""
 _EMPTY, _OTHER = 2, 3
+_ABOVE_ONE = re.compile(r"([2-9]|[1-9]\d+)(\.0+)?")
+_QUOTED = re.compile(r"""'([^']*)'|"([^"]*)\"""")
 _MANY = 20  # rows, from which on classes that are more than half as many are a mistake
 _PLURALS = ("labels", "tags", "classes", "categories", "targets", "attributes")
 
@@ -43,8 +49,13 @@ class Targets:
 
 
 def is_flag(cell: str) -> bool:
-    """Whether a text says yes or no: 1, 0, true, false."""
+    """Whether a text says yes or no: 1, 0, true, false, y, n, or a mark: x."""
     return cell.lower() in FLAGS
+
+
+def holds_flags(cells: Sequence[str]) -> bool:
+    """Whether a single column says yes or no: most cells do, and none is a whole number above 1, as classes are."""
+    return sum(map(is_flag, cells)) > len(cells) / 2 and not any(map(_ABOVE_ONE.fullmatch, set(cells)))
 
 
 def read_targets(
@@ -68,11 +79,9 @@ def read_targets(
         UsageError: no row has a target, or there are too many classes.
     """
     (name, column), *others = cells.items()
-    has_flags = sum(map(is_flag, column)) > len(column) / 2
-    if others or (has_flags and plain_name(name) not in LABEL_COLUMNS):
+    if others or (plain_name(name) not in LABEL_COLUMNS and holds_flags(column)):
         found = _read_flags(cells, where, problems)
-    elif separator := separator or _find_separator(name, column):
-        parts = [[part.strip() for part in cell.split(separator) if part.strip()] for cell in column]
+    elif parts := _split_cells(name, column, path, separator, problems):
         found = _read_lists(parts, path.parent / CLASSES, where, problems)
     else:
         found = _read_classes(name, column, path, where, problems)
@@ -81,17 +90,49 @@ def read_targets(
     return found
 
 
-def _find_separator(name: str, column: Sequence[str]) -> str | None:
+def _split_cells(
+    name: str, column: Sequence[str], path: Path, separator: str | None, problems: list[str]
+) -> list[list[str]] | None:
+    """Return the labels in each cell of a column; None if each cell holds one."""
+    if separator is None and any(column) and all(is_written_list(cell) for cell in column if cell):
+        return [written_list(cell) for cell in column]
+    separator = separator or _find_separator(name, column, path, problems)
+    if separator is None:
+        return None
+    return [[part.strip() for part in cell.split(separator) if part.strip()] for cell in column]
+
+
+def is_written_list(cell: str) -> bool:
+    """Whether a text is a list in brackets."""
+    return cell[:1] + cell[-1:] == "[]"
+
+
+def written_list(cell: str) -> list[str]:
+    """Return the entries of a list as JSON, Python or NumPy write it; without quotes, commas are between them."""
+    try:
+        return [str(entry) for entry in json.loads(cell or "[]")]
+    except ValueError:
+        quoted = [first or second for first, second in _QUOTED.findall(cell)]
+        return quoted or [part.strip() for part in cell[1:-1].split(",") if part.strip()]
+
+
+def _find_separator(name: str, column: Sequence[str], path: Path, problems: list[str]) -> str | None:
     """Return what separates labels in the cells of a column; None if each holds one."""
-    for separator in "|;":
+    for separator in SEPARATORS[:2]:
         if any(separator in cell for cell in column):
             return separator
     whole = set(column) - {""}
-    for separator in ", ":
+    for separator in SEPARATORS[2:]:
         parts = {part.strip() for cell in whole for part in cell.split(separator)}
         # The name of a class may hold a comma or a space; labels are fewer than their combinations.
         if len(parts) < len(whole) and (separator == "," or name.lower() in _PLURALS):
             return separator
+        if separator == " " and any(" " in cell for cell in whole):
+            if all(part.isascii() and part.isdecimal() for part in parts):
+                return separator
+            if len(parts) < len(whole):
+                several = next(cell for cell in column if " " in cell)
+                problems.append(f"{path.name}: {several!r} is one class; --label-separator ' ' makes two labels of it")
     return None
 
 
@@ -121,6 +162,7 @@ def _read_lists(
     parts: Sequence[Sequence[str]], file: Path, where: Callable[[int], str], problems: list[str]
 ) -> Targets:
     names, target_of = _names_and_numbers({part for row in parts for part in row}, file)
+    problems += alike(names)
     kept = []
     for row, labels in enumerate(parts):
         if unknown := [label for label in labels if label not in target_of]:
@@ -139,9 +181,11 @@ def _read_classes(
     counts = Counter(cell for cell in column if cell)
     if len(column) >= _MANY and len(counts) > len(column) / 2:
         raise UsageError(
-            f"{path}: column {name!r} has {len(counts):,} values in {len(column):,} rows, which are no classes."
+            f"{path}: column {name!r} has {len(counts):,} values in {len(column):,} rows, which are no classes; where "
+            "a cell holds several labels, give label_separator."
         )
     names, target_of = _names_and_numbers(set(counts), path.parent / CLASSES)
+    problems += alike(names)
     kept = []
     for row, cell in enumerate(column):
         if cell in target_of:

@@ -14,6 +14,7 @@ from pathlib import Path
 from assay.callbacks.errors import UsageError, listing, unknown_name
 
 from .class_names import read_text
+from .folder_tree import split_of
 
 TABLE_SUFFIXES = (".csv", ".tsv")
 
@@ -40,9 +41,15 @@ class Table:
     lines: list[int] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
+    @property
+    def name(self) -> str:
+        """The file's name, with its folder where that is a part of a split: each part may have a file of that name."""
+        folder = self.path.parent.name
+        return f"{folder}/{self.path.name}" if split_of(folder) else self.path.name
+
     def where(self, row: int) -> str:
         """Return how a row is named in a message, such as "labels.csv, line 7"."""
-        return f"{self.path.name}, line {self.lines[row]}"
+        return f"{self.name}, line {self.lines[row]}"
 
     def column(self, name: str) -> list[str]:
         """Return the cells of a column.
@@ -85,7 +92,8 @@ def read_table(path: str | os.PathLike[str], header: Sequence[str] | None = None
     table = Table(path, names)
     for line, row in islice(rows, most):
         if len(row) != len(names):
-            table.problems.append(f"{path.name}, line {line}: {len(row)} cells in place of {len(names)}; left out")
+            cells = "1 cell" if len(row) == 1 else f"{len(row)} cells"
+            table.problems.append(f"{table.name}, line {line}: {cells} in place of {len(names)}; left out")
             continue
         table.rows.append(row)
         table.lines.append(line)

@@ -8,10 +8,10 @@ from os import PathLike
 from assay.callbacks.errors import UsageError, listing
 from assay.callbacks.keys import SAMPLE_ID_KEY
 
+from ..readers.folder_tree import split_of
 from ..readers.item_list import ItemList
 from ..readers.tables import read_table
 
-_WORDS = {"train": "train", "valid": "valid", "val": "valid", "validation": "valid", "test": "test"}
 _COLUMNS = ("image", "split")
 
 
@@ -28,7 +28,7 @@ def assign_from_file(items: ItemList, path: str | PathLike[str]) -> list[str | N
 
     Args:
         items: the data set; their ids stand under ``image`` in the file.
-        path: of a file as ``write_split`` makes it; ``val`` and ``validation`` mean ``valid``.
+        path: of a file as ``write_split`` makes it; the names of folders are understood, such as ``val``.
 
     Raises:
         UsageError: it cannot be read, names an image twice, or one that the data set does not hold.
@@ -52,11 +52,11 @@ def _read_split(path: str | PathLike[str]) -> dict[str, str]:
         raise UsageError(f"{table.problems[0]}: it must have as many cells as the first line.")
     named: dict[str, str] = {}
     for row, (image, word) in enumerate(zip(*map(table.column, filter(None, columns)), strict=True)):
-        if word.lower() not in _WORDS:
+        if (part := split_of(word)) is None:
             raise UsageError(f"{table.where(row)}: split must be train, valid or test, got {word!r}.")
         if image in named:
             raise UsageError(f"{table.where(row)}: {image!r} is there twice.")
-        named[image] = _WORDS[word.lower()]
+        named[image] = part
     return named
 
 

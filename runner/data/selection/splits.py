@@ -133,13 +133,13 @@ def _draw(units: Units, items: ItemList, valid_share: float, fold: str | None, n
     _check_share(units, items, valid_share)
     drawn = draw_share(units.counts, units.sizes, valid_share)
     valid, names = units.with_each_class(drawn), weighed_names(items)
-    moved = np.flatnonzero(valid != drawn)
-    if len(moved):
-        labels = np.unique(units.counts[moved].indices).tolist()
-        notes.append(
-            f"valid_share {valid_share:g} would leave a part without an image of some classes; one was moved for them: "
-            f"{_some([names[label] for label in labels])}."
-        )
+    for part, name in ((True, "valid"), (False, "train")):
+        gained = (units.in_part(drawn == part) == 0) & (units.in_part(valid == part) > 0)
+        if gained.any():
+            moved = _some([names[label] for label in np.flatnonzero(gained).tolist()])
+            notes.append(
+                f"valid_share {valid_share:g} leaves {name} without the class {moved}: one image or group was moved."
+            )
     return valid
 
 

@@ -48,7 +48,7 @@ class Units:
         valid, of_class = valid.copy(), self.counts.tocsc()
         units_of = np.asarray((self.counts > 0).sum(axis=0)).reshape(-1)
         for part in (True, False):
-            for label in np.flatnonzero((units_of > 1) & (self._in_part(valid == part) == 0)).tolist():
+            for label in np.flatnonzero((units_of > 1) & (self.in_part(valid == part) == 0)).tolist():
                 self._move_one(of_class.indices[of_class.indptr[label] : of_class.indptr[label + 1]], valid, part)
         return valid
 
@@ -57,10 +57,10 @@ class Units:
             return  # one came along with another class
         for unit in units[np.lexsort((units, self.sizes[units]))].tolist():
             labels = self.counts.indices[self.counts.indptr[unit] : self.counts.indptr[unit + 1]]
-            if (self._in_part(valid != part)[labels] > 1).all():
+            if (self.in_part(valid != part)[labels] > 1).all():
                 valid[unit] = part
                 return
 
-    def _in_part(self, chosen: np.ndarray) -> np.ndarray:
+    def in_part(self, chosen: np.ndarray) -> np.ndarray:
         """Return how many of the chosen units hold each class, [C]."""
         return np.asarray((self.counts[np.flatnonzero(chosen)] > 0).sum(axis=0)).reshape(-1)

@@ -108,8 +108,20 @@ def test_several_labels_are_flags_in_the_models_order(tmp_path):
     }
     columns = read_truth(table(tmp_path, "image,dog,cat\na,1,0\nb,0,0\n"), classes(multilabel=True), images)
     assert {name: it.tolist() for name, it in targets(columns).items()} == {"a.png": [0, 1], "b.png": [0, 0]}
+    for cells in ('"cat, dog"', "dog cat", "\"['dog', 'cat']\""):
+        read = targets(read_truth(table(tmp_path, f"image,labels\na,{cells}\nb,\n"), classes(multilabel=True), images))
+        assert {name: it.tolist() for name, it in read.items()} == {"a.png": [1, 1], "b.png": [0, 0]}
+    marks = read_truth(table(tmp_path, "image,dog,cat\na,x,\nb,,\n"), classes(multilabel=True), images)
+    assert {name: it.tolist() for name, it in targets(marks).items()} == {"a.png": [0, 1], "b.png": [0, 0]}
     single = read_truth(table(tmp_path, "image,label\na,1\nb,no\nc,dog\n"), classes(["dog"]), images)
     assert targets(single) == {"a.png": 1.0, "b.png": 0.0, "c.png": 1.0}
+
+
+def test_a_number_is_no_place_among_classes_that_are_called_by_numbers(tmp_path):
+    images = inputs_of(tmp_path, "a.png")
+    assert targets(read_truth(table(tmp_path, "id,label\na,2\n"), classes(["1", "2", "3"]), images)) == {"a.png": 1}
+    with pytest.raises(UsageError, match="the model does not know the class '0'"):
+        read_truth(table(tmp_path, "id,label\na,0\n"), classes(["1", "2", "3"]), images)
 
 
 @pytest.mark.parametrize(

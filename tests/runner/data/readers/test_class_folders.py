@@ -204,3 +204,34 @@ def test_a_layout_of_another_experiment_names_it(tmp_path):
     (tmp_path / "Annotations/1.xml").write_text(f"<annotation><filename>1.jpg</filename>{size}</annotation>")
     with pytest.raises(UsageError, match="assay train detect reads Pascal VOC, which it looks like"):
         read_data(tmp_path, "classify")
+
+
+def test_parts_within_the_classes_are_a_split(tmp_path):
+    paths = ["cat/train/1.jpg", "cat/val/2.jpg", "dog/Train/3.jpg", "dog/test/more/4.jpg"]
+    items = read_data(make(tmp_path, *paths), "classify")
+    expected = [("cat", "train"), ("cat", "valid"), ("dog", "train"), ("dog", "test")]
+    assert found(items) == dict(zip(paths, expected, strict=True))
+    assert items.problems == ()
+
+
+def test_folders_called_like_parts_in_some_classes_alone_are_one_line(tmp_path):
+    items = read_class_folders(make(tmp_path, "cat/train/1.jpg", "cat/val/2.jpg", "dog/3.jpg"))
+    assert "split" not in items.names
+    assert items.problems == (
+        "cat: its folders 'train', 'val' are no parts of a split, as dog has images outside of such folders",
+    )
+
+
+def test_parts_without_classes_are_no_classes(tmp_path):
+    make(tmp_path, "train/1.jpg", "valid/2.jpg")
+    with pytest.raises(UsageError, match=r"found train: 1 image in no folder of a class; left out train/1.jpg"):
+        read_class_folders(tmp_path)
+    with pytest.raises(UsageError, match="has no layout for classify"):
+        read_data(tmp_path, "classify")
+
+
+def test_a_table_that_is_not_read_is_one_line(tmp_path):
+    items = read_data(make(tmp_path, "cat/1.jpg", "dog/2.jpg", "more.csv"), "classify")
+    assert items.problems == (
+        f"more.csv: not read, as folders name the classes; --data-dir {tmp_path}/more.csv reads it",
+    )

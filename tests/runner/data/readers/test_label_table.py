@@ -68,7 +68,7 @@ def test_one_column_per_label(photos):
     items = read_label_table(photos(text))
     assert labels(items) == {"photos/1.jpg": ["cat", "dog"], "photos/2.jpg": [], "photos/3.jpg": ["cat"]}
     assert list(items.column("age")) == ["three", "4", "5"] and "age" not in items[0]
-    assert items.layout == "labels.csv by one column per label"
+    assert items.layout == "labels.csv by one column per label, 'cat', 'dog'"
 
 
 def test_one_column_per_label_with_one_label_each_holds_classes(photos):
@@ -179,7 +179,7 @@ def test_each_irregular_row_is_one_line(photos):
         "labels.csv, line 3: photos/gone.jpg is not there",
         "labels.csv, line 6: the label is missing; left out",
         "labels.csv, line 7: 2 cells in place of 3; left out",
-        "labels.csv, line 8: split 'tomorrow' is none of train, valid, test; left out",
+        "labels.csv, line 8: split 'tomorrow' is no part of a split; left out",
         "labels.csv, line 10: photos/1.jpg again, after labels.csv, line 2; left out",
         "labels.csv, line 11: no image is named",
         "labels.csv, line 12: 4 cells in place of 3; left out",
@@ -261,7 +261,7 @@ def test_columns_can_be_given(photos):
         ("", r"labels.csv is empty"),
         ("image,label\n", r"names no image that is there: it has no rows"),
         ("image,label\nx,a\ny,b\n", r"names no image that is there: labels.csv, line 2: x is not there"),
-        ("a,b\n1,cat\n", r"no column names images: looked for 'image', 'file', 'path' and the like, found 'a', 'b'"),
+        ("a,b\n77,cat\n", r"no column names images: looked for 'image', 'file', 'path' and the like, found 'a', 'b'"),
         ("image,x,y\n1,red,big\n2,blue,small\n", r"no column holds labels: .* found 'image', 'x', 'y'"),
         ("image,label,label\n1,a,b\n", r"line 1: a column is named twice"),
         ('image,label\n1,"cat\n2,dog\n', r"labels.csv, line 2: unexpected end of data"),
@@ -289,3 +289,102 @@ def test_a_folder_with_several_tables_is_one_line(photos, tmp_path):
         read_label_table(tmp_path)
     with pytest.raises(UsageError, match="holds no table"):
         read_label_table(tmp_path / "photos")
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        ["\"['a', 'b, c']\"", "['a']", "[]"],
+        ['"[""a"", ""b, c""]"', '"[""a""]"', ""],
+        ["\"['a' 'b, c']\"", "[a]", "[]"],
+    ],
+)
+def test_a_cell_may_be_a_list_as_python_json_and_numpy_write_it(photos, cells):
+    rows = "".join(f"{number},{cell}\n" for number, cell in enumerate(cells))
+    items = read_label_table(photos(f"image,label\n{rows}"))
+    assert list(labels(items).values()) == [["a", "b, c"], ["a"], []]
+
+
+def test_numbers_between_spaces_are_labels(photos):
+    items = read_label_table(photos("Id,Target\n1,16 0\n2,0\n3,7 16\n"))
+    assert list(labels(items).values()) == [["0", "16"], ["0"], ["7", "16"]]
+
+
+def test_words_between_spaces_are_one_class_and_a_line_says_what_makes_labels_of_them(photos):
+    items = read_label_table(photos("image,label\n1,a b\n2,b c\n3,a c\n4,a\n"))
+    assert items.class_names == ("a", "a b", "a c", "b c")
+    assert items.problems == ("labels.csv: 'a b' is one class; --label-separator ' ' makes two labels of it",)
+
+
+def test_a_single_column_of_numbers_up_to_more_than_1_holds_classes(photos):
+    items = read_label_table(photos("image,diagnosis\n1,0\n2,1\n3,0\n4,4\n"))
+    assert (items.task, items.class_names, len(items)) == ("multiclass", ("0", "1", "4"), 4)
+
+
+@pytest.mark.parametrize("yes_no", [("y", "N"), ("x", "")])
+def test_marks_of_a_spreadsheet_are_yes_and_no(photos, yes_no):
+    yes, no = yes_no
+    items = read_label_table(photos(f"image,cat,dog\n1,{yes},{yes}\n2,{no},{yes}\n3,{no},{no}\n"))
+    assert list(labels(items).values()) == [["cat", "dog"], ["dog"], []]
+
+
+@pytest.mark.parametrize("other", ["Cat", "c at"])
+def test_classes_that_are_written_nearly_alike_are_one_line(photos, other):
+    items = read_label_table(photos(f"image,label\n1,cat\n2,{other}\n"))
+    assert len(items.class_names) == 2
+    assert items.problems[0].endswith("differ by case or spaces alone, and are two")
+
+
+def test_is_valid_is_a_split(photos):
+    items = read_label_table(photos("fname,labels,is_valid\n1,a,False\n2,b,True\n3,b,False\n4,a,?\n"))
+    assert list(items.column("split")) == ["train", "valid", "train"]
+    assert items.problems == ("labels.csv, line 5: is_valid '?' is no part of a split; left out",)
+
+
+def test_a_table_without_a_header_may_have_its_columns_in_any_order_and_a_split(photos):
+    items = read_label_table(photos("cat,photos/1.jpg,train\ndog,photos/2.jpg,val\n"))
+    assert found(items) == {"photos/1.jpg": "cat", "photos/2.jpg": "dog"}
+    assert list(items.column("split")) == ["train", "valid"]
+    with pytest.raises(UsageError, match="line 1: it names an image: put a line with the names of the columns above"):
+        read_label_table(photos("photos/1.jpg,cat,12\nphotos/2.jpg,dog,13\n"))
+
+
+def test_a_column_is_known_by_the_images_that_are_there(photos):
+    assert found(read_label_table(photos("id_code,diagnosis\n1,mild\n2,none\n"))) == {
+        "photos/1.jpg": "mild", "photos/2.jpg": "none"
+    }  # fmt: skip
+
+
+def test_a_path_of_another_machine_is_found_by_its_end(photos, tmp_path):
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more/1.jpg").touch()
+    items = read_label_table(
+        photos("image,label\n/data/set/photos/1.jpg,a\nC:\\data\\more\\1.jpg,b\n/data/x/2.jpg,b\n")
+    )
+    assert found(items) == {"photos/1.jpg": "a", "more/1.jpg": "b", "photos/2.jpg": "b"}
+
+
+def test_an_image_that_is_missing_is_not_taken_from_the_folder_of_another_class(photos, tmp_path):
+    for name in ("cat/1.jpg", "dog/1.jpg", "dog/20.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    items = read_label_table(photos("image,label\ncat/1.jpg,cat\ncat/20.jpg,cat\ndog/1.jpg,dog\ndog/20.jpg,dog\n"))
+    assert found(items) == {"cat/1.jpg": "cat", "dog/1.jpg": "dog", "dog/20.jpg": "dog"}
+    assert items.problems == ("labels.csv, line 3: cat/20.jpg is not there",)
+
+
+def test_tables_whose_names_hold_a_part_are_parts_of_a_split(photos, tmp_path):
+    photos("image,label\n1,a\n2,b\n", "train_labels.csv")
+    photos("image,label\n3,a\n", "labels-val.csv")
+    assert list(read_data(tmp_path, "classify").column("split")) == ["train", "train", "valid"]
+
+
+def test_a_table_in_the_folder_of_each_part_is_read_as_roboflow_writes_it(tmp_path):
+    for part, rows in (("train", "a.jpg, 1, 1\nb.jpg, 0, 1\n"), ("valid", "a.jpg, 1, 0\nc.jpg, 0, 0\n")):
+        (tmp_path / part).mkdir()
+        for name in ("a.jpg", "b.jpg"):
+            (tmp_path / part / name).touch()
+        (tmp_path / part / "_classes.csv").write_text(f"filename, cat, dog\n{rows}")
+    items = read_data(tmp_path, "classify")
+    assert labels(items) == {"train/a.jpg": ["cat", "dog"], "train/b.jpg": ["dog"], "valid/a.jpg": ["cat"]}
+    assert items.problems == ("valid/_classes.csv, line 3: c.jpg is not there",)

@@ -92,8 +92,7 @@ def test_a_rare_class_is_in_both_parts_and_a_line_says_that_it_was_moved(caplog)
     with caplog.at_level(logging.WARNING, "assay"):
         parts = split_items(classes([100, 100, 2]), valid_share=0.1)
     assert count_classes(parts["valid"])[2] == count_classes(parts["train"])[2] == 1
-    assert "valid_share 0.1 would leave a part without an image of some classes" in caplog.text
-    assert "'class 2'" in caplog.text
+    assert "valid_share 0.1 leaves valid without the class 'class 2': one image or group was moved." in caplog.text
 
 
 def test_a_class_of_one_image_is_trained_on_and_a_line_says_so():
@@ -343,7 +342,7 @@ def test_a_split_goes_to_a_file_and_comes_back(tmp_path):
 
 
 def test_a_file_of_the_users_may_have_other_words_columns_and_a_mark_of_its_encoding(tmp_path):
-    text = "\ufeffnotes,image,split\nx,0.jpg,Train\n,1.jpg,val\n,2.jpg,VALIDATION\n,3.jpg, test \n"
+    text = "\ufeffnotes,image,split\nx,0.jpg,Train\n,1.jpg,dev\n,2.jpg,VALIDATION\n,3.jpg, test \n"
     (tmp_path / "mine.csv").write_text(text, encoding="utf-8")
     split = make_split(given([None] * 5), split=tmp_path / "mine.csv")
     assert {name: sorted(ids(part)) for name, part in split.parts.items()} == {
@@ -362,10 +361,10 @@ def test_a_file_of_the_users_may_have_other_words_columns_and_a_mark_of_its_enco
             "names 1 of 2 images that the data set in /data does not hold: '9",
         ),
         ("image,split\n0.jpg,train\n0.jpg,valid\n", "line 3: '0.jpg' is there twice"),
-        ("image,split\n0.jpg,training\n", "line 2: split must be train, valid or test, got 'training'"),
+        ("image,split\n0.jpg,trian\n", "line 2: split must be train, valid or test, got 'trian'"),
         ("name,split\n0.jpg,train\n", "must have the columns image and split; it has 'name', 'split'"),
         ("image,split\n0.jpg,train\n1.jpg,train\n", "leaves none for valid"),
-        ("image,split\n0.jpg\n", "line 2: 1 cells in place of 2; left out: it must have as many cells as the first"),
+        ("image,split\n0.jpg\n", "line 2: 1 cell in place of 2; left out: it must have as many cells as the first"),
         ("", "is empty"),
     ],
 )
