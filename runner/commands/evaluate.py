@@ -3,7 +3,7 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 from assay.callbacks.errors import unknown_name
 from assay.callbacks.non_finite.guard import NonFiniteGuard
 from assay.callbacks.results.results import Results
+from assay.callbacks.samples.grad_cam import GradCAM
 from assay.callbacks.support.unwrap import by_name, plain_modules
 from assay.callbacks.training.gradient_stats import GradientStats
 from assay.callbacks.training.hparams import HParams
@@ -37,6 +38,8 @@ from ..saving.checkpoint_files import load_checkpoint, validated_weights
 from ..saving.loggers import MetricsCsv, TensorBoardLogger
 from ..saving.resume import decided_by_main_rank
 from .reopen import checkpoint_path, reopen
+
+Combine = Callable[[Mapping[str, Any], Mapping[str, Any]], dict[str, Any]]
 
 TRUTH = "valid"  # the loader of what ``score`` is given; the name decides that nothing is trained
 # Of callbacks, for what is no part of a batch, or may be.
@@ -98,7 +101,12 @@ def evaluate(
 
 
 def score(
-    experiment: Experiment, items: ItemList, checkpoint: Path, outputs: Collection[str], folder: Path
+    experiment: Experiment,
+    items: ItemList,
+    checkpoint: Path,
+    outputs: Collection[str],
+    folder: Path,
+    combine: Combine | None = None,
 ) -> tuple[Evaluated, list[str]]:
     """Compute the metrics of validation on images with their truth, and draw its pictures.
 
@@ -108,6 +116,7 @@ def score(
         checkpoint: the file with the weights.
         outputs: names of the model's outputs.
         folder: where to write, whole or not at all; what it held is replaced.
+        combine: makes of a batch and the model's outputs those that are scored; None: they are.
 
     Returns:
         The metrics, and lines on what was left out because the truth does not hold what it needs.
@@ -123,8 +132,11 @@ def score(
     known = {*next(iter(loader)), *outputs}
     terms = [term for term in experiment.get_losses() if term.target in known]
     callbacks, left_out = _answerable(experiment.get_callbacks(), known)
-    done = _evaluate_loader(experiment, engine, TRUTH, loader, checkpoint, folder, callbacks=callbacks, losses=terms)
-    return done, left_out
+    if combine is not None and any(isinstance(callback, GradCAM) for callback in callbacks):
+        callbacks = [callback for callback in callbacks if not isinstance(callback, GradCAM)]
+        left_out.append("GradCAM left out: it explains one model and one view")
+    chosen: dict[str, Any] = {"callbacks": callbacks, "losses": terms, "combine": combine}
+    return _evaluate_loader(experiment, engine, TRUTH, loader, checkpoint, folder, **chosen), left_out
 
 
 def _answerable(callbacks: Sequence[dl.Callback], known: Collection[str]) -> tuple[list[dl.Callback], list[str]]:
@@ -150,13 +162,14 @@ def _evaluate_loader(
     *,
     callbacks: Sequence[dl.Callback] | None = None,
     losses: Sequence[LossTerm] | None = None,
+    combine: Combine | None = None,
 ) -> Evaluated:
     """Evaluate one loader; ``callbacks`` and ``losses`` are by default the experiment's."""
     state = load_checkpoint(checkpoint)
     seed_everything(experiment.seed)
     epoch = max(1, state["epoch"])  # 0: saved within the first epoch
     terms = experiment.get_losses() if losses is None else losses
-    runner = _Evaluation(experiment, epoch, checkpoint, state, terms or experiment.get_losses())
+    runner = _Evaluation(experiment, epoch, checkpoint, state, terms or experiment.get_losses(), combine)
     given = experiment.get_callbacks() if callbacks is None else callbacks
     with _replaced_when_complete(folder, is_main=engine.is_main_process) as temporary:
         runner.train(
@@ -184,15 +197,28 @@ class _Evaluation(DictRunner):
         path: of the checkpoint.
         state: content of the checkpoint.
         losses: terms of the loss.
+        combine: see ``score``.
     """
 
     def __init__(
-        self, experiment: Experiment, epoch: int, path: Path, state: dict[str, Any], losses: Sequence[LossTerm]
+        self,
+        experiment: Experiment,
+        epoch: int,
+        path: Path,
+        state: dict[str, Any],
+        losses: Sequence[LossTerm],
+        combine: Combine | None,
     ):
         super().__init__(input_key=experiment.input_key, losses=losses)
         self.epoch = epoch
         self.path = path
         self.state = state
+        self.combine = combine
+
+    def forward(self, batch: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the outputs of the model, or what is made of them."""
+        outputs = super().forward(batch)
+        return outputs if self.combine is None else self.combine(batch, outputs)
 
     def on_experiment_start(self, runner: dl.IRunner) -> None:
         super().on_experiment_start(runner)

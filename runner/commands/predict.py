@@ -1,13 +1,15 @@
 """``assay predict``: predict images with the model of a run."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any, cast
 
 from assay.callbacks.errors import UsageError, unknown_name
+from assay.callbacks.keys import pick
 
 from ..data.files.image_errors import BadImageError
 from ..engine.engine import DEVICES, PRECISIONS, Engine
@@ -60,6 +62,11 @@ class PredictOptions:
     device: str = "auto"
     truth: str | None = None
 
+    @property
+    def averages(self) -> bool:
+        """Whether a prediction is a mean, of several checkpoints or of several views."""
+        return len(self.checkpoint) > 1 or self.tta != "none"
+
     def __post_init__(self) -> None:
         for name, choices in (("ensemble", ENSEMBLES), ("tta", TTA), ("precision", PRECISIONS), ("device", DEVICES)):
             if getattr(self, name) not in choices:
@@ -68,8 +75,6 @@ class PredictOptions:
             value = getattr(self, name)
             if value is not None and value < smallest:
                 raise UsageError(f"{flag_of(name)} must be at least {smallest}, got {value}.")
-        if self.truth is not None and (len(self.checkpoint) > 1 or self.tta != "none"):
-            raise UsageError("--truth scores one checkpoint as it validates: leave out --tta and further checkpoints.")
         # All options are checked here, before a model or an image is read.
         if Path(self.output).exists() and not Path(self.output).is_dir():
             raise UsageError(f"--output {self.output} must be a folder, and is a file.")
@@ -97,6 +102,8 @@ def predict(run: str | os.PathLike[str], options: PredictOptions) -> Outcome:
     output = Path(options.output)
     with _name_missing_package():
         work, views = _select_predictor(prediction, options), Views(options.tta)
+    if options.truth is not None and options.averages and not isinstance(prediction, ClassPrediction):
+        raise UsageError(f"--truth scores one checkpoint of a {prediction.task}: leave out --tta and all others.")
     left_out = LeftOut(output)
     inputs = find_inputs(options.input, output, left_out)
     if isinstance(prediction, MaskPrediction):
@@ -128,8 +135,20 @@ def _score(run: Path, experiment: Experiment, options: PredictOptions, truth: Tr
     experiment.batch_size = options.batch_size or experiment.batch_size
     experiment.on_bad_image = "skip"  # they are reported already
     path = checkpoint_path(run, options.checkpoint[0])
-    done, left_out = score(experiment, truth.items, path, models.output_names, Path(options.output) / "scores")
+    folder = Path(options.output) / "scores"
+    combine = partial(_averaged, models) if options.averages else None
+    done, left_out = score(experiment, truth.items, path, models.output_names, folder, combine)
     return [*truth.notes, *left_out, f"scores of {len(truth.items)} images with truth", *done.lines()]
+
+
+def _averaged(models: Models, batch: Mapping[str, Any], outputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the outputs of a model with the logits of the mean over models and views in place of its own."""
+    from ..prediction.classes import mean_logits
+
+    prediction = cast(ClassPrediction, models.prediction)
+    of_one = pick(outputs, prediction.output_key, "get_prediction", "model's output")
+    mean = mean_logits(models, prediction, pick(batch, prediction.input_key, "get_prediction"))
+    return {**outputs, prediction.output_key: mean.reshape(of_one.shape)}
 
 
 def _load_models(

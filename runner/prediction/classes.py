@@ -58,6 +58,15 @@ def mean_probabilities(models: Models, prediction: ClassPrediction, images: Tens
     return torch.stack([models.views.mean_of_labels(values) for values in of_models]).mean(dim=0)
 
 
+def mean_logits(models: Models, prediction: ClassPrediction, images: Tensor) -> Tensor:
+    """Return logits [N, C] whose probabilities are ``mean_probabilities``: what losses and metrics take."""
+    values = mean_probabilities(models, prediction, images)
+    tiny = torch.finfo(values.dtype).tiny
+    if prediction.multilabel or values.shape[1] == 1:
+        return values.clamp_min(tiny).log() - (1 - values).clamp_min(tiny).log()
+    return values.clamp_min(tiny).log()
+
+
 def _name_predicted(probabilities: list[float], prediction: ClassPrediction) -> str:
     names = prediction.class_names
     if prediction.multilabel or len(names) == 1:

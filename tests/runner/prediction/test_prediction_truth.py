@@ -3,18 +3,23 @@
 import csv
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from sklearn.metrics import accuracy_score, f1_score
 from toys.labels import NAMES, Labels
 
 from assay.runner import UsageError
 from assay.runner.commands.evaluate import evaluate
 from assay.runner.commands.main import main
 from assay.runner.prediction import BoxPrediction, ClassPrediction, MaskPrediction
+from assay.runner.prediction.classes import mean_logits
 from assay.runner.prediction.inputs import find_inputs
 from assay.runner.prediction.truth.reading import read_truth
+from assay.runner.prediction.tta import Views
 from assay.runner.saving.loggers import read_metrics
 
 
@@ -74,10 +79,40 @@ def test_images_without_truth_and_broken_ones_are_told_and_not_scored(validated,
     assert "--truth: 1 of 11 images have none and are not scored: other.png" in printed
 
 
-@pytest.mark.parametrize("more", [["--tta", "flips"], ["--checkpoint", "best", "last"]])
-def test_an_ensemble_is_not_scored(validated, capsys, more):
-    assert main(["predict", str(validated), "--input", "in", "--output", "out", "--truth", "truth.csv", *more]) == 2
-    assert "--truth scores one checkpoint as it validates: leave out --tta" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    "more",
+    [["--tta", "d4"], ["--checkpoint", "best", "epoch-0001.pt"], ["--checkpoint", "best", "last", "--tta", "flips"]],
+)
+def test_scores_of_several_checkpoints_and_views_are_those_of_scikit_learn_on_their_mean(validated, more):
+    assert main(["predict", str(validated), "--input", "in", "--output", "out", "--truth", "truth.csv", *more]) == 0
+    rows = list(csv.DictReader(Path("out/predictions.csv").read_text().splitlines()))
+    label_of = {
+        row["id"]: NAMES.index(row["label"]) for row in csv.DictReader(Path("truth.csv").read_text().splitlines())
+    }
+    truth = [label_of[Path(row["image"]).stem] for row in rows]
+    probabilities = np.array([[float(row[f"probability/{name}"]) for name in NAMES] for row in rows])
+    chosen = probabilities.argmax(axis=1)
+    found = {name: value for (_, _, name), value in read_metrics(Path("out/scores/metrics.csv")).items()}
+    assert found["accuracy"] == pytest.approx(accuracy_score(truth, chosen))
+    assert found["f1"] == pytest.approx(f1_score(truth, chosen, average="macro", zero_division=0))
+    assert found["loss"] == pytest.approx(-np.log(probabilities[range(len(rows)), truth]).mean(), abs=1e-5)
+
+
+@pytest.mark.parametrize("multilabel", [True, False])
+def test_logits_of_a_mean_give_the_mean_probabilities(multilabel):
+    values = torch.tensor([[0.5, 0.25, 0.25], [1.0, 0.0, 0.0], [1e-6, 0.5, 0.499999]])
+    spec = classes(["a", "b", "c"], multilabel=multilabel)
+    models = SimpleNamespace(outputs=lambda _: [[values.logit() if multilabel else values.log()]], views=Views("none"))
+    logits = mean_logits(models, spec, values)
+    assert logits.isfinite().all()
+    assert torch.allclose(spec.probabilities(logits), values, atol=1e-6)
+
+
+def test_an_ensemble_of_masks_is_not_scored(run_of, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    run = run_of("masks")
+    assert main(["predict", str(run), "--input", "in", "--output", "out", "--truth", "in", "--tta", "flips"]) == 2
+    assert "--truth scores one checkpoint of a segmentation: leave out --tta and all others." in capsys.readouterr().err
     assert not Path("out").exists()
 
 
