@@ -12,6 +12,9 @@ _MOST_NAMES = 8  # of one kind, so that the line stays readable for a whole netw
 _MESSAGES = {
     "missing": "got no gradient (the loss does not depend on them, so they do not learn)",
     "dead": "died (all gradients are zero, so they do not learn)",
+    # Residual blocks that begin as the identity, which timm's ResNets do, pass no gradient in the first step.
+    "dead at first": "had gradients of zero in the first step, the only one that was observed (they died, unless their "
+    "block begins at zero, as those of timm's ResNets do)",
     "vanished": "vanished (the norm is below {vanished_below:g} of the median, so they hardly learn)",
     "exploded": "exploded (the norm is above {exploded_above:g} times the median, or 1; --clip-grad-norm limits it)",
     "broken": "got NaN or infinite gradients (a smaller --lr often helps)",
@@ -36,7 +39,9 @@ class GradientWarnings:
         # not log it again.
         self.logged: set[tuple[str, ...]] = set()
 
-    def warn(self, writer: Writer, names: Sequence[str], summary: Mapping[str, Tensor], when: str) -> None:
+    def warn(
+        self, writer: Writer, names: Sequence[str], summary: Mapping[str, Tensor], when: str, *, first_step_alone: bool
+    ) -> None:
         """Log the problems of an epoch that were not logged before.
 
         Args:
@@ -44,9 +49,12 @@ class GradientWarnings:
             names: names of the parameters.
             summary: their statistics, see ``find_troubles``.
             when: the loader and its epoch, for the message.
+            first_step_alone: whether nothing but the first step of the run was observed.
         """
         for kind, indices in find_troubles(summary, **self._thresholds).items():
             chosen = [names[index] for index in indices]
+            if kind == "dead" and first_step_alone:
+                kind = "dead at first"
             # The set of names is the key, not the kind: a layer that joins those that have vanished is news.
             if (kind, *chosen) not in self.logged:
                 self.logged.add((kind, *chosen))

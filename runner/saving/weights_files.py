@@ -25,6 +25,8 @@ from .checkpoint_state import FORMAT
 from .run_folder import check_weights_there
 
 # Under which the weights stand in files of other trainers, from the most specific name on.
+# A moving average comes before what it averages, as in timm, and as of a checkpoint of assay.
+_AVERAGES = ("state_dict_ema", "model_ema", "ema_state_dict", "ema")
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "weights")
 _DEEPEST = 4
 _SAFE = ".safetensors"
@@ -44,7 +46,7 @@ def read_weights(path: str | os.PathLike[str]) -> TrainedWeights:
     Args:
         path: a run folder, of which the best checkpoint is taken, or the last where none is the best; a checkpoint; a
             file that ``torch.save`` wrote of a ``state_dict``, alone or beside others in a dict; or one of safetensors.
-            Of a checkpoint with a moving average of the weights it is the average.
+            Of a checkpoint with a moving average of the weights, also another project's, it is the average.
 
     Raises:
         UsageError: there is no such file; it is damaged, holds no weights, or what could run code.
@@ -56,11 +58,20 @@ def read_weights(path: str | os.PathLike[str]) -> TrainedWeights:
     content = _safe_tensors(path) if path.suffix == _SAFE else _load(path)
     if isinstance(content, Mapping) and content.get("format") == FORMAT:
         return _of_checkpoint(path)
+    if isinstance(content, Mapping):
+        for name in _AVERAGES:
+            if isinstance(content.get(name), Mapping) and (tensors := _tensors_in(content[name])):
+                return TrainedWeights(tensors, path, f"{path} ({name!r}, moving average)")
     tensors = _tensors_in(content)
     if not tensors:
-        holds = f"a dict of {', '.join(map(repr, list(content)[:4]))}" if isinstance(content, Mapping) else ""
-        raise UsageError(f"weights {path} holds no weights, but {holds or f'a {type(content).__name__}'}.")
+        raise UsageError(f"weights {path} holds no weights, but {_kind_of(content)}.")
     return TrainedWeights(tensors, path, str(path))
+
+
+def _kind_of(content: Any) -> str:
+    if not isinstance(content, Mapping):
+        return f"a {type(content).__name__}"
+    return f"a dict of {', '.join(map(repr, list(content)[:4]))}" if content else "an empty dict"
 
 
 def _best_of(run: Path) -> Path:
@@ -111,6 +122,7 @@ def _unreadable(path: Path, error: Exception) -> UsageError:
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     if "weights_only" in reason or "Weights only" in reason:  # torch's advice to load it all the same
         reason = "its content is no plain data"
+    reason = reason.partition(". ")[0]  # torch goes on with advice
     return UsageError(f"weights {path} cannot be read; it is cut off, changed, or no file of weights: {reason}")
 
 

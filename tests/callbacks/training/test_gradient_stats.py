@@ -302,6 +302,18 @@ def test_what_goes_wrong_is_logged_once_for_each_set_of_names(tmp_path, caplog, 
     assert not [warning for warning in recwarn if "gradient" in str(warning.message)]
 
 
+@pytest.mark.parametrize("every, said", [(100, "had gradients of zero in the first step"), (1, "died (all")])
+def test_zero_gradients_of_the_first_step_alone_are_no_proof_that_parameters_died(tmp_path, caplog, every, said):
+    def begin_at_zero(step, parameters):
+        if step == 0 or every == 1:
+            parameters["last.bias"].grad.zero_()
+
+    with caplog.at_level(logging.WARNING, logger="assay"):
+        run_stock(tmp_path, [GradientStats(every)], lambda model: Recording(model, tamper=begin_at_zero), epochs=2)
+    zero = [record.getMessage() for record in caplog.records if "last.bias" in record.getMessage()]
+    assert len(zero) == 1 and zero[0].startswith(f"gradients, train epoch 1: 1 parameter {said}")
+
+
 def test_names_are_listed_up_to_eight(tmp_path, caplog):
     def vanish(step, parameters):
         for name in SEEN[:3]:
@@ -316,7 +328,8 @@ def test_names_are_listed_up_to_eight(tmp_path, caplog):
     summary |= {name: torch.ones(11) for name in ("finite_steps", "zeros")}
     writer = Writer(type("Folder", (), {"flush": lambda self: None, "close": lambda self: None})())
     caplog.clear()
-    GradientWarnings(1e-3, 1e3).warn(writer, [f"p{i}" for i in range(11)], summary, "train epoch 1")
+    names = [f"p{i}" for i in range(11)]
+    GradientWarnings(1e-3, 1e3).warn(writer, names, summary, "train epoch 1", first_step_alone=False)
     writer.close()
     lines = [record.getMessage() for record in caplog.records]
     assert lines[0].endswith("p6, p7 and 3 more")

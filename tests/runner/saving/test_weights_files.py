@@ -38,6 +38,15 @@ def test_weights_are_found_in_what_trainers_write(tmp_path, state, wrapper, zipp
     assert all(torch.equal(found.tensors[name], value) for name, value in state.items())
 
 
+@pytest.mark.parametrize("name", ["state_dict_ema", "model_ema", "ema"])
+def test_a_moving_average_is_taken_before_what_it_averages(tmp_path, state, name):
+    behind = {key: torch.zeros_like(value) for key, value in state.items()}
+    torch.save({"state_dict": behind, name: state, "epoch": 3}, tmp_path / "last.pth")
+    found = read_weights(tmp_path / "last.pth")
+    assert all(torch.equal(found.tensors[key], value) for key, value in state.items())
+    assert found.source.endswith(f"({name!r}, moving average)")
+
+
 def test_several_models_have_their_names_before_those_of_weights(tmp_path, state):
     torch.save({"encoder": state, "head": {"weight": torch.ones(2)}}, tmp_path / "best.pth")
     names = list(read_weights(tmp_path / "best.pth").tensors)
@@ -89,6 +98,7 @@ BROKEN = {
     "empty": (lambda path, state: path.touch(), r"cannot be read; it is cut off, changed, or no file of weights: "),
     "numbers": (lambda path, state: torch.save({"epoch": 1, "loss": 0.5}, path),
                 r"holds no weights, but a dict of 'epoch', 'loss'\."),
+    "nothing": (lambda path, state: torch.save({}, path), r"holds no weights, but an empty dict\."),
     "tensor": (lambda path, state: torch.save(torch.ones(2), path), r"holds no weights, but a Tensor\."),
     "model": (lambda path, state: torch.save(nn.Linear(2, 2), path),
               r"holds .*torch\.nn\.modules\.linear\.Linear.*, which could run code, and is not loaded: "),
