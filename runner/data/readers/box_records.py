@@ -14,6 +14,8 @@ from .item_list import BACKGROUND, ItemList, Ragged
 
 _THREADS, _AT_ONCE = 8, 256  # that read sizes, and images that each takes at a time: a network drive makes them wait
 _ROUNDING = 0.5  # pixels beyond the image that a file's rounding explains
+ONE = 1.01
+"""The largest share of a side, with a little for rounding."""
 
 Sides = tuple[float, float, float, float]
 
@@ -79,7 +81,7 @@ class BoxRecords:
             extra_columns: further columns, with an entry for each image that was added.
 
         Raises:
-            UsageError: there is no image, or no box, or two classes have one name.
+            UsageError: there is no image, or no box, or two classes have one name; sides are shares in place of pixels.
         """
         names = (BACKGROUND, *class_names)
         if len(set(names)) < len(names):
@@ -92,6 +94,11 @@ class BoxRecords:
             what = f"{len(kept_images):,} images and {len(sides):,} boxes of {len(self.paths):,} images in the files"
             first = f"; the first problem: {self.problems[0]}" if self.problems else ""
             raise UsageError(f"{self.root}: {layout} without anything to learn from: {what}{first}")
+        if not self.are_shares and sides.max() <= ONE:
+            raise UsageError(
+                f"{self.root}: boxes of {layout} must be in pixels, and no number of theirs is above 1: multiply them "
+                "by width and height, or write them as YOLO has them."
+            )
         columns = {
             "image": [self.paths[number] for number in kept_images],
             **self._packed(sides, of_box, kept_images),

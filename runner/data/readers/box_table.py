@@ -10,7 +10,7 @@ from pathlib import Path
 
 from assay.callbacks.errors import UsageError
 
-from .box_records import BoxRecords, Sides
+from .box_records import ONE, BoxRecords, Sides
 from .class_names import in_order, read_class_names
 from .folder_tree import FolderTree, shown_paths, split_of
 from .image_finder import ImageFinder
@@ -31,6 +31,11 @@ _EXTENTS = (
     ("xmin", "ymin", "width", "height"), ("left", "top", "width", "height"),
     ("bboxx", "bboxy", "bboxwidth", "bboxheight"), ("bbox",), ("box",),
 )  # fmt: skip
+_CENTRES = tuple(
+    (*centre, *size)
+    for centre in (("xcenter", "ycenter"), ("centerx", "centery"), ("cx", "cy"), ("xc", "yc"))
+    for size in (("width", "height"), ("w", "h"))
+)
 _WITHOUT_HEADER = ("image", "x1", "y1", "x2", "y2", "label")
 _WHEAT = {"image_id", "width", "height", "bbox", "source"}  # columns of Global Wheat Detection
 _CLASS_FILES = ("classes.txt", "labels.txt")
@@ -48,12 +53,13 @@ def read_box_table(
         photos/b.jpg,,,,,
 
     ``path`` is the file, or a folder with one such file. Columns are known by their usual names, in any order and
-    whatever their case: ``image``, ``image_id``, ``filename`` or ``path``; ``xmin``, ``x1`` or ``left`` and so on;
-    ``x, y, width, height`` from the left and top; ``bbox`` with ``[left, top, width, height]``, as in Global Wheat
-    Detection; ``label``, ``class`` or ``category``; and, where it has them, ``width`` and ``height`` of the image and
-    ``split``. Without a header they are image, x1, y1, x2, y2, label. Sides are distances in pixels from the image's
-    left and top edge; where no number is above 1, they are shares of its width and height, and ``problems`` says it. A
-    row without numbers is an image without objects. Images are looked for beside the file, and by name below it.
+    whatever their case: ``image``, ``image_id``, ``filename`` or ``path``; ``xmin``, ``x1`` or ``left`` and so on; ``x,
+    y, width, height`` from the left and top; ``x_center, y_center, width, height``; ``bbox`` with ``[left, top, width,
+    height]``, as in Global Wheat Detection; ``label``, ``class`` or ``category``; and, where it has them, ``width`` and
+    ``height`` of the image and ``split``. Without a header they are image, x1, y1, x2, y2, label. Sides are distances
+    in pixels from the image's left and top edge; where most boxes have no number above 1, all are shares of its width
+    and height, and ``problems`` says it. A row without numbers is an image without objects. Images are looked for
+    beside the file, and by name below it.
 
     Classes are sorted, unless ``classes.txt`` beside the table names them in order. Further columns are kept for
     ``--group-by``, with what the first row of an image says.
@@ -76,7 +82,7 @@ def read_box_table(
     rows = _rows_by_image(table, columns, problems)
     are_shares = _are_shares(itertools.chain.from_iterable(rows.values()))
     if are_shares:
-        problems.append(f"{file}: no number is above 1: sides are read as shares of width and height")
+        problems.append(f"{file}: boxes have no number above 1: sides are read as shares of width and height")
     names, label_of = _class_labels(root, rows, class_name)
     records = BoxRecords(root, lambda image, entry: f"{file}, line {entry}", are_shares=are_shares)
     records.problems = problems
@@ -124,6 +130,7 @@ class _Columns:
     image: int
     sides: tuple[int, ...]  # four, or one with all of them
     are_corners: bool
+    are_centres: bool
     label: int | None
     split: int | None
     size: tuple[int, ...]
@@ -136,7 +143,7 @@ class _Columns:
         def first(*names: str) -> int | None:
             return next((known[name] for name in names if name in known), None)
 
-        forms = (*_CORNERS, *_EXTENTS)
+        forms = (*_CORNERS, *_CENTRES, *_EXTENTS)
         sides = next((form for form in forms if known.keys() >= set(form)), None)
         image = first(*_IMAGE)
         if image is None or sides is None:
@@ -144,7 +151,7 @@ class _Columns:
         size = next((form for form in _SIZE if known.keys() >= set(form) and not set(form) & set(sides)), ())
         label = first(*(name for name in _LABEL if known.get(name) != image))
         places = (tuple(known[name] for name in names) for names in (sides, size))
-        return cls(image, next(places), sides in _CORNERS, label, first(*_SPLIT), next(places))
+        return cls(image, next(places), sides in _CORNERS, sides in _CENTRES, label, first(*_SPLIT), next(places))
 
     @property
     def taken(self) -> set[int | None]:
@@ -229,7 +236,8 @@ def _sides(cells: Sequence[str], columns: _Columns) -> Sides | str | None:
         return f"a box must be four numbers, got {', '.join(parts)!r}"
     if columns.are_corners:
         return first, second, third, fourth
-    return first, second, first + third, second + fourth
+    left, top = (first - third / 2, second - fourth / 2) if columns.are_centres else (first, second)
+    return left, top, left + third, top + fourth
 
 
 def _stated_size(cells: Sequence[str], columns: _Columns) -> tuple[int, int] | None:
@@ -241,8 +249,9 @@ def _stated_size(cells: Sequence[str], columns: _Columns) -> tuple[int, int] | N
 
 
 def _are_shares(rows: Iterable[_Row]) -> bool:
-    sides = [side for row in rows if row.sides is not None for side in row.sides]
-    return bool(sides) and max(sides) <= 1 and min(sides) >= 0
+    # Not all: shares may be rounded up, and a box may reach beyond its image. In pixels, no box is so small.
+    are_small = [max(map(abs, row.sides)) <= ONE for row in rows if row.sides is not None]
+    return 2 * sum(are_small) > len(are_small)
 
 
 def _class_labels(root: Path, rows: Mapping[str, Sequence[_Row]], class_name: str) -> tuple[list[str], dict[str, int]]:

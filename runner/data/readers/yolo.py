@@ -12,12 +12,14 @@ from assay.callbacks.errors import UsageError
 
 from .box_records import BoxRecords, Sides
 from .class_names import read_class_names, read_text
-from .folder_tree import FolderTree, join, shown_paths, split_of
+from .folder_tree import FolderTree, is_image_name, join, shown_paths, split_of
 from .item_list import ItemList
 
 _PARTS = {"train": "train", "val": "valid", "valid": "valid", "validation": "valid", "test": "test"}  # keys of a YAML
 _CLASS_FILES = ("classes.txt", "obj.names", "classes.names", "labels/classes.txt", "labels.txt")
+_LISTS = ("train.txt", "valid.txt", "val.txt", "test.txt")
 _IMAGES, _LABELS = "images", "labels"
+_LOOKED_AT = 20  # text files beside images, to see whether they are labels
 
 
 def read_yolo(path: str | os.PathLike[str]) -> ItemList:
@@ -30,10 +32,11 @@ def read_yolo(path: str | os.PathLike[str]) -> ItemList:
         images/train/1.jpg            labels/train/1.txt          or:   train/images/1.jpg   train/labels/1.txt
 
     The labels of an image are in the file that has ``labels`` in place of the last ``images`` in its path, else beside
-    it. A line is ``class x y width height``, with the centre of the box, all as shares of the upright image; or
-    ``class x1 y1 x2 y2 x3 y3 ...``, an outline, whose box is taken. Where the YAML has ``kpt_shape``, what follows the
-    box are keypoints. An empty file is an image without objects. So is a missing one, as in ultralytics, and one line
-    of ``problems`` counts these. Without a YAML the names are in ``classes.txt``, or else classes are called by number.
+    it. A line is ``class x y width height``, with the centre of the box, all as shares of the upright image; or ``class
+    x1 y1 x2 y2 x3 y3 ...``, an outline, whose box is taken. Where the YAML has ``kpt_shape``, what follows the box are
+    keypoints. Without a YAML, labels may lie beside their images. An empty file is an image without objects. So is a
+    missing one, as in ultralytics, and one line of ``problems`` counts these. Without a YAML the names are in
+    ``classes.txt``, or else classes are called by number.
 
     Returns:
         Items with ``image``, ``bboxes``, ``labels`` and ``split``.
@@ -45,7 +48,8 @@ def read_yolo(path: str | os.PathLike[str]) -> ItemList:
     settings = _load_settings(file) if file else {}
     root = os.path.dirname(os.fspath(file)) or "." if file else os.fspath(path)
     reader = _LabelReader(root, _class_names(settings, root, file), has_keypoints="kpt_shape" in settings)
-    parts = _listed_parts(settings, root, file, reader.records.problems) if file else _parts_by_folder(root)
+    problems = reader.records.problems
+    parts = _listed_parts(settings, root, file, problems) if file else _parts_by_folder(root, problems)
     for split, images in parts:
         for image, place in images:
             reader.add(image, place, split)
@@ -56,7 +60,11 @@ def looks_like(path: Path) -> bool:
     """Whether a path is the YAML of a YOLO data set, or a folder with one, or with images and their text files."""
     if _find_yaml(path) is not None:
         return True
-    return path.is_dir() and any(next(iter(folder.rglob("*.txt")), None) for folder in _label_folders(path))
+    if not path.is_dir():
+        return False
+    if any(next(iter(folder.rglob("*.txt")), None) for folder in _label_folders(path)):
+        return True
+    return any(map(_holds_labels, (path, *filter(Path.is_dir, path.iterdir()))))
 
 
 class _LabelReader:
@@ -250,8 +258,10 @@ def _relative(path: str, root: str) -> str:
     return os.path.abspath(path) if relative.startswith("..") else relative
 
 
-def _parts_by_folder(root: str) -> list[tuple[str | None, _Images]]:
+def _parts_by_folder(root: str, problems: list[str]) -> list[tuple[str | None, _Images]]:
     """Return the images of a folder without a YAML, by the names of the folders that they lie in."""
+    lists = [one for one in _LISTS if os.path.isfile(os.path.join(root, one))]
+    problems += [f"{one}: left out, as a list of images needs a YAML file that names it" for one in lists]
     parts: dict[str | None, _Images] = {}
     for image, place in _images_in_folder(root, root):
         folders = [name for name in image.split("/")[:-1] if name != _IMAGES]
@@ -275,3 +285,19 @@ def _label_folders(path: Path) -> list[Path]:
     """Return the folders of labels that lie as those of YOLO do."""
     beside = [path / _LABELS, *path.glob(f"*/{_LABELS}")]
     return [folder for folder in beside if folder.is_dir() and (folder.parent / _IMAGES).is_dir()]
+
+
+def _holds_labels(folder: Path) -> bool:
+    """Whether a folder holds text files of labels beside images of the same name."""
+    names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
+    images = {os.path.splitext(name)[0] for name in names if is_image_name(name)}
+    files = [name for name in names if name.endswith(".txt") and name.removesuffix(".txt") in images]
+    return any(map(_begins_with_a_label, (folder / name for name in files[:_LOOKED_AT])))
+
+
+def _begins_with_a_label(file: Path) -> bool:
+    try:
+        words = read_text(file).strip().partition("\n")[0]
+    except UsageError:
+        return False
+    return not isinstance(parse_label_line(words), str)

@@ -32,7 +32,7 @@ def objects(rng, image, height, width, first):
     found.append({"segmentation": {"size": [height, width], "counts": counts}, "iscrowd": 1})
     packed = tools.encode(np.asfortranarray(rng.random((height, width)) < 0.1).astype(np.uint8, order="F"))
     found.append({"segmentation": {"size": [height, width], "counts": packed["counts"].decode()}})
-    common = {"image_id": image, "iscrowd": 0, "bbox": [0, 0, 1, 1]}
+    common = {"image_id": image, "iscrowd": 0, "bbox": [0, 0, 2, 2]}
     return [{**common, "id": first + i, "category_id": [3, 7][i % 2], **one} for i, one in enumerate(found)]
 
 

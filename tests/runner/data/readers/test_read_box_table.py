@@ -30,6 +30,8 @@ FORMS = {
     "from zero": ("path,x0,y0,x1,y1,category", "a.jpg,1,2,4,6,cat"),
     "sides": ("Label;Image Name;Left;Top;Right;Bottom", "cat;a.jpg;1;2;4;6"),
     "extents": ("image_id\tx\ty\tw\th\tclass_name", "a.jpg\t1\t2\t3\t4\tcat"),
+    "centres": ("image,x_center,y_center,width,height,label", "a.jpg,2.5,4,3,4,cat"),
+    "centres in short": ("image,label,cx,cy,w,h,image_width,image_height", "a.jpg,cat,2.5,4,3,4,64,48"),
     "extents in words": ("image,x,y,width,height,label", "a.jpg,1,2,3,4,cat"),
     "one column": ("image,bbox,label", 'a.jpg,"[1, 2, 3.0, 4]",cat'),
     "without a suffix": ("image_id,xmin,ymin,xmax,ymax,label", "a,1,2,4,6,cat"),
@@ -60,7 +62,14 @@ def test_images_lie_beside_the_table_or_anywhere_below_it(tmp_path):
 def test_numbers_up_to_one_are_shares_and_a_line_says_so(tmp_path):
     items = small(tmp_path, HEADER, "a.jpg,0.25,0.5,1,1,cat")
     assert boxes_of(items)["a.jpg"] == [(16, 24, 64, 48, 1)]
-    assert items.problems == ("boxes.csv: no number is above 1: sides are read as shares of width and height",)
+    assert items.problems == ("boxes.csv: boxes have no number above 1: sides are read as shares of width and height",)
+
+
+def test_one_box_beyond_its_image_does_not_make_pixels_of_shares(tmp_path):
+    header = "image,x_center,y_center,width,height,label"
+    items = small(tmp_path, header, "a.jpg,0.5,0.5,1,1,cat", "a.jpg,0.5,0.5,0.5,0.5,cat", "a.jpg,1,0.5,0.5,0.5,cat")
+    assert boxes_of(items)["a.jpg"] == [(0, 0, 64, 48, 1), (16, 12, 48, 36, 1), (48, 12, 64, 36, 1)]
+    assert items.problems[1].startswith("boxes.csv, line 4: the box [48, 12, 80, 36] of a.jpg reaches beyond")
 
 
 def test_parts_sizes_and_further_columns(tmp_path):

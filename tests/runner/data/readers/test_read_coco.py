@@ -195,6 +195,11 @@ def test_nothing_to_learn_from_is_one_line_with_the_first_problem(tmp_path):
         small(tmp_path, [box(1, 2, 0, 0)])
 
 
+def test_shares_in_place_of_pixels_are_refused(tmp_path):
+    with pytest.raises(UsageError, match="boxes of COCO must be in pixels, and no number of theirs is above 1"):
+        small(tmp_path, [box(0.25, 0.25, 0.5, 0.75)])
+
+
 def test_files_that_contradict_each_other_on_a_category_are_named(tmp_path):
     for part, name in (("train", "a"), ("val", "b")):
         write_json(tmp_path / f"instances_{part}.json", coco([], [], [{"id": 1, "name": name}]))

@@ -101,6 +101,23 @@ def test_an_outline_becomes_the_box_around_it(tmp_path):
     assert boxes_of(items)["a.jpg"] == [pytest.approx(box) for box in expected]
 
 
+@pytest.mark.parametrize("folders", ["{}", "obj_{}_data", ""], ids=["of parts", "named freely", "none"])
+def test_labels_beside_their_images_without_a_yaml(tmp_path, folders):
+    write(tmp_path, images=folders, labels=folders)
+    (tmp_path / "obj.names").write_text("\n".join(CLASSES))
+    (tmp_path / "train.txt").write_text("data/a.jpg\n")
+    assert looks_like(tmp_path)
+    items = read_yolo(tmp_path)
+    assert items.problems == ("train.txt: left out, as a list of images needs a YAML file that names it",)
+    assert {name: len(boxes) for name, boxes in boxes_of(items).items()} == {
+        name: len(boxes) for name, boxes in BOXES.items()
+    }
+    (tmp_path / "obj.names").unlink()
+    for file in tmp_path.rglob("*.txt"):
+        file.write_text("a caption\n")
+    assert not looks_like(tmp_path)
+
+
 def test_keypoints_are_no_outline(tmp_path):
     items = small(tmp_path, "0 0.5 0.5 0.5 0.5 0.1 0.1 2 0.9 0.9 1", names=["cat"], kpt_shape=[2, 3])
     assert boxes_of(items)["a.jpg"] == [(25, 12.5, 75, 37.5, 1)]
