@@ -95,4 +95,6 @@ class Segment(OwnPictures):
             transform = A.Compose([A.SmallestMaxSize(self.image_size, area_for_downscale="image"), *steps])
         colours = self.summary.palette
         palette = None if colours is None else np.array(colours, dtype=np.uint8)
-        return MaskPrediction(class_names=self.class_names, transform=transform, palette=palette)
+        return MaskPrediction(
+            class_names=self.class_names, transform=transform, palette=palette, masks=self.summary.masks
+        )

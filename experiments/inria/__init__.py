@@ -22,7 +22,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from assay.callbacks import ImageOverlap, UsageError, segmentation_diagnostics
-from assay.runner import AtLeast, Experiment, LossTerm, check_range, parse_loss
+from assay.runner import AtLeast, Experiment, ItemList, LossTerm, check_range, parse_loss
 from assay.runner.prediction import MaskPrediction, Prediction
 
 from ..segmentation_nets import SegmentationNet, make_encoder
@@ -31,7 +31,8 @@ from .data import Crops, Windows
 from .generator import make_tiles
 from .losses import LOSSES, loss_terms, make_criterion
 from .metrics import BestThreshold, TileIoU
-from .tiles import IGNORED, find_tiles, find_unlabelled
+from .tiles import IGNORED, Tile, find_tiles, find_unlabelled
+from .truth import TruthWindows
 
 CLASS_NAMES = ["ground", "house"]
 
@@ -82,6 +83,7 @@ class Inria(Experiment):
         for stride, weight in self.deep_supervision.items():
             check_range(f"deep_supervision at stride {stride}", weight, 0, included=False)
         parse_loss(self.loss, LOSSES)
+        self._scored: list[Tile] | None = None  # the images of a truth, in place of those that validation has
 
     def ignored_fields(self) -> dict[str, str]:
         own = {"pseudo_confidence": "has no use without --pseudo-labels: leave it out, or give that too"}
@@ -105,6 +107,11 @@ class Inria(Experiment):
         windows = Windows(valid, self.window, self.margin, make_transform())
         return {"train": self.make_loader(crops, shuffle=True), "valid": self.make_loader(windows)}
 
+    def get_truth_loader(self, items: ItemList) -> DataLoader[Any]:
+        windows = TruthWindows(items, self.window, self.margin, make_transform())
+        self._scored = windows.tiles
+        return self.make_loader(windows)
+
     def get_model(self) -> nn.Module:
         encoder = make_encoder(self.encoder, pretrained=self.pretrained)
         return SegmentationNet(encoder, self.decoder, self.width, strides=self.deep_supervision)
@@ -121,7 +128,6 @@ class Inria(Experiment):
         return {name: make_criterion(name, confidence) for name in parse_loss(self.loss, LOSSES)}
 
     def get_callbacks(self) -> list[Any]:
-        _, valid = find_tiles(self.data_folder())
         diagnostics = segmentation_diagnostics(
             self.diagnostics, task="binary", class_names=CLASS_NAMES, ignore_index=IGNORED, mean=MEAN, std=STD
         )
@@ -129,5 +135,6 @@ class Inria(Experiment):
             return [*diagnostics, BestThreshold(IGNORED)]
         # The images of this data set are whole tiles, which validation sees in windows.
         diagnostics = [one for one in diagnostics if not isinstance(one, ImageOverlap)]
+        valid = self._scored if self._scored is not None else find_tiles(self.data_folder())[1]
         by_tile = TileIoU([tile.name for tile in valid], [tile.city for tile in valid], self.boundary)
         return [*diagnostics, by_tile, BestThreshold(IGNORED)]

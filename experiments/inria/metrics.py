@@ -37,7 +37,7 @@ class TileIoU(Diagnostic):
 
     Args:
         names: of the images; windows tell theirs by its place in the list.
-        cities: of the images.
+        cities: of the images; "" of none.
         reach: width of the border in pixels.
         tile_key: of the batch; [N], int64.
         output_key: of the batch; logits [N, 1, H, W].
@@ -76,7 +76,7 @@ class TileIoU(Diagnostic):
         state = reduce_state(self.measure_.state, self.measure_.reductions)
         area, border = state["area"].cpu(), state["border"].cpu()
         self.measure_ = None
-        for city in sorted(set(self.cities)):
+        for city in sorted({*self.cities} - {""}):
             inside = torch.tensor([name == city for name in self.cities])
             runner.loader_metrics[f"iou/{city}"] = float(iou(area[inside].sum(dim=0)))
         runner.loader_metrics["iou_per_image"] = float(iou(area).nanmean())

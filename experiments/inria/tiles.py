@@ -28,8 +28,8 @@ class Tile:
     Attributes:
         image: path of the picture.
         mask: path of its truth; None in the test set.
-        city: as in the file name.
-        number: of the tile within its city, as its name gives it.
+        city: as in the file name; "" where that is no city and a number.
+        number: of the tile within its city, as its name gives it; None where it gives none.
         height: pixels.
         width: pixels.
     """
@@ -37,14 +37,14 @@ class Tile:
     image: Path
     mask: Path | None
     city: str
-    number: int
+    number: int | None
     height: int
     width: int
 
     @property
     def name(self) -> str:
-        """City and number."""
-        return f"{self.city}{self.number}"
+        """City and number; the name of the file where that is something else."""
+        return self.image.stem if self.number is None else f"{self.city}{self.number}"
 
 
 def find_tiles(root: Path) -> tuple[list[Tile], list[Tile]]:
@@ -67,6 +67,13 @@ def find_tiles(root: Path) -> tuple[list[Tile], list[Tile]]:
         if not part:
             raise UsageError(f"{images} holds no tile to {purpose} on: these have the numbers {numbers}.")
     return train, valid
+
+
+def tile_of(path: Path, name: str) -> Tile:
+    """Return a picture that may be called anything as a tile without a mask."""
+    parts = _NAME.fullmatch(Path(name).name.lower())
+    city, number = (parts["city"], int(parts["number"])) if parts else ("", None)
+    return Tile(path, None, city, number, *_size(path))
 
 
 def find_unlabelled(root: Path) -> list[Tile]:
@@ -115,7 +122,7 @@ def _in_words(size: tuple[int, int]) -> str:
 
 
 def _sorted(tiles: Iterable[Tile]) -> list[Tile]:
-    return sorted(tiles, key=lambda tile: (tile.city, tile.number))
+    return sorted(tiles, key=lambda tile: (tile.city, tile.number or 0))
 
 
 def read_window(tile: Tile, top: int, left: int, height: int, width: int) -> dict[str, np.ndarray]:

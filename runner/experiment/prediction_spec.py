@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -17,6 +17,9 @@ from assay.callbacks.support.class_names import check_names
 
 from ..data.files.image_errors import check_max_value
 from ..data.files.images import read_image
+
+if TYPE_CHECKING:
+    from ..data.readers.masks.mask_classes import MaskClasses
 
 Reader = Callable[[Path], np.ndarray]
 Transform = Callable[..., dict[str, Any]]
@@ -100,6 +103,8 @@ class MaskPrediction(Prediction):
         divisor: sides of the model's input are padded to multiples of this, except for an image that ``transform``
             returns and that is not cut.
         max_value: the value that is white in images of more than 8 bits, see ``read_image``.
+        masks: what the values of mask files mean, for those of a truth without a file that names the classes; None:
+            it is found by what they hold.
 
     Raises:
         UsageError: ``scale`` or ``max_value`` is not greater than 0; ``transform`` is given beside what it replaces.
@@ -118,6 +123,7 @@ class MaskPrediction(Prediction):
     overlap: int | None = None
     divisor: int = 32
     max_value: float | None = None
+    masks: "MaskClasses | None" = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "class_names", check_names(self.class_names) if self.class_names else ())

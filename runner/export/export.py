@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.export import ExportedProgram
+from torch.nn.functional import interpolate
 
 from assay.callbacks.keys import pick
 from assay.callbacks.support.atomic_files import replacing
@@ -18,7 +19,7 @@ from assay.callbacks.support.unwrap import by_name
 
 from ..data.seeding import seed_everything
 from ..experiment.base import Experiment
-from ..experiment.prediction_spec import BoxPrediction, Prediction
+from ..experiment.prediction_spec import BoxPrediction, MaskPrediction, Prediction
 from ..loop.checks.finite_weights import check_finite_weights
 from ..loop.state.run_state import load_models
 from ..recipe.fine_tuning.pretrained import weights_follow
@@ -99,6 +100,7 @@ class _Model:
 
     program: ExportedProgram
     dynamic = True  # whether the program takes any number of samples
+    step = 0  # what height and width may be any multiples of; 0: they are fixed
     note = ""  # what the user should know of the program
 
     def __init__(self, experiment: Experiment, checkpoint: Path):
@@ -126,10 +128,12 @@ class _Model:
         return tuple(_in_fp32(pick(batch, name, "export")) for name in self.graph.inputs)
 
     def capture(self) -> None:
-        """Capture the graph for any number of samples; where that cannot be, for one."""
+        """Capture the graph for any size and number of samples, as far as the model lets it."""
         if self.detects:
             self.note = "takes one image at a time, as an exported detector does"
         else:
+            if isinstance(self.prediction, MaskPrediction) and self._capture_any_size(self.prediction.divisor):
+                return
             try:
                 self.program = capture(self.graph, self.example, dynamic=True)
                 return
@@ -137,6 +141,24 @@ class _Model:
                 self.note = f"takes one sample at a time, as the model fixes the number: {first_line(error)}"
         self.dynamic = False
         self.program = capture(self.graph, self.example, dynamic=False)
+
+    def _capture_any_size(self, step: int) -> bool:
+        """Capture the graph for images whose sides are multiples of a number; return whether it can be."""
+        if len(self.example) > 1 or self.example[0].ndim != 4:
+            return False
+        height, width = self.example[0].shape[-2:]
+        if height % step or width % step or min(height, width) < 2 * step:
+            self.note = f"takes images of {height} x {width} alone, no multiples of {step} from {2 * step} on"
+            return False
+        try:
+            self.graph.run(_enlarged(self.example, step))
+            self.program = capture(self.graph, self.example, dynamic=True, step=step)
+        except Exception as error:  # noqa: BLE001 - of any kind; it is reported
+            self.note = f"takes images of {height} x {width} alone, as the model fixes the size: {first_line(error)}"
+            return False
+        self.step = step
+        self.note = f"takes any height and width that are multiples of {step}, from {2 * step} on"
+        return True
 
     def encode(self, options: ExportOptions) -> bytes:
         """Return the file."""
@@ -157,15 +179,22 @@ class _Model:
             "inputs": self.shapes(dict(zip(names, self.example, strict=True))),
             "outputs": self.shapes(self.expected),
             **describe_use(self.prediction, image, output),
+            **({"size_multiple": self.step} if self.step else {}),
         }
 
     def shapes(self, tensors: dict[str, Tensor]) -> dict[str, list[int | str]]:
         """Return the sizes of tensors by name, with a word for a size that is not fixed."""
         first: dict[str, int | str] = {name: "boxes" for name in BOX_PARTS if self.detects}
         return {
-            name: [first.get(name, "batch" if self.dynamic else len(tensor)), *tensor.shape[1:]]
+            name: [first.get(name, "batch" if self.dynamic else len(tensor)), *self._sizes_of(tensor)]
             for name, tensor in tensors.items()
         }
+
+    def _sizes_of(self, tensor: Tensor) -> list[int | str]:
+        """Return the sizes of a sample."""
+        if self.step and tensor.shape[2:] == self.example[0].shape[2:]:
+            return [tensor.shape[1], "height", "width"]
+        return [*tensor.shape[1:]]
 
     def compare(self, run: Run) -> tuple[Difference, int]:
         """Return the largest difference of a file from the model, and the number of samples compared."""
@@ -174,6 +203,10 @@ class _Model:
             expected = {name: value.numpy() for name, value in self.graph.run(tensors).items()}
             worst = max(worst, self._difference(expected, run(tensors), max(tensors[0].shape[-2:])))
             count += len(tensors[0])
+        if self.step:
+            larger = _enlarged(self.example, self.step)
+            expected = {name: value.numpy() for name, value in self.graph.run(larger).items()}
+            worst = max(worst, self._difference(expected, run(larger), max(larger[0].shape[-2:])))
         return worst, count
 
     def _parts(self) -> Iterator[Tensors]:
@@ -191,6 +224,12 @@ class _Model:
         return max(compare_outputs(others, found), compare_boxes(expected, found, side))
 
 
+def _enlarged(tensors: Tensors, step: int) -> Tensors:
+    """Return images with longer sides: the file must take other sizes than that of validation."""
+    height, width = tensors[0].shape[-2:]
+    return tuple(interpolate(tensor, (height + step, width + 2 * step), mode="bilinear") for tensor in tensors)
+
+
 def _in_fp32(tensor: Tensor) -> Tensor:
     return tensor.float() if tensor.is_floating_point() else tensor
 
@@ -198,7 +237,8 @@ def _in_fp32(tensor: Tensor) -> Tensor:
 def _in_words(model: _Model, options: ExportOptions, difference: Difference, compared: int) -> list[str]:
     where = f" in {difference.what}" if difference.value else ""
     checked = (
-        f"checked on {compared} of {model.samples.total} validation samples: "
+        f"checked on {compared} of {model.samples.total} validation samples"
+        f"{', and on one of them enlarged' if model.step else ''}: "
         f"it differs from the model by at most {difference.value:.3g}{where}"
     )
     if difference.value > LIMIT:

@@ -22,6 +22,7 @@ PROGRAM_METADATA = "assay.json"
 """The name of the metadata in a ``torch.export`` program, in its ``extra_files``."""
 
 Run = Callable[[Sequence[Tensor]], dict[str, np.ndarray]]
+_SIZES = ("batch", "channels", "height", "width")  # by their place
 _LOGGERS = ("torch.onnx", "torch.export", "torch._export", "onnxscript", "onnx_ir")
 
 
@@ -53,7 +54,7 @@ def onnx_bytes(
         )
         model = made.model_proto
     _check_opset(model, opset)
-    _name_batch(model.graph)
+    _name_sizes(model.graph)
     for name, text in as_texts(metadata).items():
         model.metadata_props.add(key=name, value=text)
     try:
@@ -83,13 +84,17 @@ def _check_opset(model: Any, opset: int) -> None:
         raise UsageError(f"--opset {opset}: this model cannot be converted to it; it has opset {found}: leave it out.")
 
 
-def _name_batch(graph: Any) -> None:
-    """Call the size that is not fixed ``batch``, wherever torch calls it by a symbol."""
-    symbols = {value.type.tensor_type.shape.dim[0].dim_param for value in graph.input} - {""}
+def _name_sizes(graph: Any) -> None:
+    """Name the sizes that are not fixed, batch, height and width, wherever torch calls them by a symbol."""
+    names: dict[str, str] = {}
+    for value in graph.input:
+        for place, size in enumerate(value.type.tensor_type.shape.dim):
+            if size.dim_param:
+                names.setdefault(size.dim_param, _SIZES[place])
     for value in (*graph.input, *graph.output, *graph.value_info):
         for size in value.type.tensor_type.shape.dim:
-            if size.dim_param in symbols:
-                size.dim_param = "batch"
+            if size.dim_param in names:
+                size.dim_param = names[size.dim_param]
 
 
 def open_onnx(path: Path, outputs: Sequence[str]) -> Run:

@@ -132,20 +132,24 @@ def is_boxes(value: Any) -> bool:
     return is_list and all(isinstance(value[0].get(part), Tensor) for part in BOX_PARTS)
 
 
-def capture(graph: Graph, example: Sequence[Tensor], *, dynamic: bool) -> ExportedProgram:
+def capture(graph: Graph, example: Sequence[Tensor], *, dynamic: bool, step: int = 0) -> ExportedProgram:
     """Return the graph as a program of operators.
 
     Args:
         graph: in evaluation mode; it must have run on an image of the same size.
         example: its inputs, [N, ...] each.
         dynamic: whether the program takes any number of samples, or N alone.
+        step: its sides, the last two dimensions, may also be any multiples of this from twice on, as those of the
+            example are; 0: they are fixed.
     """
     shapes = None
     if dynamic:
-        batch = Dim("batch", min=1)
+        sizes: dict[int, Any] = {0: Dim("batch", min=1)}
+        if step:  # from twice on, as torch takes a size of 1 on the coarsest map for a special one
+            sizes |= {place: step * Dim(f"_{name}", min=2) for place, name in ((2, "height"), (3, "width"))}
         # An example of one sample would fix the number: torch takes a size of 1 for a special one.
         example = [tensor if len(tensor) > 1 else torch.cat([tensor, tensor]) for tensor in example]
-        shapes = (tuple({0: batch} for _ in example),)
+        shapes = (tuple(sizes for _ in example),)
     with torch.no_grad(), followable(graph), _plain_operators(), warnings.catch_warnings(action="ignore"):
         return torch.export.export(graph, tuple(example), dynamic_shapes=shapes, strict=False)
 

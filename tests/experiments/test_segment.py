@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from assay.experiments.segment import IGNORED, Segment
-from assay.runner import UsageError, load_checkpoint
+from assay.runner import DataSummary, UsageError, load_checkpoint
 from assay.runner.commands.main import main
 from assay.runner.saving.loggers import read_metrics
 
@@ -156,6 +156,11 @@ def test_the_run_keeps_the_split_the_names_and_the_colours(run):
     assert held["described"].startswith("images/ and masks/ (those of classes.txt, 255 not counted): 10 images, 3 cl")
     assert held["class_names"] == ["ground", "apple", "leaf"] and held["palette"] == [list(one) for one in PALETTE[:3]]
     assert len(valid_files(run)) == 2
+    masks = DataSummary.read(run / "data.json").masks
+    assert masks is not None and {value: masks.class_of[value] for value in (0, 1, 2, IGNORED)} == {
+        0: 0, 1: 1, 2: 2, IGNORED: IGNORED,
+    }  # fmt: skip
+    assert masks.names == ("ground", "apple", "leaf") and masks.palette.tolist() == held["palette"]
 
 
 @pytest.mark.parametrize(

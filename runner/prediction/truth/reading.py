@@ -71,9 +71,18 @@ def _read(path: Path, prediction: Prediction, inputs: Sequence[Input]) -> ItemLi
         return _of_label_table(path, prediction, inputs)
     if isinstance(prediction, MaskPrediction) and path.is_dir() and (masks := match_masks(path, inputs)):
         return _of_mask_folder(path, prediction, inputs, masks)
-    items = read_data(path, _KINDS[prediction.task])
+    items = read_data(path, _KINDS[prediction.task], **_known_classes(path, prediction))
     matched = match_items(items, inputs)
     return _renumbered(items, matched, prediction, inputs, path) if matched else None
+
+
+def _known_classes(path: Path, prediction: Prediction) -> dict[str, Any]:
+    """Return an argument of the readers of masks: masks of a truth mean what they mean in training."""
+    if not isinstance(prediction, MaskPrediction) or prediction.masks is None:
+        return {}
+    from ...data.readers.masks.coco import looks_like  # reads COCO by its own names
+
+    return {} if looks_like(path) else {"classes": prediction.masks}
 
 
 def _of_label_table(path: Path, prediction: ClassPrediction, inputs: Sequence[Input]) -> ItemList | None:
@@ -96,7 +105,7 @@ def _of_mask_folder(
 
     order = sorted(masks)
     columns: dict[str, Any] = {**_images(inputs, order), TARGET_KEY: [str(masks[place].resolve()) for place in order]}
-    items = make_items(folder, columns, layout="a folder of masks", problems=[], class_folders=["."])
+    items = make_items(folder, columns, layout="a folder of masks", problems=[], unnamed=prediction.masks)
     _check_mask_classes(items, prediction, folder)
     return items
 
@@ -160,10 +169,15 @@ def _numbers(items: ItemList, prediction: Prediction, path: Path) -> np.ndarray:
     return np.array([known.index(name) for name in items.class_names], dtype=np.int64)
 
 
+def _of_two(names: Sequence[str]) -> list[str]:
+    """Return what masks of yes and no are called that no file names, for a model of two classes."""
+    return [BACKGROUND, _UNNAMED] if len(names) == 2 else []
+
+
 def _check_mask_classes(items: ItemList, prediction: MaskPrediction, path: Path) -> None:
     # Of numbers without names, masks of few images may lack the last classes.
     known, found = list(prediction.class_names), list(items.class_names)
-    if known and found != known[: len(found)]:
+    if known and found not in (known[: len(found)], _of_two(known)):
         raise UsageError(
             f"--truth {path}: the classes of the masks are {', '.join(found)}, those of the model {', '.join(known)}: "
             "a file classes.txt beside the masks names them in order."

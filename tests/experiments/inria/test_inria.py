@@ -10,9 +10,12 @@ from inria_set import HEIGHT, WIDTH
 
 from assay.callbacks import UsageError
 from assay.experiments.inria import Inria
+from assay.experiments.inria.augmentation import make_transform
 from assay.experiments.inria.generator import write_tiff
-from assay.experiments.inria.tiles import find_tiles, read_window
-from assay.runner import load_checkpoint
+from assay.experiments.inria.tiles import IGNORED, find_tiles, read_window
+from assay.experiments.inria.truth import TruthWindows
+from assay.runner import ItemList, load_checkpoint
+from assay.runner.commands.evaluate import evaluate
 from assay.runner.commands.main import main
 from assay.runner.saving.loggers import read_metrics
 
@@ -141,3 +144,34 @@ def test_a_tile_is_predicted_in_its_own_size(root, tmp_path):
     (mask,) = (path for path in (tmp_path / "masks").rglob("chur1*") if path.suffix in (".tif", ".png"))
     found = cv2.imread(str(mask), cv2.IMREAD_GRAYSCALE)
     assert found.shape == (HEIGHT, WIDTH) and set(np.unique(found)) <= {0, 255}
+
+
+@pytest.mark.long("trains a net, and scores it twice: 10 seconds")
+def test_a_truth_is_scored_as_validation_is(root, tmp_path):
+    assert run(root, tmp_path / "run", "--diagnostics", "light") == 0
+    expected = evaluate(tmp_path / "run")
+    tiles = [str(root / f"train/images/{name}.tif") for name in ("aix1", "aix2", "bern3")]
+    told = ["--output", str(tmp_path / "out"), "--truth", str(root / "train/gt")]
+    assert main(["predict", str(tmp_path / "run"), "--input", *tiles, *told]) == 0
+    found = read_metrics(tmp_path / "out/scores/metrics.csv")
+    assert {name: value for (_, _, name), value in found.items()} == pytest.approx(expected.metrics, abs=1e-6)
+
+
+@pytest.mark.parametrize("margin", [0, 5])
+def test_of_a_truth_each_pixel_counts_once_and_void_does_not(root, tmp_path, margin):
+    rng = np.random.default_rng(1)
+    masks = [rng.choice([0, 1, IGNORED], (HEIGHT, WIDTH)).astype(np.uint8) for _ in range(2)]
+    paths = [str(root / f"train/images/{name}.tif") for name in ("aix1", "bern3")]
+    columns = {"image": paths, "sample_id": ["aix1.tif", "a house.tif"], "target": masks}
+    items = ItemList(root, columns, task="segmentation", layout="", class_names=["ground", "house"])
+    windows = TruthWindows(items, 40, margin, make_transform())
+    found = [np.full((HEIGHT + 40, WIDTH + 40), 7, np.uint8) for _ in masks]
+    for index, (number, top, left) in enumerate(windows.places):
+        item = windows[index]
+        inner = slice(margin, margin + 40)
+        found[number][top : top + 40, left : left + 40] = item["target"][inner, inner]
+        assert (item["target"] != IGNORED).sum() == (item["target"][inner, inner] != IGNORED).sum()
+        assert item["image"].shape[1:] == item["target"].shape == (40 + 2 * margin,) * 2
+    for mask, pixels in zip(masks, found, strict=True):
+        assert (pixels[:HEIGHT, :WIDTH] == mask).all()
+    assert [(tile.name, tile.city) for tile in windows.tiles] == [("aix1", "aix"), ("bern3", "")]

@@ -13,6 +13,7 @@ from assay.runner.export.formats import onnx_bytes, open_onnx, open_program, pro
 from assay.runner.export.graph import Graph, capture
 
 pytest.importorskip("onnxruntime", reason="needs the extra export")
+onnx = pytest.importorskip("onnx", reason="needs the extra export")
 
 SMALL = {
     "resnet": ("resnet10t", {}),
@@ -44,12 +45,12 @@ def model_of(family):
     return model.eval().requires_grad_(False)
 
 
-def files_of(model, folder, *, dynamic):
+def files_of(model, folder, *, dynamic, step=0):
     """Write both formats; return the graph and what runs each."""
     graph = Graph(model, "image", ["image"]).eval()
     example = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     names = list(graph.run([example]))
-    program = capture(graph, [example], dynamic=dynamic)
+    program = capture(graph, [example], dynamic=dynamic, step=step)
     (folder / "model.onnx").write_bytes(onnx_bytes(program, ["image"], names, {"task": "test"}, 18))
     (folder / "model.pt2").write_bytes(program_bytes(program, {"task": "test"}))
     return graph, [open_onnx(folder / "model.onnx", names), open_program(folder / "model.pt2")]
@@ -65,6 +66,20 @@ def test_outputs_are_those_of_the_model_for_any_number_of_images(family, tmp_pat
         assert all(len(value) == count and np.ptp(value) > 1e-3 for value in expected.values())
         for run in runs:
             assert compare_outputs(expected, run([images])).value < 1e-4
+
+
+@pytest.mark.long("captures and translates a net, 20 to 60 seconds")
+def test_masks_are_those_of_the_model_for_images_of_any_size(tmp_path):
+    graph, runs = files_of(model_of("unet"), tmp_path, dynamic=True, step=32)
+    for size in ((1, 3, 64, 64), (3, 3, 96, 160), (2, 3, 224, 64)):
+        images = torch.rand(size, generator=torch.Generator().manual_seed(size[2]))
+        expected = {name: value.numpy() for name, value in graph.run([images]).items()}
+        for run in runs:
+            assert compare_outputs(expected, run([images])).value < 1e-4
+    held = onnx.load(tmp_path / "model.onnx").graph
+    for value in (held.input[0], held.output[0]):
+        names = [size.dim_param or size.dim_value for size in value.type.tensor_type.shape.dim]
+        assert names[0] == "batch" and names[2:] == ["height", "width"]
 
 
 @pytest.mark.long("captures and translates a detector, 20 to 60 seconds each")

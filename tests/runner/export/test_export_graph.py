@@ -88,3 +88,22 @@ def test_a_transformer_layer_is_captured_as_plain_operators():
     assert "fast" not in str(program.graph) and "_transformer_encoder" not in str(program.graph)
     image = torch.randn(3, 5, 8)
     torch.testing.assert_close(program.module()(image)["logits"], layer(image))
+
+
+def test_sides_may_be_any_multiples_of_a_step():
+    net = nn.Conv2d(3, 2, 3, padding=1).eval()
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = net
+
+        def forward(self, image):
+            coarse = nn.functional.max_pool2d(self.net(image), 32)
+            return {"logits": nn.functional.interpolate(coarse, image.shape[-2:], mode="bilinear")}
+
+    graph = Graph(Net(), "image", ["image"]).eval()
+    program = capture(graph, [torch.randn(1, 3, 96, 96)], dynamic=True, step=32).module()
+    for size in ((1, 3, 64, 64), (3, 3, 64, 160), (2, 3, 128, 96)):
+        image = torch.randn(size)
+        torch.testing.assert_close(program(image), graph.run([image]))

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,6 +16,7 @@ from toys.labels import NAMES, Labels
 from assay.runner import UsageError
 from assay.runner.commands.evaluate import evaluate
 from assay.runner.commands.main import main
+from assay.runner.data.readers.masks.mask_classes import MaskClasses
 from assay.runner.prediction import BoxPrediction, ClassPrediction, MaskPrediction
 from assay.runner.prediction.classes import mean_logits
 from assay.runner.prediction.inputs import find_inputs
@@ -192,11 +194,29 @@ def test_masks_are_found_by_stem(tmp_path):
     truth = read_truth(tmp_path / "masks", MaskPrediction(), images)
     assert {name: set(mask.ravel()) for name, mask in targets(truth).items()} == {"a.png": {0}, "deep/b.png": {1}}
     assert truth.notes == ["--truth: 1 of 3 images have none and are not scored: c.png"]
-    with pytest.raises(UsageError, match=r"the classes of the masks are .*, those of the model ground, house"):
-        read_truth(tmp_path / "masks", MaskPrediction(class_names=["ground", "house"]), images)
-    (tmp_path / "masks" / "classes.txt").write_text("ground\nhouse\n")
-    again = read_truth(tmp_path / "masks", MaskPrediction(class_names=["ground", "house"]), images)
-    assert len(again.items) == 2
+    with pytest.raises(UsageError, match=r"the classes of the masks are .*, those of the model ground, house, sky"):
+        read_truth(tmp_path / "masks", MaskPrediction(class_names=["ground", "house", "sky"]), images)
+    for names in (["ground", "house"], ["sky", "house"]):  # without a file, and then with one
+        again = read_truth(tmp_path / "masks", MaskPrediction(class_names=names), images)
+        assert targets(again)["deep/b.png"].max() == 1
+        (tmp_path / "masks" / "classes.txt").write_text("sky\nhouse\n")
+
+
+@pytest.mark.parametrize("layout", ["a folder of masks", "images and masks", "a table"])
+def test_masks_mean_what_they_mean_in_training(tmp_path, layout):
+    images = inputs_of(tmp_path, "a.png", "b.png")
+    (tmp_path / "set/masks").mkdir(parents=True)
+    for name, value in (("a", 0), ("b", 255)):
+        Image.new("L", (30, 20), value).save(tmp_path / f"set/masks/{name}.png")
+    path = tmp_path / "set/masks"
+    if layout == "images and masks":
+        shutil.copytree(tmp_path / "in", tmp_path / "set/images")
+        path = tmp_path / "set"
+    if layout == "a table":
+        path = table(tmp_path, "image,mask\nin/a.png,set/masks/a.png\nin/b.png,set/masks/b.png\n")
+    trained = MaskClasses(("ground", "house"), {0: 0, 1: 1, 255: 255}, False, None, "0 and 1, 255 not counted")
+    truth = read_truth(path, MaskPrediction(class_names=trained.names, masks=trained), images)
+    assert {name: set(mask.ravel()) for name, mask in targets(truth).items()} == {"a.png": {0}, "b.png": {255}}
 
 
 def test_boxes_of_a_coco_file_get_the_models_class_numbers(tmp_path):

@@ -10,13 +10,14 @@ from ..class_names import read_text
 from ..folder_tree import FolderTree, join
 from ..item_list import ItemList
 from . import cityscapes
+from .mask_classes import MaskClasses
 from .mask_items import make_items
 from .pairs import MaskPart, Pair, find_parts, mask_stems, pair_up
 
 _LISTS = {"train": "train", "val": "valid", "test": "test"}  # of Pascal VOC, in ImageSets/Segmentation
 
 
-def read_mask_folders(path: str | os.PathLike[str]) -> ItemList:
+def read_mask_folders(path: str | os.PathLike[str], *, classes: MaskClasses | None = None) -> ItemList:
     """Read images and masks that have the same name, in two folders or in one.
 
     ::
@@ -43,6 +44,7 @@ def read_mask_folders(path: str | os.PathLike[str]) -> ItemList:
 
     Args:
         path: the folder.
+        classes: those of the masks where no file names them; None: they are found by what the masks hold.
 
     Returns:
         Items with ``image``, ``target`` (arrays [H, W] uint8: classes, and 255 of what does not count) and, where there
@@ -78,7 +80,7 @@ def read_mask_folders(path: str | os.PathLike[str]) -> ItemList:
         layout=layout,
         problems=[*problems, *tree.problems],
         class_folders=bases,
-        unnamed=None if kind is None else cityscapes.classes_of(kind),
+        unnamed=cityscapes.classes_of(kind) if kind else classes,
     )
 
 

@@ -12,6 +12,7 @@ from ..image_finder import ImageFinder
 from ..item_list import ItemList
 from ..label_table import GROUP_COLUMNS, IMAGE_COLUMNS, SPLIT_COLUMNS
 from ..tables import TABLE_SUFFIXES, Table, read_table, tables_in
+from .mask_classes import MaskClasses
 from .mask_items import make_items
 
 MASK_COLUMNS = (
@@ -22,7 +23,7 @@ MASK_COLUMNS = (
 _LOOKED_AT = 100  # rows by which a table is recognized
 
 
-def read_mask_table(path: str | os.PathLike[str]) -> ItemList:
+def read_mask_table(path: str | os.PathLike[str], *, classes: MaskClasses | None = None) -> ItemList:
     """Read pairs of images and masks from a table, CSV with commas, semicolons or tabs.
 
     ::
@@ -37,6 +38,7 @@ def read_mask_table(path: str | os.PathLike[str]) -> ItemList:
 
     Args:
         path: the table, or a folder with one.
+        classes: see ``read_mask_folders``.
 
     Returns:
         Items as those of ``read_mask_folders``.
@@ -50,7 +52,7 @@ def read_mask_table(path: str | os.PathLike[str]) -> ItemList:
         pairs.add(row)
     if not pairs.rows:
         raise UsageError(f"{table.path} names no pair that is there: {(pairs.problems or ['it has no rows'])[0]}.")
-    return pairs.to_items()
+    return pairs.to_items(classes)
 
 
 def looks_like(path: Path) -> bool:
@@ -122,7 +124,7 @@ class _Pairs:
         self.masks.append(mask)
         self.splits.append(split)
 
-    def to_items(self) -> ItemList:
+    def to_items(self, classes: MaskClasses | None) -> ItemList:
         """Return the items."""
         columns: dict[str, list[Any]] = {"image": [*self.images], "sample_id": [*self.images], "target": self.masks}
         if any(self.splits):
@@ -137,6 +139,7 @@ class _Pairs:
             problems=self.problems,
             places=[self.table.where(row) for row in self.rows],
             extra_columns={name: self._of(name) for name in self.table.header if name not in used},
+            unnamed=classes,
         )
 
     def _of(self, name: str) -> list[str]:
