@@ -31,7 +31,7 @@ from .experiment_help import (
     takes_list,
     type_names,
 )
-from .flag_names import complete_bool_flags, flag_values, normalize_flag, unknown_field
+from .flag_names import complete_bool_flags, flag_values, normalize_flag, spaced_mapping, unknown_field
 from .tuning.request import Request, check_examples
 from .tuning.terms import parse_terms
 
@@ -125,7 +125,8 @@ def parse_values(
     """Return the fields by name, and the options; see ``parse_experiment``."""
     parser = experiment_parser(experiment, name, every_field=HELP_ALL in arguments)
     known = [option for action in parser._actions for option in action.option_strings]
-    arguments = complete_bool_flags([normalize_flag(argument, known) for argument in arguments], parser.hints)
+    plain = [spaced_mapping(normalize_flag(argument, known)) for argument in arguments]
+    arguments = complete_bool_flags(plain, parser.hints)
     _check_unused(experiment, name, arguments)
     # A config of an older version keeps its meaning: fields that it lacks take the defaults of that time.
     for config in flag_values("--config", arguments):
@@ -242,7 +243,7 @@ def usage_error(message: str, hints: dict[str, Any]) -> UsageError:
     if wrong and get_origin(hints.get(wrong[1])) is Literal:
         return unknown_name(wrong[1], wrong[2], get_args(hints[wrong[1]]))
     if wrong and wrong[1] in hints:
-        expected = " or ".join(type_names(hints[wrong[1]]))
+        expected = " or ".join(type_names(hints[wrong[1]])).replace("dict[str, float]", "{name: number}")
         return UsageError(f"{flag_of(wrong[1])} must be {expected}, got {wrong[2]!r}.")
     if missing := re.match("argument (--[^ :]+): expected one argument", message):
         return UsageError(f"{missing[1]} needs a value.")

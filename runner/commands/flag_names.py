@@ -1,5 +1,6 @@
 """Names of flags: with dashes or underscores, and what a user may have meant by one that there is not."""
 
+import re
 from collections.abc import Collection, Sequence
 from difflib import SequenceMatcher, get_close_matches
 from itertools import pairwise
@@ -48,6 +49,17 @@ def normalize_flag(argument: str, known: Collection[str]) -> str:
     if flag_of(flag[2:]) not in known:
         raise unknown_flag(flag, known)
     return f"{flag_of(flag[2:])}{dot}{key}{equals}{value}"
+
+
+def spaced_mapping(argument: str) -> str:
+    """Return a value such as "{a:1,b:2}" with the spaces that YAML needs after its colons; others as they are.
+
+    Example:
+        >>> spaced_mapping("{dent:3,'a b':2}"), spaced_mapping("a:b")
+        ("{dent: 3,'a b': 2}", 'a:b')
+    """
+    is_mapping = re.fullmatch(r"(--[\w-]+=)?\{.*\}", argument, re.DOTALL) is not None
+    return re.sub(r":(?=[^\s/])", ": ", argument) if is_mapping else argument
 
 
 def unknown_flag(flag: str, known: Collection[str]) -> UsageError:

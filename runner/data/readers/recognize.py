@@ -11,6 +11,7 @@ from typing import Any
 from assay.callbacks.errors import UsageError, listing, unknown_name
 
 from .item_list import ItemList
+from .tables import tables_in
 
 _SHOWN = 6  # names of what a folder holds, in a message
 
@@ -103,6 +104,8 @@ def _nothing_fits(path: Path, kind: str) -> UsageError:
     looked_for = ", ".join(layout.name for layout in LAYOUTS[kind])
     hints = [f"assay train {other} reads {found[0].name}" for other in LAYOUTS if (found := _fitting(path, other))]
     hint = f"; {hints[0]}, which it looks like" if hints else ""
+    if not hints and len(tables_in(path)) > 1:
+        hint = "; of several tables, give the path of one"
     return UsageError(f"{path} has no layout for {kind}: looked for {looked_for}; found {_describe(path)}{hint}.")
 
 

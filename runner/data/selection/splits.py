@@ -100,6 +100,8 @@ def make_split(
     parts = _given(items) if split is None else np.array(assign_from_file(items, split), dtype=object)
     is_drawn = split is None and (fold is not None or not np.any(parts == "valid"))
     if is_drawn:
+        if groups is not None and len(set(groups)) == 1:
+            raise UsageError(f"all {len(items)} images are of one group, and a split needs two: change group_by.")
         pool = np.flatnonzero((parts == "train") | ((fold is not None) & (parts == "valid")))
         units = Units.make(items.take(pool), None if groups is None else [groups[at] for at in pool], seed)
         valid = _draw(units, items, valid_share, fold, notes)[units.of_items]

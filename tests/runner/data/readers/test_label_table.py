@@ -287,6 +287,8 @@ def test_a_folder_with_several_tables_is_one_line(photos, tmp_path):
     photos("image,label\n1,a\n", "two.tsv")
     with pytest.raises(UsageError, match=r"holds several tables, 'one.csv', 'two.tsv': give the path of one"):
         read_label_table(tmp_path)
+    with pytest.raises(UsageError, match=r"found .*one.csv, photos/, two.tsv; of several tables, give the path of one"):
+        read_data(tmp_path, "classify")
     with pytest.raises(UsageError, match="holds no table"):
         read_label_table(tmp_path / "photos")
 

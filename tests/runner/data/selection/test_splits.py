@@ -248,6 +248,11 @@ def test_a_pattern_with_a_slash_is_searched_in_the_folder_as_well():
         split_items(items, group_by="^([a-z]+)")
 
 
+def test_a_single_group_is_refused():
+    with pytest.raises(UsageError, match="all 10 images are of one group, and a split needs two: change group_by"):
+        split_items(classes([5, 5]), group_by="(jpg)$")
+
+
 @pytest.mark.parametrize(
     ("group_by", "message"),
     [
