@@ -1,6 +1,7 @@
 """Which class a stored value of a mask is: by a file of classes, by a palette, or by the values that masks hold."""
 
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ IGNORED = 255
 
 _MOST_CLASSES = 255  # numbers below IGNORED
 _SHOWN = 8  # values in a message
+_MANY, _SMOOTHED = 8, 0.1  # values between black and white, and the largest share of pixels that have them
 _GREY_STEP = 2  # rounding of grey levels at equal distances
 _BACKGROUND, _OBJECT = "background", "object"
 
@@ -112,6 +114,8 @@ def find_classes(root: str, file: Path | None, found: Sequence[Found]) -> MaskCl
     if named and (named[0].colour is not None or named[0].value is not None):
         return _of_file(file, named, held, are_colours)
     palette = next((one.palette for one in held if one.palette is not None), None)
+    if not named and palette is None:
+        _check_not_smoothed(root, held)
     names = [one.name for one in named]
     if not are_colours:
         return _of_numbers(root, file, names, values, palette, voids=[one.is_void for one in named])
@@ -120,6 +124,25 @@ def find_classes(root: str, file: Path | None, found: Sequence[Found]) -> MaskCl
         class_of = {code_of((value,) * 3): number for value, number in grey.class_of.items()}
         return MaskClasses(grey.names, class_of, True, None, grey.described)
     return _of_colours(root, file, names, values)
+
+
+def _check_not_smoothed(root: str, held: Sequence[Found]) -> None:
+    """Refuse masks of black and white that were smoothed or compressed, whose greys would be taken for classes."""
+    greys: Counter[int] = Counter()
+    for one in held:
+        if one.is_colours and not all(code_of((code & 255,) * 3) == code for code in one.values):
+            return
+        values = one.values & 255 if one.is_colours else one.values
+        greys.update(dict(zip(values.tolist(), one.counts.tolist(), strict=True)))
+    between = {value: count for value, count in greys.items() if value not in (0, IGNORED)}
+    share = sum(between.values()) / max(1, greys.total())
+    has_both = greys[0] > 0 and greys[IGNORED] > 0
+    # Numbers of classes begin at 1, and are seldom so rare.
+    if has_both and len(between) >= _MANY and IGNORED / 2 < max(between) < IGNORED and share < _SMOOTHED:
+        raise UsageError(
+            f"{root}: masks hold 0 and 255, and {len(between)} values between in {share:.1%} of the pixels, as after "
+            "smoothing or compression: save them with 0 and 255 alone, or name the classes in classes.txt."
+        )
 
 
 def _of_file(file: Path | None, named: list[NamedClass], held: Sequence[Found], are_colours: bool) -> MaskClasses:

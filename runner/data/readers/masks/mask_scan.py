@@ -3,7 +3,7 @@
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from PIL import Image
@@ -19,7 +19,7 @@ _MOST_PIXELS = 300_000_000  # to decode, a few seconds; of larger sets masks at 
 _MOST_SCANNED = 20_000  # masks that are looked at, however small they are
 _MOST_CHECKED = 20_000  # pairs whose sizes are compared before they are read
 _MOST_COLOURS = 1_000  # of a mask, whose colours compression or smoothing has blurred beyond that
-_CODES = np.array([65536, 256, 1], dtype=np.int32)
+_CODES = np.array([65536, 256, 1], dtype=np.int64)
 
 
 @dataclass(frozen=True)
@@ -31,12 +31,14 @@ class Found:
         is_colours: whether they are colours: red * 65536 + green * 256 + blue.
         palette: of the file, [256, 3] uint8; None where it has none.
         problem: why it cannot be read; "" where it can.
+        counts: pixels of each value, [V] int64.
     """
 
     values: np.ndarray
     is_colours: bool = False
     palette: np.ndarray | None = None
     problem: str = ""
+    counts: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
 
 def scan_masks(root: str, paths: Sequence[str]) -> dict[int, Found]:
@@ -66,22 +68,26 @@ def look_at(path: str) -> Found:
     try:
         mode, palette = _mode_of(path)
         if mode in ("RGB", "RGBA"):
-            codes = np.unique(read_image(path).astype(np.int32) @ _CODES).astype(np.int64)
+            codes, counts = np.unique(read_image(path).astype(np.int64) @ _CODES, return_counts=True)
             if len(codes) > _MOST_COLOURS:
                 return Found(codes[:0], problem=f"{path} holds {len(codes):,} colours: it is no mask")
             # Read as a mask too, for what is said of lossy compression and of transparent pixels.
             read_mask(path, colours={place: colour_of(int(code)) for place, code in enumerate(codes)})
-            return Found(codes, is_colours=True)
-        return Found(values_in(read_mask(path)), palette=palette)
+            return Found(codes, is_colours=True, counts=counts)
+        values, counts = values_in(read_mask(path))
+        return Found(values, palette=palette, counts=counts)
     except BadImageError as error:
         return Found(np.zeros(0, dtype=np.int64), problem=str(error))
 
 
-def values_in(mask: np.ndarray) -> np.ndarray:
-    """Return the values of a mask, rising."""
+def values_in(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the values of a mask, rising, and how many pixels each has."""
     if mask.dtype == np.uint8:
-        return np.flatnonzero(np.bincount(mask.reshape(-1), minlength=256)).astype(np.int64)
-    return np.unique(mask).astype(np.int64)
+        counts = np.bincount(mask.reshape(-1), minlength=256)
+        values = np.flatnonzero(counts).astype(np.int64)
+        return values, counts[values]
+    values, counts = np.unique(mask, return_counts=True)
+    return values.astype(np.int64), counts
 
 
 def colour_of(code: int) -> Colour:

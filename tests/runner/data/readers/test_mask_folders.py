@@ -116,6 +116,26 @@ def test_each_irregular_pair_is_one_line(tmp_path):
     assert len(lines) == 7
 
 
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_black_and_white_masks_that_were_smoothed_are_one_line(tmp_path, mode):
+    values = np.zeros((40, 40), dtype=np.uint8)
+    values[:, 20:] = 255
+    values[:, 20] = np.arange(40) * 6  # 39 greys and a black in a column of 40 of 1,600 pixels
+    image(tmp_path / "images/1.jpg", (40, 40))
+    (tmp_path / "masks").mkdir()
+    Image.fromarray(values).convert(mode).save(tmp_path / "masks/1.png")
+    with pytest.raises(UsageError, match=r"0 and 255, and 39 values between in 2.4% of the pixels, as after smoothing"):
+        read_mask_folders(tmp_path)
+
+
+def test_rare_classes_beside_void_are_not_smoothing(tmp_path):
+    values = np.zeros((40, 40), dtype=np.uint8)
+    values[0, :9], values[1] = np.arange(9), 255
+    image(tmp_path / "images/1.jpg", (40, 40))
+    mask(tmp_path / "masks/1.png", values)
+    assert len(read_mask_folders(tmp_path).class_names) == 9
+
+
 CITY = "gtFine/{0}/ulm/ulm_{1}_gtFine_{2}.png"
 
 
