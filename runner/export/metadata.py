@@ -125,10 +125,19 @@ def _serialized(transform: Any) -> dict[str, Any]:
     """Return the steps, of which ``albumentations.from_dict`` makes the transform again; nothing where it cannot."""
     try:
         steps = A.to_dict(transform)
+        _leave_out_refused(steps["transform"])
         json.dumps(steps)
     except (TypeError, ValueError, NotImplementedError):  # a step of the user's own, such as a Lambda
         return {}
     return {"transform": steps}
+
+
+def _leave_out_refused(step: dict[str, Any]) -> None:
+    """Take out what albumentations writes of a padding, and then warns of when it reads it."""
+    for part in step.get("transforms", []):
+        _leave_out_refused(part)
+    if step.get("__class_fullname__") == "PadIfNeeded":
+        step.pop("padding", None)
 
 
 def _name_of(function: Any) -> str:

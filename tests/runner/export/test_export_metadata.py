@@ -34,7 +34,7 @@ def test_the_normalization_and_the_rule_are_those_of_the_transform(resize):
     assert (told["resize"], told["size"], told["pixels"]) == (resize, [64, 64], "RGB, 0 to 255, upright")
     picture = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     np.testing.assert_allclose(transform(image=picture)["image"].numpy(), preprocess(picture, told), atol=1e-4)
-    with warnings.catch_warnings(action="ignore"):  # albumentations warns of what it has written itself
+    with warnings.catch_warnings(action="error"):  # albumentations warns of what it has written of a padding itself
         again = A.from_dict(json.loads(as_texts(told)["transform"]))
     other = np.random.default_rng(1).integers(0, 256, (50, 91, 3), dtype=np.uint8)
     torch.testing.assert_close(again(image=other)["image"], transform(image=other)["image"])
