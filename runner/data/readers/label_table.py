@@ -151,7 +151,8 @@ def _find_tables(path: Path) -> list[tuple[str | None, Path]]:
     by_name = [file for file in tables if file.stem.lower() in ("labels", "annotations", "data")]
     if len(by_name) == 1:
         return [(None, by_name[0])]
-    inner = {file: split_of(folder.name) for folder in sorted(path.iterdir()) for file in tables_in(folder)}
+    folders = [name for name in sorted(os.listdir(path)) if split_of(name)]
+    inner = {file: split_of(name) for name in folders for file in tables_in(path / name)}
     if parts := _by_part({file: _part_within(file.stem) for file in tables} if tables else inner):
         return parts
     if not tables:

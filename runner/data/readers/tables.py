@@ -102,8 +102,8 @@ def read_table(path: str | os.PathLike[str], header: Sequence[str] | None = None
 
 def tables_in(folder: Path) -> list[Path]:
     """Return the files of a folder whose suffix is that of a table, without hidden ones, sorted; none of no folder."""
-    files = sorted(folder.iterdir()) if folder.is_dir() else []
-    return [it for it in files if it.suffix.lower() in TABLE_SUFFIXES and not it.name.startswith(".")]
+    names = os.listdir(folder) if folder.is_dir() else []  # no paths: there may be a million images beside
+    return [folder / name for name in sorted(names) if name.lower().endswith(TABLE_SUFFIXES) and name[0] != "."]
 
 
 def plain_name(name: str) -> str:
