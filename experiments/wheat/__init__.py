@@ -14,6 +14,7 @@ same layout is generated; see ``generator``.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from inspect import get_annotations
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -29,7 +30,7 @@ from assay.runner.prediction import BoxPrediction, Prediction
 
 from ..detectors import DETECTIONS, LIGHT, loss_terms, make_detector
 from . import generator
-from .data import CLASS_NAMES, WheatImages, read_items, scale_to_tensor, split, to_tensor
+from .data import CLASS_NAMES, read_items, scale_to_tensor, split, to_tensor
 
 
 @dataclass(kw_only=True)
@@ -80,8 +81,21 @@ class Wheat(Experiment):
     def make_data(self, folder: Path) -> None:
         generator.make_data(folder)
 
+    @cached_property
+    def items(self) -> ItemList:
+        """All images with their boxes."""
+        return read_items(self.data_folder())
+
+    def describe_data(self) -> list[str]:
+        """Return what is wrong with the data."""
+        return self.items.describe_problems()
+
+    def files_of_run(self) -> dict[str, str]:
+        """Return the file with all of it."""
+        return self.items.file_of_problems()
+
     def get_loaders(self) -> dict[str, DataLoader[Any]]:
-        train, valid = split(read_items(self.data_folder()), self.valid_sources)
+        train, valid = split(self.items, self.valid_sources)
         light = [A.D4(), A.RandomBrightnessContrast(0.2, 0.2), A.HueSaturationValue(8, 20, 0)]
         return {
             "train": self._make_loader(train, light, shuffle=True),
@@ -89,15 +103,14 @@ class Wheat(Experiment):
         }
 
     def get_truth_loader(self, items: ItemList) -> DataLoader[Any]:
-        known = [{**item, "path": item["image"], "size": None} for item in items]
-        return self._make_loader(known, [])
+        return self._make_loader(items, [])
 
-    def _make_loader(self, items: list[dict[str, Any]], transforms: list[Any], **order: Any) -> DataLoader[Any]:
+    def _make_loader(self, items: ItemList, transforms: list[Any], **order: Any) -> DataLoader[Any]:
         return self.make_loader(self._augmented(items, transforms), collate_fn=collate_boxes, **order)
 
-    def _augmented(self, items: list[dict[str, Any]], transforms: list[Any]) -> Augmented:
+    def _augmented(self, items: ItemList, transforms: list[Any]) -> Augmented:
         keys = {name: name for name in ("image", "bboxes", "labels")}
-        return Augmented(WheatImages(items), to_tensor(transforms, self.image_size), seed=self.seed, keys=keys)
+        return Augmented(items, to_tensor(transforms, self.image_size), seed=self.seed, keys=keys)
 
     def get_model(self) -> nn.Module:
         return make_detector(

@@ -102,6 +102,7 @@ class _Model:
     dynamic = True  # whether the program takes any number of samples
     step = 0  # what height and width may be any multiples of; 0: they are fixed
     note = ""  # what the user should know of the program
+    found = 0  # boxes in the samples that were compared
 
     def __init__(self, experiment: Experiment, checkpoint: Path):
         self.experiment = experiment
@@ -202,6 +203,7 @@ class _Model:
         for tensors in self._parts():
             expected = {name: value.numpy() for name, value in self.graph.run(tensors).items()}
             worst = max(worst, self._difference(expected, run(tensors), max(tensors[0].shape[-2:])))
+            self.found += len(expected["boxes"]) if self.detects else 0
             count += len(tensors[0])
         if self.step:
             larger = _enlarged(self.example, self.step)
@@ -236,11 +238,14 @@ def _in_fp32(tensor: Tensor) -> Tensor:
 
 def _in_words(model: _Model, options: ExportOptions, difference: Difference, compared: int) -> list[str]:
     where = f" in {difference.what}" if difference.value else ""
+    also = ", and on one of them enlarged" if model.step else ""
+    also = f", in which the model finds {model.found:,} boxes" if model.detects else also
     checked = (
-        f"checked on {compared} of {model.samples.total} validation samples"
-        f"{', and on one of them enlarged' if model.step else ''}: "
+        f"checked on {compared} of {model.samples.total} validation samples{also}: "
         f"it differs from the model by at most {difference.value:.3g}{where}"
     )
+    if model.detects and not model.found:
+        checked += "; no box was compared: export it again when the model finds some"
     if difference.value > LIMIT:
         return [f"{checked}, and the limit is {LIMIT:g}: {options.path} is not written"]
     kind = f"ONNX, opset {options.opset or OPSET}" if options.format == "onnx" else f"torch.export, {torch.__version__}"

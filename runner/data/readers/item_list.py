@@ -20,6 +20,9 @@ CLASSES_OF_MASKS = "classes_of_masks"
 """A column that is no part of an item: the classes that each mask holds, int64 [K], where all masks were looked at."""
 _PARTS = frozenset({"image", "sample_id", "target", "bboxes", "labels", "iscrowd", "split"})
 """Columns of items alone: a further column of a table that is called so is none of them."""
+PROBLEMS = "data_problems.txt"
+"""The file of a run folder that lists what is wrong with the data."""
+_SHOWN_PROBLEMS = 10
 BACKGROUND = "background"
 """The first class name of a detection: torchvision's detectors keep label 0 for what is no object."""
 
@@ -131,6 +134,16 @@ class ItemList(Sequence[dict[str, Any]]):
             parts.append(counted(total, "box"))
         wrong = f"; {counted(len(self.problems), 'problem')}" if self.problems else ""
         return f"{self.layout}: {', '.join(parts)}; {self._describe_split()}{wrong}"
+
+    def describe_problems(self) -> list[str]:
+        """Return the first problems, and how many more there are."""
+        more = len(self.problems) - _SHOWN_PROBLEMS
+        rest = [f"and {more:,} more problems, all in {PROBLEMS} of the run folder"] if more > 0 else []
+        return [*self.problems[:_SHOWN_PROBLEMS], *rest]
+
+    def file_of_problems(self) -> dict[str, str]:
+        """Return the text of the file with all problems by its name; nothing where there is none."""
+        return {PROBLEMS: "\n".join([*self.problems, ""])} if self.problems else {}
 
     def _describe_split(self) -> str:
         splits = list(self.column("split")) if "split" in self._columns else []

@@ -12,8 +12,7 @@ from .data_summary import DataSummary
 from .split_files import write_split
 from .splits import Split, make_split
 
-SPLIT, PROBLEMS, SUMMARY = "split.csv", "data_problems.txt", "data.json"
-_SHOWN_PROBLEMS = 10
+SPLIT, SUMMARY = "split.csv", "data.json"
 
 
 class RunData:
@@ -67,16 +66,12 @@ class RunData:
 
     def describe_problems(self) -> list[str]:
         """Return the first problems of the data set, and how many more there are."""
-        problems = list(self.items.problems)
-        more = len(problems) - _SHOWN_PROBLEMS
-        return problems[:_SHOWN_PROBLEMS] + [f"and {more:,} more problems, all in {PROBLEMS} of the run folder"] * (
-            more > 0
-        )
+        return self.items.describe_problems()
 
     def files(self) -> dict[str, str]:
         """Return the texts of the files by which the run remembers its data, by name."""
-        problems = {PROBLEMS: "\n".join([*self.items.problems, ""])} if self.items.problems else {}
-        return {SPLIT: write_split(self.split.parts), SUMMARY: self.summary.to_json(), **problems}
+        files = {SPLIT: write_split(self.split.parts), SUMMARY: self.summary.to_json()}
+        return files | self.items.file_of_problems()
 
     def _file(self, name: str) -> Path | None:
         path = None if self.run is None else self.run / name

@@ -110,12 +110,12 @@ def test_data_of_ones_own_is_not_noted_as_generated(wheat):
     assert Wheat().generated
 
 
-def test_a_wrong_row_ends_the_command_with_one_line(data, tmp_path, capsys):
+def test_a_table_with_nothing_to_learn_from_ends_the_command_with_one_line(data, tmp_path, capsys):
     (tmp_path / "train.csv").write_text('image_id,width,height,bbox,source\na,64,64,"[1, 2, 0, 4]",f\n')
     assert main(["train", "wheat", f"--data-dir={tmp_path}", f"--run-dir={tmp_path / 'run'}"]) == 2
     error = capsys.readouterr().err.strip()
     assert "\n" not in error
-    assert "train.csv, line 2: the box [1, 2, 0, 4] is degenerate" in error
+    assert "0 boxes of 0 images in the files; the first problem: train.csv, line 2: a is not there" in error
 
 
 def test_off_leaves_the_metrics_that_checkpoints_are_chosen_by():
