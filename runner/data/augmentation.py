@@ -75,7 +75,9 @@ def make_transform(
     steps = [] if image_size is None else _bring_to_size(image_size, resize, is_random=level != "none")
     steps += _augment(LEVELS.index(level), symmetry, turns=not boxes)
     fields = ["labels"] if isinstance(boxes, bool) else [*boxes]
-    kept = A.BboxParams("pascal_voc", label_fields=fields, min_visibility=_MIN_VISIBILITY, min_width=1, min_height=1)
+    least = float(level != "none")  # pixels; in validation every box of the file counts, however small it becomes
+    of_least = {"min_visibility": _MIN_VISIBILITY, "min_width": least, "min_height": least}
+    kept = A.BboxParams("pascal_voc", label_fields=fields, **of_least)
     return A.Compose(
         [*steps, A.Normalize(mean, std), A.ToTensorV2()], bbox_params=kept if boxes else None, is_check_shapes=masks
     )

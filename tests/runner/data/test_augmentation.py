@@ -103,3 +103,9 @@ def test_mean_and_std_are_those_given():
 def test_an_unknown_name_is_refused(options, message):
     with pytest.raises(UsageError, match=message):
         make_transform(**options)
+
+
+def test_every_box_of_a_file_is_scored_however_small_it_becomes():
+    parts = {"image": np.zeros((100, 1000, 3), np.uint8), "bboxes": np.float32([[3, 4, 6, 7], [0, 0, 500, 50]])}
+    sizes = {level: len(make_transform(level, 50, boxes=True)(**parts, labels=[1, 2])["bboxes"]) for level in LEVELS}
+    assert sizes["none"] == 2
