@@ -142,7 +142,7 @@ def _jpegs(experiment: Alaska2, folder: Path, workers: int) -> Any:
 
 def _boxes(experiment: Wheat, folder: Path, workers: int) -> Any:
     ours = experiment.get_loaders()["train"].dataset
-    names = [item["sample_id"] for item in ours.items.items]  # type: ignore[attr-defined]
+    names = list(ours.items.column("sample_id"))  # type: ignore[attr-defined]
     light = [A.D4(), A.RandomBrightnessContrast(0.2, 0.2), A.HueSaturationValue(8, 20, 0)]
     items = PlainBoxes(folder, names, to_tensor(light, experiment.image_size))
     return plain_loader(items, experiment.batch_size, workers, join_boxes)

@@ -15,7 +15,6 @@ from ..base.diagnostic import Diagnostic
 from ..drawings.gradient_stats import draw_flow, draw_map
 from ..errors import UsageError, at_least_one
 from ..measures.overhead_budget import STEPS
-from ..support.distributed import world_size
 from ..support.unwrap import raw_optimizers
 from ..tensorboard.writer import Writer
 from .gradient_warnings import GradientWarnings
@@ -144,13 +143,8 @@ class GradientStats(Diagnostic):
         if self.per_parameter:
             values = {self.full_tag(tag): value for tag, value in _scalars(names, summary).items()}
             writer.scalars(values, runner.epoch_step)
-        self.warnings_.warn(
-            writer,
-            names,
-            summary,
-            f"{runner.loader_key} epoch {runner.epoch_step}",
-            first_step_alone=runner.epoch_step == 1 and bool(summary["finite_steps"].max() <= world_size()),
-        )
+        place = f"{runner.loader_key} epoch {runner.epoch_step}"
+        self.warnings_.warn(writer, names, summary, place, first_epoch=runner.epoch_step == 1)
 
     def release(self, runner: dl.IRunner) -> None:
         self._release()

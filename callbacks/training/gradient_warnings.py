@@ -6,6 +6,7 @@ from torch import Tensor
 
 from ..errors import UsageError
 from ..measures.gradient_stats import find_troubles
+from ..support.distributed import world_size
 from ..tensorboard.writer import Writer
 
 _MOST_NAMES = 8  # of one kind, so that the line stays readable for a whole network
@@ -40,7 +41,7 @@ class GradientWarnings:
         self.logged: set[tuple[str, ...]] = set()
 
     def warn(
-        self, writer: Writer, names: Sequence[str], summary: Mapping[str, Tensor], when: str, *, first_step_alone: bool
+        self, writer: Writer, names: Sequence[str], summary: Mapping[str, Tensor], when: str, *, first_epoch: bool
     ) -> None:
         """Log the problems of an epoch that were not logged before.
 
@@ -49,17 +50,22 @@ class GradientWarnings:
             names: names of the parameters.
             summary: their statistics, see ``find_troubles``.
             when: the loader and its epoch, for the message.
-            first_step_alone: whether nothing but the first step of the run was observed.
+            first_epoch: whether the first step of the run is among those that were observed.
         """
         for kind, indices in find_troubles(summary, **self._thresholds).items():
             chosen = [names[index] for index in indices]
-            if kind == "dead" and first_step_alone:
+            if kind == "dead" and first_epoch and _is_one_step(summary):
                 kind = "dead at first"
             # The set of names is the key, not the kind: a layer that joins those that have vanished is news.
             if (kind, *chosen) not in self.logged:
                 self.logged.add((kind, *chosen))
                 message = _MESSAGES[kind].format(**self._thresholds)
                 writer.warn(f"gradients, {when}: {_count(chosen)} {message}: {_list_names(chosen)}")
+
+
+def _is_one_step(summary: Mapping[str, Tensor]) -> bool:
+    # Each rank counts the steps that it has observed.
+    return bool(summary["finite_steps"].max() <= world_size())
 
 
 def _count(names: Sequence[str]) -> str:
