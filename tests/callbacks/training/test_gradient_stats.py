@@ -329,7 +329,7 @@ def test_names_are_listed_up_to_eight(tmp_path, caplog):
     writer = Writer(type("Folder", (), {"flush": lambda self: None, "close": lambda self: None})())
     caplog.clear()
     names = [f"p{i}" for i in range(11)]
-    GradientWarnings(1e-3, 1e3).warn(writer, names, summary, "train epoch 1", first_step_alone=False)
+    GradientWarnings(1e-3, 1e3).warn(writer, names, summary, "train epoch 1", first_epoch=False)
     writer.close()
     lines = [record.getMessage() for record in caplog.records]
     assert lines[0].endswith("p6, p7 and 3 more")
