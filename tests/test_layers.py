@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[1]
 CALLBACKS = [
     "toolkit",
     "presets",
+    "findings",
     "overhead",
     "non_finite",
     "training",
@@ -50,6 +51,7 @@ RUNNER = [
 WITHIN = {
     "runner/commands": ["", "tuning"],
     "callbacks/drawings": ["", "tasks", "canvas"],
+    "callbacks/findings": ["", "rules", "observe", "probe"],
     "runner/loop": ["", "state", "stock", "parts", "checks"],
     "runner/data": ["", "selection", "readers", "files"],
     "runner/recipe": ["", "fine_tuning"],

@@ -1,0 +1,1 @@
+"""How a run is observed without leaving a trace in it."""

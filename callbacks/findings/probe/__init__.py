@@ -1,0 +1,1 @@
+"""What was observed of a run, in plain values: what rules read."""

@@ -1,0 +1,51 @@
+"""What was observed of an epoch, and the model's features after it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class EpochProbe:
+    """One epoch that has ended.
+
+    Attributes:
+        epoch: its number, from 1.
+        metrics: by loader and name, as logged.
+        label_counts: how often each class was the target, by loader, [C]; empty where targets are no classes.
+        prediction_counts: how often each class was predicted, by loader, [C].
+        non_finite_steps: steps held back or broken.
+        steps: optimizer steps.
+        scales: of a gradient scaler, first and last; None where there is none.
+        clipped: share of steps whose gradients were clipped; None where it is not known.
+    """
+
+    epoch: int
+    metrics: Mapping[str, Mapping[str, float]]
+    label_counts: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
+    prediction_counts: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
+    non_finite_steps: int = 0
+    steps: int = 0
+    scales: tuple[float, float] | None = None
+    clipped: float | None = None
+
+
+@dataclass(frozen=True)
+class FeatureProbe:
+    """The model's features of up to 2,000 samples of a loader, in evaluation mode, after an epoch.
+
+    Attributes:
+        features: [n, D] float32, what the last linear or convolutional layer takes, averaged over positions.
+        labels: [n].
+        predictions: [n], the class with the largest output.
+        probability: [n], of the prediction.
+        names: of the samples.
+    """
+
+    features: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    predictions: NDArray[np.int64]
+    probability: NDArray[np.float32]
+    names: tuple[str, ...]

@@ -1,0 +1,1 @@
+"""Data sets against themselves and each other."""

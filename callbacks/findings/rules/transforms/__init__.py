@@ -1,0 +1,1 @@
+"""How training and validation prepare an image."""
