@@ -42,7 +42,7 @@ def _shared(train: LoaderProbe, by_digest: dict[bytes, list[str]], valid: Loader
     meaning = "means nothing" if severity == "error" else "is too good"
     yield Finding(
         severity,
-        f"{train.key} and {valid.key} share {len(pairs):,} of {of} ({shown}), so that the metric of {valid.key} {meaning}",
+        f"{train.key} and {valid.key} share {len(pairs):,} of {of} ({shown}): the metric of {valid.key} {meaning}",
         "split the data so that each image is in one of them",
         Where(loader=f"{train.key}, {valid.key}", samples=tuple(other for _, other in pairs[:8])),
         {"shared": len(pairs), "compared": len(pictures)},
