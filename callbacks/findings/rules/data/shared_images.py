@@ -10,7 +10,7 @@ on what it trains on; the runner silences the rule then.
 from collections import defaultdict
 from collections.abc import Iterator
 
-from ...probe.finding import Finding, Where
+from ...probe.finding import Finding, Severity, Where
 from ...probe.loader_probe import LoaderProbe
 from ...probe.probe import Probe
 from ...probe.rule import rule
@@ -36,7 +36,7 @@ def _shared(train: LoaderProbe, by_digest: dict[bytes, list[str]], valid: Loader
     if not pairs:
         return
     part = len(pairs) / len(pictures)
-    severity = "error" if part >= _WORTHLESS else "warning" if part >= _HARMFUL else "note"
+    severity: Severity = "error" if part >= _WORTHLESS else "warning" if part >= _HARMFUL else "note"
     shown = ", ".join(f"{one} = {other}" for one, other in pairs[:2])
     of = f"{len(pictures):,} images" if valid.complete else f"the {len(pictures):,} that were compared"
     meaning = "means nothing" if severity == "error" else "is too good"
