@@ -69,6 +69,9 @@ class RunnerView(Protocol):
         input_key: what the models take from the batch.
         history: metrics of the epochs so far.
         ema_: the average that is validated; None where there is none.
+        ema_decay: of that average; None where there is none.
+        clip_grad_value: the largest value of a gradient; None where the runner does not clip by value.
+        scheduler_step: whether the scheduler steps by ``batch`` or by ``epoch``.
     """
 
     @property
@@ -93,6 +96,12 @@ class RunnerView(Protocol):
     def history(self) -> History: ...
     @property
     def ema_(self) -> Average | None: ...
+    @property
+    def ema_decay(self) -> float | None: ...
+    @property
+    def clip_grad_value(self) -> float | None: ...
+    @property
+    def scheduler_step(self) -> str: ...
     def forward(self, batch: Mapping[str, Any]) -> Mapping[str, Any]: ...
     def sample_losses(self, parts: Mapping[str, Any]) -> Tensor: ...
     def register_gradient_hook(self, hook: Callable[[], None]) -> RemovableHandle: ...
@@ -208,6 +217,15 @@ def loss_terms(runner: dl.IRunner) -> Sequence[Term] | None:
     return getattr(runner, "losses", None)
 
 
+def supervised_keys(runner: dl.IRunner) -> tuple[str | None, str | None, str | None]:
+    """Return the keys of output, target and loss of a ``dl.SupervisedRunner``; None for each where it is none."""
+    if hasattr(runner, "place"):
+        return None, None, None
+    keys = [getattr(runner, name, None) for name in ("_output_key", "_target_key", "_loss_key")]
+    output, target, loss = (key if isinstance(key, str) else None for key in keys)
+    return output, target, loss
+
+
 def count_of_loss(runner: dl.IRunner, name: str) -> Tensor | None:
     """Return what a loss of the current batch counts, []; None where it is known to count something."""
     counts: Mapping[str, Tensor] = getattr(runner, "loss_counts_", {})
@@ -245,6 +263,16 @@ def clipping_norm(runner: dl.IRunner) -> float | None:
     return getattr(runner, "clip_grad_norm", None) if hasattr(runner, "grad_norm_") else None
 
 
+def clipping_value(runner: dl.IRunner) -> float | None:
+    """Return the value that the runner clips gradients to; None where it does not."""
+    return getattr(runner, "clip_grad_value", None) if hasattr(runner, "grad_norm_") else None
+
+
+def accumulated_batches(runner: dl.IRunner) -> int:
+    """Return how many batches the runner itself gathers for a step; 1 where it does not say."""
+    return int(getattr(runner, "accumulate_steps", 1))
+
+
 def norm_before_clipping(runner: dl.IRunner) -> Tensor:
     """Return the total norm of the gradients of the last step, [], of a runner with a ``clipping_norm``."""
     norm: Tensor = runner.grad_norm_
@@ -261,6 +289,18 @@ def loss_scale(runner: dl.IRunner) -> Tensor | None:
     return scale
 
 
+def scheduler_moment(runner: dl.IRunner) -> str | None:
+    """Return whether the runner steps its scheduler by ``batch`` or by ``epoch``; None where callbacks step it."""
+    # A project's own runner may have an attribute of that name.
+    moment = getattr(runner, "scheduler_step", None) if hasattr(runner, "place") else None
+    return moment if isinstance(moment, str) else None
+
+
+def ema_decay_of(runner: dl.IRunner) -> float | None:
+    """Return the decay of the average of the weights that is validated; None where there is none."""
+    return getattr(runner, "ema_decay", None) if hasattr(runner, "place") else None
+
+
 # -- the run ----------------------------------------------------------------------------------------------------------
 
 
@@ -268,6 +308,24 @@ def history_of(runner: dl.IRunner) -> History:
     """Return the metrics of the epochs so far, also of those before a resumed run; empty where none are kept."""
     history: History = getattr(runner, "history", {})
     return history
+
+
+def is_resumed(runner: dl.IRunner) -> bool:
+    """Return whether the run goes on from a checkpoint."""
+    return getattr(runner, "_resume", None) is not None
+
+
+def validated_metric(runner: dl.IRunner) -> tuple[str, str, bool] | None:
+    """Return the loader, the metric and whether less is better, as ``train`` was given them; None: it was not."""
+    names = ("_valid_loader", "_valid_metric", "_minimize_valid_metric")
+    loader, metric, minimize = (getattr(runner, name, None) for name in names)
+    return None if loader is None or metric is None else (loader, metric, bool(minimize))
+
+
+def precision_of(runner: dl.IRunner) -> str:
+    """Return the precision of the forward pass, such as ``fp32``."""
+    mixed = getattr(runner.engine, "mixed_precision", "no")
+    return "fp32" if mixed in (None, "no") else str(mixed)
 
 
 def logdir_of(runner: dl.IRunner) -> Path | None:

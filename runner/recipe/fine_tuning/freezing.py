@@ -10,6 +10,7 @@ from torch import nn
 from tqdm import tqdm
 
 from assay.callbacks.base.order import FIRST
+from assay.callbacks.base.trained_marks import mark_frozen
 from assay.callbacks.errors import UsageError, listing
 from assay.callbacks.support.unwrap import by_name, plain_module
 
@@ -42,6 +43,7 @@ def freeze(models: Mapping[str, nn.Module], pattern: str) -> list[str]:
         raise UsageError(f"freeze {pattern!r} matches all {len(parameters)} parameters: nothing would be trained.")
     for name in frozen:
         found[name].requires_grad_(False)
+    mark_frozen(found.values())
     return frozen
 
 

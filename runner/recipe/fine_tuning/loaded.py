@@ -1,23 +1,13 @@
 """Which parameters of a model start from trained weights, so that the others may learn faster."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from torch import nn
 
+from assay.callbacks.base.trained_marks import is_loaded, mark_loaded
 from assay.callbacks.support.unwrap import eager_name
 
-_MARK = "starts_from_trained_weights"  # an attribute of the parameter, which moves with it from module to module
-
-
-def mark_loaded(parameters: Iterable[nn.Parameter]) -> None:
-    """Note that parameters hold trained weights now."""
-    for parameter in parameters:
-        setattr(parameter, _MARK, True)
-
-
-def is_loaded(parameter: nn.Parameter) -> bool:
-    """Whether a parameter has been marked."""
-    return getattr(parameter, _MARK, False)
+__all__ = ["fresh_names", "is_loaded", "mark_all_but", "mark_loaded", "named_parameters"]
 
 
 def named_parameters(models: Mapping[str, nn.Module]) -> Iterator[tuple[str, nn.Parameter]]:

@@ -36,6 +36,17 @@ QUESTIONS = {  # each function of the module, with the facts that it is answered
     "forward_of": (lambda runner: runner_view.forward_of(runner), {"forward"}),
     "input_keys": (lambda runner: runner_view.input_keys(runner), {"input_key"}),
     "loss_terms": (lambda runner: runner_view.loss_terms(runner), {"losses"}),
+    "supervised_keys": (lambda runner: runner_view.supervised_keys(runner), {"place"}),
+    "clipping_value": (lambda runner: runner_view.clipping_value(runner), {"clip_grad_value", "grad_norm_"}),
+    "accumulated_batches": (lambda runner: runner_view.accumulated_batches(runner), {"accumulate_steps"}),
+    "scheduler_moment": (lambda runner: runner_view.scheduler_moment(runner), {"scheduler_step", "place"}),
+    "ema_decay_of": (lambda runner: runner_view.ema_decay_of(runner), {"ema_decay", "place"}),
+    "is_resumed": (lambda runner: runner_view.is_resumed(runner), {"_resume"}),
+    "validated_metric": (
+        lambda runner: runner_view.validated_metric(runner),
+        {"_valid_loader", "_valid_metric", "_minimize_valid_metric"},
+    ),
+    "precision_of": (lambda runner: runner_view.precision_of(runner), {"engine"}),
     "count_of_loss": (lambda runner: runner_view.count_of_loss(runner, "loss"), {"loss_counts_"}),
     "sample_losses_of": (lambda runner: runner_view.sample_losses_of(runner), {"sample_losses"}),
     "averaged_weights": (lambda runner: runner_view.averaged_weights(runner), {"ema_"}),
@@ -145,6 +156,7 @@ def test_the_answers_of_a_dict_runner_are_those_of_its_step(asked):
     assert answers["is_evaluation"] is False
     assert answers["loaders_of"] == ["train"]
     assert answers["criterion_of"] is LOSS
+    assert (answers["accumulated_batches"], answers["ema_decay_of"], answers["scheduler_moment"]) == (2, 0.9, "epoch")
 
 
 def test_the_defaults_hold_for_a_stock_runner():
@@ -162,6 +174,12 @@ def test_the_defaults_hold_for_a_stock_runner():
     assert [name for name in nothing if answers[name] is not None] == []
     assert answers["trains_criterion"] is False
     assert answers["history_of"] == {}
+    assert answers["supervised_keys"] == ("logits", "targets", "loss")
+    defaults = {
+        "clipping_value": None, "accumulated_batches": 1, "scheduler_moment": None, "ema_decay_of": None,
+        "is_resumed": False, "validated_metric": None, "precision_of": "fp32",
+    }  # fmt: skip
+    assert {name: answers[name] for name in defaults} == defaults
 
 
 def looks_up(node):
