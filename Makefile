@@ -23,7 +23,7 @@ export OMP_WAIT_POLICY ?= passive
 export NO_ALBUMENTATIONS_UPDATE ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup list train data evaluate predict export tensorboard test test-long trackers test-trackers lint bench proofs \
+.PHONY: help setup list train check data evaluate predict export tensorboard test test-long trackers test-trackers lint bench proofs \
 	suite gpu lock clean
 
 help:  ## list the targets
@@ -58,6 +58,9 @@ ifneq ($(NNODES),1)
 	@test -n "$(RDZV)" || { echo "NNODES=$(NNODES) needs RDZV=host:port of the machine with NODE_RANK=0"; exit 2; }
 endif
 	@$(if $(filter-out 1,$(PROCS) $(NNODES)),$(LAUNCH),$(BIN)/assay) train $(EXP) $(ARGS)
+
+check: $(SETUP)  ## say what is wrong with an experiment, without training it: EXP=digits ARGS="--data-dir DIR"
+	@$(BIN)/assay check $(EXP) $(ARGS)
 
 data: $(SETUP)  ## generate a small data set for an experiment: EXP=inria ARGS="--data-dir DIR"
 	@$(BIN)/assay data $(EXP) $(ARGS)

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from .classes.image_overlap import ImageOverlap as ImageOverlap
     from .classes.pr_curves import PRCurves as PRCurves
     from .classes.prediction_distribution import PredictionDistribution as PredictionDistribution
+    from .findings.findings import Findings as Findings
+    from .findings.findings import FindingsError as FindingsError
     from .metrics.batch_metrics import Metrics as Metrics
     from .metrics.box_confusion import BoxConfusion as BoxConfusion
     from .metrics.box_curves import BoxCurves as BoxCurves

@@ -17,7 +17,8 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         | dog | 0.88 |
     """
     rule = ["---", *["---:"] * (len(header) - 1)]
-    lines = [[_escape(cell) for cell in header], rule, *([_escape(cell) for cell in row] for row in rows)]
+    lines = [[escape_markdown(cell) for cell in row] for row in (header, *rows)]
+    lines.insert(1, rule)
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
@@ -31,6 +32,7 @@ def text_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     )
 
 
-def _escape(cell: str) -> str:
-    # A line break would end the row.
+def escape_markdown(cell: str) -> str:
+    """Return text on one line that Markdown shows as it is."""
+    # A line break would end the row of a table.
     return " ".join(cell.split()).translate(_ESCAPES)

@@ -85,6 +85,12 @@ def find_writer(runner: dl.IRunner, loader_key: str | None, asked_by: str, *, ev
     return TrackedWriter(writer, Outbox(trackers, runner, name)) if trackers else writer
 
 
+def has_writer(runner: dl.IRunner) -> bool:
+    """Return whether ``find_writer`` would return a writer that writes texts; on other ranks it is the main one's."""
+    loggers = list(runner.loggers.values())
+    return any(isinstance(it, HasWriters | dl.TensorboardLogger) for it in loggers) or bool(trackers_of(loggers))
+
+
 def writes_nothing(runner: dl.IRunner) -> bool:
     """Return whether the run is an ``evaluate_loader`` without a logger of the runner's own. A collective."""
     if not is_evaluation(runner):

@@ -12,6 +12,8 @@ from ..experiment.field_names import flag_of
 from ..experiment.source_fields import fields_class
 from .experiment_help import owned_fields
 
+_OF_TRAINING = ("--run-dir", "--resume", "--tune", "--trials", "--tune-storage")
+
 
 def complete(parser: argparse.ArgumentParser) -> None:
     """Print what may follow in the line that a shell asks about, and end the process."""
@@ -20,23 +22,23 @@ def complete(parser: argparse.ArgumentParser) -> None:
     argcomplete.autocomplete(parser)
 
 
-def add_flags_to_complete(train: argparse.ArgumentParser) -> None:
-    """Add the experiments to the parser of ``assay train``, and the flags of the one that the line names."""
+def add_flags_to_complete(parser: argparse.ArgumentParser, *, trains: bool) -> None:
+    """Add the experiments to the parser of ``assay train`` or ``check``, and the flags of the one named."""
     from argcomplete.completers import FilesCompleter
 
     names, files = list(experiment_names()), FilesCompleter(["py"])
-    _add(train, "experiment", lambda prefix, **_: [*names, *files(prefix)])
-    for flag in ("--config", "--run-dir", "--resume", "--tune", "--trials", "--tune-storage"):
-        train.add_argument(flag)
+    _add(parser, "experiment", lambda prefix, **_: [*names, *files(prefix)])
+    for flag in ("--config", *(_OF_TRAINING if trains else ())):
+        parser.add_argument(flag)
     for flag in ("--help-all", "--debug"):
-        train.add_argument(flag, action="store_true")
+        parser.add_argument(flag, action="store_true")
     words = os.environ.get("COMP_LINE", "").split()
     with fields_class(words[2] if len(words) > 2 else "") as experiment:
         if experiment is not None:
             hints, without_use = get_type_hints(experiment), experiment.fields_without_use()
             for _, field in owned_fields(experiment):
                 if field.name not in without_use:
-                    train.add_argument(flag_of(field.name), choices=_words(hints[field.name]))
+                    parser.add_argument(flag_of(field.name), choices=_words(hints[field.name]))
 
 
 def _add(parser: argparse.ArgumentParser, name: str, completer: Any) -> None:

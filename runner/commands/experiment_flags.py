@@ -46,33 +46,39 @@ class _Parser(jsonargparse.ArgumentParser):
         raise usage_error(message, self.hints) from ex
 
 
-def experiment_parser(experiment: type[ExperimentFields], name: str, *, every_field: bool = True) -> _Parser:
-    """Return the parser of ``assay train NAME``.
+def experiment_parser(
+    experiment: type[ExperimentFields], name: str, command: str = "train", *, every_field: bool = True
+) -> _Parser:
+    """Return the parser of ``assay COMMAND NAME``.
 
     Args:
         experiment: the class.
         name: of the experiment.
+        command: ``train``, or ``check``, which has no run folder and no search.
         every_field: whether its help shows all fields, or the experiment's own and the most used ones.
 
     Raises:
         UsageError: a field has a reserved name.
     """
+    trains = command == "train"
     check_field_names((field.name for field in dataclasses.fields(experiment) if field.init), experiment)
     parser = _Parser(
-        prog=f"assay train {name}",
-        usage=f"assay train {name} [--config FILE] [--FIELD VALUE ...] [--run-dir DIR] [--resume RUN]",
+        prog=f"assay {command} {name}",
+        usage=f"assay {command} {name} [--config FILE] [--FIELD VALUE ...]{' [--run-dir DIR] [--resume RUN]' * trains}",
         description=inspect.getdoc(inspect.getmodule(experiment)) or inspect.getdoc(experiment),
         formatter_class=HelpFormatter,
         print_config=None,
     )
     parser.add_argument(HELP_ALL, action="help", help="Show all fields, not the most used ones alone.")
     parser.add_argument("--config", action="config", metavar="FILE", help="YAML file with fields: a run's config.yaml.")
-    parser.add_argument("--run-dir", type=str, metavar="DIR", help="Folder of the run; by default runs/NAME/TIME.")
-    parser.add_argument("--resume", type=str, metavar="RUN", help="Continue the run in this folder.")
+    if trains:
+        parser.add_argument("--run-dir", type=str, metavar="DIR", help="Folder of the run; by default runs/NAME/TIME.")
+        parser.add_argument("--resume", type=str, metavar="RUN", help="Continue the run in this folder.")
     parser.add_argument("--debug", action="store_true", help="Show tracebacks.")
     parser.hints = _field_types(experiment)
     _add_fields(parser, experiment, name, every_field=every_field)
-    _add_search(parser)
+    if trains:
+        _add_search(parser)
     parser.set_defaults({field.name: _default_of(field) for _, field in owned_fields(experiment)})
     return parser
 
@@ -106,7 +112,7 @@ def _add_fields(parser: _Parser, experiment: type[ExperimentFields], name: str, 
 
 
 def parse_experiment(
-    experiment: type[AnyExperiment], name: str, arguments: Sequence[str]
+    experiment: type[AnyExperiment], name: str, arguments: Sequence[str], command: str = "train"
 ) -> tuple[AnyExperiment, dict[str, Any]]:
     """Return the experiment that the arguments describe, and the options that are none of its fields.
 
@@ -114,16 +120,16 @@ def parse_experiment(
         UsageError: an unknown flag or field, a value of the wrong type or range, or one that cannot change in a resumed
             run.
     """
-    values, options = parse_values(experiment, name, arguments)
+    values, options = parse_values(experiment, name, arguments, command)
     _check_search(options)
     return experiment(**values), options
 
 
 def parse_values(
-    experiment: type[ExperimentFields], name: str, arguments: Sequence[str]
+    experiment: type[ExperimentFields], name: str, arguments: Sequence[str], command: str = "train"
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the fields by name, and the options; see ``parse_experiment``."""
-    parser = experiment_parser(experiment, name, every_field=HELP_ALL in arguments)
+    parser = experiment_parser(experiment, name, command, every_field=HELP_ALL in arguments)
     known = [option for action in parser._actions for option in action.option_strings]
     plain = [spaced_mapping(normalize_flag(argument, known)) for argument in arguments]
     arguments = complete_bool_flags(plain, parser.hints)
@@ -140,7 +146,7 @@ def parse_values(
         _check_resume(experiment, run, name, before, _parse_fields(parser, arguments, defaults=False))
         arguments = ["--config", config, *arguments]  # first, as later arguments override earlier ones
     values = _parse_fields(parser, arguments, with_meta=False)
-    options = {option: values.pop(option) for option in ("run_dir", "resume", "debug", *_SEARCH)}
+    options = {option: values.pop(option, None) for option in ("run_dir", "resume", "debug", *_SEARCH)}
     values.pop("config", None)
     return values, options
 

@@ -1,4 +1,4 @@
-"""The command line: ``assay list``, ``data``, ``train``, ``evaluate``, ``predict`` and ``export``."""
+"""The command line: ``assay list``, ``data``, ``check``, ``train``, ``evaluate``, ``predict`` and ``export``."""
 
 import argparse
 import os
@@ -24,6 +24,7 @@ from .wrapping import WrappedHelp
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
+    from ..experiment.base import Experiment
     from .tuning.request import Request
 
 _DESCRIPTION = "Train vision models, and see in TensorBoard what they do."
@@ -34,6 +35,8 @@ _EPILOG = (
 _TRAIN_USAGE = "assay train EXP [--config FILE] [--FIELD VALUE ...] [--run-dir DIR] [--resume RUN]"
 
 _COMPLETING = "_ARGCOMPLETE"  # set by a shell that asks for words
+
+_CHECK_USAGE = "assay check EXP [--config FILE] [--FIELD VALUE ...]"
 
 _DATA_USAGE = "assay data EXP [--data-dir DIR]"
 
@@ -114,6 +117,8 @@ def _run_command(arguments: list[str]) -> int:
         return exit_code
     if parsed.command == "data":
         return _make_data(parsed.experiment, parsed.data_dir)
+    if parsed.command == "check":
+        return _check_experiment(parsed.experiment, parsed.arguments)
     return _train_experiment(parsed.experiment, parsed.arguments) if parsed.command == "train" else _list_experiments()
 
 
@@ -123,23 +128,30 @@ def _add_commands(commands: Any) -> None:
     data.add_argument("experiment", metavar="EXP", help="a name that `assay list` shows, or a path to a file of yours")
     data.add_argument("--data-dir", metavar="DIR", help="where to make it; by default data/EXP-generated")
     data.add_argument("--debug", action="store_true", help="show tracebacks")
+    check = commands.add_parser(
+        "check", help="say what is wrong with data, model, loss and settings, without training", usage=_CHECK_USAGE
+    )
     train = commands.add_parser("train", help="train an experiment", usage=_TRAIN_USAGE, epilog=_EPILOG)
     add_use_commands(commands)
     if _COMPLETING in os.environ:
         from .completion import add_flags_to_complete
 
-        add_flags_to_complete(train)
+        add_flags_to_complete(check, trains=False)
+        add_flags_to_complete(train, trains=True)
         return
-    train.add_argument("experiment", metavar="EXP", help="a name that `assay list` shows, or a path to a file of yours")
-    # Its flags are the experiment's fields, which are known only once it is imported, and that takes seconds.
-    train.add_argument("arguments", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    for command in (check, train):
+        command.add_argument(
+            "experiment", metavar="EXP", help="a name that `assay list` shows, or a path to a file of yours"
+        )
+        # Its flags are the experiment's fields, which are known only once it is imported, and that takes seconds.
+        command.add_argument("arguments", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
 
 
 def _check_first_words(arguments: list[str], commands: Collection[str]) -> None:
     # argparse's own messages name neither the rule nor the closest name.
     first, second = [*arguments, "", ""][:2]
-    if first == "train" and second not in ("-h", "--help") and (not second or second.startswith("-")):
-        raise UsageError("train needs an experiment first: assay train EXP; `assay list` names them.")
+    if first in ("check", "train") and second not in ("-h", "--help") and (not second or second.startswith("-")):
+        raise UsageError(f"{first} needs an experiment first: assay {first} EXP; `assay list` names them.")
     if not first:
         raise UsageError(f"a command is missing: {listing(commands)}; `assay --help` explains them.")
     if not first.startswith("-") and first not in commands:
@@ -178,34 +190,55 @@ def _make_data(name: str, data_dir: str | None) -> int:
     return 0
 
 
+def _check_experiment(name: str, arguments: list[str]) -> int:
+    _, experiment, _ = _parse("check", name, arguments)
+    from .check import check
+
+    lines, code = check(experiment, name=name)
+    print(*lines, sep="\n", end="\n" if lines else "")
+    return code
+
+
 def _train_experiment(
     name: str, arguments: list[str], search: "Connection[tuple[int, float], bool] | None" = None
 ) -> int:
-    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # importing it queries the network for its newest version
-    with quick_imports():
-        from .experiment_flags import parse_experiment, request_of
+    experiment_class, experiment, options = _parse("train", name, arguments, quickly=search is None)
+    if options["tune"] is not None:
+        from .experiment_flags import request_of
 
-        # Of several ranks each would print what is wrong; the slower check has one of them report it.
-        if name in experiment_names() and "RANK" not in os.environ and search is None:
-            from .quick_check import check_arguments
-
-            check_arguments(name, arguments)
-        experiment_class = find_experiment(name)
-        from ..processes.process_exit import end_with_launcher
-
-        end_with_launcher()
-        # Before the rest is imported: a wrong flag of the user's own file waits for what that file imports alone.
-        experiment, options = parse_experiment(experiment_class, name, arguments)
-        if options["tune"] is not None:
-            return _search(request_of(experiment_class, name, arguments, experiment, options))
-        from ..loop.fault_messages import quiet_event_threads
-        from .train import train
+        return _search(request_of(experiment_class, name, arguments, experiment, options))
+    from ..loop.fault_messages import quiet_event_threads
+    from .train import train
 
     if name not in experiment_names():
         name = os.path.abspath(name)  # so that the run finds its file again from any folder
     with quiet_event_threads():
         train(experiment, name=name, run_dir=options["run_dir"], resume=options["resume"], search=search)
     return 0
+
+
+def _parse(
+    command: str, name: str, arguments: list[str], *, quickly: bool = True
+) -> tuple[type["Experiment"], "Experiment", dict[str, Any]]:
+    """Return the class of an experiment, the experiment that the arguments describe, and the other options."""
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # importing it queries the network for its newest version
+    with quick_imports():
+        from .experiment_flags import parse_experiment
+
+        # Of several ranks each would print what is wrong; the slower check has one of them report it.
+        if name in experiment_names() and "RANK" not in os.environ and quickly:
+            from .quick_check import check_arguments
+
+            check_arguments(name, arguments, command)
+        experiment_class = find_experiment(name)
+        from ..processes.process_exit import end_with_launcher
+
+        end_with_launcher()
+        # Before the rest is imported: a wrong flag of the user's own file waits for what that file imports alone.
+        experiment, options = parse_experiment(experiment_class, name, arguments, command)
+        if command == "train" and options["tune"] is None:
+            from . import train  # noqa: F401 - within quick_imports
+    return experiment_class, experiment, options
 
 
 def _search(request: "Request") -> int:

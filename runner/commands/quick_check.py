@@ -15,8 +15,8 @@ from ..saving.run_folder import check_new_folder, check_weights_there
 from .experiment_flags import parse_experiment, request_of
 
 
-def check_arguments(name: str, arguments: Sequence[str]) -> None:
-    """Raise for arguments of ``assay train`` that one of assay's own experiments does not take, or print its help.
+def check_arguments(name: str, arguments: Sequence[str], command: str = "train") -> None:
+    """Raise for arguments that one of assay's own experiments does not take, or print its help.
 
     What is let through is checked again with the experiment itself, whose source may not tell everything.
 
@@ -27,7 +27,7 @@ def check_arguments(name: str, arguments: Sequence[str]) -> None:
         if experiment is None:
             return
         try:
-            fields, options = parse_experiment(experiment, name, arguments)
+            fields, options = parse_experiment(experiment, name, arguments, command)
             _check_values(fields, options, name)
             if options["tune"] is not None:
                 request_of(experiment, name, arguments, fields, options)

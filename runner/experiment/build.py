@@ -17,6 +17,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from assay.callbacks.errors import UsageError, listing
+from assay.callbacks.findings.findings import Findings
 from assay.callbacks.support.atomic_files import digest, save_text
 from assay.callbacks.support.distributed import gather_objects
 from assay.callbacks.support.tables import text_table
@@ -26,7 +27,9 @@ from ..data.seeding import seed_everything
 from ..data.sharding import count_rounds
 from ..engine.engine import Engine
 from ..loop.batch_limits import limit_batches, overfit_batches
+from ..loop.checking import Checking
 from ..loop.checks.finite_weights import BrokenWeightsError, check_finite_weights
+from ..loop.checks.known_monitors import KnownMonitors
 from ..loop.dict_runner import DictRunner
 from ..loop.state.settings import check_same_on_all
 from ..processes.process_exit import notice_lost_machines
@@ -41,7 +44,7 @@ from ..saving.resume import decided_by_main_rank, join_after_restart
 from ..saving.run_folder import read_fresh, write_fresh
 from ..saving.weights_files import read_weights
 from .base import Experiment
-from .default_callbacks import callbacks_of_run
+from .default_callbacks import callbacks_of_run, make_findings
 from .field_names import flag_of
 from .fields import FineTuning
 from .model_options import prepare_model
@@ -96,16 +99,18 @@ def _prepared(experiment: Experiment, engine: Engine, model: Any) -> Any:
     )
 
 
-def _start_model(experiment: Experiment, engine: Engine, folder: Path, checkpoint: Path | None) -> tuple[Any, Freezing]:
+def _start_model(
+    experiment: Experiment, engine: Engine, folder: Path | None, checkpoint: Path | None
+) -> tuple[Any, Freezing]:
     """Return the model as training begins with it, loaded and frozen, and what keeps it frozen."""
     with nullcontext() if checkpoint is None else weights_follow():
         model = experiment.get_model()
     models = by_name(model)
-    if checkpoint is not None:
+    if checkpoint is not None and folder is not None:
         mark_all_but(models, decided_by_main_rank(lambda: read_fresh(folder)))
     elif isinstance(experiment.weights, str):  # an experiment may have a field of its own of that name
         _load_weights(models, experiment.weights, engine)
-    if checkpoint is None and experiment.lr_head is not None and engine.is_main_process:
+    if folder is not None and checkpoint is None and experiment.lr_head is not None and engine.is_main_process:
         write_fresh(folder, fresh_names(models))
     frozen = freeze(models, experiment.freeze) if isinstance(experiment.freeze, str) else []
     return _prepared(experiment, engine, model), Freezing(frozen, experiment.unfreeze_epoch)
@@ -169,10 +174,59 @@ def run_experiment(
         The runner, after training.
     """
     experiment.run_folder = folder
-    loaders = get_loaders(experiment, engine)
-    _check_monitors(monitors, loaders)
+    loaders = _checked_loaders(experiment, engine, monitors)
     if engine.is_main_process:
         _note_data(experiment, folder)
+    parts, freezing = _build_parts(experiment, engine, loaders, folder, checkpoint)
+    callbacks = {**callbacks_of_run(experiment, monitors, folder, name), **reporters}
+    if checkpoint is None:
+        callbacks |= _show_groups(experiment, engine, parts["optimizer"])
+    if freezing.names:
+        callbacks["freezing"] = freezing
+    runner = _make_runner(DictRunner, experiment, monitors)
+    runner.train(
+        **parts,
+        callbacks=callbacks,
+        loggers=experiment.get_loggers() if engine.is_main_process else None,
+        hparams=dataclasses.asdict(experiment),
+        logdir=str(folder),
+        resume=None if checkpoint is None else str(checkpoint),
+    )
+    return runner
+
+
+def check_experiment(experiment: Experiment, engine: Engine, monitors: list[Monitor]) -> Findings:
+    """Build everything that an experiment describes, look at it, and return what was found; nothing is trained.
+
+    Args:
+        experiment: what to look at.
+        engine: from ``prepare_machine``.
+        monitors: what its best epochs would be chosen by.
+    """
+    loaders = _checked_loaders(experiment, engine, monitors)
+    parts, freezing = _build_parts(experiment, engine, loaders, None, None)
+    findings = make_findings(experiment, stop=False)
+    brought = {str(i): callback for i, callback in enumerate(experiment.get_callbacks())}
+    others = {"monitors": KnownMonitors(monitors), **({"freezing": freezing} if freezing.names else {})}
+    runner = _make_runner(Checking, experiment, monitors)
+    runner.train(**parts, callbacks={"findings": findings, **brought, **others})
+    return findings
+
+
+def _checked_loaders(experiment: Experiment, engine: Engine, monitors: list[Monitor]) -> dict[str, DataLoader[Any]]:
+    loaders = get_loaders(experiment, engine)
+    _check_monitors(monitors, loaders)
+    return loaders
+
+
+def _build_parts(
+    experiment: Experiment,
+    engine: Engine,
+    loaders: dict[str, DataLoader[Any]],
+    folder: Path | None,
+    checkpoint: Path | None,
+) -> tuple[dict[str, Any], Freezing]:
+    """Return what the runner's ``train`` is given to train, by the names of its arguments, and what keeps it frozen."""
     # Again: the weights must not depend on how much chance the data sets have used.
     seed_everything(experiment.seed)
     model, freezing = _start_model(experiment, engine, folder, checkpoint)
@@ -182,28 +236,12 @@ def run_experiment(
     if experiment.lr_batch_size is not None and engine.is_main_process:
         scaled = f"--lr {experiment.lr:g} for --lr-batch-size {experiment.lr_batch_size}"
         print(f"learning rate: {experiment.scaled_lr:g}, as {scaled} is scaled to the samples of a step")
-    callbacks = {**callbacks_of_run(experiment, monitors, folder, name), **reporters}
-    if checkpoint is None:
-        callbacks |= _show_groups(experiment, engine, optimizer)
-    if freezing.names:
-        callbacks["freezing"] = freezing
-    runner = _make_runner(experiment, monitors)
-    runner.train(
-        engine=engine,
-        loaders=loaders,
-        model=model,
-        criterion=criterion,
-        optimizer=optimizer,
-        scheduler=experiment.get_scheduler(optimizer, _steps_per_epoch(experiment, loaders, engine)),
-        callbacks=callbacks,
-        loggers=experiment.get_loggers() if engine.is_main_process else None,
-        seed=experiment.seed,
-        hparams=dataclasses.asdict(experiment),
-        num_epochs=experiment.epochs,
-        logdir=str(folder),
-        resume=None if checkpoint is None else str(checkpoint),
-    )
-    return runner
+    scheduler = experiment.get_scheduler(optimizer, _steps_per_epoch(experiment, loaders, engine))
+    parts = {
+        "engine": engine, "loaders": loaders, "model": model, "criterion": criterion, "optimizer": optimizer,
+        "scheduler": scheduler, "seed": experiment.seed, "num_epochs": experiment.epochs,
+    }  # fmt: skip
+    return parts, freezing
 
 
 def _check_monitors(monitors: Iterable[Monitor], loaders: dict[str, DataLoader[Any]]) -> None:
@@ -228,11 +266,11 @@ def _as_text(text: str) -> str:
     return text.encode(errors="backslashreplace").decode()
 
 
-def _make_runner(experiment: Experiment, monitors: list[Monitor]) -> DictRunner:
+def _make_runner(kind: type[DictRunner], experiment: Experiment, monitors: list[Monitor]) -> DictRunner:
     # By name: a field that is an argument of the runner as well reaches it without being listed here.
     fields = {field.name for field in dataclasses.fields(Experiment)}
     shared = {name: getattr(experiment, name) for name in fields & inspect.signature(DictRunner).parameters.keys()}
-    return DictRunner(
+    return kind(
         input_key=experiment.input_key,
         losses=experiment.get_losses(),
         scheduler_step=experiment.scheduler_step,

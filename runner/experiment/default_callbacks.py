@@ -7,6 +7,7 @@ from typing import Any
 
 from assay.callbacks.base.diagnostic import Diagnostic
 from assay.callbacks.drawings.canvas.picture_style import PictureStyle
+from assay.callbacks.findings.findings import Findings
 from assay.callbacks.non_finite.guard import NonFiniteGuard
 from assay.callbacks.overhead.budget import OverheadBudget
 from assay.callbacks.results.results import Results
@@ -22,6 +23,9 @@ from ..recipe.monitor import Monitor
 from ..saving.checkpoints import Checkpoints
 from .base import Experiment
 
+# Rules about a whole data set, of which a dry run and a test of learning by heart take a few batches on purpose.
+_ABOUT_WHOLE_DATA = ("shared-images",)
+
 
 def callbacks_of_run(experiment: Experiment, monitors: list[Monitor], folder: Path, name: str) -> dict[str, Any]:
     """Return the callbacks of an experiment, and those that every run has, where it does not bring them itself.
@@ -35,6 +39,8 @@ def callbacks_of_run(experiment: Experiment, monitors: list[Monitor], folder: Pa
     # Callbacks of the same order run in the order of this dict.
     brought = experiment.get_callbacks()
     callbacks: dict[str, Any] = {"sanity_check": SanityCheck(experiment.sanity_batches, monitors)}
+    if experiment.check != "off" and not _holds(brought, Findings):
+        callbacks["findings"] = make_findings(experiment)
     callbacks |= {str(i): callback for i, callback in enumerate(brought)}
     callbacks |= _saving(experiment, monitors, folder, name)
     callbacks["monitors"] = KnownMonitors(monitors)
@@ -47,6 +53,15 @@ def callbacks_of_run(experiment: Experiment, monitors: list[Monitor], folder: Pa
     if experiment.patience is not None:
         callbacks["early_stopping"] = EarlyStopping(monitors[0], experiment.patience)
     return callbacks
+
+
+def make_findings(experiment: Experiment, *, stop: bool = True) -> Findings:
+    """Return the callback that says what is wrong, without the rules about what the experiment asks for."""
+    few = experiment.overfit_batches is not None or experiment.limit_batches is not None
+    silence = {*experiment.silence, *(_ABOUT_WHOLE_DATA if few else ())}
+    # ``assay check`` looks whatever training would do.
+    check = "quick" if experiment.check == "off" else experiment.check
+    return Findings(check, silence=sorted(silence), stop=stop, fields=dataclasses.asdict(experiment))
 
 
 def _saving(experiment: Experiment, monitors: list[Monitor], folder: Path, name: str) -> dict[str, Any]:

@@ -165,6 +165,11 @@ class Diagnosing:
 
     diagnostics: Annotated[Level, Mark.OBSERVING] = "full"
     """What TensorBoard shows of the model; off: metrics alone."""
+    check: Annotated[Literal["quick", "full", "off"], Mark.OBSERVING] = "quick"
+    """Say what is wrong with data, model, loss and settings before training and in its first epochs: quick looks at
+    samples for a second or two, full reads them all; errors that make the run worthless end it."""
+    silence: Annotated[list[str], Mark.OBSERVING] = field(default_factory=list)
+    """Rules of check that do not look, by name; docs/findings.md lists them."""
     # A share: the hint is for those who give a percentage.
     max_overhead: Annotated[float | None, GreaterThan(0), AtMost(1, "0.05 is 5%"), Mark.OBSERVING] = None
     """Most time that the diagnostics may take, as a share of the loop's, such as 0.05: the costly ones are thinned."""

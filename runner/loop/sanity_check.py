@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 from assay.callbacks.base.diagnostic import Diagnostic
 from assay.callbacks.base.order import FIRST
 from assay.callbacks.errors import UsageError, listing
+from assay.callbacks.findings.findings import Findings
 from assay.callbacks.non_finite.guard import NonFiniteGuard
 from assay.callbacks.overhead.budget import OverheadBudget
 from assay.callbacks.results.results import Results
@@ -47,7 +48,7 @@ from .stop_on_signal import StopOnSignal
 # What saves, prints, times, counts epochs or ends the run: nothing of it is about validation itself.
 _LEFT_OUT = (
     ICheckpointCallback, StopOnSignal, Progress, EarlyStopping, KnownMonitors, BadImages, Results, PredictionTable,
-    HParams, NonFiniteGuard, OverheadBudget, IEpochMetricHandlerCallback, dl.PeriodicLoaderCallback,
+    Findings, HParams, NonFiniteGuard, OverheadBudget, IEpochMetricHandlerCallback, dl.PeriodicLoaderCallback,
     dl.ProfilerCallback, dl.SchedulerCallback, dl.TimerCallback, dl.TqdmCallback, dl.CheckRunCallback,
 )  # fmt: skip
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")

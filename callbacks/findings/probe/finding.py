@@ -67,3 +67,9 @@ class Finding:
             "severity": self.severity, "rule": self.rule, "where": where, "what": self.what,
             "evidence": dict(self.evidence), "do": self.do, "epoch": self.epoch,
         }  # fmt: skip
+
+    @classmethod
+    def from_dict(cls, state: Mapping[str, Any]) -> "Finding":
+        """Return the finding of which ``as_dict`` was taken."""
+        where = dict(state["where"])
+        return cls(**{**state, "where": Where(**{**where, "samples": tuple(where.get("samples", ()))})})

@@ -8,6 +8,7 @@ from .finding import Finding
 from .probe import Probe
 
 Moment = Literal["data", "model", "steps", "epoch"]
+FAILED = "failed with"
 MOMENTS: tuple[Moment, ...] = ("data", "model", "steps", "epoch")
 
 
@@ -37,7 +38,7 @@ class Examined:
 
     Attributes:
         findings: the worst first.
-        left_out: of rules that could not look, what they needed, by name.
+        left_out: of rules that could not look, why, by name.
     """
 
     findings: tuple[Finding, ...]
@@ -74,9 +75,12 @@ def examine(
     for one in rules:
         missing = [name for name in one.needs if not getattr(probe, name)]
         if missing:
-            left_out[one.name] = ", ".join(missing)
+            left_out[one.name] = f"no {' and no '.join(missing)} to look at"
             continue
-        found += [replace(finding, rule=one.name, epoch=epoch) for finding in one.find(probe)]
+        try:
+            found += [replace(finding, rule=one.name, epoch=epoch) for finding in one.find(probe)]
+        except Exception as error:  # a rule that fails must not end the run that it looks at
+            left_out[one.name] = f"{FAILED} {type(error).__name__}: {error}"
     causes = {finding.rule for finding in [*known, *found] if finding.severity != "note"}
     symptoms = {one.name for one in rules if causes & {*one.explained_by}}
     kept = [finding for finding in found if finding.rule not in symptoms]

@@ -42,7 +42,7 @@ def offered(line, folder):
 @pytest.mark.parametrize(
     ("line", "some", "none"),
     [
-        ("assay ", ["train", "evaluate", "predict", "list", "data"], ["digits"]),
+        ("assay ", ["train", "check", "evaluate", "predict", "list", "data"], ["digits"]),
         ("assay tr", ["train"], ["evaluate"]),
         ("assay train ", ["digits", "wheat", "mine.py"], ["notes.txt"]),
         ("assay train digits --ep", ["--epochs"], ["--lr"]),

@@ -81,7 +81,7 @@ class Mine(Experiment):
         return {callbacks}
 '''
 
-COMMANDS = "'data', 'evaluate', 'export', 'list', 'predict', 'train'."
+COMMANDS = "'check', 'data', 'evaluate', 'export', 'list', 'predict', 'train'."
 DEFAULTS = {
     "count": 20,
     "item": '{"image": image, "target": target, "sample_id": sample_id}',
@@ -431,7 +431,7 @@ def test_the_run_folder_holds_exactly_what_it_should(assay, mine):
     run = only_run()
     assert re.fullmatch(r"\d{8}-\d{6}", run.name)
     assert {path.name for path in run.iterdir()} == {
-        "config.yaml", "environment.json", "metrics.csv", "train", "valid", "checkpoints", "results",
+        "config.yaml", "environment.json", "findings.json", "metrics.csv", "train", "valid", "checkpoints", "results",
     }  # fmt: skip
     assert {path.name for path in (run / "checkpoints").iterdir()} == {
         "last.pt", "best.pt", "epoch-0001.pt", "epoch-0002.pt", "index.json",
