@@ -2,48 +2,99 @@
 
 Source: the first check of A. Karpathy, "A Recipe for Training Neural Networks", 2019, and S. Kapoor and A. Narayanan,
 "Leakage and the Reproducibility Crisis in Machine-Learning-based Science", 2023 (no split, duplicates).
-Cost: digests of images that are read anyway.
-Risk: constant images are alike without being a leak; they are left out. Overfitting a few batches on purpose validates
-on what it trains on; the runner silences the rule then.
+Cost: digests of images that are read anyway; where training augments, the small images of samples with the same id.
+Risk: constant images are alike without being a leak; they are left out, as are rows of a table. An id alone proves
+nothing (``cat/1.png`` of both folders): it counts where images of one id are far more alike than others of their class.
+Overfitting a few batches on purpose validates on what it trains on; the runner silences the rule then.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
 
 from ...probe.finding import Finding, Severity, Where
-from ...probe.loader_probe import LoaderProbe
+from ...probe.loader_probe import LoaderProbe, SampleProbe
 from ...probe.probe import Probe
 from ...probe.rule import rule
+from ..pictures import pictures, vectors
 
 # One image in a hundred moves an accuracy by a point at most; fewer are told as a note.
 _WORTHLESS, _HARMFUL = 0.5, 0.01
+# Ids are believed from so many pairs on, ...
+_FEWEST_PAIRS = 12
+# ... where the correlation of images of one id is so large by itself, closes so much of the gap that two images of one
+# class leave to 1, and is so many of its own errors above theirs.
+_CORRELATION, _CLOSES, _ERRORS = 0.5, 0.3, 6.0
+
+Pair = tuple[SampleProbe, SampleProbe]
 
 
 @rule("shared-images", at="data", explained_by=["one-item"])
 def shared_images(probe: Probe) -> Iterator[Finding]:
-    """Find images that loaders of training and of validation share, by the digests of those read."""
+    """Find images that loaders of training and of validation share, by the digests and the ids of those read."""
     for train in (loader for loader in probe.loaders.values() if loader.trains):
-        by_digest: dict[bytes, list[str]] = defaultdict(list)
-        for sample in train.samples.values():
-            by_digest[sample.digest].append(sample.name)
+        by_digest: dict[bytes, SampleProbe] = {}
+        for sample in pictures(train):
+            for digest in (sample.digest, train.again.get(sample.index, sample.digest)):
+                by_digest.setdefault(digest, sample)
         for valid in (loader for loader in probe.loaders.values() if loader.key.startswith("valid")):
             yield from _shared(train, by_digest, valid)
 
 
-def _shared(train: LoaderProbe, by_digest: dict[bytes, list[str]], valid: LoaderProbe) -> Iterator[Finding]:
-    pictures = [sample for sample in valid.samples.values() if sample.shape and sample.high > sample.low]
-    pairs = [(by_digest[sample.digest][0], sample.name) for sample in pictures if sample.digest in by_digest]
+def _shared(train: LoaderProbe, by_digest: Mapping[bytes, SampleProbe], valid: LoaderProbe) -> Iterator[Finding]:
+    seen = pictures(valid)
+    pairs = [(by_digest[sample.digest], sample) for sample in seen if sample.digest in by_digest]
+    if train.augments:
+        matched = {sample.index for _, sample in pairs}
+        others = [sample for sample in seen if sample.index not in matched]
+        pairs += _of_one_id(train, others)
     if not pairs:
         return
-    part = len(pairs) / len(pictures)
+    part = len(pairs) / len(seen)
     severity: Severity = "error" if part >= _WORTHLESS else "warning" if part >= _HARMFUL else "note"
-    shown = ", ".join(f"{one} = {other}" for one, other in pairs[:2])
-    of = f"{len(pictures):,} images" if valid.complete else f"the {len(pictures):,} that were compared"
+    shown = ", ".join(f"{one.name} = {other.name}" for one, other in pairs[:2])
+    of = f"{len(seen):,} images" if valid.complete else f"the {len(seen):,} that were compared"
     meaning = "means nothing" if severity == "error" else "is too good"
     yield Finding(
         severity,
         f"{train.key} and {valid.key} share {len(pairs):,} of {of} ({shown}): the metric of {valid.key} {meaning}",
         "split the data so that each image is in one of them",
-        Where(loader=f"{train.key}, {valid.key}", samples=tuple(other for _, other in pairs[:8])),
-        {"shared": len(pairs), "compared": len(pictures)},
+        Where(loader=f"{train.key}, {valid.key}", samples=tuple(other.name for _, other in pairs[:8])),
+        {"shared": len(pairs), "compared": len(seen)},
     )
+
+
+def _of_one_id(train: LoaderProbe, others: Sequence[SampleProbe]) -> list[Pair]:
+    """Return samples with the same id in both loaders, if their images say that ids mean the same."""
+    by_name = {sample.name: sample for sample in pictures(train)}
+    pairs = [(by_name[sample.name], sample) for sample in others if sample.name in by_name]
+    pairs = [(one, other) for one, other in pairs if _comparable(one, other)]
+    # Two data sets that are sorted alike have images of one class at one index: each is compared within its class.
+    groups: dict[int | None, list[Pair]] = defaultdict(list)
+    for pair in pairs:
+        groups[pair[0].label].append(pair)
+    compared = [_gains(group) for group in groups.values() if len(group) > 1]
+    if sum(len(same) for same, _ in compared) < _FEWEST_PAIRS:
+        return []
+    same, gain = (np.concatenate(part) for part in zip(*compared, strict=True))
+    error = float(gain.std()) / len(gain) ** 0.5
+    clear = np.median(same) > _CORRELATION and gain.mean() > max(_CLOSES * (1 - (same - gain).mean()), _ERRORS * error)
+    return pairs if clear else []
+
+
+def _comparable(one: SampleProbe, other: SampleProbe) -> bool:
+    # Without a label, an index is no id: data sets that are sorted alike have similar images at one index.
+    alike = one.label == other.label and not (one.label is None and one.name.isdigit())
+    return alike and one.small is not None and other.small is not None
+
+
+def _gains(pairs: Sequence[Pair]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the correlation of each pair, and by how much it is above that with the next pair's image."""
+    ones, others = vectors([one for one, _ in pairs]), vectors([other for _, other in pairs])
+    side = round(others.shape[1] ** 0.5)
+    mirrored = others.reshape(-1, side, side)[:, :, ::-1].reshape(others.shape)
+    same = np.maximum((ones * others).sum(1), (ones * mirrored).sum(1))
+    turned = np.roll(ones, 1, axis=0)
+    next_one = np.maximum((turned * others).sum(1), (turned * mirrored).sum(1))
+    return same, same - next_one

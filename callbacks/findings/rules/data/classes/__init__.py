@@ -1,0 +1,1 @@
+"""Classes: those that are missing, rare, or numbered in another way than the model numbers them."""

@@ -1,0 +1,63 @@
+"""One image with several labels.
+
+Source: C. G. Northcutt et al., "Pervasive Label Errors in Test Sets", 2021; duplicates of cleanlab's Datalab.
+Cost: digests of images that are read anyway.
+Risk: rows of a table and binary images of a few pixels may be alike by chance; such inputs are not compared.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator
+
+from ...probe.finding import Finding, Severity, Where
+from ...probe.loader_probe import SampleProbe
+from ...probe.probe import Probe
+from ...probe.rule import rule
+from ...probe.wording import class_name, count, some
+from ..class_counts import has_classes
+from ..pictures import pictures
+
+# With every other image in conflict, labels say nothing of images.
+_WORTHLESS = 0.5
+
+
+@rule("conflicting-labels", at="data", explained_by=["one-item"])
+def conflicting_labels(probe: Probe) -> Iterator[Finding]:
+    """Find images that occur with different labels, within a loader or in two."""
+    if not has_classes(probe.settings):
+        return
+    groups: dict[bytes, list[tuple[str, SampleProbe]]] = defaultdict(list)
+    for loader in probe.loaders.values():
+        for sample in pictures(loader):
+            if _label(sample) is not None:
+                groups[sample.digest].append((loader.key, sample))
+    torn = [group for group in groups.values() if len({_label(sample) for _, sample in group}) > 1]
+    if torn:
+        yield _finding(probe, torn, len(groups))
+
+
+def _label(sample: SampleProbe) -> tuple[int, ...] | None:
+    if sample.target is None or sample.target.ndim > 1 or sample.target.dtype.kind not in "iub":
+        return None
+    return tuple(sample.target.reshape(-1).tolist())
+
+
+def _finding(probe: Probe, torn: list[list[tuple[str, SampleProbe]]], images: int) -> Finding:
+    keys = sorted({key for group in torn for key, _ in group}, key=list(probe.loaders).index)
+    group = torn[0]
+    other = next(sample for _, sample in group if _label(sample) != _label(group[0][1]))
+    shown = [f"{sample.name} is {_text(probe, sample)}" for sample in (group[0][1], other)]
+    names = tuple(sample.name for group in torn for _, sample in group)
+    severity: Severity = "error" if len(torn) >= _WORTHLESS * images else "warning"
+    return Finding(
+        severity,
+        f"{count(len(torn), 'image')} of {' and '.join(keys)} {'has' if len(torn) == 1 else 'have'} several labels"
+        f" for the same pixels ({' but '.join(shown)})",
+        f"look at {some(names[:2])}, and keep one label for each image",
+        Where(", ".join(keys), samples=names[:8]),
+        {"images": len(torn), "compared": images},
+    )
+
+
+def _text(probe: Probe, sample: SampleProbe) -> str:
+    label = _label(sample) or ()
+    return class_name(label[0], probe.settings.class_names) if len(label) == 1 else str(list(label))

@@ -1,0 +1,1 @@
+"""Which samples an epoch gives, and in which order."""

@@ -1,0 +1,76 @@
+"""Classes that one loader lacks and another has, or that none has."""
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from ..probe.finding import Finding, Where
+from ..probe.probe import Probe
+from ..probe.wording import class_name, count
+from .class_counts import ClassCounts
+
+# A class of which eight samples were expected is absent by chance once in 3,000 times.
+_EXPECTED = 8
+_SHOWN = 5
+
+
+def missing_classes_of(probe: Probe, counts: Mapping[str, ClassCounts]) -> Iterator[Finding]:
+    """Yield a finding for each loader that lacks classes of the other, and one for those that nobody has."""
+    known = {key: one for key, one in counts.items() if one.samples}
+    train = probe.train.key if probe.train is not None else ""
+    for key, other in ((one, two) for one in known for two in known if one != two):
+        absent = _absent(known[key], known[other])
+        if absent and not _disjoint(known[key], known[other]):
+            yield _finding(probe, key, other, absent, known, trains=key == train)
+    yield from _nowhere(probe, known)
+
+
+def _absent(counts: ClassCounts, other: ClassCounts) -> list[int]:
+    likely = _EXPECTED * other.samples / counts.samples
+    return sorted(label for label in other.labels - counts.labels if other.counts[label] >= likely)
+
+
+def _disjoint(one: ClassCounts, other: ClassCounts) -> bool:
+    return len(one.labels & other.labels) * 10 < min(len(one.labels), len(other.labels))
+
+
+def _finding(
+    probe: Probe, key: str, other: str, absent: list[int], counts: Mapping[str, ClassCounts], *, trains: bool
+) -> Finding:
+    there = sum(counts[other].counts[label] for label in absent)
+    seen = f"{counts[key].samples:,} samples" if counts[key].complete else f"{counts[key].samples:,} that were read"
+    follows = "so the model cannot learn them" if trains else f"so the metrics of {key} say nothing of them"
+    if len(absent) == 1:
+        follows = follows.replace("them", "it")
+    return Finding(
+        "warning",
+        f"{key} has no sample of {_classes(absent, probe.settings.class_names)} among its {seen}, while {other} has"
+        f" {there:,}, {follows}",
+        "split the data so that each part has every class",
+        Where(key, probe.loaders[key].target_key),
+        {"missing": absent, "samples": counts[key].samples},
+    )
+
+
+def _nowhere(probe: Probe, counts: Mapping[str, ClassCounts]) -> Iterator[Finding]:
+    number = probe.settings.num_classes or len(probe.settings.class_names)
+    samples = sum(one.samples for one in counts.values())
+    labels = set().union(*(one.labels for one in counts.values()))
+    absent = sorted(set(range(number)) - labels)
+    # Long tails of many classes lack some by chance: as many samples as make the others common have to be there.
+    if not absent or len(labels) < 2 or samples < _EXPECTED * number or len(absent) >= len(labels):
+        return
+    keys, missing = ", ".join(counts), _classes(absent, probe.settings.class_names)
+    yield Finding(
+        "warning",
+        f"none of the {samples:,} samples of {' and '.join(counts)} is of {missing}, though there are {number} classes",
+        "look at how labels are read, and whether the model needs these classes",
+        Where(keys, probe.loaders[next(iter(counts))].target_key, field="num_classes"),
+        {"missing": absent, "samples": samples, "classes": number},
+    )
+
+
+def _classes(labels: Iterable[int], names: tuple[str, ...]) -> str:
+    labels = list(labels)
+    shown = [class_name(label, names) for label in labels[:_SHOWN]]
+    more = len(labels) - len(shown)
+    listed = ", ".join(shown) + (f" and {count(more, 'more', 'more')}" if more else "")
+    return f"class {listed}" if len(labels) == 1 else f"classes {listed}"

@@ -1,0 +1,48 @@
+"""Samples of a loader that can be compared as pictures, and what they have in common."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..probe.loader_probe import LoaderProbe, SampleProbe
+
+# Inputs of fewer numbers, such as rows of a table, may be alike by chance.
+FEWEST_VALUES = 48
+
+
+def is_picture(sample: SampleProbe) -> bool:
+    """Return whether a sample has an image of finite values that are not all alike."""
+    return int(np.prod(sample.shape)) * bool(sample.shape) >= FEWEST_VALUES and not sample.non_finite and (
+        sample.high > sample.low
+    )  # fmt: skip
+
+
+def pictures(loader: LoaderProbe) -> list[SampleProbe]:
+    """Return the samples of a loader that are pictures."""
+    return [sample for sample in loader.samples.values() if is_picture(sample)]
+
+
+def names_of(samples: Sequence[SampleProbe]) -> tuple[str, ...]:
+    """Return the names of the first eight samples, for the place of a finding."""
+    return tuple(sample.name for sample in samples[:8])
+
+
+def vectors(samples: Sequence[SampleProbe], side: int = 16) -> NDArray[np.float32]:
+    """Return each picture as grey areas, [n, side * side], of mean 0 and length 1."""
+    small = np.stack([sample.small for sample in samples if sample.small is not None]).mean(1)
+    step = small.shape[-1] // side
+    areas = small.reshape(len(small), side, step, side, step).mean((2, 4)).reshape(len(small), -1)
+    areas = areas - areas.mean(1, keepdims=True)
+    norms: NDArray[np.float32] = areas / np.maximum(np.linalg.norm(areas, axis=1, keepdims=True), 1e-12)
+    return norms
+
+
+def channel_means(samples: Sequence[SampleProbe]) -> NDArray[np.float64]:
+    """Return the mean of each channel of each picture, [n, C]."""
+    return np.array([sample.mean for sample in samples], dtype=np.float64)
+
+
+def channel_stds(samples: Sequence[SampleProbe]) -> NDArray[np.float64]:
+    """Return the standard deviation of each channel within each picture, [n, C]."""
+    return np.array([sample.std for sample in samples], dtype=np.float64)
