@@ -9,7 +9,6 @@ from .probe.probe import Probe
 from .probe.rule import MOMENTS, Moment, examine
 from .rules import all_rules
 
-
 _NOT_AGAIN: tuple[Moment, ...] = ("model", "steps", "epoch")
 
 

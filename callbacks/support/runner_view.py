@@ -334,11 +334,6 @@ def logdir_of(runner: dl.IRunner) -> Path | None:
     return None if logdir is None else Path(logdir)
 
 
-def is_resumed(runner: dl.IRunner) -> bool:
-    """Return whether the run goes on from a checkpoint."""
-    return getattr(runner, "_resume", None) is not None  # of Catalyst's own runners too
-
-
 def folder_in_run(runner: dl.IRunner, given: Path | None, name: str, asked_by: str) -> Path:
     """Return the folder given, or else the one of a name in the run folder.
 
