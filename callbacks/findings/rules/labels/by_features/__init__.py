@@ -1,0 +1,1 @@
+"""Labels against what the model has learned to see."""
