@@ -1,0 +1,1 @@
+"""Settings of a run, as its runner, its optimizers and its callbacks tell them."""
