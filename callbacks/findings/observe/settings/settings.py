@@ -79,7 +79,7 @@ def _train_loaders(runner: dl.IRunner) -> list[Any]:
 def _accumulated(runner: dl.IRunner) -> int:
     """Return how many batches make a step, as the runner gathers them or Catalyst's callback does."""
     optimizing = [one for one in map(inside, callbacks_of(runner)) if isinstance(one, dl.OptimizerCallback)]
-    return max([accumulated_batches(runner), *(one.accumulation_steps for one in optimizing)])
+    return max([accumulated_batches(runner), *(int(one.accumulation_steps) for one in optimizing)])
 
 
 def _steps_per_epoch(runner: dl.IRunner) -> int:
