@@ -1,0 +1,167 @@
+"""Rules on classes: each names the class and its count, and is silent on healthy twins."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from made_probes import found, healthy, loader, make_image, sample
+
+from assay.callbacks.findings.probe.epoch_probe import EpochProbe
+from assay.callbacks.findings.probe.model_probe import ModelProbe, OutputProbe
+from assay.callbacks.findings.probe.probe import Probe
+from assay.callbacks.findings.probe.settings_probe import CriterionProbe, SettingsProbe, TermProbe
+from assay.callbacks.findings.rules.data.classes.label_base import label_base
+from assay.callbacks.findings.rules.data.classes.labels_beyond_outputs import labels_beyond_outputs
+from assay.callbacks.findings.rules.data.classes.labels_outside import labels_outside
+from assay.callbacks.findings.rules.data.classes.missing_classes import missing_classes
+from assay.callbacks.findings.rules.data.classes.rare_classes import rare_classes
+from assay.callbacks.findings.rules.data.classes.rarely_taught_classes import rarely_taught_classes
+from assay.callbacks.findings.rules.data.classes.untaught_classes import untaught_classes
+
+NAMES = tuple("abcdefghij")
+
+
+def of_labels(train, valid=(), settings=None, **options):
+    """Return a probe whose data sets hold these labels, and one sample that was read."""
+    loaders = {}
+    for key, labels in (("train", train), ("valid", valid)):
+        if len(labels):
+            one = sample(0, make_image(0, 0), int(labels[0]))
+            loaders[key] = loader(key, [one], labels=np.array(labels), length=len(labels), complete=False, order=[])
+    loaders["train"] = replace(loaders["train"], **options)
+    return Probe(loaders=loaders, settings=settings or SettingsProbe())
+
+
+def classes(kind="cross_entropy", number=10, task="multiclass", **options):
+    """Return settings of a task with classes and one term."""
+    term = TermProbe("loss", "logits", "target", 1.0, CriterionProbe("Criterion", kind, **options))
+    return SettingsProbe(terms=(term,), num_classes=number, task=task)
+
+
+EVEN = np.arange(500) % 10
+
+
+def test_missing_classes_names_what_training_lacks():
+    (finding,) = found(missing_classes, of_labels(EVEN[EVEN != 3], EVEN, SettingsProbe(class_names=NAMES)))
+    assert finding.severity == "warning"
+    assert "train has no sample of class 3 ('d') among its 450 samples, while valid has 50" in finding.what
+    assert "the model cannot learn it" in finding.what
+
+
+def test_missing_classes_names_what_validation_lacks_and_what_nobody_has():
+    (finding,) = found(missing_classes, of_labels(EVEN, EVEN[EVEN > 1]))
+    assert "valid has no sample of classes 0, 1 among its 400 samples" in finding.what
+    (finding,) = found(missing_classes, of_labels(EVEN % 9, EVEN % 9, classes()))
+    assert "none of the 1,000 samples of train and valid is of class 9, though there are 10 classes" in finding.what
+
+
+@pytest.mark.parametrize(
+    ("train", "valid"),
+    [
+        (EVEN, EVEN[:8]),  # too small for each class
+        ([*EVEN, 10, 10, 10], EVEN),  # a class too rare for a split
+        (EVEN, EVEN + 20),  # other classes altogether, as for retrieval
+        (EVEN, EVEN),
+    ],
+)
+def test_missing_classes_is_silent_on_chance_and_on_other_classes(train, valid):
+    assert found(missing_classes, of_labels(train, valid)) == ()
+
+
+def test_missing_classes_is_silent_on_numbers_and_on_what_was_read_in_part():
+    assert found(missing_classes, of_labels(EVEN % 9, EVEN, classes("mse", None, "regression"))) == ()
+    probe = healthy()
+    few = {index: one for index, one in probe.loaders["train"].samples.items() if one.label != 4 and index < 70}
+    part = replace(probe.loaders["train"], samples=few, complete=False)
+    assert found(missing_classes, replace(probe, loaders={**probe.loaders, "train": part})) == ()
+
+
+def test_rare_classes_names_them_with_their_figures():
+    labels = [0] * 400 + [1] * 10 + [2] * 300
+    (finding,) = found(rare_classes, of_labels(labels, settings=SettingsProbe(class_names=("cat", "dog", "cow"))))
+    assert finding.severity == "warning"
+    assert "train has 10 of class 1 ('dog') against 400 of class 0 ('cat'), up to 40 to 1" in finding.what
+
+
+@pytest.mark.parametrize(
+    "probe",
+    [
+        of_labels([0] * 400 + [1] * 40),
+        of_labels([0] * 400 + [1] * 10, settings=classes(number=2, class_weights=(1.0, 40.0))),
+        of_labels([0] * 400 + [1] * 10, settings=classes("bce_logits", 2, "binary", pos_weight=(40.0,))),
+        of_labels([0] * 400 + [1] * 10, settings=classes("focal", 2)),
+        of_labels([0] * 400 + [1] * 10, sampler="WeightedRandomSampler"),
+        of_labels([0] * 400 + [1] * 10, order=[*range(200), *[400, 401, 402, 403] * 50]),
+        of_labels([0] * 400 + [1] * 10, settings=classes("l1", None, "regression")),
+    ],
+)
+def test_rare_classes_is_silent_on_imbalance_that_is_fine(probe):
+    assert found(rare_classes, probe) == ()
+
+
+def test_rare_classes_waits_for_more_samples_than_a_few():
+    samples = [sample(index, make_image(0, index), int(index == 7)) for index in range(60)]
+    assert found(rare_classes, Probe(loaders={"train": loader("train", samples, complete=False)})) == ()
+
+
+def test_label_base_names_labels_from_one_on():
+    (finding,) = found(label_base, of_labels(EVEN + 1, settings=classes(number=10)))
+    assert finding.severity == "error"
+    assert "labels of train begin at 1 and end at 10, while the model's 10 classes are 0 to 9" in finding.what
+    (finding,) = found(label_base, of_labels(EVEN + 1, settings=classes(number=11)))
+    assert (finding.severity, "so class 0 is never seen" in finding.what) == ("warning", True)
+    (finding,) = found(label_base, of_labels(EVEN, EVEN + 1))
+    assert "labels of valid begin at 1 and end at 10, while those of train begin at 0" in finding.what
+
+
+def test_label_base_is_silent_on_labels_from_zero_and_on_chance():
+    assert found(label_base, of_labels(EVEN, EVEN, classes())) == ()
+    assert found(label_base, of_labels([1, 2, 3, 1], settings=classes(number=6))) == ()
+    assert found(label_base, of_labels(EVEN + 1, settings=classes("mse", None, "regression"))) == ()
+
+
+def test_labels_outside_names_them():
+    (finding,) = found(labels_outside, of_labels([*EVEN, 12, 12], settings=classes()))
+    assert finding.severity == "error"
+    assert "1 label of train is outside the classes: 12 on 2 samples, while the 10 classes are 0 to 9" in finding.what
+    assert "-1 on 1 sample" in found(labels_outside, of_labels([*EVEN, -1], settings=classes()))[0].what
+
+
+def test_labels_outside_is_silent_on_what_is_ignored_and_on_signs():
+    assert found(labels_outside, of_labels([*EVEN, 255, -100], settings=classes(ignore_index=255))) == ()
+    assert found(labels_outside, of_labels([-1, 1] * 30, settings=classes("", 2))) == ()
+    assert found(labels_outside, of_labels(EVEN * 7)) == ()
+
+
+def test_labels_beyond_outputs_reads_the_shape_of_the_output():
+    def probe(outputs):
+        model = ModelProbe(outputs={"logits": OutputProbe("logits", (16, outputs))})
+        return replace(of_labels(EVEN, settings=classes(number=None)), model=model)
+
+    (finding,) = found(labels_beyond_outputs, probe(8))
+    assert "2 labels of train are outside the classes: 8, 9 on 100 samples" in finding.what
+    assert "while the model has outputs for 0 to 7" in finding.what
+    assert found(labels_beyond_outputs, probe(10)) == ()
+
+
+def after_epoch(**counts):
+    """Return a healthy run of partly read samples, with these counts of an epoch."""
+    probe = healthy()
+    loaders = {key: replace(one, complete=False) for key, one in probe.loaders.items()}
+    counts = {key: np.array(numbers) for key, numbers in counts.items()}
+    return replace(probe, loaders=loaders, epochs=(EpochProbe(1, {}, counts),))
+
+
+def test_an_epoch_tells_of_classes_that_were_not_read_before():
+    probe = after_epoch(train=[500, 0, 400], valid=[50, 40, 40])
+    (finding,) = found(untaught_classes, probe)
+    assert "train has no sample of class 1 among its 900 samples, while valid has 40" in finding.what
+    (finding,) = found(rarely_taught_classes, after_epoch(train=[900, 12, 300]))
+    assert "train has 12 of class 1 against 900 of class 0, up to 75 to 1" in finding.what
+
+
+def test_an_epoch_of_all_classes_is_silent():
+    probe = after_epoch(train=[500, 60, 400], valid=[50, 7, 40])
+    assert (found(untaught_classes, probe), found(rarely_taught_classes, probe)) == ((), ())
+    known = replace(probe, loaders=healthy().loaders, epochs=after_epoch(train=[900, 1]).epochs)
+    assert found(rarely_taught_classes, known) == ()
