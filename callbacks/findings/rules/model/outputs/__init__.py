@@ -1,0 +1,1 @@
+"""What the model returns for the first batch."""

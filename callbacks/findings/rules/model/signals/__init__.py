@@ -1,0 +1,1 @@
+"""What becomes of the signal and of its gradient from layer to layer."""

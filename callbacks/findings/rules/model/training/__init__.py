@@ -1,0 +1,1 @@
+"""Which parameters are trained, and whether the loss reaches them."""

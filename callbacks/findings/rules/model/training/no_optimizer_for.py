@@ -1,0 +1,52 @@
+"""Trainable parameters that no optimizer has.
+
+Source: "not all parameters are handed to the optimizer", a training fault in N. Humbatova et al., "Taxonomy of Real
+Faults in Deep Learning Systems", 2020; the usual cause is a module that was added or replaced after the optimizer was
+made.
+Cost: names are compared.
+Risk: a pretrained backbone may be left out on purpose instead of being frozen; where the parameters are known to be
+loaded this is a note. A copy that follows by a moving average is left out where it is frozen, as it should be.
+"""
+
+from collections.abc import Iterator
+
+from ....probe.finding import Finding, Where
+from ....probe.model_probe import ParameterProbe
+from ....probe.probe import Probe
+from ....probe.rule import rule
+from ....probe.wording import count
+from ..parts import is_loaded, modules_of, size, told
+
+
+@rule("no-optimizer-for", at="model", needs=["model"], explained_by=["all-frozen"])
+def no_optimizer_for(probe: Probe) -> Iterator[Finding]:
+    """Find parameters that would train if an optimizer had them."""
+    if probe.model is None or not probe.settings.optimizer:
+        return
+    late = {*probe.model.late_parameters}
+    trainable = [it for it in probe.model.parameters if it.trains and it.name not in late]
+    left_out = [it for it in trainable if not it.optimized]
+    if left_out and len(left_out) == len(trainable):
+        yield Finding(
+            "error",
+            f"the optimizer has none of the model's {count(len(trainable), 'trainable parameter')}: nothing is learned",
+            "make the optimizer of model.parameters(), of the very model that is trained",
+            evidence={"left_out": len(left_out)},
+        )
+        return
+    for loaded in (False, True):
+        group = [it for it in left_out if is_loaded(probe, it) == loaded]
+        if group:
+            yield _left_out(probe, group, loaded)
+
+
+def _left_out(probe: Probe, group: list[ParameterProbe], loaded: bool) -> Finding:
+    model = probe.model
+    names = [it.name for it in group]
+    others = [it.name for it in model.parameters if it.name not in {*names}] if model else []
+    modules = modules_of(names, others)
+    stays = "stay as loaded" if loaded else "stay as they were initialized"
+    what = f"no optimizer has the parameters of {told(modules, 'module')} ({size(group):,} numbers): they {stays}"
+    do = "set requires_grad to False there if that is meant, else add them" if loaded else "add them to the optimizer"
+    where = Where(layer=modules[0])
+    return Finding("note" if loaded else "warning", what, do, where, {"parameters": names[:8], "numbers": size(group)})
