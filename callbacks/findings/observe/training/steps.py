@@ -285,7 +285,10 @@ def _merged(parts: list[Norms]) -> dict[str, float]:
 
 
 def _number(value: float | HostCopy) -> float:
-    return float(value.read().tolist()) if isinstance(value, HostCopy) else value
+    if not isinstance(value, HostCopy):
+        return value
+    number: Any = value.read().tolist()  # of a tensor without axes it is a number
+    return float(number)
 
 
 def _rate(rate: Any) -> float | HostCopy:
