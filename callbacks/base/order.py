@@ -28,6 +28,9 @@ OPTIMIZER = 40
 # Right after the stock optimizer's callback, and before all that watch the optimizer: they see a step held back.
 STEP_GUARD = 41
 
+# After the step, whose change of the weights it sees, and before the diagnostics, as a run that it ends draws nothing.
+FINDINGS = 42
+
 # The pass of Grad-CAM is made before the diagnostics draw: their threads would share the processor with it.
 EXPLANATIONS = 99
 

@@ -17,8 +17,9 @@ from ..support.tables import markdown_table
 from ..tensorboard.writer import Writer
 from .score_counts import ScoreCounts
 
-# A number that may be off by more than this is logged with the advice to raise ``bins``.
-LARGEST_BOUND = 0.005
+# A number that may be off by more than this is logged with the advice to raise ``bins``: it decides nothing then.
+# Smaller bounds, as of a confident model whose scores share the last bin, stand beside the number in the table.
+LARGEST_BOUND = 0.05
 
 # As many as TensorBoard's own writers use; it shows them as equidistant.
 _THRESHOLDS = 127

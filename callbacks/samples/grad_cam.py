@@ -168,7 +168,7 @@ class GradCAM(SampleRanking):
 
     def on_experiment_start(self, runner: dl.IRunner) -> None:
         self.inputs_ = [key for key in input_keys(runner) if key != self.keys["image"]]
-        self.has_warned_ = False
+        self.has_told_ = False
         self.found_: dict[Any, Layer | None] = {}  # the layer per image size and models
         self.notes_: list[str] = []  # per sample of the last loader, why its map is 0
         self.scales_: list[float] = []  # and what the 1 of its map stands for
@@ -208,7 +208,7 @@ class GradCAM(SampleRanking):
         with self.timed(PICTURES):
             maps = self._maps(runner, ranking.worst)
         if maps is None:
-            self._warn_of_no_layer(writer)
+            self._tell_of_no_layer(writer)
             return
         title = ranking_title(self, "worst", runner, ranking.worst, ranking.count)
         samples = [
@@ -222,10 +222,11 @@ class GradCAM(SampleRanking):
         draw = partial(draw_ranking, self.draw, self.score_name, samples, title, kind)
         writer.image(self.full_tag(f"7_grad_cam/worst/{self.score_name}"), draw, runner.epoch_step)
 
-    def _warn_of_no_layer(self, writer: Writer) -> None:
-        if not self.has_warned_:
-            writer.warn(_NO_LAYER)
-        self.has_warned_ = True
+    def _tell_of_no_layer(self, writer: Writer) -> None:
+        # No fault: a network of linear layers alone has no map of the image.
+        if not self.has_told_:
+            writer.inform(_NO_LAYER)
+        self.has_told_ = True
 
     def _maps(self, runner: dl.IRunner, samples: Sequence[Sample]) -> list[np.ndarray] | None:
         """Return the map of each sample, [h, w]; None without a layer."""

@@ -169,6 +169,10 @@ class Writer:
         """
         self.submit(lambda _: _log.warning("%s", message))
 
+    def inform(self, message: str) -> None:
+        """Log what is worth knowing and no fault, as ``warn`` logs a warning."""
+        self.submit(lambda _: _log.info("%s", message))
+
     def submit(self, work: Callable[[Sink], Any]) -> None:
         """Queue work on the sink: the one way in, which all methods above take; for writers that wrap another one."""
         # First, so that an error of the thread ends the loop at its next call and not at the end of the run.

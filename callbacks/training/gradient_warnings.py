@@ -1,6 +1,6 @@
 """Warnings of gradients that vanish, explode, die, break or are missing, once for each new set of parameters."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from torch import Tensor
 
@@ -54,6 +54,10 @@ class GradientWarnings:
         """
         for kind, indices in find_troubles(summary, **self._thresholds).items():
             chosen = [names[index] for index in indices]
+            if kind == "vanished":
+                chosen = _without_idle_biases(chosen, names)
+            if not chosen:
+                continue
             if kind == "dead" and first_epoch and _is_one_step(summary):
                 kind = "dead at first"
             # The set of names is the key, not the kind: a layer that joins those that have vanished is news.
@@ -61,6 +65,21 @@ class GradientWarnings:
                 self.logged.add((kind, *chosen))
                 message = _MESSAGES[kind].format(**self._thresholds)
                 writer.warn(f"gradients, {when}: {_count(chosen)} {message}: {_list_names(chosen)}")
+
+
+def _without_idle_biases(vanished: Sequence[str], names: Collection[str]) -> list[str]:
+    """Return the vanished parameters without biases of layers whose weights learn.
+
+    Such a bias has next to no gradient by construction: a normalization after it takes any constant out again, and
+    where one output outweighs all others the gradient that is left is not that of the bias.
+    """
+    return [
+        name
+        for name in vanished
+        if not name.endswith("bias")
+        or (weight := f"{name.removesuffix('bias')}weight") not in names
+        or weight in vanished
+    ]
 
 
 def _is_one_step(summary: Mapping[str, Tensor]) -> bool:

@@ -1,3 +1,5 @@
+import logging
+
 import numpy as np
 import pytest
 import torch
@@ -198,12 +200,13 @@ class Flat(nn.Module):
 
 
 @pytest.mark.parametrize("kit", ["stock", "ours"])
-def test_a_model_without_maps_is_trained_on_and_warned_of_once(kit, tmp_path, read_events, caplog):
+def test_a_model_without_maps_is_trained_on_and_told_of_once_without_a_warning(kit, tmp_path, read_events, caplog):
+    caplog.set_level(logging.INFO, logger="assay")
     keys = SIDES[kit].keys
     model = Flat() if kit == "stock" else Flat("logits")
     _, folder = run(kit, tmp_path, [GradCAM(k_samples=2, **keys)], model=model)
     said = [record.getMessage() for record in caplog.records if record.name == "assay"]
-    assert len(said) == 1
+    assert len(said) == 1 and caplog.records[-1].levelno == logging.INFO
     assert said[0].startswith("GradCAM draws nothing: no layer of the model gives a map of the image")
     assert "7_grad_cam/worst/loss" not in read_events(folder / "train").Tags()["images"]
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from catalyst import dl
 from host_reads import HostReads
-from kit import Break, fit, scalars_of
+from kit import Break, Named, fit, scalars_of
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -312,6 +312,18 @@ def test_zero_gradients_of_the_first_step_alone_are_no_proof_that_parameters_die
         run_stock(tmp_path, [GradientStats(every)], lambda model: Recording(model, tamper=begin_at_zero), epochs=2)
     zero = [record.getMessage() for record in caplog.records if "last.bias" in record.getMessage()]
     assert len(zero) == 1 and zero[0].startswith(f"gradients, train epoch 1: 1 parameter {said}")
+
+
+@pytest.mark.parametrize("norm", [nn.BatchNorm2d, lambda channels: nn.GroupNorm(channels, channels)])
+def test_biases_before_a_normalization_have_no_gradient_by_construction_and_are_not_told(tmp_path, caplog, norm):
+    torch.manual_seed(0)
+    layers = nn.Sequential(nn.Conv2d(3, 8, 3), norm(8), nn.ReLU(), nn.Flatten(), nn.Linear(288, 4))
+    items = [{"image": torch.randn(3, 8, 8), "target": index % 4} for index in range(32)]
+    nn.functional.cross_entropy(layers(items[0]["image"][None]), torch.tensor([0])).backward()
+    assert float(layers[0].bias.grad.norm()) < 1e-4 * float(layers[0].weight.grad.norm())
+    layers.zero_grad()
+    fit(DictRunner(), Named(layers), items, [GradientStats()], batch=8, logdir=str(tmp_path))
+    assert "vanished" not in caplog.text
 
 
 def test_names_are_listed_up_to_eight(tmp_path, caplog):
