@@ -20,7 +20,9 @@ _OF_CLASSES = ("cross_entropy", "nll", "focal")
 _ENOUGH_PER_CLASS = 10
 
 
-@rule("output-count", at="model", needs=["model", "settings"])
+@rule("output-count", at="model", needs=["model", "settings"], explained_by=[
+    "label-base", "labels-outside", "labels-beyond-outputs",
+])  # fmt: skip
 def output_count(probe: Probe) -> Iterator[Finding]:
     """Compare the outputs of each term over classes with the classes there are."""
     outputs = probe.model.outputs if probe.model else {}
@@ -35,11 +37,11 @@ def _compared(probe: Probe, term: TermProbe, output: OutputProbe) -> Iterator[Fi
     if outputs == 1 and term.criterion.kind != "focal":
         yield _found(term, "error", "has one number per sample, and a softmax of one number is always 1", outputs, 2)
         return
-    known = _stated(probe) or (_labelled(probe, term) if len(output.shape) == 2 else None)
+    known = _stated(probe, term) or (_labelled(probe, term) if len(output.shape) == 2 else None)
     if known is None or known == outputs:
         return
     few = outputs < known
-    severity = "error" if few else "note" if outputs == known + 1 and not _stated(probe) else "warning"
+    severity = "error" if few else "note" if outputs == known + 1 and not _stated(probe, term) else "warning"
     yield _found(term, severity, f"has {outputs:,} numbers per sample, and there are {known:,} classes", outputs, known)
 
 
@@ -54,8 +56,13 @@ def _found(term: TermProbe, severity: str, what: str, outputs: int, classes: int
     )  # fmt: skip
 
 
-def _stated(probe: Probe) -> int | None:
-    return probe.settings.num_classes or len(probe.settings.class_names) or None
+def _stated(probe: Probe, term: TermProbe) -> int | None:
+    """Return the number of classes that a metric of this output was told, or the run's where there is one output."""
+    told = [it.num_classes for it in probe.settings.metrics if it.output_key == term.output and it.num_classes]
+    if told:
+        return told[0]
+    alone = len({it.output for it in probe.settings.terms if it.criterion.kind in _OF_CLASSES}) == 1
+    return (probe.settings.num_classes or len(probe.settings.class_names) or None) if alone else None
 
 
 def _labelled(probe: Probe, term: TermProbe) -> int | None:
