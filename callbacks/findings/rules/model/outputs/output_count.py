@@ -9,7 +9,7 @@ more is a note.
 
 from collections.abc import Iterator
 
-from ....probe.finding import Finding, Where
+from ....probe.finding import Finding, Severity, Where
 from ....probe.model_probe import OutputProbe
 from ....probe.probe import Probe
 from ....probe.rule import rule
@@ -40,14 +40,14 @@ def _compared(probe: Probe, term: TermProbe, output: OutputProbe) -> Iterator[Fi
     known = _stated(probe, term) or (_labelled(probe, term) if len(output.shape) == 2 else None)
     if known is None or known == outputs:
         return
-    few = outputs < known
-    severity = "error" if few else "note" if outputs == known + 1 and not _stated(probe, term) else "warning"
+    one_more = outputs == known + 1 and not _stated(probe, term)
+    severity: Severity = "note" if one_more else "warning"
     yield _found(term, severity, f"has {outputs:,} numbers per sample, and there are {known:,} classes", outputs, known)
 
 
-def _found(term: TermProbe, severity: str, what: str, outputs: int, classes: int) -> Finding:
+def _found(term: TermProbe, severity: Severity, what: str, outputs: int, classes: int) -> Finding:
     return Finding(
-        "error" if severity == "error" else "warning" if severity == "warning" else "note",
+        severity,
         f"output {term.output!r} {what}",
         "give the last layer as many outputs as there are classes" if outputs > 1 else
         "give the last layer two outputs, or use binary cross entropy",
