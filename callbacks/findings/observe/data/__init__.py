@@ -1,0 +1,1 @@
+"""Reads samples of loaders in a process of their own."""

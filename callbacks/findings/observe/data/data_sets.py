@@ -1,0 +1,162 @@
+"""Ask data sets, however they are wrapped, for what they tell of all samples without reading one."""
+
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from os import PathLike, fspath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch.utils.data import ConcatDataset, Dataset, Subset, TensorDataset
+
+from ....keys import SAMPLE_ID_KEY, TARGET_KEY
+from .pixels import as_array
+
+_LABELS = ("targets", "labels", "y", "target", "_labels")
+_INSIDE = ("items", "dataset", "data", "base", "base_dataset", "ds")
+_FILES = ("samples", "imgs")  # of torchvision's folders: pairs of path and class
+_DEEPEST = 6
+_LONGEST_LIST = 1000  # longer lists hold samples, not data sets
+_ENDS = 16
+_SPACED = 32
+_MOST_READ = 50_000
+
+
+def labels_of(dataset: Any) -> NDArray[np.int64] | None:
+    """Return the class number of each sample, where a data set or one that it wraps holds a list of them."""
+    found = _ask(dataset, _own_labels)
+    return None if found is None else np.asarray(found, dtype=np.int64)
+
+
+def ids_of(dataset: Any) -> tuple[str, ...]:
+    """Return the id of each sample, or the path of its image; () where a data set holds neither."""
+    found = _ask(dataset, _own_ids)
+    return () if found is None else tuple(map(str, found))
+
+
+def length_of(part: Any) -> int | None:
+    """Return the length of a data set or loader; None where it has none."""
+    try:
+        return len(part)
+    except Exception:  # noqa: BLE001 - a data set of the user's may raise anything
+        return None
+
+
+def places_of(dataset: Any, index: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return where samples stand in the data set that ``Subset`` takes them from."""
+    while type(dataset) is Subset:
+        index, dataset = np.asarray(dataset.indices, dtype=np.int64)[index], dataset.dataset
+    return index
+
+
+def reading_order(candidates: NDArray[np.int64], dataset: Any, ids: Sequence[str]) -> list[int]:
+    """Return in which order to read samples: both ends first, then evenly spaced ones, then by a hash of what they are.
+
+    Of two parts of one data set, those that are in both have the same hashes, and are read in both.
+    """
+    count = len(candidates)
+    spaced = np.linspace(0, count - 1, min(count, _SPACED)).astype(np.int64)
+    if len(ids):
+        of_each = np.array([zlib.crc32(ids[index].encode()) for index in candidates.tolist()], dtype=np.uint64)
+    else:
+        of_each = places_of(dataset, candidates).astype(np.uint64)
+    hashed = _mixed(of_each)
+    drawn = np.argpartition(hashed, _MOST_READ)[:_MOST_READ] if count > _MOST_READ else np.arange(count)
+    drawn = drawn[np.argsort(hashed[drawn], kind="stable")]
+    ends = [*range(min(_ENDS, count)), *range(max(0, count - _ENDS), count)]
+    return [int(candidates[place]) for place in dict.fromkeys([*ends, *spaced.tolist(), *drawn.tolist()])]
+
+
+def set_epoch_inside(root: Any, epoch: int) -> None:
+    """Call ``set_epoch`` of a data set or sampler, and of those in its attributes, where they have it."""
+    for part in _parts(root):
+        if callable(getattr(type(part), "set_epoch", None)):
+            with suppress(Exception):  # it is the user's
+                part.set_epoch(epoch)
+
+
+def _parts(root: Any) -> list[Any]:
+    found, waiting = {id(root): root}, [root]
+    while waiting:
+        inside = {id(part): part for part in _held_by(waiting.pop())}
+        waiting += [part for key, part in inside.items() if key not in found]
+        found |= inside
+    return list(found.values())
+
+
+def _held_by(part: Any) -> Iterator[Any]:
+    for value in list(getattr(part, "__dict__", {}).values()):
+        values = list(value.values()) if isinstance(value, dict) else value
+        few = values if isinstance(values, list | tuple) and len(values) <= _LONGEST_LIST else [value]
+        yield from (one for one in few if isinstance(one, Dataset) or hasattr(type(one), "set_epoch"))
+
+
+def _ask(dataset: Any, own: Callable[[Any, int], Any], depth: int = 0) -> Any:
+    """Return what ``own`` tells of a data set or, by index, of those inside; None where it tells nothing."""
+    size = length_of(dataset)
+    if size is None or depth > _DEEPEST:
+        return None
+    if isinstance(dataset, Subset):
+        inner = _ask(dataset.dataset, own, depth + 1)
+        return None if inner is None else [inner[index] for index in dataset.indices]
+    if isinstance(dataset, ConcatDataset):
+        parts = [_ask(part, own, depth + 1) for part in dataset.datasets]
+        return None if any(part is None for part in parts) else [one for part in parts for one in part]
+    found = own(dataset, size)
+    if found is not None:
+        return found
+    inside = (_attribute(dataset, name) for name in _INSIDE)
+    told = (_ask(part, own, depth + 1) for part in inside if length_of(part) == size)
+    return next((one for one in told if one is not None), None)
+
+
+def _own_labels(dataset: Any, size: int) -> Any:
+    held = [_column(dataset, TARGET_KEY), *(_attribute(dataset, name) for name in _LABELS)]
+    if isinstance(dataset, TensorDataset):
+        held += dataset.tensors[1:2]
+    for value in held:
+        if value is None or isinstance(value, str) or length_of(value) != size:
+            continue
+        array = as_array(value)
+        if array is not None and array.ndim == 1 and array.dtype.kind in "iub":
+            return array.astype(np.int64)
+    return None
+
+
+def _own_ids(dataset: Any, size: int) -> Any:
+    column = _column(dataset, SAMPLE_ID_KEY)
+    if column is not None and length_of(column) == size:
+        return list(column)
+    for value in (_attribute(dataset, name) for name in _FILES):
+        paths = isinstance(value, list) and len(value) == size and all(_is_file(one) for one in value)
+        if paths:
+            return [fspath(one[0]) for one in value]
+    return None
+
+
+def _is_file(one: Any) -> bool:
+    return isinstance(one, tuple) and len(one) == 2 and isinstance(one[0], str | PathLike)
+
+
+def _column(dataset: Any, name: str) -> Any:
+    """Return a column of a table of items, where a data set is such a table."""
+    ask, names = _attribute(dataset, "column", called=True), _attribute(dataset, "names")
+    return ask(name) if ask is not None and isinstance(names, tuple | list) and name in names else None
+
+
+def _attribute(part: Any, name: str, *, called: bool = False) -> Any:
+    try:
+        value = getattr(part, name, None)
+    except Exception:  # noqa: BLE001 - a property of the user's may raise anything
+        return None
+    return value if callable(value) == called else None
+
+
+def _mixed(numbers: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    # The finalizer of splitmix64.
+    with np.errstate(over="ignore"):
+        numbers = numbers + np.uint64(0x9E3779B97F4A7C15)
+        numbers = (numbers ^ (numbers >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        numbers = (numbers ^ (numbers >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return numbers ^ (numbers >> np.uint64(31))

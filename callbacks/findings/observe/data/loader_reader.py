@@ -1,0 +1,278 @@
+"""Read the samples of one loader, within the child process: in one pass, again, and in batches."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch.utils.data import IterableDataset, StackDataset, Subset
+
+from ...probe.loader_probe import SampleProbe
+from .batches import MOST_ITEMS, cut, is_on_cpu, iterate, probe_batch
+from .data_sets import ids_of, labels_of, length_of, reading_order, set_epoch_inside
+from .draws import ResetWatch, as_worker, seed_item, start_worker, workers_alike
+from .orders import Orders, draw_orders
+from .pixels import as_array, digest_of
+from .sample_reader import Keys, SampleReader
+
+Tell = Callable[[str, Any], None]
+
+AGAIN = 24
+_FEWEST = 4  # items of a batch, however slow they are
+_FEWEST_AGAIN = 2
+_BATCHES = 3
+_CHUNK, _CHUNK_SECONDS = 64, 0.05
+_ASKED_WORKERS = 3  # samples
+_WORKERS = 20.0  # seconds for two workers
+_LONGEST = 300
+
+
+class LoaderReader:
+    """Reads one loader and tells what it sees.
+
+    Args:
+        key: of the loader.
+        loader: as ``plain_loader`` returns it.
+        keys: of the parts of an item.
+        tell: takes the name of a field of ``LoaderProbe``, and its value or a part of it.
+        full: whether all samples are to be read.
+        by_chance: whether the runner seeds the generators for each item.
+    """
+
+    def __init__(self, key: str, loader: Any, keys: Keys, tell: Tell, *, full: bool, by_chance: bool):
+        self.key, self.loader, self.keys, self.full, self.by_chance = key, loader, keys, full, by_chance
+        self.tell = tell
+        self.trains = key.startswith("train")
+        self.reader = SampleReader(keys)
+        self.watch = ResetWatch()
+        self.orders = Orders()
+        self.ids: tuple[str, ...] = ()
+        self.waiting: list[int] = []
+        self.seen: dict[int, SampleProbe] = {}
+        self.failed = 0
+        self.cost = 0.0  # seconds of a sample
+        self.names: dict[int, str] = {}
+        self.labels: dict[int, int] = {}
+        self._chunk: list[SampleProbe] = []
+        self._sent = time.monotonic()
+        self._small = frozenset[int]()
+
+    def start(self) -> None:
+        """Ask the loader for its orders, and its data set for ids."""
+        length = _length_of(self.loader)
+        self.tell("batches", length_of(self.loader) or 0)
+        if length is None:
+            return
+        self.tell("length", length)
+        self.orders = draw_orders(self.loader, length)
+        for name in ("order", "epoch_length", "shuffles"):
+            self.tell(name, getattr(self.orders, name))
+        self.tell("later_order", self.orders.later)
+        self.ids = ids_of(self.loader.dataset)
+        candidates = self.orders.candidates
+        drawn = reading_order(candidates, self.loader.dataset, self.ids if len(self.ids) == length else ())
+        # All of them are read in the order of the files, of which a disk gives one after the other.
+        self.waiting = candidates.tolist() if self.full else drawn
+        self._small = frozenset(drawn[: self.reader.small_left])
+        self.waiting.reverse()
+        self.tell("candidates", len(candidates))
+        start_worker(self.loader)
+        set_epoch_inside(self.loader.dataset, 1)
+
+    def read_next(self) -> bool:
+        """Read the next sample; return whether there was one."""
+        while self.waiting:
+            index = self.waiting.pop()
+            if index not in self.seen:
+                self._read(index)
+                return True
+        return False
+
+    def read_batches(self, first: int, count: int, until: float, *, sends: int) -> None:
+        """Make some of the first batches.
+
+        Args:
+            first: number of the first one.
+            count: how many.
+            until: when to stop.
+            sends: how many of the loader's batches, from the first on, are to be sent whole.
+        """
+        if not self.orders.batches:
+            if first == 0:
+                self._iterate(until, sends)
+            return
+        last = min(first + count, len(self.orders.batches))
+        for number in range(first, last):
+            # Each one has its share of what time is left.
+            share = time.monotonic() + (until - time.monotonic()) / (last - number)
+            items, samples = self._read_items(self.orders.batches[number][:MOST_ITEMS], share)
+            if len(items) >= min(_FEWEST, len(self.orders.batches[number])) and len(items) == len(samples):
+                self._send_batch(items, samples, whole=number < sends)
+
+    def read_again(self, until: float) -> None:
+        """Read some samples again, in another order and for another epoch."""
+        known = [index for index, sample in self.seen.items() if sample.digest]
+        chosen = [known[place] for place in np.linspace(0, len(known) - 1, min(AGAIN, len(known))).astype(int)]
+        again: dict[int, bytes] = {}
+        fixed = "fixed_epoch" in self.loader.__dict__  # whose epochs all draw alike
+        set_epoch_inside(self.loader.dataset, 1 if fixed else 2)
+        for index in reversed(chosen):
+            if time.monotonic() > until and len(again) >= _FEWEST_AGAIN:
+                break
+            digest = self._digest(index, 1 if fixed else 2)
+            if digest is not None:
+                again[index] = digest
+        self.tell("again", again)
+        differing = [index for index, digest in again.items() if self.seen[index].digest != digest]
+        seconds = min(_WORKERS, 2 * (until - time.monotonic()))
+        # What follows from the seed of an item is alike in all workers, and differs between samples.
+        if differing and not self.by_chance and seconds > 0:
+            asked = differing[:_ASKED_WORKERS]
+            self.tell("workers_alike", workers_alike(self.loader, asked, self._drawn_digest, max(0.5, seconds)))
+
+    def finish(self) -> None:
+        """Tell what follows from all samples that were read."""
+        self._flush()
+        self.tell("complete", len(self.seen) + self.failed >= len(self.orders.candidates) > 0)
+        self.tell("reseeds", self.watch.reset())
+        ids = self._told_ids()
+        self.tell("ids", ids)
+        labels = labels_of(self.loader.dataset) if len(self.orders.candidates) else None
+        if labels is not None and self.labels and self._agree(labels):
+            self.tell("labels", labels)
+
+    def _read(self, index: int) -> tuple[Any, SampleProbe] | None:
+        before = time.monotonic()
+        seed_item(1, index)
+        try:
+            with as_worker(self.loader):
+                item = _item(self.loader.dataset, index)
+        except Exception as error:  # noqa: BLE001 - a data set may raise anything
+            self._note_error(index, error)
+            return None
+        self.watch.look()
+        sample = None if item is None else self.reader.read(index, item)
+        if sample is None:
+            return None
+        if sample.name == str(index) and self.keys.name(item) is None and index < len(self.ids):
+            sample = replace(sample, name=self.ids[index])
+        if self.full and index not in self._small:
+            sample = replace(sample, small=None)
+        self._keep(index, sample, self.keys.name(item))
+        self.cost += 0.1 * (time.monotonic() - before - self.cost) if self.cost else time.monotonic() - before
+        return item, sample
+
+    def _keep(self, index: int, sample: SampleProbe, name: str | None) -> None:
+        # Of what was sent only the digest is needed here.
+        self.seen[index] = SampleProbe(index, sample.name, sample.digest)
+        if name is not None:
+            self.names[index] = name
+        if sample.label is not None:
+            self.labels[index] = sample.label
+        self._chunk.append(sample)
+        if len(self._chunk) >= _CHUNK or time.monotonic() - self._sent > _CHUNK_SECONDS:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._chunk:
+            self.tell("samples", {sample.index: sample for sample in self._chunk})
+        self._chunk, self._sent = [], time.monotonic()
+
+    def _note_error(self, index: int, error: Exception) -> None:
+        self.failed += 1
+        # Who reads whole batches by itself may leave out what cannot be read.
+        if not _reads_batches(self.loader.dataset):
+            self.tell("errors", {index: " ".join(f"{type(error).__name__}: {error}".split())[:_LONGEST]})
+
+    def _read_items(self, indices: Sequence[int], until: float) -> tuple[list[Any], list[SampleProbe]]:
+        items: list[Any] = []
+        samples: list[SampleProbe] = []
+        for index in indices:
+            if time.monotonic() > until and len(items) >= _FEWEST:
+                break
+            found = self._read(index)
+            if found is not None:
+                items.append(found[0])
+                samples.append(found[1])
+        return items, samples
+
+    def _send_batch(self, items: list[Any], samples: list[SampleProbe], *, whole: bool) -> None:
+        try:
+            with as_worker(self.loader):
+                batch = self.loader.collate_fn(items)
+        except Exception:  # noqa: BLE001 - a collate of the user's may raise anything
+            return
+        self._tell_batch(batch, [sample.index for sample in samples], samples, whole=whole)
+
+    def _tell_batch(self, batch: Any, indices: list[int], samples: list[SampleProbe], *, whole: bool) -> None:
+        if not is_on_cpu(batch):
+            return
+        self.tell("batches_seen", probe_batch(batch, self.keys, indices, samples))
+        if whole:
+            self.tell("first_batches", cut(batch))
+
+    def _iterate(self, until: float, sends: int) -> None:
+        try:
+            for number, batch in enumerate(iterate(self.loader, _BATCHES, until)):
+                self._tell_batch(batch, [], [], whole=number < sends)
+        except Exception:  # noqa: BLE001 - a data set may raise anything
+            return
+
+    def _digest(self, index: int, reading: int) -> bytes | None:
+        """Return the digest of a sample's image, read with the random numbers of a reading."""
+        seed_item(reading, index)
+        try:
+            with as_worker(self.loader):
+                return self._drawn_digest(index)
+        except Exception:  # noqa: BLE001 - a data set may raise anything
+            return None
+
+    def _drawn_digest(self, index: int) -> bytes | None:
+        image = self.keys.image(_item(self.loader.dataset, index))
+        array = as_array(image)
+        return None if array is None else digest_of(image, array)
+
+    def _told_ids(self) -> tuple[str, ...]:
+        if not self.names:
+            return self.ids if self._covers(len(self.ids)) else ()
+        held = all(index < len(self.ids) and self.ids[index] == name for index, name in self.names.items())
+        return self.ids if held and self._covers(len(self.ids)) else tuple(self.names[it] for it in sorted(self.names))
+
+    def _covers(self, count: int) -> bool:
+        """Whether a list of all samples of the data set is one of the samples of the loader."""
+        return count == len(self.orders.candidates) > 0
+
+    def _agree(self, labels: NDArray[np.int64]) -> bool:
+        return all(index < len(labels) and labels[index] == label for index, label in self.labels.items())
+
+
+def plain_loader(loader: Any) -> Any:
+    """Return the loader of the user, of one that wraps it or gives a rank its share."""
+    inner = getattr(loader, "origin", None) or getattr(getattr(loader, "batch_sampler", None), "loader", None)
+    return loader if inner is None or inner is loader else plain_loader(inner)
+
+
+def _length_of(loader: Any) -> int | None:
+    """Return how many samples can be read by index; None where none can."""
+    dataset = getattr(loader, "dataset", None)
+    by_index = hasattr(type(dataset), "__getitem__") and not isinstance(dataset, IterableDataset)
+    if not by_index or getattr(loader, "batch_sampler", None) is None:
+        return None
+    return length_of(dataset)
+
+
+def _item(dataset: Any, index: int) -> Any:
+    try:
+        return dataset[index]
+    except NotImplementedError:
+        return dataset.__getitems__([index])[0]
+
+
+def _reads_batches(dataset: Any) -> bool:
+    # Torch's wrappers read whole batches only where the data set inside does.
+    reads = getattr(type(dataset), "__getitems__", None)
+    if reads is Subset.__getitems__:
+        return _reads_batches(dataset.dataset)
+    return reads is not None and reads is not StackDataset.__getitems__

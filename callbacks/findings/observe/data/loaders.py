@@ -1,0 +1,180 @@
+"""Observe loaders: some of their samples or all of them, read in a process that leaves no trace in this one."""
+
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from ...probe.loader_probe import LoaderProbe
+from .forked import Send, can_fork, messages_of
+from .loader_reader import LoaderReader, plain_loader
+from .sample_reader import Keys
+
+Progress = Callable[[int, int], Any]
+
+_GRACE = 5.0  # seconds beyond what was given, for a sample that takes long
+# Shares of the time after which the next part begins.
+_FIRST_BATCHES, _SAMPLES, _AGAIN, _MORE_BATCHES = 0.3, 0.65, 0.85, 0.95
+_SENT = {True: 2, False: 1}  # batches that are sent whole of loaders that train, and of others
+_BY_PART = ("samples", "again", "errors")
+_BY_ONE = ("batches_seen", "first_batches")
+
+
+@dataclass(frozen=True)
+class ObservedData:
+    """What was observed of loaders.
+
+    Attributes:
+        loaders: what rules read, by key.
+        batches: the first batches, as the loaders' own collate makes them: two of loaders that train, one of others;
+            of at most 64 samples.
+    """
+
+    loaders: dict[str, LoaderProbe]
+    batches: dict[str, tuple[Any, ...]] = field(default_factory=dict)
+
+
+def observe_loaders(
+    loaders: Mapping[str, Any],
+    *,
+    keys: Keys,
+    full: bool = False,
+    seconds: float = 1.5,
+    by_chance: bool = False,
+    on_progress: Progress | None = None,
+) -> dict[str, LoaderProbe]:
+    """Return what is observed of loaders; see ``observe_data``."""
+    return observe_data(
+        loaders, keys=keys, full=full, seconds=seconds, by_chance=by_chance, on_progress=on_progress
+    ).loaders
+
+
+def observe_data(
+    loaders: Mapping[str, Any],
+    *,
+    keys: Keys,
+    full: bool = False,
+    seconds: float = 1.5,
+    by_chance: bool = False,
+    on_progress: Progress | None = None,
+) -> ObservedData:
+    """Return what is observed of loaders, and their first batches.
+
+    Loaders, data sets, generators and files stay as they are. What cannot be seen is left empty: where a process cannot
+    be forked, or workers are to be started otherwise, only what a loader tells by itself is known.
+
+    Args:
+        loaders: by key; those whose key begins with ``train`` train.
+        keys: of the parts of an item.
+        full: whether all samples are read, however long it takes.
+        seconds: otherwise for all loaders together.
+        by_chance: whether the runner seeds the generators for each item, so that workers cannot draw alike.
+        on_progress: called with the number of samples that have been read, and of all.
+    """
+    found = {key: _facts(key, plain_loader(loader), keys) for key, loader in loaders.items()}
+    plain = {key: plain_loader(loader) for key, loader in loaders.items()}
+    forkable = {key: loader for key, loader in plain.items() if _forks(loader)}
+    if can_fork() and forkable:
+        totals: dict[str, int] = {}
+
+        def work(send: Send) -> None:
+            _read_all(forkable, keys, send, full=full, seconds=seconds, by_chance=by_chance)
+
+        with suppress(OSError):  # no memory for another process
+            for key, name, value in messages_of(work, None if full else seconds + _GRACE):
+                _take(found[key], totals, key, name, value)
+                if on_progress is not None and name == "samples" and totals:
+                    on_progress(sum(len(one["samples"]) for one in found.values()), sum(totals.values()))
+    batches = {key: tuple(one.pop("first_batches", ())) for key, one in found.items()}
+    return ObservedData({key: LoaderProbe(**_without_vain(one)) for key, one in found.items()}, batches)
+
+
+def _facts(key: str, loader: Any, keys: Keys) -> dict[str, Any]:
+    """Return what a loader tells without a look into its data set."""
+    sampler = getattr(loader, "sampler", None)
+    batch_sampler = getattr(loader, "batch_sampler", None)
+    own = type(batch_sampler).__name__ if batch_sampler is not None else ""
+    named = own if own != "BatchSampler" else type(sampler).__name__
+    image, target = keys.image_key, keys.target_key
+    return {
+        "key": key,
+        "trains": key.startswith("train"),
+        "length": 0,
+        "batch_size": _size(loader, batch_sampler),
+        "sampler": named,
+        "drop_last": bool(getattr(batch_sampler, "drop_last", False)),
+        "workers": int(getattr(loader, "num_workers", 0) or 0),
+        "image_key": None if image is None else str(image),
+        "target_key": None if target is None else str(target),
+        "samples": {},
+        "again": {},
+        "errors": {},
+        "batches_seen": (),
+    }
+
+
+def _size(loader: Any, batch_sampler: Any) -> int | None:
+    size = getattr(loader, "batch_size", None)
+    size = getattr(batch_sampler, "batch_size", None) if size is None else size
+    return size if isinstance(size, int) else None
+
+
+def _forks(loader: Any) -> bool:
+    """Whether workers of a loader, where it has some, are forked as well."""
+    context: Any = getattr(loader, "multiprocessing_context", None)
+    method = context.get_start_method() if hasattr(context, "get_start_method") else context
+    return not getattr(loader, "num_workers", 0) or method in (None, "fork")
+
+
+def _take(found: dict[str, Any], totals: dict[str, int], key: str, name: str, value: Any) -> None:
+    if name == "candidates":
+        totals[key] = value
+    elif name in _BY_PART:
+        found[name] |= value
+    elif name in _BY_ONE:
+        found[name] = (*found.get(name, ()), value)
+    else:
+        found[name] = value
+
+
+def _without_vain(found: dict[str, Any]) -> dict[str, Any]:
+    """Return it without errors where no sample could be read: then it is not the samples' fault."""
+    known = {one.name for one in fields(LoaderProbe)}
+    found = {name: value for name, value in found.items() if name in known}
+    return found if found["samples"] else found | {"errors": {}}
+
+
+def _read_all(
+    loaders: Mapping[str, Any], keys: Keys, send: Send, *, full: bool, seconds: float, by_chance: bool
+) -> None:
+    """Read loaders, within the child."""
+    start = time.monotonic()
+    readers = [
+        LoaderReader(key, loader, keys, _tell(send, key), full=full, by_chance=by_chance)
+        for key, loader in loaders.items()
+    ]
+
+    def until(share: float) -> float:
+        return float("inf") if full else start + share * seconds
+
+    for number, reader in enumerate(readers):
+        reader.start()
+        share = _FIRST_BATCHES * (number + 1) / len(readers)
+        reader.read_batches(0, 1, until(share), sends=_SENT[reader.trains])
+    while time.monotonic() < until(_SAMPLES):
+        # Each in its turn, so that all are read as far as the time goes.
+        progress = [reader.read_next() for reader in readers]
+        if not any(progress):
+            break
+    for number, reader in enumerate(readers):
+        share = _SAMPLES + (_AGAIN - _SAMPLES) * (number + 1) / len(readers)
+        reader.read_batches(1, 2, until(share), sends=_SENT[reader.trains])
+    for number, reader in enumerate(readers):
+        share = _AGAIN + (_MORE_BATCHES - _AGAIN) * (number + 1) / len(readers)
+        reader.read_again(until(share))
+        reader.finish()
+
+
+def _tell(send: Send, key: str) -> Callable[[str, Any], None]:
+    return lambda name, value: send((key, name, value))
