@@ -52,7 +52,6 @@ class LoaderReader:
         self.waiting: list[int] = []
         self.seen: dict[int, SampleProbe] = {}
         self.failed = 0
-        self.cost = 0.0  # seconds of a sample
         self.names: dict[int, str] = {}
         self.labels: dict[int, int] = {}
         self._chunk: list[SampleProbe] = []
@@ -144,7 +143,6 @@ class LoaderReader:
             self.tell("labels", labels)
 
     def _read(self, index: int) -> tuple[Any, SampleProbe] | None:
-        before = time.monotonic()
         seed_item(1, index)
         try:
             with as_worker(self.loader):
@@ -153,6 +151,8 @@ class LoaderReader:
             self._note_error(index, error)
             return None
         self.watch.look()
+        if index in self.seen:
+            return item, self.seen[index]
         sample = None if item is None else self.reader.read(index, item)
         if sample is None:
             return None
@@ -161,12 +161,12 @@ class LoaderReader:
         if self.full and index not in self._small:
             sample = replace(sample, small=None)
         self._keep(index, sample, self.keys.name(item))
-        self.cost += 0.1 * (time.monotonic() - before - self.cost) if self.cost else time.monotonic() - before
         return item, sample
 
     def _keep(self, index: int, sample: SampleProbe, name: str | None) -> None:
-        # Of what was sent only the digest is needed here.
-        self.seen[index] = SampleProbe(index, sample.name, sample.digest)
+        # Of what was sent no more is needed here.
+        target = sample.target if sample.label is not None else None
+        self.seen[index] = SampleProbe(index, sample.name, sample.digest, target=target)
         if name is not None:
             self.names[index] = name
         if sample.label is not None:

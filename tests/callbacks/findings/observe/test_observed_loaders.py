@@ -23,6 +23,7 @@ from torch.utils.data import (
     WeightedRandomSampler,
 )
 
+from assay.callbacks.findings.observe.data.data_sets import reading_order
 from assay.callbacks.findings.observe.data.loaders import observe_data, observe_loaders
 from assay.callbacks.findings.observe.data.sample_reader import Keys
 from assay.callbacks.findings.probe.loader_probe import SMALL
@@ -387,16 +388,19 @@ def test_slow_data_sets_are_read_for_the_given_time():
     assert {*range(10), *range(3990, 4000)} <= {*seen.samples} and len(seen.batches_seen) == 3
 
 
-def test_parts_of_one_data_set_are_read_where_they_overlap():
-    data = Pictures(6000, change=lambda index, item: (time.sleep(0.003), item)[1])
-    loaders = {
-        "train": DataLoader(Subset(data, range(0, 5000)), 8, shuffle=True),
-        "valid": DataLoader(Subset(data, [*range(4000, 6000)]), 8),
-    }
-    seen = observe_loaders(loaders, keys=KEYS, seconds=SECONDS)
-    assert not seen["train"].complete and not seen["valid"].complete
-    shared = {one.name for one in seen["train"].samples.values()} & {one.name for one in seen["valid"].samples.values()}
-    assert len(shared) >= 8
+@pytest.mark.parametrize("ids", [(), tuple(f"s{index}" for index in range(6000))])
+def test_parts_of_one_data_set_are_read_where_they_overlap(ids):
+    data = Pictures(6000)
+    parts = Subset(data, range(5000)), Subset(data, range(4000, 6000))
+    first = [
+        {part.indices[place] for place in reading_order(np.arange(len(part)), part, ids[: len(part)])[64:400]}
+        for part in parts
+    ]
+    if ids:
+        first = [{*reading_order(np.arange(5000), None, ids)[64:400]}]
+        first += [{place + 4000 for place in reading_order(np.arange(2000), None, ids[4000:])[64:400]}]
+    # Of 1,000 samples in both, chance would read 1,000 * 0.07 * 0.17 = 11 twice.
+    assert len(first[0] & first[1]) > 50
 
 
 def test_everything_is_read_in_full():
