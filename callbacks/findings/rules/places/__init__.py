@@ -1,0 +1,1 @@
+"""Where masks and boxes lie in their images."""
