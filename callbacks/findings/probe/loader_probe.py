@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .jumps_probe import JumpsProbe
+
 SMALL = 32  # side of the small image of a sample
 KEPT_SIDE = 256  # largest side of the images that are kept whole
 
@@ -38,6 +40,7 @@ class SampleProbe:
         box_labels: [n].
         targets: every further target by its key, as an array of at most 64 numbers.
         non_finite: whether the image holds NaN or infinity.
+        jumps: how much neighbouring pixels of the image differ; None but for the first 64 samples of a loader.
     """
 
     index: int
@@ -59,6 +62,7 @@ class SampleProbe:
     box_labels: NDArray[Any] | None = None
     targets: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     non_finite: bool = False
+    jumps: JumpsProbe | None = None
 
     @property
     def label(self) -> int | None:

@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ...probe.finding import Finding, Severity, Where
 from ...probe.loader_probe import LoaderProbe, SampleProbe
@@ -26,6 +27,9 @@ _FEWEST_PAIRS = 12
 # ... where the correlation of images of one id is so large by itself, closes so much of the gap that two images of one
 # class leave to 1, and is so many of its own errors above theirs.
 _CORRELATION, _CLOSES, _ERRORS = 0.5, 0.3, 6.0
+
+# Areas, of 16 along a side, by which an augmentation may shift an image.
+_SHIFT = 2
 
 Pair = tuple[SampleProbe, SampleProbe]
 
@@ -89,12 +93,30 @@ def _comparable(one: SampleProbe, other: SampleProbe) -> bool:
     return alike and one.small is not None and other.small is not None
 
 
-def _gains(pairs: Sequence[Pair]) -> tuple[np.ndarray, np.ndarray]:
+def _gains(pairs: Sequence[Pair]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the correlation of each pair, and by how much it is above that with the next pair's image."""
     ones, others = vectors([one for one, _ in pairs]), vectors([other for _, other in pairs])
-    side = round(others.shape[1] ** 0.5)
-    mirrored = others.reshape(-1, side, side)[:, :, ::-1].reshape(others.shape)
-    same = np.maximum((ones * others).sum(1), (ones * mirrored).sum(1))
-    turned = np.roll(ones, 1, axis=0)
-    next_one = np.maximum((turned * others).sum(1), (turned * mirrored).sum(1))
-    return same, same - next_one
+    same = _likeness(ones, others)
+    return same, same - _likeness(np.roll(ones, 1, axis=0), others)
+
+
+def _likeness(ones: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return the largest correlation of the middle of each image with the other one, shifted and mirrored."""
+    side = round(ones.shape[1] ** 0.5)
+    inner = side - 2 * _SHIFT
+    middles = _unit(ones.reshape(-1, side, side)[:, _SHIFT : side - _SHIFT, _SHIFT : side - _SHIFT])
+    views = [turned for image in [others.reshape(-1, side, side)] for turned in (image, image[:, :, ::-1])]
+    steps = range(0, 2 * _SHIFT + 1)
+    products = [
+        (middles * _unit(view[:, down : down + inner, right : right + inner])).sum(1)
+        for view in views
+        for down in steps
+        for right in steps
+    ]
+    return np.asarray(np.max(products, axis=0))
+
+
+def _unit(images: NDArray[np.float32]) -> NDArray[np.float64]:
+    flat = images.reshape(len(images), -1).astype(np.float64)
+    flat = flat - flat.mean(1, keepdims=True)
+    return np.asarray(flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-12))

@@ -1,0 +1,22 @@
+"""How much the values of neighbouring pixels differ in one image."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class JumpsProbe:
+    """Shares of an image's values, each against its neighbours in the same channel, in parts of the image's range.
+
+    Attributes:
+        middle: of pairs of neighbours, those that differ by 0.4 to 0.7.
+        large: of pairs, those that differ by 0.85 or more and are not black and white themselves.
+        dark: of values, those with three of four neighbours that are brighter by 0.75 or more.
+        bright: of values, those with three of four neighbours that are darker by 0.75 or more.
+        grey: of values, those between 0.1 and 0.9.
+    """
+
+    middle: float
+    large: float
+    dark: float
+    bright: float
+    grey: float

@@ -1,0 +1,334 @@
+"""Rules on transforms: each names what was done to images and in which loader, and is silent on healthy twins."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from made_probes import found, healthy, loader, make_samples, sample, with_samples
+
+from assay.callbacks.findings.observe.jumps import jumps_of
+from assay.callbacks.findings.probe.model_probe import LayerProbe, ModelProbe
+from assay.callbacks.findings.probe.probe import Probe
+from assay.callbacks.findings.probe.settings_probe import MetricProbe, SettingsProbe
+from assay.callbacks.findings.rules import all_rules
+from assay.callbacks.findings.rules.data.wrapped_values import wrapped_values
+from assay.callbacks.findings.rules.transforms.alike_workers import alike_workers
+from assay.callbacks.findings.rules.transforms.blank_after_augmentation import blank_after_augmentation
+from assay.callbacks.findings.rules.transforms.different_orientation import different_orientation
+from assay.callbacks.findings.rules.transforms.different_scale import different_scale
+from assay.callbacks.findings.rules.transforms.different_size import different_size
+from assay.callbacks.findings.rules.transforms.different_statistics import different_statistics
+from assay.callbacks.findings.rules.transforms.normalized_twice import normalized_twice
+from assay.callbacks.findings.rules.transforms.same_draw import same_draw
+from assay.callbacks.findings.rules.transforms.scale_0_255 import scale_0_255
+from assay.callbacks.findings.rules.transforms.unnormalized import unnormalized
+from assay.callbacks.findings.rules.transforms.validation_augmented import validation_augmented
+from assay.callbacks.findings.rules.transforms.wrong_channel_order import wrong_channel_order
+from assay.callbacks.findings.rules.transforms.wrong_normalization import wrong_normalization
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+RULES = [rule for rule in all_rules() if ".rules.transforms" in rule.find.__module__ and rule.at == "data"]
+
+
+def photograph(seed, side=32):
+    """Return a picture of 8 bits as a camera takes it: smooth, reddish, lit from above, some black and white."""
+    numbers = np.random.default_rng(seed)
+    waves = np.cumsum(np.cumsum(numbers.normal(0, 1, (side, side)), 0), 1)
+    waves = (waves - waves.mean()) / waves.std()
+    light = np.linspace(1.5, -1.5, side)[:, None] + waves
+    colour = np.array([30, 0, -30])[:, None, None] + numbers.normal(0, 5, (3, 1, 1))
+    return np.clip(128 + 70 * light + colour + numbers.normal(0, 3, (3, side, side)), 0, 255).astype(np.uint8)
+
+
+def normalized(image, mean=MEAN, std=STD):
+    """Return the picture from 0 to 1, less the mean, by the deviation."""
+    return ((image / np.float32(255) - np.reshape(mean, (-1, 1, 1))) / np.reshape(std, (-1, 1, 1))).astype(np.float32)
+
+
+def of_pictures(train=normalized, valid=normalized, *, told=(MEAN, STD), pictures=photograph, count=60):
+    """Return a probe of pictures that the loaders make something of; ``told``: mean and std that a callback knows."""
+    loaders = {}
+    for key, make, first in (("train", train, 0), ("valid", valid, 1000)):
+        numbers = range(count)
+        images = [np.ascontiguousarray(make(pictures(first + number))) for number in numbers]
+        loaders[key] = loader(
+            key, [sample(n, image, n % 2, name=f"{key}-{n}") for n, image in zip(numbers, images, strict=True)]
+        )
+    metric = MetricProbe("ConfusionMatrix", mean=told[0], std=told[1])
+    return Probe(loaders=loaders, settings=SettingsProbe(metrics=(metric,), task="multiclass"))
+
+
+def shares(image):
+    return image.astype(np.float32) / 255
+
+
+def as_bytes(image):
+    return image.astype(np.float32)
+
+
+def standardized(image):
+    return ((image - image.mean()) / image.std()).astype(np.float32)
+
+
+def cells(seed):
+    """Return a picture of a narrow range, as of blood cells: nothing is black or white."""
+    return photograph(seed) // np.uint8(3) + np.uint8(80 + seed % 37)
+
+
+def scan(seed):
+    """Return a grey scan in three channels, black around the object."""
+    grey = photograph(seed)[:1].repeat(3, 0)
+    grey[:, :, :8] = 0
+    return grey
+
+
+def noise(seed):
+    return np.random.default_rng(seed).normal(0, 1, (3, 32, 32)).astype(np.float32)
+
+
+def mixed(seed):
+    """Return pictures of two kinds: validation has other colours and other light than training."""
+    image = photograph(seed)
+    return image if seed < 1000 else (255 - image[::-1] // 2).astype(np.uint8)[:, ::-1]
+
+
+HEALTHY = {
+    "made": healthy(),
+    "photographs": of_pictures(),
+    "standardized": of_pictures(standardized, standardized),
+    "cells": of_pictures(pictures=cells),
+    "scans": of_pictures(pictures=scan),
+    "noise": of_pictures(lambda it: it, lambda it: it, pictures=noise),
+    "other splits": of_pictures(pictures=mixed),
+    "0 to 1, nobody told": of_pictures(shares, shares, told=(None, None)),
+    "few": of_pictures(count=5),
+}
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
+@pytest.mark.parametrize("twin", HEALTHY)
+def test_no_rule_on_transforms_speaks_of_healthy_data(rule, twin):
+    assert [it for it in found(rule, HEALTHY[twin]) if it.severity != "note"] == []
+
+
+def test_different_scale_names_both_ranges():
+    (finding,) = found(different_scale, of_pictures(shares, as_bytes))
+    assert finding.severity == "error"
+    assert "images of train run from 0 to 1 and those of valid from 0 to 255: they differ 255 times" in finding.what
+
+
+def test_different_statistics_names_the_loader_that_is_not_normalized():
+    (finding,) = found(different_statistics, of_pictures(valid=shares))
+    assert finding.severity == "warning"
+    assert "images of train are normalized (mean" in finding.what
+    assert "and those of valid are not (mean" in finding.what
+
+
+def test_different_statistics_names_another_black_and_white():
+    probe = of_pictures(valid=lambda it: normalized(it, (0.5,) * 3, (0.5,) * 3))
+    (finding,) = found(different_statistics, probe)
+    assert "in images of train but -1 and 1 in those of valid, so they are normalized differently" in finding.what
+
+
+def test_different_statistics_names_images_that_are_standardized_one_by_one():
+    (finding,) = found(different_statistics, of_pictures(valid=standardized))
+    assert "each image of valid is brought to mean 0 and deviation 1 by itself, those of train are not" in finding.what
+
+
+def test_different_statistics_names_a_contrast_that_no_image_shares():
+    probe = of_pictures(valid=lambda it: 3 * normalized(it), pictures=cells)
+    assert "images of train (mean" in found(different_statistics, probe)[0].what
+
+
+def test_wrong_channel_order_names_it_before_and_after_normalization():
+    (finding,) = found(wrong_channel_order, of_pictures(valid=lambda it: normalized(it[::-1])))
+    assert finding.severity == "warning"
+    assert "red and blue are exchanged between train and valid: the means of the channels are" in finding.what
+    assert found(wrong_channel_order, of_pictures(shares, lambda it: shares(it)[::-1]))
+
+
+@pytest.mark.parametrize(
+    ("turn", "name"),
+    [
+        (lambda it: it[:, ::-1], "upside down"),
+        (lambda it: it.transpose(0, 2, 1), "transposed (rows and columns exchanged)"),
+    ],
+)
+def test_different_orientation_names_the_turn(turn, name):
+    (finding,) = found(different_orientation, of_pictures(valid=lambda it: normalized(turn(it))))
+    assert finding.severity == "warning"
+    assert f"images of valid are {name}" in finding.what
+    assert "against those of train" in finding.what
+
+
+def test_different_orientation_is_silent_where_training_flips():
+    def flip(image):
+        return normalized(image[:, ::-1] if int(image.sum()) % 2 else image)
+
+    assert found(different_orientation, of_pictures(flip)) == ()
+
+
+def test_different_size_is_a_note():
+    (finding,) = found(different_size, of_pictures(valid=lambda it: normalized(it[:, :16])))
+    assert finding.severity == "note"
+    assert "images of train have 32 x 32 pixels and those of valid 16 x 32" in finding.what
+
+
+def second_reading(probe, key, part=1.0):
+    """Return a probe in which a part of a loader's images are others when they are read again."""
+    one = probe.loaders[key]
+    again = {index: b"other" if index < part * len(one.samples) else it.digest for index, it in one.samples.items()}
+    return replace(probe, loaders={**probe.loaders, key: replace(one, again=again)})
+
+
+def test_validation_augmented_names_the_loader():
+    (finding,) = found(validation_augmented, second_reading(healthy(), "valid", 0.4))
+    assert finding.severity == "warning"
+    assert "valid is augmented: 40 of 100 of its images (40%) are others when they are read again" in finding.what
+
+
+def test_validation_augmented_is_silent_on_training_and_without_targets():
+    assert found(validation_augmented, second_reading(healthy(), "train")) == ()
+    probe = second_reading(healthy(), "valid")
+    views = replace(probe.loaders["valid"], target_key=None)
+    assert found(validation_augmented, replace(probe, loaders={**probe.loaders, "valid": views})) == ()
+
+
+def with_train(**changes):
+    probe = healthy()
+    return replace(probe, loaders={**probe.loaders, "train": replace(probe.loaders["train"], **changes)})
+
+
+def test_same_draw_names_the_generator():
+    (finding,) = found(same_draw, with_train(reseeds=("numpy",)))
+    assert finding.severity == "warning"
+    assert "reading an item of train sets the random numbers of numpy to the same state each time" in finding.what
+
+
+def test_alike_workers_names_the_loader_and_needs_two_workers():
+    (finding,) = found(alike_workers, with_train(workers=4, workers_alike=True))
+    assert "the 4 workers of train draw the same random numbers" in finding.what
+    assert found(alike_workers, with_train(workers=0, workers_alike=True)) == ()
+    assert found(alike_workers, with_train(workers=4, workers_alike=False)) == ()
+
+
+def test_unnormalized_names_the_loaders_and_who_was_told():
+    (finding,) = found(unnormalized, of_pictures(shares, shares))
+    assert finding.severity == "warning"
+    assert "images of train and valid are not normalized: they run from 0 to 1, while ConfusionMatrix" in finding.what
+    assert "they run from 0 to 255" in found(unnormalized, of_pictures(as_bytes, as_bytes))[0].what
+    assert found(unnormalized, of_pictures(shares, shares, told=((0.0,), (1.0,)))) == ()
+
+
+def test_normalized_twice_names_each_loader():
+    def twice(image):
+        return normalized(255 * normalized(image))
+
+    assert [it.where.loader for it in found(normalized_twice, of_pictures(twice, twice))] == ["train", "valid"]
+    (finding,) = found(normalized_twice, of_pictures(valid=twice, pictures=cells))
+    assert "images of valid are normalized twice: they run from" in finding.what
+
+
+def test_normalized_twice_names_a_second_division_by_255():
+    (finding,) = found(normalized_twice, of_pictures(train=lambda it: normalized(it / 255)))
+    assert "images of train are divided by 255 twice" in finding.what
+
+
+def test_wrong_normalization_names_black_and_white():
+    def by_half(image):
+        return normalized(image, (0.5,), (0.5,))
+
+    findings = found(wrong_normalization, of_pictures(by_half, by_half))
+    assert [it.where.loader for it in findings] == ["train", "valid"]
+    assert "black and white are -1 and 1 in images of train, but -2.12 and 2.64 by the mean and std" in findings[0].what
+
+
+def test_blank_after_augmentation_needs_a_validation_without_blanks():
+    black = np.zeros((3, 32, 32), np.float32)
+
+    def change(samples):
+        return [sample(it.index, black, it.label) if it.index < 30 else it for it in samples]
+
+    probe = second_reading(with_samples(healthy(), "train", change), "train")
+    (finding,) = found(blank_after_augmentation, probe)
+    assert "30 of 200 images of train (15%) are blank after augmentation" in finding.what
+    assert found(blank_after_augmentation, with_samples(probe, "valid", change)) == ()
+
+
+def with_first_layer(probe, out_std, kind="Conv2d", **options):
+    layers = (LayerProbe("stem", kind, out_std=out_std), LayerProbe("act", "ReLU"))
+    return replace(probe, model=ModelProbe(layers=layers, **options))
+
+
+def test_scale_0_255_names_the_first_layer():
+    probe = of_pictures(as_bytes, as_bytes, told=(None, None))
+    (finding,) = found(scale_0_255, with_first_layer(probe, 71.0))
+    assert finding.severity == "warning"
+    assert (
+        "images of train run from 0 to 255 and reach the model as they are: its first layer, stem, gives"
+        in finding.what
+    )
+
+
+def test_scale_0_255_is_silent_on_models_that_scale_by_themselves():
+    probe = of_pictures(as_bytes, as_bytes, told=(None, None))
+    assert found(scale_0_255, with_first_layer(probe, 0.6)) == ()
+    assert found(scale_0_255, with_first_layer(probe, 80.0, "BatchNorm2d")) == ()
+    assert found(scale_0_255, with_first_layer(healthy(), 80.0)) == ()
+
+
+def with_jumps(make):
+    """Return a probe of pictures whose neighbours were compared."""
+    images = [make(photograph(number, side=64)) for number in range(40)]
+    samples = [replace(sample(n, image, 0), jumps=jumps_of(image)) for n, image in enumerate(images)]
+    return Probe(loaders={"train": loader("train", samples)})
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda it: it + np.uint8(60),
+        lambda it: (it * 1.5).astype(np.int64).astype(np.uint8),
+        lambda it: it.astype(np.int8),
+    ],
+)
+def test_wrapped_values_names_photographs_that_went_over_the_top(wrap):
+    (finding,) = found(wrapped_values, with_jumps(lambda it: normalized(wrap(it // 2 + 100))))
+    assert finding.severity == "warning"
+    assert "images of train look as if values had gone over the top of a small type" in finding.what
+
+
+def test_wrapped_values_knows_dark_specks_in_small_bright_strokes():
+    def stroke(image):
+        levels = np.zeros((1, 8, 8), np.int64)
+        levels[0, :, 2:6] = 12 + np.random.default_rng(int(image.sum())).integers(0, 5, (8, 4))
+        return (16 * levels).astype(np.uint8)
+
+    assert found(wrapped_values, with_jumps(stroke))
+
+
+def drawn_text(image):
+    page = np.full_like(image, 255)
+    for row in range(4, 60, 8):
+        page[:, row : row + 5, row % 7 :: 3] = 10
+    return page
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        normalized,
+        lambda it: (it > 128) * np.uint8(255),
+        drawn_text,
+        lambda it: noise(int(it.sum())),
+        lambda it: it // 128 * 200,
+    ],
+)
+def test_wrapped_values_is_silent_on_photographs_masks_text_and_noise(make):
+    assert found(wrapped_values, with_jumps(make)) == ()
+
+
+def test_jumps_of_images_without_a_range_are_not_measured():
+    assert jumps_of(np.zeros((3, 8, 8))) is None
+    assert jumps_of(np.zeros((3, 2, 8))) is None
+    assert make_samples(1)[0].jumps is None
