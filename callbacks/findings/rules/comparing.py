@@ -1,5 +1,7 @@
 """Comparisons of two sets of numbers."""
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,4 +16,4 @@ def distance(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
 
 def chance(one: int, other: int) -> float:
     """Return the distance that samples of these sizes of one distribution exceed once in 1,000 times."""
-    return 1.95 * ((one + other) / (one * other)) ** 0.5
+    return 1.95 * math.sqrt((one + other) / (one * other))
