@@ -47,12 +47,18 @@ def _is_dead(layer: LayerProbe, prior: LayerProbe | None) -> bool:
     if prior is not None and prior.out_shape and prior.out_largest == 0:
         return False
     cuts = layer.kind in _CUT or "Pool" in layer.kind
-    return cuts and len(layer.out_shape) > 1 and layer.out_shape[1] >= _WIDE and layer.dead >= _DEAD
+    return cuts and _width(layer) >= _WIDE and layer.dead >= _DEAD
 
 
 def _is_below(layer: LayerProbe) -> bool:
     negative = layer.out_mean + _BELOW * layer.out_std < 0 and "Norm" not in layer.kind
-    return negative and layer.grad_std == 0 and len(layer.out_shape) > 1 and layer.out_shape[1] >= _WIDE
+    return negative and layer.grad_std == 0 and _width(layer) >= _WIDE
+
+
+def _width(layer: LayerProbe) -> int:
+    """Return how many channels there are; of sequences they stand first or last."""
+    shape = layer.out_shape
+    return min(shape[1], shape[-1]) if len(shape) == 3 else shape[1] if len(shape) > 1 else 0
 
 
 def _dead(layers: list[LayerProbe]) -> Finding:

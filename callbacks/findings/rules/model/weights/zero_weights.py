@@ -38,10 +38,10 @@ def _stuck(zero: Sequence[ParameterProbe], known: bool) -> bool:
 
 def _zeros(zero: Sequence[ParameterProbe], weights: int, most: bool) -> Finding:
     names = [owner(it.name) or it.name for it in zero]
-    why = "so its outputs are all alike" if most else "and get a gradient of 0, so they stay there"
+    why = ", so all its outputs are alike" if most else " and get a gradient of 0, so they stay there"
     return Finding(
         "error" if most else "warning",
-        f"all weights of {told(names)} begin at 0 {why}",
+        f"all weights of {told(names)} begin at 0{why}",
         "initialize the weights at random, as torch does by itself; zeros are for biases",
         Where(layer=names[0]),
         {"layers": names[:8], "zero": len(zero), "of": weights},
