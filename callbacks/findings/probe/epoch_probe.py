@@ -14,7 +14,8 @@ class EpochProbe:
     Attributes:
         epoch: its number, from 1.
         metrics: by loader and name, as logged.
-        label_counts: how often each class was the target, by loader, [C]; empty where targets are no classes.
+        label_counts: how often each class was the target, by loader, [C]; of a single label [2], no and yes; of
+            several, how often each was yes, [L]; of masks, evenly spaced pixels. Empty where targets are no classes.
         prediction_counts: how often each class was predicted, by loader, [C].
         non_finite_steps: steps held back or broken.
         steps: optimizer steps.
@@ -34,14 +35,18 @@ class EpochProbe:
 
 @dataclass(frozen=True)
 class FeatureProbe:
-    """The model's features of up to 2,000 samples of a loader, in evaluation mode, after an epoch.
+    """The model's features of up to 1,000 samples of a loader, as the run itself saw them in an epoch.
+
+    Those of a training loader are of the last batches of the epoch, in training mode and as they are augmented; those
+    of a validation loader of the first batches, in evaluation mode, after the steps of the epoch.
 
     Attributes:
-        features: [n, D] float32, what the last linear or convolutional layer takes, averaged over positions.
+        features: [n, D] float32, what the last linear or convolutional layer takes, averaged over positions; of more
+            than 512 values, evenly spaced ones.
         labels: [n].
         predictions: [n], the class with the largest output.
         probability: [n], of the prediction.
-        names: of the samples.
+        names: of the samples: their ids, or their places in the loader.
     """
 
     features: NDArray[np.float32]

@@ -9,10 +9,11 @@ class StepProbe:
     """One optimizer step.
 
     Attributes:
-        loss: of its last batch.
+        loss: of its last batch, on the main rank; NaN, though ``finite``, where no metric of the batch is called one.
         grad_norm: total norm of the gradients before clipping; None where it was not seen.
         lr: of each group, as the step used it.
-        update: norm of the change of each watched parameter, by name.
+        update: norm of the change of each watched parameter, by name; of a large one, estimated by its first rows; of a
+            large model empty, as ``weight`` is, at some of the steps after the third.
         weight: norm of each watched parameter before the step, by name.
         grads: norm of the gradient of each watched parameter before clipping, by name.
         not_zeroed: whether gradients of before were still there when the first backward pass of the step began.
@@ -40,7 +41,8 @@ class StepsProbe:
         on_copy: whether they were taken on a copy, on the same few batches again and again.
         memorized: of steps on a copy, the loss on the one batch before and after; None elsewhere.
         buffers_moved: whether the statistics of normalization layers changed; None where there are none.
-        modes: names of normalization and dropout layers in evaluation mode in training steps.
+        modes: names of normalization and dropout layers in evaluation mode in training steps, but for those within a
+            part of which no parameter is trained.
     """
 
     steps: tuple[StepProbe, ...]

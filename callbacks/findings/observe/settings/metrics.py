@@ -14,6 +14,11 @@ _OF_KINDS = {
     "cross_entropy": "multiclass", "nll": "multiclass", "margin": "multiclass", "mse": "regression",
     "l1": "regression", "smooth_l1": "regression", "gaussian_nll": "regression", "poisson_nll": "regression",
 }  # fmt: skip
+_OF_CALLBACKS = {
+    "AccuracyCallback": "multiclass", "PrecisionRecallF1SupportCallback": "multiclass",
+    "ConfusionMatrixCallback": "multiclass", "MultilabelAccuracyCallback": "multilabel",
+    "MultilabelPrecisionRecallF1SupportCallback": "multilabel", "R2SquaredCallback": "regression",
+}  # fmt: skip
 _SEGMENTATION = ("Boundaries", "BoundaryIoU", "ImageOverlap", "IOUCallback", "DiceCallback", "TrevskyCallback")
 
 
@@ -47,7 +52,7 @@ def _observe(callback: Any) -> MetricProbe | None:
         ignore_index=_whole(getattr(callback, "ignore_index", style.ignore_index)),
         mean=_channels(style.mean) if told else None,
         std=_channels(style.std) if told else None,
-        task=_text(getattr(callback, "task", None)),
+        task=_text(getattr(callback, "task", _OF_CALLBACKS.get(type(callback).__name__))),
     )
 
 

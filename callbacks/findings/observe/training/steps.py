@@ -172,7 +172,7 @@ class StepsWatch:
 
     def _attach(self, runner: dl.IRunner) -> None:
         parameters = trained_parameters(runner)
-        hooks = not _is_compiled(runner)
+        hooks = not is_compiled(runner)
         for name, optimizer in raw_optimizers(runner.optimizer).items():
             self._watches[name] = _OptimizerWatch(held_by(optimizer, parameters), hooks=hooks)
             self._hooks.append(optimizer.register_step_pre_hook(partial(self._before_step, runner, name)))
@@ -308,7 +308,7 @@ def _loss_of(runner: dl.IRunner) -> float | HostCopy | None:
     return None
 
 
-def _is_compiled(runner: dl.IRunner) -> bool:
+def is_compiled(runner: dl.IRunner) -> bool:
     """Whether a part of a model is compiled: a hook on a parameter might make it compile anew."""
     models = by_name(runner.model).values()
     parts = [part for model in models for part in model.modules()]
