@@ -1,7 +1,7 @@
 """Ask data sets, however they are wrapped, for what they tell of all samples without reading one."""
 
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from os import PathLike, fspath
 from typing import Any
@@ -14,7 +14,7 @@ from ....keys import SAMPLE_ID_KEY, TARGET_KEY
 from .pixels import as_array
 
 _LABELS = ("targets", "labels", "y", "target", "_labels")
-_INSIDE = ("items", "dataset", "data", "base", "base_dataset", "ds")
+_INSIDE = ("items", "dataset", "data", "base", "base_dataset", "ds", "samples", "imgs")
 _FILES = ("samples", "imgs")  # of torchvision's folders: pairs of path and class
 _DEEPEST = 6
 _LONGEST_LIST = 1000  # longer lists hold samples, not data sets
@@ -113,6 +113,8 @@ def _ask(dataset: Any, own: Callable[[Any, int], Any], depth: int = 0) -> Any:
 
 def _own_labels(dataset: Any, size: int) -> Any:
     held = [_column(dataset, TARGET_KEY), *(_attribute(dataset, name) for name in _LABELS)]
+    if isinstance(dataset, list) and all(isinstance(one, tuple) and len(one) == 2 for one in dataset):
+        held.append([one[1] for one in dataset])
     if isinstance(dataset, TensorDataset):
         held += dataset.tensors[1:2]
     for value in held:
@@ -140,7 +142,9 @@ def _is_file(one: Any) -> bool:
 
 
 def _column(dataset: Any, name: str) -> Any:
-    """Return a column of a table of items, where a data set is such a table."""
+    """Return a column of a table of items, where a data set is such a table or a list of dicts."""
+    if isinstance(dataset, list) and all(isinstance(one, Mapping) and name in one for one in dataset):
+        return [one[name] for one in dataset]
     ask, names = _attribute(dataset, "column", called=True), _attribute(dataset, "names")
     return ask(name) if ask is not None and isinstance(names, tuple | list) and name in names else None
 

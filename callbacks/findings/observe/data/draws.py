@@ -90,7 +90,7 @@ def workers_alike(
             with as_worker(loader, number):
                 send([digest(index) for index in indices for _ in range(_READINGS)])
 
-        told += messages_of(read, seconds / 2)
+        told += messages_of([read], seconds / 2)
     if len(told) < 2 or None in told[0]:
         return None
     one_worker = [set(told[0][first : first + _READINGS]) for first in range(0, len(told[0]), _READINGS)]

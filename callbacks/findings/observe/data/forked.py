@@ -9,9 +9,8 @@ import signal
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import suppress
-from multiprocessing.connection import Connection
+from collections.abc import Callable, Iterator, Sequence
+from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
@@ -30,35 +29,56 @@ def can_fork() -> bool:
     return sys.platform == "linux" and not multiprocessing.current_process().daemon
 
 
-def messages_of(work: Callable[[Send], None], seconds: float | None = None) -> Iterator[Any]:
-    """Yield what ``work(send)`` sends in a forked child, until it ends, dies, or its time is over.
+def messages_of(works: Sequence[Callable[[Send], None]], seconds: float | None = None) -> Iterator[Any]:
+    """Yield what each ``work(send)`` sends in a forked child of its own, until it ends, dies, or its time is over.
 
-    The child draws its own random numbers, prints nothing, touches no GPU, and has its own copy of everything else.
+    A child draws its own random numbers, prints nothing, touches no GPU, and has its own copy of everything else.
 
     Args:
-        work: called in the child; what it raises ends it silently.
-        seconds: after which it is ended; None: it may take as long as it goes on sending.
+        works: each is called in a child; what it raises ends it silently.
+        seconds: after which they are ended; None: they may take as long as they go on sending.
     """
+    children: dict[Connection, BaseProcess] = {}
+    try:
+        for work in works:
+            receiver, child = _fork(work, seconds)
+            children[receiver] = child
+        yield from _received(list(children), seconds)
+    finally:
+        for receiver, child in children.items():
+            _end(child)
+            receiver.close()
+
+
+def _fork(work: Callable[[Send], None], seconds: float | None) -> tuple[Connection, BaseProcess]:
     context = multiprocessing.get_context("fork")
     receiver, sender = context.Pipe(duplex=False)
     child = context.Process(target=_work_apart, args=(work, sender, seconds))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of threads in a process that forks, as loaders do as well
-        child.start()
-    sender.close()
     try:
-        yield from _received(receiver, seconds)
-    finally:
-        _end(child)
+        with warnings.catch_warnings():
+            # Of threads in a process that forks, as loaders do as well.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            child.start()
+    except OSError:
         receiver.close()
+        raise
+    finally:
+        sender.close()
+    return receiver, child
 
 
-def _received(receiver: Connection, seconds: float | None) -> Iterator[Any]:
+def _received(receivers: list[Connection], seconds: float | None) -> Iterator[Any]:
     deadline = None if seconds is None else time.monotonic() + seconds
-    # A child that dies closes its end, perhaps in the middle of a message.
-    with suppress(EOFError, OSError):
-        while receiver.poll(_PATIENCE if deadline is None else max(0.0, deadline - time.monotonic())):
-            content = receiver.recv_bytes()
+    while receivers:
+        ready = wait(receivers, _PATIENCE if deadline is None else max(0.0, deadline - time.monotonic()))
+        if not ready:
+            return
+        for receiver in ready:
+            try:
+                content = receiver.recv_bytes()  # type: ignore[union-attr]
+            except (EOFError, OSError):  # its child has ended, perhaps in the middle of a message
+                receivers.remove(receiver)  # type: ignore[arg-type]
+                continue
             message = _unpickled(content)
             if message is not None:
                 yield message

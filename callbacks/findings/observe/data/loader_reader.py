@@ -80,14 +80,13 @@ class LoaderReader:
         start_worker(self.loader)
         set_epoch_inside(self.loader.dataset, 1)
 
-    def read_next(self) -> bool:
-        """Read the next sample; return whether there was one."""
-        while self.waiting:
+    def read_samples(self, until: float) -> None:
+        """Read the samples that come next until a time."""
+        set_epoch_inside(self.loader.dataset, 1)
+        while self.waiting and time.monotonic() < until:
             index = self.waiting.pop()
             if index not in self.seen:
                 self._read(index)
-                return True
-        return False
 
     def read_batches(self, first: int, count: int, until: float, *, sends: int) -> None:
         """Make some of the first batches.

@@ -15,7 +15,7 @@ Progress = Callable[[int, int], Any]
 
 _GRACE = 5.0  # seconds beyond what was given, for a sample that takes long
 # Shares of the time after which the next part begins.
-_FIRST_BATCHES, _SAMPLES, _AGAIN, _MORE_BATCHES = 0.3, 0.65, 0.85, 0.95
+_FIRST_BATCH, _SAMPLES, _MORE_BATCHES, _AGAIN = 0.3, 0.65, 0.8, 0.9
 _SENT = {True: 2, False: 1}  # batches that are sent whole of loaders that train, and of others
 _BY_PART = ("samples", "again", "errors")
 _BY_ONE = ("batches_seen", "first_batches")
@@ -68,7 +68,7 @@ def observe_data(
         loaders: by key; those whose key begins with ``train`` train.
         keys: of the parts of an item.
         full: whether all samples are read, however long it takes.
-        seconds: otherwise for all loaders together.
+        seconds: otherwise for all loaders together, each of which is read by a process of its own.
         by_chance: whether the runner seeds the generators for each item, so that workers cannot draw alike.
         on_progress: called with the number of samples that have been read, and of all.
     """
@@ -77,12 +77,12 @@ def observe_data(
     forkable = {key: loader for key, loader in plain.items() if _forks(loader)}
     if can_fork() and forkable:
         totals: dict[str, int] = {}
-
-        def work(send: Send) -> None:
-            _read_all(forkable, keys, send, full=full, seconds=seconds, by_chance=by_chance)
-
+        works = [
+            _work(key, loader, keys, full=full, seconds=seconds, by_chance=by_chance)
+            for key, loader in forkable.items()
+        ]
         with suppress(OSError):  # no memory for another process
-            for key, name, value in messages_of(work, None if full else seconds + _GRACE):
+            for key, name, value in messages_of(works, None if full else seconds + _GRACE):
                 _take(found[key], totals, key, name, value)
                 if on_progress is not None and name == "samples" and totals:
                     on_progress(sum(len(one["samples"]) for one in found.values()), sum(totals.values()))
@@ -141,39 +141,32 @@ def _take(found: dict[str, Any], totals: dict[str, int], key: str, name: str, va
 def _without_vain(found: dict[str, Any]) -> dict[str, Any]:
     """Return it without errors where no sample could be read: then it is not the samples' fault."""
     known = {one.name for one in fields(LoaderProbe)}
+    found = found | {"samples": dict(sorted(found["samples"].items()))}
     found = {name: value for name, value in found.items() if name in known}
     return found if found["samples"] else found | {"errors": {}}
 
 
-def _read_all(
-    loaders: Mapping[str, Any], keys: Keys, send: Send, *, full: bool, seconds: float, by_chance: bool
-) -> None:
-    """Read loaders, within the child."""
-    start = time.monotonic()
-    readers = [
-        LoaderReader(key, loader, keys, _tell(send, key), full=full, by_chance=by_chance)
-        for key, loader in loaders.items()
-    ]
+def _work(key: str, loader: Any, keys: Keys, *, full: bool, seconds: float, by_chance: bool) -> Callable[[Send], None]:
+    """Return what reads a loader, within its child."""
 
-    def until(share: float) -> float:
-        return float("inf") if full else start + share * seconds
+    def work(send: Send) -> None:
+        start = time.monotonic()
 
-    for number, reader in enumerate(readers):
+        def until(share: float) -> float:
+            return float("inf") if full else start + share * seconds
+
+        reader = LoaderReader(key, loader, keys, _tell(send, key), full=full, by_chance=by_chance)
+        sends = _SENT[reader.trains]
         reader.start()
-        share = _FIRST_BATCHES * (number + 1) / len(readers)
-        reader.read_batches(0, 1, until(share), sends=_SENT[reader.trains])
-    while time.monotonic() < until(_SAMPLES):
-        # Each in its turn, so that all are read as far as the time goes.
-        progress = [reader.read_next() for reader in readers]
-        if not any(progress):
-            break
-    for number, reader in enumerate(readers):
-        share = _SAMPLES + (_AGAIN - _SAMPLES) * (number + 1) / len(readers)
-        reader.read_batches(1, 2, until(share), sends=_SENT[reader.trains])
-    for number, reader in enumerate(readers):
-        share = _AGAIN + (_MORE_BATCHES - _AGAIN) * (number + 1) / len(readers)
-        reader.read_again(until(share))
+        reader.read_batches(0, 1, until(_FIRST_BATCH), sends=sends)
+        reader.read_samples(until(_SAMPLES))
+        reader.read_batches(1, 2, until(_MORE_BATCHES), sends=sends)
+        reader.read_again(until(_AGAIN))
+        # What the others have left of the time.
+        reader.read_samples(until(_AGAIN))
         reader.finish()
+
+    return work
 
 
 def _tell(send: Send, key: str) -> Callable[[str, Any], None]:

@@ -1,7 +1,7 @@
 """Measure images as data sets give them: arrays, tensors or PIL images, with the channels first or last."""
 
 from dataclasses import dataclass
-from hashlib import blake2b
+from hashlib import sha1
 from typing import Any
 
 import cv2
@@ -71,10 +71,11 @@ def type_name(value: Any) -> str:
 
 def digest_of(value: Any, array: NDArray[Any]) -> bytes:
     """Return a digest of numbers with their type and shape."""
-    digest = blake2b(f"{type_name(value)}{array.shape}".encode(), digest_size=16)
-    # A view of bytes, as types such as bool have no buffer that a digest takes.
+    # Processors have instructions for it; it takes half the time of blake2b.
+    digest = sha1(f"{type_name(value)}{array.shape}".encode(), usedforsecurity=False)
+    # As bytes, since some types have no buffer that a digest takes.
     digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
-    return digest.digest()
+    return digest.digest()[:16]
 
 
 def measure(value: Any) -> Pixels | None:
@@ -82,6 +83,7 @@ def measure(value: Any) -> Pixels | None:
     array = as_array(value)
     if array is None or array.ndim == 0 or array.size == 0:
         return None
+    array = np.ascontiguousarray(array)
     planes = _planes(array, first_if_both=isinstance(value, torch.Tensor))
     is_image = planes is not None
     if planes is None:

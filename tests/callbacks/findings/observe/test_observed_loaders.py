@@ -265,6 +265,14 @@ def test_labels_are_found_in_wrapped_data_sets():
     assert see(Subset(ConcatDataset([one, other]), indices)).labels is None
 
 
+@pytest.mark.parametrize("form", ["pairs", "dicts"])
+def test_labels_are_found_in_lists_of_items(form):
+    data = Pictures(20)
+    dicts = [{"path": f"{index}.png", "target": index % 5} for index in range(20)]
+    data.items = dicts if form == "dicts" else [(one["path"], one["target"]) for one in dicts]
+    assert see(data).labels.tolist() == [index % 5 for index in range(20)]
+
+
 def test_ids_of_a_table_are_held_against_those_of_items():
     data = Pictures(change=None)
     data.names, table = ("sample_id",), [f"s{index:03}" for index in range(40)]
