@@ -16,18 +16,17 @@ from .sample_reader import Keys
 MOST_ITEMS = 64
 
 
-def probe_batch(batch: Any, keys: Keys, indices: Sequence[int], samples: Sequence[SampleProbe]) -> BatchProbe:
+def probe_batch(batch: Any, keys: Keys, samples: Sequence[SampleProbe]) -> BatchProbe:
     """Return what a batch holds.
 
     Args:
         batch: as it was collated.
         keys: of its parts.
-        indices: of its samples; empty where they are not known.
-        samples: those that it was made of.
+        samples: those that it was made of; none where they are not known.
     """
     parts = _parts(batch)
     return BatchProbe(
-        tuple(indices),
+        tuple(sample.index for sample in samples),
         tuple(sample.name for sample in samples),
         _labels(keys.target(batch), samples),
         _digests(keys.image(batch), samples),

@@ -105,9 +105,9 @@ class LoaderReader:
         for number in range(first, last):
             # Each one has its share of what time is left.
             share = time.monotonic() + (until - time.monotonic()) / (last - number)
-            items, samples = self._read_items(self.orders.batches[number][:MOST_ITEMS], share)
-            if len(items) >= min(_FEWEST, len(self.orders.batches[number])) and len(items) == len(samples):
-                self._send_batch(items, samples, whole=number < sends)
+            read = self._read_items(self.orders.batches[number][:MOST_ITEMS], share)
+            if len(read) >= min(_FEWEST, len(self.orders.batches[number])):
+                self._send_batch(read, whole=number < sends)
 
     def read_again(self, until: float) -> None:
         """Read some samples again, in another order and for another epoch."""
@@ -141,7 +141,8 @@ class LoaderReader:
         if labels is not None and self.labels and self._agree(labels):
             self.tell("labels", labels)
 
-    def _read(self, index: int) -> tuple[Any, SampleProbe] | None:
+    def _read(self, index: int) -> tuple[Any, SampleProbe | None] | None:
+        """Return an item, and its sample where it is one; None where it cannot be read."""
         seed_item(1, index)
         try:
             with as_worker(self.loader):
@@ -150,11 +151,13 @@ class LoaderReader:
             self._note_error(index, error)
             return None
         self.watch.look()
+        if item is None:
+            return None
         if index in self.seen:
             return item, self.seen[index]
-        sample = None if item is None else self.reader.read(index, item)
+        sample = self.reader.read(index, item)
         if sample is None:
-            return None
+            return item, None
         if sample.name == str(index) and self.keys.name(item) is None and index < len(self.ids):
             sample = replace(sample, name=self.ids[index])
         if self.full and index not in self._small:
@@ -185,37 +188,36 @@ class LoaderReader:
         if not _reads_batches(self.loader.dataset):
             self.tell("errors", {index: " ".join(f"{type(error).__name__}: {error}".split())[:_LONGEST]})
 
-    def _read_items(self, indices: Sequence[int], until: float) -> tuple[list[Any], list[SampleProbe]]:
-        items: list[Any] = []
-        samples: list[SampleProbe] = []
+    def _read_items(self, indices: Sequence[int], until: float) -> list[tuple[Any, SampleProbe | None]]:
+        read: list[tuple[Any, SampleProbe | None]] = []
         for index in indices:
-            if time.monotonic() > until and len(items) >= _FEWEST:
+            if time.monotonic() > until and len(read) >= _FEWEST:
                 break
             found = self._read(index)
             if found is not None:
-                items.append(found[0])
-                samples.append(found[1])
-        return items, samples
+                read.append(found)
+        return read
 
-    def _send_batch(self, items: list[Any], samples: list[SampleProbe], *, whole: bool) -> None:
+    def _send_batch(self, read: list[tuple[Any, SampleProbe | None]], *, whole: bool) -> None:
         try:
             with as_worker(self.loader):
-                batch = self.loader.collate_fn(items)
+                batch = self.loader.collate_fn([item for item, _ in read])
         except Exception:  # noqa: BLE001 - a collate of the user's may raise anything
             return
-        self._tell_batch(batch, [sample.index for sample in samples], samples, whole=whole)
+        samples = [sample for _, sample in read if sample is not None]
+        self._tell_batch(batch, samples if len(samples) == len(read) else [], whole=whole)
 
-    def _tell_batch(self, batch: Any, indices: list[int], samples: list[SampleProbe], *, whole: bool) -> None:
+    def _tell_batch(self, batch: Any, samples: list[SampleProbe], *, whole: bool) -> None:
         if not is_on_cpu(batch):
             return
-        self.tell("batches_seen", probe_batch(batch, self.keys, indices, samples))
+        self.tell("batches_seen", probe_batch(batch, self.keys, samples))
         if whole:
             self.tell("first_batches", cut(batch))
 
     def _iterate(self, until: float, sends: int) -> None:
         try:
             for number, batch in enumerate(iterate(self.loader, _BATCHES, until)):
-                self._tell_batch(batch, [], [], whole=number < sends)
+                self._tell_batch(batch, [], whole=number < sends)
         except Exception:  # noqa: BLE001 - a data set may raise anything
             return
 

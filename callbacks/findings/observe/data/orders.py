@@ -4,7 +4,7 @@ import operator
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from itertools import islice, pairwise
+from itertools import chain, islice, pairwise
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from .data_sets import length_of, set_epoch_inside
 MOST = 100_000
 _SECONDS = 0.25  # for an order; more than that takes a sampler of a user's that computes
 _FIRST = 3  # batches
+_LARGEST_CHUNK = 1024  # of what a sampler gives between two looks at the clock, beginning with 1
 _DRAWING = (RandomSampler, SubsetRandomSampler, WeightedRandomSampler)
 # What these take is all of the data set, whatever part of it an epoch draws.
 _OF_ALL = (RandomSampler, SequentialSampler)
@@ -77,18 +78,17 @@ def _drawn(source: Any) -> tuple[list[int], list[list[int]]]:
     batches: list[list[int]] = []
     until = time.monotonic() + _SECONDS
     try:
-        for one in islice(source, MOST):
-            if isinstance(one, Iterable):
-                batch = [operator.index(index) for index in one]
-                batches += [batch] if len(batches) < _FIRST else []
-                order += batch
+        drawing, size = iter(source), 1
+        while len(order) < MOST and time.monotonic() < until and (chunk := list(islice(drawing, size))):
+            size = min(2 * size, _LARGEST_CHUNK)
+            if isinstance(chunk[0], Iterable):
+                batches += [[operator.index(index) for index in batch] for batch in chunk]
+                order += chain.from_iterable(batches[-len(chunk) :])
             else:
-                order.append(operator.index(one))
-            if len(order) >= MOST or (len(order) % 256 == 0 and time.monotonic() > until):
-                break
+                order += map(operator.index, chunk)
     except Exception:  # noqa: BLE001 - a sampler of the user's may raise anything, and give keys of any kind
         return [], []
-    return order[:MOST], batches
+    return order[:MOST], batches[:_FIRST]
 
 
 def _shuffles(source: Any, order: list[int], later: list[int]) -> bool | None:

@@ -83,13 +83,11 @@ class SampleReader:
         self.small_left = most_small
 
     def read(self, index: int, item: Any) -> SampleProbe | None:
-        """Return an item as a sample; None where it lies on a GPU or is no item."""
+        """Return an item as a sample; None where it has no image, or one on a GPU."""
         name = self.keys.name(item)
         pixels = measure(self.keys.image(item))
         if pixels is None:
-            # Without an image its target still counts.
-            found = SampleProbe(index, str(index) if name is None else name, b"", **self._targets(item, None))
-            return found if found.target is not None or found.boxes is not None or found.mask_values else None
+            return None
         targets = self._targets(item, pixels)
         image = self._kept_image(pixels, targets)
         if image is None:
@@ -107,7 +105,7 @@ class SampleReader:
         self.kept_left -= 1
         return pixels.kept()
 
-    def _targets(self, item: Any, pixels: Pixels | None) -> dict[str, Any]:
+    def _targets(self, item: Any, pixels: Pixels) -> dict[str, Any]:
         found: dict[str, Any] = {"targets": self._further(item)}
         target = self.keys.target(item)
         found |= _boxes(target if isinstance(target, Mapping) else item, self.keys)
@@ -137,9 +135,9 @@ def _first(of: Any, key: Key, names: Sequence[str]) -> Any:
     return next(found, None)
 
 
-def _mask(array: NDArray[Any], pixels: Pixels | None) -> dict[str, Any]:
+def _mask(array: NDArray[Any], pixels: Pixels) -> dict[str, Any]:
     """Return the fields of a mask; a target of several dimensions of another size is one that cannot be laid over."""
-    size = pixels.planes.shape[1:] if pixels is not None and pixels.is_image else None
+    size = pixels.planes.shape[1:] if pixels.is_image else None
     laid = _laid_over(array, size) if size is not None else None
     values, counts = _values(array)
     # A table of numbers is no mask.

@@ -3,11 +3,13 @@
 import os
 import random
 import time
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from catalyst.data.loader import ILoaderWrapper
 from PIL import Image
 from torch.utils.data import (
     BatchSampler,
@@ -27,6 +29,7 @@ from assay.callbacks.findings.observe.data.data_sets import reading_order
 from assay.callbacks.findings.observe.data.loaders import observe_data, observe_loaders
 from assay.callbacks.findings.observe.data.sample_reader import Keys
 from assay.callbacks.findings.probe.loader_probe import SMALL
+from assay.runner.data.sharding import shard_loader
 
 KEYS = Keys()
 SECONDS = 1.0
@@ -427,6 +430,19 @@ def test_first_batches_come_as_tensors():
         1,
     ]
     assert torch.equal(batches["valid"][0]["image"][2], Pictures()[2]["image"])
+
+
+def test_items_without_images_make_batches_all_the_same():
+    seen = observe_data({"train": DataLoader(Pictures(), 8)}, keys=Keys(image_key="picture"), seconds=SECONDS)
+    assert dict(seen.loaders["train"].samples) == {} and len(seen.loaders["train"].batches_seen) == 3
+    assert seen.batches["train"][0]["image"].shape == (8, 3, 40, 48)
+
+
+@pytest.mark.parametrize("wrap", [partial(shard_loader, rank=0, ranks=2, trains=True), ILoaderWrapper])
+def test_the_loader_of_the_user_is_found_in_others(wrap):
+    loader = DataLoader(Pictures(), 8, shuffle=True)
+    seen = observe_loaders({"train": wrap(loader)}, keys=KEYS, seconds=SECONDS)["train"]
+    assert (len(seen.samples), seen.sampler, seen.epoch_length, seen.batch_size) == (40, "RandomSampler", 40, 8)
 
 
 class Stream(IterableDataset):
