@@ -1,5 +1,6 @@
 """Samples of a loader that can be compared as pictures, and what they have in common."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -30,7 +31,7 @@ def names_of(samples: Sequence[SampleProbe]) -> tuple[str, ...]:
 
 def vectors(samples: Sequence[SampleProbe], side: int = 16) -> NDArray[np.float32]:
     """Return each picture as grey areas, [n, side * side], of mean 0 and length 1."""
-    small = np.stack([sample.small for sample in samples if sample.small is not None]).mean(1)
+    small = np.stack([sample.small.mean(0) for sample in samples if sample.small is not None])
     step = small.shape[-1] // side
     areas = small.reshape(len(small), side, step, side, step).mean((2, 4)).reshape(len(small), -1)
     areas = areas - areas.mean(1, keepdims=True)
@@ -39,10 +40,15 @@ def vectors(samples: Sequence[SampleProbe], side: int = 16) -> NDArray[np.float3
 
 
 def channel_means(samples: Sequence[SampleProbe]) -> NDArray[np.float64]:
-    """Return the mean of each channel of each picture, [n, C]."""
-    return np.array([sample.mean for sample in samples], dtype=np.float64)
+    """Return the mean of each channel of each picture, [n, C]; of those with the usual number of channels."""
+    return np.array([sample.mean for sample in _of_usual_channels(samples)], dtype=np.float64)
 
 
 def channel_stds(samples: Sequence[SampleProbe]) -> NDArray[np.float64]:
-    """Return the standard deviation of each channel within each picture, [n, C]."""
-    return np.array([sample.std for sample in samples], dtype=np.float64)
+    """Return the standard deviation of each channel within each picture, [n, C]; of those as ``channel_means``."""
+    return np.array([sample.std for sample in _of_usual_channels(samples)], dtype=np.float64)
+
+
+def _of_usual_channels(samples: Sequence[SampleProbe]) -> list[SampleProbe]:
+    usual = Counter(len(sample.mean) for sample in samples).most_common(1)[0][0]
+    return [sample for sample in samples if len(sample.mean) == usual]

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from ....keys import IMAGE_KEY, SAMPLE_ID_KEY, TARGET_KEY
 from ...probe.loader_probe import SampleProbe
+from .jumps import jumps_of
 from .pixels import Pixels, as_array, kept_size, measure, nearest
 
 Key = str | int | None
@@ -75,12 +76,14 @@ class SampleReader:
         keys: of the parts of an item.
         most_kept: images with masks or boxes that are kept whole.
         most_small: samples whose small image is kept.
+        most_compared: images whose neighbouring pixels are compared.
     """
 
-    def __init__(self, keys: Keys, *, most_kept: int = 64, most_small: int = 4000):
+    def __init__(self, keys: Keys, *, most_kept: int = 64, most_small: int = 4000, most_compared: int = 64):
         self.keys = keys
         self.kept_left = most_kept
         self.small_left = most_small
+        self.compared_left = most_compared
 
     def read(self, index: int, item: Any) -> SampleProbe | None:
         """Return an item as a sample; None where it has no image, or one on a GPU."""
@@ -93,10 +96,12 @@ class SampleReader:
         if image is None:
             targets.pop("mask", None)
         small = pixels.small() if self.small_left > 0 else None
-        self.small_left -= 1
+        jumps = jumps_of(pixels.planes) if pixels.is_image and self.compared_left > 0 else None
+        self.small_left, self.compared_left = self.small_left - 1, self.compared_left - 1
         return SampleProbe(
             index, str(index) if name is None else name, pixels.digest, pixels.shape, pixels.dtype, pixels.mean,
-            pixels.std, pixels.low, pixels.high, small, image, non_finite=pixels.non_finite, **targets,
+            pixels.std, pixels.low, pixels.high, small, image, non_finite=pixels.non_finite, jumps=jumps,
+            **targets,
         )  # fmt: skip
 
     def _kept_image(self, pixels: Pixels, targets: Mapping[str, Any]) -> NDArray[Any] | None:

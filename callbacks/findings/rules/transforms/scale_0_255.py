@@ -29,7 +29,11 @@ _WITH_WEIGHTS = ("Conv", "Linear", "LSTM", "GRU", "RNN")
 def scale_0_255(probe: Probe) -> Iterator[Finding]:
     """Find images up to 255 of which the first layer makes large values."""
     train, model = probe.train, probe.model
-    if train is None or model is None or len(pictures(train)) < FEWEST or not from_0_to_255(pictures(train)):
+    if train is None or model is None:
+        return
+    # Numbers of words run from 0 as well.
+    images = [sample for sample in pictures(train) if len(sample.shape) == 3]
+    if len(images) < FEWEST or not from_0_to_255(images):
         return
     first = _first(model.layers)
     if first is None or first.out_std < _LARGE:

@@ -524,3 +524,8 @@ def test_nothing_shows_that_a_loader_was_observed(tmp_path, full):
     assert before == after and sorted(vars(loader)) == held
     assert len(seen.samples) == 40
     data.file.close()
+
+
+def test_neighbouring_pixels_are_compared_in_the_first_images():
+    seen = see(Pictures(), shuffle=True)
+    assert all(0 <= it.jumps.large <= it.jumps.middle + 1 and 0 <= it.jumps.grey <= 1 for it in seen.samples.values())

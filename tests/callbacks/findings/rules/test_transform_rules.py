@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from made_probes import found, healthy, loader, make_samples, sample, with_samples
 
-from assay.callbacks.findings.observe.jumps import jumps_of
+from assay.callbacks.findings.observe.data.jumps import jumps_of
 from assay.callbacks.findings.probe.model_probe import LayerProbe, ModelProbe
 from assay.callbacks.findings.probe.probe import Probe
 from assay.callbacks.findings.probe.settings_probe import MetricProbe, SettingsProbe
@@ -294,7 +294,7 @@ def with_jumps(make):
 )
 def test_wrapped_values_names_photographs_that_went_over_the_top(wrap):
     (finding,) = found(wrapped_values, with_jumps(lambda it: normalized(wrap(it // 2 + 100))))
-    assert finding.severity == "warning"
+    assert finding.severity == "note"
     assert "images of train look as if values had gone over the top of a small type" in finding.what
 
 

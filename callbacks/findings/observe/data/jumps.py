@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..probe.jumps_probe import JumpsProbe
+from ...probe.jumps_probe import JumpsProbe
 
-# A part of a large image shows it as well.
-_SIDE = 256
+# The middle of a large image shows it as well, in a tenth of the time.
+_SIDE = 96
 # Within so much of an end, a value is black or white itself.
 _END = 0.002
 
@@ -17,10 +17,11 @@ def jumps_of(image: NDArray[Any]) -> JumpsProbe | None:
     """Return how much the pixels of an image [C, H, W] differ from their neighbours; None where it has no range."""
     if image.ndim != 3 or min(image.shape[1:]) < 3:
         return None
-    part = image[:, :_SIDE, :_SIDE].astype(np.float32)
-    low, high = float(part.min()), float(part.max())
+    low, high = float(image.min()), float(image.max())
     if not np.isfinite(high - low) or high <= low:
         return None
+    top, left = (max(0, (side - _SIDE) // 2) for side in image.shape[1:])
+    part = image[:, top : top + _SIDE, left : left + _SIDE].astype(np.float32)
     return _of_shares((part - low) / (high - low))
 
 
