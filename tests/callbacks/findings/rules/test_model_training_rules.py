@@ -51,6 +51,8 @@ def test_no_optimizer_for_takes_a_loaded_backbone_for_meant():
     assert finding.severity == "note"
     frozen = change(model, *BACKBONE, trains=False)
     assert found(no_optimizer_for, run_of(frozen)) == ()
+    new_head = change(replace(healthy_net(), pretrained=True), "fc", optimized=False)
+    assert [it.severity for it in found(no_optimizer_for, run_of(new_head))] == ["warning"]
     assert found(no_optimizer_for, run_of(model, optimizer="")) == ()
 
 

@@ -23,8 +23,8 @@ def norm_of_one(probe: Probe) -> Iterator[Finding]:
         return
     norms = [layer for layer in batch_norms(probe.model) if layer.training]
     single = [layer for layer in norms if layer.values_per_channel == 1]
-    pooled = [layer for layer in norms if layer.values_per_channel == probe.model.batch_size > 1]
     size = probe.settings.batch_size or probe.model.batch_size
+    pooled = [layer for layer in norms if layer.values_per_channel in (size, probe.model.batch_size)]
     if single:
         yield _of_one(single, "normalizing by one value per channel gives 0 or an error")
     elif norms and size == 1:

@@ -15,7 +15,7 @@ from ....probe.model_probe import ParameterProbe
 from ....probe.probe import Probe
 from ....probe.rule import rule
 from ....probe.wording import count
-from ..parts import is_loaded, modules_of, size, told
+from ..parts import head_names, is_loaded, modules_of, owner, size, told
 
 
 @rule("no-optimizer-for", at="model", needs=["model"], explained_by=["all-frozen"])
@@ -34,10 +34,17 @@ def no_optimizer_for(probe: Probe) -> Iterator[Finding]:
             evidence={"left_out": len(left_out)},
         )
         return
+    new = {it.name for it in left_out if not is_loaded(probe, it) or _is_new_head(probe, it)}
     for loaded in (False, True):
-        group = [it for it in left_out if is_loaded(probe, it) == loaded]
+        group = [it for it in left_out if (it.name not in new) == loaded]
         if group:
             yield _left_out(probe, group, loaded)
+
+
+def _is_new_head(probe: Probe, parameter: ParameterProbe) -> bool:
+    """Whether it is of a head of a pretrained model, which is mostly new, as far as nobody tells."""
+    heads = head_names(probe.model) if probe.model else frozenset()
+    return owner(parameter.name) in heads and parameter.name not in probe.settings.loaded
 
 
 def _left_out(probe: Probe, group: list[ParameterProbe], loaded: bool) -> Finding:

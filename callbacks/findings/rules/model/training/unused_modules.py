@@ -39,4 +39,6 @@ def unused_modules(probe: Probe) -> Iterator[Finding]:
 
 def _unused(model: ModelProbe, name: str) -> bool:
     inside = [it for it in model.parameters if it.name.startswith(f"{name}.")]
+    # What the first pass makes could not be watched.
+    inside = [it for it in inside if it.name not in model.late_parameters]
     return any(it.trains for it in inside) and all(it.grad_norm is None for it in inside)
