@@ -25,7 +25,7 @@ _STRONG = 0.3  # standard deviations of the edges: what lies on lines must be ab
 _REACH = 16  # pixels of a map
 _SHIFT = 3  # pixels of a map; less is how exactly masks are drawn
 _LOST = 0.25  # of what the other loader has
-_STRONGEST, _AS_SHARP = 0.97, 0.85  # share of edges below the strongest; what they are of the other loader's
+_STRONGEST, _AS_SHARP = 0.97, 0.9  # share of edges below the strongest; what they are of the other loader's
 _SOME = 0.2  # share of scenes that prefer a move, where it is drawn for each anew
 
 
@@ -71,9 +71,11 @@ def fit(scenes: Sequence[Scene]) -> Fit | None:
     own = _on(edges, lines)
     moved = {name: _on(edges, np.stack([move(it) for it in lines])) for name, move in _usable(edges.shape)}
     moved |= _of_others(edges, lines)
-    rows, columns, shifted = _shifted(edges, lines)
+    rows, columns, shifted, opposite = _shifted(edges, lines)
     scale = scenes[0].scale
-    if max(abs(rows), abs(columns)) >= _SHIFT:
+    # What is drawn too wide or too narrow fits better when moved in either direction.
+    one_sided = float(shifted.mean()) > _GAIN * float(opposite.mean())
+    if max(abs(rows), abs(columns)) >= _SHIFT and one_sided:
         moved[shift_words(round(rows * scale), round(columns * scale))] = shifted
     sharpness = float(np.quantile(edges, _STRONGEST, axis=(1, 2)).mean())
     return Fit(own, moved, (round(rows * scale), round(columns * scale)), sharpness)
@@ -113,14 +115,15 @@ def shift_words(rows: int, columns: int) -> str:
     return f"moved by {' and '.join(part for part in (across, along) if part)}"
 
 
-def _shifted(edges: Floats, lines: Floats) -> tuple[int, int, Scores]:
+def _shifted(edges: Floats, lines: Floats) -> tuple[int, int, Scores, Scores]:
     reach = min(_REACH, min(edges.shape[1:]) // 4)
     product = np.fft.rfft2(edges) * np.conj(np.fft.rfft2(lines))
     fits = np.fft.fftshift(np.fft.irfft2(product, s=edges.shape[1:]), axes=(1, 2))
     middle_row, middle_column = edges.shape[1] // 2, edges.shape[2] // 2
     near = fits[:, middle_row - reach : middle_row + reach + 1, middle_column - reach : middle_column + reach + 1]
     row, column = np.unravel_index(int(near.mean(0).argmax()), near.shape[1:])
-    return int(row) - reach, int(column) - reach, near[:, row, column].astype(np.float64)
+    shifted, opposite = near[:, row, column], near[:, 2 * reach - row, 2 * reach - column]
+    return int(row) - reach, int(column) - reach, shifted.astype(np.float64), opposite.astype(np.float64)
 
 
 def _surely(scores: Scores) -> float:
@@ -148,7 +151,9 @@ def misfit(ours: Fit, others: Fit | None) -> Misfit | None:
 
 def _by_move(ours: Fit, name: str, others: Fit | None) -> Misfit | None:
     own, moved = ours.own, ours.moved[name]
-    gain = float(moved.mean()) > max(_GAIN * float(own.mean()), _STRONG)
+    # What lies well in the other loader tells how strong the edges are here.
+    strong = _STRONG if others is None or not others.clear else min(_STRONG, 0.5 * float(others.own.mean()))
+    gain = float(moved.mean()) > max(_GAIN * float(own.mean()), strong)
     if not gain or _surely(moved - own) < _CLEAR or _is_usual(name, ours, others):
         return None
     # The best of all others is a little better for every scene: nearly all must tell it.
@@ -176,6 +181,8 @@ def _drawn_anew(ours: Fit, name: str, others: Fit | None) -> Misfit | None:
     if prefer < max(_SOME, 3 * expected) or prefer - expected < _CLEAR * error:
         return None
     chosen = _prefer(ours, name, others)
+    if chosen.all() or float(ours.own[~chosen].mean()) < 0.5 * float(others.own.mean()):
+        return None
     return Misfit(name, float(ours.own[chosen].mean()), float(ours.moved[name][chosen].mean()), prefer)
 
 
