@@ -119,13 +119,13 @@ class StandIn:
             named = by_name(getattr(self.real, name, None))
             idle = {key: IdleOptimizer(_groups(one, twins)) for key, one in named.items()}
             setattr(stand, name, idle.get("") if "" in idle else idle or None)
-        known = vars(dl.Runner()).keys()
+        known = vars(dl.SupervisedRunner()).keys()
         stays = [self.real.engine, self.real.loaders, *by_name(self.real.loaders).values()]
         memo = {id(one): one for one in stays} | {id(self.real): stand, id(self.real.criterion): self.criterion}
         for key, model in by_name(self.real.model).items():
             memo[id(model)] = self.models[key]
         for name, value in vars(self.real).items():
-            if name not in known and not isinstance(value, MethodType) and not name.startswith("_"):
+            if name not in known and not isinstance(value, MethodType):
                 stand.__dict__.pop(name)  # what cannot be copied is missing, rather than changed
                 with suppress(Exception):
                     stand.__dict__[name] = copy.deepcopy(value, memo)
