@@ -136,6 +136,8 @@ class ModelProbe:
         batch_size: samples of the batch it was observed on.
         pretrained: whether weights come from elsewhere, by what the model says of itself or is told.
         trains_in_eval: whether the run's training step leaves the whole model in evaluation mode.
+        criterion_left_out: names of parameters of the criterion's own, such as a learned temperature or the centres of
+            classes, that would train if an optimizer had them.
     """
 
     parameters: tuple[ParameterProbe, ...] = ()
@@ -154,3 +156,4 @@ class ModelProbe:
     batch_size: int = 1
     pretrained: bool = False
     trains_in_eval: bool = False
+    criterion_left_out: tuple[str, ...] = ()

@@ -17,7 +17,14 @@ from .detached import detached_layers
 from .layers import observe_layers, uncalled_modules
 from .leaks import observe_influence
 from .outputs import observe_output, tensors_of, value_range
-from .parameters import looks_trained, named_parameters, observe_parameters, optimized_names, unseen_modules
+from .parameters import (
+    criterion_left_out,
+    looks_trained,
+    named_parameters,
+    observe_parameters,
+    optimized_names,
+    unseen_modules,
+)
 from .passes import Passes, TrainingPass, no_trace
 from .trial import try_terms
 
@@ -103,6 +110,7 @@ def _model_probe(
         term_grads=found.term_grads,
         batch_size=found.samples,
         pretrained=trained,
+        criterion_left_out=criterion_left_out(runner),
         trains_in_eval=bool(layers) and not any(layer.training for layer in layers),
     )
 

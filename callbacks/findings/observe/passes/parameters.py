@@ -7,7 +7,8 @@ import torch
 from catalyst import dl
 from torch import Tensor, nn
 
-from ....support.unwrap import plain_modules, raw_optimizers
+from ....support.runner_view import criterion_of
+from ....support.unwrap import by_name, plain_modules, raw_optimizers
 from ...probe.model_probe import ParameterProbe
 from .recording import Recording, full_name, moments
 
@@ -26,6 +27,25 @@ def optimized_names(runner: dl.IRunner) -> frozenset[str]:
     optimizers = raw_optimizers(runner.optimizer).values()
     held = {id(one) for optimizer in optimizers for group in optimizer.param_groups for one in group["params"]}
     return frozenset(name for name, one in named_parameters(plain_modules(runner)).items() if id(one) in held)
+
+
+def criterion_left_out(runner: dl.IRunner) -> tuple[str, ...]:
+    """Return the names of trainable parameters of criteria that no optimizer has.
+
+    Those of torch's own layers are left out: they are of networks that a criterion compares by.
+    """
+    optimizers = raw_optimizers(runner.optimizer).values()
+    held = {id(one) for optimizer in optimizers for group in optimizer.param_groups for one in group["params"]}
+    held |= {id(one) for model in plain_modules(runner).values() for one in model.parameters()}
+    return tuple(
+        f"{name}.{own}".strip(".")
+        for criterion in by_name(criterion_of(runner)).values()
+        if isinstance(criterion, nn.Module)
+        for name, module in criterion.named_modules()
+        if held and not type(module).__module__.startswith("torch.")
+        for own, one in module.named_parameters(recurse=False)
+        if one.requires_grad and id(one) not in held
+    )
 
 
 @torch.no_grad()

@@ -32,7 +32,7 @@ class Observer(dl.Callback):
         raise Observed
 
 
-def examined(model, batch=None, optimizer=None):
+def examined(model, batch=None, optimizer=None, criterion=None):
     """Return the findings on a model, as (severity, rule, sentence)."""
     batch = images() if batch is None else batch
     observer = Observer(batch)
@@ -41,7 +41,7 @@ def examined(model, batch=None, optimizer=None):
     with pytest.raises(Observed):
         runner.train(
             model=model,
-            criterion=nn.CrossEntropyLoss(),
+            criterion=criterion or nn.CrossEntropyLoss(),
             optimizer=optimizer or torch.optim.Adam(trained),
             loaders={"train": [batch], "valid": [batch]},
             num_epochs=1,
@@ -269,3 +269,27 @@ def test_an_optimizer_without_the_new_head_is_named():
     ((severity, rule, sentence),) = examined(model, optimizer=optimizer)
     assert (severity, rule) == ("warning", "no-optimizer-for")
     assert "module 'fc' (5,130 numbers)" in sentence
+
+
+class Tempered(nn.Module):
+    """Cross entropy with a learned temperature, beside a network that it compares by."""
+
+    def __init__(self):
+        super().__init__()
+        self.temperature = nn.Parameter(torch.ones(()))
+        self.network = nn.Linear(10, 10)
+
+    def forward(self, logits, target):
+        with torch.no_grad():
+            other = self.network(logits)
+        return F.cross_entropy(logits / self.temperature, target) + F.mse_loss(logits, other)
+
+
+def test_a_criterion_of_its_own_parameters_is_named_where_no_optimizer_has_them():
+    torch.manual_seed(0)
+    model, criterion = mlp(), Tempered()
+    ((severity, rule, sentence),) = examined(model, criterion=criterion)
+    assert (severity, rule) == ("warning", "no-optimizer-for")
+    assert "parameter 'temperature' of the criterion" in sentence
+    optimizer = torch.optim.Adam([*model.parameters(), criterion.temperature])
+    assert examined(model, criterion=criterion, optimizer=optimizer) == []

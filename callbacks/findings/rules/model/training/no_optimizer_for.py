@@ -23,6 +23,8 @@ def no_optimizer_for(probe: Probe) -> Iterator[Finding]:
     """Find parameters that would train if an optimizer had them."""
     if probe.model is None or not probe.settings.optimizer:
         return
+    if probe.model.criterion_left_out:
+        yield _of_criterion(probe.model.criterion_left_out)
     late = {*probe.model.late_parameters}
     trainable = [it for it in probe.model.parameters if it.trains and it.name not in late]
     left_out = [it for it in trainable if not it.optimized]
@@ -39,6 +41,16 @@ def no_optimizer_for(probe: Probe) -> Iterator[Finding]:
         group = [it for it in left_out if (it.name not in new) == loaded]
         if group:
             yield _left_out(probe, group, loaded)
+
+
+def _of_criterion(names: tuple[str, ...]) -> Finding:
+    return Finding(
+        "warning",
+        f"no optimizer has {told(names, 'parameter')} of the criterion: the loss keeps the values it began with",
+        "add the criterion's parameters to the optimizer, or set requires_grad to False",
+        Where(layer=names[0]),
+        {"parameters": list(names[:8])},
+    )
 
 
 def _is_new_head(probe: Probe, parameter: ParameterProbe) -> bool:
