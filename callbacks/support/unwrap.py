@@ -7,6 +7,7 @@ from typing import Any
 from catalyst import dl
 from catalyst.core.callback import CallbackWrapper
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
 from .runner_view import criterion_of
@@ -85,7 +86,8 @@ def trained_parameters(runner: dl.IRunner) -> dict[str, nn.Parameter]:
     found: dict[int, tuple[str, nn.Parameter]] = {}
     for key, model in (*plain_modules(runner).items(), *_criteria(runner)):
         for name, parameter in model.named_parameters():
-            if parameter.requires_grad and parameter.numel():
+            # One that is made in the first forward pass has no size before.
+            if parameter.requires_grad and not is_lazy(parameter) and parameter.numel():
                 full = f"{key}.{name}" if key else name
                 # By identity: a shared parameter is trained once, under its first name.
                 found.setdefault(id(parameter), (eager_name(full), parameter))

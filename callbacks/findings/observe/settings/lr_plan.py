@@ -68,6 +68,8 @@ def _asks_for_metrics(scheduler: Any) -> bool:
 
 def _plan(runner: dl.IRunner, scheduler: Any, moment: str, epochs: int, steps_per_epoch: int) -> tuple[float, ...]:
     optimizer = _optimizer_of(runner, scheduler)
+    if optimizer is None:
+        return ()
     rates = planned_rates(runner)
     index = next((i for i, group in enumerate(optimizer.param_groups) if rates.get(id(group))), None)
     if index is None:
@@ -82,10 +84,10 @@ def _plan(runner: dl.IRunner, scheduler: Any, moment: str, epochs: int, steps_pe
         return ()
 
 
-def _optimizer_of(runner: dl.IRunner, scheduler: Any) -> Optimizer:
+def _optimizer_of(runner: dl.IRunner, scheduler: Any) -> Optimizer | None:
     own = getattr(scheduler, "optimizer", None)
     known = raw_optimizers(runner.optimizer)
-    return raw_optimizers(own)[""] if own is not None else next(iter(known.values()))
+    return raw_optimizers(own)[""] if own is not None else next(iter(known.values()), None)
 
 
 def _copy(runner: dl.IRunner, scheduler: Any, optimizer: Optimizer, index: int) -> tuple[Any, dict[str, Any]]:

@@ -55,7 +55,8 @@ def _weights_of(callbacks: list[Any], computed: Mapping[str, Any], minimized: se
     weights = {name: 1.0 for name in computed if name in minimized}
     for one in callbacks:
         if isinstance(one, dl.MetricAggregationCallback) and one.metric_key in minimized:
-            factors = one.metrics if isinstance(one.metrics, Mapping) else dict.fromkeys(one.metrics or computed, 1.0)
+            names = [one.metrics] if isinstance(one.metrics, str) else one.metrics or computed
+            factors = one.metrics if isinstance(one.metrics, Mapping) else dict.fromkeys(names, 1.0)
             total = sum(factors.values()) if "mean" in str(one.mode) else 1.0
             weights |= {name: one.multiplier * factors[name] / total for name in computed if name in factors}
     return weights

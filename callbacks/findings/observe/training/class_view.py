@@ -1,6 +1,7 @@
 """What of a batch are classes: the output that tells them, the target, and what both mean."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -103,7 +104,7 @@ class ClassView:
     @torch.no_grad()
     def take(self, runner: dl.IRunner) -> ClassBatch | None:
         """Return the classes of the current batch; None where it has none, or too many."""
-        if not isinstance(runner.batch, dict):
+        if not isinstance(runner.batch, Mapping):
             return None
         for source in self._sources:
             output, target = runner.batch.get(source.output), runner.batch.get(source.target)
@@ -129,7 +130,7 @@ def _task(source: _Source, output: Tensor, target: Tensor) -> str | None:
         return "binary"
     if several and target.shape == output.shape:
         return "multilabel"
-    of_classes = several and not of_labels and not has_shares(target.shape, output.shape)
+    of_classes = several and not target.is_floating_point() and not has_shares(target.shape, output.shape)
     return "multiclass" if of_classes and is_paired(target.shape, output.shape, "multiclass") else None
 
 

@@ -95,10 +95,9 @@ class FeatureWatch:
             return
         last, self._last = self._last, None
         batch = self._view.take(runner)
-        if last is None or batch is None or batch.task == "multilabel":
-            return
-        # Of masks, pixels have classes, and samples have none.
-        if batch.target.numel() != len(batch.target) or len(last[1]) != len(batch.target):
+        if last is None or batch is None or not _has_class_per_sample(batch) or len(last[1]) != len(batch.target):
+            if self._layer is None:
+                self._give_up()
             return
         if self._layer is None:
             # The other layers are not asked again.
@@ -107,6 +106,11 @@ class FeatureWatch:
         self._collect(runner, self._bag, batch, *last)
         if len(self._bag.names) >= self.most:
             self._finish(runner)
+
+    def _give_up(self) -> None:
+        # What the first batch does not show, no other one does.
+        self.release()
+        self._bag = None
 
     def on_loader_end(self, runner: dl.IRunner) -> None:
         """End with the loader."""
@@ -181,6 +185,11 @@ class FeatureWatch:
 def _layers_of(model: nn.Module) -> list[nn.Module]:
     alone = {id(part) for one in model.modules() if isinstance(one, _LEFT_ALONE) for part in one.modules()}
     return [one for one in model.modules() if isinstance(one, _LAYERS) and id(one) not in alone]
+
+
+def _has_class_per_sample(batch: ClassBatch) -> bool:
+    # Of masks, pixels have classes, and samples have none.
+    return batch.task != "multilabel" and batch.target.numel() == len(batch.target)
 
 
 def _by_sample(layer: nn.Module, given: Tensor) -> Tensor:

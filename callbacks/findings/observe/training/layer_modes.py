@@ -7,6 +7,7 @@ from catalyst import dl
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.dropout import _DropoutNd
+from torch.nn.parameter import is_lazy
 
 from ....support.host_copy import HostCopy
 from ....support.unwrap import eager_name, plain_modules
@@ -49,7 +50,8 @@ class LayerModes:
 
     def _means(self) -> dict[str, Tensor]:
         means = {name: getattr(layer, "running_mean", None) for name, layer in self._layers.items()}
-        return {name: mean for name, mean in means.items() if isinstance(mean, Tensor)}
+        # Those of a layer that takes its size from the first batch are not there yet.
+        return {name: mean for name, mean in means.items() if isinstance(mean, Tensor) and not is_lazy(mean)}
 
 
 def _moded_layers(runner: dl.IRunner) -> dict[str, nn.Module]:

@@ -202,10 +202,10 @@ class Own(dl.Runner):
                 self.optimizer.zero_grad(set_to_none=False)
 
 
-def train_own(batches=8, *, runner=Own, model=None, **attributes):
+def train_own(batches=8, *, runner=Own, model=None, weight_decay=0.01, **attributes):
     watch, model = Watch(), model or plain_net()
     one = type("Runner", (runner,), attributes)()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=0.01)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=weight_decay)
     loaders = {"train": DataLoader(TensorDataset(*data(batches)), BATCH)}
     fit(one, model, loaders, [watch], optimizer=optimizer, criterion=None)
     return watch
@@ -346,9 +346,14 @@ def test_watching_reads_nothing_from_the_device_in_any_step(stock):
 
 
 def steps_of_rank(rank):
-    watch, model = train_ours(4, engine=Engine("cpu"), model=Named(net()))
-    weights = torch.cat([part.flatten().double() for part in model.state_dict().values()])
-    return [(step.grad_norm, step.not_zeroed) for step in watch.steps], weights
+    weights = []
+    for watched in (False, True):
+        watch = Watch()
+        watch.watch._began = not watched
+        _, model = train_ours(4, engine=Engine("cpu"), model=Named(net()), watch=watch)
+        weights.append(torch.cat([part.flatten().double() for part in model.state_dict().values()]))
+    assert torch.equal(*weights)
+    return [(step.grad_norm, step.not_zeroed) for step in watch.steps], weights[-1]
 
 
 def test_ranks_see_the_gradients_of_all(rank_processes):
@@ -390,3 +395,45 @@ def test_norms_of_large_parameters_are_estimated(monkeypatch):
         for found, known in ((step.weight, before), (step.update, updates)):
             part = known["0.weight"][:4]
             assert found["layer.0.weight"] == pytest.approx(float(part.norm()) * math.sqrt(2), rel=1e-4)
+
+
+def test_parameters_that_are_made_in_the_first_pass_break_nothing():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.LazyLinear(8), nn.LazyBatchNorm1d(), nn.Linear(8, 3))
+    watch = train_own(4, model=model)
+    assert [step.finite for step in watch.steps] == [True] * 4
+    assert {"2.weight", "2.bias"} <= watch.steps[0].update.keys()
+
+
+def test_an_optimizer_with_a_closure_breaks_nothing():
+    class Closure(Own):
+        def handle_batch(self, batch):
+            def loss():
+                self.optimizer.zero_grad()
+                value = F.cross_entropy(self.model(batch[0]), batch[1])
+                value.backward()
+                return value
+
+            self.batch_metrics["loss"] = self.optimizer.optimizer.step(loss)
+
+    watch, model = Watch(), plain_net()
+    loaders = {"train": DataLoader(TensorDataset(*data(4)), BATCH)}
+    fit(Closure(), model, loaders, [watch], optimizer=torch.optim.LBFGS(model.parameters(), lr=0.1), criterion=None)
+    assert len(watch.steps) == 4
+    assert {step.not_zeroed for step in watch.steps} == {False}
+    assert all(step.update["0.weight"] > 0 for step in watch.steps)
+
+
+def test_sparse_gradients_are_left_out():
+    class Words(nn.Module):
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(0)
+            self.words, self.head = nn.Embedding(9, 4, sparse=True), nn.Linear(4, 3)
+
+        def forward(self, image):
+            return self.head(self.words(image.abs().long().clamp(max=8)).mean(dim=1))
+
+    watch = train_own(4, model=Words(), weight_decay=0.0)
+    assert {step.grad_norm for step in watch.steps} == {None}
+    assert watch.steps[0].grads.keys() == {"head.weight", "head.bias"}
