@@ -1,0 +1,1 @@
+"""Small real trainings: healthy ones, and ones with a planted fault each."""

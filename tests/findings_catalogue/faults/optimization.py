@@ -1,0 +1,236 @@
+"""Faults of optimizers and schedules, and of own training loops."""
+
+import torch
+from catalyst import dl
+from torch.nn import functional as F
+
+from .. import bases, stock
+from ..case import adam, fault, sgd
+
+
+@fault("a learning rate of 1 for Adam", 7, bases.cnn, "learning rate|lr", "high|large", quick=True)
+def _(case):
+    case.optimizer = lambda model: adam(model, lr=1.0)
+
+
+@fault("a learning rate of 20 for SGD", 7, bases.plain, "learning rate|lr", "high|large", quick=True)
+def _(case):
+    case.optimizer = lambda model: sgd(model, lr=20)
+
+
+@fault("a learning rate of 0.1 for a transformer", 7, bases.vit, "learning rate|lr", "high|large")
+def _(case):
+    case.optimizer = lambda model: adam(model, lr=0.1)
+
+
+@fault("a learning rate of 1e-8", 7, bases.cnn, "learning rate|lr", "low|small", quick=True)
+def _(case):
+    case.optimizer = lambda model: adam(model, lr=1e-8)
+
+
+@fault("a learning rate of 1e-7 for SGD", 7, bases.plain, "learning rate|lr", "low|small")
+def _(case):
+    case.optimizer = lambda model: sgd(model, lr=1e-7)
+
+
+@fault("a learning rate of 0", 7, bases.mlp, "learning rate|lr", "0")
+def _(case):
+    case.optimizer = lambda model: adam(model, lr=0.0)
+
+
+@fault("the head alone has a learning rate of 0", 7, bases.cnn, "head", "learning rate|lr", "0")
+def _(case):
+    case.optimizer = lambda model: torch.optim.Adam(
+        [{"params": model.body.parameters()}, {"params": model.head.parameters(), "lr": 0.0}], 2e-3
+    )
+
+
+@fault(
+    "the body has a learning rate a thousand times too high",
+    7,
+    bases.cnn,
+    "learning rate|lr",
+    "high|large",
+    "body|group",
+)
+def _(case):
+    case.optimizer = lambda model: torch.optim.Adam(
+        [{"params": model.body.parameters(), "lr": 2.0}, {"params": model.head.parameters()}], 2e-3
+    )
+
+
+@fault("the schedule is at zero throughout", 7, bases.cnn, "schedul|plan", "0|zero", quick=True)
+def _(case):
+    case.scheduler = lambda optimizer, steps: torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: step // 10_000)
+
+
+@fault("the warm-up is longer than the run", 7, bases.mlp, "warm", "run|end|epochs|never", quick=True)
+def _(case):
+    case.scheduler = lambda optimizer, steps: torch.optim.lr_scheduler.LinearLR(optimizer, 1e-4, 1.0, 50 * steps)
+    case.options = {"scheduler_step": "batch"}
+
+
+@fault("a schedule for epochs steps with each batch", 7, bases.cnn, "schedul", "batch|step|epoch", quick=True)
+def _(case):
+    case.scheduler = lambda optimizer, steps: torch.optim.lr_scheduler.StepLR(optimizer, 1, 0.1)
+    case.options = {"scheduler_step": "batch"}
+
+
+@fault(
+    "a schedule that decays to nothing within the first epoch",
+    7,
+    bases.vit,
+    "schedul|plan",
+    "0|zero|nothing|first epoch|early|share",
+)
+def _(case):
+    case.scheduler = lambda optimizer, steps: torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.3)
+    case.options = {"scheduler_step": "batch"}
+
+
+@fault("a schedule for batches steps with each epoch", 7, bases.cnn, "schedul", "epoch", "warm|batch|never|step")
+def _(case):
+    case.scheduler = lambda optimizer, steps: torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, 0.01, total_steps=30 * steps
+    )
+    case.options = {"scheduler_step": "epoch"}
+    case.epochs = 3
+
+
+class KeepsGradients(dl.Runner):
+    """Forgets zero_grad."""
+
+    def handle_batch(self, batch):
+        logits = self.model(batch["image"])["logits"]
+        loss = F.cross_entropy(logits, batch["target"])
+        self.batch_metrics["loss"] = loss
+        self.batch = {**batch, "logits": logits}
+        if self.is_train_loader:
+            self.engine.backward(loss)
+            self.optimizer.step()
+
+
+@fault(
+    "gradients are not zeroed between steps", 7, bases.cnn, "zero_grad|zeroed|not zero|add up|still there", quick=True
+)
+def _(case):
+    case.runner = lambda case: KeepsGradients()
+    case.callbacks = list
+
+
+class NeverSteps(KeepsGradients):
+    """Forgets the optimizer's step."""
+
+    def handle_batch(self, batch):
+        logits = self.model(batch["image"])["logits"]
+        loss = F.cross_entropy(logits, batch["target"])
+        self.batch_metrics["loss"] = loss
+        if self.is_train_loader:
+            self.engine.backward(loss)
+            self.optimizer.zero_grad()
+
+
+@fault("the optimizer never steps", 7, bases.cnn, "step", "never|no ")
+def _(case):
+    case.runner = lambda case: NeverSteps()
+    case.callbacks = list
+
+
+@fault(
+    "gradients are zeroed between backward and step", 7, bases.mlp, "gradient|update|weights", "zero|0|never|not change"
+)
+def _(case):
+    class ZeroesLate(KeepsGradients):
+        def handle_batch(self, batch):
+            loss = F.cross_entropy(self.model(batch["image"])["logits"], batch["target"])
+            self.batch_metrics["loss"] = loss
+            if self.is_train_loader:
+                self.engine.backward(loss)
+                self.optimizer.zero_grad()
+                self.optimizer.step()
+
+    case.runner = lambda case: ZeroesLate()
+    case.callbacks = list
+    case.optimizer = sgd
+
+
+@fault("each step is clipped a thousandfold", 7, bases.cnn, "clip", "norm|times|%|every|all", quick=True)
+def _(case):
+    case.options = {"clip_grad_norm": 1e-4}
+    case.optimizer = sgd
+
+
+@fault("values of gradients are clipped to nothing", 7, bases.plain, "clip", "value|times|%|every|all")
+def _(case):
+    case.options = {"clip_grad_value": 1e-7}
+    case.optimizer = sgd
+
+
+@fault("weight decay eats the weights", 7, bases.cnn, "weight decay|weight_decay", quick=True)
+def _(case):
+    case.optimizer = lambda model: sgd(model, lr=0.1, weight_decay=1.0)
+
+
+@fault("AdamW with a weight decay of 100", 7, bases.vit, "weight decay|weight_decay")
+def _(case):
+    case.optimizer = lambda model: torch.optim.AdamW(model.parameters(), 2e-3, weight_decay=100.0)
+
+
+@fault("a momentum of 0.999", 7, bases.plain, "momentum", "0.999", quick=True)
+def _(case):
+    case.optimizer = lambda model: sgd(model, lr=0.05, momentum=0.999)
+
+
+@fault("Adam with its betas exchanged", 7, bases.cnn, "beta|momentum", "0.999")
+def _(case):
+    case.optimizer = lambda model: adam(model, betas=(0.999, 0.9))
+
+
+@fault("accumulation is longer than the epoch", 7, bases.mlp, "accumul", "epoch|batches", quick=True)
+def _(case):
+    case.options = {"accumulate_steps": 64}
+
+
+@fault(
+    "the best epoch is that of the lowest accuracy",
+    7,
+    bases.cnn,
+    "accuracy",
+    "min|lowest|smallest|direction|low",
+    quick=True,
+)
+def _(case):
+    case.fit = {"valid_loader": "valid", "valid_metric": "accuracy", "minimize_valid_metric": True}
+
+
+@fault("the best epoch is that of the largest loss", 7, bases.mlp, "loss", "max|largest|highest|direction|large")
+def _(case):
+    case.fit = {"valid_loader": "valid", "valid_metric": "loss", "minimize_valid_metric": False}
+
+
+@fault("a moving average that has hardly moved is validated", 7, bases.cnn, "average|ema", "0.9999|steps|decay")
+def _(case):
+    case.options = {"ema_decay": 0.9999}
+
+
+@fault(
+    "a stock runner with a learning rate that is too high",
+    7,
+    stock.supervised,
+    "learning rate|lr",
+    "high|large",
+    quick=True,
+)
+def _(case):
+    case.optimizer = lambda model: sgd(model, lr=50)
+
+
+@fault(
+    "a stock project keeps the best checkpoint by the lowest accuracy",
+    7,
+    stock.supervised,
+    "accuracy",
+    "min|lowest|smallest|direction|low",
+)
+def _(case):
+    case.fit = {"valid_loader": "valid", "valid_metric": "accuracy01", "minimize_valid_metric": True}
