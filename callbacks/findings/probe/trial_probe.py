@@ -30,6 +30,8 @@ class TermTrial:
         target_std: of the targets.
         output_std: of the outputs.
         error: message of a criterion that failed on the model's own outputs.
+        output: key of the model's output; "" where nobody tells.
+        target: key of the target; "" where nobody tells.
     """
 
     label: str
@@ -51,6 +53,8 @@ class TermTrial:
     target_std: float = 0.0
     output_std: float = 0.0
     error: str = ""
+    output: str = ""
+    target: str = ""
 
 
 @dataclass(frozen=True)

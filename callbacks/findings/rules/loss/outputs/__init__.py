@@ -1,0 +1,1 @@
+"""Outputs that are not what the loss expects."""

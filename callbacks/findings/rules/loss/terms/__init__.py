@@ -1,0 +1,1 @@
+"""Terms of the loss beside each other, the targets and the metrics."""

@@ -1,0 +1,1 @@
+"""Values of the loss on outputs that are known: right, wrong, blank."""

@@ -1,0 +1,54 @@
+"""A class that occurs and costs nothing.
+
+Source: ``ignore_index`` 0 in the place of 255; a weight of 0; "missing class" of N. Humbatova et al., 2020.
+Cost: one call of the criterion per class.
+Risk: a class that is left out on purpose: one whose name says so, or that a metric ignores too, is left out here.
+"""
+
+from collections.abc import Iterator
+
+from ....probe.finding import Finding, Where
+from ....probe.probe import Probe
+from ....probe.rule import rule
+from ....probe.wording import class_name
+from ..seen_terms import SeenTerm, seen_terms
+from .occurring import occurring
+
+_OF_CLASSES = ("cross_entropy", "nll", "focal", "bce_logits", "bce", "margin")
+_VOID = ("void", "ignore", "unlabel", "unlabeled", "unknown", "background", "other", "padding", "none")
+
+
+@rule("ignored-class", at="model", needs=["settings"], explained_by=["constant-loss"])
+def ignored_class(probe: Probe) -> Iterator[Finding]:
+    """Find classes with a weight of 0, those that are the criterion's ``ignore_index``, and those that cost nothing."""
+    for term in seen_terms(probe):
+        counts = occurring(probe, term)
+        for index, why in _ignored(term).items():
+            if counts.get(index) and not _on_purpose(probe, index):
+                yield Finding(
+                    "warning",
+                    f"class {class_name(index, probe.settings.class_names)} of {term.target_key or 'the target'!r} "
+                    f"occurs and is never taught: {why} in term {term.label!r}",
+                    "give every class a weight above 0, and set ignore_index to a value that no class has, as 255 or "
+                    "-100",
+                    Where(key=term.target_key or None),
+                    {"class": index, "share": counts[index]},
+                )
+
+
+def _ignored(term: SeenTerm) -> dict[int, str]:
+    weights = term.criterion.class_weights or ()
+    found = {index: "its weight is 0" for index, weight in enumerate(weights) if weight == 0 and any(weights)}
+    ignored = term.criterion.ignore_index
+    if ignored is not None and 0 <= ignored < term.classes:
+        found[ignored] = f"it is the ignore_index {ignored}"
+    costs = term.trial.of_class if term.trial is not None else {}
+    if (term.kind in _OF_CLASSES or not term.kind) and max(costs.values(), default=0.0) > 0:
+        found = {**{index: "it costs nothing" for index, cost in costs.items() if cost == 0}, **found}
+    return found
+
+
+def _on_purpose(probe: Probe, index: int) -> bool:
+    names = probe.settings.class_names
+    named = index < len(names) and any(word in names[index].lower() for word in _VOID)
+    return named or any(metric.ignore_index == index for metric in probe.settings.metrics)

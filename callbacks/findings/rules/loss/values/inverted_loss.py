@@ -1,0 +1,59 @@
+"""A loss that is larger for right answers than for wrong ones.
+
+Source: a sign that is missing or doubled; "dice" in the place of "1 - dice"; a check of A. Karpathy's recipe, 2019.
+Cost: two calls of the criterion.
+Risk: outputs that are no answers, as embeddings; there both made outputs cost the same. A negative weight of one term
+beside others may be meant (an adversary), and is left out.
+"""
+
+from collections.abc import Iterator
+
+from ....probe.finding import Finding, Where
+from ....probe.probe import Probe
+from ....probe.rule import rule
+from ....probe.trial_probe import TermTrial
+from ..seen_terms import SeenTerm, seen_terms
+
+# Of the larger of both: rounding and smoothing are less.
+_MARGIN = 0.01
+
+
+@rule("inverted-loss", at="model", needs=["trial"], explained_by=[
+    "logits-for-probabilities", "outputs-not-finite", "broadcast-shapes",
+])  # fmt: skip
+def inverted_loss(probe: Probe) -> Iterator[Finding]:
+    """Find terms of which a right answer costs more than a wrong one, or whose weight is negative."""
+    terms = seen_terms(probe)
+    for term in terms:
+        costs = _costs(term, term.trial)
+        if costs is not None and costs[0] > costs[1] + _MARGIN * max(map(abs, costs)):
+            right, wrong = costs
+            yield Finding(
+                "error",
+                f"term {term.label!r} of the loss is larger for right answers ({right:.3g}) than for wrong ones "
+                f"({wrong:.3g}): training makes the model worse",
+                "change the sign, or take 1 minus the score",
+                Where(key=term.output_key or None),
+                {"right": right, "wrong": wrong},
+            )
+        elif term.weight < 0 and len(terms) == 1 and costs is not None and costs[0] < costs[1]:
+            yield Finding(
+                "error",
+                f"term {term.label!r} has the weight {term.weight:g}, so that right answers cost more than wrong ones",
+                "give the term a positive weight",
+                Where(key=term.output_key or None),
+                {"weight": term.weight},
+            )
+
+
+def _costs(term: SeenTerm, trial: TermTrial | None) -> tuple[float, float] | None:
+    """Return what right and wrong answers cost, in the form in which the model gives its answers."""
+    if trial is None:
+        return None
+    scores, shares = (trial.right, trial.wrong), (trial.right_probabilities, trial.wrong_probabilities)
+    if term.output is None or term.output.low < 0 or term.output.high > 1:
+        known = scores
+    else:
+        known = shares if None not in shares else scores
+    right, wrong = known
+    return None if right is None or wrong is None else (right, wrong)
