@@ -1,5 +1,6 @@
 """Do work in a forked child, which leaves no trace in this process, and take what it sends as it comes."""
 
+import faulthandler
 import gc
 import logging
 import multiprocessing
@@ -126,6 +127,7 @@ def _calm_down() -> None:
     """Silence the child, and leave to the parent what is the parent's."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    faulthandler.disable()  # it writes to a file of its own
     gc.freeze()  # the parent's objects are not to be finalized here
     silent = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):

@@ -51,7 +51,7 @@ class LoaderReader:
         self.ids: tuple[str, ...] = ()
         self.waiting: list[int] = []
         self.seen: dict[int, SampleProbe] = {}
-        self.failed = 0
+        self.failed: set[int] = set()
         self.names: dict[int, str] = {}
         self.labels: dict[int, int] = {}
         self._chunk: list[SampleProbe] = []
@@ -78,14 +78,13 @@ class LoaderReader:
         self.waiting.reverse()
         self.tell("candidates", len(candidates))
         start_worker(self.loader)
-        set_epoch_inside(self.loader.dataset, 1)
 
     def read_samples(self, until: float) -> None:
         """Read the samples that come next until a time."""
         set_epoch_inside(self.loader.dataset, 1)
         while self.waiting and time.monotonic() < until:
             index = self.waiting.pop()
-            if index not in self.seen:
+            if index not in self.seen and index not in self.failed:
                 self._read(index)
 
     def read_batches(self, first: int, count: int, until: float, *, sends: int) -> None:
@@ -101,6 +100,7 @@ class LoaderReader:
             if first == 0:
                 self._iterate(until, sends)
             return
+        set_epoch_inside(self.loader.dataset, 1)
         last = min(first + count, len(self.orders.batches))
         for number in range(first, last):
             # Each one has its share of what time is left.
@@ -133,7 +133,7 @@ class LoaderReader:
     def finish(self) -> None:
         """Tell what follows from all samples that were read."""
         self._flush()
-        self.tell("complete", len(self.seen) + self.failed >= len(self.orders.candidates) > 0)
+        self.tell("complete", len(self.seen) + len(self.failed) >= len(self.orders.candidates) > 0)
         self.tell("reseeds", self.watch.reset())
         ids = self._told_ids()
         self.tell("ids", ids)
@@ -183,7 +183,7 @@ class LoaderReader:
         self._chunk, self._sent = [], time.monotonic()
 
     def _note_error(self, index: int, error: Exception) -> None:
-        self.failed += 1
+        self.failed.add(index)
         # Who reads whole batches by itself may leave out what cannot be read.
         if not _reads_batches(self.loader.dataset):
             self.tell("errors", {index: " ".join(f"{type(error).__name__}: {error}".split())[:_LONGEST]})

@@ -15,7 +15,7 @@ Progress = Callable[[int, int], Any]
 
 _GRACE = 5.0  # seconds beyond what was given, for a sample that takes long
 # Shares of the time after which the next part begins.
-_FIRST_BATCH, _SAMPLES, _MORE_BATCHES, _AGAIN = 0.3, 0.65, 0.8, 0.9
+_FIRST_BATCH, _SAMPLES, _AGAIN, _MORE_BATCHES, _END = 0.3, 0.6, 0.78, 0.9, 0.93
 _SENT = {True: 2, False: 1}  # batches that are sent whole of loaders that train, and of others
 _BY_PART = ("samples", "again", "errors")
 _BY_ONE = ("batches_seen", "first_batches")
@@ -78,7 +78,7 @@ def observe_data(
     if can_fork() and forkable:
         totals: dict[str, int] = {}
         works = [
-            _work(key, loader, keys, full=full, seconds=seconds, by_chance=by_chance)
+            _work(key, loader, keys, full=full, seconds=seconds, by_chance=by_chance or _by_chance(loaders[key]))
             for key, loader in forkable.items()
         ]
         with suppress(OSError):  # no memory for another process
@@ -127,6 +127,11 @@ def _forks(loader: Any) -> bool:
     return not getattr(loader, "num_workers", 0) or method in (None, "fork")
 
 
+def _by_chance(loader: Any) -> bool:
+    """Whether a loader is one that this project's runner shares out, which seeds the generators for each item."""
+    return hasattr(type(getattr(loader, "batch_sampler", None)), "draw_epoch")
+
+
 def _take(found: dict[str, Any], totals: dict[str, int], key: str, name: str, value: Any) -> None:
     if name == "candidates":
         totals[key] = value
@@ -160,10 +165,10 @@ def _work(key: str, loader: Any, keys: Keys, *, full: bool, seconds: float, by_c
         reader.start()
         reader.read_batches(0, 1, until(_FIRST_BATCH), sends=sends)
         reader.read_samples(until(_SAMPLES))
-        reader.read_batches(1, 2, until(_MORE_BATCHES), sends=sends)
         reader.read_again(until(_AGAIN))
+        reader.read_batches(1, 2, until(_MORE_BATCHES), sends=sends)
         # What the others have left of the time.
-        reader.read_samples(until(_AGAIN))
+        reader.read_samples(until(_END))
         reader.finish()
 
     return work

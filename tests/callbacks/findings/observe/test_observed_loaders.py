@@ -2,6 +2,7 @@
 
 import os
 import random
+import socket
 import time
 from functools import partial
 from types import SimpleNamespace
@@ -529,3 +530,22 @@ def test_nothing_shows_that_a_loader_was_observed(tmp_path, full):
 def test_neighbouring_pixels_are_compared_in_the_first_images():
     seen = see(Pictures(), shuffle=True)
     assert all(0 <= it.jumps.large <= it.jumps.middle + 1 and 0 <= it.jumps.grey <= 1 for it in seen.samples.values())
+
+
+def test_large_shared_memory_cannot_be_written_to(tmp_path, monkeypatch):
+    monkeypatch.setattr("assay.callbacks.findings.observe.data.cut_off._MOST_COPIED", 0)
+    data = Traces(tmp_path)
+    before = data.state()
+    seen = see(data)
+    assert data.state() == before and len(seen.order) == 40 and not seen.samples
+    data.file.close()
+
+
+def test_a_connection_is_not_used_beside_the_run():
+    ours, theirs = socket.socketpair()
+    theirs.setblocking(False)
+    seen = see(Pictures(change=lambda index, item: (ours.send(b"ask"), item)[1]))
+    with pytest.raises(BlockingIOError):
+        theirs.recv(1)
+    assert seen.errors == {} and not seen.samples
+    ours.close(), theirs.close()
