@@ -15,7 +15,7 @@ from .data_sets import ids_of, labels_of, length_of, reading_order, set_epoch_in
 from .draws import ResetWatch, as_worker, seed_item, start_worker, workers_alike
 from .orders import Orders, draw_orders
 from .pixels import as_array, digest_of
-from .sample_reader import Keys, SampleReader
+from .sample_reader import MOST_SMALL, Keys, SampleReader
 
 Tell = Callable[[str, Any], None]
 
@@ -27,6 +27,7 @@ _CHUNK, _CHUNK_SECONDS = 64, 0.05
 _ASKED_WORKERS = 3  # samples
 _WORKERS = 20.0  # seconds for two workers
 _LONGEST = 300
+_SMALL_OF_FIRST = 200  # of the samples of the first batches, wherever they stand
 
 
 class LoaderReader:
@@ -74,7 +75,7 @@ class LoaderReader:
         drawn = reading_order(candidates, self.loader.dataset, self.ids if len(self.ids) == length else ())
         # All of them are read in the order of the files, of which a disk gives one after the other.
         self.waiting = candidates.tolist() if self.full else drawn
-        self._small = frozenset(drawn[: self.reader.small_left])
+        self._small = frozenset(drawn[:MOST_SMALL])
         self.waiting.reverse()
         self.tell("candidates", len(candidates))
         start_worker(self.loader)
@@ -160,7 +161,7 @@ class LoaderReader:
             return item, None
         if sample.name == str(index) and self.keys.name(item) is None and index < len(self.ids):
             sample = replace(sample, name=self.ids[index])
-        if self.full and index not in self._small:
+        if index not in self._small and len(self.seen) >= _SMALL_OF_FIRST:
             sample = replace(sample, small=None)
         self._keep(index, sample, self.keys.name(item))
         return item, sample

@@ -15,6 +15,7 @@ from .pixels import Pixels, as_array, kept_size, measure, nearest
 Key = str | int | None
 
 MOST_VALUES = 300
+MOST_SMALL = 4000
 _MOST_NUMBERS = 64
 _BOXES, _BOX_LABELS = ("boxes", "bboxes"), ("labels", "class_labels", "category_ids")
 
@@ -75,14 +76,12 @@ class SampleReader:
     Args:
         keys: of the parts of an item.
         most_kept: images with masks or boxes that are kept whole.
-        most_small: samples whose small image is kept.
         most_compared: images whose neighbouring pixels are compared.
     """
 
-    def __init__(self, keys: Keys, *, most_kept: int = 64, most_small: int = 4000, most_compared: int = 64):
+    def __init__(self, keys: Keys, *, most_kept: int = 64, most_compared: int = 64):
         self.keys = keys
         self.kept_left = most_kept
-        self.small_left = most_small
         self.compared_left = most_compared
 
     def read(self, index: int, item: Any) -> SampleProbe | None:
@@ -95,12 +94,11 @@ class SampleReader:
         image = self._kept_image(pixels, targets)
         if image is None:
             targets.pop("mask", None)
-        small = pixels.small() if self.small_left > 0 else None
         jumps = jumps_of(pixels.planes) if pixels.is_image and self.compared_left > 0 else None
-        self.small_left, self.compared_left = self.small_left - 1, self.compared_left - 1
+        self.compared_left -= 1
         return SampleProbe(
             index, str(index) if name is None else name, pixels.digest, pixels.shape, pixels.dtype, pixels.mean,
-            pixels.std, pixels.low, pixels.high, small, image, non_finite=pixels.non_finite, jumps=jumps,
+            pixels.std, pixels.low, pixels.high, pixels.small(), image, non_finite=pixels.non_finite, jumps=jumps,
             **targets,
         )  # fmt: skip
 

@@ -422,6 +422,14 @@ def test_everything_is_read_in_full():
     assert seen["train"].complete and seen["valid"].complete and told[-1] == (350, 350)
 
 
+def test_small_images_are_kept_of_samples_from_all_places():
+    data = TensorDataset(torch.rand(6000, 1, 4, 4), torch.arange(6000))
+    seen = see(data, Keys(0, 1), full=True)
+    small = [index for index, sample in seen.samples.items() if sample.small is not None]
+    assert len(seen.samples) == 6000 and 4000 <= len(small) <= 4200
+    assert sum(index >= 3000 for index in small) > 1800
+
+
 def test_first_batches_come_as_tensors():
     loaders = {"train": DataLoader(Pictures(200), 100, shuffle=True), "valid": DataLoader(Pictures(20), 8)}
     batches = observe_data(loaders, keys=KEYS, seconds=SECONDS).batches
