@@ -13,6 +13,7 @@ class JumpsProbe:
         dark: of values, those with three of four neighbours that are brighter by 0.75 or more.
         bright: of values, those with three of four neighbours that are darker by 0.75 or more.
         grey: of values, those between 0.1 and 0.9.
+        wraps: whether jumps, ends and levels are as they are in a photograph whose values wrapped around.
     """
 
     middle: float
@@ -20,3 +21,4 @@ class JumpsProbe:
     dark: float
     bright: float
     grey: float
+    wraps: bool = False

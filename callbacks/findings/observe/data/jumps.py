@@ -1,5 +1,6 @@
 """Measure how much neighbouring pixels of an image differ."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,29 @@ def jumps_of(image: NDArray[Any]) -> JumpsProbe | None:
         return None
     top, left = (max(0, (side - _SIDE) // 2) for side in image.shape[1:])
     part = image[:, top : top + _SIDE, left : left + _SIDE].astype(np.float32)
-    return _of_shares((part - low) / (high - low))
+    return replace(_of_shares((part - low) / (high - low)), wraps=_wraps(part))
+
+
+def _wraps(part: NDArray[np.float32]) -> bool:
+    """Whether jumps across the whole range are frequent, and most so between values next to both ends.
+
+    Noisy drawings of a few colours have fewer levels, a peak at white where noise is cut off, or values that become
+    rarer towards the ends.
+    """
+    low, high = (of(part, axis=(1, 2), keepdims=True) for of in (np.min, np.max))
+    if not (high > low).all():
+        return False
+    image = (part - low) / (high - low)
+    pairs = [(image[:, 1:], image[:, :-1]), (image[:, :, 1:], image[:, :, :-1])]
+    ones, others = (np.concatenate([pair[side].ravel() for pair in pairs]) for side in (0, 1))
+    change = np.abs(ones - others)
+    inside = (np.maximum(ones, others) < 1 - _END) | (np.minimum(ones, others) > _END)
+    large, far = float(((change >= 0.95) & inside).mean()), float(((change >= 0.85) & (change < 0.95)).mean())
+    middle = float(((change >= 0.4) & (change < 0.7)).mean())
+    white, nearly = float((image >= 1 - _END).mean()), float(((image >= 0.96) & (image < 1 - _END)).mean())
+    levels = len(np.unique(np.round(image * 255))) / 256
+    grey = float(((image > 0.1) & (image < 0.9)).mean())
+    return large > max(middle, 0.001, 0.5 * far) and white <= 0.5 * nearly and levels >= 0.6 and grey >= 0.2
 
 
 def _of_shares(image: NDArray[np.float32]) -> JumpsProbe:

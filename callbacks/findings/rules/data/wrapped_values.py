@@ -6,7 +6,8 @@ Cost: differences of neighbours in up to 64 images of a loader.
 Risk: text, drawings and masks have large jumps too. There, smaller jumps are more frequent, or the jumps are between
 black and white themselves. Single dark pixels in bright areas count only where nothing is drawn, as noise of salt and
 pepper is an augmentation, and only with some bright ones in dark areas, as stars have. Drawings of two noisy colours
-with hard borders can still look so, therefore it is a note.
+with hard borders can still look so, therefore it is a note, and a warning only where images also have all levels of
+grey, up to white and down to black: of 3,000 noisy drawings, and of 500 real and drawn images, none had.
 """
 
 from collections.abc import Iterator, Sequence
@@ -25,6 +26,8 @@ _FEWEST = 16
 _IMAGES, _LARGE = 0.25, 0.002
 # Drawings of two colours with a little noise jump between them only, but have hardly any grey.
 _BETWEEN = 0.2
+# Of photographs that wrapped around, 13 to 90 of 100 have all levels; of others, none.
+_CLEAR, _FEWEST_CLEAR = 0.1, 3
 # Of values, and against jumps of middle size: digits of 8 x 8 have 0.0004, 0.0006 and 0.004, and 0.004 to 0.006, 0.026
 # and 0.15 once they wrapped around; uniform noise has 0.0035, 0.007 and 0.026.
 _DARK, _SPECKS, _OF_MIDDLE, _GREY = 0.0015, 0.004, 0.05, 0.1
@@ -36,9 +39,13 @@ def wrapped_values(probe: Probe) -> Iterator[Finding]:
     for loader in probe.loaders.values():
         samples = [sample for sample in loader.samples.values() if sample.jumps is not None]
         jumps = [sample.jumps for sample in samples if sample.jumps is not None]
-        if len(jumps) >= _FEWEST and (_jump(jumps) or (not loader.augments and _specks(jumps))):
+        if len(jumps) >= _FEWEST and (_clear(jumps) or _jump(jumps) or (not loader.augments and _specks(jumps))):
             worst = sorted(samples, key=lambda it: -(it.jumps.large + it.jumps.dark) if it.jumps else 0.0)
             yield _finding(loader, jumps, tuple(sample.name for sample in worst[:8]))
+
+
+def _clear(jumps: Sequence[JumpsProbe]) -> bool:
+    return sum(one.wraps for one in jumps) >= max(_FEWEST_CLEAR, _CLEAR * len(jumps))
 
 
 def _jump(jumps: Sequence[JumpsProbe]) -> bool:
@@ -56,7 +63,7 @@ def _specks(jumps: Sequence[JumpsProbe]) -> bool:
 def _finding(loader: LoaderProbe, jumps: Sequence[JumpsProbe], names: tuple[str, ...]) -> Finding:
     large, dark = (float(np.mean([getattr(one, name) for one in jumps])) for name in ("large", "dark"))
     return Finding(
-        "note",
+        "warning" if _clear(jumps) else "note",
         f"images of {loader.key} look as if values had gone over the top of a small type and begun at 0 again:"
         f" {100 * large:.2g}% of neighbouring pixels jump across nearly the whole range, and {100 * dark:.2g}% of"
         f" pixels are dark specks in bright areas (see {', '.join(names[:2])})",
