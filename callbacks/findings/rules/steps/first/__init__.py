@@ -1,0 +1,1 @@
+"""What the first steps do to the weights."""

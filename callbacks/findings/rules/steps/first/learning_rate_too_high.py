@@ -1,0 +1,60 @@
+"""A learning rate at which the first steps throw the weights about.
+
+Source: "the update is about a thousandth of the weight" (A. Karpathy, CS231n); AUTOTRAINER (X. Zhang et al., 2021).
+Cost: the norms of the first updates.
+Risk: losses that rise for some steps before normalization has settled, and the first steps of RMSprop. So the loss has
+to explode, or steps be as large as the weights, or both be in between.
+"""
+
+from collections.abc import Iterator
+from math import isfinite
+from statistics import mean, median
+
+from ....probe.finding import Finding, Severity, Where
+from ....probe.probe import Probe
+from ....probe.rule import rule
+from .updates import seen_ratios, weight_names
+
+# Half of the weight replaced in each of the first steps: nothing of the initialization is left.
+_ALONE = 0.5
+# A tenth, a hundred times the usual, with a loss that does not fall below where it began; ...
+_WITH_LOSS, _WORSE = 0.05, 1.2
+# ... and a loss that explodes needs steps that are not small.
+_WITH_EXPLOSION, _EXPLODES = 0.01, 5.0
+_FEWEST = 5
+_FIRST = 10
+
+
+@rule("learning-rate-too-high", at="steps", needs=["steps"], explained_by=[
+    "gradients-not-zeroed", "inverted-loss", "outputs-not-finite", "weights-not-finite", "loss-not-finite",
+    "exploding-signal", "momentum-out-of-range", "summed-loss", "target-scale", "dominant-term", "large-weights",
+    "unnormalized", "scale-0-255", "logits-for-probabilities", "broadcast-shapes", "non-finite-images",
+])  # fmt: skip
+def learning_rate_too_high(probe: Probe) -> Iterator[Finding]:
+    """Find updates that are as large as the weights, with what they do to the loss."""
+    steps = probe.steps.steps if probe.steps is not None else ()
+    found = seen_ratios(steps[:_FIRST], weight_names(probe))
+    losses = [step.loss for step in steps]
+    if len(found) < 3 or len(steps) < _FEWEST:
+        return
+    size = median(one if isfinite(one) else 1e9 for one in found)
+    broke = isfinite(losses[0]) and not all(map(isfinite, losses))
+    finite = [loss for loss in losses if isfinite(loss)]
+    begin = mean(finite[:2]) if finite else 0.0
+    end = mean(finite[-5:]) if finite else 0.0
+    worse = begin > 0 and (broke or end > _WORSE * begin)
+    exploded = begin > 0 and (broke or end > _EXPLODES * begin)
+    if size < _ALONE and not (size > _WITH_LOSS and worse) and not (size > _WITH_EXPLOSION and exploded):
+        return
+    severity: Severity = "error" if broke else "warning"
+    then = "and breaks" if broke else f"to {end:.3g}"
+    rate = max((step_lr for step in steps for step_lr in step.lr), default=0.0)
+    yield Finding(
+        severity,
+        f"the learning rate {rate:g} of {probe.settings.optimizer or 'the optimizer'} is too high: in each of the "
+        f"first steps weights change by {size:.0%} (about 0.1% is usual), and the loss goes from {losses[0]:.3g} {then} in "
+        f"{len(steps)} steps",
+        "divide the learning rate by 10 to 100",
+        Where(field="lr"),
+        {"ratio": size, "lr": rate, "first": losses[0], "last": losses[-1] if isfinite(losses[-1]) else None},
+    )

@@ -1,0 +1,37 @@
+"""Steps whose loss or gradients are NaN or infinite.
+
+Source: DeepLocalize (M. Wardat et al., 2021).
+Cost: none beyond the norms of the gradients.
+Risk: a gradient scaler begins too high on purpose; there only losses count.
+"""
+
+from collections.abc import Iterator
+from math import isfinite, isnan
+
+from ....probe.finding import Finding
+from ....probe.probe import Probe
+from ....probe.rule import rule
+
+
+@rule("non-finite-steps", at="steps", needs=["steps"], explained_by=[
+    "learning-rate-too-high", "outputs-not-finite", "weights-not-finite", "loss-not-finite", "non-finite-images",
+    "inverted-loss", "logits-for-probabilities", "gradients-not-zeroed",
+])  # fmt: skip
+def non_finite_steps(probe: Probe) -> Iterator[Finding]:
+    """Find the first step that broke."""
+    steps = probe.steps.steps if probe.steps is not None else ()
+    # A loss that nobody names is NaN in every step.
+    named = not all(isnan(step.loss) for step in steps)
+    for number, step in enumerate(steps, start=1):
+        lost = named and not isfinite(step.loss)
+        broken = step.grad_norm is not None and not isfinite(step.grad_norm) and step.scale is None
+        if lost or broken:
+            count = sum(not it.finite for it in steps)
+            yield Finding(
+                "warning",
+                f"the {'loss' if lost else 'gradient'} is not finite in step {number} ({count} of the first "
+                f"{len(steps)} steps are broken)",
+                "look for a logarithm or root of 0 or a division by 0, and at the batch of that step",
+                evidence={"step": number, "broken": count},
+            )
+            return

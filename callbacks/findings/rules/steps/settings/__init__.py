@@ -1,0 +1,1 @@
+"""Settings of the optimization that cannot work, told before the first step."""

@@ -1,0 +1,165 @@
+"""Rules on the first steps, the settings of the optimization and curves: faults by name, and healthy twins in silence."""
+
+from dataclasses import replace
+from math import cos, nan, pi
+
+import numpy as np
+import pytest
+from made_probes import found, loader
+
+from assay.callbacks.findings.probe.epoch_probe import EpochProbe
+from assay.callbacks.findings.probe.probe import Probe
+from assay.callbacks.findings.probe.rule import examine
+from assay.callbacks.findings.probe.settings_probe import GroupProbe, MonitorProbe, SettingsProbe
+from assay.callbacks.findings.probe.steps_probe import StepProbe, StepsProbe
+from assay.callbacks.findings.rules import all_rules
+
+RULES = {
+    rule.name: rule for rule in all_rules()
+    if ".rules.steps" in rule.find.__module__ or ".rules.curves" in rule.find.__module__
+}  # fmt: skip
+FALLING = np.linspace(2.3, 1.4, 30)
+
+
+def settings(plan=(), lr=0.01, name="SGD", **options):
+    """Return settings of 10 epochs of 50 steps."""
+    group = {key: options.pop(key) for key in ("weight_decay", "momentum", "beta2") if key in options}
+    return SettingsProbe(**{
+        "epochs": 10, "steps_per_epoch": 50, "optimizer": name, "groups": (GroupProbe(lr, **group),),
+        "lr_plan": tuple(plan), "scheduler": "LambdaLR" if len(plan) else "", "scheduler_step": "batch", **options,
+    })  # fmt: skip
+
+
+def steps(ratio=1e-3, losses=FALLING, lr=0.01, norm=1.0, made=None, **options):
+    """Return the probe of steps whose updates are so large beside weights of norm 10."""
+    found = [
+        StepProbe(float(loss), norm, (lr,), {"fc.weight": 10 * ratio, "fc.bias": 0.1}, {"fc.weight": 10.0, "fc.bias": 0},
+                  finite=bool(np.isfinite(loss)), **options)
+        for loss in losses
+    ]  # fmt: skip
+    return Probe(settings=made or settings(lr=lr), steps=StepsProbe(tuple(found)))
+
+
+def epoch(number=1, train=1.0, valid=1.1, steps=200, **options):
+    """Return an epoch of two loaders."""
+    return EpochProbe(number, {"train": {"loss": train}, "valid": {"loss": valid}}, steps=steps, **options)
+
+
+COSINE = [0.5 + 0.5 * cos(pi * index / 400) for index in range(400)]
+WARM_UP = [min(1.0, (index + 1) / 20) * factor for index, factor in enumerate(COSINE)]
+ONE_CYCLE = [0.04 + 0.96 * index / 120 for index in range(120)] + [1 - index / 280 for index in range(280)]
+HEALTHY = {
+    "no schedule": Probe(settings=settings()),
+    "cosine": Probe(settings=settings(COSINE, scheduler="CosineAnnealingLR")),
+    "warm-up and cosine": Probe(settings=settings(WARM_UP)),
+    "one cycle": Probe(settings=settings(ONE_CYCLE, scheduler="OneCycleLR")),
+    "steps of ten": Probe(settings=settings([1.0] * 200 + [0.1] * 100 + [0.01] * 100)),
+    "warm-up, then even": Probe(settings=settings([0.0, 0.2, 0.4, 0.6, 0.8] + [1.0] * 395)),
+    "three steps of a warm-up": Probe(settings=settings([0.25, 0.5, 0.75], epochs=1, steps_per_epoch=3)),
+    "restarts": Probe(settings=settings(COSINE[::4] * 4, scheduler="CosineAnnealingWarmRestarts")),
+    "sgd of a resnet": Probe(settings=settings(lr=0.1, momentum=0.9, weight_decay=5e-4)),
+    "adamw of a vit": Probe(settings=settings(lr=1e-3, name="AdamW", momentum=0.9, beta2=0.95, weight_decay=0.3)),
+    "adam of a gan": Probe(settings=settings(lr=2e-4, name="Adam", momentum=0.0, beta2=0.9)),
+    "lion": Probe(settings=settings(lr=1e-4, name="Lion", momentum=0.9, beta2=0.99, weight_decay=1.0)),
+    "monitors": Probe(settings=settings(monitors=(
+        MonitorProbe("valid", "accuracy", False), MonitorProbe("valid", "loss", True),
+        MonitorProbe("valid", "dice_loss", True), MonitorProbe("valid", "hausdorff", True),
+        MonitorProbe("valid", "map", False), MonitorProbe("valid", "score", True),
+    ))),
+    "clipped now and then": replace(steps(norm=3.0), settings=settings(clip_grad_norm=1.0)),
+    "usual steps": steps(),
+    "fine-tuning": steps(2e-4, lr=1e-5),
+    "slow fine-tuning": steps(2e-5, lr=1e-6),
+    "warm-up from next to nothing": steps(1e-7, lr=1e-7, made=settings(WARM_UP, lr=1e-3)),
+    "a large rate with normalization": steps(0.04, losses=[2.3, 3.5, 4.0, 3.0, 2.8, 2.5, 2.4, 2.2, 2.1, 2.0]),
+    "rmsprop": steps(0.2, losses=np.linspace(2.3, 1.9, 30), lr=1e-3),
+    "three steps": steps(losses=[2.3, 2.4, 2.2]),
+    "a loss without a name": steps(losses=[nan] * 30),
+    "a scaler that begins too high": steps(scale=65536.0, norm=np.inf),
+    "accumulation": Probe(settings=settings(accumulate_steps=4), loaders={"train": loader("train", [], batches=20)}),
+    "one batch": Probe(settings=settings(accumulate_steps=4), loaders={"train": loader("train", [], batches=1)}),
+    "epochs": Probe(epochs=(epoch(), epoch(2, 0.8, 0.9))),
+    "a short epoch": Probe(epochs=(epoch(steps=3, train=0.1, valid=9.0, label_counts={"valid": np.array([50, 50])}),)),
+    "overfitting": Probe(epochs=(epoch(train=0.01, valid=0.5, label_counts={"valid": np.array([50, 50])}),)),
+    "nothing seen": Probe(),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HEALTHY)
+def test_healthy_optimization_is_silent(name):
+    examined = examine(RULES.values(), HEALTHY[name])
+    assert [it.sentence for it in examined.findings] == []
+    assert not any("failed" in why for why in examined.left_out.values()), examined.left_out
+
+
+def probe_of(**options):
+    """Return a probe of settings alone."""
+    return Probe(settings=settings(**options))
+
+
+SHORT_COSINE = [0.5 + 0.5 * cos(pi * index / 20) for index in range(400)]
+COUNTS = {"label_counts": {"valid": np.array([50, 50])}}
+FAULTS = [
+    ("schedule-at-zero", probe_of(lr=0.0), "error", "learning rate is 0"),
+    ("schedule-at-zero", probe_of(plan=[0.0] * 400), "error", "LambdaLR keeps the learning rate at 0 for the whole"),
+    ("schedule-at-zero", probe_of(plan=[0.0] * 100 + [1.0] * 300), "warning", "the first 25% of the run"),
+    ("endless-warmup", probe_of(plan=np.linspace(0.001, 0.2, 400).tolist()), "warning", "500 steps"),
+    ("schedule-ends-early", probe_of(plan=[1.0] * 40 + [1e-5] * 360), "warning", "LambdaLR, which steps once per batch"),
+    ("schedule-swings", probe_of(plan=SHORT_COSINE, scheduler="CosineAnnealingLR"), "warning", "T_max"),
+    ("heavy-weight-decay", probe_of(lr=0.1, weight_decay=0.1), "warning", "weight decay 0.1 of SGD"),
+    ("heavy-weight-decay", probe_of(lr=1e-3, name="AdamW", weight_decay=10.0), "warning", "1.00% of each weight"),
+    ("heavy-weight-decay", probe_of(lr=1e-3, name="Adam", weight_decay=1.0), "warning", "outweighs"),
+    ("momentum-out-of-range", probe_of(momentum=0.999), "warning", "momentum of SGD is 0.999"),
+    ("momentum-out-of-range", probe_of(name="Adam", momentum=0.9, beta2=0.1), "warning", "second beta of Adam is 0.1"),
+    ("accumulation-beyond-epoch", Probe(settings=settings(accumulate_steps=64),
+                                        loaders={"train": loader("train", [], batches=20)}), "warning", "64 batches"),
+    ("monitor-direction", probe_of(monitors=(MonitorProbe("valid", "accuracy01", True),)), "warning", "'accuracy01'"),
+    ("monitor-direction", probe_of(monitors=(MonitorProbe("valid", "loss", False),)), "warning", "is maximized"),
+    ("tiny-clip", probe_of(clip_grad_norm=1e-4), "warning", "clip_grad_norm is 0.0001"),
+    ("learning-rate-too-high", steps(1.2, lr=1.0), "warning", "learning rate 1 of SGD is too high"),
+    ("learning-rate-too-high", steps(0.1, losses=[2.3, 4, 9, 20, 40, 60]), "warning", "the loss goes from 2.3 to"),
+    ("learning-rate-too-high", steps(0.3, losses=[2.3, 9, 900, 9e9, nan, nan]), "error", "and breaks in 6 steps"),
+    ("learning-rate-too-low", steps(1e-8, lr=1e-9), "warning", "learning rate 1e-09 of SGD is too low"),
+    ("gradients-not-zeroed", steps(not_zeroed=True), "warning", "in 29 of 29 steps"),
+    ("clipped-far", replace(steps(norm=50.0), settings=settings(clip_grad_norm=0.1)), "warning", "clip_grad_norm 0.1"),
+    ("non-finite-steps", steps(losses=[2.3, 2.2, nan, nan, nan]), "warning", "in step 3 (3 of the first 5"),
+    ("valid-at-chance", Probe(epochs=(epoch(train=0.1, valid=4.0, **COUNTS),)), "warning", "the loss of valid is 4"),
+    ("one-class-predicted", Probe(epochs=(epoch(**COUNTS, prediction_counts={"valid": np.array([0, 100])}),)),
+     "warning", "predicts class 1 for 100% of valid, where it is 50%"),
+    ("broken-epoch", Probe(epochs=(epoch(train=nan, non_finite_steps=9),)), "warning", "loss of train is not finite"),
+    ("falling-scale", Probe(epochs=(epoch(scales=(65536.0, 1.0)),)), "warning", "from 65536 to 1"),
+    ("rising-loss", Probe(epochs=(epoch(), epoch(2, 2.0))), "warning", "1 in epoch 1 and 2 in epoch 2"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "probe", "severity", "part"), FAULTS)
+def test_a_fault_of_the_optimization_is_named(name, probe, severity, part):
+    findings = found(RULES[name], probe)
+    assert [it.severity for it in findings] == [severity]
+    assert part in findings[0].sentence, findings[0].sentence
+
+
+def test_weights_that_do_not_change_are_named():
+    probe = steps()
+    still = replace(probe.steps.steps[0], update={"fc.weight": 0.0, "fc.bias": 0.0})
+    (one,) = found(RULES["weights-do-not-change"], replace(probe, steps=StepsProbe((still,) * 30)))
+    assert (one.severity, "no weight has changed after 30 steps" in one.what) == ("error", True)
+    waits = replace(still, lr=(0.0,))
+    (one,) = found(RULES["weights-do-not-change"], replace(probe, steps=StepsProbe((waits,) * 30)))
+    assert (one.severity, "the learning rate is 0" in one.what) == ("warning", True)
+    assert not found(RULES["weights-do-not-change"], replace(probe, steps=StepsProbe((still,) * 3)))
+
+
+def test_statistics_that_stand_still_are_named():
+    moving = steps()
+    (one,) = found(RULES["frozen-statistics"], replace(moving, steps=replace(moving.steps, buffers_moved=False)))
+    assert "have not moved in 30 steps" in one.what
+    frozen = replace(moving.steps, buffers_moved=False, modes=("bn",))
+    assert not found(RULES["frozen-statistics"], replace(moving, steps=frozen))
+
+
+def test_a_batch_that_is_not_learned_is_a_note():
+    probe = steps()
+    (one,) = found(RULES["not-memorized"], replace(probe, steps=replace(probe.steps, memorized=(2.3, 2.29))))
+    assert one.severity == "note"
+    assert not found(RULES["not-memorized"], replace(probe, steps=replace(probe.steps, memorized=(2.3, 1.0))))
