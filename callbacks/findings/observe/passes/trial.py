@@ -28,7 +28,7 @@ def _try(term: Term, criterion: CriterionProbe, found: TrainingPass) -> TermTria
     actual, error = _actual(term)
     output, target = term.output, term.target
     if not isinstance(output, Tensor):
-        return TermTrial(term.label, actual, error=error)
+        return TermTrial(term.label, actual, error=error, output=term.output_key, target=term.target_key)
     output = output.detach()
     return TermTrial(
         term.label,
@@ -39,6 +39,8 @@ def _try(term: Term, criterion: CriterionProbe, found: TrainingPass) -> TermTria
         shifted=_number(term, output + 1, target),
         **_facts(output, target),
         error=error,
+        output=term.output_key,
+        target=term.target_key,
     )
 
 

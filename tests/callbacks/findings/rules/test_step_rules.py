@@ -1,4 +1,4 @@
-"""Rules on the first steps, the settings of the optimization and curves: faults by name, and healthy twins in silence."""
+"""Rules on first steps, settings of the optimization and curves: faults are named, healthy twins are silent."""
 
 from dataclasses import replace
 from math import cos, nan, pi
@@ -33,7 +33,7 @@ def settings(plan=(), lr=0.01, name="SGD", **options):
 def steps(ratio=1e-3, losses=FALLING, lr=0.01, norm=1.0, made=None, **options):
     """Return the probe of steps whose updates are so large beside weights of norm 10."""
     found = [
-        StepProbe(float(loss), norm, (lr,), {"fc.weight": 10 * ratio, "fc.bias": 0.1}, {"fc.weight": 10.0, "fc.bias": 0},
+        StepProbe(float(loss), norm, (lr,), {"fc.weight": 10 * ratio, "fc.bias": 0.1}, {"fc.weight": 10.0},
                   finite=bool(np.isfinite(loss)), **options)
         for loss in losses
     ]  # fmt: skip
@@ -104,7 +104,7 @@ FAULTS = [
     ("schedule-at-zero", probe_of(plan=[0.0] * 400), "error", "LambdaLR keeps the learning rate at 0 for the whole"),
     ("schedule-at-zero", probe_of(plan=[0.0] * 100 + [1.0] * 300), "warning", "the first 25% of the run"),
     ("endless-warmup", probe_of(plan=np.linspace(0.001, 0.2, 400).tolist()), "warning", "500 steps"),
-    ("schedule-ends-early", probe_of(plan=[1.0] * 40 + [1e-5] * 360), "warning", "LambdaLR, which steps once per batch"),
+    ("schedule-ends-early", probe_of(plan=[1.0] * 40 + [1e-5] * 360), "warning", "which steps once per batch"),
     ("schedule-swings", probe_of(plan=SHORT_COSINE, scheduler="CosineAnnealingLR"), "warning", "T_max"),
     ("heavy-weight-decay", probe_of(lr=0.1, weight_decay=0.1), "warning", "weight decay 0.1 of SGD"),
     ("heavy-weight-decay", probe_of(lr=1e-3, name="AdamW", weight_decay=10.0), "warning", "1.00% of each weight"),

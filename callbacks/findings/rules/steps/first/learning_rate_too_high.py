@@ -52,8 +52,8 @@ def learning_rate_too_high(probe: Probe) -> Iterator[Finding]:
     yield Finding(
         severity,
         f"the learning rate {rate:g} of {probe.settings.optimizer or 'the optimizer'} is too high: in each of the "
-        f"first steps weights change by {size:.0%} (about 0.1% is usual), and the loss goes from {losses[0]:.3g} {then} in "
-        f"{len(steps)} steps",
+        f"first steps weights change by {size:.0%} (about 0.1% is usual), and the loss goes from {losses[0]:.3g} "
+        f"{then} in {len(steps)} steps",
         "divide the learning rate by 10 to 100",
         Where(field="lr"),
         {"ratio": size, "lr": rate, "first": losses[0], "last": losses[-1] if isfinite(losses[-1]) else None},
