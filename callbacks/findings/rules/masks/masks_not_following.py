@@ -2,7 +2,7 @@
 
 Source: A. Karpathy, "A Recipe for Training Neural Networks", 2019: flipping the image and forgetting the label;
 alignment by cross-correlation, as in B. Reddy and B. Chatterji, 1996.
-Cost: up to 64 images of at most 128 pixels per loader, four Fourier transforms each: a tenth of a second.
+Cost: up to 32 images of at most 128 pixels per loader, four Fourier transforms each: a tenth of a second.
 Risk: masks drawn roughly, roofs seen from one side, and images full of noise; so a move must fit twice as well as none,
 and what has no such move is told only where the other loader's masks follow clearly, on images as sharp.
 """

@@ -13,7 +13,7 @@ Floats = NDArray[np.float32]
 FEWEST = 6  # scenes, of which a mean and its spread say something
 _SIDE = 128  # largest side of a map: lines of masks are still there, and a map is transformed in half a millisecond
 _MOST_VALUES = 50  # of a mask of classes; a mask of more is a map of numbers
-_PROBE = 64  # scenes at most
+_PROBE = 32  # scenes at most; more tell no more of what all have in common
 
 
 @dataclass(frozen=True, eq=False)
