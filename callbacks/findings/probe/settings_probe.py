@@ -110,7 +110,7 @@ class SettingsProbe:
         num_classes: as callbacks or the experiment know them; None where nobody does.
         precision: such as ``fp32``, ``bf16``, ``fp16``.
         task: ``multiclass``, ``binary``, ``multilabel``, ``regression``, ``segmentation``, ``detection`` or "", as far
-            as criterion, targets and callbacks tell.
+            as criteria and callbacks tell; masks of several labels are ``multilabel``.
         ema_decay: of a moving average of the weights that is validated; None: there is none.
         ranks: how many processes.
         frozen_on_purpose: names of parameters that the run was told to freeze, as ``--freeze`` does.

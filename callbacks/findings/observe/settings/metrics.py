@@ -19,6 +19,7 @@ _OF_CALLBACKS = {
     "ConfusionMatrixCallback": "multiclass", "MultilabelAccuracyCallback": "multilabel",
     "MultilabelPrecisionRecallF1SupportCallback": "multilabel", "R2SquaredCallback": "regression",
 }  # fmt: skip
+_OF_REGIONS = ("dice", "jaccard", "lovasz", "tversky")
 _SEGMENTATION = ("Boundaries", "BoundaryIoU", "ImageOverlap", "IOUCallback", "DiceCallback", "TrevskyCallback")
 
 
@@ -84,9 +85,11 @@ def task_of(metrics: Sequence[MetricProbe], terms: Sequence[TermProbe], callback
     kinds = [type(inside(callback)).__name__ for callback in callbacks]
     if any(kind.startswith(("Box", "Detection")) for kind in kinds):
         return "detection"
-    if any(kind in _SEGMENTATION or kind.startswith("Segmentation") for kind in kinds):
-        return "segmentation"
     told = [one.task for one in metrics if one.task]
+    # Masks of several labels are known as such: that their values may overlap says more.
+    of_masks = any(kind in _SEGMENTATION for kind in kinds) or any(it.criterion.kind in _OF_REGIONS for it in terms)
+    if of_masks and "multilabel" not in told:
+        return "segmentation"
     known = [_OF_KINDS[term.criterion.kind] for term in terms if term.criterion.kind in _OF_KINDS]
     return next(iter([*told, *known]), "")
 

@@ -372,6 +372,23 @@ def test_marks_tell_what_was_frozen_and_loaded():
     assert found.groups[0].parameters == ("layer.2.weight",)
 
 
+@pytest.mark.parametrize(
+    ("kind", "task", "expected"),
+    [("dice", "binary", "segmentation"), ("bce", "binary", "binary"), ("dice", "multilabel", "multilabel"),
+     ("cross_entropy", None, "multiclass")],
+)  # fmt: skip
+def test_criteria_and_callbacks_tell_the_task(kind, task, expected):
+    classes = {"binary": 1, "multilabel": 2, None: 2}[task]
+    shape = (4, 4) if task is None else (classes, 4, 4)
+    masks = [{"image": torch.randn(3, 4, 4), "target": torch.zeros(shape, dtype=torch.int64)}] * 4
+    metrics = [] if task is None else [Metrics(["iou"], task=task, num_classes=2)]
+    found = run_ours(
+        model=Named(nn.Conv2d(3, classes, 1)), data={"train": masks}, callbacks=metrics, epochs=1,
+        criterion=make_loss(kind, task or "multiclass"),
+    ).settings  # fmt: skip
+    assert found.task == expected
+
+
 def test_callbacks_tell_what_they_were_told_of_the_data(tmp_path):
     images = [{**item, "image": torch.zeros(3, 8, 8), "sample_id": str(i)} for i, item in enumerate(items())]
     diagnostics = classification_diagnostics(
