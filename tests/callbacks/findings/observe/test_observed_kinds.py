@@ -140,3 +140,22 @@ def test_hooks_of_callbacks_are_left_out_of_the_copy():
 
     probe, _ = observed(model, image_items(), callbacks=[Hooks(order=1)])
     assert probe.loss > 0 and not seen and len(model.net._forward_hooks) == 1
+
+
+def test_a_model_that_waits_for_other_ranks_is_looked_at_alone():
+    from assay.callbacks.findings.observe.passes.copies import alone
+
+    before = torch.distributed.is_initialized
+    with alone(2):
+        assert not torch.distributed.is_initialized() and not torch.distributed.distributed_c10d.is_initialized()
+        with pytest.raises(ValueError, match="group"):
+            torch.distributed.all_reduce(torch.ones(1))
+    assert torch.distributed.is_initialized is before
+
+
+def test_synchronized_normalization_is_that_of_the_batch():
+    net = conv_net()
+    expected = observed(Named(net), image_items())[0]
+    synchronized = nn.SyncBatchNorm.convert_sync_batchnorm(net)
+    probe, _ = observed(Named(synchronized), image_items())
+    assert probe.loss == pytest.approx(expected.loss, rel=1e-6) and probe.layers[1].kind == "SyncBatchNorm"

@@ -436,3 +436,23 @@ def test_code_that_uses_the_model_by_another_name_leaves_no_trace_either():
     assert look(Careless(), net, pairs, see, optimizer=optimizer) is not None
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
     assert all(one.grad is None for one in net.parameters()) and not optimizer.state
+
+
+def test_a_runner_that_makes_its_meters_when_a_loader_starts_is_watched():
+    class Metered(OwnRunner):
+        def on_loader_start(self, runner):
+            super().on_loader_start(runner)
+            self.meters = {"loss": []}
+
+        def handle_batch(self, batch):
+            super().handle_batch(batch)
+            self.meters["loss"].append(self.batch_metrics["loss"].item() * self.batch_size)
+            self.batch = {"image": batch[0], "scores": self.model(batch[0]).detach()}
+
+    items, runner = image_items(), Metered()
+    pairs = [(item["image"], item["target"]) for item in items]
+    see = lambda run: observe_model(run, tuple_batches(items), SettingsProbe())  # noqa: E731
+    probe = look(runner, conv_net(), pairs, see)
+    assert probe.loss > 0 and not hasattr(runner, "meters")
+    # The second call of the model is the one that the batch holds.
+    assert set(probe.outputs) == {"output", "scores"} and probe.outputs["output"].has_loss
