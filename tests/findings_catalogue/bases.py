@@ -84,9 +84,9 @@ def _lit(items):
 
 def segmentation():
     return Case(
-        pictures.scenes(120), pictures.scenes(40, seed=1), UNet, augment=[flip], prepare=[normalize, _long_mask],
+        _with_masks(pictures.scenes(120)), _with_masks(pictures.scenes(40, seed=1)), UNet, augment=[flip], prepare=[normalize, _long_mask],
         losses=[LossTerm("logits", "mask")],
-        callbacks=lambda: [Metrics(["iou"], num_classes=3, target_key="mask")], batch_size=8, collate=collate_masks,
+        callbacks=lambda: [Metrics(["iou"], num_classes=3, target_key="mask")], batch_size=8,
     )  # fmt: skip
 
 
@@ -94,10 +94,9 @@ def _long_mask(item):
     return {**item, "mask": torch.from_numpy(item["mask"].astype(np.int64))}
 
 
-def collate_masks(items):
-    return torch.utils.data.default_collate(
-        [{k: v for k, v in it.items() if k not in ("bboxes", "labels")} for it in items]
-    )
+def _with_masks(items):
+    """Return the items with masks and without boxes."""
+    return [{key: part for key, part in item.items() if key not in ("bboxes", "labels")} for item in items]
 
 
 def discs():
