@@ -84,7 +84,8 @@ def _lit(items):
 
 def segmentation():
     return Case(
-        _with_masks(pictures.scenes(120)), _with_masks(pictures.scenes(40, seed=1)), UNet, augment=[flip], prepare=[normalize, _long_mask],
+        _with_masks(pictures.scenes(120)), _with_masks(pictures.scenes(40, seed=1)), UNet, augment=[flip],
+        prepare=[normalize, _long_mask],
         losses=[LossTerm("logits", "mask")],
         callbacks=lambda: [Metrics(["iou"], num_classes=3, target_key="mask")], batch_size=8,
     )  # fmt: skip
