@@ -8,7 +8,7 @@ from .devices import DEVICES, require_device
 from .overhead import SETS
 
 # Modules with a ``main`` of its own options, and the sets of ``overhead``; the second group is of the CPU alone.
-ON_ANY_DEVICE = ("overhead", "alone", "loader_end", "growth")
+ON_ANY_DEVICE = ("overhead", "alone", "loader_end", "growth", "findings")
 ON_CPU = ("loaders", "startup", "counters")
 
 

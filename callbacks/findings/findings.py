@@ -8,7 +8,7 @@ from typing import Any, Literal
 from catalyst import dl
 
 from ..base.diagnostic import Diagnostic
-from ..base.order import FIRST
+from ..base.order import FINDINGS
 from ..errors import UsageError, unknown_name
 from ..keys import SAMPLE_ID_KEY
 from ..support.atomic_files import save_text
@@ -73,6 +73,7 @@ class Findings(Diagnostic):
     one_a_run = True
     observed = ()  # a run that goes on within an epoch looks again after the next one
     counts_as_overhead = False  # it has a bound of its own
+    watch_: Watch
 
     def __init__(
         self,
@@ -85,13 +86,13 @@ class Findings(Diagnostic):
         sample_id_key: str | int = SAMPLE_ID_KEY,
         fields: Mapping[str, object] | None = None,
     ):
-        super().__init__(order=FIRST)
+        super().__init__(order=FINDINGS)
         if check not in ("quick", "full"):
             raise unknown_name("check", check, ("quick", "full"))
         self.check = check
         self.silence = [silence] if isinstance(silence, str) else list(silence)
         self.stop = stop
-        self.keys = {"image_key": image_key, "target_key": target_key, "sample_id_key": sample_id_key}
+        self.keys: dict[str, Any] = {"image_key": image_key, "target_key": target_key, "sample_id_key": sample_id_key}
         self.fields = fields
         self.examination_ = Examination(self.silence)
 
@@ -108,28 +109,32 @@ class Findings(Diagnostic):
         if not self.is_mute_:
             self.writers_["run"] = find_writer(runner, None, asked_by=type(self).__name__)
         self._look(runner, "data", self.watch_.data)
-        trains = any(key.startswith("train") for key in runner.loaders)
-        if trains:
+        if any(key.startswith("train") for key in runner.loaders):
             self._look(runner, "model", self.watch_.settings if is_resumed(runner) else self.watch_.model)
 
     def on_loader_start(self, runner: dl.IRunner) -> None:
-        self.watch_.begin_loader(runner)
+        self.watch_.begin_loader()
 
     def on_batch_start(self, runner: dl.IRunner) -> None:
-        self.watch_.begin_batch(runner)
+        self.watch_.begin_batch()
 
     def on_batch_end(self, runner: dl.IRunner) -> None:
-        self.watch_.end_batch(runner)
-        if self.watch_.has_new_steps:
-            self._look(runner, "steps", self.watch_.steps)
+        self.watch_.end_batch()
+        # Of several ranks one may have no batch in a round, and all of them look together.
+        if runner.engine.num_processes == 1:
+            self._look_at_steps(runner)
 
     def on_loader_end(self, runner: dl.IRunner) -> None:
-        self.watch_.end_loader(runner)
-        if self.watch_.has_new_steps:
+        self.watch_.end_loader()
+        self._look_at_steps(runner)
+
+    def _look_at_steps(self, runner: dl.IRunner) -> None:
+        if self.watch_.take_steps():
             self._look(runner, "steps", self.watch_.steps)
 
     def on_epoch_end(self, runner: dl.IRunner) -> None:
-        if self.watch_.end_epoch(runner) and runner.epoch_step <= LAST_EPOCH:
+        if runner.epoch_step <= LAST_EPOCH:
+            self.watch_.end_epoch()
             self._look(runner, "epoch", self.watch_.epoch, runner.epoch_step)
         super().on_epoch_end(runner)
 
@@ -142,7 +147,8 @@ class Findings(Diagnostic):
 
     def release(self, runner: dl.IRunner) -> None:
         """Remove what was attached to the run."""
-        self.watch_.release()
+        if hasattr(self, "watch_"):  # otherwise the run has failed before it began
+            self.watch_.release()
 
     def state_dict(self) -> dict[str, Any]:
         """Return what was found."""
@@ -158,7 +164,7 @@ class Findings(Diagnostic):
         if runner.engine.is_main_process:
             fresh = self.examination_.look(moment, observe(), epoch)
             self._tell(runner, fresh)
-        fresh = from_main_rank(fresh)
+        fresh, self.examination_ = from_main_rank((fresh, self.examination_))
         errors = [finding for finding in fresh if finding.severity == "error"]
         if errors and self.stop:
             raise FindingsError(_end(errors), errors)

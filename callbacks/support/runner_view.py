@@ -358,6 +358,16 @@ def is_evaluation(runner: dl.IRunner) -> bool:
 # What stands in for a runner, in Catalyst's own tests and in ours, may lack even what Catalyst's interface declares.
 
 
+def seeds_items(runner: Any) -> bool:
+    """Return whether the runner seeds the generators for each item, as a ``DictRunner`` does."""
+    return hasattr(runner, "place")
+
+
+def given_loaders(runner: Any) -> dict[str, Any]:
+    """Return the loaders as the run was given them, before they are shared out among ranks, by key."""
+    return dict(getattr(runner, "_loaders", None) or getattr(runner, "loaders", {}))
+
+
 def loaders_of(runner: Any) -> list[str]:
     """Return the keys of the loaders of the epoch."""
     return list(getattr(runner, "loaders", ()))
