@@ -2,6 +2,7 @@
 
 import json
 import logging
+import multiprocessing
 
 import numpy as np
 import pytest
@@ -188,6 +189,8 @@ def test_wrong_arguments_are_refused_in_one_line():
 
 
 def train_on_rank(rank, with_it):
+    # The processes of the tests are daemons, which may have no children; those of a run are none.
+    multiprocessing.current_process()._config["daemon"] = False
     findings = Findings(stop=False)
     runner = train("ours", [findings] if with_it else [], shared=True)
     plain = {name: value.clone() for name, value in runner.model.state_dict().items()}
