@@ -226,6 +226,17 @@ def supervised_keys(runner: dl.IRunner) -> tuple[str | None, str | None, str | N
     return output, target, loss
 
 
+def output_names(runner: dl.IRunner) -> Any:
+    """Return the names that a ``dl.SupervisedRunner`` gives to what its model returns; None: it says none."""
+    return None if hasattr(runner, "place") else getattr(runner, "_output_key", None)
+
+
+def named_batch(runner: dl.IRunner, batch: Any) -> Any:
+    """Return a batch with the names that a ``dl.SupervisedRunner`` gives to what its loader yields."""
+    name_parts = None if hasattr(runner, "place") else getattr(runner, "_process_batch", None)
+    return name_parts(batch) if callable(name_parts) else batch
+
+
 def count_of_loss(runner: dl.IRunner, name: str) -> Tensor | None:
     """Return what a loss of the current batch counts, []; None where it is known to count something."""
     counts: Mapping[str, Tensor] = getattr(runner, "loss_counts_", {})
@@ -353,6 +364,11 @@ def is_evaluation(runner: dl.IRunner) -> bool:
     # It calls ``train`` with the loader as "valid" and nothing else; there is no other sign of it.
     settings = [getattr(runner, name, None) for name in ("_valid_loader", "_valid_metric", "_logdir", "_loggers")]
     return settings[0] == "valid" and not any(settings[1:]) and list(runner.loaders) == ["valid"]
+
+
+def held_by(runner: dl.IRunner) -> dict[str, Any]:
+    """Return all that the runner holds by name, for what stands in for it."""
+    return dict(vars(runner))
 
 
 # What stands in for a runner, in Catalyst's own tests and in ours, may lack even what Catalyst's interface declares.

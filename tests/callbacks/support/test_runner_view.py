@@ -37,6 +37,8 @@ QUESTIONS = {  # each function of the module, with the facts that it is answered
     "input_keys": (lambda runner: runner_view.input_keys(runner), {"input_key"}),
     "loss_terms": (lambda runner: runner_view.loss_terms(runner), {"losses"}),
     "supervised_keys": (lambda runner: runner_view.supervised_keys(runner), {"place"}),
+    "output_names": (lambda runner: runner_view.output_names(runner), {"place"}),
+    "named_batch": (lambda runner: runner_view.named_batch(runner, runner.batch), {"place"}),
     "clipping_value": (lambda runner: runner_view.clipping_value(runner), {"clip_grad_value", "grad_norm_"}),
     "accumulated_batches": (lambda runner: runner_view.accumulated_batches(runner), {"accumulate_steps"}),
     "scheduler_moment": (lambda runner: runner_view.scheduler_moment(runner), {"scheduler_step", "place"}),
@@ -61,6 +63,9 @@ QUESTIONS = {  # each function of the module, with the facts that it is answered
     "is_evaluation": (
         lambda runner: runner_view.is_evaluation(runner), {"_valid_loader", "_valid_metric", "_logdir", "_loggers"},
     ),
+    "held_by": (lambda runner: runner_view.held_by(runner), set()),
+    "seeds_items": (lambda runner: runner_view.seeds_items(runner), {"place"}),
+    "given_loaders": (lambda runner: runner_view.given_loaders(runner), {"_loaders"}),
     "loaders_of": (lambda runner: runner_view.loaders_of(runner), {"loaders"}),
     "criterion_of": (lambda runner: runner_view.criterion_of(runner), {"criterion"}),
     "callbacks_of": (lambda runner: runner_view.callbacks_of(runner), {"callbacks"}),

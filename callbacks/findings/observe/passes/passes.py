@@ -10,6 +10,7 @@ from catalyst import dl
 from torch import Tensor
 
 from ....support.rng import RngState
+from ....support.runner_view import output_names, supervised_keys
 from ....support.unwrap import plain_modules, raw_optimizers
 from ...probe.settings_probe import SettingsProbe
 from .batches import few_samples, first_batch, samples_in, sent
@@ -69,7 +70,7 @@ class Passes:
     @property
     def output_keys(self) -> Any:
         """The names that a stock runner gives to outputs."""
-        return getattr(self.runner, "_output_key", None) if self.stand.kind != "declared" else None
+        return output_names(self.runner)
 
     def train(self) -> TrainingPass | None:
         """Return what a forward and a backward pass over the first training batch show; None: there is no batch."""
@@ -136,7 +137,7 @@ class Passes:
         found.outputs = outputs_of_calls(found.recording.calls, after, batch)
         found.parts = {**after, **found.outputs} if isinstance(after, Mapping) else dict(found.outputs)
         metrics = stand.runner.batch_metrics
-        named = metrics.get(getattr(stand.real, "_loss_key", "loss"), metrics.get("loss"))
+        named = metrics.get(supervised_keys(stand.real)[2] or "loss", metrics.get("loss"))
         found.loss = stand.losses[0] if stand.losses else one_number(named)
         found.terms = listener.terms(found.outputs, batch, found.loss)
         if not found.terms:

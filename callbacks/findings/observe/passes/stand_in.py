@@ -10,7 +10,7 @@ import torch
 from catalyst import dl
 from torch import Tensor, nn
 
-from ....support.runner_view import callbacks_of, forward_of, loss_terms
+from ....support.runner_view import callbacks_of, forward_of, held_by, loss_terms, named_batch
 from ....support.unwrap import by_name, inside, plain_modules
 from .batches import samples_in
 from .copies import copied_parts
@@ -100,12 +100,12 @@ class StandIn:
 
     def _made(self, runner: dl.IRunner) -> Any:
         stand = object.__new__(type(runner))
-        stand.__dict__.update(vars(runner))
+        stand.__dict__.update(held_by(runner))
         stand.model = dict(self.models) if isinstance(runner.model, Mapping) else self.models[""]
         stand.criterion = self.criterion
         stand.engine = IdleEngine(runner.engine, self.losses.append)
         stand.callbacks, stand.loggers = {}, {}
-        for name, value in vars(runner).items():
+        for name, value in held_by(runner).items():
             if isinstance(value, MethodType) and value.__self__ is runner:
                 stand.__dict__[name] = MethodType(value.__func__, stand)
         if self.kind == "own":
@@ -115,16 +115,15 @@ class StandIn:
     def _copy_own_parts(self, stand: Any) -> None:
         """Give the stand-in copies of what a user's class keeps, and optimizers that change nothing."""
         twins = _twins(self.real, self.models)
-        for name in ("optimizer", "scheduler"):
-            named = by_name(getattr(self.real, name, None))
-            idle = {key: IdleOptimizer(_groups(one, twins)) for key, one in named.items()}
+        for name, part in {"optimizer": self.real.optimizer, "scheduler": self.real.scheduler}.items():
+            idle = {key: IdleOptimizer(_groups(one, twins)) for key, one in by_name(part).items()}
             setattr(stand, name, idle.get("") if "" in idle else idle or None)
-        known = vars(dl.SupervisedRunner()).keys()
+        known = held_by(dl.SupervisedRunner()).keys()
         stays = [self.real.engine, self.real.loaders, *by_name(self.real.loaders).values()]
         memo = {id(one): one for one in stays} | {id(self.real): stand, id(self.real.criterion): self.criterion}
         for key, model in by_name(self.real.model).items():
             memo[id(model)] = self.models[key]
-        for name, value in vars(self.real).items():
+        for name, value in held_by(self.real).items():
             if name not in known and not isinstance(value, MethodType):
                 stand.__dict__.pop(name)  # what cannot be copied is missing, rather than changed
                 with suppress(Exception):
@@ -169,8 +168,7 @@ class StandIn:
 
     def named_batch(self, batch: Any) -> Any:
         """Return a batch as the runner's ``handle_batch`` gets it."""
-        process = getattr(self.runner, "_process_batch", None)
-        return process(batch) if callable(process) else batch
+        return named_batch(self.runner, batch)
 
 
 def kind_of(runner: dl.IRunner) -> str:
