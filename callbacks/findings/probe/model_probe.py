@@ -98,6 +98,8 @@ class OutputProbe:
         measured: whether a metric takes it.
         evaluated: smallest and largest value in evaluation mode, over the first validation batch; None: it is not
             given there.
+        made_by: name of the operation that made it, as autograd calls it in small letters, such as ``sigmoid``,
+            ``addmm`` or ``convolution``, without those that only change shapes; "" where it is unknown.
     """
 
     key: str
@@ -111,6 +113,7 @@ class OutputProbe:
     has_loss: bool = True
     measured: bool = False
     evaluated: tuple[float, float] | None = None
+    made_by: str = ""
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from ...probe.settings_probe import CriterionProbe
 
 SCORE = 8.0  # a logit by which a softmax or a sigmoid is sure, without an overflow in half precision
 SURE = 0.999
+_VOID = 255  # of a mask, which no loss takes for a class
 _NUMBERS = ("mse", "l1", "smooth_l1", "gaussian_nll", "poisson_nll")
 _CLASSES = ("cross_entropy", "nll", "kl_div")
 
@@ -82,6 +83,8 @@ def find_task(output: Any, target: Any, criterion: CriterionProbe) -> Task | Non
 
 def _of_classes(output: Tensor, truth: Tensor, criterion: CriterionProbe) -> Task | None:
     counts = (truth >= 0) & (truth < output.shape[1])
+    if not criterion.kind and bool((~counts & (truth >= 0) & (truth != _VOID)).any()):
+        return None  # a loss of the user's own takes these outputs for something else, as thresholds between classes
     if criterion.ignore_index is not None:
         counts &= truth != criterion.ignore_index
     # Targets that are no classes of this output belong to another task, as those of an embedding do.

@@ -1,5 +1,6 @@
 """Outputs of the model: their values in training and in evaluation."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,11 @@ from .recording import ModelCall
 
 _ROWS = 4096
 _SUMMED = 4  # axes; larger outputs are no scores of classes
+# Operations of autograd that leave values as they are; the last one is torch's hook.
+_SAME_VALUES = (
+    "view", "unsafeview", "reshapealias", "squeeze", "unsqueeze", "select", "slice", "permute", "transpose", "t",
+    "clone", "alias", "tocopy", "expand", "index", "split", "unbind", "backwardhookfunction",
+)  # fmt: skip
 
 
 def tensors_of(outputs: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -71,8 +77,19 @@ def observe_output(key: str, output: Tensor, **facts: Any) -> OutputProbe:
     low, high = values.aminmax()
     return OutputProbe(
         key, tuple(output.shape), str(output.dtype).removeprefix("torch."), _rows(values), float(low), float(high),
-        _sums(values) if float(low) >= 0 else {}, **facts,
+        _sums(values) if float(low) >= 0 else {}, made_by=_made_by(output), **facts,
     )  # fmt: skip
+
+
+def _made_by(output: Tensor) -> str:
+    """Return the operation that made an output, as ``OutputProbe`` holds it."""
+    node: Any = output.grad_fn
+    while node is not None:
+        name = re.sub(r"backward\d*$", "", node.name().lower())
+        if name not in _SAME_VALUES or not node.next_functions:
+            return name
+        node = node.next_functions[0][0]
+    return ""
 
 
 def _rows(values: Tensor) -> NDArray[np.float32] | None:

@@ -177,6 +177,14 @@ def test_softmax_before_a_loss_is_named():
     only(softmax_before_loss, with_loss(softmax(MAPS)), "warning", "its classes sum to 1")
 
 
+def test_logits_of_a_linear_layer_are_no_sigmoid_wherever_they_lie():
+    probe = with_loss(1 / (1 + np.exp(-LOGITS)), BCE)
+    output = next(iter(probe.model.outputs.values()))
+    linear = replace(probe.model, outputs={output.key: replace(output, made_by="addmm")})
+    assert found(sigmoid_before_loss, probe)
+    assert not found(sigmoid_before_loss, replace(probe, model=linear))
+
+
 def test_sigmoid_before_a_loss_is_named():
     shares = 1 / (1 + np.exp(-LOGITS))
     only(sigmoid_before_loss, with_loss(shares), "warning", "'logits' is a sigmoid already", "takes a softmax itself")

@@ -163,3 +163,37 @@ def test_a_batch_that_is_not_learned_is_a_note():
     (one,) = found(RULES["not-memorized"], replace(probe, steps=replace(probe.steps, memorized=(2.3, 2.29))))
     assert one.severity == "note"
     assert not found(RULES["not-memorized"], replace(probe, steps=replace(probe.steps, memorized=(2.3, 1.0))))
+
+
+def test_a_group_without_a_rate_is_named_unless_it_is_held_still_on_purpose():
+    groups = (GroupProbe(0.01, parameters=("body.weight",)), GroupProbe(0.0, parameters=("head.weight", "head.bias")))
+    made = settings(groups=groups)
+    (finding,) = found(RULES["group-without-rate"], Probe(settings=made))
+    assert finding.severity == "warning"
+    assert "head.weight, head.bias is 0, while that of other parameters is 0.01" in finding.what
+    still = replace(made, loaded=frozenset({"head.weight", "head.bias"}))
+    assert not found(RULES["group-without-rate"], Probe(settings=still))
+    assert not found(RULES["group-without-rate"], Probe(settings=settings()))
+
+
+def test_an_epoch_without_a_step_is_named():
+    loaders = {"train": loader("train", [], batches=15)}
+    (finding,) = found(
+        RULES["no-optimizer-step"], Probe(settings=settings(), loaders=loaders, epochs=(epoch(steps=0),))
+    )
+    assert "no optimizer stepped in the 15 batches of train" in finding.what
+    for healthy in (epoch(steps=15), epoch(steps=0, non_finite_steps=15), epoch(2, steps=0)):
+        assert not found(RULES["no-optimizer-step"], Probe(settings=settings(), loaders=loaders, epochs=(healthy,)))
+
+
+def test_a_loss_that_jumps_up_at_once_and_settles_is_named_and_one_that_breaks_without_a_rise_is_not():
+    jumps = [1.84, 30, 10, 3.3, 2.2, 2, 2.7, 1.9, 1.6, 1.9, 2.0, 1.9, 1.6]
+    (finding,) = found(RULES["learning-rate-too-high"], steps(0.13, losses=jumps))
+    assert "goes from 1.84 up to 30 in 13 steps" in finding.what
+    assert not found(RULES["learning-rate-too-high"], steps(0.02, losses=[1.8, nan, 1.7, 1.6, 1.7, nan, 1.5]))
+
+
+def test_a_warm_up_that_hardly_leaves_the_ground_is_named_in_a_short_run_too():
+    low = settings([0.04 * index / 30 for index in range(1, 31)], epochs=2, steps_per_epoch=15)
+    (finding,) = found(RULES["endless-warmup"], Probe(settings=low))
+    assert "lasts for the whole run of 30 steps" in finding.what

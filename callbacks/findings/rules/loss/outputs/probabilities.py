@@ -6,6 +6,8 @@ from ....probe.model_probe import OutputProbe
 
 # Half precision rounds a sum of shares by so much.
 _TOLERANCE = 5e-3
+# What ends in one of these has no bounds, whatever the values of one batch are.
+_LINEAR = ("addmm", "mm", "bmm", "baddbmm", "linear", "convolution", "mkldnnconvolution", "nativebatchnorm", "add")
 
 
 def sums_to_one(output: OutputProbe, axis: int) -> bool:
@@ -25,3 +27,8 @@ def within_one(output: OutputProbe) -> bool:
     """Return whether all numbers lie within 0 and 1, and that on purpose: they are many and differ."""
     values = output.values
     return output.low >= 0 and output.high <= 1 and values is not None and len(np.unique(values)) > 1
+
+
+def ends_linearly(output: OutputProbe) -> bool:
+    """Return whether an output is known to come out of a layer without an activation."""
+    return output.made_by in _LINEAR

@@ -2,7 +2,8 @@
 
 Source: A. Karpathy's recipe, 2019; torch's ``BCEWithLogitsLoss`` beside ``BCELoss``.
 Cost: the range of the outputs of one batch.
-Risk: logits that lie within 0 and 1 by chance; so there have to be enough of them.
+Risk: logits of a fresh net may all lie within 0 and 1 by a bias, so there have to be enough of them, and what is known
+to come out of a linear layer is none.
 """
 
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from ....probe.model_probe import OutputProbe
 from ....probe.probe import Probe
 from ....probe.rule import rule
 from ..seen_terms import with_outputs
-from .probabilities import sums_to_one, within_one
+from .probabilities import ends_linearly, sums_to_one, within_one
 
 _TAKE_LOGITS = ("cross_entropy", "bce_logits", "focal")
 # Logits of a fresh layer lie around 0: that so many are all within 0 and 1 does not happen by chance.
@@ -43,7 +44,7 @@ def sigmoid_before_loss(probe: Probe) -> Iterator[Finding]:
 
 def _is_sigmoid(output: OutputProbe) -> bool:
     values = output.values
-    if values is None or values.size < _FEWEST or not within_one(output):
+    if values is None or values.size < _FEWEST or not within_one(output) or ends_linearly(output):
         return False
     # Softmaxes over another axis are told of by another rule.
     others = any(sums_to_one(output, axis) for axis in output.sums)

@@ -2,7 +2,8 @@
 
 Source: ``ignore_index`` 0 in the place of 255; a weight of 0; "missing class" of N. Humbatova et al., 2020.
 Cost: one call of the criterion per class.
-Risk: a class that is left out on purpose: one whose name says so, or that a metric ignores too, is left out here.
+Risk: a class that is left out on purpose: one whose name says so, or that a metric ignores too, is left out here. A
+loss that compares the samples of a batch says nothing of those of one class alone.
 """
 
 from collections.abc import Iterator
@@ -15,6 +16,8 @@ from ..seen_terms import SeenTerm, seen_terms
 from .occurring import occurring
 
 _OF_CLASSES = ("cross_entropy", "nll", "focal", "bce_logits", "bce", "margin")
+# The halves of a batch may differ a little in size.
+_APART = 0.1
 _VOID = ("void", "ignore", "unlabel", "unlabeled", "unknown", "background", "other", "padding", "none")
 
 
@@ -43,9 +46,19 @@ def _ignored(term: SeenTerm) -> dict[int, str]:
     if ignored is not None and 0 <= ignored < term.classes:
         found[ignored] = f"it is the ignore_index {ignored}"
     costs = term.trial.of_class if term.trial is not None else {}
-    if (term.kind in _OF_CLASSES or not term.kind) and max(costs.values(), default=0.0) > 0:
+    by_class = term.kind in _OF_CLASSES or (not term.kind and _is_mean(term))
+    if by_class and max(costs.values(), default=0.0) > 0:
         found = {**{index: "it costs nothing" for index, cost in costs.items() if cost == 0}, **found}
     return found
+
+
+def _is_mean(term: SeenTerm) -> bool:
+    """Return whether the value of a batch is the mean, or the sum, of those of its halves."""
+    trial = term.trial
+    if trial is None or trial.actual is None or trial.half is None or trial.other_half is None:
+        return False
+    both = trial.half + trial.other_half
+    return min(abs(both / 2 - trial.actual), abs(both - trial.actual)) <= _APART * abs(trial.actual)
 
 
 def _on_purpose(probe: Probe, index: int) -> bool:

@@ -2,8 +2,8 @@
 
 Source: a sign that is missing or doubled; "dice" in the place of "1 - dice"; a check of A. Karpathy's recipe, 2019.
 Cost: two calls of the criterion.
-Risk: outputs that are no answers, as embeddings; there both made outputs cost the same. A negative weight of one term
-beside others may be meant (an adversary), and is left out.
+Risk: outputs that are no answers, as embeddings or similarities; there both made outputs cost much the same. A negative
+weight of one term beside others may be meant (an adversary), and is left out.
 """
 
 from collections.abc import Iterator
@@ -14,8 +14,8 @@ from ....probe.rule import rule
 from ....probe.trial_probe import TermTrial
 from ..seen_terms import SeenTerm, seen_terms
 
-# Of the larger of both: rounding and smoothing are less.
-_MARGIN = 0.01
+# Of the larger of both: answers that are sure differ by far in what they cost.
+_MARGIN = 0.5
 
 
 @rule("inverted-loss", at="model", needs=["trial"], explained_by=[

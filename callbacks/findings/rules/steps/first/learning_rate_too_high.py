@@ -19,10 +19,13 @@ from .updates import seen_ratios, weight_names
 _ALONE = 0.5
 # A tenth, a hundred times the usual, with a loss that does not fall below where it began; ...
 _WITH_LOSS, _WORSE = 0.05, 1.2
+# ... or with one that jumps up on the way; healthy ones rise by half at most.
+_JUMPS = 3.0
 # ... and a loss that explodes needs steps that are not small.
 _WITH_EXPLOSION, _EXPLODES = 0.01, 5.0
 _FEWEST = 5
 _FIRST = 10
+_MOST_SHOWN = 10.0
 
 
 @rule("learning-rate-too-high", at="steps", needs=["steps"], explained_by=[
@@ -40,21 +43,28 @@ def learning_rate_too_high(probe: Probe) -> Iterator[Finding]:
     size = median(one if isfinite(one) else 1e9 for one in found)
     broke = isfinite(losses[0]) and not all(map(isfinite, losses))
     finite = [loss for loss in losses if isfinite(loss)]
-    begin = mean(finite[:2]) if finite else 0.0
+    begin = min(finite[:2], default=0.0)
     end = mean(finite[-5:]) if finite else 0.0
-    worse = begin > 0 and (broke or end > _WORSE * begin)
-    exploded = begin > 0 and (broke or end > _EXPLODES * begin)
+    jumps = max(finite[:_FIRST], default=0.0) > _JUMPS * begin
+    worse = begin > 0 and (broke or jumps or end > _WORSE * mean(finite[:2]))
+    # A loss that breaks without a rise before breaks for another reason.
+    exploded = begin > 0 and ((broke and jumps) or end > _EXPLODES * begin)
     if size < _ALONE and not (size > _WITH_LOSS and worse) and not (size > _WITH_EXPLOSION and exploded):
         return
     severity: Severity = "error" if broke else "warning"
-    then = "and breaks" if broke else f"to {end:.3g}"
+    top = max(finite)
+    then = "and breaks" if broke else f"up to {top:.3g}" if top > _JUMPS * end else f"to {end:.3g}"
     rate = max((step_lr for step in steps for step_lr in step.lr), default=0.0)
     yield Finding(
         severity,
         f"the learning rate {rate:g} of {probe.settings.optimizer or 'the optimizer'} is too high: in each of the "
-        f"first steps weights change by {size:.0%} (about 0.1% is usual), and the loss goes from {losses[0]:.3g} "
+        f"first steps weights change by {_percent(size)} (about 0.1% is usual), and the loss goes from {losses[0]:.3g} "
         f"{then} in {len(steps)} steps",
         "divide the learning rate by 10 to 100",
         Where(field="lr"),
         {"ratio": size, "lr": rate, "first": losses[0], "last": losses[-1] if isfinite(losses[-1]) else None},
     )
+
+
+def _percent(size: float) -> str:
+    return f"{size:.0%}" if size < _MOST_SHOWN else f"more than {_MOST_SHOWN:,.0%}"

@@ -37,6 +37,17 @@ def weights_do_not_change(probe: Probe) -> Iterator[Finding]:
             {"steps": len(steps)},
         )
         return
+    if not any(any(step.grads.values()) for step in measured):
+        yield Finding(
+            "error",
+            f"the optimizer's parameters have no gradients when it steps, so no weight has changed after {len(steps)} "
+            "steps",
+            "see that it has the parameters of the model that is trained, and that optimizer.zero_grad() does not come "
+            "between backward() and optimizer.step()",
+            Where(field="optimizer"),
+            {"steps": len(steps)},
+        )
+        return
     yield Finding(
         "error",
         f"no weight has changed after {len(steps)} steps at a learning rate of {max(rates):g}",

@@ -2,7 +2,8 @@
 
 Source: warm-up steps counted in batches where the schedule steps by epochs, or for a longer run.
 Cost: none beyond the plan.
-Risk: runs of some steps, as tests are, are left out; so are schedules that go up and down.
+Risk: runs of some steps, as tests are, are left out, unless the rate hardly leaves the ground; so are schedules that go
+up and down.
 """
 
 from collections.abc import Iterator
@@ -15,6 +16,8 @@ from ....probe.settings_probe import SettingsProbe
 
 # Shorter runs try something out.
 _FEWEST_STEPS = 50
+# Of a plan that ends below a fifth of what was asked for.
+_FEWEST_LOW, _LOW = 10, 0.2
 # It has to rise by a half: a constant rate with a short warm-up does not.
 _RISES = 1.5
 # Part of the run at which it must have reached the top.
@@ -26,7 +29,7 @@ def endless_warmup(probe: Probe) -> Iterator[Finding]:
     """Find plans that rise until the end of the run."""
     settings = probe.settings
     plan = settings.lr_plan
-    if len(plan) < 2 or _steps(settings) < _FEWEST_STEPS:
+    if len(plan) < 2 or _steps(settings) < (_FEWEST_LOW if max(plan) < _LOW else _FEWEST_STEPS):
         return
     top = max(plan)
     reached = next(index for index, factor in enumerate(plan) if factor >= 0.99 * top)
