@@ -108,9 +108,11 @@ class Findings(Diagnostic):
         self.is_mute_ = not has_writer(runner)
         if not self.is_mute_:
             self.writers_["run"] = find_writer(runner, None, asked_by=type(self).__name__)
-        self._look(runner, "data", self.watch_.data)
+        found = self._look(runner, "data", self.watch_.data)
         if any(key.startswith("train") for key in runner.loaders):
-            self._look(runner, "model", self.watch_.settings if is_resumed(runner) else self.watch_.model)
+            found += self._look(runner, "model", self.watch_.settings if is_resumed(runner) else self.watch_.model)
+        # After all that can be said before the first step, so that it need not be found one by one.
+        self._stop_at_errors(found)
 
     def on_loader_start(self, runner: dl.IRunner) -> None:
         self.watch_.begin_loader()
@@ -130,12 +132,12 @@ class Findings(Diagnostic):
 
     def _look_at_steps(self, runner: dl.IRunner) -> None:
         if self.watch_.take_steps():
-            self._look(runner, "steps", self.watch_.steps)
+            self._stop_at_errors(self._look(runner, "steps", self.watch_.steps))
 
     def on_epoch_end(self, runner: dl.IRunner) -> None:
         if runner.epoch_step <= LAST_EPOCH:
             self.watch_.end_epoch()
-            self._look(runner, "epoch", self.watch_.epoch, runner.epoch_step)
+            self._stop_at_errors(self._look(runner, "epoch", self.watch_.epoch, runner.epoch_step))
         super().on_epoch_end(runner)
 
     def on_experiment_end(self, runner: dl.IRunner) -> None:
@@ -158,20 +160,26 @@ class Findings(Diagnostic):
         """Restore what was found of what is not looked at again."""
         self.examination_.restore(state)
 
-    def _look(self, runner: dl.IRunner, moment: Moment, observe: Callable[[], Probe], epoch: int = 0) -> None:
-        """Have the rules of a moment look on the main process, and tell all others what they found."""
+    def _look(
+        self, runner: dl.IRunner, moment: Moment, observe: Callable[[], Probe], epoch: int = 0
+    ) -> tuple[Finding, ...]:
+        """Have the rules of a moment look on the main process, tell all others, and return what is new."""
         fresh: tuple[Finding, ...] = ()
         if runner.engine.is_main_process:
             fresh = self.examination_.look(moment, observe(), epoch)
             self._tell(runner, fresh)
         fresh, self.examination_ = from_main_rank((fresh, self.examination_))
-        errors = [finding for finding in fresh if finding.severity == "error"]
+        return fresh
+
+    def _stop_at_errors(self, found: Sequence[Finding]) -> None:
+        errors = [finding for finding in found if finding.severity == "error"]
         if errors and self.stop:
             raise FindingsError(_end(errors), errors)
 
     def _tell(self, runner: dl.IRunner, fresh: Sequence[Finding]) -> None:
         for finding in fresh:
-            if finding.severity != "note":
+            # An error that ends the run stands in its message.
+            if finding.severity == "warning" or (finding.severity == "error" and not self.stop):
                 _log.warning(line(finding))
         for name, why in self.examination_.left_out.items():
             if why.startswith(FAILED):
