@@ -109,7 +109,8 @@ class Findings(Diagnostic):
         if not self.is_mute_:
             self.writers_["run"] = find_writer(runner, None, asked_by=type(self).__name__)
         found = self._look(runner, "data", self.watch_.data)
-        if any(key.startswith("train") for key in runner.loaders):
+        # Without an optimizer a loader called so is evaluated.
+        if runner.optimizer is not None and any(key.startswith("train") for key in runner.loaders):
             found += self._look(runner, "model", self.watch_.settings if is_resumed(runner) else self.watch_.model)
         # After all that can be said before the first step, so that it need not be found one by one.
         self._stop_at_errors(found)

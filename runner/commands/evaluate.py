@@ -13,6 +13,7 @@ from catalyst import dl
 from torch.utils.data import DataLoader
 
 from assay.callbacks.errors import unknown_name
+from assay.callbacks.findings.findings import Findings
 from assay.callbacks.non_finite.guard import NonFiniteGuard
 from assay.callbacks.results.results import Results
 from assay.callbacks.samples.grad_cam import GradCAM
@@ -28,6 +29,7 @@ from ..data.seeding import seed_everything
 from ..engine.engine import Engine
 from ..experiment.base import Experiment
 from ..experiment.build import get_loaders, get_model, prepare_machine
+from ..experiment.default_callbacks import make_findings
 from ..loop.checks.finite_weights import check_finite_weights
 from ..loop.dict_runner import DictRunner
 from ..loop.progress import Progress
@@ -266,6 +268,9 @@ def _make_callbacks(experiment: Experiment, given: Sequence[dl.Callback], folder
     left_out = (*_FOR_TRAINING_ONLY, Results)
     kept = [callback for callback in given if not isinstance(callback, left_out)]
     callbacks: dict[str, dl.Callback] = {str(i): callback for i, callback in enumerate(kept)}
+    if experiment.check != "off" and not any(isinstance(callback, Findings) for callback in kept):
+        # The numbers are wanted whatever the data is; what is wrong with it is said beside them.
+        callbacks["findings"] = make_findings(experiment, stop=False)
     if experiment.on_bad_image == "skip":
         callbacks["bad_images"] = BadImages(folder / "bad_images.txt")
     callbacks["progress"] = _BarOnly()

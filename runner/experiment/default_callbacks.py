@@ -24,7 +24,12 @@ from ..saving.checkpoints import Checkpoints
 from .base import Experiment
 
 # Rules about a whole data set, of which a dry run and a test of learning by heart take a few batches on purpose.
-_ABOUT_WHOLE_DATA = ("shared-images",)
+_ABOUT_WHOLE_DATA = (
+    "label-base", "missing-classes", "ordered-labels", "rare-classes", "rarely-taught-classes", "repeated-batches",
+    "skipped-samples", "small-validation", "too-few-samples", "unshuffled-training", "untaught-classes",
+)  # fmt: skip
+# Learning by heart is tried on what is trained on.
+_ABOUT_SPLITS = ("near-duplicates", "shared-images")
 
 
 def callbacks_of_run(experiment: Experiment, monitors: list[Monitor], folder: Path, name: str) -> dict[str, Any]:
@@ -57,8 +62,9 @@ def callbacks_of_run(experiment: Experiment, monitors: list[Monitor], folder: Pa
 
 def make_findings(experiment: Experiment, *, stop: bool = True) -> Findings:
     """Return the callback that says what is wrong, without the rules about what the experiment asks for."""
-    few = experiment.overfit_batches is not None or experiment.limit_batches is not None
-    silence = {*experiment.silence, *(_ABOUT_WHOLE_DATA if few else ())}
+    by_heart = experiment.overfit_batches is not None
+    few = by_heart or experiment.limit_batches is not None
+    silence = {*experiment.silence, *(_ABOUT_WHOLE_DATA if few else ()), *(_ABOUT_SPLITS if by_heart else ())}
     # ``assay check`` looks whatever training would do.
     check = "quick" if experiment.check == "off" else experiment.check
     return Findings(check, silence=sorted(silence), stop=stop, fields=dataclasses.asdict(experiment))
