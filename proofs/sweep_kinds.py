@@ -133,6 +133,7 @@ def make_ours(name: str, kind: str, folder: Path) -> dl.Callback:
     own = {"score": "losses"} if kind not in ("supervised", "DictRunner") else {}
     several = {"model": "student"} if kind == "several" else {}
     given = {"class_names": CLASSES, "folder": str(folder / "own"), **own, **several}
+    given |= {"stop": False}  # what is trained on is validated on, which is worthless
     by_loss = {"HParams": {"metric": "train/loss"}, "Results": {"metric": "train/loss"}}
     given |= {**by_loss, "EmbeddingMap": {"method": "pca"}}.get(name, {})
     known = inspect.signature(made).parameters

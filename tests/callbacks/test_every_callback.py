@@ -40,7 +40,7 @@ def arguments_of(name, names, folder):
     """Return those of key names and class names that the callback takes."""
     known = inspect.signature(getattr(callbacks, name)).parameters
     given = {f"{part}_key": key for part, key in names.items()} | {"class_names": CLASSES}
-    given |= {"folder": str(folder)}
+    given |= {"folder": str(folder), "stop": False}  # the toys validate on what they train on, which is worthless
     return {argument: value for argument, value in given.items() if argument in known}
 
 

@@ -24,6 +24,7 @@ CALLBACKS = sorted(
 )
 OF_NO_BATCH = {
     "Curves",
+    "Findings",
     "GradientStats",
     "HParams",
     "OptimizerMonitor",
@@ -76,7 +77,8 @@ def make(name, options=()):
     known = inspect.signature(getattr(callbacks, name)).parameters
     classes = {"class_names": ["a", "b", "c"]} if {"class_names", "options"} & known.keys() else {}
     folders = {"PredictionTable": {"folder": "predictions"}, "Results": {"folder": "results"}}
-    extra = {"PseudoLabels": {"loader": "valid"}, **folders}.get(name, {})
+    # The toys validate on what they train on, which is worthless.
+    extra = {"PseudoLabels": {"loader": "valid"}, "Findings": {"stop": False}, **folders}.get(name, {})
     return getattr(callbacks, name)(**{**classes, **extra, **dict(options)})
 
 
