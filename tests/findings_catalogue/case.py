@@ -184,5 +184,5 @@ def fault(name, kind, base, *words, quick=False):
 
 
 def named_by(fault, found):
-    """Return the finding that names a fault, or None; a note is enough only where nothing else is to be had."""
+    """Return the finding that names a fault, or None."""
     return next((finding for finding in found if fault.names(finding.sentence)), None)

@@ -257,7 +257,13 @@ def _(case):
     case.valid = [{**item, "target": np.float32(100 * item["target"])} for item in case.valid]
 
 
-@fault("cross entropy over one output", 6, bases.binary, "one output|1 output|single|1 class", "logits|cross|output")
+@fault(
+    "cross entropy over one output",
+    6,
+    bases.binary,
+    "one output|1 output|single|1 class|one number",
+    "logits|cross|output",
+)
 def _(case):
     case.train, case.valid = pictures.classes(200, kinds=1), pictures.classes(64, seed=1, kinds=1)
     case.train = pictures.classes(200, kinds=2)
@@ -311,9 +317,6 @@ def _(case):
     case.criterion = lambda output, target: F.cross_entropy(output, target).clamp(max=0.5)
 
 
-@fault(
-    "a second head is trained for the classes of the first", 6, bases.two_heads, "light|brightness", "shape|target|term"
-)
 def _(case):
     case.losses = [LossTerm("logits", "target", "kind"), LossTerm("light", "target", "light")]
 

@@ -136,9 +136,7 @@ def _(case):
     case.callbacks = list
 
 
-@fault(
-    "gradients are zeroed between backward and step", 7, bases.mlp, "gradient|update|weights", "zero|0|never|not change"
-)
+@fault("gradients are zeroed between backward and step", 7, bases.mlp, "gradient", "zero_grad")
 def _(case):
     class ZeroesLate(KeepsGradients):
         def handle_batch(self, batch):

@@ -15,7 +15,7 @@ def _(case):
     case.optimizer = lambda model: adam(model.body)
 
 
-@fault("the body is in no optimizer", 5, bases.vit, "block", "optimizer")
+@fault("the body is in no optimizer", 5, bases.vit, "token|patches|blocks", "optimizer")
 def _(case):
     case.optimizer = lambda model: adam(model.head)
 
