@@ -9,6 +9,8 @@ from .class_counts import ClassCounts
 
 # A class of which eight samples were expected is absent by chance once in 3,000 times.
 _EXPECTED = 8
+# How likely it may be that all samples of a loader are of one class by chance.
+_BY_CHANCE = 1 / 3000
 _SHOWN = 5
 
 
@@ -24,6 +26,10 @@ def missing_classes_of(probe: Probe, counts: Mapping[str, ClassCounts]) -> Itera
 
 
 def _absent(counts: ClassCounts, other: ClassCounts) -> list[int]:
+    if len(counts.labels) == 1 and counts.labels < other.labels:
+        (only,) = counts.labels
+        if (other.counts[only] / other.samples) ** counts.samples < _BY_CHANCE:
+            return sorted(other.labels - counts.labels)
     likely = _EXPECTED * other.samples / counts.samples
     return sorted(label for label in other.labels - counts.labels if other.counts[label] >= likely)
 

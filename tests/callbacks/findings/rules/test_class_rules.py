@@ -51,6 +51,8 @@ def test_missing_classes_names_what_training_lacks():
 def test_missing_classes_names_what_validation_lacks_and_what_nobody_has():
     (finding,) = found(missing_classes, of_labels(EVEN, EVEN[EVEN > 1]))
     assert "valid has no sample of classes 0, 1 among its 400 samples" in finding.what
+    (finding,) = found(missing_classes, of_labels(EVEN, EVEN[EVEN == 4][:6]))
+    assert "valid has no sample of classes 0, 1, 2, 3, 5 and 4 more among its 6 samples" in finding.what
     (finding,) = found(missing_classes, of_labels(EVEN % 9, EVEN % 9, classes()))
     assert "none of the 1,000 samples of train and valid is of class 9, though there are 10 classes" in finding.what
 
