@@ -102,6 +102,8 @@ def test_lines_and_page_show_text_from_data_as_it_is():
     assert summary([finding, finding]) == "2 errors"
 
 
-def test_rules_have_names_of_their_own():
+def test_rules_have_names_of_their_own_and_symptoms_name_rules_that_there_are():
     names = [it.name for it in all_rules()]
     assert len(names) == len(set(names))
+    unknown = {(it.name, cause) for it in all_rules() for cause in it.explained_by if cause not in names}
+    assert not unknown

@@ -1,6 +1,7 @@
 """Classes that training and validation have the other way round, by what the model has learned to see.
 
-Source, risk: as of ``exchanged-classes``.
+Source: as of ``exchanged-classes``.
+Risk: as of ``exchanged-classes``.
 Cost: shared with ``unrelated-labels-by-features``.
 """
 

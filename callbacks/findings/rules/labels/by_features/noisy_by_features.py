@@ -1,6 +1,7 @@
 """A share of labels that are wrong, by what the model has learned to see.
 
-Source, risk: as of ``noisy-labels``.
+Source: as of ``noisy-labels``.
+Risk: as of ``noisy-labels``.
 Cost: nearest neighbours of up to 1,000 samples of each loader.
 """
 

@@ -1,6 +1,7 @@
 """Classes that are numbered one higher or lower in training than in validation, by what the model sees.
 
-Source, risk: as of ``shifted-labels``.
+Source: as of ``shifted-labels``.
+Risk: as of ``shifted-labels``.
 Cost: shared with ``unrelated-labels-by-features``.
 """
 
