@@ -112,6 +112,8 @@ class Findings(Diagnostic):
         # Without an optimizer a loader called so is evaluated.
         if runner.optimizer is not None and any(key.startswith("train") for key in runner.loaders):
             found += self._look(runner, "model", self.watch_.settings if is_resumed(runner) else self.watch_.model)
+            if self.check == "full" and not is_resumed(runner):
+                found += self._look(runner, "steps", self.watch_.rehearsal)  # until the real steps are there
         # After all that can be said before the first step, so that it need not be found one by one.
         self._stop_at_errors(found)
 

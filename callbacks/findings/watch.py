@@ -13,6 +13,7 @@ from ..support.runner_view import given_loaders, seeds_items
 from .observe.data.loaders import observe_data
 from .observe.data.sample_reader import Keys
 from .observe.passes.model import observe_model_and_trial
+from .observe.passes.rehearsal import rehearse
 from .observe.settings.settings import observe_settings
 from .observe.training.epochs import EpochWatch
 from .observe.training.features import FeatureWatch
@@ -78,9 +79,16 @@ class Watch:
 
     def model(self) -> Probe:
         """Try out copies of model and loss, and return what was seen of them."""
-        batches, self._batches = self._batches, {}
-        model, trial = observe_model_and_trial(self.runner, batches, self.probe.settings)
+        model, trial = observe_model_and_trial(self.runner, self._batches, self.probe.settings)
+        if not self.full:
+            self._batches = {}
         self.probe = replace(self.probe, model=model, trial=trial)
+        return self.probe
+
+    def rehearsal(self) -> Probe:
+        """Take steps on copies of model, loss and optimizer, and return what was seen of them."""
+        batches, self._batches = self._batches, {}
+        self.probe = replace(self.probe, steps=rehearse(self.runner, batches, self.probe.settings))
         return self.probe
 
     def steps(self) -> Probe:

@@ -23,6 +23,7 @@ class Rule:
         find: yields its findings.
         needs: the parts of the ``Probe`` that it reads, of which none may be missing.
         explained_by: rules of which a finding makes its own a symptom, which is not reported then.
+        only_beside_others: whether it speaks only where another rule has found a warning or an error.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Rule:
     find: Callable[[Probe], Iterator[Finding]]
     needs: tuple[str, ...] = ("loaders",)
     explained_by: tuple[str, ...] = ()
+    only_beside_others: bool = False
 
 
 @dataclass(frozen=True)
@@ -46,10 +48,15 @@ class Examined:
 
 
 def rule(
-    name: str, *, at: Moment, needs: Sequence[str] = ("loaders",), explained_by: Sequence[str] = ()
+    name: str,
+    *,
+    at: Moment,
+    needs: Sequence[str] = ("loaders",),
+    explained_by: Sequence[str] = (),
+    only_beside_others: bool = False,
 ) -> Callable[[Callable[[Probe], Iterator[Finding]]], Rule]:
     """Make a rule of the function below; see ``Rule`` for the arguments."""
-    return lambda find: Rule(name, at, find, tuple(needs), tuple(explained_by))
+    return lambda find: Rule(name, at, find, tuple(needs), tuple(explained_by), only_beside_others)
 
 
 def examine(
@@ -83,6 +90,8 @@ def examine(
             left_out[one.name] = f"{FAILED} {type(error).__name__}: {error}"
     causes = {finding.rule for finding in [*known, *found] if finding.severity != "note"}
     symptoms = {one.name for one in rules if causes & {*one.explained_by}}
-    kept = [finding for finding in found if finding.rule not in symptoms]
+    supporting = {one.name for one in rules if one.only_beside_others}
+    alone = supporting if causes <= supporting else set()
+    kept = [finding for finding in found if finding.rule not in symptoms | alone]
     order = {"error": 0, "warning": 1, "note": 2}
     return Examined(tuple(sorted(kept, key=lambda finding: order[finding.severity])), left_out)

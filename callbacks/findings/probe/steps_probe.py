@@ -38,8 +38,9 @@ class StepsProbe:
 
     Attributes:
         steps: in order, up to 30.
-        on_copy: whether they were taken on a copy, on the same few batches again and again.
-        memorized: of steps on a copy, the loss on the one batch before and after; None elsewhere.
+        on_copy: whether they were taken on a copy, on the first batch again and again.
+        memorized: of steps on a copy, the loss on the one batch before the first step and before the last one; None
+            elsewhere, and where a loss was not finite.
         buffers_moved: whether the statistics of normalization layers changed; None where there are none.
         modes: names of normalization and dropout layers in evaluation mode in training steps, but for those within a
             part of which no parameter is trained.

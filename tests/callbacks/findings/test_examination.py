@@ -44,6 +44,17 @@ def test_a_symptom_is_left_out_beside_its_cause_and_told_without_it():
     assert examine([symptom], healthy(), known=[known]).findings == ()
 
 
+def test_a_rule_that_speaks_only_beside_others_needs_a_warning_of_another_rule():
+    shy = make_rule("shy", [Finding("note", "s", "t")], only_beside_others=True)
+    cause = make_rule("cause", [Finding("warning", "c", "d")])
+    hint = make_rule("hint", [Finding("note", "h", "i")])
+    assert [it.rule for it in examine([shy, cause], healthy()).findings] == ["cause", "shy"]
+    assert [it.rule for it in examine([shy, hint], healthy()).findings] == ["hint"]
+    (known,) = examine([cause], healthy()).findings
+    assert [it.rule for it in examine([shy], healthy(), known=[known]).findings] == ["shy"]
+    assert examine([shy], healthy()).findings == ()
+
+
 def test_a_note_explains_no_symptom():
     symptom = make_rule("symptom", [Finding("warning", "s", "t")], explained_by=["hint"])
     hint = make_rule("hint", [Finding("note", "c", "d")])

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from assay.callbacks import Findings, FindingsError, Metrics
 from assay.callbacks.errors import UsageError
+from assay.callbacks.findings.watch import Watch
 from assay.runner import DictRunner, Engine
 
 CLASSES = 5
@@ -117,6 +118,24 @@ def test_a_healthy_run_is_silent(kind, caplog):
     assert [it.sentence for it in findings.found_ if it.severity != "note"] == []
     assert not any("finding" in line or "please report" in line for line in warnings_of(caplog))
     assert not any("failed" in why for why in findings.examination_.left_out.values())
+
+
+@pytest.mark.parametrize("kind", ["ours", "stock", "own"])
+def test_a_full_check_takes_steps_on_a_copy_and_a_healthy_run_is_silent(kind, caplog):
+    findings, seen = Findings("full"), []
+    rehearsal = Watch.rehearsal
+
+    def rehearse(watch):
+        seen.append(rehearsal(watch).steps)
+        return watch.probe
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Watch, "rehearsal", rehearse)
+        train(kind, [findings])
+    assert [len(it.steps) for it in seen] == [30] and seen[0].on_copy
+    assert seen[0].memorized[1] < seen[0].memorized[0]
+    assert not findings.watch_.probe.steps.on_copy
+    assert [it.sentence for it in findings.found_ if it.severity != "note"] == []
 
 
 @pytest.mark.parametrize("kind", ["ours", "stock", "own"])

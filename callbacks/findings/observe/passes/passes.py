@@ -84,14 +84,26 @@ class Passes:
         recording.watch_gradients()
         found = TrainingPass(recording, samples_in(batch), samples_in(given), None)
         with recording.watching(), torch.enable_grad():
-            self._forward(found, self._sent(batch))
+            self._forward(found, self.sent(batch))
         self._backward(found)
         return found
+
+    def begin(self, batch: Any) -> None:
+        """Make the copies ready to train on a batch."""
+        self.stand.begin(self._key("train"), trains=True)
+        self._settle(batch)
+
+    def loss_of(self, batch: Any) -> Tensor | None:
+        """Return the loss of a batch that was sent, with its graph; None: there is none."""
+        found = TrainingPass(Recording(self.stand.models, of_layers=False), samples_in(batch), samples_in(batch), None)
+        self._forward(found, batch)
+        return found.loss
 
     def _key(self, kind: str) -> str:
         return next((key for key in self.batches if key.startswith(kind)), kind)
 
-    def _sent(self, batch: Any) -> Any:
+    def sent(self, batch: Any) -> Any:
+        """Return a copy of a batch on the device, as the runner names its parts."""
         return self.stand.named_batch(sent(batch, self.device))
 
     def _settle(self, batch: Any) -> None:
@@ -99,7 +111,7 @@ class Passes:
         lazy = [one for model in self.stand.models.values() for one in model.parameters()]
         if any(isinstance(one, torch.nn.UninitializedParameter) for one in lazy):
             with torch.no_grad(), suppress(Exception):  # it fails again where it is looked at
-                self._run(self._sent(batch))
+                self._run(self.sent(batch))
             self.stand.losses.clear()
 
     def _run(self, batch: Any) -> Any:
@@ -168,7 +180,7 @@ class Passes:
         with torch.no_grad(), suppress(Exception):
             again = TrainingPass(Recording(self.stand.models), 0, 0, None)
             torch.manual_seed(0)
-            self._forward(again, self._sent(few_samples(first_batch(self.batches, "train"))))
+            self._forward(again, self.sent(few_samples(first_batch(self.batches, "train"))))
             return None if again.loss is None else float(again.loss)
         return None
 
@@ -176,7 +188,7 @@ class Passes:
         self.stand.losses.clear()
         torch.manual_seed(0)
         with torch.enable_grad():
-            self.stand.handle(self._sent(few_samples(first_batch(self.batches, "train"))))
+            self.stand.handle(self.sent(few_samples(first_batch(self.batches, "train"))))
         named = one_number(self.stand.runner.batch_metrics.get("loss"))
         loss = self.stand.losses[0] if self.stand.losses else named
         return None if loss is None else float(loss.detach())
@@ -189,7 +201,7 @@ class Passes:
         recording = Recording(self.stand.models, of_layers=False)
         self.stand.begin(self._key("valid"), trains=False)
         with torch.no_grad(), recording.watching(), suppress(Exception):
-            batch = self._sent(few_samples(given, most=_EVALUATED))
+            batch = self.sent(few_samples(given, most=_EVALUATED))
             outputs = self._run(batch)
             after = self.stand.runner.batch
             return outputs or outputs_of_calls(recording.calls, after, batch)

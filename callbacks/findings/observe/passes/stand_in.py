@@ -114,9 +114,9 @@ class StandIn:
 
     def _copy_own_parts(self, stand: Any) -> None:
         """Give the stand-in copies of what a user's class keeps, and optimizers that change nothing."""
-        twins = _twins(self.real, self.models)
+        of_copy = twins(self.real, self.models)
         for name, part in {"optimizer": self.real.optimizer, "scheduler": self.real.scheduler}.items():
-            idle = {key: IdleOptimizer(_groups(one, twins)) for key, one in by_name(part).items()}
+            idle = {key: IdleOptimizer(_groups(one, of_copy)) for key, one in by_name(part).items()}
             setattr(stand, name, idle.get("") if "" in idle else idle or None)
         known = held_by(dl.SupervisedRunner()).keys()
         stays = [self.real.engine, self.real.loaders, *by_name(self.real.loaders).values()]
@@ -179,7 +179,7 @@ def kind_of(runner: dl.IRunner) -> str:
     return "supervised" if stock else "own"
 
 
-def _twins(runner: dl.IRunner, models: Mapping[str, nn.Module]) -> dict[int, nn.Parameter]:
+def twins(runner: dl.IRunner, models: Mapping[str, nn.Module]) -> dict[int, nn.Parameter]:
     """Return the copy of each parameter by the id of the parameter."""
     return {
         id(parameter): twin

@@ -83,7 +83,8 @@ class _OptimizerWatch:
         """Return the norms of the change since the weights were kept."""
         self.keeps = False
         # In the memory of what was kept, which is not needed any more.
-        torch._foreach_sub_(self.before, list(self._current_rows().values()))
+        if self.before:  # an optimizer may hold nothing of the model
+            torch._foreach_sub_(self.before, list(self._current_rows().values()))
         return Norms(dict(zip(self.rows, self.before, strict=True)), self.factors)
 
     def _current_rows(self) -> dict[str, Tensor]:

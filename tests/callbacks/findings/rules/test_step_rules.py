@@ -8,6 +8,7 @@ import pytest
 from made_probes import found, loader
 
 from assay.callbacks.findings.probe.epoch_probe import EpochProbe
+from assay.callbacks.findings.probe.finding import Finding
 from assay.callbacks.findings.probe.probe import Probe
 from assay.callbacks.findings.probe.rule import examine
 from assay.callbacks.findings.probe.settings_probe import GroupProbe, MonitorProbe, SettingsProbe
@@ -160,9 +161,13 @@ def test_statistics_that_stand_still_are_named():
 
 def test_a_batch_that_is_not_learned_is_a_note():
     probe = steps()
-    (one,) = found(RULES["not-memorized"], replace(probe, steps=replace(probe.steps, memorized=(2.3, 2.29))))
-    assert one.severity == "note"
-    assert not found(RULES["not-memorized"], replace(probe, steps=replace(probe.steps, memorized=(2.3, 1.0))))
+    beside = [Finding("warning", "c", "d", rule="relu-before-loss")]
+    stuck = replace(probe, steps=replace(probe.steps, memorized=(2.3, 2.29)))
+    (one,) = examine([RULES["not-memorized"]], stuck, known=beside).findings
+    assert (one.severity, "from 2.3 to 2.29" in one.what) == ("note", True)
+    assert not found(RULES["not-memorized"], stuck)
+    learned = replace(probe, steps=replace(probe.steps, memorized=(2.3, 1.0)))
+    assert not examine([RULES["not-memorized"]], learned, known=beside).findings
 
 
 def test_a_group_without_a_rate_is_named_unless_it_is_held_still_on_purpose():

@@ -2,7 +2,7 @@
 
 Source: "overfit one batch" of A. Karpathy's recipe, 2019.
 Cost: thirty steps on a copy, in a full check.
-Risk: low learning rates and heavy dropout; so it is a note, which supports other findings.
+Risk: low learning rates and heavy dropout; so it is a note, and speaks only beside another finding, which it supports.
 """
 
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ _LEFT = 0.95
 _FEWEST = 20
 
 
-@rule("not-memorized", at="steps", needs=["steps"], explained_by=[
+@rule("not-memorized", at="steps", needs=["steps"], only_beside_others=True, explained_by=[
     "learning-rate-too-high", "learning-rate-too-low", "weights-do-not-change", "schedule-at-zero", "constant-loss",
 ])  # fmt: skip
 def not_memorized(probe: Probe) -> Iterator[Finding]:
