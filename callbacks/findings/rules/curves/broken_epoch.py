@@ -16,6 +16,8 @@ _SHARE = 0.01
 _CAUSES = (
     "learning-rate-too-high", "non-finite-steps", "outputs-not-finite", "weights-not-finite", "loss-not-finite",
     "non-finite-images", "inverted-loss", "logits-for-probabilities", "falling-scale",
+    "large-weights", "exploding-signal", "target-scale", "summed-loss", "dominant-term", "gradients-not-zeroed",
+    "momentum-out-of-range", "unnormalized", "scale-0-255", "broadcast-shapes",
 )  # fmt: skip
 
 

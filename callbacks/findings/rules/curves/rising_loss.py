@@ -15,6 +15,7 @@ _RISES = 1.5
 _CAUSES = (
     "learning-rate-too-high", "inverted-loss", "gradients-not-zeroed", "momentum-out-of-range", "heavy-weight-decay",
     "broken-epoch", "non-finite-steps", "schedule-swings",
+    "large-weights", "exploding-signal", "target-scale", "summed-loss", "dominant-term",
 )  # fmt: skip
 
 

@@ -2,7 +2,8 @@
 
 Source: as of ``unrelated-labels``; features tell more than pixels where images are hard.
 Cost: nearest neighbours of up to 1,000 samples of each loader.
-Risk: a model that separates validation but nothing of training would be a strange one; small data is bounded.
+Risk: a model that separates validation but nothing of training would be a strange one, but for heavy dropout, which
+leaves nothing of the features of training; small data is bounded.
 """
 
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from ..alike.unrelated import find_unrelated
     "unrelated-labels-by-features",
     at="epoch",
     needs=["features"],
-    explained_by=["one-item", "unrelated-labels", "previous-labels"],
+    explained_by=["one-item", "unrelated-labels", "previous-labels", "heavy-dropout", "leaking-samples"],
 )
 def unrelated_by_features(probe: Probe) -> Iterator[Finding]:
     """Find a loader whose labels are unrelated to the model's features while those of the other are related."""

@@ -20,7 +20,9 @@ _LEAK = 1e-4
 _OVER_SAMPLES = {"Softmax", "LogSoftmax", "Softmin"}
 
 
-@rule("leaking-samples", at="model", needs=["model"], explained_by=["no-running-stats", "outputs-not-finite"])
+@rule("leaking-samples", at="model", needs=["model"], explained_by=[
+    "no-running-stats", "outputs-not-finite", "softmax-over-wrong-axis",
+])  # fmt: skip
 def leaking_samples(probe: Probe) -> Iterator[Finding]:
     """Find outputs whose gradient goes to the inputs of other samples, and the layer that mixes them."""
     if probe.model is None or any("minibatch" in layer.kind.lower() for layer in probe.model.layers):

@@ -16,7 +16,9 @@ from ....probe.wording import some
 from ..parts import modules_of, told, verb
 
 
-@rule("head-without-loss", at="model", needs=["model"], explained_by=["all-frozen", "output-without-gradient"])
+@rule("head-without-loss", at="model", needs=["model"], explained_by=[
+    "all-frozen", "output-without-gradient", "loss-metric-keys",
+])  # fmt: skip
 def head_without_loss(probe: Probe) -> Iterator[Finding]:
     """Find outputs without a loss, beside parameters that were called and got no gradient."""
     if probe.model is None or probe.model.loss is None:

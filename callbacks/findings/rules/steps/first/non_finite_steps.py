@@ -16,6 +16,8 @@ from ....probe.rule import rule
 @rule("non-finite-steps", at="steps", needs=["steps"], explained_by=[
     "learning-rate-too-high", "outputs-not-finite", "weights-not-finite", "loss-not-finite", "non-finite-images",
     "inverted-loss", "logits-for-probabilities", "gradients-not-zeroed",
+    "large-weights", "exploding-signal", "target-scale", "summed-loss", "dominant-term", "momentum-out-of-range",
+    "unnormalized", "scale-0-255", "broadcast-shapes",
 ])  # fmt: skip
 def non_finite_steps(probe: Probe) -> Iterator[Finding]:
     """Find the first step that broke."""
