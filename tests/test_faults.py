@@ -88,6 +88,7 @@ class Pictures(dl.Callback):
 @dataclass(kw_only=True)
 class Mine(Experiment):
     epochs: int = 2
+    check: str = "off"
     batch_size: int = 4
     device: str = "cpu"
     non_finite: str = "off"

@@ -295,6 +295,7 @@ class Net(nn.Module):
 @dataclass(kw_only=True)
 class Greedy(Experiment):
     batch_size: int = 32
+    check: str = "off"
     diagnostics: str = "off"
 
     def get_loaders(self):

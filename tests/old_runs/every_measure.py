@@ -69,6 +69,7 @@ class EveryMeasure(Experiment):
     """Learns noise."""
 
     epochs: int = 3
+    check: str = "off"
     batch_size: int = 4
     device: str = "cpu"
     threads: int | None = 1

@@ -23,6 +23,7 @@ class Net(nn.Module):
 @dataclass(kw_only=True)
 class Toy(Experiment):
     epochs: int = 2
+    check: str = "off"
     batch_size: int = 4
     device: str = "cpu"
     factor: float = 1.0

@@ -29,6 +29,7 @@ class Tuned(Experiment):
 
     killed = None
     epochs: int = 2
+    check: str = "off"
     batch_size: int = 6
     lr: float = 0.05
     device: str = "cpu"

@@ -137,6 +137,7 @@ class Net(nn.Module):
 @dataclass(kw_only=True)
 class Broken(Experiment):
     epochs: int = 1
+    check: str = "off"
     device: str = "cpu"
 
     def get_loaders(self):

@@ -266,6 +266,7 @@ class Recorder(dl.Callback):
 @dataclass(kw_only=True)
 class Toy(Experiment):
     epochs: int = 3
+    check: str = "off"
     batch_size: int = 4
     device: str = "cpu"
     diagnostics: str = "off"

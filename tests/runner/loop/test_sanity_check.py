@@ -61,6 +61,7 @@ def make_items(count, seed):
 @dataclass(kw_only=True)
 class Toy(Experiment):
     epochs: int = 2
+    check: str = "off"
     batch_size: int = 4
     device: str = "cpu"
     scheduler: str = "one-cycle"

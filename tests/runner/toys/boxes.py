@@ -30,6 +30,7 @@ class Finder(nn.Module):
 @dataclass(kw_only=True)
 class Boxes(Experiment):
     epochs: int = 1
+    check: str = "off"
     lr: float = 1e-6
     device: str = "cpu"
     losses = (LossTerm("score"),)

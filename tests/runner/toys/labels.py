@@ -30,6 +30,7 @@ def transform(*augmentations):
 @dataclass(kw_only=True)
 class Labels(Experiment):
     epochs: int = 3
+    check: str = "off"
     lr: float = 0.3
     device: str = "cpu"
     chance: bool = False

@@ -25,6 +25,7 @@ class Convolutions(nn.Module):
 @dataclass(kw_only=True)
 class Masks(Experiment):
     epochs: int = 1
+    check: str = "off"
     device: str = "cpu"
     size: int = 1
     """Of the convolutions."""

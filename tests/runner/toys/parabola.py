@@ -30,6 +30,7 @@ class Parabola(Experiment):
     """Learns nothing."""
 
     epochs: int = 3
+    check: str = "off"
     lr: float = 1e-9
     x: Annotated[float, AtLeast(-1), AtMost(1)] = 0.0
     """Where on the parabola."""

@@ -54,6 +54,7 @@ def make_items(count, seed):
 @dataclass(kw_only=True)
 class Toy(Experiment):
     epochs: int = 2
+    check: str = "off"
     batch_size: int = BATCH
     device: str = "cpu"
     lr: float = 0.01
