@@ -12,17 +12,26 @@ _EXPECTED = 8
 # How likely it may be that all samples of a loader are of one class by chance.
 _BY_CHANCE = 1 / 3000
 _SHOWN = 5
+_SOFTMAX = ("cross_entropy", "nll", "focal")  # criteria that have an output for each class from 0 on
 
 
-def missing_classes_of(probe: Probe, counts: Mapping[str, ClassCounts]) -> Iterator[Finding]:
-    """Yield a finding for each loader that lacks classes of the other, and one for those that nobody has."""
+def missing_classes_of(
+    probe: Probe, counts: Mapping[str, ClassCounts], *, by_labels: bool = False
+) -> Iterator[Finding]:
+    """Yield a finding for each loader that lacks classes of the other, and one for those that nobody has.
+
+    Args:
+        probe: what was observed.
+        counts: by loader.
+        by_labels: whether labels tell how many classes there are where nobody says.
+    """
     known = {key: one for key, one in counts.items() if one.samples}
     train = probe.train.key if probe.train is not None else ""
     for key, other in ((one, two) for one in known for two in known if one != two):
         absent = _absent(known[key], known[other])
         if absent and not _disjoint(known[key], known[other]):
             yield _finding(probe, key, other, absent, known, trains=key == train)
-    yield from _nowhere(probe, known)
+    yield from _nowhere(probe, known, _number(probe, known) if by_labels else 0)
 
 
 def _absent(counts: ClassCounts, other: ClassCounts) -> list[int]:
@@ -56,8 +65,19 @@ def _finding(
     )
 
 
-def _nowhere(probe: Probe, counts: Mapping[str, ClassCounts]) -> Iterator[Finding]:
-    number = probe.settings.num_classes or len(probe.settings.class_names)
+def _number(probe: Probe, counts: Mapping[str, ClassCounts]) -> int:
+    """Return how many classes there are by the labels of all samples; 0 where they are not known, or no classes."""
+    softmax = any(term.criterion.kind in _SOFTMAX for term in probe.settings.terms)
+    several = any(not all(one.counts.values()) for one in counts.values())
+    labels = set().union(*(one.counts for one in counts.values()))
+    known = labels and min(labels) >= 0 and all(one.complete for one in counts.values())
+    return max(labels) + 1 if known and (softmax or several) else 0
+
+
+def _nowhere(probe: Probe, counts: Mapping[str, ClassCounts], by_labels: int) -> Iterator[Finding]:
+    stated = probe.settings.num_classes or len(probe.settings.class_names)
+    number = stated or by_labels
+    whole = f"there are {number} classes" if stated else f"labels go up to {number - 1}"
     samples = sum(one.samples for one in counts.values())
     labels = set().union(*(one.labels for one in counts.values()))
     absent = sorted(set(range(number)) - labels)
@@ -67,8 +87,8 @@ def _nowhere(probe: Probe, counts: Mapping[str, ClassCounts]) -> Iterator[Findin
     keys, missing = ", ".join(counts), _classes(absent, probe.settings.class_names)
     yield Finding(
         "warning",
-        f"none of the {samples:,} samples of {' and '.join(counts)} is of {missing}, though there are {number} classes",
-        "look at how labels are read, and whether the model needs these classes",
+        f"none of the {samples:,} samples of {' and '.join(counts)} is of {missing}, though {whole}",
+        "look at how labels are read, whether they begin at 0, and whether the model needs these classes",
         Where(keys, probe.loaders[next(iter(counts))].target_key, field="num_classes"),
         {"missing": absent, "samples": samples, "classes": number},
     )

@@ -12,7 +12,7 @@ from ...probe.loader_probe import LoaderProbe, SampleProbe
 from ...probe.probe import Probe
 from ...probe.rule import rule
 from ...probe.wording import share, some
-from ..pictures import FEWEST_VALUES, names_of
+from ..pictures import has_image, is_blank, names_of
 
 _HARMFUL, _WORTHLESS = 0.01, 0.5
 
@@ -28,28 +28,12 @@ def blank_images(probe: Probe) -> Iterator[Finding]:
 
 def with_image(loader: LoaderProbe) -> list[SampleProbe]:
     """Return the samples with a finite image."""
-    samples = [one for one in loader.samples.values() if one.shape and not one.non_finite]
-    return [one for one in samples if _values(one) >= FEWEST_VALUES]
+    return [one for one in loader.samples.values() if has_image(one)]
 
 
 def blanks(loader: LoaderProbe) -> list[SampleProbe]:
     """Return the samples whose image has one value only, or one in each channel."""
-    # The deviation of a constant image is off zero by rounding.
-    small = 1e-5
-    return [
-        one for one in with_image(loader) if one.high == one.low or max(one.std, default=1.0) < small * _size(one)
-    ]  # fmt: skip
-
-
-def _values(sample: SampleProbe) -> int:
-    size = 1
-    for side in sample.shape:
-        size *= side
-    return size
-
-
-def _size(sample: SampleProbe) -> float:
-    return max(abs(sample.low), abs(sample.high))
+    return [one for one in with_image(loader) if is_blank(one)]
 
 
 def _finding(loader: LoaderProbe, blank: list[SampleProbe], seen: int) -> Finding:

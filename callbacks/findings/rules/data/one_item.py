@@ -33,13 +33,13 @@ def one_item(probe: Probe) -> Iterator[Finding]:
 
 def _of_loader(loader: LoaderProbe, samples: Sequence[SampleProbe]) -> Iterator[Finding]:
     distinct = _distinct(loader, samples)
-    of = f"all {len(samples):,}" if loader.complete else f"the {len(samples):,} that were read"
+    of = f"all {len(samples):,} samples" if loader.complete else f"the {len(samples):,} samples that were read"
     where, evidence = Where(loader.key, samples=names_of(samples)), {"distinct": distinct, "samples": len(samples)}
     if distinct <= max(1, _FEW * len(samples)):
         which = "the same image" if distinct == 1 else f"one of only {count(distinct, 'image')}"
         yield Finding(
             "error",
-            f"{loader.key} returns {which} for every index: {of} samples were compared",
+            f"{loader.key} returns {which} for every index: {of} were compared",
             "let the data set's __getitem__ use its index",
             where,
             evidence,
@@ -47,7 +47,7 @@ def _of_loader(loader: LoaderProbe, samples: Sequence[SampleProbe]) -> Iterator[
     elif distinct < _SOME * len(samples):
         yield Finding(
             "note",
-            f"{loader.key} has only {distinct:,} different images among {of} samples",
+            f"{loader.key} has only {distinct:,} different images among {of}",
             "see whether images are repeated on purpose",
             where,
             evidence,

@@ -3,7 +3,8 @@
 Source: "wrong preprocessing" of N. Humbatova et al., 2020; a normalization in the data set and one in the transform.
 Cost: the smallest and largest values of images that are read anyway.
 Risk: images of another kind. Undone once, values have to be far outside 0 to 1; undone twice, within it; or black and
-white have to be exactly what two common normalizations make of them.
+white have to be exactly what two common normalizations make of them; or a common normalization of one loader's images
+has to give the mean and the deviation of each channel of the other's.
 """
 
 from collections.abc import Iterator
@@ -14,7 +15,8 @@ from ...probe.finding import Finding, Where
 from ...probe.loader_probe import LoaderProbe
 from ...probe.probe import Probe
 from ...probe.rule import rule
-from ..pictures import pictures
+from ..comparing import distance
+from ..pictures import channel_means, channel_stds, pictures
 from ..ranges import FEWEST, Normalization, described, ends, standardized, told
 
 _COMMON = (
@@ -22,6 +24,8 @@ _COMMON = (
     Normalization((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), ""),
 )
 _OUTSIDE, _NEAR = 0.25, 0.03
+# Images of both loaders share no contrast, and agree to these parts of it once those of one are normalized again.
+_APART, _AGREE = 0.9, 0.15
 _EIGHT_BITS = 255
 
 
@@ -44,7 +48,33 @@ def _found(probe: Probe) -> dict[str, str]:
     for key, loader in probe.loaders.items():
         if len(pictures(loader)) >= FEWEST and not standardized(pictures(loader)):
             found[key] = _how(loader, normalization)
+    if not any(found.values()) and {"train", "valid"} <= {*found}:
+        found = {key: _against(probe, key, other) for key, other in (("train", "valid"), ("valid", "train"))}
     return {key: how for key, how in found.items() if how}
+
+
+def _against(probe: Probe, key: str, other: str) -> str:
+    """Return how a loader was normalized where the other one's images become like its own by one more time."""
+    known = told(probe)
+    options = [*_COMMON, known] if known else _COMMON
+    fits = any(_once_more(probe.loaders[key], probe.loaders[other], it) for it in options)
+    return f"normalized once more than those of {other}" if fits else ""
+
+
+def _once_more(loader: LoaderProbe, other: LoaderProbe, normalization: Normalization) -> bool:
+    seen, once = pictures(loader), pictures(other)
+    means, stds = [channel_means(it) for it in (seen, once)], [channel_stds(it) for it in (seen, once)]
+    channels = means[0].shape[1]
+    if means[1].shape[1] != channels or len(normalization.mean) not in (1, channels):
+        return False
+    # Without values below 0, the other loader is not normalized at all.
+    if np.mean([sample.low < -_OUTSIDE for sample in once]) < 0.5:
+        return False
+    size = stds[1].mean(0) / np.array(normalization.std)
+    expected = (means[1].mean(0) - np.array(normalization.mean)) / np.array(normalization.std)
+    near = np.abs(stds[0].mean(0) / size - 1) < _AGREE, np.abs(means[0].mean(0) - expected) < _AGREE * size
+    apart = min(distance(stds[0][:, channel], stds[1][:, channel]) for channel in range(channels))
+    return bool(np.all(near)) and apart > _APART
 
 
 def _how(loader: LoaderProbe, normalization: Normalization | None) -> str:

@@ -24,6 +24,8 @@ _IMAGENET = Normalization((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), "")
 _NONE = Normalization((0.0, 0.0, 0.0), (1.0, 1.0, 1.0), "")
 # Distance of the distributions: far apart as they are, near after the exchange, where jitter may widen one of them.
 _APART, _NEAR = 0.5, 0.4
+# Red of one loader against blue of the other: brighter or darker ones are images of another kind, or broken.
+_ALIKE = 0.7
 
 
 @rule("wrong-channel-order", at="data", explained_by=["one-item", "different-scale"])
@@ -64,4 +66,5 @@ def _exchanged(one: NDArray[np.float64], other: NDArray[np.float64]) -> bool:
     error = chance(len(one), len(other))
     opposite = red[0].mean() * red[1].mean() < 0
     near = turned < max(_NEAR * as_is, error) and distance(*green) < max(_NEAR, error)
-    return opposite and as_is > max(_APART, 1.5 * error) and near
+    alike = max(distance(one[:, channel], other[:, 2 - channel]) for channel in range(3)) < max(_ALIKE, error)
+    return opposite and as_is > max(_APART, 1.5 * error) and near and alike

@@ -57,6 +57,21 @@ def test_missing_classes_names_what_validation_lacks_and_what_nobody_has():
     assert "none of the 1,000 samples of train and valid is of class 9, though there are 10 classes" in finding.what
 
 
+def test_missing_classes_knows_by_labels_how_many_classes_a_softmax_has():
+    settings = classes(number=None, task=None)
+    (finding,) = found(missing_classes, of_labels(EVEN + 1, EVEN + 1, settings))
+    assert "none of the 1,000 samples of train and valid is of class 0, though labels go up to 10" in finding.what
+    assert found(missing_classes, of_labels(EVEN, EVEN, settings)) == ()
+    assert found(missing_classes, of_labels(EVEN + 20, EVEN + 20)) == ()  # ages, as far as one can know
+
+
+def test_missing_classes_names_one_of_several_labels_that_no_sample_has():
+    rows = [np.array([index % 2, 0, index % 3 == 0], np.float32) for index in range(100)]
+    several = [sample(index, make_image(0, index), row) for index, row in enumerate(rows)]
+    (finding,) = found(missing_classes, Probe(loaders={"train": loader("train", several)}))
+    assert "none of the 100 samples of train is of class 1, though labels go up to 2" in finding.what
+
+
 @pytest.mark.parametrize(
     ("train", "valid"),
     [

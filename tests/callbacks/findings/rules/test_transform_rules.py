@@ -147,6 +147,10 @@ def test_wrong_channel_order_names_it_before_and_after_normalization():
     assert found(wrong_channel_order, of_pictures(shares, lambda it: shares(it)[::-1]))
 
 
+def test_wrong_channel_order_is_silent_on_colours_that_another_fault_changed():
+    assert found(wrong_channel_order, of_pictures(train=lambda it: normalized(np.clip(it[::-1] // 4, 0, 255)))) == ()
+
+
 @pytest.mark.parametrize(
     ("turn", "name"),
     [
@@ -227,6 +231,20 @@ def test_normalized_twice_names_each_loader():
     assert [it.where.loader for it in found(normalized_twice, of_pictures(twice, twice))] == ["train", "valid"]
     (finding,) = found(normalized_twice, of_pictures(valid=twice, pictures=cells))
     assert "images of valid are normalized twice: they run from" in finding.what
+
+
+def dim(seed):
+    return (photograph(seed) // 2 + 60).astype(np.uint8)
+
+
+def test_normalized_twice_compares_loaders_whose_images_reach_no_end_and_of_which_nothing_was_told():
+    def twice(image):
+        return normalized(255 * normalized(image))
+
+    (finding,) = found(normalized_twice, of_pictures(twice, told=(None, None), pictures=dim))
+    assert "images of train are normalized once more than those of valid: they run from" in finding.what
+    assert found(normalized_twice, of_pictures(told=(None, None), pictures=dim)) == ()
+    assert found(normalized_twice, of_pictures(shares, told=(None, None), pictures=dim)) == ()
 
 
 def test_normalized_twice_names_a_second_division_by_255():

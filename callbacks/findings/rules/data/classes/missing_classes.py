@@ -19,7 +19,7 @@ from ...missing import missing_classes_of
 def missing_classes(probe: Probe) -> Iterator[Finding]:
     """Find classes that training or validation lacks, or that no loader has."""
     if has_classes(probe.settings):
-        yield from missing_classes_of(probe, counts_of(probe))
+        yield from missing_classes_of(probe, counts_of(probe), by_labels=True)
 
 
 def counts_of(probe: Probe) -> Mapping[str, ClassCounts]:

@@ -14,8 +14,10 @@ from ....probe.rule import rule
 from ...class_counts import ClassCounts, class_counts, has_classes
 from ...missing import missing_classes_of
 
+_CAUSES = ["one-item", "missing-classes", "label-base"]
 
-@rule("untaught-classes", at="epoch", needs=("loaders", "epochs"), explained_by=["missing-classes", "label-base"])
+
+@rule("untaught-classes", at="epoch", needs=("loaders", "epochs"), explained_by=_CAUSES)
 def untaught_classes(probe: Probe) -> Iterator[Finding]:
     """Find classes that no batch of training, or of validation, held in the epoch that has ended."""
     counts = {
