@@ -21,7 +21,7 @@ _SHORT = 0.75  # of that
 _ALIKE = 0.25
 
 
-@rule("box-scale", at="data", explained_by=["one-item", "normalized-boxes", "box-format"])
+@rule("box-scale", at="data", explained_by=["one-item", "normalized-boxes", "box-format", "boxes-outside"])
 def box_scale(probe: Probe) -> Iterator[Finding]:
     """Find boxes that reach only a part of their images, in both axes, while those of the other loader reach all."""
     found = [boxes for boxes in boxes_of(probe) if len(boxes.all) >= _FEWEST and not normalized(boxes)]
