@@ -114,6 +114,8 @@ class Findings(Diagnostic):
             found += self._look(runner, "model", self.watch_.settings if is_resumed(runner) else self.watch_.model)
             if self.check == "full" and not is_resumed(runner):
                 found += self._look(runner, "steps", self.watch_.rehearsal)  # until the real steps are there
+        if not is_resumed(runner):  # what was written by the run that it continues stands there still
+            self._write(runner, whole=True)
         # After all that can be said before the first step, so that it need not be found one by one.
         self._stop_at_errors(found)
 
@@ -140,7 +142,9 @@ class Findings(Diagnostic):
     def on_epoch_end(self, runner: dl.IRunner) -> None:
         if runner.epoch_step <= LAST_EPOCH:
             self.watch_.end_epoch()
-            self._stop_at_errors(self._look(runner, "epoch", self.watch_.epoch, runner.epoch_step))
+            found = self._look(runner, "epoch", self.watch_.epoch, runner.epoch_step)
+            self._write(runner)
+            self._stop_at_errors(found)
         super().on_epoch_end(runner)
 
     def on_experiment_end(self, runner: dl.IRunner) -> None:
@@ -190,14 +194,15 @@ class Findings(Diagnostic):
         folder = logdir_of(runner)
         if folder is not None:
             save_text(folder / FILE, json.dumps([it.as_dict() for it in self.found_], indent=2, default=str) + "\n")
+
+    def _write(self, runner: dl.IRunner, *, whole: bool = False) -> None:
+        """Write a page to TensorBoard; ``whole``: with the rules that could not look."""
         writer: Writer | None = self.writers_.get("run")
         if writer is not None:
-            writer.text(TAG, self.as_markdown(), runner.epoch_step)
-
-    def as_markdown(self) -> str:
-        """Return what was found as a page."""
-        done = self.examination_
-        return page(done.findings, done.silenced, done.left_out, done.looked)
+            done = self.examination_
+            # Those of the first steps and epochs have their turn later.
+            text = page(done.findings, done.silenced, done.left_out if whole else {})
+            writer.text(TAG, text, runner.epoch_step)
 
 
 def _end(errors: Sequence[Finding]) -> str:

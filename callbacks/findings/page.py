@@ -17,16 +17,15 @@ def summary(findings: Sequence[Finding]) -> str:
     return ", ".join(f"{count} {severity}{'s' * (count > 1)}" for severity, count in counts.items() if count)
 
 
-def page(findings: Sequence[Finding], silenced: Sequence[str], left_out: Mapping[str, str], looked: int) -> str:
+def page(findings: Sequence[Finding], silenced: Sequence[str], left_out: Mapping[str, str]) -> str:
     """Return a page of Markdown.
 
     Args:
         findings: the worst first.
         silenced: names of rules that did not look.
         left_out: of rules that could not look, why.
-        looked: how many rules looked.
     """
-    parts = [f"**{summary(findings) or 'nothing found'}** by {looked} rules"]
+    parts = [f"**{summary(findings) or 'nothing found'}**"]
     for finding in findings:
         when = f", after epoch {finding.epoch}" if finding.epoch else ""
         parts.append(f"**{finding.severity}** ({finding.rule}{when}): {escape_markdown(finding.sentence)}")

@@ -103,9 +103,9 @@ def test_a_finding_comes_back_from_its_dict():
 def test_lines_and_page_show_text_from_data_as_it_is():
     finding = Finding("error", "class '<b>|x' is *odd*", "rename it", rule="odd")
     assert line(finding) == "error (odd): class '<b>|x' is *odd*: rename it."
-    text = page([finding], ["quiet"], {"deep": "no model to look at", "flat": "no model to look at"}, 3)
+    text = page([finding], ["quiet"], {"deep": "no model to look at", "flat": "no model to look at"})
     assert text.splitlines() == [
-        "**1 error** by 3 rules", "",
+        "**1 error**", "",
         "**error** (odd): class '&lt;b>\\|x' is \\*odd\\*: rename it.", "",
         "Silenced: quiet.", "",
         "Left out (no model to look at): deep, flat.",

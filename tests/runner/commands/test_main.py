@@ -66,7 +66,6 @@ class Mine(Experiment):
     """An experiment of milliseconds."""
 
     epochs: int = 2
-    check: str = "off"
     batch_size: int = 8
     device: str = "cpu"
     shift: float = 0.5

@@ -7,6 +7,7 @@ leaves nothing of the features of training; small data is bounded.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from ....probe.finding import Finding
 from ....probe.probe import Probe
@@ -19,8 +20,19 @@ from ..alike.unrelated import find_unrelated
     "unrelated-labels-by-features",
     at="epoch",
     needs=["features"],
-    explained_by=["one-item", "unrelated-labels", "previous-labels", "heavy-dropout", "leaking-samples"],
+    explained_by=[
+        "one-item",
+        "unrelated-labels",
+        "previous-labels",
+        "heavy-dropout",
+        "leaking-samples",
+        "learning-rate-too-high",
+        "weights-do-not-change",
+        "no-optimizer-for",
+    ],
 )
 def unrelated_by_features(probe: Probe) -> Iterator[Finding]:
     """Find a loader whose labels are unrelated to the model's features while those of the other are related."""
-    yield from find_unrelated(by_features(probe), "samples with like features")
+    for finding in find_unrelated(by_features(probe), "samples with like features"):
+        # No error: features of one epoch may tell of a model that learns badly.
+        yield replace(finding, severity="warning")

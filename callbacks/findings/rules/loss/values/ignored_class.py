@@ -21,7 +21,7 @@ _APART = 0.1
 _VOID = ("void", "ignore", "unlabel", "unlabeled", "unknown", "background", "other", "padding", "none")
 
 
-@rule("ignored-class", at="model", needs=["settings"], explained_by=["constant-loss"])
+@rule("ignored-class", at="model", needs=["settings"], explained_by=["constant-loss", "loss-without-gradient"])
 def ignored_class(probe: Probe) -> Iterator[Finding]:
     """Find classes with a weight of 0, those that are the criterion's ``ignore_index``, and those that cost nothing."""
     for term in seen_terms(probe):
