@@ -77,9 +77,11 @@ class Examination:
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Restore what ``state_dict`` returned."""
-        needs = {rule.name: rule.needs for rule in all_rules()}
+        rules = {rule.name: rule for rule in all_rules() if rule.name not in self.silenced}
+        order = {name: number for number, name in enumerate(rules)}
         for moment in _NOT_AGAIN:
-            former = [Finding.from_dict(one) for one in state.get(moment, ())]
+            former = [Finding.from_dict(one) for one in state.get(moment, ()) if one["rule"] in rules]
             # Settings have been looked at again; weights are not.
-            kept = [it for it in former if moment != "model" or {"model", "trial"} & {*needs.get(it.rule, ())}]
-            self._found[moment] = (*self._found.get(moment, ()), *kept)
+            kept = [it for it in former if moment != "model" or {"model", "trial"} & {*rules[it.rule].needs}]
+            found = [*self._found.get(moment, ()), *kept]
+            self._found[moment] = tuple(sorted(found, key=lambda it: (SEVERITIES.index(it.severity), order[it.rule])))

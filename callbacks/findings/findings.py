@@ -103,6 +103,7 @@ class Findings(Diagnostic):
 
     def on_experiment_start(self, runner: dl.IRunner) -> None:
         self.examination_ = Examination(self.silence)
+        self.whole_: set[str] = set()  # the loaders of the epoch that were seen from their start on
         self.writers_ = {}
         self.watch_ = Watch(runner, full=self.check == "full", fields=self.fields, **self.keys)
         self.is_mute_ = not has_writer(runner)
@@ -110,7 +111,8 @@ class Findings(Diagnostic):
             self.writers_["run"] = find_writer(runner, None, asked_by=type(self).__name__)
         found = self._look(runner, "data", self.watch_.data)
         # Without an optimizer a loader called so is evaluated.
-        if runner.optimizer is not None and any(key.startswith("train") for key in runner.loaders):
+        self.trains_ = runner.optimizer is not None and any(key.startswith("train") for key in runner.loaders)
+        if self.trains_:
             found += self._look(runner, "model", self.watch_.settings if is_resumed(runner) else self.watch_.model)
             if self.check == "full" and not is_resumed(runner):
                 found += self._look(runner, "steps", self.watch_.rehearsal)  # until the real steps are there
@@ -119,7 +121,12 @@ class Findings(Diagnostic):
         # After all that can be said before the first step, so that it need not be found one by one.
         self._stop_at_errors(found)
 
+    def on_epoch_start(self, runner: dl.IRunner) -> None:
+        super().on_epoch_start(runner)
+        self.whole_ = set()
+
     def on_loader_start(self, runner: dl.IRunner) -> None:
+        self.whole_.add(runner.loader_key)
         self.watch_.begin_loader()
 
     def on_batch_start(self, runner: dl.IRunner) -> None:
@@ -142,14 +149,14 @@ class Findings(Diagnostic):
     def on_epoch_end(self, runner: dl.IRunner) -> None:
         if runner.epoch_step <= LAST_EPOCH:
             self.watch_.end_epoch()
-            found = self._look(runner, "epoch", self.watch_.epoch, runner.epoch_step)
+            if self.whole_ == set(runner.loaders):
+                self._stop_at_errors(self._look(runner, "epoch", self.watch_.epoch, runner.epoch_step))
             self._write(runner)
-            self._stop_at_errors(found)
         super().on_epoch_end(runner)
 
     def on_experiment_end(self, runner: dl.IRunner) -> None:
         super().on_experiment_end(runner)
-        if runner.engine.is_main_process and runner.epoch_step:
+        if runner.engine.is_main_process and self.trains_ and runner.epoch_step:
             for finding in self.found_:
                 if finding.severity != "note":
                     _log.warning("still holds: %s", line(finding))
@@ -158,6 +165,10 @@ class Findings(Diagnostic):
         """Remove what was attached to the run."""
         if hasattr(self, "watch_"):  # otherwise the run has failed before it began
             self.watch_.release()
+
+    def load_loader_state(self, runner: dl.IRunner, state: Any) -> None:
+        """Take note that the loader goes on after a part that is not seen any more."""
+        self.whole_.discard(runner.loader_key)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what was found."""

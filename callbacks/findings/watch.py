@@ -9,7 +9,7 @@ from typing import Any
 from tqdm import tqdm
 
 from ..keys import IMAGE_KEY, TARGET_KEY
-from ..support.runner_view import given_loaders, seeds_items
+from ..support.runner_view import given_loaders, history_of, seeds_items
 from .observe.data.loaders import observe_data
 from .observe.data.sample_reader import Keys
 from .observe.passes.model import observe_model_and_trial
@@ -18,6 +18,7 @@ from .observe.settings.settings import observe_settings
 from .observe.training.epochs import EpochWatch
 from .observe.training.features import FeatureWatch
 from .observe.training.steps import StepsWatch
+from .probe.epoch_probe import EpochProbe
 from .probe.probe import Probe
 from .probe.settings_probe import SettingsProbe
 
@@ -135,7 +136,13 @@ class Watch:
         epoch = self._epoch.probe(self.runner)
         features = self._features.probes() if self.runner.epoch_step == _FEATURES_AFTER else self.probe.features
         if epoch is not None:
-            self.probe = replace(self.probe, epochs=(*self.probe.epochs, epoch), features=features)
+            former = self.probe.epochs or self._former_epochs(epoch.epoch)
+            self.probe = replace(self.probe, epochs=(*former, epoch), features=features)
+
+    def _former_epochs(self, epoch: int) -> tuple[EpochProbe, ...]:
+        """Return the epochs of a run that goes on, of which nothing is known but their metrics."""
+        history = history_of(self.runner)
+        return tuple(EpochProbe(of, history[of]) for of in sorted(history) if of < epoch)
 
     def release(self) -> None:
         """Remove what was attached to the run."""
