@@ -39,7 +39,7 @@ class Small(Experiment):
     """Learns which way noise leans."""
 
     epochs: int = 2
-    check: str = "off"
+    check: str = "quick"
     batch_size: int = 8
     samples: int = 96
     """How many there are for training; a third of them is for validation too."""

@@ -54,7 +54,7 @@ def make_items(count, seed):
 @dataclass(kw_only=True)
 class Toy(Experiment):
     epochs: int = 2
-    check: str = "off"
+    check: str = "quick"
     batch_size: int = BATCH
     device: str = "cpu"
     lr: float = 0.01
