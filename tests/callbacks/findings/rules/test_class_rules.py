@@ -177,6 +177,13 @@ def test_an_epoch_tells_of_classes_that_were_not_read_before():
     assert "train has 12 of class 1 against 900 of class 0, up to 75 to 1" in finding.what
 
 
+def test_classes_of_few_pixels_are_silent():
+    probe = after_epoch(train=[280_000, 4_000, 3_000])
+    mask = sample(0, make_image(0, 0), mask_values=(0.0, 1.0, 2.0), mask_shares=(0.976, 0.014, 0.01))
+    train = replace(probe.loaders["train"], samples={0: mask}, labels=None)
+    assert found(rarely_taught_classes, replace(probe, loaders={**probe.loaders, "train": train})) == ()
+
+
 def test_an_epoch_of_all_classes_is_silent():
     probe = after_epoch(train=[500, 60, 400], valid=[50, 7, 40])
     assert (found(untaught_classes, probe), found(rarely_taught_classes, probe)) == ((), ())
