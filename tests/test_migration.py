@@ -157,7 +157,7 @@ def test_the_experiment_trains(tmp_path, monkeypatch):
     (text,) = [text for text in PYTHON if "(Experiment)" in text]
     (tmp_path / "my_project.py").write_text(text)
     monkeypatch.chdir(tmp_path)
-    assert main(["train", "./my_project.py", "--lr", "0.01", "--epochs", "1"]) == 0
+    assert main(["train", "./my_project.py", "--lr", "0.01", "--epochs", "1", "--silence", "shared-images"]) == 0
 
 
 def make_net(self):

@@ -234,7 +234,7 @@ def test_a_share_for_a_data_set_that_is_split_already_is_refused(photos, capsys)
         shutil.copytree(photos, Path("parts", part))
     assert train("--valid-share", "0.3", data="parts") == 2
     assert "--valid-share has no use: the data set is split already" in capsys.readouterr().err
-    assert train("--fold", "1/2", data="parts") == 0
+    assert train("--fold", "1/2", "--silence", "shared-images", data="parts") == 0
     assert "split: train 30, valid 30, fold 1/2, drawn by class\n" in capsys.readouterr().out
 
 

@@ -18,7 +18,7 @@ class EpochProbe:
             several, how often each was yes, [L]; of masks, evenly spaced pixels. Empty where targets are no classes.
         prediction_counts: how often each class was predicted, by loader, [C].
         non_finite_steps: steps held back or broken.
-        steps: optimizer steps.
+        steps: optimizer steps; None of an epoch before a run went on, of which the metrics alone are known.
         scales: of a gradient scaler, first and last; None where there is none.
         clipped: share of steps whose gradients were clipped; None where it is not known.
     """
@@ -28,7 +28,7 @@ class EpochProbe:
     label_counts: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
     prediction_counts: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
     non_finite_steps: int = 0
-    steps: int = 0
+    steps: int | None = None
     scales: tuple[float, float] | None = None
     clipped: float | None = None
 

@@ -51,10 +51,11 @@ def test_a_bad_file_ends_the_run_with_its_name_or_is_left_out(data_dir, tmp_path
     spoilt = data_dir / "UERD" / name
     spoilt.write_bytes(spoilt.read_bytes()[:900])
     arguments = ["train", "alaska2", "--data-dir", str(data_dir), "--diagnostics", "off", *QUICK]
-    assert main([*arguments, "--run-dir", str(tmp_path / "a")]) == 1
-    error = capsys.readouterr().err
-    assert error.count("\n") == 1
-    assert f"UERD/{name}" in error
+    for check, code in (("quick", 2), ("off", 1)):
+        assert main([*arguments, "--run-dir", str(tmp_path / "a"), "--check", check]) == code
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1
+        assert f"UERD/{name}" in error
     assert main([*arguments, "--run-dir", str(tmp_path / "b"), "--on-bad-image", "skip"]) == 0
     assert "bad images left out: train 1" in capsys.readouterr().out
 

@@ -132,7 +132,10 @@ def test_a_missing_mask_ends_it_before_training(root, tmp_path, capsys):
 
 def test_wrong_mask_values_end_the_run_in_one_line(root, tmp_path, capsys):
     write_tiff(root / "train/gt/aix6.tif", np.full((HEIGHT, WIDTH), 7, np.uint8))
-    assert run(root, tmp_path / "run", "--diagnostics", "off") == 1
+    assert run(root, tmp_path / "found", "--diagnostics", "off") == 2
+    error = capsys.readouterr().err.strip().splitlines()
+    assert "aix6.tif' must hold 0 and 255 alone, got 7" in error[-1]
+    assert run(root, tmp_path / "run", "--diagnostics", "off", "--check", "off") == 1
     error = capsys.readouterr().err.strip().splitlines()
     assert "aix6.tif' must hold 0 and 255 alone, got 7" in error[-1]
 

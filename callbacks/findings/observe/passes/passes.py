@@ -163,12 +163,12 @@ class Passes:
 
     def _backward(self, found: TrainingPass) -> None:
         loss, norms = found.loss, found.recording.grad_norms
-        with suppress(RuntimeError):  # what works in place may have spoilt the graph; the run says so
-            # A ``handle_batch`` of the user's own has mostly run the backward pass itself.
-            if loss is not None and loss.requires_grad and not norms:
-                if len(found.term_losses) > 1:
-                    found.term_grads = _term_grads(found)
-                loss.backward()  # type: ignore[no-untyped-call]
+        # A ``handle_batch`` of the user's own has mostly run the backward pass itself. Where it fails, as after work in
+        # place, nothing is known of the gradients, and the run says why.
+        if loss is not None and loss.requires_grad and not norms:
+            if len(found.term_losses) > 1:
+                found.term_grads = _term_grads(found)
+            loss.backward()  # type: ignore[no-untyped-call]
         if len(found.term_losses) == 1 and norms:
             total = torch.stack([*norms.values()]).norm()
             found.term_grads = {label: float(total) for label in found.term_losses}

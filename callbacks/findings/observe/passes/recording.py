@@ -109,9 +109,9 @@ class Recording:
     def _keep_norm(self, parameter: Tensor) -> None:
         if parameter.grad is not None:
             gradient = parameter.grad.detach()
-            self.grad_norms[id(parameter)] = gradient.coalesce().values().norm() if gradient.is_sparse else (
-                gradient.norm(dtype=torch.float32)
-            )  # fmt: skip
+            values = gradient.coalesce().values() if gradient.is_sparse else gradient
+            # Half precision would overflow, and double or complex numbers cannot be narrowed before.
+            self.grad_norms[id(parameter)] = values.to(torch.promote_types(values.dtype, torch.float32)).norm().float()
 
 
 class _Watch:

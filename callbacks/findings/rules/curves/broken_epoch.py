@@ -26,12 +26,12 @@ def broken_epoch(probe: Probe) -> Iterator[Finding]:
     """Find epochs with steps that are not finite, or with such a loss."""
     last = probe.epochs[-1]
     lost = [key for key, metrics in last.metrics.items() if not isfinite(metrics.get("loss", 0.0))]
-    many = last.non_finite_steps > _SHARE * max(1, last.steps) and last.scales is None
+    many = last.non_finite_steps > _SHARE * max(1, last.steps or 0) and last.scales is None
     if lost or many:
         what = f"the loss of {', '.join(lost)} is not finite" if lost else "the loss is not finite in single steps"
         yield Finding(
             "warning",
-            f"{what} in epoch {last.epoch} ({last.non_finite_steps:,} of {last.steps:,} steps are broken)",
+            f"{what} in epoch {last.epoch} ({last.non_finite_steps:,} of {last.steps or 0:,} steps are broken)",
             "lower the learning rate or clip gradients, and look for a logarithm of 0 in the loss",
             Where(loader=lost[0] if lost else None),
             {"broken": last.non_finite_steps, "steps": last.steps},

@@ -17,7 +17,14 @@ def no_optimizer_step(probe: Probe) -> Iterator[Finding]:
     """Find a first epoch without a step."""
     train, first = probe.train, probe.epochs[0]
     held_back = first.non_finite_steps > 0
-    if train is None or not train.batches or first.epoch != 1 or first.steps or held_back or not probe.settings.groups:
+    if (
+        train is None
+        or not train.batches
+        or first.epoch != 1
+        or first.steps != 0
+        or held_back
+        or not probe.settings.groups
+    ):
         return
     yield Finding(
         "error",

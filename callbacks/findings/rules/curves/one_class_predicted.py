@@ -29,7 +29,7 @@ def one_class_predicted(probe: Probe) -> Iterator[Finding]:
     last = probe.epochs[-1]
     for key, predicted in last.prediction_counts.items():
         labels = last.label_counts.get(key)
-        if labels is None or min(labels.sum(), predicted.sum()) < _FEWEST or last.steps < _FEWEST_STEPS:
+        if labels is None or min(labels.sum(), predicted.sum()) < _FEWEST or (last.steps or 0) < _FEWEST_STEPS:
             continue
         part, most = predicted.max() / predicted.sum(), labels.max() / labels.sum()
         if key.startswith("valid") and part >= _PREDICTED and most <= _LABELLED:

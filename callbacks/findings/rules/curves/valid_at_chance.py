@@ -34,7 +34,7 @@ def valid_at_chance(probe: Probe) -> Iterator[Finding]:
     losses = {key: metrics["loss"] for key, metrics in last.metrics.items() if "loss" in metrics}
     train = next((loss for key, loss in losses.items() if key.startswith("train")), None)
     valid = next(((key, loss) for key, loss in losses.items() if key.startswith("valid")), None)
-    if train is None or valid is None or last.steps < _FEWEST_STEPS or train <= 0:
+    if train is None or valid is None or (last.steps or 0) < _FEWEST_STEPS or train <= 0:
         return
     key, loss = valid
     chance = _chance(last, key)

@@ -13,12 +13,13 @@ from ...probe.probe import Probe
 from ...probe.rule import rule
 from ...probe.wording import count
 
-_LONGEST = 120
+_LONGEST = 300
 
 
 @rule("broken-images", at="data")
 def broken_images(probe: Probe) -> Iterator[Finding]:
     """Find samples whose reading fails, beside others that can be read."""
+    by_flag = " by --on-bad-image skip" if probe.settings.of_experiment else ""
     for loader in probe.loaders.values():
         if loader.errors and loader.samples:
             index, message = next(iter(loader.errors.items()))
@@ -28,7 +29,7 @@ def broken_images(probe: Probe) -> Iterator[Finding]:
                 "error",
                 f"{count(len(loader.errors), 'sample')} of {read:,} of {loader.key} cannot be read"
                 f" ({name}: {_short(message)}), so an epoch breaks off there",
-                "repair these files or leave them out",
+                f"repair these files, or leave them out{by_flag}",
                 Where(loader.key, samples=tuple(str(one) for one in list(loader.errors)[:8])),
                 {"errors": len(loader.errors), "read": read},
             )

@@ -2,7 +2,8 @@
 
 Source: masks whose classes count from 1, or of a data set with more classes.
 Cost: none.
-Risk: 255 and negative values are void and left to ``void-not-ignored``.
+Risk: 255 and negative values are void and left to ``void-not-ignored``. A criterion of the project's own may have a use
+for marks right below 255, such as pixels without a label, which are left out there.
 """
 
 from collections.abc import Iterator
@@ -12,6 +13,8 @@ from ...probe.probe import Probe
 from ...probe.rule import rule
 from ...probe.wording import count
 from .masks import listed, masks_of, voids
+
+_MARKS = {250, 251, 252, 253, 254}
 
 
 @rule("mask-classes-outside", at="data", explained_by=["one-item", "mask-scale", "interpolated-masks"])
@@ -25,6 +28,8 @@ def mask_classes_outside(probe: Probe) -> Iterator[Finding]:
     ignored = {it.criterion.ignore_index for it in probe.settings.terms} | {
         it.ignore_index for it in probe.settings.metrics
     }
+    if any(not it.criterion.kind for it in probe.settings.terms):
+        ignored |= _MARKS
     for masks in masks_of(probe):
         values = [
             it for it in masks.shares if it >= classes and it not in ignored and it not in voids(set(masks.shares))
