@@ -18,5 +18,6 @@ NOT_NAMED = frozenset({
     "a tanh before a number that reaches further", "a number is learned where the loss wants the class",
     "the body has a learning rate a thousand times too high", "a schedule for batches steps with each epoch",
     "a moving average that has hardly moved is validated",
-    "an output is softmaxed over the width", "statistics of normalization never come to fit the data", "a square root makes gradients infinite",
+    "an output is softmaxed over the width",
+    "statistics of normalization never come to fit the data", "a square root makes gradients infinite",
 })  # fmt: skip
