@@ -3,7 +3,7 @@
 NOT_NAMED = frozenset({
     "brightness wraps around in uint8", "contrast wraps around in uint8 at random",
     "the lower half of many images is missing", "a sampler never draws a class",
-    "two channels of the images are empty", "two classes are exchanged in validation",
+    "two classes are exchanged in validation",
     "half of one class is labelled as another", "the collate function sorts images and not labels",
     "labels of boxes begin at 0, which is the background", "masks are resized between their classes",
     "void is class 3, which the loss learns", "masks have the class of squares in validation alone",
@@ -12,7 +12,7 @@ NOT_NAMED = frozenset({
     "training images have their colours in the order of OpenCV",
     "validation has another mean and std than training",
     "the mean and std of bytes are taken from images of 0 to 1", "all workers draw the same",
-    "validation shows a part of the image, enlarged", "validation is grey",
+    "validation shows a part of the image, enlarged",
     "training images are far more blurred than validation images",
     "images are integers that a normalization cut off", "one-hot maps against a mask without channels broadcast",
     "a tanh before a number that reaches further", "a number is learned where the loss wants the class",

@@ -16,6 +16,7 @@ from assay.callbacks.findings.rules.data.classes.labels_outside import labels_ou
 from assay.callbacks.findings.rules.data.classes.missing_classes import missing_classes
 from assay.callbacks.findings.rules.data.classes.rare_classes import rare_classes
 from assay.callbacks.findings.rules.data.classes.rarely_taught_classes import rarely_taught_classes
+from assay.callbacks.findings.rules.data.classes.undrawn_classes import undrawn_classes
 from assay.callbacks.findings.rules.data.classes.untaught_classes import untaught_classes
 
 NAMES = tuple("abcdefghij")
@@ -91,6 +92,38 @@ def test_missing_classes_is_silent_on_numbers_and_on_what_was_read_in_part():
     few = {index: one for index, one in probe.loaders["train"].samples.items() if one.label != 4 and index < 70}
     part = replace(probe.loaders["train"], samples=few, complete=False)
     assert found(missing_classes, replace(probe, loaders={**probe.loaders, "train": part})) == ()
+
+
+def drawn(order, labels=EVEN):
+    """Return the probe of a training loader whose sampler draws so from samples of these labels."""
+    probe = of_labels(labels, EVEN)
+    train = replace(probe.loaders["train"], labels=np.array(labels), order=order, later_order=order, sampler="Own")
+    return replace(probe, loaders={**probe.loaders, "train": train})
+
+
+def test_undrawn_classes_names_what_the_sampler_leaves_out():
+    without = [index for index in range(500) if EVEN[index] != 3]
+    (finding,) = found(undrawn_classes, drawn(without))
+    assert finding.severity == "warning" and "the sampler of train (Own) never draws class 3" in finding.what
+    assert "has 50 of 500 samples" in finding.what
+
+
+@pytest.mark.parametrize(
+    "order",
+    [
+        range(500),
+        np.random.default_rng(0).integers(0, 500, 500).tolist(),  # with replacement
+        list(range(0, 500, 10)),  # a part, as where samplers split one data set
+        [],  # it does not tell
+    ],
+)
+def test_undrawn_classes_is_silent_on_all_on_chance_and_on_parts(order):
+    assert found(undrawn_classes, drawn(order)) == ()
+
+
+def test_undrawn_classes_is_silent_on_a_class_of_few_samples():
+    labels = np.array([*EVEN, 10, 10])
+    assert found(undrawn_classes, drawn(range(500), labels)) == ()
 
 
 def test_rare_classes_names_them_with_their_figures():

@@ -18,6 +18,7 @@ from assay.callbacks.findings.rules.transforms.different_orientation import diff
 from assay.callbacks.findings.rules.transforms.different_scale import different_scale
 from assay.callbacks.findings.rules.transforms.different_size import different_size
 from assay.callbacks.findings.rules.transforms.different_statistics import different_statistics
+from assay.callbacks.findings.rules.transforms.grey_images import grey_images
 from assay.callbacks.findings.rules.transforms.normalized_twice import normalized_twice
 from assay.callbacks.findings.rules.transforms.same_draw import same_draw
 from assay.callbacks.findings.rules.transforms.scale_0_255 import scale_0_255
@@ -357,3 +358,38 @@ def test_jumps_of_images_without_a_range_are_not_measured():
     assert jumps_of(np.zeros((3, 8, 8))) is None
     assert jumps_of(np.zeros((3, 2, 8))) is None
     assert make_samples(1)[0].jumps is None
+
+
+def grey(image):
+    return normalized(np.repeat(image.mean(0, keepdims=True), 3, 0))
+
+
+def without_channels(image):
+    image = normalized(image)
+    image[1:] = 0
+    return image
+
+
+def opaque(image):
+    return np.concatenate([normalized(image), np.ones((1, *image.shape[1:]), np.float32)])
+
+
+def test_grey_images_names_the_loader_without_colours():
+    (finding,) = found(grey_images, of_pictures(valid=grey))
+    assert finding.severity == "warning"
+    assert "all images of valid are grey (their channels are the same), those of train are coloured" in finding.what
+    (finding,) = found(grey_images, of_pictures(train=grey))
+    assert "all images of train are grey" in finding.what
+
+
+def test_grey_images_names_channels_without_content():
+    (finding,) = found(grey_images, of_pictures(without_channels, without_channels))
+    assert "2 channels of the images of train (1, 2, counted from 0) hold one value" in finding.what
+
+
+def test_grey_images_is_silent_on_grey_in_both_on_opacity_and_on_some_grey_images():
+    draw = np.random.default_rng(0)
+    assert found(grey_images, of_pictures(grey, grey)) == ()
+    assert found(grey_images, of_pictures(opaque, opaque)) == ()
+    assert found(grey_images, of_pictures(lambda it: grey(it) if draw.random() < 0.2 else normalized(it))) == ()
+    assert found(grey_images, healthy()) == ()

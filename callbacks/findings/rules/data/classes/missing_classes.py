@@ -15,7 +15,7 @@ from ...class_counts import ClassCounts, class_counts, has_classes
 from ...missing import missing_classes_of
 
 
-@rule("missing-classes", at="data", explained_by=["one-item", "label-base", "labels-outside"])
+@rule("missing-classes", at="data", explained_by=["one-item", "label-base", "labels-outside", "undrawn-classes"])
 def missing_classes(probe: Probe) -> Iterator[Finding]:
     """Find classes that training or validation lacks, or that no loader has."""
     if has_classes(probe.settings):
