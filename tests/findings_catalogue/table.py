@@ -5,6 +5,7 @@ import logging
 import multiprocessing
 import os
 import sys
+from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -23,9 +24,11 @@ def main():
     from findings_catalogue.faults import data  # noqa: F401
     from findings_catalogue.healthy import HEALTHY
 
-    with multiprocessing.get_context("spawn").Pool(2, _begin) as pool:
-        faults = pool.map(_try_fault, range(len(FAULTS)), chunksize=4)
-        healthy = pool.map(_try_healthy, sorted(HEALTHY), chunksize=4)
+    # Not a Pool, whose processes may have no children, by which samples are read.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(2, context, _begin) as pool:
+        faults = list(pool.map(_try_fault, range(len(FAULTS)), chunksize=4))
+        healthy = list(pool.map(_try_healthy, sorted(HEALTHY), chunksize=4))
     PAGE.write_text(page(faults, healthy), encoding="utf-8")
     named, alarms = sum(bool(row[2]) for row in faults), sum(bool(row[1]) for row in healthy)
     print(f"{named} of {len(faults)} faults named, {alarms} of {len(healthy)} healthy trainings with an alarm: {PAGE}")
