@@ -127,11 +127,12 @@ def test_images_begin_with_the_worst_validation_samples_and_the_confusion_matrix
     assert {tag for _, tag in cards[3:9]} == {"2_confusion_matrix"}
 
 
-def test_texts_begin_with_the_report_of_validation(open_tab):
+def test_texts_begin_with_the_findings_and_the_report_of_validation(open_tab):
     page = open_tab("text")
-    assert groups_of(page)[0] == "1_overview"
+    assert groups_of(page)[:2] == ["0_findings", "1_overview"]
     cards = [(run, tag) for run, tag in cards_of(page, "tf-text-loader")]
-    assert cards[:3] == [(row, "1_overview/report/text_summary") for row in ROWS[1::2]]
+    assert cards[:3] == [(row, "0_findings/list/text_summary") for row in ROWS[0::2]]
+    assert cards[3:6] == [(row, "1_overview/report/text_summary") for row in ROWS[1::2]]
 
 
 def test_three_runs_are_six_rows_of_six_colours(open_tab):
