@@ -7,7 +7,16 @@ from catalyst import dl
 from torch import nn
 from torch.utils.data import DataLoader
 
+from assay.callbacks.findings.observe.passes.model import observe_model_and_trial
 from assay.runner import DictRunner, Engine, LossTerm
+
+
+def observe_model(runner, batches, settings):
+    return observe_model_and_trial(runner, batches, settings)[0]
+
+
+def observe_trial(runner, batches, settings):
+    return observe_model_and_trial(runner, batches, settings)[1]
 
 
 class Started(Exception):

@@ -6,7 +6,7 @@ from typing import Any
 from ..errors import unknown_name
 from .probe.finding import SEVERITIES, Finding
 from .probe.probe import Probe
-from .probe.rule import MOMENTS, Moment, examine
+from .probe.rule import FAILED, MOMENTS, Moment, examine
 from .rules import all_rules
 
 _NOT_AGAIN: tuple[Moment, ...] = ("model", "steps", "epoch")
@@ -37,6 +37,7 @@ class Examination:
                 raise unknown_name("rule", name, names)
         self.left_out: dict[str, str] = {}
         self._looked: set[str] = set()
+        self._failed: set[str] = set()
         self._found: dict[Moment, tuple[Finding, ...]] = {}
 
     @property
@@ -69,6 +70,13 @@ class Examination:
         # What is found again keeps the epoch in which it was found first.
         self._found[moment] = tuple(before.get(finding.identity, finding) for finding in examined.findings)
         return tuple(finding for finding in examined.findings if finding.identity not in before)
+
+    def take_failed(self) -> dict[str, str]:
+        """Return why rules have failed that had not before, by name."""
+        failed = {name: why for name, why in self.left_out.items() if why.startswith(FAILED)}
+        fresh = {name: why for name, why in failed.items() if name not in self._failed}
+        self._failed |= fresh.keys()
+        return fresh
 
     def state_dict(self) -> dict[str, Any]:
         """Return what was found that a run that goes on does not look at again, in plain values."""

@@ -20,7 +20,7 @@ from .examination import Examination
 from .page import line, page
 from .probe.finding import Finding
 from .probe.probe import Probe
-from .probe.rule import FAILED, Moment
+from .probe.rule import Moment
 from .watch import Watch
 
 Check = Literal["quick", "full"]
@@ -199,9 +199,8 @@ class Findings(Diagnostic):
             # An error that ends the run stands in its message.
             if finding.severity == "warning" or (finding.severity == "error" and not self.stop):
                 _log.warning(line(finding))
-        for name, why in self.examination_.left_out.items():
-            if why.startswith(FAILED):
-                _log.warning("rule %s %s: please report it", name, why)
+        for name, why in self.examination_.take_failed().items():
+            _log.warning("rule %s %s: please report it", name, why)
         folder = logdir_of(runner)
         if folder is not None:
             save_text(folder / FILE, json.dumps([it.as_dict() for it in self.found_], indent=2, default=str) + "\n")

@@ -146,7 +146,7 @@ def batches_in_loader(runner: dl.IRunner) -> int:
 def steps_in_loader(runner: dl.IRunner) -> int:
     """Return how many optimizer steps the current train loader makes; a stock runner that accumulates makes fewer."""
     batches: int = runner.loader_batch_len
-    return math.ceil(batches / getattr(runner, "accumulate_steps", 1))
+    return math.ceil(batches / accumulated_batches(runner))
 
 
 def batch_size(runner: dl.IRunner) -> int:
@@ -219,7 +219,7 @@ def loss_terms(runner: dl.IRunner) -> Sequence[Term] | None:
 
 def supervised_keys(runner: dl.IRunner) -> tuple[str | None, str | None, str | None]:
     """Return the keys of output, target and loss of a ``dl.SupervisedRunner``; None for each where it is none."""
-    if hasattr(runner, "place"):
+    if _is_dict_runner(runner):
         return None, None, None
     keys = [getattr(runner, name, None) for name in ("_output_key", "_target_key", "_loss_key")]
     output, target, loss = (key if isinstance(key, str) else None for key in keys)
@@ -228,12 +228,12 @@ def supervised_keys(runner: dl.IRunner) -> tuple[str | None, str | None, str | N
 
 def output_names(runner: dl.IRunner) -> Any:
     """Return the names that a ``dl.SupervisedRunner`` gives to what its model returns; None: it says none."""
-    return None if hasattr(runner, "place") else getattr(runner, "_output_key", None)
+    return None if _is_dict_runner(runner) else getattr(runner, "_output_key", None)
 
 
 def named_batch(runner: dl.IRunner, batch: Any) -> Any:
     """Return a batch with the names that a ``dl.SupervisedRunner`` gives to what its loader yields."""
-    name_parts = None if hasattr(runner, "place") else getattr(runner, "_process_batch", None)
+    name_parts = None if _is_dict_runner(runner) else getattr(runner, "_process_batch", None)
     return name_parts(batch) if callable(name_parts) else batch
 
 
@@ -256,8 +256,7 @@ def averaged_weights(runner: dl.IRunner) -> dict[str, Any] | None:
 
 def trains_criterion(runner: dl.IRunner) -> bool:
     """Return whether the runner keeps a criterion's own parameters equal on all ranks."""
-    # Only a DictRunner averages their gradients, and only it knows places.
-    return hasattr(runner, "place")
+    return _is_dict_runner(runner)
 
 
 # -- the optimizer's step ---------------------------------------------------------------------------------------------
@@ -303,13 +302,13 @@ def loss_scale(runner: dl.IRunner) -> Tensor | None:
 def scheduler_moment(runner: dl.IRunner) -> str | None:
     """Return whether the runner steps its scheduler by ``batch`` or by ``epoch``; None where callbacks step it."""
     # A project's own runner may have an attribute of that name.
-    moment = getattr(runner, "scheduler_step", None) if hasattr(runner, "place") else None
+    moment = getattr(runner, "scheduler_step", None) if _is_dict_runner(runner) else None
     return moment if isinstance(moment, str) else None
 
 
 def ema_decay_of(runner: dl.IRunner) -> float | None:
     """Return the decay of the average of the weights that is validated; None where there is none."""
-    return getattr(runner, "ema_decay", None) if hasattr(runner, "place") else None
+    return getattr(runner, "ema_decay", None) if _is_dict_runner(runner) else None
 
 
 # -- the run ----------------------------------------------------------------------------------------------------------
@@ -366,7 +365,7 @@ def is_evaluation(runner: dl.IRunner) -> bool:
     return settings[0] == "valid" and not any(settings[1:]) and list(runner.loaders) == ["valid"]
 
 
-def held_by(runner: dl.IRunner) -> dict[str, Any]:
+def attributes_of(runner: dl.IRunner) -> dict[str, Any]:
     """Return all that the runner holds by name, for what stands in for it."""
     return dict(vars(runner))
 
@@ -376,7 +375,7 @@ def held_by(runner: dl.IRunner) -> dict[str, Any]:
 
 def seeds_items(runner: Any) -> bool:
     """Return whether the runner seeds the generators for each item, as a ``DictRunner`` does."""
-    return hasattr(runner, "place")
+    return _is_dict_runner(runner)
 
 
 def given_loaders(runner: Any) -> dict[str, Any]:
@@ -397,3 +396,7 @@ def criterion_of(runner: Any) -> Any:
 def callbacks_of(runner: Any) -> list[Any]:
     """Return the callbacks of the run."""
     return list(getattr(runner, "callbacks", {}).values())
+
+
+def _is_dict_runner(runner: Any) -> bool:
+    return hasattr(runner, "place")  # which no other runner knows

@@ -9,8 +9,11 @@ from catalyst.core.callback import CallbackWrapper
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
+from torch.utils.data import Dataset
 
 from .runner_view import criterion_of
+
+_LONGEST_LIST = 1000  # longer lists hold samples, not data sets
 
 
 def by_name(part: Any) -> dict[str, Any]:
@@ -78,20 +81,28 @@ def eager_name(name: str) -> str:
     return ".".join(part for part in name.split(".") if part != "_orig_mod")
 
 
-def trained_parameters(runner: dl.IRunner) -> dict[str, nn.Parameter]:
-    """Return the parameters by name, in the order of the model: each once, without frozen and empty ones.
+def named_parameters(runner: dl.IRunner) -> dict[str, nn.Parameter]:
+    """Return all parameters by name, in the order of the model, each once; frozen and empty ones too.
 
-    Those of a criterion follow, as ``criterion.NAME``.
+    Those of several models are called ``MODEL.NAME``; those of a criterion follow, as ``criterion.NAME``.
     """
     found: dict[int, tuple[str, nn.Parameter]] = {}
     for key, model in (*plain_modules(runner).items(), *_criteria(runner)):
         for name, parameter in model.named_parameters():
-            # One that is made in the first forward pass has no size before.
-            if parameter.requires_grad and not is_lazy(parameter) and parameter.numel():
-                full = f"{key}.{name}" if key else name
-                # By identity: a shared parameter is trained once, under its first name.
-                found.setdefault(id(parameter), (eager_name(full), parameter))
+            full = f"{key}.{name}" if key else name
+            # By identity: a shared parameter is trained once, under its first name.
+            found.setdefault(id(parameter), (eager_name(full), parameter))
     return dict(found.values())
+
+
+def trained_parameters(runner: dl.IRunner) -> dict[str, nn.Parameter]:
+    """Return the parameters of ``named_parameters`` without frozen and empty ones."""
+    return {
+        name: parameter
+        for name, parameter in named_parameters(runner).items()
+        # One that is made in the first forward pass has no size before.
+        if parameter.requires_grad and not is_lazy(parameter) and parameter.numel()
+    }
 
 
 def _criteria(runner: dl.IRunner) -> list[tuple[str, nn.Module]]:
@@ -145,3 +156,27 @@ def _is_listening(callback: Any) -> bool:
             return False
         callback = callback.callback
     return True
+
+
+def data_sets(dataset: Any) -> list[Any]:
+    """Return a data set and all data sets in its attributes, also in lists and dicts, at any depth.
+
+    What has a ``set_epoch`` counts as one.
+    """
+    found = {id(dataset): dataset}
+    waiting = [dataset]
+    while waiting:
+        inside = {id(part): part for part in _data_sets_of(waiting.pop())}
+        waiting += [part for key, part in inside.items() if key not in found]
+        found |= inside
+    return list(found.values())
+
+
+def _data_sets_of(dataset: Any) -> list[Any]:
+    found: list[Any] = []
+    for value in list(getattr(dataset, "__dict__", {}).values()):
+        values = value.values() if isinstance(value, dict) else value
+        if not isinstance(value, list | tuple | dict) or len(value) > _LONGEST_LIST:
+            values = [value]
+        found += [one for one in values if isinstance(one, Dataset) or hasattr(type(one), "set_epoch")]
+    return found

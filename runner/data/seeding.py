@@ -7,13 +7,12 @@ import numpy as np
 import torch
 from accelerate.data_loader import get_sampler
 from catalyst.utils.misc import set_global_seed
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from assay.callbacks.support.rng import RngState
+from assay.callbacks.support.unwrap import data_sets
 
 from .chance_sources import seeds_of
-
-_LONGEST_LIST = 1000  # longer lists hold samples, not data sets
 
 
 def mix(*numbers: int) -> int:
@@ -61,17 +60,6 @@ def set_epoch_inside(dataset: Any, epoch: int) -> None:
             part.set_epoch(epoch)
 
 
-def data_sets(dataset: Any) -> list[Any]:
-    """Return a data set and all data sets in its attributes, also in lists and dicts, at any depth."""
-    found = {id(dataset): dataset}
-    waiting = [dataset]
-    while waiting:
-        inside = {id(part): part for part in _held_by(waiting.pop())}
-        waiting += [part for key, part in inside.items() if key not in found]
-        found |= inside
-    return list(found.values())
-
-
 def rng_state() -> dict[str, Any]:
     """Return the state of all generators of this process, in types that ``weights_only=True`` loads."""
     return RngState.take(_current_device()).portable()
@@ -80,16 +68,6 @@ def rng_state() -> dict[str, Any]:
 def set_rng_state(state: Mapping[str, Any]) -> None:
     """Restore what ``rng_state`` returned."""
     RngState.from_portable(state, _current_device()).restore()
-
-
-def _held_by(dataset: Any) -> list[Any]:
-    found: list[Any] = []
-    for value in getattr(dataset, "__dict__", {}).values():
-        values = value.values() if isinstance(value, dict) else value
-        if not isinstance(value, list | tuple | dict) or len(value) > _LONGEST_LIST:
-            values = [value]
-        found += [one for one in values if isinstance(one, Dataset) or hasattr(type(one), "set_epoch")]
-    return found
 
 
 def _current_device() -> torch.device:

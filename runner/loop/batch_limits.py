@@ -20,11 +20,11 @@ from torch.utils.data import (
 
 from assay.callbacks.errors import UsageError, listing
 from assay.callbacks.support.distributed import from_main_rank
+from assay.callbacks.support.unwrap import data_sets
 
 from ..data.augmented import Augmented, Transform
 from ..data.bad_images import WithoutBadImages
 from ..data.mixing import unmixed
-from ..data.seeding import data_sets
 from .checks.run_checks import check_loader
 
 Loaders = Mapping[str, DataLoader[Any]]

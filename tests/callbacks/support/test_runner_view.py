@@ -63,7 +63,7 @@ QUESTIONS = {  # each function of the module, with the facts that it is answered
     "is_evaluation": (
         lambda runner: runner_view.is_evaluation(runner), {"_valid_loader", "_valid_metric", "_logdir", "_loggers"},
     ),
-    "held_by": (lambda runner: runner_view.held_by(runner), set()),
+    "attributes_of": (lambda runner: runner_view.attributes_of(runner), set()),
     "seeds_items": (lambda runner: runner_view.seeds_items(runner), {"place"}),
     "given_loaders": (lambda runner: runner_view.given_loaders(runner), {"_loaders"}),
     "loaders_of": (lambda runner: runner_view.loaders_of(runner), {"loaders"}),

@@ -1,23 +1,23 @@
 """Ask data sets, however they are wrapped, for what they tell of all samples without reading one."""
 
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from os import PathLike, fspath
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch.utils.data import ConcatDataset, Dataset, Subset, TensorDataset
+from torch.utils.data import ConcatDataset, Subset, TensorDataset
 
 from ....keys import SAMPLE_ID_KEY, TARGET_KEY
+from ....support.unwrap import data_sets
 from .pixels import as_array
 
 _LABELS = ("targets", "labels", "y", "target", "_labels")
 _INSIDE = ("items", "dataset", "data", "base", "base_dataset", "ds", "samples", "imgs")
 _FILES = ("samples", "imgs")  # of torchvision's folders: pairs of path and class
 _DEEPEST = 6
-_LONGEST_LIST = 1000  # longer lists hold samples, not data sets
 _ENDS = 16
 _SPACED = 32
 _MOST_READ = 50_000
@@ -70,26 +70,10 @@ def reading_order(candidates: NDArray[np.int64], dataset: Any, ids: Sequence[str
 
 def set_epoch_inside(root: Any, epoch: int) -> None:
     """Call ``set_epoch`` of a data set or sampler, and of those in its attributes, where they have it."""
-    for part in _parts(root):
+    for part in data_sets(root):
         if callable(getattr(type(part), "set_epoch", None)):
             with suppress(Exception):  # it is the user's
                 part.set_epoch(epoch)
-
-
-def _parts(root: Any) -> list[Any]:
-    found, waiting = {id(root): root}, [root]
-    while waiting:
-        inside = {id(part): part for part in _held_by(waiting.pop())}
-        waiting += [part for key, part in inside.items() if key not in found]
-        found |= inside
-    return list(found.values())
-
-
-def _held_by(part: Any) -> Iterator[Any]:
-    for value in list(getattr(part, "__dict__", {}).values()):
-        values = list(value.values()) if isinstance(value, dict) else value
-        few = values if isinstance(values, list | tuple) and len(values) <= _LONGEST_LIST else [value]
-        yield from (one for one in few if isinstance(one, Dataset) or hasattr(type(one), "set_epoch"))
 
 
 def _ask(dataset: Any, own: Callable[[Any, int], Any], depth: int = 0) -> Any:

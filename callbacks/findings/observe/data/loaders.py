@@ -35,21 +35,6 @@ class ObservedData:
     batches: dict[str, tuple[Any, ...]] = field(default_factory=dict)
 
 
-def observe_loaders(
-    loaders: Mapping[str, Any],
-    *,
-    keys: Keys,
-    full: bool = False,
-    seconds: float = 1.5,
-    by_chance: bool = False,
-    on_progress: Progress | None = None,
-) -> dict[str, LoaderProbe]:
-    """Return what is observed of loaders; see ``observe_data``."""
-    return observe_data(
-        loaders, keys=keys, full=full, seconds=seconds, by_chance=by_chance, on_progress=on_progress
-    ).loaders
-
-
 def observe_data(
     loaders: Mapping[str, Any],
     *,
@@ -72,8 +57,8 @@ def observe_data(
         by_chance: whether the runner seeds the generators for each item, so that workers cannot draw alike.
         on_progress: called with the number of samples that have been read, and of all.
     """
-    found = {key: _facts(key, plain_loader(loader), keys) for key, loader in loaders.items()}
     plain = {key: plain_loader(loader) for key, loader in loaders.items()}
+    found = {key: _facts(key, loader, keys) for key, loader in plain.items()}
     forkable = {key: loader for key, loader in plain.items() if _forks(loader)}
     if can_fork() and forkable:
         totals: dict[str, int] = {}

@@ -31,20 +31,6 @@ from .trial import try_terms
 _log = logging.getLogger("assay")
 
 
-def observe_model(
-    runner: dl.IRunner, batches: Mapping[str, Sequence[Any]], settings: SettingsProbe
-) -> ModelProbe | None:
-    """Return what was observed of the models; see ``observe_model_and_trial``."""
-    return observe_model_and_trial(runner, batches, settings)[0]
-
-
-def observe_trial(
-    runner: dl.IRunner, batches: Mapping[str, Sequence[Any]], settings: SettingsProbe
-) -> TrialProbe | None:
-    """Return what was observed of the terms of the loss; see ``observe_model_and_trial``."""
-    return observe_model_and_trial(runner, batches, settings)[1]
-
-
 def observe_model_and_trial(
     runner: dl.IRunner, batches: Mapping[str, Sequence[Any]], settings: SettingsProbe
 ) -> tuple[ModelProbe | None, TrialProbe | None]:

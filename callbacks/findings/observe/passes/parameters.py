@@ -8,7 +8,7 @@ from catalyst import dl
 from torch import Tensor, nn
 
 from ....support.runner_view import criterion_of
-from ....support.unwrap import by_name, plain_modules, raw_optimizers
+from ....support.unwrap import by_name, held_by, plain_modules, raw_optimizers
 from ...probe.model_probe import ParameterProbe
 from .recording import Recording, full_name, moments
 
@@ -24,9 +24,8 @@ def named_parameters(models: Mapping[str, nn.Module]) -> dict[str, nn.Parameter]
 
 def optimized_names(runner: dl.IRunner) -> frozenset[str]:
     """Return the names of the parameters that an optimizer has."""
-    optimizers = raw_optimizers(runner.optimizer).values()
-    held = {id(one) for optimizer in optimizers for group in optimizer.param_groups for one in group["params"]}
-    return frozenset(name for name, one in named_parameters(plain_modules(runner)).items() if id(one) in held)
+    parameters = named_parameters(plain_modules(runner))
+    return frozenset(name for it in raw_optimizers(runner.optimizer).values() for name in held_by(it, parameters))
 
 
 def criterion_left_out(runner: dl.IRunner) -> tuple[str, ...]:

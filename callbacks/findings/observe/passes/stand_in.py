@@ -10,7 +10,7 @@ import torch
 from catalyst import dl
 from torch import Tensor, nn
 
-from ....support.runner_view import callbacks_of, forward_of, held_by, loss_terms, named_batch
+from ....support.runner_view import attributes_of, callbacks_of, forward_of, loss_terms, named_batch
 from ....support.unwrap import by_name, inside, plain_modules
 from .batches import samples_in
 from .copies import copied_parts
@@ -100,12 +100,12 @@ class StandIn:
 
     def _made(self, runner: dl.IRunner) -> Any:
         stand = object.__new__(type(runner))
-        stand.__dict__.update(held_by(runner))
+        stand.__dict__.update(attributes_of(runner))
         stand.model = dict(self.models) if isinstance(runner.model, Mapping) else self.models[""]
         stand.criterion = self.criterion
         stand.engine = IdleEngine(runner.engine, self.losses.append)
         stand.callbacks, stand.loggers = {}, {}
-        for name, value in held_by(runner).items():
+        for name, value in attributes_of(runner).items():
             if isinstance(value, MethodType) and value.__self__ is runner:
                 stand.__dict__[name] = MethodType(value.__func__, stand)
         if self.kind == "own":
@@ -118,12 +118,12 @@ class StandIn:
         for name, part in {"optimizer": self.real.optimizer, "scheduler": self.real.scheduler}.items():
             idle = {key: IdleOptimizer(_groups(one, of_copy)) for key, one in by_name(part).items()}
             setattr(stand, name, idle.get("") if "" in idle else idle or None)
-        known = held_by(dl.SupervisedRunner()).keys()
+        known = attributes_of(dl.SupervisedRunner()).keys()
         stays = [self.real.engine, self.real.loaders, *by_name(self.real.loaders).values()]
         memo = {id(one): one for one in stays} | {id(self.real): stand, id(self.real.criterion): self.criterion}
         for key, model in by_name(self.real.model).items():
             memo[id(model)] = self.models[key]
-        for name, value in held_by(self.real).items():
+        for name, value in attributes_of(self.real).items():
             if name not in known and not isinstance(value, MethodType):
                 stand.__dict__.pop(name)  # what cannot be copied is missing, rather than changed
                 with suppress(Exception):

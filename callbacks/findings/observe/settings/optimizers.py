@@ -1,33 +1,13 @@
 """The groups of parameters of all optimizers, with their settings."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from catalyst import dl
-from torch import Tensor, nn
+from torch import Tensor
 
-from ....support.runner_view import criterion_of
-from ....support.unwrap import by_name, eager_name, plain_modules, raw_optimizers
+from ....support.unwrap import by_name, named_parameters, raw_optimizers
 from ...probe.settings_probe import GroupProbe
-
-
-def named_parameters(runner: dl.IRunner) -> dict[str, nn.Parameter]:
-    """Return all parameters of models and criteria by name, each once, frozen ones too.
-
-    Names are those of the model; of several models, ``MODEL.NAME``; of a criterion, ``criterion.NAME``.
-    """
-    found: dict[int, tuple[str, nn.Parameter]] = {}
-    for key, module in _modules(runner):
-        for name, parameter in module.named_parameters():
-            found.setdefault(id(parameter), (eager_name(f"{key}.{name}" if key else name), parameter))
-    return dict(found.values())
-
-
-def _modules(runner: dl.IRunner) -> Iterator[tuple[str, nn.Module]]:
-    yield from plain_modules(runner).items()
-    for key, criterion in by_name(criterion_of(runner)).items():
-        if isinstance(criterion, nn.Module):
-            yield f"criterion.{key}".rstrip("."), criterion
 
 
 def observe_groups(runner: dl.IRunner) -> tuple[GroupProbe, ...]:

@@ -14,12 +14,12 @@ from ....support.runner_view import (
     input_keys,
     precision_of,
 )
-from ....support.unwrap import by_name, inside, raw_optimizers
+from ....support.unwrap import by_name, inside, named_parameters, raw_optimizers
 from ...probe.settings_probe import SettingsProbe
 from .lr_plan import observe_plan
 from .metrics import class_count, class_names, observe_metrics, task_of
 from .monitors import observe_monitors
-from .optimizers import named_parameters, observe_groups
+from .optimizers import observe_groups
 from .terms import clips_of, observe_terms
 
 

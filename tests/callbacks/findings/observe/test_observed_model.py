@@ -7,10 +7,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 from catalyst import dl
-from made_runs import Named, batches_of, conv_net, dict_runner, image_items, look, stacked
+from made_runs import Named, batches_of, conv_net, dict_runner, image_items, look, observe_model, stacked
 from torch import nn
 
-from assay.callbacks.findings.observe.passes.model import observe_model
 from assay.callbacks.findings.probe.settings_probe import CriterionProbe, MetricProbe, SettingsProbe, TermProbe
 from assay.runner import LossTerm
 

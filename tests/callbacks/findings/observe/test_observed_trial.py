@@ -7,10 +7,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 from catalyst import dl
-from made_runs import Named, batches_of, conv_net, dict_runner, image_items, look, stacked
+from made_runs import Named, batches_of, conv_net, dict_runner, image_items, look, observe_trial, stacked
 from torch import nn
 
-from assay.callbacks.findings.observe.passes.model import observe_model_and_trial, observe_trial
+from assay.callbacks.findings.observe.passes.model import observe_model_and_trial
 from assay.callbacks.findings.observe.settings.criteria import observe_criterion
 from assay.callbacks.findings.probe.settings_probe import SettingsProbe, TermProbe
 from assay.runner import LossTerm, make_loss

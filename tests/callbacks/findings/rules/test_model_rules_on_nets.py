@@ -5,9 +5,9 @@ import torch
 import torch.nn.functional as F
 import torchvision
 from catalyst import dl
+from made_runs import observe_model
 from torch import nn
 
-from assay.callbacks.findings.observe.passes.model import observe_model
 from assay.callbacks.findings.observe.settings.settings import observe_settings
 from assay.callbacks.findings.probe.probe import Probe
 from assay.callbacks.findings.probe.rule import examine
