@@ -26,7 +26,8 @@ from .base import Experiment
 # Rules about a whole data set, of which a dry run and a test of learning by heart take a few batches on purpose.
 _ABOUT_WHOLE_DATA = (
     "label-base", "missing-classes", "ordered-labels", "rare-classes", "rarely-taught-classes", "repeated-batches",
-    "skipped-samples", "small-validation", "too-few-samples", "undrawn-classes", "unshuffled-training", "untaught-classes",
+    "skipped-samples", "small-validation", "too-few-samples", "undrawn-classes", "unshuffled-training",
+    "untaught-classes",
 )  # fmt: skip
 # Learning by heart is tried on what is trained on.
 _ABOUT_SPLITS = ("near-duplicates", "shared-images")
