@@ -82,6 +82,9 @@ class BatchProbe:
         digests: of the images.
         shapes: by key.
         dtypes: by key, as torch calls them without ``torch.``.
+        targets: digests of the targets, numbers of any type; empty where they do not stand one by one.
+        item_digests: of the images of the items that it was made of, in the order of ``indices``.
+        item_targets: digests of the targets of these items.
     """
 
     indices: tuple[int, ...] = ()
@@ -90,6 +93,9 @@ class BatchProbe:
     digests: tuple[bytes, ...] = ()
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     dtypes: Mapping[str, str] = field(default_factory=dict)
+    targets: tuple[bytes, ...] = ()
+    item_digests: tuple[bytes, ...] = ()
+    item_targets: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True)

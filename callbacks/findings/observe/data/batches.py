@@ -10,28 +10,34 @@ import numpy as np
 import torch
 
 from ...probe.loader_probe import BatchProbe, SampleProbe
+from .pairing import item_digests, item_target_digests, target_digests
 from .pixels import as_array, digest_of
 from .sample_reader import Keys
 
 MOST_ITEMS = 64
 
 
-def probe_batch(batch: Any, keys: Keys, samples: Sequence[SampleProbe]) -> BatchProbe:
+def probe_batch(batch: Any, keys: Keys, samples: Sequence[SampleProbe], items: Sequence[Any] = ()) -> BatchProbe:
     """Return what a batch holds.
 
     Args:
         batch: as it was collated.
         keys: of its parts.
         samples: those that it was made of; none where they are not known.
+        items: the same ones as the data set gave them.
     """
     parts = _parts(batch)
+    digests = _digests(keys.image(batch), samples)
     return BatchProbe(
         tuple(sample.index for sample in samples),
         tuple(sample.name for sample in samples),
         _labels(keys.target(batch), samples),
-        _digests(keys.image(batch), samples),
+        digests,
         {key: tuple(part.shape) for key, part in parts.items()},
         {key: str(part.dtype).removeprefix("torch.") for key, part in parts.items()},
+        target_digests(batch, keys, len(items)),
+        item_digests(items, keys, samples, digests),
+        item_target_digests(items, keys),
     )
 
 
@@ -92,5 +98,9 @@ def _labels(targets: Any, samples: Sequence[SampleProbe]) -> tuple[int, ...]:
 def _digests(images: Any, samples: Sequence[SampleProbe]) -> tuple[bytes, ...]:
     array = as_array(images) if isinstance(images, torch.Tensor | np.ndarray) else None
     if array is None or array.ndim < 2 or (samples and len(array) != len(samples)):
+        alone = images if isinstance(images, list | tuple) and len(images) == len(samples) > 0 else ()
+        arrays = [as_array(image) for image in alone]
+        if arrays and all(one is not None and one.ndim >= 2 for one in arrays):
+            return tuple(digest_of(image, one) for image, one in zip(alone, arrays, strict=True) if one is not None)
         return tuple(sample.digest for sample in samples if sample.digest)
     return tuple(digest_of(images, image) for image in array)

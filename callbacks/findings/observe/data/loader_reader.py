@@ -206,19 +206,21 @@ class LoaderReader:
         except Exception:  # noqa: BLE001 - a collate of the user's may raise anything
             return
         samples = [sample for _, sample in read if sample is not None]
-        self._tell_batch(batch, samples if len(samples) == len(read) else [], whole=whole)
+        known = len(samples) == len(read)
+        items = [item for item, _ in read] if known else []
+        self._tell_batch(batch, samples if known else [], items, whole=whole)
 
-    def _tell_batch(self, batch: Any, samples: list[SampleProbe], *, whole: bool) -> None:
+    def _tell_batch(self, batch: Any, samples: list[SampleProbe], items: list[Any], *, whole: bool) -> None:
         if not is_on_cpu(batch):
             return
-        self.tell("batches_seen", probe_batch(batch, self.keys, samples))
+        self.tell("batches_seen", probe_batch(batch, self.keys, samples, items))
         if whole:
             self.tell("first_batches", cut(batch))
 
     def _iterate(self, until: float, sends: int) -> None:
         try:
             for number, batch in enumerate(iterate(self.loader, _BATCHES, until)):
-                self._tell_batch(batch, [], whole=number < sends)
+                self._tell_batch(batch, [], [], whole=number < sends)
         except Exception:  # noqa: BLE001 - a data set may raise anything
             return
 

@@ -111,7 +111,7 @@ class SampleReader:
     def _targets(self, item: Any, pixels: Pixels) -> dict[str, Any]:
         found: dict[str, Any] = {"targets": self._further(item)}
         target = self.keys.target(item)
-        found |= _boxes(target if isinstance(target, Mapping) else item, self.keys)
+        found |= boxes_in(target if isinstance(target, Mapping) else item, self.keys)
         array = None if isinstance(target, Mapping) else as_array(target)
         if array is None or "boxes" in found:
             return found
@@ -122,7 +122,8 @@ class SampleReader:
         return {key: array.reshape(-1)[:_MOST_NUMBERS] for key, array in arrays.items() if array is not None}
 
 
-def _boxes(of: Any, keys: Keys) -> dict[str, Any]:
+def boxes_in(of: Any, keys: Keys) -> dict[str, Any]:
+    """Return ``boxes`` [n, 4] of an item or of its target, and ``box_labels`` [n] where they are; else nothing."""
     boxes = as_array(_first(of, keys.box_key, _BOXES))
     if boxes is None or boxes.size % 4:
         return {}

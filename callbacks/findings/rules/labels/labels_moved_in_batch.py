@@ -1,8 +1,10 @@
-"""Labels that a batch gives to other samples than their items do.
+"""Images that a batch puts beside the label of another sample.
 
 Source: collate functions that sort or shuffle one part of a batch alone.
-Cost: labels of the first batches.
-Risk: mixed labels are no class numbers and are not compared; the batch must hold the same labels in another order.
+Cost: digests of the targets of the first batches.
+Risk: next to none: each image of the batch must be that of an item, and the targets those of the items in another
+order; a collate function that changes images or mixes labels is not compared, and one that sorts all parts alike is
+right.
 """
 
 from collections.abc import Iterator
@@ -12,29 +14,43 @@ from ...probe.loader_probe import BatchProbe, LoaderProbe
 from ...probe.probe import Probe
 from ...probe.rule import rule
 
+_MANY = {"label": "labels", "mask": "masks", "boxes": "boxes"}
 _MOVED = 0.25  # of the samples of these batches; two that changed places would be one batch's accident
 
 
 @rule("labels-moved-in-batch", at="data", explained_by=["one-item"])
 def labels_moved_in_batch(probe: Probe) -> Iterator[Finding]:
-    """Find loaders whose batches hold the labels of their items in another order."""
+    """Find loaders whose batches hold images beside the targets of other items."""
     for loader in probe.loaders.values():
-        told = [found for batch in loader.batches_seen if (found := _compared(loader, batch))]
+        told = [found for batch in loader.batches_seen if (found := _compared(batch))]
         moved, count = sum(it[0] for it in told), sum(it[1] for it in told)
         if count and moved >= _MOVED * count:
+            thing = _thing(loader)
+            part = "images" if any(it[2] for it in told) else _MANY[thing]
             yield Finding(
                 "error",
-                f"batches of {loader.key} give {moved} of {count} samples the label of another sample of the batch: "
-                f"images and labels are not put together in one order",
-                "let the collate function keep the order of the items for images and labels alike",
+                f"batches of {loader.key} give {moved} of {count} samples the {thing} of another sample of the batch: "
+                f"the collate function puts {part} in another order, while each item is right by itself",
+                f"let the collate function keep the order of the items for images and {_MANY[thing]} alike",
                 Where(loader=loader.key, key=loader.target_key),
                 {"moved": moved, "samples": count},
             )
 
 
-def _compared(loader: LoaderProbe, batch: BatchProbe) -> tuple[int, int] | None:
-    labels = [loader.samples[index].label for index in batch.indices if index in loader.samples]
-    items = [label for label in labels if label is not None]
-    if len(items) < len(batch.indices) or sorted(items) != sorted(batch.labels):
+def _thing(loader: LoaderProbe) -> str:
+    samples = loader.samples.values()
+    masks, boxes = any(it.mask_values for it in samples), any(it.boxes is not None for it in samples)
+    return "mask" if masks else "boxes" if boxes else "label"
+
+
+def _compared(batch: BatchProbe) -> tuple[int, int, bool] | None:
+    """Return how many samples have the target of another one, of how many, and whether images are out of order."""
+    items = {digest: target for digest, target in zip(batch.item_digests, batch.item_targets, strict=False) if target}
+    count = len(batch.item_targets)
+    if not len(items) == count == len(batch.targets) == len(batch.digests):
         return None
-    return sum(one != other for one, other in zip(items, batch.labels, strict=True)), len(items)
+    if set(batch.digests) != set(items) or sorted(batch.targets) != sorted(batch.item_targets):
+        return None
+    pairs = zip(batch.digests, batch.targets, strict=True)
+    moved = sum(items[digest] != target for digest, target in pairs)
+    return moved, count, batch.digests != batch.item_digests

@@ -558,3 +558,31 @@ def test_a_connection_is_not_used_beside_the_run():
         theirs.recv(1)
     assert seen.errors == {} and not seen.samples
     ours.close(), theirs.close()
+
+
+def pairs_of(batch):
+    return dict(zip(batch.digests, batch.targets, strict=True)), dict(
+        zip(batch.item_digests, batch.item_targets, strict=True)
+    )
+
+
+@pytest.mark.parametrize("form", ["dict", "tuple", "boxes"])
+def test_a_batch_tells_whether_its_images_have_the_targets_of_their_items(form):
+    def change(index, item):
+        boxes = {"boxes": torch.full((1, 4), float(index)), "labels": torch.ones(1)}
+        return item if form == "dict" else (item["image"], boxes if form == "boxes" else np.float64(index / 7))
+
+    def collate(items, mixed):
+        if form == "boxes":
+            images, targets = zip(*items, strict=True)
+            return (images[::-1] if mixed else images), targets
+        batch = torch.utils.data.default_collate(items)
+        if not mixed:
+            return batch
+        return {**batch, "image": batch["image"].flip(0)} if form == "dict" else [batch[0].flip(0), batch[1]]
+
+    for mixed in (False, True):
+        batch = see(Pictures(change=change), collate_fn=partial(collate, mixed=mixed)).batches_seen[0]
+        told, right = pairs_of(batch)
+        assert set(told) == set(right) and len(told) == 8
+        assert (told == right) is not mixed

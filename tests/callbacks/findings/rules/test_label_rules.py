@@ -102,6 +102,12 @@ def test_exchanged_classes_names_both_classes():
     assert "labels 0 and 1 are exchanged" in found(exchanged_classes, two)[0].what
 
 
+def test_exchanged_classes_needs_few_samples_of_validation():
+    probe = relabelled("valid", exchanged, drawn(400, 70))
+    assert 10 <= sum(it.label in (3, 5) for it in probe.loaders["valid"].samples.values()) <= 20
+    assert "labels 3 and 5 are exchanged" in found(exchanged_classes, probe)[0].what
+
+
 def test_shifted_labels_names_the_direction():
     (finding,) = found(shifted_labels, relabelled("train", lambda labels, _: labels + 1))
     assert "what is 1 in valid is 2 in train" in finding.what
@@ -123,14 +129,35 @@ def test_noisy_labels_names_both_loaders_where_both_are_noisy():
     assert {it.where.loader for it in found(noisy_labels, probe)} == {"train", "valid"}
 
 
-def test_labels_moved_in_batch_names_a_collate_that_mixes_them():
+def batched(images, targets, items=16):
+    """Return a healthy probe with a batch of training whose images and targets stand in these orders."""
+    digests, labels = ([b"%d" % index for index in range(items)], [b"%d" % (index % 10) for index in range(items)])
+    batch = BatchProbe(
+        digests=tuple(digests[it] for it in images), targets=tuple(labels[it] for it in targets),
+        item_digests=tuple(digests), item_targets=tuple(labels),
+    )  # fmt: skip
     probe = healthy()
-    batch = BatchProbe(indices=tuple(range(16)), labels=tuple(np.roll(np.arange(16) % 10, 1).tolist()))
-    train = replace(probe.loaders["train"], batches_seen=(batch,))
-    (finding,) = found(labels_moved_in_batch, replace(probe, loaders={**probe.loaders, "train": train}))
+    return replace(probe, loaders={"train": replace(probe.loaders["train"], batches_seen=(batch,))})
+
+
+def test_labels_moved_in_batch_names_a_collate_that_sorts_one_part_alone():
+    kept, turned = list(range(16)), [*range(1, 16), 0]
+    (finding,) = found(labels_moved_in_batch, batched(kept, turned))
     assert "batches of train give 16 of 16 samples the label of another sample" in finding.what
-    right = replace(train, batches_seen=(replace(batch, labels=tuple(range(10)) + tuple(range(6))),))
-    assert found(labels_moved_in_batch, replace(probe, loaders={"train": right})) == ()
+    assert "puts labels in another order" in finding.what
+    (finding,) = found(labels_moved_in_batch, batched(turned, kept))
+    assert "puts images in another order" in finding.what
+    assert found(labels_moved_in_batch, batched(kept, kept)) == ()
+
+
+def test_labels_moved_in_batch_is_silent_on_batches_that_are_sorted_alike_or_changed():
+    turned = [*range(1, 16), 0]
+    assert found(labels_moved_in_batch, batched(turned, turned)) == ()
+    probe = batched(list(range(16)), turned)
+    (batch,) = probe.loaders["train"].batches_seen
+    for changed in (replace(batch, digests=(b"mixed",) * 16), replace(batch, targets=(b"soft",) * 16), BatchProbe()):
+        one = replace(probe.loaders["train"], batches_seen=(changed,))
+        assert found(labels_moved_in_batch, replace(probe, loaders={"train": one})) == ()
 
 
 def noise_images(labels):

@@ -8,10 +8,12 @@ import numpy as np
 from .compared import Compared
 from .neighbours import Whole, confusion, votes
 
-_FEWEST = 4  # samples of a class in validation, of which its neighbours' class can be told
+_FEWEST = 3  # samples of a class in validation, of which its neighbours' class can be told
 # Chance of a false alarm over all pairs of classes.
 _RISK = 1e-4
 _CONTROL = 0.6  # share of pairs that the loader tells apart by itself, so that it is not the two classes that are alike
+_ENOUGH = 8  # samples of a class, with fewer of which five neighbours are mostly of other classes
+_LEAST_CONFUSED = 0.25  # how often two classes are taken for each other between loaders that differ, however clear each
 
 
 @dataclass(frozen=True)
@@ -31,10 +33,9 @@ class Exchange:
     straight: int
 
 
-def tail(hits: int, count: int) -> float:
-    """Return the chance of at least so many hits in so many fair coin flips."""
-    ways = sum(comb(count, k) for k in range(hits, count + 1))
-    return float(ways / 2**count)
+def tail(hits: int, count: int, chance: float = 0.5) -> float:
+    """Return the chance of at least so many hits in so many tries, of fair coin flips unless it is told."""
+    return float(sum(comb(count, k) * chance**k * (1 - chance) ** (count - k) for k in range(hits, count + 1)))
 
 
 def across(pair: Compared) -> Whole:
@@ -53,8 +54,12 @@ def exchanges(pair: Compared) -> list[Exchange]:
         for other in seen[place + 1 :]:
             crossed, straight = cross[one, other] + cross[other, one], cross[one, one] + cross[other, other]
             both = cross[one, other] > 2 * cross[one, one] and cross[other, one] > 2 * cross[other, other]
-            told = both and tail(int(crossed), int(crossed + straight)) < risk
-            if told and all(_told_apart(it, one, other) for it in alone):
+            # Of a loader with few samples of them the other one tells, where what is crossed is all the clearer.
+            many = [it for it in alone if min(it[one].sum(), it[other].sum()) >= _ENOUGH]
+            if not both or not many or not all(_told_apart(it, one, other) for it in many):
+                continue
+            usual = max(_confusable(it, one, other) for it in many)
+            if tail(int(crossed), int(crossed + straight), usual) < risk:
                 found.append(Exchange(one, other, int(crossed), int(straight)))
     return found
 
@@ -64,6 +69,12 @@ def _told_apart(alone: Whole, one: int, other: int) -> bool:
         alone[a, a] > _CONTROL * (alone[a, a] + alone[a, b]) and alone[a, a] >= 2
         for a, b in ((one, other), (other, one))
     )
+
+
+def _confusable(alone: Whole, one: int, other: int) -> float:
+    """Return how often a loader by itself takes two classes for each other, by Laplace's estimate."""
+    mixed = max((alone[a, b] + 1) / (alone[a, a] + alone[a, b] + 2) for a, b in ((one, other), (other, one)))
+    return float(min(max(mixed, _LEAST_CONFUSED), 0.5))
 
 
 def shift(pair: Compared) -> tuple[int, int, int] | None:
