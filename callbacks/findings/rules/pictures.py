@@ -11,6 +11,8 @@ from ..probe.loader_probe import LoaderProbe, SampleProbe
 
 # Inputs of fewer numbers, such as rows of a table, may be alike by chance.
 FEWEST_VALUES = 48
+# Areas along a side of a picture that is compared.
+SIDE = 16
 
 
 def is_picture(sample: SampleProbe) -> bool:
@@ -41,7 +43,7 @@ def names_of(samples: Sequence[SampleProbe]) -> tuple[str, ...]:
     return tuple(sample.name for sample in samples[:8])
 
 
-def vectors(samples: Sequence[SampleProbe], side: int = 16) -> NDArray[np.float32]:
+def vectors(samples: Sequence[SampleProbe], side: int = SIDE) -> NDArray[np.float32]:
     """Return each picture as grey areas, [n, side * side], of mean 0 and length 1."""
     found = [sample.small for sample in samples if sample.small is not None]
     # One call where it can be: a mean of each image by itself takes most of the time.

@@ -212,6 +212,28 @@ def test_near_duplicates_is_silent_on_images_that_look_alike():
     assert found(near_duplicates, probe) == ()
 
 
+def drawn(count, seed, *, hues, channels=3):
+    """Return samples of one square each, at one of some places, on a ground with noise."""
+    numbers, samples = np.random.default_rng(seed), []
+    for index in range(count):
+        image = numbers.normal(0, 0.02, (channels, 32, 32)).astype(np.float32)
+        top, left = numbers.integers(0, 24, 2) // 2 * 2
+        image[:, top : top + 8, left : left + 8] += numbers.uniform(0.1, 1.0, (channels, 1, 1)) if hues else 1.0
+        samples.append(sample(index, image, int(top > 11), name=f"{seed}-{index}"))
+    return samples
+
+
+def drawn_probe(**options):
+    train, valid = drawn(120, 0, **options), drawn(60, 1, **options)
+    return Probe(loaders={"train": loader("train", train), "valid": loader("valid", valid)})
+
+
+@pytest.mark.parametrize(("hues", "most"), [(True, 3), (False, 27)], ids=["in other colours", "in grey"])
+def test_near_duplicates_does_not_warn_of_drawings_that_come_again_by_chance(hues, most):
+    notes = found(near_duplicates, drawn_probe(hues=hues))
+    assert all(finding.severity == "note" and finding.evidence["near"] <= most for finding in notes)
+
+
 @pytest.mark.parametrize(("part", "severity"), [(1, "note"), (20, "warning"), (150, "error")])
 def test_blank_images_names_their_share(part, severity):
     black = np.zeros((3, 32, 32), np.float32)
