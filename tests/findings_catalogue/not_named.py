@@ -13,10 +13,8 @@ NOT_NAMED = frozenset({
     "the mean and std of bytes are taken from images of 0 to 1", "all workers draw the same",
     "validation shows a part of the image, enlarged",
     "training images are far more blurred than validation images",
-    "images are integers that a normalization cut off", "one-hot maps against a mask without channels broadcast",
-    "a tanh before a number that reaches further", "a number is learned where the loss wants the class",
+    "images are integers that a normalization cut off",     "a tanh before a number that reaches further", "a number is learned where the loss wants the class",
     "the body has a learning rate a thousand times too high", "a schedule for batches steps with each epoch",
     "a moving average that has hardly moved is validated",
-    "an output is softmaxed over the width",
-    "statistics of normalization never come to fit the data", "a square root makes gradients infinite",
+    "a square root makes gradients infinite",
 })  # fmt: skip

@@ -92,7 +92,8 @@ class OutputProbe:
         values: up to 4096 rows [n, C] float32: samples, or pixels drawn over all samples, by classes (axis 1).
         low: smallest value.
         high: largest value.
-        sums: smallest and largest sum over each axis but the first, by axis; empty where values are negative.
+        sums: smallest and largest sum over each axis, by axis; empty where values are negative.
+        exp_sums: the same of the exponentials of values of which none is above 0, as logarithms of probabilities are.
         requires_grad: whether the loss can train through it.
         has_loss: whether a term of the loss takes it.
         measured: whether a metric takes it.
@@ -109,6 +110,7 @@ class OutputProbe:
     low: float = 0.0
     high: float = 0.0
     sums: Mapping[int, tuple[float, float]] = field(default_factory=dict)
+    exp_sums: Mapping[int, tuple[float, float]] = field(default_factory=dict)
     requires_grad: bool = True
     has_loss: bool = True
     measured: bool = False

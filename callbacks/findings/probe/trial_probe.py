@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from .settings_probe import CriterionProbe
+
 
 @dataclass(frozen=True)
 class TermTrial:
@@ -32,6 +34,12 @@ class TermTrial:
         error: message of a criterion that failed on the model's own outputs.
         output: key of the model's output; "" where nobody tells.
         target: key of the target; "" where nobody tells.
+        weight: its factor in the loss, of a term that nobody declares.
+        criterion: what it computes, as far as it was seen at work.
+        takes: kind of the function of torch's that takes the output itself, whatever is made of its value; "": unknown.
+        made_by: operation that made the output, see ``OutputProbe``.
+        spread: shapes of an output and of a target that were repeated along each other.
+        softmax_axes: over which it takes softmaxes of the output.
     """
 
     label: str
@@ -55,6 +63,12 @@ class TermTrial:
     error: str = ""
     output: str = ""
     target: str = ""
+    weight: float = 1.0
+    criterion: CriterionProbe | None = None
+    takes: str = ""
+    made_by: str = ""
+    spread: tuple[tuple[int, ...], tuple[int, ...]] | None = None
+    softmax_axes: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -77,11 +77,12 @@ def observe_output(key: str, output: Tensor, **facts: Any) -> OutputProbe:
     low, high = values.aminmax()
     return OutputProbe(
         key, tuple(output.shape), str(output.dtype).removeprefix("torch."), _rows(values), float(low), float(high),
-        _sums(values) if float(low) >= 0 else {}, made_by=_made_by(output), **facts,
+        _sums(values) if float(low) >= 0 else {}, _sums(values.exp()) if float(high) <= 0 else {},
+        made_by=made_by(output), **facts,
     )  # fmt: skip
 
 
-def _made_by(output: Tensor) -> str:
+def made_by(output: Tensor) -> str:
     """Return the operation that made an output, as ``OutputProbe`` holds it."""
     node: Any = output.grad_fn
     while node is not None:

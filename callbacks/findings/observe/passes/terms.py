@@ -11,7 +11,7 @@ from torch.overrides import TorchFunctionMode
 
 from ....support.runner_view import loss_terms
 from ....support.unwrap import by_name
-from ...probe.settings_probe import SettingsProbe
+from ...probe.settings_probe import CriterionProbe, SettingsProbe
 from .stand_in import StandIn, criterion_callbacks
 
 _FUNCTIONS = frozenset({
@@ -33,6 +33,7 @@ class Term:
         output_key: name of the output.
         target_key: name of the target.
         call: computes the term, not weighted, of an output and a target.
+        criterion: that was seen at work, of a term that nobody declares.
     """
 
     label: str
@@ -42,6 +43,7 @@ class Term:
     output_key: str
     target_key: str
     call: Callable[[Any, Any], Any]
+    criterion: CriterionProbe | None = None
 
     def value(self) -> Any:
         """Return the term on the model's own output."""

@@ -8,8 +8,10 @@ from torch import Tensor
 
 from ...probe.settings_probe import CriterionProbe, SettingsProbe
 from ...probe.trial_probe import TermTrial, TrialProbe
+from ..loss.traced import TracedLoss
 from .batches import cut
 from .made_outputs import Task, find_task
+from .outputs import made_by
 from .passes import TrainingPass
 from .terms import Term
 
@@ -20,15 +22,20 @@ _CLASSES = 64  # classes of the batch whose losses are looked at one by one
 def try_terms(found: TrainingPass, settings: SettingsProbe) -> TrialProbe:
     """Return the trials of all terms on the outputs of a training pass."""
     criteria = {term.label: term.criterion for term in settings.terms}
-    trials = {term.label: _try(term, criteria.get(term.label, CriterionProbe("")), found) for term in found.terms}
+    trials = {
+        term.label: _try(term, criteria.get(term.label, term.criterion or CriterionProbe("")), found)
+        for term in found.terms
+    }
     return TrialProbe(trials, found.samples)
 
 
 def _try(term: Term, criterion: CriterionProbe, found: TrainingPass) -> TermTrial:
-    actual, error = _actual(term)
     output, target = term.output, term.target
+    traced = TracedLoss(output, target)
+    actual, error = _actual(term, traced)
     if not isinstance(output, Tensor):
         return TermTrial(term.label, actual, error=error, output=term.output_key, target=term.target_key)
+    operation = made_by(output)
     output = output.detach()
     return TermTrial(
         term.label,
@@ -41,12 +48,21 @@ def _try(term: Term, criterion: CriterionProbe, found: TrainingPass) -> TermTria
         error=error,
         output=term.output_key,
         target=term.target_key,
+        weight=term.weight,
+        criterion=term.criterion or traced.seen,
+        takes=traced.takes(),
+        made_by=operation,
+        spread=traced.spread,
+        softmax_axes=tuple(traced.softmax_axes),
     )
 
 
-def _actual(term: Term) -> tuple[float | None, str]:
+def _actual(term: Term, traced: TracedLoss) -> tuple[float | None, str]:
     try:
-        return _as_float(term.value()), ""
+        with traced:
+            value = term.value()
+        traced.end(value)
+        return _as_float(value), ""
     except Exception as error:  # noqa: BLE001 - a criterion of the user's may raise anything; the rules tell of it
         return None, str(error) or type(error).__name__
 

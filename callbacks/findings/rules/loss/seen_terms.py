@@ -1,7 +1,7 @@
 """What was seen of each term of the loss: its criterion, its output and its trial."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isclose, log
 
 from ...probe.model_probe import OutputProbe
@@ -21,6 +21,7 @@ class SeenTerm:
         label: what it is logged as.
         criterion: as far as settings tell.
         kind: of the criterion, or what its values show it to be.
+        takes: kind of what takes the output itself: of a loss of the user's own, that of the function in it.
         weight: its factor in the loss.
         output: what the model gave.
         output_key: name of that.
@@ -32,6 +33,7 @@ class SeenTerm:
     label: str
     criterion: CriterionProbe
     kind: str
+    takes: str
     weight: float
     output: OutputProbe | None
     output_key: str
@@ -61,13 +63,17 @@ def seen_terms(probe: Probe) -> list[SeenTerm]:
 def _seen(probe: Probe, label: str, trial: TermTrial | None) -> SeenTerm:
     term = next((term for term in probe.settings.terms if term.label == label), None)
     criterion = term.criterion if term is not None else CriterionProbe("")
+    if trial is not None and trial.criterion is not None and not criterion.kind:
+        criterion = replace(trial.criterion, name=criterion.name or trial.criterion.name)
     key = term.output if term is not None else trial.output if trial is not None else ""
     output = _output(probe, key, trial)
+    kind = criterion.kind or _shown_kind(trial)
     return SeenTerm(
         label,
         criterion,
-        criterion.kind or _shown_kind(trial),
-        term.weight if term is not None else 1.0,
+        kind,
+        kind or (trial.takes if trial is not None else ""),
+        term.weight if term is not None else trial.weight if trial is not None else 1.0,
         output,
         output.key if output is not None else key,
         term.target if term is not None else trial.target if trial is not None else "",

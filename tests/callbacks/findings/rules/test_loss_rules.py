@@ -49,13 +49,17 @@ def softmax(values, axis=1):
 def output(values, key="logits", **options):
     """Return what was observed of an output."""
     values = np.asarray(values, dtype=np.float32)
-    sums = {axis: (values.sum(axis).min(), values.sum(axis).max()) for axis in range(values.ndim)}
+    sums, powers = _sums(values), _sums(np.exp(values))
     table = values if values.ndim == 2 else np.moveaxis(values, 1, -1).reshape(-1, values.shape[1])
     return OutputProbe(
         key, values.shape, values=table, low=float(values.min()), high=float(values.max()),
-        sums={axis: (float(low), float(high)) for axis, (low, high) in sums.items()} if values.min() >= 0 else {},
-        **options,
+        sums=sums if values.min() >= 0 else {}, exp_sums=powers if values.max() <= 0 else {}, **options,
     )  # fmt: skip
+
+
+def _sums(values):
+    sums = {axis: values.sum(axis) for axis in range(values.ndim)}
+    return {axis: (float(one.min()), float(one.max())) for axis, one in sums.items()}
 
 
 def trial(label="loss", **options):
@@ -208,8 +212,15 @@ def test_a_softmax_over_another_axis_is_named():
     over_samples = softmax(LOGITS, axis=0)
     only(softmax_over_wrong_axis, with_loss(over_samples), "error", "'logits'", "samples of the batch (axis 0)")
     only(softmax_over_wrong_axis, with_loss(np.log(over_samples), nll), "error", "axis 0", "dim=1")
-    only(softmax_over_wrong_axis, with_loss(softmax(MAPS, axis=2)), "error", "rows of pixels (axis 2)")
+    only(softmax_over_wrong_axis, with_loss(softmax(MAPS, axis=2)), "error", "the height (axis 2)")
+    only(softmax_over_wrong_axis, with_loss(np.log(softmax(MAPS, axis=3)), nll), "error", "'logits'", "width (axis 3)")
     only(softmax_over_wrong_axis, own_loss(blank=log(16)), "error", "term 'loss'", "16 samples of the batch")
+    maps = {"output_shape": (4, 3, 8, 8), "target_shape": (4, 8, 8), "softmax_axes": (3,)}
+    only(softmax_over_wrong_axis, own_loss(**maps), "error", "term 'loss'", "the width (axis 3)")
+    # Over the classes, of a table of samples by samples, and where nobody says what is right.
+    assert not found(softmax_over_wrong_axis, own_loss(**{**maps, "softmax_axes": (1, 0)}))
+    assert not found(softmax_over_wrong_axis, own_loss(output_shape=(10, 10), softmax_axes=(0,)))
+    assert not found(softmax_over_wrong_axis, own_loss(**maps, right=None))
 
 
 def test_a_loss_that_rewards_wrong_answers_is_named():

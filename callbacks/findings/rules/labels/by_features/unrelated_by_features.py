@@ -29,6 +29,9 @@ from ..alike.unrelated import find_unrelated
         "learning-rate-too-high",
         "weights-do-not-change",
         "no-optimizer-for",
+        "norm-momentum",
+        "frozen-statistics",
+        "evaluation-mode",
     ],
 )
 def unrelated_by_features(probe: Probe) -> Iterator[Finding]:

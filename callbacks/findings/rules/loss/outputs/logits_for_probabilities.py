@@ -22,9 +22,9 @@ from .probabilities import are_log_probabilities, sums_to_one
 def logits_for_probabilities(probe: Probe) -> Iterator[Finding]:
     """Find outputs that are no probabilities, or no logarithms of such, before a loss that takes them for these."""
     for term, output in with_outputs(probe):
-        if term.kind == "nll" and output.values is not None and not are_log_probabilities(output):
+        if term.takes == "nll" and output.values is not None and not are_log_probabilities(output):
             yield _nll(term, output)
-        elif term.kind == "bce" and (output.low < 0 or output.high > 1):
+        elif term.takes == "bce" and (output.low < 0 or output.high > 1):
             yield _found(
                 "error", term, output, "expects probabilities",
                 "use BCEWithLogitsLoss, or end the model in a sigmoid",

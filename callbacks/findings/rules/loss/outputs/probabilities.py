@@ -12,8 +12,16 @@ _LINEAR = ("addmm", "mm", "bmm", "baddbmm", "linear", "convolution", "mkldnnconv
 
 def sums_to_one(output: OutputProbe, axis: int) -> bool:
     """Return whether sums over an axis are all 1."""
-    low, high = output.sums.get(axis, (0.0, 0.0))
-    return output.low >= 0 and abs(low - 1) < _TOLERANCE and abs(high - 1) < _TOLERANCE
+    return output.low >= 0 and _all_one(output.sums.get(axis, (0.0, 0.0)))
+
+
+def logs_sum_to_one(output: OutputProbe, axis: int) -> bool:
+    """Return whether values are logarithms of numbers whose sums over an axis are all 1."""
+    return output.high <= 0 and _all_one(output.exp_sums.get(axis, (0.0, 0.0)))
+
+
+def _all_one(sums: tuple[float, float]) -> bool:
+    return all(abs(one - 1) < _TOLERANCE for one in sums)
 
 
 def are_log_probabilities(output: OutputProbe) -> bool:

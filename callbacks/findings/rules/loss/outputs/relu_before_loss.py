@@ -23,7 +23,7 @@ def relu_before_loss(probe: Probe) -> Iterator[Finding]:
     """Find outputs without negative values and with many zeros before a loss that expects unbounded scores."""
     for term, output in with_outputs(probe):
         values = output.values
-        if term.kind not in _TAKE_LOGITS or output.low != 0 or output.high <= 0 or values is None:
+        if term.takes not in _TAKE_LOGITS or output.low != 0 or output.high <= 0 or values is None:
             continue
         zeros = float((values == 0).mean())
         if zeros >= _ZEROS:

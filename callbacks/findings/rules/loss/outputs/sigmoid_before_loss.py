@@ -30,8 +30,8 @@ _SPREAD = 1e-6
 def sigmoid_before_loss(probe: Probe) -> Iterator[Finding]:
     """Find outputs within 0 and 1 before a loss that expects unbounded scores."""
     for term, output in with_outputs(probe):
-        if term.kind in _TAKE_LOGITS and not sums_to_one(output, 1) and _is_sigmoid(output):
-            itself = "a sigmoid" if term.kind == "bce_logits" else "a softmax" if term.classes > 1 else "a sigmoid"
+        if term.takes in _TAKE_LOGITS and not sums_to_one(output, 1) and _is_sigmoid(output):
+            itself = "a sigmoid" if term.takes == "bce_logits" else "a softmax" if term.classes > 1 else "a sigmoid"
             yield Finding(
                 "warning",
                 f"output {output.key!r} is a sigmoid already (all values lie within {output.low:.2g} and "

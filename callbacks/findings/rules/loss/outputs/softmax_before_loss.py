@@ -20,8 +20,8 @@ _TAKE_LOGITS = ("cross_entropy", "bce_logits", "focal")
 def softmax_before_loss(probe: Probe) -> Iterator[Finding]:
     """Find outputs whose classes sum to 1 before a loss that expects unbounded scores."""
     for term, output in with_outputs(probe):
-        if term.kind in _TAKE_LOGITS and term.classes > 1 and sums_to_one(output, 1):
-            itself = "a sigmoid" if term.kind == "bce_logits" else "a softmax"
+        if term.takes in _TAKE_LOGITS and term.classes > 1 and sums_to_one(output, 1):
+            itself = "a sigmoid" if term.takes == "bce_logits" else "a softmax"
             yield Finding(
                 "warning",
                 f"output {output.key!r} is a softmax already (its classes sum to 1), and {term.name} of term "

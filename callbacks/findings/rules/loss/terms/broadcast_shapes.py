@@ -2,7 +2,8 @@
 
 Source: torch warns of it once ("Using a target size that is different to the input size"); [N, 1] against [N].
 Cost: none.
-Risk: a criterion that reshapes them itself; one of the user's own counts only where its value shows that it does not.
+Risk: a criterion that reshapes them itself; one of the user's own counts only where it was seen to spread them as they
+are, without an axis that was added on purpose, or where its value shows it.
 """
 
 from collections.abc import Iterator
@@ -24,16 +25,22 @@ def broadcast_shapes(probe: Probe) -> Iterator[Finding]:
     """Find terms over numbers that compare every output with every target."""
     for term, trial in with_trials(probe):
         spreads = term.kind in _OF_NUMBERS or (not term.kind and _compares_all(trial))
-        if spreads and _is_spread(trial.output_shape, trial.target_shape):
+        shapes = (trial.output_shape, trial.target_shape) if spreads and _is_spread(*_shapes(trial)) else trial.spread
+        if shapes:
+            output, target = map(list, shapes)
             yield Finding(
                 "error",
-                f"output {term.output_key or 'of the model'!r} has the shape {list(trial.output_shape)} and target "
-                f"{term.target_key or 'of the batch'!r} {list(trial.target_shape)}: term {term.label!r} compares every "
-                "output with every target, so all outputs become their mean",
+                f"output {term.output_key or 'of the model'!r} has the shape {output} and target "
+                f"{term.target_key or 'of the batch'!r} {target}: they broadcast, so term {term.label!r} compares "
+                "every output with every target, and all outputs become their mean",
                 "give both the same shape, by squeeze(1) on the output or unsqueeze(1) on the target",
                 Where(key=term.output_key or None),
-                {"output": list(trial.output_shape), "target": list(trial.target_shape)},
+                {"output": output, "target": target},
             )
+
+
+def _shapes(trial: TermTrial) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    return trial.output_shape, trial.target_shape
 
 
 def _is_spread(output: tuple[int, ...], target: tuple[int, ...]) -> bool:

@@ -3,8 +3,8 @@
 Source: torch's ``momentum`` is the share of the new batch (0.1), Keras's is the share of the old (0.99): a number that
 is carried over means the opposite.
 Cost: none.
-Risk: layers that are in evaluation mode or keep no statistics are left out; so are loaded ones with momentum 0, whose
-statistics may be kept on purpose.
+Risk: layers that are in evaluation mode or keep no statistics are left out; so are loaded ones with a small momentum,
+whose statistics may be kept on purpose.
 """
 
 from collections.abc import Iterator
@@ -13,12 +13,15 @@ from ....probe.finding import Finding, Where
 from ....probe.model_probe import LayerProbe
 from ....probe.probe import Probe
 from ....probe.rule import rule
+from ....probe.wording import share
 from ..parts import batch_norms, is_loaded, owner, told, verb
 
 # Keras's 0.9 and 0.99 begin here; nobody means more than half.
 _TOO_LARGE = 0.9
-# Published nets go down to 0.0003 (MNASNet); below, 10,000 steps leave a third of the initial statistics.
-_TOO_SMALL = 1e-4
+# Published nets go down to 0.0003 (MNASNet).
+_SMALL = 2.9e-4
+# Share of the initial statistics that the whole run must not leave.
+_LEFT = 0.5
 
 
 @rule("norm-momentum", at="model", needs=["model"], explained_by=["evaluation-mode"])
@@ -30,11 +33,23 @@ def norm_momentum(probe: Probe) -> Iterator[Finding]:
     norms = [layer for layer in batch_norms(probe.model) if layer.training and _momentum(layer) is not None]
     norms = [layer for layer in norms if layer.options.get("track_running_stats", True)]
     large = [layer for layer in norms if (_momentum(layer) or 0) >= _TOO_LARGE]
-    small = [layer for layer in norms if (_momentum(layer) or 0) < _TOO_SMALL and layer.name not in loaded]
+    steps = probe.settings.epochs * probe.settings.steps_per_epoch * probe.settings.accumulate_steps
+    small = [layer for layer in norms if layer.name not in loaded and _left(layer, steps) > _LEFT]
     if large:
         yield _wrong(large, "the running statistics are little more than the last batch's, and evaluation is noise")
     if small:
-        yield _wrong(small, "the running statistics stay at 0 and 1, and evaluation normalizes by these")
+        left = share(_left(small[0], steps), 1)
+        yield _wrong(
+            small,
+            f"after the {steps:,} batches of the run {left} of the initial running statistics are left, and validation "
+            "normalizes by these",
+        )
+
+
+def _left(layer: LayerProbe, steps: int) -> float:
+    """Return the share of the initial statistics that is left after so many batches; 0 of a usual momentum."""
+    momentum = _momentum(layer) or 0.0
+    return float((1 - momentum) ** steps) if momentum < _SMALL else 0.0
 
 
 def _momentum(layer: LayerProbe) -> float | None:

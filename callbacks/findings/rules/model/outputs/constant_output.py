@@ -18,6 +18,7 @@ from ..parts import weights_of
 @rule("constant-output", at="model", needs=["model"], explained_by=[
     "one-item", "zero-weights", "symmetric-weights", "small-weights", "dead-units", "saturated-units",
     "vanishing-signal", "outputs-not-finite", "weights-not-finite",
+    "norm-momentum",
 ])  # fmt: skip
 def constant_output(probe: Probe) -> Iterator[Finding]:
     """Find outputs that do not depend on the sample."""

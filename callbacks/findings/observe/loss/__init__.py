@@ -1,0 +1,1 @@
+"""What a loss does to what it is given, seen at work."""
