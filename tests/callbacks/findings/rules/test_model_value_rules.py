@@ -207,7 +207,7 @@ def test_exploding_signal_is_silent_on_deep_residual_nets_and_on_large_inputs():
 
 
 @pytest.mark.parametrize(
-    ("momentum", "effect"), [(0.99, "evaluation is noise"), (1.0, "evaluation is noise"), (0.0, "100% of the initial running statistics are left")]
+    ("momentum", "effect"), [(0.99, "evaluation is noise"), (1.0, "evaluation is noise"), (0.0, "100% of the initial")]
 )
 def test_norm_momentum_names_layers_and_effect(momentum, effect):
     model = change(healthy_net(), "norm", options={"momentum": momentum, "track_running_stats": True})
