@@ -109,6 +109,7 @@ class Findings(Diagnostic):
         self.is_mute_ = not has_writer(runner)
         if not self.is_mute_:
             self.writers_["run"] = find_writer(runner, None, asked_by=type(self).__name__)
+        self.watch_.read_data()
         found = self._look(runner, "data", self.watch_.data)
         # Without an optimizer a loader called so is evaluated.
         self.trains_ = runner.optimizer is not None and any(key.startswith("train") for key in runner.loaders)

@@ -59,8 +59,8 @@ class Watch:
         self._took_steps = False
         self._batches: Mapping[str, tuple[Any, ...]] = {}
 
-    def data(self) -> Probe:
-        """Read samples in a process of their own, and return what was seen of the data."""
+    def read_data(self) -> None:
+        """Read samples in a process of their own. A collective: each rank reads a share for the main one."""
         with tqdm(desc="check", unit="sample", leave=False, disable=not self._shows_progress) as bar:
             seen = observe_data(
                 given_loaders(self.runner),
@@ -72,6 +72,9 @@ class Watch:
             )
         self._batches = seen.batches
         self.probe = replace(self.probe, loaders=seen.loaders)
+
+    def data(self) -> Probe:
+        """Return what was seen of the data."""
         return self.probe
 
     def settings(self) -> Probe:

@@ -21,6 +21,11 @@ def world_size() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
+def process_rank() -> int:
+    """Number of this process among those of the run; 0 where nothing is distributed."""
+    return dist.get_rank() if world_size() > 1 else 0
+
+
 def reduce_state(state: Mapping[str, Tensor], reductions: Mapping[str, str]) -> dict[str, Tensor]:
     """Reduce a measure's state over ranks.
 
@@ -120,7 +125,7 @@ def winners_over_ranks(
     for _, rank, index, name in sorted(entries, key=lambda entry: entry[:3]):
         if len(chosen) < count:
             chosen.setdefault((rank, index) if identity is None else name, (rank, index))
-    me = dist.get_rank() if world_size() > 1 else 0
+    me = process_rank()
     sent = gather_objects({index: payload(items[index]) for rank, index in chosen.values() if rank == me})
     return [sent[rank][index] for rank, index in chosen.values()]
 
@@ -148,4 +153,13 @@ def gather_objects(value: Any) -> list[Any]:
     if len(gathered) == 1:
         return [value]
     dist.all_gather_object(gathered, value)
+    return gathered
+
+
+def gather_to_main_rank(value: Item) -> list[Item] | None:
+    """Return the values of all ranks, in their order, on the main rank; None on others. For host values, as above."""
+    if world_size() == 1:
+        return [value]
+    gathered: list[Any] | None = [None] * world_size() if process_rank() == 0 else None
+    dist.gather_object(value, gathered, dst=0)
     return gathered

@@ -16,6 +16,7 @@ from .draws import ResetWatch, as_worker, seed_item, start_worker, workers_alike
 from .orders import Orders, draw_orders
 from .pixels import as_array, digest_of
 from .sample_reader import MOST_SMALL, Keys, SampleReader
+from .shares import Share, plan_of
 
 Tell = Callable[[str, Any], None]
 
@@ -27,7 +28,7 @@ _CHUNK, _CHUNK_SECONDS = 64, 0.05
 _ASKED_WORKERS = 3  # samples
 _WORKERS = 20.0  # seconds for two workers
 _LONGEST = 300
-_SMALL_OF_FIRST = 200  # of the samples of the first batches, wherever they stand
+_KEPT = 64  # samples whose images are kept where they have masks or boxes, and whose neighbouring pixels are compared
 
 
 class LoaderReader:
@@ -40,16 +41,18 @@ class LoaderReader:
         tell: takes the name of a field of ``LoaderProbe``, and its value or a part of it.
         full: whether all samples are to be read.
         by_chance: whether the runner seeds the generators for each item.
+        share: what of it is read here.
     """
 
-    def __init__(self, key: str, loader: Any, keys: Keys, tell: Tell, *, full: bool, by_chance: bool):
+    def __init__(self, key: str, loader: Any, keys: Keys, tell: Tell, *, full: bool, by_chance: bool, share: Share):
         self.key, self.loader, self.keys, self.full, self.by_chance = key, loader, keys, full, by_chance
-        self.tell = tell
+        self.tell, self.share = tell, share
         self.trains = key.startswith("train")
         self.reader = SampleReader(keys)
         self.watch = ResetWatch()
         self.orders = Orders()
         self.ids: tuple[str, ...] = ()
+        self.mine: list[int] = []
         self.waiting: list[int] = []
         self.seen: dict[int, SampleProbe] = {}
         self.failed: set[int] = set()
@@ -57,7 +60,7 @@ class LoaderReader:
         self.labels: dict[int, int] = {}
         self._chunk: list[SampleProbe] = []
         self._sent = time.monotonic()
-        self._small = frozenset[int]()
+        self._small = self._kept = frozenset[int]()
 
     def start(self) -> None:
         """Ask the loader for its orders, and its data set for ids."""
@@ -74,11 +77,21 @@ class LoaderReader:
         candidates = self.orders.candidates
         drawn = reading_order(candidates, self.loader.dataset, self.ids if len(self.ids) == length else ())
         # All of them are read in the order of the files, of which a disk gives one after the other.
-        self.waiting = candidates.tolist() if self.full else drawn
-        self._small = frozenset(drawn[:MOST_SMALL])
-        self.waiting.reverse()
-        self.tell("candidates", len(candidates))
+        order = candidates.tolist() if self.full else drawn
+        self._choose_kept(order, drawn)
+        self.mine = self.share.of_order(order)
+        self.waiting = self.mine[::-1]
+        self.tell("candidates", len(self.mine))
+        if self.share.of > 1:
+            self.tell("plan", plan_of(order, self.ids, labels_of(self.loader.dataset)))
         start_worker(self.loader)
+
+    def _choose_kept(self, order: list[int], drawn: list[int]) -> None:
+        # By what they are, not by when they are read, so that it is the same however the order is shared out.
+        first = [index for batch in self.orders.batches for index in batch[:MOST_ITEMS]]
+        self._small = frozenset([*drawn[:MOST_SMALL], *first])
+        begun = self.orders.batches[0][:MOST_ITEMS] if self.orders.batches else ()
+        self._kept = frozenset([*dict.fromkeys([*begun, *order])][:_KEPT])
 
     def read_samples(self, until: float) -> None:
         """Read the samples that come next until a time."""
@@ -112,7 +125,8 @@ class LoaderReader:
 
     def read_again(self, until: float) -> None:
         """Read some samples again, in another order and for another epoch."""
-        known = [index for index, sample in self.seen.items() if sample.digest]
+        # Of all samples, others may have read some.
+        known = self.orders.candidates.tolist() if self.full else [it for it in self.seen if self.seen[it].digest]
         chosen = [known[place] for place in np.linspace(0, len(known) - 1, min(AGAIN, len(known))).astype(int)]
         again: dict[int, bytes] = {}
         fixed = "fixed_epoch" in self.loader.__dict__  # whose epochs all draw alike
@@ -124,7 +138,7 @@ class LoaderReader:
             if digest is not None:
                 again[index] = digest
         self.tell("again", again)
-        differing = [index for index, digest in again.items() if self.seen[index].digest != digest]
+        differing = [it for it, digest in again.items() if it in self.seen and self.seen[it].digest != digest]
         seconds = min(_WORKERS, 2 * (until - time.monotonic()))
         # What follows from the seed of an item is alike in all workers, and differs between samples.
         if differing and not self.by_chance and seconds > 0:
@@ -134,10 +148,18 @@ class LoaderReader:
     def finish(self) -> None:
         """Tell what follows from all samples that were read."""
         self._flush()
-        self.tell("complete", len(self.seen) + len(self.failed) >= len(self.orders.candidates) > 0)
+        self.tell("complete", len(self.mine) > 0 and self.seen.keys() | self.failed >= {*self.mine})
+        held = all(index < len(self.ids) and self.ids[index] == name for index, name in self.names.items())
+        self.tell("held", held)
+        # A list of all samples of the data set need not be one of those of the loader.
+        is_list = held and len(self.ids) == len(self.orders.candidates) > 0
+        if not is_list or self.share.of > 1:
+            self.tell("names", self.names)
+        if not self.share.leads:
+            return
         self.tell("reseeds", self.watch.reset())
-        ids = self._told_ids()
-        self.tell("ids", ids)
+        if is_list:
+            self.tell("ids", self.ids)
         labels = labels_of(self.loader.dataset) if len(self.orders.candidates) else None
         if labels is not None and self.labels and self._agree(labels):
             self.tell("labels", labels)
@@ -156,12 +178,12 @@ class LoaderReader:
             return None
         if index in self.seen:
             return item, self.seen[index]
-        sample = self.reader.read(index, item)
+        sample = self.reader.read(index, item, closely=index in self._kept)
         if sample is None:
             return item, None
         if sample.name == str(index) and self.keys.name(item) is None and index < len(self.ids):
             sample = replace(sample, name=self.ids[index])
-        if index not in self._small and len(self.seen) >= _SMALL_OF_FIRST:
+        if index not in self._small:
             sample = replace(sample, small=None)
         self._keep(index, sample, self.keys.name(item))
         return item, sample
@@ -237,16 +259,6 @@ class LoaderReader:
         image = self.keys.image(_item(self.loader.dataset, index))
         array = as_array(image)
         return None if array is None else digest_of(image, array)
-
-    def _told_ids(self) -> tuple[str, ...]:
-        if not self.names:
-            return self.ids if self._covers(len(self.ids)) else ()
-        held = all(index < len(self.ids) and self.ids[index] == name for index, name in self.names.items())
-        return self.ids if held and self._covers(len(self.ids)) else tuple(self.names[it] for it in sorted(self.names))
-
-    def _covers(self, count: int) -> bool:
-        """Whether a list of all samples of the data set is one of the samples of the loader."""
-        return count == len(self.orders.candidates) > 0
 
     def _agree(self, labels: NDArray[np.int64]) -> bool:
         return all(index < len(labels) and labels[index] == label for index, label in self.labels.items())

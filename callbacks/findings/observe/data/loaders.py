@@ -10,6 +10,7 @@ from ...probe.loader_probe import LoaderProbe
 from .forked import Send, can_fork, messages_of
 from .loader_reader import LoaderReader, plain_loader
 from .sample_reader import Keys
+from .shares import Found, Share, read_over_ranks
 
 Progress = Callable[[int, int], Any]
 
@@ -17,7 +18,7 @@ _GRACE = 5.0  # seconds beyond what was given, for a sample that takes long
 # Shares of the time after which the next part begins.
 _FIRST_BATCH, _SAMPLES, _AGAIN, _MORE_BATCHES, _END = 0.3, 0.6, 0.78, 0.9, 0.93
 _SENT = {True: 2, False: 1}  # batches that are sent whole of loaders that train, and of others
-_BY_PART = ("samples", "again", "errors")
+_BY_PART = ("samples", "again", "errors", "names")
 _BY_ONE = ("batches_seen", "first_batches")
 
 
@@ -44,7 +45,7 @@ def observe_data(
     by_chance: bool = False,
     on_progress: Progress | None = None,
 ) -> ObservedData:
-    """Return what is observed of loaders, and their first batches.
+    """Return what is observed of loaders, and their first batches. A collective: each rank reads a share.
 
     Loaders, data sets, generators and files stay as they are. What cannot be seen is left empty: where a process cannot
     be forked, or workers are to be started otherwise, only what a loader tells by itself is known.
@@ -55,24 +56,48 @@ def observe_data(
         full: whether all samples are read, however long it takes.
         seconds: otherwise for all loaders together, each of which is read by a process of its own.
         by_chance: whether the runner seeds the generators for each item, so that workers cannot draw alike.
-        on_progress: called with the number of samples that have been read, and of all.
+        on_progress: called with the number of samples that have been read, and of all, of this rank's share.
+
+    Returns:
+        On the main rank, what all have read.
     """
+
+    def read(share: Share) -> Found:
+        return _read(
+            loaders, keys=keys, full=full, seconds=seconds, by_chance=by_chance, on_progress=on_progress, share=share
+        )
+
+    found = read_over_ranks(read)
+    batches = {key: tuple(one.pop("first_batches", ())) for key, one in found.items()}
+    return ObservedData({key: LoaderProbe(**_known(one)) for key, one in found.items()}, batches)
+
+
+def _read(
+    loaders: Mapping[str, Any],
+    *,
+    keys: Keys,
+    full: bool,
+    seconds: float,
+    by_chance: bool,
+    on_progress: Progress | None,
+    share: Share,
+) -> Found:
     plain = {key: plain_loader(loader) for key, loader in loaders.items()}
     found = {key: _facts(key, loader, keys) for key, loader in plain.items()}
     forkable = {key: loader for key, loader in plain.items() if _forks(loader)}
     if can_fork() and forkable:
         totals: dict[str, int] = {}
         works = [
-            _work(key, loader, keys, full=full, seconds=seconds, by_chance=by_chance or _by_chance(loaders[key]))
+            _work(key, loader, keys, full=full, seconds=seconds, by_chance=by_chance or _by_chance(loaders[key]),
+                  share=share)
             for key, loader in forkable.items()
-        ]
+        ]  # fmt: skip
         with suppress(OSError):  # no memory for another process
             for key, name, value in messages_of(works, None if full else seconds + _GRACE):
                 _take(found[key], totals, key, name, value)
                 if on_progress is not None and name == "samples" and totals:
                     on_progress(sum(len(one["samples"]) for one in found.values()), sum(totals.values()))
-    batches = {key: tuple(one.pop("first_batches", ())) for key, one in found.items()}
-    return ObservedData({key: LoaderProbe(**_without_vain(one)) for key, one in found.items()}, batches)
+    return found
 
 
 def _facts(key: str, loader: Any, keys: Keys) -> dict[str, Any]:
@@ -95,6 +120,7 @@ def _facts(key: str, loader: Any, keys: Keys) -> dict[str, Any]:
         "samples": {},
         "again": {},
         "errors": {},
+        "names": {},
         "batches_seen": (),
     }
 
@@ -128,30 +154,36 @@ def _take(found: dict[str, Any], totals: dict[str, int], key: str, name: str, va
         found[name] = value
 
 
-def _without_vain(found: dict[str, Any]) -> dict[str, Any]:
-    """Return it without errors where no sample could be read: then it is not the samples' fault."""
+def _known(found: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields of a loader; where no sample could be read, without errors: it is not the samples' fault."""
     known = {one.name for one in fields(LoaderProbe)}
-    found = found | {"samples": dict(sorted(found["samples"].items()))}
+    names = found.get("names", {})
+    ids = found.get("ids", ()) if found.get("held") else ()
+    ids = ids or tuple(names[index] for index in sorted(names))
+    found = found | {"samples": dict(sorted(found["samples"].items())), "ids": ids}
     found = {name: value for name, value in found.items() if name in known}
     return found if found["samples"] else found | {"errors": {}}
 
 
-def _work(key: str, loader: Any, keys: Keys, *, full: bool, seconds: float, by_chance: bool) -> Callable[[Send], None]:
+def _work(
+    key: str, loader: Any, keys: Keys, *, full: bool, seconds: float, by_chance: bool, share: Share
+) -> Callable[[Send], None]:
     """Return what reads a loader, within its child."""
 
     def work(send: Send) -> None:
         start = time.monotonic()
 
-        def until(share: float) -> float:
-            return float("inf") if full else start + share * seconds
+        def until(part: float) -> float:
+            return float("inf") if full else start + part * seconds
 
-        reader = LoaderReader(key, loader, keys, _tell(send, key), full=full, by_chance=by_chance)
-        sends = _SENT[reader.trains]
+        reader = LoaderReader(key, loader, keys, _tell(send, key), full=full, by_chance=by_chance, share=share)
         reader.start()
-        reader.read_batches(0, 1, until(_FIRST_BATCH), sends=sends)
-        reader.read_samples(until(_SAMPLES))
-        reader.read_again(until(_AGAIN))
-        reader.read_batches(1, 2, until(_MORE_BATCHES), sends=sends)
+        if share.leads:
+            sends = _SENT[reader.trains]
+            reader.read_batches(0, 1, until(_FIRST_BATCH), sends=sends)
+            reader.read_samples(until(_SAMPLES))
+            reader.read_again(until(_AGAIN))
+            reader.read_batches(1, 2, until(_MORE_BATCHES), sends=sends)
         # What the others have left of the time.
         reader.read_samples(until(_END))
         reader.finish()

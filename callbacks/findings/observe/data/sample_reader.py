@@ -75,38 +75,33 @@ class SampleReader:
 
     Args:
         keys: of the parts of an item.
-        most_kept: images with masks or boxes that are kept whole.
-        most_compared: images whose neighbouring pixels are compared.
     """
 
-    def __init__(self, keys: Keys, *, most_kept: int = 64, most_compared: int = 64):
+    def __init__(self, keys: Keys):
         self.keys = keys
-        self.kept_left = most_kept
-        self.compared_left = most_compared
 
-    def read(self, index: int, item: Any) -> SampleProbe | None:
-        """Return an item as a sample; None where it has no image, or one on a GPU."""
+    def read(self, index: int, item: Any, *, closely: bool) -> SampleProbe | None:
+        """Return an item as a sample; None where it has no image, or one on a GPU.
+
+        Args:
+            index: in the data set.
+            item: as the data set returns it.
+            closely: whether its image is kept where it has a mask or boxes, and its neighbouring pixels are compared.
+        """
         name = self.keys.name(item)
         pixels = measure(self.keys.image(item))
         if pixels is None:
             return None
         targets = self._targets(item, pixels)
-        image = self._kept_image(pixels, targets)
+        image = pixels.kept() if closely and {"mask", "boxes"} & {*targets} else None
         if image is None:
             targets.pop("mask", None)
-        jumps = jumps_of(pixels.planes) if pixels.is_image and self.compared_left > 0 else None
-        self.compared_left -= 1
+        jumps = jumps_of(pixels.planes) if pixels.is_image and closely else None
         return SampleProbe(
             index, str(index) if name is None else name, pixels.digest, pixels.shape, pixels.dtype, pixels.mean,
             pixels.std, pixels.low, pixels.high, pixels.small(), image, non_finite=pixels.non_finite, jumps=jumps,
             **targets,
         )  # fmt: skip
-
-    def _kept_image(self, pixels: Pixels, targets: Mapping[str, Any]) -> NDArray[Any] | None:
-        if self.kept_left <= 0 or not {"mask", "boxes"} & {*targets}:
-            return None
-        self.kept_left -= 1
-        return pixels.kept()
 
     def _targets(self, item: Any, pixels: Pixels) -> dict[str, Any]:
         found: dict[str, Any] = {"targets": self._further(item)}
