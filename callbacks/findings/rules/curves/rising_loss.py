@@ -2,7 +2,9 @@
 
 Source: AUTOTRAINER (X. Zhang et al., 2021); "loss diverges".
 Cost: none.
-Risk: losses whose terms are weighed anew; so it has to rise by a half, above where the first epoch was.
+Risk: losses whose terms are weighed anew; so it has to rise by a half, above where the first epoch was. The first steps
+of a deep net with momentum overshoot, so an epoch has to have some; and of several optimizers each works against the
+loss of another, as in a GAN.
 """
 
 from collections.abc import Iterator
@@ -12,6 +14,7 @@ from ...probe.probe import Probe
 from ...probe.rule import rule
 
 _RISES = 1.5
+_FEWEST_STEPS = 10
 _CAUSES = (
     "learning-rate-too-high", "inverted-loss", "gradients-not-zeroed", "momentum-out-of-range", "heavy-weight-decay",
     "broken-epoch", "non-finite-steps", "schedule-swings",
@@ -28,6 +31,9 @@ def rising_loss(probe: Probe) -> Iterator[Finding]:
         for key, metrics in epoch.metrics.items()
         if key.startswith("train") and "loss" in metrics
     ]
+    few = (probe.epochs[-1].steps or _FEWEST_STEPS) < _FEWEST_STEPS
+    if few or "," in probe.settings.optimizer:
+        return
     if len(probe.epochs) > 1 and len(found) == 2 and found[0][1] > 0 and found[1][1] > _RISES * found[0][1]:
         yield Finding(
             "warning",

@@ -82,6 +82,8 @@ HEALTHY = {
     "epochs": Probe(epochs=(epoch(), epoch(2, 0.8, 0.9))),
     "a short epoch": Probe(epochs=(epoch(steps=3, train=0.1, valid=9.0, label_counts={"valid": np.array([50, 50])}),)),
     "overfitting": Probe(epochs=(epoch(train=0.01, valid=0.5, label_counts={"valid": np.array([50, 50])}),)),
+    "four steps that overshoot": Probe(epochs=(epoch(steps=4), epoch(2, 2.0, steps=4))),
+    "a loss of two players": Probe(epochs=(epoch(), epoch(2, 2.0)), settings=settings(name="Adam, Adam")),
     "nothing seen": Probe(),
 }  # fmt: skip
 
