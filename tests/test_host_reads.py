@@ -11,6 +11,7 @@ from assay.callbacks import (
     AugmentationPreview,
     BestWorstBatches,
     Embeddings,
+    Findings,
     GradientStats,
     HParams,
     NonFiniteGuard,
@@ -86,7 +87,7 @@ def binary_loss(output, target):
     return ((output[:, 0] - target) ** 2).mean()
 
 
-def loaders(make_target, *, collate_fn=None, **names):
+def loaders(make_target, *, collate_fn=None, batch_size=4, **names):
     """Return 10 batches of 4 for training, and as many for validation."""
     noise = torch.Generator().manual_seed(0)
     items = [
@@ -98,7 +99,7 @@ def loaders(make_target, *, collate_fn=None, **names):
         }
         for i in range(40)
     ]
-    return {key: DataLoader(items, batch_size=4, collate_fn=collate_fn) for key in ("train", "valid")}
+    return {key: DataLoader(items, batch_size, collate_fn=collate_fn) for key in ("train", "valid")}
 
 
 def classes(i, noise):
@@ -135,7 +136,7 @@ def train(runner, model, callbacks, folder, batches, *, sgd=None, **options):
         hparams={"lr": 0.1},
         **options,
     )
-    assert len(runner.steps) == 2 * 20
+    assert len(runner.steps) == 2 * sum(map(len, batches.values()))
     return runner.steps
 
 
@@ -144,6 +145,8 @@ def everything_else(folder, **keys):
     return [
         GradientStats(every_n_steps=1, per_parameter=True, update_ratio=True, prefix="more"),
         NonFiniteGuard(folder=folder, **keys),
+        # The toys validate on what they train on.
+        Findings(stop=False, **{name: key for name, key in keys.items() if name in ("image_key", "target_key")}),
         HParams(),
         OverheadBudget(1.0),
         Progress(show_bar=True, refresh_s=0.0),
@@ -261,6 +264,16 @@ def test_monitors_add_no_read_by_the_host_to_any_step(tmp_path, options, scaled)
     on = count([OptimizerMonitor(), TimeMonitor(), GradientStats(update_ratio=True)], tmp_path / "on")
     assert on == count([], None)
     assert list(tmp_path.glob("on/train/events*"))
+
+
+def test_findings_add_no_read_to_the_step_after_the_last_one_that_they_watch():
+    def count(callbacks):
+        batches = loaders(classes, batch_size=1)
+        return train(Counting(), Segmenter(3), callbacks, None, batches, criterion=lambda out, true: out.square().mean())
+
+    findings = Findings(stop=False)
+    assert count([findings]) == count([])
+    assert len(findings.watch_.probe.steps.steps) == 30 < len(loaders(classes, batch_size=1)["train"])
 
 
 def test_the_guard_adds_no_read_where_the_optimizer_is_fused(tmp_path):
