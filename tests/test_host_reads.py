@@ -268,12 +268,13 @@ def test_monitors_add_no_read_by_the_host_to_any_step(tmp_path, options, scaled)
 
 def test_findings_add_no_read_to_the_step_after_the_last_one_that_they_watch():
     def count(callbacks):
-        batches = loaders(classes, batch_size=1)
-        return train(Counting(), Segmenter(3), callbacks, None, batches, criterion=lambda out, true: out.square().mean())
+        batches = loaders(masks, batch_size=1)
+        loss = nn.CrossEntropyLoss()
+        return train(Counting(), Segmenter(3), callbacks, None, batches, criterion=loss)
 
     findings = Findings(stop=False)
     assert count([findings]) == count([])
-    assert len(findings.watch_.probe.steps.steps) == 30 < len(loaders(classes, batch_size=1)["train"])
+    assert len(findings.watch_.probe.steps.steps) == 30 < len(loaders(masks, batch_size=1)["train"])
 
 
 def test_the_guard_adds_no_read_where_the_optimizer_is_fused(tmp_path):
