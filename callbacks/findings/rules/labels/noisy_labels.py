@@ -15,7 +15,10 @@ from ...probe.rule import rule
 from .alike.compared import by_pixels
 from .alike.noise import find_noise
 
-_CAUSES = ("one-item", "shared-images", "unrelated-labels", "previous-labels", "exchanged-classes", "shifted-labels")
+_CAUSES = (
+    "one-item", "shared-images", "unrelated-labels", "previous-labels", "exchanged-classes", "shifted-labels",
+    "relabelled-class",
+)  # fmt: skip
 
 
 @rule("noisy-labels", at="data", explained_by=_CAUSES)

@@ -1,5 +1,6 @@
 """Rules on labels against images: each names its fault, and is silent on its healthy twins."""
 
+import re
 from dataclasses import replace
 from functools import cache
 
@@ -12,17 +13,24 @@ from assay.callbacks.findings.probe.loader_probe import BatchProbe
 from assay.callbacks.findings.probe.probe import Probe
 from assay.callbacks.findings.rules.labels.by_features.exchanged_by_features import exchanged_by_features
 from assay.callbacks.findings.rules.labels.by_features.noisy_by_features import noisy_by_features
+from assay.callbacks.findings.rules.labels.by_features.relabelled_by_features import relabelled_by_features
 from assay.callbacks.findings.rules.labels.by_features.shifted_by_features import shifted_by_features
 from assay.callbacks.findings.rules.labels.by_features.unrelated_by_features import unrelated_by_features
 from assay.callbacks.findings.rules.labels.exchanged_classes import exchanged_classes
 from assay.callbacks.findings.rules.labels.labels_moved_in_batch import labels_moved_in_batch
 from assay.callbacks.findings.rules.labels.noisy_labels import noisy_labels
 from assay.callbacks.findings.rules.labels.previous_labels import previous_labels
+from assay.callbacks.findings.rules.labels.relabelled_class import relabelled_class
 from assay.callbacks.findings.rules.labels.shifted_labels import shifted_labels
 from assay.callbacks.findings.rules.labels.unrelated_labels import unrelated_labels
 
-BY_PIXELS = [unrelated_labels, previous_labels, exchanged_classes, shifted_labels, noisy_labels, labels_moved_in_batch]
-BY_FEATURES = [unrelated_by_features, exchanged_by_features, shifted_by_features, noisy_by_features]
+BY_PIXELS = [
+    unrelated_labels, previous_labels, exchanged_classes, shifted_labels, noisy_labels, labels_moved_in_batch,
+    relabelled_class,
+]  # fmt: skip
+BY_FEATURES = [
+    unrelated_by_features, exchanged_by_features, shifted_by_features, noisy_by_features, relabelled_by_features,
+]  # fmt: skip
 
 
 def relabelled(key, change, probe=None, seed=0):
@@ -53,6 +61,10 @@ def drawn(train=300, valid=150, classes=10, blur=0.0):
 
 def exchanged(labels, _):
     return np.where(labels == 3, 5, np.where(labels == 5, 3, labels))
+
+
+def half_of_four_is_nine(labels, _):
+    return np.where((labels == 4) & (np.cumsum(labels == 4) % 2 == 0), 9, labels)
 
 
 def noisy(share):
@@ -113,6 +125,27 @@ def test_shifted_labels_names_the_direction():
     assert "what is 1 in valid is 2 in train" in finding.what
     (finding,) = found(shifted_labels, relabelled("train", lambda labels, _: (labels - 1) % 10))
     assert "what is 1 in valid is 0 in train" in finding.what
+
+
+def test_relabelled_class_names_the_class_and_its_wrong_label():
+    for key, other in (("train", "valid"), ("valid", "train")):
+        (finding,) = found(relabelled_class, relabelled(key, half_of_four_is_nine, drawn(400, 300)))
+        assert re.search(rf"about [3-7]\d% of class 4 is labelled 9 in {key}:", finding.what)
+        assert f"look like class 4 of {other}" in finding.what
+        known = {it.name: it.label for it in drawn(400, 300).loaders[key].samples.values()}
+        assert {known[name] for name in finding.where.samples} == {4}
+
+
+def test_relabelled_class_is_silent_where_classes_are_alike_or_mixed_both_ways():
+    def mixed(labels, random):
+        wrong = np.isin(labels, (4, 9)) & (random.random(len(labels)) < 0.4)
+        return np.where(wrong, 13 - labels, labels)
+
+    assert found(relabelled_class, relabelled("train", mixed, drawn(400, 300))) == ()
+    alike = relabelled("valid", half_of_four_is_nine, relabelled("train", half_of_four_is_nine, drawn(400, 300)))
+    assert found(relabelled_class, alike) == ()
+    rarer = with_samples(drawn(400, 300), "train", lambda its: [it for it in its if it.label != 4 or it.index % 2])
+    assert found(relabelled_class, rarer) == ()
 
 
 @pytest.mark.parametrize("wrong", [0.2, 0.4])
@@ -231,6 +264,7 @@ def featured(change=None, train=400, valid=200, spread=0.8, classes=10):
         (exchanged_by_features, exchanged, "labels 3 and 5 are exchanged between train and valid"),
         (shifted_by_features, lambda labels, _: labels + 1, "labels of train are shifted by one against valid"),
         (noisy_by_features, noisy(0.3), "of the labels of train are wrong"),
+        (relabelled_by_features, half_of_four_is_nine, "of class 4 is labelled 9 in train"),
     ],
 )
 def test_rules_by_features_name_the_fault(rule, change, told):

@@ -13,8 +13,14 @@ from ....probe.rule import rule
 from ..alike.compared import by_features
 from ..alike.noise import find_noise
 
-_CAUSES = ("one-item", "shared-images", "unrelated-labels", "previous-labels", "exchanged-classes", "shifted-labels")
-_BY_FEATURES = ("unrelated-labels-by-features", "exchanged-classes-by-features", "shifted-labels-by-features")
+_CAUSES = (
+    "one-item", "shared-images", "unrelated-labels", "previous-labels", "exchanged-classes", "shifted-labels",
+    "relabelled-class",
+)  # fmt: skip
+_BY_FEATURES = (
+    "unrelated-labels-by-features", "exchanged-classes-by-features", "shifted-labels-by-features",
+    "relabelled-class-by-features",
+)  # fmt: skip
 
 
 @rule(
