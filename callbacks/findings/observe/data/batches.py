@@ -1,8 +1,7 @@
 """Make batches as a loader makes them, and note what they hold."""
 
 import copy
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -41,8 +40,8 @@ def probe_batch(batch: Any, keys: Keys, samples: Sequence[SampleProbe], items: S
     )
 
 
-def iterate(loader: Any, count: int, until: float) -> Iterator[Any]:
-    """Yield the first batches of a loader that has no samples by index, without its workers."""
+def iterate(loader: Any, count: int, is_late: Callable[[], bool]) -> Iterator[Any]:
+    """Yield the first batches of a loader that has no samples by index, without its workers, until it is late."""
     alone = copy.copy(loader)
     if hasattr(loader, "num_workers"):
         settings = {"num_workers": 0, "pin_memory": False, "persistent_workers": False, "prefetch_factor": None}
@@ -50,7 +49,7 @@ def iterate(loader: Any, count: int, until: float) -> Iterator[Any]:
         alone.__dict__.pop("_get_iterator", None)
     for batch in islice(alone, count):
         yield batch
-        if time.monotonic() > until:
+        if is_late():
             return
 
 

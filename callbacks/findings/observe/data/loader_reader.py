@@ -19,6 +19,7 @@ from .sample_reader import MOST_SMALL, Keys, SampleReader
 from .shares import Share, plan_of
 
 Tell = Callable[[str, Any], None]
+Clock = Callable[[], float]
 
 AGAIN = 24
 _FEWEST = 4  # items of a batch, however slow they are
@@ -42,9 +43,22 @@ class LoaderReader:
         full: whether all samples are to be read.
         by_chance: whether the runner seeds the generators for each item.
         share: what of it is read here.
+        clock: gives the seconds that times are compared with.
     """
 
-    def __init__(self, key: str, loader: Any, keys: Keys, tell: Tell, *, full: bool, by_chance: bool, share: Share):
+    def __init__(
+        self,
+        key: str,
+        loader: Any,
+        keys: Keys,
+        tell: Tell,
+        *,
+        full: bool,
+        by_chance: bool,
+        share: Share,
+        clock: Clock = time.monotonic,
+    ):
+        self.clock = clock
         self.key, self.loader, self.keys, self.full, self.by_chance = key, loader, keys, full, by_chance
         self.tell, self.share = tell, share
         self.trains = key.startswith("train")
@@ -96,7 +110,7 @@ class LoaderReader:
     def read_samples(self, until: float) -> None:
         """Read the samples that come next until a time."""
         set_epoch_inside(self.loader.dataset, 1)
-        while self.waiting and time.monotonic() < until:
+        while self.waiting and self.clock() < until:
             index = self.waiting.pop()
             if index not in self.seen and index not in self.failed:
                 self._read(index)
@@ -118,7 +132,7 @@ class LoaderReader:
         last = min(first + count, len(self.orders.batches))
         for number in range(first, last):
             # Each one has its share of what time is left.
-            share = time.monotonic() + (until - time.monotonic()) / (last - number)
+            share = self.clock() + (until - self.clock()) / (last - number)
             read = self._read_items(self.orders.batches[number][:MOST_ITEMS], share)
             if len(read) >= min(_FEWEST, len(self.orders.batches[number])):
                 self._send_batch(read, whole=number < sends)
@@ -132,14 +146,14 @@ class LoaderReader:
         fixed = "fixed_epoch" in self.loader.__dict__  # whose epochs all draw alike
         set_epoch_inside(self.loader.dataset, 1 if fixed else 2)
         for index in reversed(chosen):
-            if time.monotonic() > until and len(again) >= _FEWEST_AGAIN:
+            if self.clock() > until and len(again) >= _FEWEST_AGAIN:
                 break
             digest = self._digest(index, 1 if fixed else 2)
             if digest is not None:
                 again[index] = digest
         self.tell("again", again)
         differing = [it for it, digest in again.items() if it in self.seen and self.seen[it].digest != digest]
-        seconds = min(_WORKERS, 2 * (until - time.monotonic()))
+        seconds = min(_WORKERS, 2 * (until - self.clock()))
         # What follows from the seed of an item is alike in all workers, and differs between samples.
         if differing and not self.by_chance and seconds > 0:
             asked = differing[:_ASKED_WORKERS]
@@ -214,7 +228,7 @@ class LoaderReader:
     def _read_items(self, indices: Sequence[int], until: float) -> list[tuple[Any, SampleProbe | None]]:
         read: list[tuple[Any, SampleProbe | None]] = []
         for index in indices:
-            if time.monotonic() > until and len(read) >= _FEWEST:
+            if self.clock() > until and len(read) >= _FEWEST:
                 break
             found = self._read(index)
             if found is not None:
@@ -241,7 +255,7 @@ class LoaderReader:
 
     def _iterate(self, until: float, sends: int) -> None:
         try:
-            for number, batch in enumerate(iterate(self.loader, _BATCHES, until)):
+            for number, batch in enumerate(iterate(self.loader, _BATCHES, lambda: self.clock() > until)):
                 self._tell_batch(batch, [], [], whole=number < sends)
         except Exception:  # noqa: BLE001 - a data set may raise anything
             return

@@ -1,6 +1,5 @@
 """Observe loaders: some of their samples or all of them, read in a process that leaves no trace in this one."""
 
-import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
@@ -9,12 +8,14 @@ from typing import Any
 from ...probe.loader_probe import LoaderProbe
 from .forked import Send, can_fork, messages_of
 from .loader_reader import LoaderReader, plain_loader
+from .own_time import OwnTime
 from .sample_reader import Keys
 from .shares import Found, Share, read_over_ranks
 
 Progress = Callable[[int, int], Any]
 
 _GRACE = 5.0  # seconds beyond what was given, for a sample that takes long
+_BUSY = 4.0  # times what was given, for a machine that is busy with other work
 # Shares of the time after which the next part begins.
 _FIRST_BATCH, _SAMPLES, _AGAIN, _MORE_BATCHES, _END = 0.3, 0.6, 0.78, 0.9, 0.93
 _SENT = {True: 2, False: 1}  # batches that are sent whole of loaders that train, and of others
@@ -54,7 +55,8 @@ def observe_data(
         loaders: by key; those whose key begins with ``train`` train.
         keys: of the parts of an item.
         full: whether all samples are read, however long it takes.
-        seconds: otherwise for all loaders together, each of which is read by a process of its own.
+        seconds: otherwise for all loaders together, each of which is read by a process of its own; those in which a
+            process is kept waiting by others are not counted, up to four times as many.
         by_chance: whether the runner seeds the generators for each item, so that workers cannot draw alike.
         on_progress: called with the number of samples that have been read, and of all, of this rank's share.
 
@@ -93,7 +95,7 @@ def _read(
             for key, loader in forkable.items()
         ]  # fmt: skip
         with suppress(OSError):  # no memory for another process
-            for key, name, value in messages_of(works, None if full else seconds + _GRACE):
+            for key, name, value in messages_of(works, None if full else (1 + _BUSY) * seconds + _GRACE):
                 _take(found[key], totals, key, name, value)
                 if on_progress is not None and name == "samples" and totals:
                     on_progress(sum(len(one["samples"]) for one in found.values()), sum(totals.values()))
@@ -171,12 +173,15 @@ def _work(
     """Return what reads a loader, within its child."""
 
     def work(send: Send) -> None:
-        start = time.monotonic()
+        clock = OwnTime(0.0 if full else _BUSY * seconds)
+        start = clock()
 
         def until(part: float) -> float:
             return float("inf") if full else start + part * seconds
 
-        reader = LoaderReader(key, loader, keys, _tell(send, key), full=full, by_chance=by_chance, share=share)
+        reader = LoaderReader(
+            key, loader, keys, _tell(send, key), full=full, by_chance=by_chance, share=share, clock=clock
+        )
         reader.start()
         if share.leads:
             sends = _SENT[reader.trains]
