@@ -13,6 +13,7 @@ CALLBACKS = [
     "toolkit",
     "presets",
     "findings",
+    "history",
     "overhead",
     "non_finite",
     "training",

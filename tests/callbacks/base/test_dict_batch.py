@@ -77,6 +77,7 @@ def make(name, options=()):
     known = inspect.signature(getattr(callbacks, name)).parameters
     classes = {"class_names": ["a", "b", "c"]} if {"class_names", "options"} & known.keys() else {}
     folders = {"PredictionTable": {"folder": "predictions"}, "Results": {"folder": "results"}}
+    folders["SampleHistory"] = {"folder": "samples"}
     # The toys validate on what they train on, which is worthless.
     extra = {"PseudoLabels": {"loader": "valid"}, "Findings": {"stop": False}, **folders}.get(name, {})
     return getattr(callbacks, name)(**{**classes, **extra, **dict(options)})

@@ -34,7 +34,7 @@ PREFIXED = sorted(
     for name in callbacks.__all__
     if isinstance(getattr(callbacks, name), type) and issubclass(getattr(callbacks, name), dl.Callback)
     if not getattr(getattr(callbacks, name), "one_a_run", False)
-    if name != "PredictionTable"  # it writes files
+    if name not in ("PredictionTable", "SampleHistory")  # which write files
 )
 
 

@@ -1,0 +1,1 @@
+"""What becomes of each sample, epoch by epoch."""

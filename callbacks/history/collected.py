@@ -1,0 +1,147 @@
+"""What is collected of the samples of a loader in one epoch, before it is written."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..support.checkpoint_values import stored_as
+from ..support.distributed import gather_objects, world_size
+
+_ROWS_AT_ONCE = 65_536  # that ranks exchange, so that memory does not grow with their number
+
+
+@dataclass(frozen=True)
+class SampleRows:
+    """Rows of samples on the host.
+
+    Attributes:
+        positions: [n], int64, in the loader, over all ranks.
+        ids: n texts.
+        numbers: [n, K], float32.
+        shares: [n, C], float16, probabilities of the classes; C may be 0.
+    """
+
+    positions: np.ndarray
+    ids: list[str]
+    numbers: np.ndarray
+    shares: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def part(self, first: int, last: int) -> "SampleRows":
+        """Return the rows from ``first`` to before ``last``."""
+        arrays = (part[first:last] for part in (self.positions, self.numbers, self.shares))
+        positions, numbers, shares = arrays
+        return SampleRows(positions, self.ids[first:last], numbers, shares)
+
+    @staticmethod
+    def joined(parts: Sequence["SampleRows"]) -> "SampleRows":
+        """Return the rows of several parts, of at least one."""
+        # A rank without a batch does not know how many columns there are.
+        filled = [part for part in parts if len(part)] or parts[:1]
+        return SampleRows(
+            np.concatenate([part.positions for part in filled]),
+            [name for part in filled for name in part.ids],
+            np.concatenate([part.numbers for part in filled]),
+            np.concatenate([part.shares for part in filled]),
+        )
+
+
+@stored_as("CollectedSamples")
+class CollectedSamples:
+    """Keeps numbers of samples on their device until the loader has ended, and their ids on the host.
+
+    Args:
+        most: number of samples above which none are kept; None: any.
+    """
+
+    def __init__(self, most: int | None):
+        self.most = most
+        self.left_out = ""  # why none are kept
+        self.count = 0
+        self.firsts: list[int] = []  # position of the first sample of each batch
+        self.ids: list[Any] = []  # of each batch: a tensor, or JSON, which takes a third of what a list takes
+        self.numbers: list[Tensor] = []
+        self.shares: list[Tensor] = []
+
+    def leave_out(self, why: str) -> None:
+        """Keep no samples of this loader."""
+        self.left_out = why
+        for kept in (self.firsts, self.ids, self.numbers, self.shares):
+            kept.clear()
+
+    def add(self, first: int, ids: Any, numbers: Tensor, shares: Tensor) -> None:
+        """Keep a batch.
+
+        Args:
+            first: position of its first sample in the loader.
+            ids: [N], integers, or N values of any type, which stand as texts.
+            numbers: [N, K], float32.
+            shares: [N, C], probabilities, of which three digits are kept.
+        """
+        self.count += len(numbers)
+        if self.most is not None and self.count > self.most:
+            self.leave_out(_too_many(self.most))
+        if self.left_out:
+            return
+        self.firsts.append(first)
+        self.ids.append(ids.detach().clone() if isinstance(ids, Tensor) else json.dumps([str(name) for name in ids]))
+        self.numbers.append(numbers)
+        self.shares.append(shares.to(torch.float16))
+
+    def rows(self) -> SampleRows:
+        """Return what was kept; waits for the device."""
+        # One copy per kind for the whole loader.
+        numbers, shares = (
+            torch.cat(parts).cpu().numpy() if parts else np.zeros((0, 0), np.float32)
+            for parts in (self.numbers, self.shares)
+        )
+        places = [np.arange(first, first + len(of)) for first, of in zip(self.firsts, self.numbers, strict=True)]
+        positions = np.concatenate([np.zeros(0, np.int64), *places])
+        return SampleRows(positions, [*_texts(self.ids)], numbers, shares.astype(np.float16, copy=False))
+
+
+def _texts(ids: Sequence[Any]) -> Iterator[str]:
+    for of_batch in ids:
+        if isinstance(of_batch, Tensor):
+            yield from map(str, of_batch.reshape(-1).tolist())
+        else:
+            yield from json.loads(of_batch)
+
+
+def _too_many(most: int) -> str:
+    return f"which has more than {most:,} samples: pass a larger max_samples, or None"
+
+
+def over_ranks(collected: CollectedSamples, *, is_main: bool) -> tuple[SampleRows | None, str]:
+    """Return the samples of all ranks on the main process, in the order of the loader. A collective.
+
+    Returns:
+        The samples, None on other ranks or where they are left out; and why they are left out, empty if they are not.
+    """
+    told = gather_objects((collected.count, collected.left_out))
+    count, why = sum(of for of, _ in told), next((why for _, why in told if why), "")
+    if not why and collected.most is not None and count > collected.most:
+        why = _too_many(collected.most)
+    if why:
+        return None, why
+    mine = collected.rows()
+    if world_size() == 1:
+        return _in_order(mine), ""
+    parts = [mine.part(0, 0)]
+    for first in range(0, max(of for of, _ in told), _ROWS_AT_ONCE):
+        sent = gather_objects(mine.part(first, first + _ROWS_AT_ONCE))
+        parts += sent if is_main else []
+    return (_in_order(SampleRows.joined(parts)) if is_main else None), ""
+
+
+def _in_order(rows: SampleRows) -> SampleRows:
+    order = np.argsort(rows.positions, kind="stable")
+    ids = [rows.ids[index] for index in order.tolist()]
+    return SampleRows(rows.positions[order], ids, rows.numbers[order], rows.shares[order])

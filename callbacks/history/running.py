@@ -1,0 +1,71 @@
+"""Running values of samples over the epochs in which they were seen."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+NEVER = 0  # the epoch in which a sample was learned that never was
+_TYPES = {"epochs": np.int32, "learned": np.int32, "forgotten": np.int32, "correct": np.bool_}
+
+
+@dataclass(frozen=True)
+class RunningValues:
+    """Running values of n samples; those of one that was never seen with a class are 0.
+
+    Attributes:
+        epochs: [n], int32, in how many epochs it was seen with a class as target.
+        aum: [n], float64, area under the margin: the mean margin (Pleiss et al., 2020, equation 2).
+        el2n: [n], float64, mean of its EL2N (Paul et al., 2021).
+        target_probability: [n], float64, mean probability of its target.
+        learned: [n], int32, first epoch in which it was predicted right; 0: none as yet.
+        forgotten: [n], int32, how often it was right in one epoch and wrong in the next in which it was seen (Toneva
+            et al., "An Empirical Study of Example Forgetting", 2019, definition of a forgetting event).
+        correct: [n], bool, whether it was right when it was last seen.
+        mean_probability: [n, C], float32, mean probability of each class; C is 0 where it is not known.
+    """
+
+    epochs: np.ndarray
+    aum: np.ndarray
+    el2n: np.ndarray
+    target_probability: np.ndarray
+    learned: np.ndarray
+    forgotten: np.ndarray
+    correct: np.ndarray
+    mean_probability: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.epochs)
+
+    def add(self, epoch: int, where: np.ndarray, numbers: Mapping[str, np.ndarray], shares: np.ndarray | None) -> None:
+        """Add an epoch, in place.
+
+        Args:
+            epoch: its number, from 1.
+            where: [m], numbers of the samples that were seen, each once.
+            numbers: [m] of each column of ``measures.sample_history``.
+            shares: [m, C], probabilities of the classes; None: they are not known.
+        """
+        # A sample without a class, or of logits that are not finite, has no margin.
+        counts = np.isfinite(numbers["margin"])
+        where, numbers = where[counts], {name: of[counts] for name, of in numbers.items()}
+        self.epochs[where] += 1
+        for name, column in (("aum", "margin"), ("el2n", "el2n"), ("target_probability", "target_probability")):
+            mean = getattr(self, name)
+            mean[where] += (numbers[column] - mean[where]) / self.epochs[where]
+        correct = numbers["prediction"] == numbers["target"]
+        self.forgotten[where] += self.correct[where] & ~correct
+        self.learned[where] = np.where((self.learned[where] == NEVER) & correct, epoch, self.learned[where])
+        self.correct[where] = correct
+        if shares is not None and self.mean_probability.shape[1]:
+            means = self.mean_probability[where]
+            step = (shares[counts].astype(np.float32) - means) / self.epochs[where][:, None]
+            self.mean_probability[where] = means + step
+
+    @staticmethod
+    def fresh(count: int, classes: int) -> "RunningValues":
+        """Return those of samples that were not seen yet."""
+        numbers: dict[str, np.ndarray] = {
+            field.name: np.zeros(count, _TYPES.get(field.name, np.float64)) for field in fields(RunningValues)
+        }
+        return RunningValues(**{**numbers, "mean_probability": np.zeros((count, classes), np.float32)})

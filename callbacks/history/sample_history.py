@@ -1,0 +1,213 @@
+"""SampleHistory: what becomes of each sample, epoch by epoch, as Parquet files."""
+
+import logging
+import os
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from catalyst import dl
+from torch import Tensor
+
+from ..base.diagnostic import Diagnostic
+from ..errors import UsageError, at_least_one, described, unknown_name
+from ..keys import OUTPUT_KEY, SAMPLE_ID_KEY, TARGET_KEY, pick
+from ..measures.sample_history import TASKS, sample_numbers, two_logits
+from ..measures.targets import decide_targets, is_paired
+from ..results.result_files import file_name
+from ..support.runner_view import folder_in_run, positions_in_loader, samples_of_keys
+from ..support.sample_losses import NO_SCORE, WHOLE_BATCH, NoSampleLossError, losses_of_batch
+from ..tensorboard.writer import Writer
+from .collected import CollectedSamples, SampleRows, over_ranks
+
+if TYPE_CHECKING:
+    from .files import SampleFiles
+
+_log = logging.getLogger("assay")
+
+_MOST_CLASSES = 200  # with a mean probability each; of more their files would outgrow the data set
+
+
+class SampleHistory(Diagnostic):
+    """Writes for each sample and epoch what the model made of it, in files that pandas, polars and duckdb read.
+
+    ============================== =====================================================================================
+    file in ``samples/LOADER``     rows and columns
+    ============================== =====================================================================================
+    ``ids.parquet``                one row per sample: ``index``, its number from 0 in the order in which samples were
+                                   first seen; ``id``, the id in the batch as text
+    ``epoch-000001.parquet``       one row per sample seen in that epoch: ``index``; ``target``, ``prediction``: class
+                                   numbers; ``probability`` of the prediction and ``target_probability``, 0 to 1;
+                                   ``margin``, the logit of the target less the largest other one; ``el2n``, 0 to
+                                   sqrt(2); ``loss``. Numbers have 16 binary digits
+    ``running.parquet``            one row per sample, over the epochs in which it was seen: ``index``; ``epochs``, how
+                                   many these are; ``aum``, ``el2n`` and ``target_probability``, means; ``learned``, the
+                                   first epoch in which it was predicted right; ``forgotten``, how often it was right
+                                   and then wrong; ``correct``, whether it was right at last; ``mean_probability``, one
+                                   number per class, up to 200 classes
+    ============================== =====================================================================================
+
+    What cannot be told is null: of a target that is no class or ``ignore_index``, of outputs that are not finite, of a
+    criterion that has no loss of one sample. ``measures.sample_history`` has the definitions and their sources.
+    ``docs/sample-history.md`` shows queries.
+
+    Loaders for inference are left out, and so are those for training whose batches hold no ids, as their order changes,
+    and those with more than ``max_samples`` samples; one line says so. A sample that an epoch shows twice counts once.
+    Numbers stay on the device until the loader has ended; nothing is read within a step. Memory: 28 bytes, the id and
+    2 C bytes per sample of the epoch under way, with C classes, up to 200. Files are written in a thread, whole or not
+    at all, and are the same on any number of ranks. A run that ``DictRunner`` resumes ends with the files of one that
+    was never interrupted.
+
+    Args:
+        task: ``multiclass`` (logits [N, C]) or ``binary`` (logits [N] or [N, 1]).
+        max_samples: largest number of samples of a loader; None: any.
+        folder: where to write, reserved for this callback. None: ``samples`` in the run's ``logdir``.
+        output_key: key of the logits in the batch.
+        target_key: key of the targets in the batch: class numbers [N], or shares [N, C], of which the largest counts.
+        sample_id_key: key of the sample ids in the batch, which are unique; without it, samples of loaders other than
+            those for training are named by their position in the loader.
+        ignore_index: target value that is no class.
+        criterion_key: name of the criterion, of several, that gives the loss of a sample; None: the only one, or all
+            terms of a ``DictRunner``.
+
+    Raises:
+        UsageError: an argument is out of range; at the start of the run, there is no folder, or two callbacks have the
+            same one; at a batch, a key is missing or a shape does not fit.
+        OSError: a file, which the error names, cannot be written.
+    """
+
+    observed = ("collected_",)
+
+    def __init__(
+        self,
+        task: str = "multiclass",
+        max_samples: int | None = 200_000,
+        *,
+        folder: str | os.PathLike[str] | None = None,
+        output_key: str = OUTPUT_KEY,
+        target_key: str = TARGET_KEY,
+        sample_id_key: str = SAMPLE_ID_KEY,
+        ignore_index: int | None = None,
+        criterion_key: str | None = None,
+    ):
+        super().__init__()
+        if task not in TASKS:
+            raise unknown_name("task", task, TASKS)
+        self.task = task
+        self.max_samples = None if max_samples is None else at_least_one("max_samples", max_samples)
+        self.folder = None if folder is None else Path(folder)
+        self.output_key, self.target_key, self.sample_id_key = output_key, target_key, sample_id_key
+        self.ignore_index, self.criterion_key = ignore_index, criterion_key
+        self.files_: dict[str, SampleFiles] = {}
+        self.collected_: CollectedSamples | None = None
+        self.told_: set[str] = set()
+
+    def on_experiment_start(self, runner: dl.IRunner) -> None:
+        super().on_experiment_start(runner)
+        self.files_, self.collected_, self.told_ = {}, None, set()
+        if self.is_mute_:
+            return
+        folder = folder_in_run(runner, self.folder, "samples", type(self).__name__)
+        peers = [one for one in runner.callbacks.values() if isinstance(one, SampleHistory)]
+        if sum(folder_in_run(runner, one.folder, "samples", "SampleHistory") == folder for one in peers) > 1:
+            raise UsageError(f"SampleHistory: two callbacks write to {folder}; give each a folder of its own.")
+        if find_spec("pyarrow") is None:
+            writer = next(iter(self.writers_.values()))
+            writer.warn("SampleHistory writes nothing: install pyarrow, as by pip install 'catalyst-assay[samples]'")
+            return
+        from .files import SampleFiles  # 50 MB, which not every project has
+
+        # An epoch may have begun before the checkpoint that the run goes on from.
+        begun = runner.epoch_step + int(runner.epoch_step > 0 or runner.batch_step > 0)
+        for loader, writer in self.writers_.items():
+            self.files_[loader] = SampleFiles(folder / file_name(loader))
+            writer.call(partial(self.files_[loader].cut, begun))
+
+    def begin(self, runner: dl.IRunner) -> None:
+        """Begin to collect the samples of a loader."""
+        self.collected_, loader = None, runner.loader_key
+        if loader in self.files_ and not runner.is_infer_loader:
+            self.collected_ = CollectedSamples(self.max_samples)
+            # An epoch that is run again has left files.
+            self.writers_[loader].call(partial(self.files_[loader].cut, runner.epoch_step - 1))
+
+    @torch.no_grad()
+    def observe(self, runner: dl.IRunner) -> None:
+        if self.collected_ is None:
+            return
+        logits = self._logits(runner)
+        positions = positions_in_loader(runner, len(logits))
+        ids = runner.batch.get(self.sample_id_key)
+        if ids is None and runner.is_train_loader:
+            self.collected_.leave_out(f"as its order changes and its batches have no key {self.sample_id_key!r}")
+            return
+        target = self._target(runner, logits)
+        numbers = torch.cat([sample_numbers(logits, target), self._losses(runner, logits)[:, None]], dim=1)
+        shares = logits.float().softmax(dim=1)[:, : logits.shape[1] if logits.shape[1] <= _MOST_CLASSES else 0]
+        self.collected_.add(positions.start, positions if ids is None else ids, numbers, shares)
+
+    def report(self, runner: dl.IRunner, writer: Writer) -> None:
+        if self.collected_ is None:
+            return
+        loader, epoch = runner.loader_key, runner.epoch_step
+        rows, why = over_ranks(self.collected_, is_main=runner.engine.is_main_process)
+        self.collected_ = None
+        if why:
+            self._tell_once(writer, f"SampleHistory leaves out loader {loader!r}, {why}")
+        elif rows is not None and len(rows):
+            writer.call(lambda: self._write(loader, epoch, rows))
+
+    def _write(self, loader: str, epoch: int, rows: SampleRows) -> None:
+        if not self.files_[loader].add(epoch, rows):
+            _log.warning(
+                "SampleHistory goes on from an older checkpoint than its running values of %r: they are counted again, "
+                "but for mean_probability, which is not known any more",
+                loader,
+            )
+
+    def _tell_once(self, writer: Writer, message: str) -> None:
+        if message not in self.told_:
+            self.told_.add(message)
+            writer.warn(message)
+
+    def _logits(self, runner: dl.IRunner) -> Tensor:
+        """Return the logits, [N, C]."""
+        logits: Any = pick(runner.batch, self.output_key, type(self).__name__)
+        size = samples_of_keys(runner, [self.output_key])
+        shape = tuple(logits.shape) if isinstance(logits, Tensor) else None
+        if self.task == "binary" and shape in ((size,), (size, 1)):
+            return two_logits(logits)
+        if self.task == "multiclass" and shape is not None and len(shape) == 2 and shape[1] > 1:
+            return torch.as_tensor(logits)
+        wanted = "[N, C] with two classes or more" if self.task == "multiclass" else "[N] or [N, 1]"
+        raise UsageError(
+            f"SampleHistory(task={self.task!r}) needs logits of shape {wanted}, got {self.output_key!r} "
+            f"{described(logits)}."
+        )
+
+    def _target(self, runner: dl.IRunner, logits: Tensor) -> Tensor:
+        """Return class numbers, [N], int64, on the device of the logits."""
+        target = pick(runner.batch, self.target_key, type(self).__name__)
+        target = torch.as_tensor(target, device=logits.device)
+        shape = logits.shape if self.task == "multiclass" else logits.shape[:1]
+        if not is_paired(target.shape, shape, self.task):
+            raise UsageError(
+                f"SampleHistory(task={self.task!r}) needs a class for each of {len(logits)} samples, got "
+                f"{self.target_key!r} {described(target)}."
+            )
+        return decide_targets(target, shape, self.task, self.ignore_index)
+
+    def _losses(self, runner: dl.IRunner, logits: Tensor) -> Tensor:
+        """Return the loss of each sample, [N], float32; NaN where there is none."""
+        output, target = (runner.batch[key] for key in (self.output_key, self.target_key))
+        unknown = logits.new_full((len(logits),), torch.nan, dtype=torch.float32)
+        try:
+            losses = losses_of_batch(runner, runner.batch, output.detach(), target, self.criterion_key)
+        except NoSampleLossError:
+            return unknown
+        if losses is None:
+            return unknown
+        losses = losses.detach().float()
+        return losses.masked_fill((losses == NO_SCORE) | (losses == WHOLE_BATCH), torch.nan)
