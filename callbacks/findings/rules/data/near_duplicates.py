@@ -3,8 +3,8 @@
 Source: B. Barz and J. Denzler, "Do We Train on Test Data? Purging CIFAR of Near-Duplicates", 2020.
 Cost: products of matrices of at most 2,000 x 256 numbers, and of the few that are near in colour.
 Risk: digits, scans and faces look alike without being copies. A copy is therefore not only near, but several times
-nearer than the next image; and few are told as a note. Drawings of a few shapes at a few places come again by chance:
-mostly in other colours, and in training alone as often as between training and validation.
+nearer than the next image; few are told as a note, and one or two not at all. Drawings of a few shapes at a few places
+come again by chance: mostly in other colours, and in training alone as often as between training and validation.
 """
 
 from collections.abc import Iterator
@@ -29,7 +29,8 @@ _TIMES = 3.0
 _HARMFUL = 0.1
 # What comes again by chance has one twin alone for a share of 1 / e at most, and does so in training as well.
 _BEYOND_CHANCE, _TIMES_WITHIN = 0.45, 2.0
-_FEWEST = 20
+# A pair alone is no matter.
+_FEWEST, _FEWEST_PAIRS = 20, 3
 
 
 @rule("near-duplicates", at="data", explained_by=["one-item", "shared-images"])
@@ -48,7 +49,7 @@ def _of_loaders(train: LoaderProbe, valid: LoaderProbe) -> Iterator[Finding]:
     if len(ones) < _FEWEST or len(others) < _FEWEST:
         return
     rows, nearest = _twins(others, ones)
-    if not len(rows):
+    if len(rows) < _FEWEST_PAIRS:
         return
     part = len(rows) / len(seen)
     by_chance = part < _BEYOND_CHANCE and part < _TIMES_WITHIN * _share_within(ones)
