@@ -2,7 +2,8 @@
 
 Source: "missing or blank data" among the checks of cleanlab's Datalab (dark, light, low information).
 Cost: the smallest and largest value of images that are read anyway.
-Risk: tiles of maps and slices of scans have blank ones at the edge; a few of them are told as a note.
+Risk: tiles of maps and slices of scans have blank ones at the edge; a few of them are told as a note. So are those of a
+class that means that nothing is there.
 """
 
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from ...probe.rule import rule
 from ...probe.wording import share, some
 from ..pictures import has_image, is_blank, names_of
 
-_HARMFUL, _WORTHLESS = 0.01, 0.5
+_HARMFUL, _WORTHLESS, _OF_CLASS = 0.01, 0.5, 0.5
 
 
 @rule("blank-images", at="data", explained_by=["blank-after-augmentation"])
@@ -37,7 +38,7 @@ def blanks(loader: LoaderProbe) -> list[SampleProbe]:
 
 
 def _finding(loader: LoaderProbe, blank: list[SampleProbe], seen: int) -> Finding:
-    part = len(blank) / seen
+    part = 0.0 if _are_a_class(loader, blank) else len(blank) / seen
     severity: Severity = "error" if part >= _WORTHLESS else "warning" if part >= _HARMFUL else "note"
     values = {one.high for one in blank if one.high == one.low}
     of = f", all of value {min(values):.3g}" if len(values) == 1 and len(blank) > 1 else ""
@@ -49,3 +50,11 @@ def _finding(loader: LoaderProbe, blank: list[SampleProbe], seen: int) -> Findin
         Where(loader.key, loader.image_key, names_of(blank)),
         {"blank": len(blank), "images": seen},
     )
+
+
+def _are_a_class(loader: LoaderProbe, blank: list[SampleProbe]) -> bool:
+    """Return whether all blank images have one label, and are most of those that have it."""
+    label = blank[0].label
+    if label is None or any(one.label != label for one in blank):
+        return False
+    return len(blank) > _OF_CLASS * sum(one.label == label for one in with_image(loader))

@@ -53,7 +53,9 @@ def _of_loaders(train: LoaderProbe, valid: LoaderProbe) -> Iterator[Finding]:
         return
     part = len(rows) / len(seen)
     by_chance = part < _BEYOND_CHANCE and part < _TIMES_WITHIN * _share_within(ones)
-    severity: Severity = "warning" if part >= _HARMFUL and not by_chance else "note"
+    if by_chance and part < _HARMFUL:
+        return
+    severity: Severity = "note" if by_chance or part < _HARMFUL else "warning"
     shown = ", ".join(f"{others[row].name} is near {ones[at].name}" for row, at in zip(rows[:2], nearest, strict=False))
     yield Finding(
         severity,

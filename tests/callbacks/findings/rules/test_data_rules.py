@@ -247,6 +247,14 @@ def test_blank_images_names_their_share(part, severity):
     assert "are blank" in finding.what
 
 
+def test_blank_images_does_not_warn_of_a_class_that_shows_nothing():
+    def change(samples):
+        return [replace(it, low=0.0, high=0.0, std=(0.0,) * 3) if it.label == 3 else it for it in samples]
+
+    (finding,) = found(blank_images, with_samples(healthy(), "train", change))
+    assert finding.severity == "note"
+
+
 def test_broken_images_names_the_file_and_the_message():
     samples = dict(list(healthy().loaders["train"].samples.items())[:199])
     probe = with_loader(healthy(), "train", samples=samples, errors={199: "cannot identify\nimage file"})

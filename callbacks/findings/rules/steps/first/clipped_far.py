@@ -2,7 +2,8 @@
 
 Source: R. Pascanu et al., "On the difficulty of training recurrent neural networks", 2013: a limit is for exceptions.
 Cost: the norm before clipping.
-Risk: large gradients of the first steps that settle; so the smallest one of thirty steps counts as well.
+Risk: large gradients of the first steps that settle; so the smallest one of thirty steps counts as well. Optimizers
+that divide by the size of the gradients make up for a clipping that is alike in all steps.
 """
 
 from collections.abc import Iterator
@@ -14,6 +15,8 @@ from ....probe.probe import Probe
 from ....probe.rule import rule
 
 _ALL, _MIDDLE = 10.0, 20.0
+# So much farther where it hardly matters.
+_ADAPTIVE, _FARTHER = ("ada", "rms", "lion", "lamb", "rprop"), 100.0
 _FEWEST = 5
 
 
@@ -28,7 +31,8 @@ def clipped_far(probe: Probe) -> Iterator[Finding]:
     norms = [step.grad_norm for step in steps if step.grad_norm is not None and isfinite(step.grad_norm)]
     if not limit or len(norms) < _FEWEST:
         return
-    if min(norms) > _ALL * limit and median(norms) > _MIDDLE * limit:
+    far = _FARTHER if any(one in probe.settings.optimizer.lower() for one in _ADAPTIVE) else 1.0
+    if min(norms) > far * _ALL * limit and median(norms) > far * _MIDDLE * limit:
         yield Finding(
             "warning",
             f"clip_grad_norm {limit:g} cuts the gradients of every step far down: their norm is {median(norms):.3g}, "
