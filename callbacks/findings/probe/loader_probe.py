@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -64,7 +65,7 @@ class SampleProbe:
     non_finite: bool = False
     jumps: JumpsProbe | None = None
 
-    @property
+    @cached_property
     def label(self) -> int | None:
         """The class number; None where the target is none."""
         whole = self.target is not None and self.target.size == 1 and self.target.dtype.kind in "iub"

@@ -2,7 +2,10 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from math import prod
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,9 +36,28 @@ def is_blank(sample: SampleProbe) -> bool:
     return sample.high == sample.low or max(sample.std, default=1.0) < rounding
 
 
+@dataclass(frozen=True, eq=False)
+class Held:
+    """A part of a probe as the key of what was computed of it: equal where it is the same, not where it looks alike."""
+
+    part: Any
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Held) and self.part is other.part
+
+    def __hash__(self) -> int:
+        return id(self.part)
+
+
 def pictures(loader: LoaderProbe) -> list[SampleProbe]:
     """Return the samples of a loader that are pictures."""
-    return [sample for sample in loader.samples.values() if is_picture(sample)]
+    return [*_pictures(Held(loader))]
+
+
+# Most rules ask for them, one after the other.
+@lru_cache(maxsize=4)
+def _pictures(held: Held) -> tuple[SampleProbe, ...]:
+    return tuple(sample for sample in held.part.samples.values() if is_picture(sample))
 
 
 def names_of(samples: Sequence[SampleProbe]) -> tuple[str, ...]:
@@ -67,5 +89,6 @@ def channel_stds(samples: Sequence[SampleProbe]) -> NDArray[np.float64]:
 
 
 def _of_usual_channels(samples: Sequence[SampleProbe]) -> list[SampleProbe]:
-    usual = Counter(len(sample.mean) for sample in samples).most_common(1)[0][0]
-    return [sample for sample in samples if len(sample.mean) == usual]
+    counts = Counter([len(sample.mean) for sample in samples])
+    usual = counts.most_common(1)[0][0]
+    return [*samples] if len(counts) == 1 else [sample for sample in samples if len(sample.mean) == usual]

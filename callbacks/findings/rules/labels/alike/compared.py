@@ -9,6 +9,7 @@ import numpy as np
 from ....probe.epoch_probe import FeatureProbe
 from ....probe.loader_probe import LoaderProbe, SampleProbe
 from ....probe.probe import Probe
+from ...pictures import Held
 from .neighbours import Floats, Relation, Whole, nearest, relation
 from .views import views
 
@@ -68,25 +69,14 @@ class Compared:
         return relation(self.near, self.train.targets, self.valid.targets)
 
 
-@dataclass(frozen=True, eq=False)
-class _Held:
-    probe: Probe
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Held) and self.probe is other.probe
-
-    def __hash__(self) -> int:
-        return id(self.probe)
-
-
 def by_pixels(probe: Probe) -> tuple[Compared, ...]:
     """Return each pair of a loader for training and the one for validation, in each view of their pixels."""
-    return _by_pixels(_Held(probe))
+    return _by_pixels(Held(probe))
 
 
 def by_features(probe: Probe) -> tuple[Compared, ...]:
     """Return training and validation by the model's features; one pair or none."""
-    return _by_features(_Held(probe))
+    return _by_features(Held(probe))
 
 
 def points_of(loader: LoaderProbe) -> dict[str, Points]:
@@ -100,17 +90,17 @@ def points_of(loader: LoaderProbe) -> dict[str, Points]:
 
 # Several rules look at the same neighbours, one after the other.
 @lru_cache(maxsize=1)
-def _by_pixels(held: _Held) -> tuple[Compared, ...]:
-    valid = held.probe.valid
-    trains = [loader for loader in held.probe.loaders.values() if loader.trains]
+def _by_pixels(held: Held) -> tuple[Compared, ...]:
+    valid = held.part.valid
+    trains = [loader for loader in held.part.loaders.values() if loader.trains]
     return tuple(pair for train in trains if valid is not None for pair in _pairs(train, valid))
 
 
 @lru_cache(maxsize=1)
-def _by_features(held: _Held) -> tuple[Compared, ...]:
-    features = held.probe.features
-    trains = [key for key, loader in held.probe.loaders.items() if loader.trains] or ["train"]
-    valid = held.probe.valid.key if held.probe.valid else "valid"
+def _by_features(held: Held) -> tuple[Compared, ...]:
+    features = held.part.features
+    trains = [key for key, loader in held.part.loaders.items() if loader.trains] or ["train"]
+    valid = held.part.valid.key if held.part.valid else "valid"
     found = [features[key] for key in (trains[0], valid) if key in features]
     if len(found) < 2 or any(len(one.labels) < FEWEST for one in found):
         return ()
