@@ -12,6 +12,7 @@ from ..keys import IMAGE_KEY, TARGET_KEY
 from ..support.runner_view import given_loaders, history_of, seeds_items
 from .observe.data.loaders import observe_data
 from .observe.data.sample_reader import Keys
+from .observe.loss.at_work import terms_at_work
 from .observe.passes.model import observe_model_and_trial
 from .observe.passes.rehearsal import rehearse
 from .observe.settings.settings import observe_settings
@@ -86,7 +87,10 @@ class Watch:
         model, trial = observe_model_and_trial(self.runner, self._batches, self.probe.settings)
         if not self.full:
             self._batches = {}
-        self.probe = replace(self.probe, model=model, trial=trial)
+        settings = self.probe.settings
+        if not settings.terms and trial is not None:
+            settings = replace(settings, terms=terms_at_work(trial))
+        self.probe = replace(self.probe, settings=settings, model=model, trial=trial)
         return self.probe
 
     def rehearsal(self) -> Probe:

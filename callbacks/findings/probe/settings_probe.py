@@ -104,7 +104,7 @@ class SettingsProbe:
         scheduler_step: ``batch`` or ``epoch``.
         monitors: the first one decides on the best epoch.
         input_keys: what the models take of a batch.
-        terms: of the loss; empty where the runner does not say.
+        terms: of the loss; where the runner does not say, none before the model was looked at, then those at work.
         metrics: callbacks that measure.
         class_names: empty where nobody has named the classes.
         num_classes: as callbacks or the experiment know them; None where nobody does.

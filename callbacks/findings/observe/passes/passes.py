@@ -13,6 +13,7 @@ from ....support.rng import RngState
 from ....support.runner_view import output_names, supervised_keys
 from ....support.unwrap import plain_modules, raw_optimizers
 from ...probe.settings_probe import SettingsProbe
+from ..loss.replay import replayed_terms
 from .batches import few_samples, first_batch, samples_in, sent
 from .copies import alone, eager
 from .outputs import named_parts, outputs_of_calls
@@ -151,22 +152,36 @@ class Passes:
         metrics = stand.runner.batch_metrics
         named = metrics.get(supervised_keys(stand.real)[2] or "loss", metrics.get("loss"))
         found.loss = stand.losses[0] if stand.losses else one_number(named)
-        found.terms = listener.terms(found.outputs, batch, found.loss)
+        if found.loss is not None and found.loss.requires_grad and not found.recording.grad_norms:
+            with suppress(Exception):  # what is in no graph has no part
+                listener.weigh(found.loss)
+        found.terms = listener.terms(found.outputs, batch)
         if not found.terms:
             with suppress(Exception):
                 found.terms = supervised_terms(stand, found.parts, self.settings)
                 found.loss = found.loss if found.loss is not None else _weighted(found)
+        if not found.terms:
+            with suppress(Exception):  # of a way from a batch to a loss that is another one the second time
+                found.terms = replayed_terms(stand, found.recording.calls, batch, found.loss)
+        self._keep_terms(found)
+
+    def _keep_terms(self, found: TrainingPass) -> None:
+        """Keep what is known of the terms of a runner of the user's own, and of what is made for them alone."""
+        made = {it.output_key: it.output for it in found.terms if isinstance(it.output, Tensor)}
+        found.outputs = {**made, **found.outputs}
         for term in found.terms:
             value = _value(term)
             if value is not None:
                 found.term_losses[term.label] = float(value.detach())
+            if term.grad is not None:
+                found.term_grads[term.label] = term.grad
 
     def _backward(self, found: TrainingPass) -> None:
         loss, norms = found.loss, found.recording.grad_norms
         # A ``handle_batch`` of the user's own has mostly run the backward pass itself. Where it fails, as after work in
         # place, nothing is known of the gradients, and the run says why.
         if loss is not None and loss.requires_grad and not norms:
-            if len(found.term_losses) > 1:
+            if len(found.term_losses) > 1 and not found.term_grads:
                 found.term_grads = _term_grads(found)
             loss.backward()  # type: ignore[no-untyped-call]
         if len(found.term_losses) == 1 and norms:

@@ -1,10 +1,12 @@
 """The terms of the loss of one batch, as calls that can be made again with other outputs."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
@@ -12,6 +14,7 @@ from torch.overrides import TorchFunctionMode
 from ....support.runner_view import loss_terms
 from ....support.unwrap import by_name
 from ...probe.settings_probe import CriterionProbe, SettingsProbe
+from ..settings.criteria import observe_criterion
 from .stand_in import StandIn, criterion_callbacks
 
 _FUNCTIONS = frozenset({
@@ -34,6 +37,7 @@ class Term:
         target_key: name of the target.
         call: computes the term, not weighted, of an output and a target.
         criterion: that was seen at work, of a term that nobody declares.
+        grad: norm of the gradient that it alone gives the models, weighted, of such a term beside others.
     """
 
     label: str
@@ -44,6 +48,7 @@ class Term:
     target_key: str
     call: Callable[[Any, Any], Any]
     criterion: CriterionProbe | None = None
+    grad: float | None = None
 
     def value(self) -> Any:
         """Return the term on the model's own output."""
@@ -83,6 +88,22 @@ def supervised_terms(stand: StandIn, parts: Mapping[str, Any], settings: Setting
     return found
 
 
+@dataclass
+class LossCall:
+    """One call of a loss: the function or criterion, its arguments, named ones, and what it returned.
+
+    ``factor`` is that in the loss of which a backward pass was asked, None where it takes no part in one; ``grad`` the
+    norm of the gradient that it alone gives the models, where several calls are in one loss.
+    """
+
+    function: Any
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    value: Tensor
+    factor: float | None = None
+    grad: float | None = None
+
+
 class LossCalls(TorchFunctionMode):
     """Records the losses that a ``handle_batch`` of a user's own computes, by criteria or torch's functions.
 
@@ -90,13 +111,13 @@ class LossCalls(TorchFunctionMode):
         stand: whose criterion is listened to.
 
     Attributes:
-        calls: criterion, arguments, named ones, and what it returned, in order.
+        calls: in order.
     """
 
     def __init__(self, stand: StandIn):
         super().__init__()
         self.stand = stand
-        self.calls: list[tuple[Any, tuple[Any, ...], dict[str, Any], Any]] = []
+        self.calls: list[LossCall] = []
         self._depth = 0
 
     @contextmanager
@@ -141,29 +162,57 @@ class LossCalls(TorchFunctionMode):
         self._record(module, args, kwargs, value)
 
     def _record(self, function: Any, args: Any, kwargs: Any, value: Any) -> None:
-        if self._depth == 0 and isinstance(value, Tensor) and len(args) >= 2:
-            self.calls.append((function, tuple(args), dict(kwargs), value))
+        named = dict(kwargs)
+        given = [*args, *(named.pop(name) for name in ("input", "target") if name in named)]
+        if self._depth == 0 and isinstance(value, Tensor) and len(given) >= 2:
+            self.calls.append(LossCall(function, tuple(given), named, value))
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is Tensor.backward and args:
+            with suppress(Exception):  # the backward pass itself says what is wrong
+                self.weigh(args[0])
         value = func(*args, **(kwargs or {}))
         if func in _FUNCTIONS:
             self._record(func, args, kwargs or {}, value)
         return value
 
-    def terms(self, outputs: Mapping[str, Any], batch: Any, loss: Tensor | None) -> list[Term]:
-        """Return the calls as terms; the factor of a term is known where it alone is the loss."""
+    def weigh(self, loss: Tensor) -> None:
+        """Find out the part of each call in a loss, before its backward pass frees what it needs."""
+        parts = []
+        for call in self.calls:
+            if call.factor is None and call.value.requires_grad:
+                (grad,) = torch.autograd.grad(loss, call.value, retain_graph=True, allow_unused=True)
+                parts += [(call, grad)] if grad is not None else []
+        for call, grad in parts:
+            call.factor = float(grad.sum())
+            call.grad = self._norm(call.value, grad) if len(parts) > 1 else None
+
+    def _norm(self, value: Tensor, grad: Tensor) -> float:
+        models = self.stand.models.values()
+        held = [one for model in models for one in model.parameters() if one.requires_grad]
+        found = torch.autograd.grad(value, held, grad, retain_graph=True, allow_unused=True)
+        squares = [one.detach().float().square().sum() for one in found if one is not None]
+        return float(torch.stack(squares).sum().sqrt()) if squares else 0.0
+
+    def terms(self, outputs: Mapping[str, Any], batch: Any) -> list[Term]:
+        """Return the calls as terms."""
         found: dict[str, Term] = {}
-        for function, args, kwargs, value in self.calls:
-            key = _name_of(args[0], outputs) or "output"
-            label = "loss" if len(self.calls) == 1 else f"loss_{key}"
+        for call in self.calls:
+            name = getattr(call.function, "__name__", type(call.function).__name__)
+            key = _name_of(call.args[0], outputs) or f"input of {name}"
+            label = "loss" if len(self.calls) == 1 else f"loss_{key}".removesuffix(f"input of {name}") or name
             while label in found:
                 label += "_"
             found[label] = Term(
-                label, _weight(value, loss, len(self.calls)), args[0], args[1], key,
-                _name_of(args[1], batch if isinstance(batch, Mapping) else {}) or "target",
-                _again(function, args[2:], kwargs),
+                label, 1.0 if call.factor is None else call.factor, call.args[0], call.args[1], key,
+                _name_of(call.args[1], batch if isinstance(batch, Mapping) else {}) or "target",
+                _again(call.function, call.args[2:], call.kwargs), _criterion(call), call.grad,
             )  # fmt: skip
         return [*found.values()]
+
+
+def _criterion(call: LossCall) -> CriterionProbe:
+    return observe_criterion(partial(call.function, **call.kwargs) if call.kwargs else call.function)
 
 
 def _again(function: Any, rest: tuple[Any, ...], kwargs: dict[str, Any]) -> Callable[[Any, Any], Any]:
@@ -176,9 +225,3 @@ def _name_of(part: Any, named: Mapping[str, Any]) -> str | None:
         if isinstance(value, Tensor) and isinstance(part, Tensor) and value.data_ptr() == part.data_ptr():
             return str(name)
     return None
-
-
-def _weight(value: Tensor, loss: Tensor | None, calls: int) -> float:
-    if loss is None or calls != 1 or value.numel() != 1 or loss.numel() != 1 or float(value) == 0:
-        return 1.0
-    return float(loss) / float(value)
