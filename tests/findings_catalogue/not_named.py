@@ -13,7 +13,6 @@ NOT_NAMED = frozenset({
     "validation shows a part of the image, enlarged",
     "training images are far more blurred than validation images",
     "images are integers that a normalization cut off",
-    "a tanh before a number that reaches further", "a number is learned where the loss wants the class",
     "the body has a learning rate a thousand times too high", "a schedule for batches steps with each epoch",
     "a moving average that has hardly moved is validated",
     "a square root makes gradients infinite",

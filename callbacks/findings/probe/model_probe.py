@@ -141,6 +141,9 @@ class ModelProbe:
         batch_size: samples of the batch it was observed on.
         pretrained: whether weights come from elsewhere, by what the model says of itself or is told.
         trains_in_eval: whether the run's training step leaves the whole model in evaluation mode.
+        trains_in_valid: whether the run's step on a validation batch puts a whole model in training mode.
+        broken_by: the operation that first makes the gradient of a finite loss NaN or infinite, and where it stands in
+            the code, such as ``sqrt in forward() (net.py, line 12)``; "" where gradients are finite or it is unknown.
         criterion_left_out: names of parameters of the criterion's own, such as a learned temperature or the centres of
             classes, that would train if an optimizer had them.
     """
@@ -161,4 +164,6 @@ class ModelProbe:
     batch_size: int = 1
     pretrained: bool = False
     trains_in_eval: bool = False
+    trains_in_valid: bool = False
+    broken_by: str = ""
     criterion_left_out: tuple[str, ...] = ()

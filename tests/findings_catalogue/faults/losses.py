@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from assay.runner import LossTerm
 
-from .. import bases, pictures
+from .. import bases, pictures, stock
 from ..case import accuracy, fault
 from ..nets import Cnn
 
@@ -324,3 +324,36 @@ def _(case):
 @fault("accuracy is of three classes, and there are six", 6, bases.cnn, "3", "6", "class|metric|callback")
 def _(case):
     case.callbacks = accuracy(3)
+
+
+def _own(loss):
+    """Return a case whose own ``handle_batch`` computes this loss."""
+
+    class Runner(stock.OwnRunner):
+        def handle_batch(self, batch):
+            x, y = batch
+            loss_now = loss(self.model(x), y)
+            self.batch_metrics["loss"] = loss_now
+            if self.is_train_loader:
+                loss_now.backward()
+                self.optimizer.step()
+                self.optimizer.zero_grad()
+
+    case = stock.own_runner()
+    case.runner = lambda case: Runner()
+    return case
+
+
+@fault("an own step takes the loss with the wrong sign", 6, stock.own_runner, "right", "wrong", "loss", "weight")
+def _(case):
+    return _own(lambda output, target: -F.cross_entropy(output, target))
+
+
+@fault("an own step sums logarithms with the wrong sign", 6, stock.own_runner, "right", "wrong", "loss", "larger")
+def _(case):
+    return _own(lambda output, target: output.log_softmax(1).gather(1, target[:, None]).mean())
+
+
+@fault("an own step takes its softmax over the samples", 6, stock.own_runner, "softmax", "samples", "axis 0")
+def _(case):
+    return _own(lambda output, target: F.nll_loss(output.log_softmax(0), target))

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from .. import bases
+from .. import bases, stock
 from ..case import fault
 from ..nets import Cnn, Mlp, Plain, Vit
 
@@ -227,3 +227,28 @@ class Residual(Plain):
 )
 def _(case):
     case.model = Residual
+
+
+class OfRoots(Cnn):
+    """Takes the root of features of which many are 0."""
+
+    def features(self, image):
+        features = super().features(image)
+        return torch.sqrt(features * (features > features.mean()))
+
+
+@fault("the root of 0 has an infinite gradient", 5, bases.cnn, "gradient", "body|head", "sqrt")
+def _(case):
+    case.model = OfRoots
+
+
+@fault(
+    "an own step puts the model into training mode in validation", 5, stock.own_runner, "valid", "training mode", "body"
+)
+def _(case):
+    class Trains(stock.OwnRunner):
+        def handle_batch(self, batch):
+            self.model.train()
+            super().handle_batch(batch)
+
+    case.runner = lambda case: Trains()

@@ -79,11 +79,13 @@ def _model_probe(
     outputs = _outputs(passes, found)
     detached = detached_layers(recording, passes.loss_again) if backward else ()
     named = {it.name: it for it in parameters}
+    broken = found.is_broken and passes.broken_operation()
     leaks, constant = observe_influence(models, recording.calls, passes.output_keys)
+    evaluated = _with_evaluated(outputs, passes)
     return ModelProbe(
         parameters=tuple(_with_shift(it, recording.shifts) for it in parameters),
         layers=layers,
-        outputs=_with_evaluated(outputs, passes),
+        outputs=evaluated,
         buffers_finite=_all_finite(runner),
         uncalled=uncalled_modules(recording, named),
         plain_modules=unseen_modules(models),
@@ -97,6 +99,8 @@ def _model_probe(
         batch_size=found.samples,
         pretrained=trained,
         criterion_left_out=criterion_left_out(runner),
+        trains_in_valid=passes.trains_in_valid,
+        broken_by=broken or "",
         trains_in_eval=bool(layers) and not any(layer.training for layer in layers),
     )
 

@@ -13,6 +13,7 @@ from ....support.rng import RngState
 from ....support.runner_view import output_names, supervised_keys
 from ....support.unwrap import plain_modules, raw_optimizers
 from ...probe.settings_probe import SettingsProbe
+from ..loss.faults import GradientFaults
 from ..loss.replay import replayed_terms
 from .batches import few_samples, first_batch, samples_in, sent
 from .copies import alone, eager
@@ -50,6 +51,13 @@ class TrainingPass:
     term_losses: dict[str, float] = field(default_factory=dict)
     term_grads: dict[str, float] = field(default_factory=dict)
 
+    @property
+    def is_broken(self) -> bool:
+        """Whether a finite loss has given gradients that are not."""
+        norms = [*self.recording.grad_norms.values()]
+        finite = self.loss is not None and bool(self.loss.isfinite())
+        return finite and bool(norms) and not bool(torch.stack(norms).isfinite().all())
+
 
 class Passes:
     """Takes batches through a stand-in for a runner.
@@ -67,6 +75,7 @@ class Passes:
         self.runner, self.batches, self.settings = runner, batches, settings
         self.device = torch.device(runner.engine.device)
         self.stand = StandIn(runner)
+        self.trains_in_valid = False
 
     @property
     def output_keys(self) -> Any:
@@ -199,6 +208,15 @@ class Passes:
             return None if again.loss is None else float(again.loss)
         return None
 
+    def broken_operation(self) -> str:
+        """Return what makes gradients infinite, see ``ModelProbe.broken_by``, in another pass over the same batch."""
+        batch = self.sent(few_samples(first_batch(self.batches, "train")))
+        with GradientFaults() as faults, torch.enable_grad(), suppress(Exception):
+            loss = self.loss_of(batch)
+            if loss is not None and loss.requires_grad:
+                loss.backward()  # type: ignore[no-untyped-call]
+        return faults.first
+
     def _own_loss_again(self) -> float | None:
         self.stand.losses.clear()
         torch.manual_seed(0)
@@ -218,6 +236,7 @@ class Passes:
         with torch.no_grad(), recording.watching(), suppress(Exception):
             batch = self.sent(few_samples(given, most=_EVALUATED))
             outputs = self._run(batch)
+            self.trains_in_valid = any(call.training for call in recording.calls)
             after = self.stand.runner.batch
             return outputs or outputs_of_calls(recording.calls, after, batch)
         return {}

@@ -199,8 +199,9 @@ class LossCalls(TorchFunctionMode):
         found: dict[str, Term] = {}
         for call in self.calls:
             name = getattr(call.function, "__name__", type(call.function).__name__)
-            key = _name_of(call.args[0], outputs) or f"input of {name}"
-            label = "loss" if len(self.calls) == 1 else f"loss_{key}".removesuffix(f"input of {name}") or name
+            key = _name_of(call.args[0], outputs)
+            label = "loss" if len(self.calls) == 1 else name if key is None else f"loss_{key}"
+            key = key or f"input of {name}"
             while label in found:
                 label += "_"
             found[label] = Term(

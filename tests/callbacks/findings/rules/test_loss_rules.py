@@ -13,6 +13,7 @@ from assay.callbacks.findings.probe.rule import examine
 from assay.callbacks.findings.probe.settings_probe import CriterionProbe, MetricProbe, SettingsProbe, TermProbe
 from assay.callbacks.findings.probe.trial_probe import TermTrial, TrialProbe
 from assay.callbacks.findings.rules import all_rules
+from assay.callbacks.findings.rules.loss.outputs.bounded_output import bounded_output
 from assay.callbacks.findings.rules.loss.outputs.logits_for_probabilities import logits_for_probabilities
 from assay.callbacks.findings.rules.loss.outputs.relu_before_loss import relu_before_loss
 from assay.callbacks.findings.rules.loss.outputs.sigmoid_before_loss import sigmoid_before_loss
@@ -26,6 +27,7 @@ from assay.callbacks.findings.rules.loss.terms.dominant_term import dominant_ter
 from assay.callbacks.findings.rules.loss.terms.label_smoothing import label_smoothing
 from assay.callbacks.findings.rules.loss.terms.loss_metric_keys import loss_metric_keys
 from assay.callbacks.findings.rules.loss.terms.loss_without_gradient import loss_without_gradient
+from assay.callbacks.findings.rules.loss.terms.regressed_classes import regressed_classes
 from assay.callbacks.findings.rules.loss.terms.target_scale import target_scale
 from assay.callbacks.findings.rules.loss.terms.target_scales_differ import target_scales_differ
 from assay.callbacks.findings.rules.loss.values.constant_loss import constant_loss
@@ -369,3 +371,64 @@ def test_a_metric_of_an_untrained_output_is_named():
 
     only(loss_metric_keys, with_other(LOGITS[::-1]), "warning", "trains output 'logits'", "reads output 'other'")
     assert not found(loss_metric_keys, with_other(SHARES))
+
+
+@pytest.mark.parametrize(
+    ("made_by", "low", "high", "reach"),
+    [("tanh", -5.0, 5.0, "from -1 to 1"), ("sigmoid", 10.0, 90.0, "from 0 to 1"), ("relu", -2.0, 2.0, "from 0 up")],
+)
+def test_an_activation_that_cannot_reach_the_targets_is_named(made_by, low, high, reach):
+    probe = numbers(made_by=made_by, target_low=low, target_high=high, target_std=(high - low) / 4)
+    only(bounded_output, probe, "warning", "'logits'", f"only reach numbers {reach}", "term 'loss'", f"to {high:.3g}")
+
+
+def test_an_activation_that_suits_the_targets_is_no_fault():
+    for made_by, low, high in [
+        ("tanh", -1.0, 1.0), ("tanh", -1.05, 1.05), ("sigmoid", 0.0, 1.0), ("relu", 0.0, 90.0), ("mul", 10.0, 90.0),
+        ("addmm", -50.0, 50.0), ("", -50.0, 50.0),
+    ]:  # fmt: skip
+        assert not found(
+            bounded_output, numbers(made_by=made_by, target_low=low, target_high=high, target_std=(high - low) / 4)
+        )
+    # A cross-entropy compares no numbers.
+    assert not found(bounded_output, with_loss(made_by="sigmoid", target_low=0.0, target_high=9.0, target_std=3.0))
+
+
+def test_classes_that_are_learned_as_numbers_are_named():
+    metric = MetricProbe("Metrics", "scores", "target", num_classes=10, task="multiclass")
+    probe = numbers(target_low=0.0, target_high=9.0)
+    told = replace(probe, settings=replace(probe.settings, metrics=(metric,)))
+    only(regressed_classes, told, "warning", "'logits' as a number", "'target'", "10 classes by Metrics", "Cross")
+    named = replace(probe, settings=replace(probe.settings, class_names=tuple("abcdefghij")))
+    only(regressed_classes, named, "warning", "that have names")
+    only(regressed_classes, probe, "note", "one of 10 classes")
+
+
+def test_numbers_and_many_outputs_are_no_classes_that_are_learned_as_numbers():
+    def with_targets(change):
+        train = [sample(i, make_image(i % 10, i), change(i), name=str(i)) for i in range(200)]
+        return replace(numbers(target_low=0.0, target_high=4.0), loaders={"train": loader("train", train)})
+
+    for change in (
+        lambda i: np.float32(i / 7), lambda i: np.float32(i % 10 + 3), lambda i: np.float32(i),
+        lambda i: np.float32(i % 2), lambda i: np.float32(i % 5 - 2),
+    ):  # fmt: skip
+        assert not found(regressed_classes, with_targets(change))
+    assert not found(regressed_classes, with_loss(criterion=CriterionProbe("MSELoss", "mse")))
+    assert not found(regressed_classes, with_loss())
+
+
+def test_shapes_that_were_seen_to_broadcast_in_an_own_loss_are_named():
+    shapes = ((8, 1, 32, 32), (8, 32, 32))
+    only(broadcast_shapes, own_loss(spread=shapes, target="mask"), "error", "[8, 1, 32, 32]", "'mask'", "[8, 32, 32]")
+
+
+def test_the_function_in_an_own_loss_tells_what_its_output_is_to_be():
+    only(softmax_before_loss, own_loss(SHARES, blank=1.0, takes="cross_entropy"), "warning", "is a softmax already")
+    seen = CriterionProbe("cross_entropy", "cross_entropy", "mean", ignore_index=3)
+    probe = own_loss()
+    ignores = replace(probe, trial=TrialProbe({"loss": trial(criterion=seen)}, 16))
+    only(ignored_class, ignores, "warning", "class 3", "ignore_index 3")
+    # The factor of a loss in a ``handle_batch``.
+    negative = replace(probe, trial=TrialProbe({"loss": trial(weight=-1.0)}, 16))
+    only(inverted_loss, negative, "error", "has the weight -1")

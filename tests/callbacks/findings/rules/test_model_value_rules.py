@@ -13,8 +13,10 @@ from assay.callbacks.findings.rules.model.norms.no_running_stats import no_runni
 from assay.callbacks.findings.rules.model.norms.norm_momentum import norm_momentum
 from assay.callbacks.findings.rules.model.norms.norm_of_one import norm_of_one
 from assay.callbacks.findings.rules.model.norms.small_batch_norm import small_batch_norm
+from assay.callbacks.findings.rules.model.norms.training_in_validation import training_in_validation
 from assay.callbacks.findings.rules.model.signals.dead_units import dead_units
 from assay.callbacks.findings.rules.model.signals.exploding_signal import exploding_signal
+from assay.callbacks.findings.rules.model.signals.gradients_not_finite import gradients_not_finite
 from assay.callbacks.findings.rules.model.signals.saturated_units import saturated_units
 from assay.callbacks.findings.rules.model.signals.vanishing_signal import vanishing_signal
 from assay.callbacks.findings.rules.model.weights.large_weights import large_weights
@@ -290,3 +292,34 @@ def test_evaluation_mode_is_silent_where_it_is_meant_or_does_nothing():
     assert found(evaluation_mode, run_of(replace(still, pretrained=True))) == ()
     plain = [it for it in healthy_net().layers if it.kind in ("Conv2d", "ReLU", "Linear")]
     assert found(evaluation_mode, run_of(replace(healthy_net(), layers=tuple(plain), trains_in_eval=True))) == ()
+
+
+def test_training_in_validation_names_the_layers():
+    (finding,) = found(training_in_validation, run_of(replace(healthy_net(), trains_in_valid=True)))
+    assert finding.severity == "warning"
+    assert "training mode on batches of validation" in finding.sentence
+    assert "'norm1'" in finding.sentence
+
+
+def test_training_in_validation_is_silent_where_modes_do_the_same_and_where_nobody_trains():
+    bare = replace(healthy_net(), layers=(), trains_in_valid=True)
+    assert found(training_in_validation, run_of(bare)) == ()
+    assert found(training_in_validation, run_of(healthy_net())) == ()
+
+
+def test_gradients_not_finite_names_the_modules_and_the_operation():
+    net = healthy_net()
+    first, *others = net.parameters
+    broken = replace(first, grad_norm=float("nan"))
+    model = replace(net, parameters=(broken, *others), loss=1.79, broken_by="sqrt in forward() (net.py, line 12)")
+    (finding,) = found(gradients_not_finite, run_of(model))
+    assert "(1.79)" in finding.sentence
+    assert f"'{first.name.rpartition('.')[0]}" in finding.sentence
+    assert "by sqrt in forward() (net.py, line 12)" in finding.sentence
+
+
+def test_gradients_not_finite_is_silent_where_the_loss_is_broken_too_or_nothing_is():
+    first, *others = healthy_net().parameters
+    broken = (replace(first, grad_norm=float("inf")), *others)
+    assert found(gradients_not_finite, run_of(replace(healthy_net(), parameters=broken, loss=float("nan")))) == ()
+    assert found(gradients_not_finite, run_of(replace(healthy_net(), loss=1.0))) == ()

@@ -36,7 +36,7 @@ def inverted_loss(probe: Probe) -> Iterator[Finding]:
                 Where(key=term.output_key or None),
                 {"right": right, "wrong": wrong},
             )
-        elif term.weight < 0 and len(terms) == 1 and costs is not None and costs[0] < costs[1]:
+        elif all(it.weight < 0 for it in terms) and costs is not None and costs[0] < costs[1]:
             yield Finding(
                 "error",
                 f"term {term.label!r} has the weight {term.weight:g}, so that right answers cost more than wrong ones",
