@@ -15,5 +15,4 @@ NOT_NAMED = frozenset({
     "images are integers that a normalization cut off",
     "the body has a learning rate a thousand times too high", "a schedule for batches steps with each epoch",
     "a moving average that has hardly moved is validated",
-    "a square root makes gradients infinite",
 })  # fmt: skip

@@ -59,7 +59,7 @@ def _(case):
 
         def forward(self, image):
             out = self.net(image)["logits"]
-            return {"logits": torch.sqrt(torch.relu(out)) + out}
+            return {"logits": torch.sqrt(out * (out > 0)) + out}
 
     case.model = Root
     case.callbacks = lambda: [*bases.accuracy()(), NonFiniteGuard("skip")]
