@@ -122,6 +122,8 @@ class LoaderProbe:
             equal where the transform draws nothing.
         order: indices of the first epoch, as far as the sampler tells, up to 100,000; empty where it does not.
         later_order: the same of a second epoch.
+        drawable: how many samples its sampler can give; 0 where that is not known.
+        left_out: class numbers of some samples that it cannot give, by index, where the data set holds no labels.
         ids: of all samples, where they could be read without reading images, else of ``samples``.
         labels: class numbers of all samples, by index, where the data set holds them (``targets``, ``labels``); else
             None.
@@ -148,6 +150,8 @@ class LoaderProbe:
     again: Mapping[int, bytes] = field(default_factory=dict)
     order: Sequence[int] = ()
     later_order: Sequence[int] = ()
+    drawable: int = 0
+    left_out: Mapping[int, int] = field(default_factory=dict)
     ids: Sequence[str] = ()
     labels: NDArray[np.int64] | None = None
     batches_seen: tuple[BatchProbe, ...] = ()

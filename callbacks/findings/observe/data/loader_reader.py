@@ -24,6 +24,7 @@ Clock = Callable[[], float]
 AGAIN = 24
 _FEWEST = 4  # items of a batch, however slow they are
 _FEWEST_AGAIN = 2
+_LEFT_OUT = 64  # samples that the sampler leaves out, of which labels are read
 _BATCHES = 3
 _CHUNK, _CHUNK_SECONDS = 64, 0.05
 _ASKED_WORKERS = 3  # samples
@@ -84,7 +85,7 @@ class LoaderReader:
             return
         self.tell("length", length)
         self.orders = draw_orders(self.loader, length)
-        for name in ("order", "epoch_length", "shuffles"):
+        for name in ("order", "epoch_length", "shuffles", "drawable"):
             self.tell(name, getattr(self.orders, name))
         self.tell("later_order", self.orders.later)
         self.ids = ids_of(self.loader.dataset)
@@ -158,6 +159,20 @@ class LoaderReader:
         if differing and not self.by_chance and seconds > 0:
             asked = differing[:_ASKED_WORKERS]
             self.tell("workers_alike", workers_alike(self.loader, asked, self._drawn_digest, max(0.5, seconds)))
+
+    def read_left_out(self, until: float) -> None:
+        """Read the labels of some samples that the sampler cannot give, where the data set does not hold them."""
+        length, found = _length_of(self.loader) or 0, dict[int, int]()
+        if not self.labels or not 0 < self.orders.drawable < length or labels_of(self.loader.dataset) is not None:
+            return
+        others = np.setdiff1d(np.arange(length), self.orders.candidates)
+        for index in others[np.linspace(0, len(others) - 1, min(len(others), _LEFT_OUT)).astype(int)].tolist():
+            if time.monotonic() > until and len(found) >= _FEWEST:
+                break
+            label = self._label(index)
+            if label is not None:
+                found[index] = label
+        self.tell("left_out", found)
 
     def finish(self) -> None:
         """Tell what follows from all samples that were read."""
@@ -268,6 +283,15 @@ class LoaderReader:
                 return self._drawn_digest(index)
         except Exception:  # noqa: BLE001 - a data set may raise anything
             return None
+
+    def _label(self, index: int) -> int | None:
+        seed_item(1, index)
+        try:
+            with as_worker(self.loader):
+                array = as_array(self.keys.target(_item(self.loader.dataset, index)))
+        except Exception:  # noqa: BLE001 - a data set may raise anything
+            return None
+        return None if array is None else SampleProbe(index, "", b"", target=array).label
 
     def _drawn_digest(self, index: int) -> bytes | None:
         image = self.keys.image(_item(self.loader.dataset, index))

@@ -17,7 +17,7 @@ Progress = Callable[[int, int], Any]
 _GRACE = 5.0  # seconds beyond what was given, for a sample that takes long
 _BUSY = 4.0  # times what was given, for a machine that is busy with other work
 # Shares of the time after which the next part begins.
-_FIRST_BATCH, _SAMPLES, _AGAIN, _MORE_BATCHES, _END = 0.3, 0.6, 0.78, 0.9, 0.93
+_FIRST_BATCH, _SAMPLES, _AGAIN, _LEFT_OUT, _MORE_BATCHES, _END = 0.3, 0.6, 0.78, 0.84, 0.9, 0.93
 _SENT = {True: 2, False: 1}  # batches that are sent whole of loaders that train, and of others
 _BY_PART = ("samples", "again", "errors", "names")
 _BY_ONE = ("batches_seen", "first_batches")
@@ -188,6 +188,7 @@ def _work(
             reader.read_batches(0, 1, until(_FIRST_BATCH), sends=sends)
             reader.read_samples(until(_SAMPLES))
             reader.read_again(until(_AGAIN))
+            reader.read_left_out(until(_LEFT_OUT))
             reader.read_batches(1, 2, until(_MORE_BATCHES), sends=sends)
         # What the others have left of the time.
         reader.read_samples(until(_END))

@@ -39,6 +39,7 @@ class Orders:
         shuffles: see ``LoaderProbe``.
         batches: indices of the first batches.
         candidates: indices that the loader may give, sorted.
+        drawable: how many these are; 0 where the sampler may give others as well.
     """
 
     order: tuple[int, ...] = ()
@@ -47,6 +48,7 @@ class Orders:
     shuffles: bool | None = None
     batches: tuple[tuple[int, ...], ...] = ()
     candidates: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    drawable: int = 0
 
 
 def draw_orders(loader: Any, length: int) -> Orders:
@@ -66,9 +68,11 @@ def draw_orders(loader: Any, length: int) -> Orders:
         batches = [batch for batch in batches if len(batch) == size or not batch_sampler.drop_last]
     whole = len(order) < MOST
     epoch_length = len(order) if whole and order else (length_of(source) or 0) if plain else 0
+    candidates, known = _candidates(source, length, order, later)
+    known = known or (len(order) == epoch_length > 0 and {*order} == {*later})
     return Orders(
         tuple(order), tuple(later), epoch_length, _shuffles(source, order, later), tuple(map(tuple, batches)),
-        _candidates(source, length, order, later),
+        candidates, len(candidates) if known else 0,
     )  # fmt: skip
 
 
@@ -105,11 +109,12 @@ def _shuffles(source: Any, order: list[int], later: list[int]) -> bool | None:
     return False if all(one <= other for one, other in pairwise(order)) else None
 
 
-def _candidates(source: Any, length: int, order: list[int], later: list[int]) -> NDArray[np.int64]:
+def _candidates(source: Any, length: int, order: list[int], later: list[int]) -> tuple[NDArray[np.int64], bool]:
+    """Return the indices that a sampler may give, and whether it tells so itself."""
     if type(source) in _OF_ALL and length_of(source.data_source) == length:
-        return np.arange(length)
-    if type(source) is WeightedRandomSampler and len(source.weights) == length:
-        return np.flatnonzero(source.weights.numpy() > 0)
+        return np.arange(length), True
+    if type(source) is WeightedRandomSampler and len(source.weights) <= length:
+        return np.flatnonzero(source.weights.numpy() > 0), True
     # One data set may be split by the samplers of two loaders.
     drawn = np.unique(np.array([*order, *later], dtype=np.int64))
-    return drawn[(drawn >= 0) & (drawn < length)]
+    return drawn[(drawn >= 0) & (drawn < length)], False

@@ -21,20 +21,29 @@ _MOVED = 0.25  # of the samples of these batches; two that changed places would 
 @rule("labels-moved-in-batch", at="data", explained_by=["one-item"])
 def labels_moved_in_batch(probe: Probe) -> Iterator[Finding]:
     """Find loaders whose batches hold images beside the targets of other items."""
-    for loader in probe.loaders.values():
-        told = [found for batch in loader.batches_seen if (found := _compared(batch))]
-        moved, count = sum(it[0] for it in told), sum(it[1] for it in told)
-        if count and moved >= _MOVED * count:
-            thing = _thing(loader)
-            part = "images" if any(it[2] for it in told) else _MANY[thing]
-            yield Finding(
-                "error",
-                f"batches of {loader.key} give {moved} of {count} samples the {thing} of another sample of the batch: "
-                f"the collate function puts {part} in another order, while each item is right by itself",
-                f"let the collate function keep the order of the items for images and {_MANY[thing]} alike",
-                Where(loader=loader.key, key=loader.target_key),
-                {"moved": moved, "samples": count},
-            )
+    found = {key: told for key, loader in probe.loaders.items() if (told := _moved(loader))}
+    # One collate function serves several loaders as a rule.
+    for thing in dict.fromkeys(it[2] for it in found.values()):
+        keys = [key for key, it in found.items() if it[2] == thing]
+        moved, count = (sum(found[key][place] for key in keys) for place in (0, 1))
+        part = "images" if any(found[key][3] for key in keys) else _MANY[thing]
+        yield Finding(
+            "error",
+            f"batches of {' and '.join(keys)} give {moved} of {count} samples the {thing} of another sample of the "
+            f"batch: the collate function puts {part} in another order, while each item is right by itself",
+            f"let the collate function keep the order of the items for images and {_MANY[thing]} alike",
+            Where(loader=", ".join(keys), key=probe.loaders[keys[0]].target_key),
+            {"moved": moved, "samples": count},
+        )
+
+
+def _moved(loader: LoaderProbe) -> tuple[int, int, str, bool] | None:
+    """Return how many samples have what of another one, of how many, and whether images are out of order."""
+    told = [found for batch in loader.batches_seen if (found := _compared(batch))]
+    moved, count = sum(it[0] for it in told), sum(it[1] for it in told)
+    if not count or moved < _MOVED * count:
+        return None
+    return moved, count, _thing(loader), any(it[2] for it in told)
 
 
 def _thing(loader: LoaderProbe) -> str:

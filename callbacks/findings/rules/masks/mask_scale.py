@@ -5,7 +5,8 @@ Cost: the values of masks that are read anyway.
 Risk: 255 alone beside 0 is what no class is called; maps of numbers have more values, or a loss of numbers.
 """
 
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 
 from ...probe.finding import Finding, Where
 from ...probe.probe import Probe
@@ -25,10 +26,15 @@ def mask_scale(probe: Probe) -> Iterator[Finding]:
     if probe.settings.task == "regression" or any(it.criterion.kind in _OF_NUMBERS for it in probe.settings.terms):
         return
     found = masks_of(probe)
+    by_cause: dict[str, list[tuple[Masks, str]]] = defaultdict(list)
     for masks in found:
         told = _black_and_white(masks, _ignored(probe)) or _tiny(masks) or _normalized(masks)
         if told:
-            yield _finding(masks, other_of(masks, found), *told)
+            by_cause[told[1]].append((masks, told[0]))
+    for why, alike in by_cause.items():
+        others = [other for masks, _ in alike if (other := other_of(masks, found))]
+        other = next((it for it in others if it not in [masks for masks, _ in alike]), None)
+        yield _finding([masks for masks, _ in alike], other, alike[0][1], why)
 
 
 def _ignored(probe: Probe) -> bool:
@@ -67,13 +73,15 @@ def _normalized(masks: Masks) -> tuple[str, str] | None:
     return f"hold {listed(values)} instead of whole numbers", "as if they were normalized like images"
 
 
-def _finding(masks: Masks, other: Masks | None, what: str, why: str) -> Finding:
+def _finding(alike: Sequence[Masks], other: Masks | None, what: str, why: str) -> Finding:
+    masks, keys = alike[0], [one.key for one in alike]
     right = other is not None and all(value == int(value) and value < VOID for value in other.shares)
     against = f", while those of {other.key} hold {listed(list(other.shares))}" if other is not None and right else ""
     return Finding(
         "error",
-        f"masks of {masks.key} {what}{against}: {why}",
-        f"turn the masks of {masks.key} into class numbers where they are read, as by mask > 127 or without scaling",
-        Where(loader=masks.key, key=masks.loader.target_key),
+        f"masks of {' and '.join(keys)} {what}{against}: {why}",
+        f"turn the masks of {' and '.join(keys)} into class numbers where they are read, as by mask > 127 or without"
+        " scaling",
+        Where(loader=", ".join(keys), key=masks.loader.target_key),
         {"values": [float(value) for value in list(masks.shares)[:8]]},
     )

@@ -113,12 +113,44 @@ def test_undrawn_classes_names_what_the_sampler_leaves_out():
     [
         range(500),
         np.random.default_rng(0).integers(0, 500, 500).tolist(),  # with replacement
-        list(range(0, 500, 10)),  # a part, as where samplers split one data set
+        list(range(0, 500, 3)),  # a part, as where samplers split one data set
         [],  # it does not tell
     ],
 )
 def test_undrawn_classes_is_silent_on_all_on_chance_and_on_parts(order):
     assert found(undrawn_classes, drawn(order)) == ()
+
+
+def left_out(labels, drawn_labels, valid_labels, **options):
+    """Return the probe of data without a list of labels, of which a sampler leaves some samples out."""
+    train, valid = (
+        loader(key, [sample(index, make_image(0, index), label) for index, label in enumerate(of)])
+        for key, of in (("train", drawn_labels), ("valid", valid_labels))
+    )
+    options = {"length": len(drawn_labels) + len(labels), "drawable": len(drawn_labels), "sampler": "Own", **options}
+    return Probe(loaders={"train": replace(train, left_out=dict(enumerate(labels, 1000)), **options), "valid": valid})
+
+
+def test_undrawn_classes_reads_what_the_sampler_leaves_out_where_there_is_no_list_of_labels():
+    fives = (np.arange(200) % 5).tolist()
+    probe = left_out([5] * 40, fives, [*fives, 5])
+    (finding,) = found(undrawn_classes, probe)
+    assert "the sampler of train (Own) never draws class 5, of which the data set has 40 of 240 samples" in finding.what
+    few = left_out([5] * 4, fives, [*fives, 5], length=240)
+    assert "has about 40 of 240 samples" in found(undrawn_classes, few)[0].what
+
+
+@pytest.mark.parametrize(
+    ("labels", "valid"),
+    [
+        ([5] * 40, [0, 1, 2, 3, 4] * 20),  # a class that nobody needs
+        ([5, 6] * 20, [5, 6] * 20),  # validated on other classes, as retrieval is
+        ([0, 1, 2, 3, 4] * 8, [0, 1, 2, 3, 4] * 8),  # a split at random
+        ([5], [*[0, 1, 2, 3, 4] * 8, 5]),  # one of 201
+    ],
+)
+def test_undrawn_classes_is_silent_on_splits_by_samplers(labels, valid):
+    assert found(undrawn_classes, left_out(labels, (np.arange(200) % 5).tolist(), valid)) == ()
 
 
 def test_undrawn_classes_is_silent_on_a_class_of_few_samples():

@@ -330,7 +330,7 @@ def test_repeated_batches_names_batches_whose_images_are_alike():
     batch = BatchProbe(digests=tuple(it.digest for it in make_samples(8)))
     probe = with_loader(healthy(), "train", order=[], batches_seen=(batch, batch))
     assert (
-        "1 of 2 batches that were compared repeat an earlier one, and 1 batch differ"
+        "1 of 2 batches that were compared repeat an earlier one, and 1 batch differs"
         in found(repeated_batches, probe)[0].what
     )
 
@@ -352,15 +352,29 @@ def test_skipped_samples_names_drop_last_and_a_sampler_that_leaves_out_most():
     assert (
         "the last 36 of 100 samples of valid (36%) are never scored: drop_last" in found(skipped_samples, last)[0].what
     )
-    few = with_loader(healthy(), "train", order=range(20), later_order=range(20), epoch_length=20, sampler="Mine")
+    few = with_loader(healthy(), "train", order=range(20), drawable=20, epoch_length=20, sampler="Mine")
     assert "train takes the same 20 of its 200 samples in each epoch, as Mine" in found(skipped_samples, few)[0].what
 
 
 def test_skipped_samples_is_silent_on_subsets_and_short_epochs():
-    same = {"order": range(20), "later_order": range(20), "epoch_length": 20}
-    assert found(skipped_samples, with_loader(healthy(), "train", sampler="SubsetRandomSampler", **same)) == ()
-    assert found(skipped_samples, with_loader(healthy(), "train", **{**same, "later_order": range(20, 40)})) == ()
+    half = loader("valid", make_samples(20), length=200, drawable=20, sampler="SubsetRandomSampler")
+    split = with_loader(healthy(), "train", drawable=20, sampler="SubsetRandomSampler")
+    assert found(skipped_samples, replace(split, loaders={**split.loaders, "valid": half})) == ()
+    assert found(skipped_samples, with_loader(healthy(), "train", order=range(20), drawable=0)) == ()
+    assert found(skipped_samples, with_loader(healthy(), "train", drawable=190, sampler="WeightedRandomSampler")) == ()
     assert found(skipped_samples, with_loader(healthy(), "train", drop_last=True)) == ()
+
+
+def test_skipped_samples_notes_subsets_that_nobody_else_draws_from_and_weights_of_0():
+    for sampler, taken in (("SubsetRandomSampler", 20), ("WeightedRandomSampler", 150)):
+        (finding,) = found(skipped_samples, with_loader(healthy(), "train", drawable=taken, sampler=sampler))
+        assert finding.severity == "note" and f"the same {taken} of its 200 samples in each epoch" in finding.what
+
+
+def test_repeated_batches_tells_of_what_the_sampler_leaves_out_and_skipped_samples_does_not_then():
+    probe = with_loader(healthy(), "train", order=[*range(16)] * 12, drawable=16, sampler="Mine")
+    assert "; Mine never draws but the same 16 of its 200 samples" in found(repeated_batches, probe)[0].what
+    assert found(skipped_samples, probe) == ()
 
 
 def test_few_samples_are_notes():

@@ -5,6 +5,7 @@ Cost: a count of labels.
 Risk: class 0 may be missing for another reason; the sentence says so.
 """
 
+from collections import defaultdict
 from collections.abc import Iterator
 
 from ....probe.finding import Finding, Where
@@ -25,8 +26,11 @@ def label_base(probe: Probe) -> Iterator[Finding]:
     counts = {key: class_counts(loader) for key, loader in probe.loaders.items() if loader.target_key}
     counts = {key: one for key, one in counts.items() if len(one.labels) > 1 and one.samples >= _PER_CLASS}
     shifted = [key for key, one in counts.items() if begins_at_one(one, class_number(probe.settings))]
+    by_span: dict[tuple[int, int], list[str]] = defaultdict(list)
     for key in shifted or _above_others(counts):
-        yield _finding(probe, key, counts)
+        by_span[min(counts[key].labels), max(counts[key].labels)].append(key)
+    for keys in by_span.values():
+        yield _finding(probe, keys, counts)
 
 
 def class_number(settings: SettingsProbe) -> int:
@@ -50,7 +54,8 @@ def _above_others(counts: dict[str, ClassCounts]) -> list[str]:
     ]
 
 
-def _finding(probe: Probe, key: str, counts: dict[str, ClassCounts]) -> Finding:
+def _finding(probe: Probe, keys: list[str], counts: dict[str, ClassCounts]) -> Finding:
+    key = keys[0]
     low, high, number = min(counts[key].labels), max(counts[key].labels), class_number(probe.settings)
     base = {other: min(one.labels) for other, one in counts.items() if min(one.labels) == 0}
     if number and high == number:
@@ -61,8 +66,8 @@ def _finding(probe: Probe, key: str, counts: dict[str, ClassCounts]) -> Finding:
         against = f"while the model's {number} classes begin at 0, so class 0 is never seen"
     return Finding(
         "error" if number and high == number else "warning",
-        f"labels of {key} begin at {low} and end at {high}, {against}",
+        f"labels of {' and '.join(keys)} begin at {low} and end at {high}, {against}",
         "subtract 1 from the labels, unless class 0 is missing from the data",
-        Where(key, probe.loaders[key].target_key),
+        Where(", ".join(keys), probe.loaders[key].target_key),
         {"low": low, "high": high, "classes": number},
     )

@@ -14,8 +14,10 @@ from ....probe.rule import rule
 from ...class_counts import ClassCounts, class_counts, has_classes
 from ...missing import missing_classes_of
 
+_CAUSES = ["one-item", "label-base", "labels-outside", "undrawn-classes", "skipped-samples"]
 
-@rule("missing-classes", at="data", explained_by=["one-item", "label-base", "labels-outside", "undrawn-classes"])
+
+@rule("missing-classes", at="data", explained_by=_CAUSES)
 def missing_classes(probe: Probe) -> Iterator[Finding]:
     """Find classes that training or validation lacks, or that no loader has."""
     if has_classes(probe.settings):

@@ -14,7 +14,7 @@ from ....probe.rule import rule
 from ...class_counts import ClassCounts, class_counts, has_classes
 from ...missing import missing_classes_of
 
-_CAUSES = ["one-item", "missing-classes", "label-base"]
+_CAUSES = ["one-item", "missing-classes", "label-base", "undrawn-classes", "skipped-samples"]
 
 
 @rule("untaught-classes", at="epoch", needs=("loaders", "epochs"), explained_by=_CAUSES)

@@ -6,7 +6,6 @@ Risk: drawing with replacement repeats samples, but hardly a whole batch. Overfi
 them; the runner silences the rule then.
 """
 
-from collections import Counter
 from collections.abc import Hashable, Iterator, Sequence
 
 from ....probe.finding import Finding, Where
@@ -23,18 +22,33 @@ _SMALLEST_BATCH = 4
 def repeated_batches(probe: Probe) -> Iterator[Finding]:
     """Find training loaders that give the same batch again within an epoch."""
     for loader in probe.loaders.values():
-        batches = _batches(loader) if loader.trains else []
-        times = Counter(batches)
-        repeats = len(batches) - len(times)
+        repeats, batches = repeats_of(loader) if loader.trains else (0, 0)
         if repeats:
             yield Finding(
                 "warning",
-                f"{loader.key} gives the same batch several times in an epoch: {repeats:,} of {len(batches):,} batches"
-                f" that were compared repeat an earlier one, and {count(len(times), 'batch', 'batches')} differ",
+                f"{loader.key} gives the same batch several times in an epoch: {repeats:,} of {batches:,} batches that"
+                f" were compared repeat an earlier one, and {_differ(batches - repeats)}{_left_out(loader)}",
                 "look at its sampler, which should give each sample once",
                 Where(loader.key),
-                {"repeats": repeats, "batches": len(batches)},
+                {"repeats": repeats, "batches": batches},
             )
+
+
+def repeats_of(loader: LoaderProbe) -> tuple[int, int]:
+    """Return how many batches repeat an earlier one, and of how many."""
+    batches = _batches(loader)
+    return len(batches) - len(set(batches)), len(batches)
+
+
+def _differ(number: int) -> str:
+    return f"{count(number, 'batch', 'batches')} {'differs' if number == 1 else 'differ'}"
+
+
+def _left_out(loader: LoaderProbe) -> str:
+    if not 0 < loader.drawable < loader.length:
+        return ""
+    sampler = loader.sampler or "the sampler"
+    return f"; {sampler} never draws but the same {loader.drawable:,} of its {loader.length:,} samples"
 
 
 def _batches(loader: LoaderProbe) -> Sequence[Hashable]:

@@ -2,8 +2,9 @@
 
 Source: ``drop_last=True`` with few samples or large batches, and samplers over a part of the indices.
 Cost: two orders of indices.
-Risk: a sampler over a subset is the usual way to split one data set; ``Subset`` samplers are left out, and so are
-short epochs that draw other samples each time.
+Risk: a sampler over a subset is the usual way to split one data set: where it is called a subset, or has weights of 0,
+it is a note, and nothing is said where another loader draws from as many samples. Short epochs that draw other samples
+each time are left out.
 """
 
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from ....probe.loader_probe import LoaderProbe
 from ....probe.probe import Probe
 from ....probe.rule import rule
 from ....probe.wording import share
+from .repeated_batches import repeats_of
 
 # A batch that is left out matters where it is a tenth of the data and the same one each time.
 _LARGE = 0.1
@@ -20,14 +22,14 @@ _LARGE = 0.1
 _MOST = 0.5
 
 
-@rule("skipped-samples", at="data")
+@rule("skipped-samples", at="data", explained_by=["undrawn-classes"])
 def skipped_samples(probe: Probe) -> Iterator[Finding]:
     """Find loaders that leave out samples by ``drop_last`` or by their sampler, the same ones in each epoch."""
     for loader in probe.loaders.values():
         yield from _dropped(loader)
         # With several processes each one takes its share of the indices.
         if probe.settings.ranks == 1:
-            yield from _never_drawn(loader)
+            yield from _never_drawn(probe, loader)
 
 
 def _dropped(loader: LoaderProbe) -> Iterator[Finding]:
@@ -47,17 +49,21 @@ def _dropped(loader: LoaderProbe) -> Iterator[Finding]:
     yield Finding("error" if whole < size else "warning", what, do, Where(loader.key, field="batch_size"), evidence)
 
 
-def _never_drawn(loader: LoaderProbe) -> Iterator[Finding]:
-    order, later = set(loader.order), set(loader.later_order)
-    known = order and len(loader.order) == loader.epoch_length and order == later
-    if not known or "subset" in loader.sampler.lower() or len(order) >= _MOST * loader.length:
+def _never_drawn(probe: Probe, loader: LoaderProbe) -> Iterator[Finding]:
+    taken, left = loader.drawable, loader.length - loader.drawable
+    subset, weighted = "subset" in loader.sampler.lower(), loader.sampler == "WeightedRandomSampler"
+    few = taken < _MOST * loader.length
+    # Batches that are repeated tell it themselves.
+    if not taken or not (few or (weighted and left >= _LARGE * loader.length)) or repeats_of(loader)[0]:
         return
-    sampler = loader.sampler or "the sampler"
+    others = [one for one in probe.loaders.values() if one is not loader and one.length == loader.length]
+    if any(subset or 0 < one.drawable < one.length for one in others):
+        return
     yield Finding(
-        "warning",
-        f"{loader.key} takes the same {len(order):,} of its {loader.length:,} samples in each epoch, as {sampler}"
-        " gives no other index",
+        "note" if subset or (weighted and not few) else "warning",
+        f"{loader.key} takes the same {taken:,} of its {loader.length:,} samples in each epoch, as"
+        f" {loader.sampler or 'the sampler'} gives no other index",
         "let the sampler give every index, or leave the other samples out of the data set",
         Where(loader.key),
-        {"taken": len(order), "samples": loader.length},
+        {"taken": taken, "samples": loader.length},
     )
