@@ -25,7 +25,7 @@ def labels_moved_in_batch(probe: Probe) -> Iterator[Finding]:
     # One collate function serves several loaders as a rule.
     for thing in dict.fromkeys(it[2] for it in found.values()):
         keys = [key for key, it in found.items() if it[2] == thing]
-        moved, count = (sum(found[key][place] for key in keys) for place in (0, 1))
+        moved, count = sum(found[key][0] for key in keys), sum(found[key][1] for key in keys)
         part = "images" if any(found[key][3] for key in keys) else _MANY[thing]
         yield Finding(
             "error",
