@@ -1,6 +1,11 @@
 """How much the values of neighbouring pixels differ in one image."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+PART = 64
 
 
 @dataclass(frozen=True)
@@ -13,6 +18,7 @@ class JumpsProbe:
         dark: of values, those with three of four neighbours that are brighter by 0.75 or more.
         bright: of values, those with three of four neighbours that are darker by 0.75 or more.
         grey: of values, those between 0.1 and 0.9.
+        part: the middle of the image, [C, H, W], at most PART x PART.
         wraps: whether jumps, ends and levels are as they are in a photograph whose values wrapped around.
     """
 
@@ -22,3 +28,4 @@ class JumpsProbe:
     bright: float
     grey: float
     wraps: bool = False
+    part: NDArray[np.float32] | None = field(default=None, compare=False)

@@ -314,7 +314,7 @@ def with_jumps(make):
 def test_wrapped_values_names_photographs_that_went_over_the_top(wrap):
     (finding,) = found(wrapped_values, with_jumps(lambda it: normalized(wrap(it // 2 + 100))))
     assert finding.severity in ("note", "warning")
-    assert "images of train look as if values had gone over the top of a small type" in finding.what
+    assert "values of the images of train wrapped around: it looks as if they had gone over the top" in finding.what
 
 
 def test_wrapped_values_warns_where_all_levels_are_there():
@@ -352,6 +352,46 @@ def drawn_text(image):
 )
 def test_wrapped_values_is_silent_on_photographs_masks_text_and_noise(make):
     assert found(wrapped_values, with_jumps(make)) == ()
+
+
+def drawn_rectangles(seed, noise, colours):
+    numbers = np.random.default_rng(seed)
+    page = np.zeros((3, 32, 32)) + colours(numbers)[:, None, None]
+    for _ in range(3):
+        top, left, height, width = *numbers.integers(0, 24, 2), *numbers.integers(5, 16, 2)
+        page[:, top : top + height, left : left + width] = colours(numbers)[:, None, None]
+    return (page + numbers.normal(0, noise, page.shape)).clip(0, 255).round().astype(np.uint8)
+
+
+@pytest.mark.parametrize("noise", [0, 3, 8, 20])
+@pytest.mark.parametrize(
+    "colours",
+    [
+        lambda it: it.integers(0, 2, 3) * 255.0,
+        lambda it: it.integers(0, 2, 3) * 230.0 + 12,
+        lambda it: it.uniform(0, 255, 3),
+    ],
+    ids=["saturated", "nearly saturated", "any"],
+)
+def test_wrapped_values_is_silent_on_drawings(colours, noise):
+    images = [normalized(drawn_rectangles(seed, noise, colours)) for seed in range(40)]
+    samples = [replace(sample(n, image, 0), jumps=jumps_of(image)) for n, image in enumerate(images)]
+    assert found(wrapped_values, Probe(loaders={"train": loader("train", samples)})) == ()
+
+
+@pytest.mark.parametrize("wrap", [lambda it: it + np.uint8(90), lambda it: (it * 1.7).astype(int).astype(np.uint8)])
+def test_wrapped_values_names_both_loaders_of_small_noisy_pictures_at_once(wrap):
+    def small(seed):
+        noisy = photograph(seed, side=24) + np.random.default_rng(seed).normal(0, 10, (3, 24, 24))
+        return wrap(noisy.clip(0, 255).astype(np.uint8))
+
+    loaders = {
+        key: loader(key, [replace(sample(n, small(first + n), 0), jumps=jumps_of(small(first + n))) for n in range(40)])
+        for key, first in (("train", 0), ("valid", 100))
+    }
+    (finding,) = found(wrapped_values, Probe(loaders=loaders))
+    assert finding.severity == "warning" and "values of the images of train and valid wrapped around" in finding.what
+    assert finding.where.loader == "train, valid"
 
 
 def test_jumps_of_images_without_a_range_are_not_measured():
