@@ -268,16 +268,9 @@ def test_monitors_add_no_read_by_the_host_to_any_step(tmp_path, options, scaled)
 
 def test_findings_add_no_read_to_the_step_after_the_last_one_that_they_watch():
     def count(callbacks):
-<<<<<<< HEAD
         batches = loaders(masks, batch_size=1)
         loss = nn.CrossEntropyLoss()
         return train(Counting(), Segmenter(3), callbacks, None, batches, criterion=loss)
-=======
-        batches = loaders(classes, batch_size=1)
-        return train(
-            Counting(), Segmenter(3), callbacks, None, batches, criterion=lambda out, true: out.square().mean()
-        )
->>>>>>> a22be55 (Break a line that is too long)
 
     findings = Findings(stop=False)
     assert count([findings]) == count([])
