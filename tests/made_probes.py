@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from assay.callbacks.findings.observe.data.levels import levels_of
 from assay.callbacks.findings.probe.loader_probe import SMALL, LoaderProbe, SampleProbe
 from assay.callbacks.findings.probe.probe import Probe
 from assay.callbacks.findings.probe.rule import examine
@@ -32,6 +33,9 @@ def sample(index, image, target=None, **options):
         std=tuple(image.std((1, 2)).tolist()),
         low=float(image.min()),
         high=float(image.max()),
+        lows=tuple(image.min((1, 2)).tolist()),
+        highs=tuple(image.max((1, 2)).tolist()),
+        levels=levels_of(image),
         small=image.astype(np.float32) if image.shape[1:] == (SMALL, SMALL) else None,
         target=None if target is None else np.asarray(target),
         non_finite=not np.isfinite(image).all(),

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .jumps_probe import JumpsProbe
+from .levels_probe import LevelsProbe
 
 SMALL = 32  # side of the small image of a sample
 KEPT_SIDE = 256  # largest side of the images that are kept whole
@@ -42,6 +43,9 @@ class SampleProbe:
         targets: every further target by its key, as an array of at most 64 numbers.
         non_finite: whether the image holds NaN or infinity.
         jumps: how much neighbouring pixels of the image differ; None but for the first 64 samples of a loader.
+        lows: smallest value per channel.
+        highs: largest value per channel.
+        levels: which values pixels have; None but for the first 64 samples of a loader.
     """
 
     index: int
@@ -64,6 +68,9 @@ class SampleProbe:
     targets: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     non_finite: bool = False
     jumps: JumpsProbe | None = None
+    lows: tuple[float, ...] = ()
+    highs: tuple[float, ...] = ()
+    levels: LevelsProbe | None = None
 
     @cached_property
     def label(self) -> int | None:

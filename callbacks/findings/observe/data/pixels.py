@@ -32,9 +32,19 @@ class Pixels:
     dtype: str
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    low: float
-    high: float
+    lows: tuple[float, ...]
+    highs: tuple[float, ...]
     non_finite: bool
+
+    @property
+    def low(self) -> float:
+        """Return the smallest value."""
+        return float(np.min(self.lows))
+
+    @property
+    def high(self) -> float:
+        """Return the largest value."""
+        return float(np.max(self.highs))
 
     def small(self) -> NDArray[np.float32] | None:
         """Return the image by areas at SMALL x SMALL."""
@@ -89,11 +99,11 @@ def measure(value: Any) -> Pixels | None:
     if planes is None:
         planes = array
     channels = planes if is_image else array.reshape(1, -1)
-    mean, std, low, high = _statistics(channels)
+    mean, std, lows, highs = _statistics(channels)
     shape = planes.shape if is_image and array.ndim == 3 else array.shape
-    non_finite = not np.isfinite([low, high, *mean]).all() and not bool(np.isfinite(array).all())
+    non_finite = not np.isfinite([*lows, *highs, *mean]).all() and not bool(np.isfinite(array).all())
     digest, dtype = digest_of(value, array), type_name(value)
-    return Pixels(planes, is_image, digest, shape, dtype, mean, std, low, high, non_finite)
+    return Pixels(planes, is_image, digest, shape, dtype, mean, std, lows, highs, non_finite)
 
 
 def kept_size(size: tuple[int, ...]) -> tuple[int, int]:
@@ -138,18 +148,23 @@ def _planes(array: NDArray[Any], *, first_if_both: bool) -> NDArray[Any] | None:
     return array
 
 
-def _statistics(planes: NDArray[Any]) -> tuple[tuple[float, ...], tuple[float, ...], float, float]:
+def _statistics(planes: NDArray[Any]) -> tuple[tuple[float, ...], ...]:
+    """Return mean, deviation, smallest and largest value of each channel."""
     known = planes.dtype.name in _TAKEN_BY_OPENCV
     # OpenCV takes a tenth of NumPy's time; it knows no rows of more than 32,767 columns in some functions.
     if known and planes.ndim == 3 and max(planes.shape) < 32_000:
         of_each = [cv2.meanStdDev(np.ascontiguousarray(plane)) for plane in planes]
         mean = tuple(float(one[0].item()) for one in of_each)
         std = tuple(float(one[1].item()) for one in of_each)
-        return mean, std, float(planes.min()), float(planes.max())
+        return mean, std, *_ends(planes)
     flat = planes.reshape(len(planes), -1).astype(np.float64)
     with np.errstate(all="ignore"):
         mean, std = (tuple(map(float, of(axis=1))) for of in (flat.mean, flat.std))
-    return mean, std, float(flat.min()), float(flat.max())
+    return mean, std, *_ends(flat)
+
+
+def _ends(planes: NDArray[Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    return tuple(float(one.min()) for one in planes), tuple(float(one.max()) for one in planes)
 
 
 def _scaled(planes: NDArray[Any], height: int, width: int) -> NDArray[Any]:

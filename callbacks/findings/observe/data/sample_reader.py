@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from ....keys import IMAGE_KEY, SAMPLE_ID_KEY, TARGET_KEY
 from ...probe.loader_probe import SampleProbe
 from .jumps import jumps_of
+from .levels import levels_of
 from .pixels import Pixels, as_array, kept_size, measure, nearest
 
 Key = str | int | None
@@ -96,11 +97,12 @@ class SampleReader:
         image = pixels.kept() if closely and {"mask", "boxes"} & {*targets} else None
         if image is None:
             targets.pop("mask", None)
-        jumps = jumps_of(pixels.planes) if pixels.is_image and closely else None
+        compares = pixels.is_image and closely
+        jumps, levels = (jumps_of(pixels.planes), levels_of(pixels.planes)) if compares else (None, None)
         return SampleProbe(
             index, str(index) if name is None else name, pixels.digest, pixels.shape, pixels.dtype, pixels.mean,
             pixels.std, pixels.low, pixels.high, pixels.small(), image, non_finite=pixels.non_finite, jumps=jumps,
-            **targets,
+            lows=pixels.lows, highs=pixels.highs, levels=levels, **targets,
         )  # fmt: skip
 
     def _targets(self, item: Any, pixels: Pixels) -> dict[str, Any]:

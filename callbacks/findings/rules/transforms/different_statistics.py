@@ -3,7 +3,8 @@
 Source: "wrong preprocessing" of N. Humbatova et al., 2020.
 Cost: the statistics of images that are read anyway.
 Risk: splits that differ by nature. Values that differ are not enough: one loader has to be without any negative value
-and within 0 to 1 where the other is centred, black and white have to be other numbers, each image has to be brought to
+and within 0 to 1 where the other is centred, black and white have to be other numbers, levels of 8 bits have to lie on
+other grids, each image has to be brought to
 mean 0 and deviation 1 in one loader only, or no image of one may be as bright, or as rich in contrast, as any of the
 other.
 """
@@ -20,6 +21,7 @@ from ...probe.rule import rule
 from ..comparing import distance
 from ..pictures import channel_means, channel_stds, pictures
 from ..ranges import described, ends, from_0_to_1, standardized
+from ..recovered import Recovered, recovered
 
 _FEWEST = 16
 # Black or white that differs by so much of the range is another normalization: of one channel, and of several, which
@@ -34,7 +36,13 @@ _DEVIATIONS = 1.5
 _TIMES = 2.4
 
 
-_CAUSES = ["one-item", "different-scale", "wrong-channel-order", "normalized-twice"]
+# Deviations that differ so many times, and means by so many of them, matter to a model.
+_OTHER_STD, _SHIFT = 1.08, 0.1
+# Of the range, by which black or white has moved; of a step, by which a level is off the other grid.
+_END, _OFF_GRID, _WHOLE = 0.04, 0.2, 0.02
+_CAUSES = [
+    "one-item", "different-scale", "wrong-channel-order", "normalized-twice", "mean-of-another-scale", "rounded-images",
+]  # fmt: skip
 
 
 @rule("different-statistics", at="data", explained_by=_CAUSES)
@@ -43,7 +51,8 @@ def different_statistics(probe: Probe) -> Iterator[Finding]:
     train, valid = probe.train, probe.valid
     if train is None or valid is None or min(len(pictures(train)), len(pictures(valid))) < _FEWEST:
         return
-    what = _one_without(train, valid) or _one_standardized(train, valid) or _ends(train, valid) or _apart(train, valid)
+    ways = (_one_without, _one_standardized, _recovered, _ends, _apart)
+    what = next((it for it in (way(train, valid) for way in ways) if it), "")
     if what:
         means = {loader.key: _overall(loader) for loader in (train, valid)}
         yield Finding(
@@ -90,9 +99,43 @@ def _one_standardized(train: LoaderProbe, valid: LoaderProbe) -> str:
     return ""
 
 
+def _recovered(train: LoaderProbe, valid: LoaderProbe) -> str:
+    one, other = recovered(train), recovered(valid)
+    if one is None or other is None or len(one.black) != len(other.black) or not _differ(one, other):
+        return ""
+    return (
+        f"images of {train.key} are normalized with {one.shown()}, those of {valid.key} with {other.shown()}, as their"
+        " black and white tell"
+    )
+
+
+def _differ(one: Recovered, other: Recovered) -> bool:
+    ratios = np.maximum(one.std / other.std, other.std / one.std)
+    shift = np.abs(one.mean - other.mean) / np.minimum(one.std, other.std)
+    if one.steps is None or other.steps is None:
+        # Black and white that many images have may still be those of a camera: both have to be others.
+        size = np.maximum(one.white - one.black, other.white - other.black)
+        black, white = np.abs(one.black - other.black) / size, np.abs(one.white - other.white) / size
+        return bool(one.sure and other.sure and (ratios.max() > _OTHER_STD) and (np.maximum(black, white) > _END).all())
+    # Images of fewer bits lie on a grid of whole multiples.
+    if (np.abs(ratios - np.rint(ratios)) < _WHOLE).all() and np.ptp(ratios) < _WHOLE and ratios.min() > 1.5:
+        return False
+    # The same grid: another black is that of other images.
+    places = np.abs(one.black - other.black) / one.steps
+    other_place = np.abs(places - np.rint(places)) > _OFF_GRID
+    return bool(ratios.max() > _OTHER_STD or (other_place.any() and one.sure and other.sure and shift.max() > _SHIFT))
+
+
+def _same_grid(train: LoaderProbe, valid: LoaderProbe) -> bool:
+    one, other = recovered(train), recovered(valid)
+    if one is None or other is None or one.steps is None or other.steps is None or len(one.steps) != len(other.steps):
+        return False
+    return bool((np.abs(one.steps / other.steps - 1) < _WHOLE).all()) and not _differ(one, other)
+
+
 def _ends(train: LoaderProbe, valid: LoaderProbe) -> str:
     one, other = ends(train), ends(valid)
-    if one is None or other is None:
+    if one is None or other is None or _same_grid(train, valid):
         return ""
     size = max(one[1] - one[0], other[1] - other[0])
     far = (_OF_CHANNELS if len(pictures(train)[0].mean) > 1 else _OF_RANGE) * size
@@ -108,7 +151,8 @@ def _ends(train: LoaderProbe, valid: LoaderProbe) -> str:
 
 def _apart(train: LoaderProbe, valid: LoaderProbe) -> str:
     means = [channel_means(pictures(loader)) for loader in (train, valid)]
-    if means[0].shape[1] != means[1].shape[1]:
+    # Levels on the same grid were normalized alike: one loader shows the night, or is darkened on purpose.
+    if means[0].shape[1] != means[1].shape[1] or _same_grid(train, valid):
         return ""
     std = float(np.mean([channel_stds(pictures(loader)).mean() for loader in (train, valid)]))
     shift = np.abs(means[0].mean(0) - means[1].mean(0))

@@ -4,7 +4,8 @@ Source: ``cv2.IMREAD_GRAYSCALE`` or ``convert("L")`` in one place; a channel tha
 emptied; "wrong preprocessing" of N. Humbatova et al., 2020.
 Cost: correlations of channels of the small images that are read anyway.
 Risk: augmentation makes some images grey on purpose, so all of a loader have to be; a data set of grey photographs in
-both is none of its business. The fourth channel of four is opacity, which is mostly constant.
+both is none of its business, nor are drawings of one colour on a ground of one value. The fourth channel of four is
+opacity, which is mostly constant.
 """
 
 from collections.abc import Iterator
@@ -26,6 +27,8 @@ _SAME, _COLOURED = 0.9999, 0.995
 # Of the coloured loader so many have to be coloured: augmentation may take the colour of some.
 _SHARE = 0.5
 _ROUNDING = 1e-6
+# Of the range, and of the pixels: the ground of a drawing is of one value.
+_GROUND, _GROUND_SHARE = 0.02, 0.25
 
 
 @rule("grey-images", at="data", explained_by=["one-item", "blank-images"])
@@ -70,7 +73,18 @@ def _empty(loader: LoaderProbe) -> list[int]:
     # The deviation of a constant is off zero by rounding.
     empty = np.flatnonzero(largest < _ROUNDING * max(1.0, *(abs(value) for value in seen[0].mean))).tolist()
     only_opacity = len(largest) == 4 and empty == [3]
-    return [] if only_opacity or len(empty) == len(largest) else empty
+    return [] if only_opacity or len(empty) == len(largest) or _drawn(seen) else empty
+
+
+def _drawn(seen: list[SampleProbe]) -> bool:
+    """Return whether images are drawings on a ground of one value, which may well be red on black."""
+    grounds = []
+    for sample in seen:
+        if sample.small is not None:
+            plane = sample.small[int(np.argmax(sample.std))]
+            ends = [np.abs(plane - end) <= _GROUND * np.ptp(plane) for end in (plane.min(), plane.max())]
+            grounds.append(max(float(at_end.mean()) for at_end in ends))
+    return float(np.median(grounds)) > _GROUND_SHARE
 
 
 def _alike(loader: LoaderProbe) -> NDArray[np.float64]:

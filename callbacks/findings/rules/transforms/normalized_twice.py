@@ -4,7 +4,8 @@ Source: "wrong preprocessing" of N. Humbatova et al., 2020; a normalization in t
 Cost: the smallest and largest values of images that are read anyway.
 Risk: images of another kind. Undone once, values have to be far outside 0 to 1; undone twice, within it; or black and
 white have to be exactly what two common normalizations make of them; or a common normalization of one loader's images
-has to give the mean and the deviation of each channel of the other's.
+has to give the mean and the deviation of each channel of the other's; or black and white of the loaders are those of
+one and of two normalizations with the same constants.
 """
 
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from ...probe.rule import rule
 from ..comparing import distance
 from ..pictures import channel_means, channel_stds, pictures
 from ..ranges import FEWEST, Normalization, described, ends, standardized, told
+from ..recovered import recovered
 
 _COMMON = (
     Normalization((0.5,), (0.5,), ""),
@@ -27,6 +29,8 @@ _OUTSIDE, _NEAR = 0.25, 0.03
 # Images of both loaders share no contrast, and agree to these parts of it once those of one are normalized again.
 _APART, _AGREE = 0.9, 0.15
 _EIGHT_BITS = 255
+# Of constants that black and white tell.
+_NO_STD, _NO_MEAN, _PRECISE = 0.7, 0.02, 0.1
 
 
 @rule("normalized-twice", at="data", explained_by=["one-item"])
@@ -58,6 +62,7 @@ def _against(probe: Probe, key: str, other: str) -> str:
     known = told(probe)
     options = [*_COMMON, known] if known else _COMMON
     fits = any(_once_more(probe.loaders[key], probe.loaders[other], it) for it in options)
+    fits = fits or _as_recovered(probe.loaders[key], probe.loaders[other])
     return f"normalized once more than those of {other}" if fits else ""
 
 
@@ -75,6 +80,17 @@ def _once_more(loader: LoaderProbe, other: LoaderProbe, normalization: Normaliza
     near = np.abs(stds[0].mean(0) / size - 1) < _AGREE, np.abs(means[0].mean(0) - expected) < _AGREE * size
     apart = min(distance(stds[0][:, channel], stds[1][:, channel]) for channel in range(channels))
     return bool(np.all(near)) and apart > _APART
+
+
+def _as_recovered(loader: LoaderProbe, other: LoaderProbe) -> bool:
+    twice, once = recovered(loader), recovered(other)
+    if twice is None or once is None or not (twice.sure and once.sure) or len(twice.std) != len(once.std):
+        return False
+    # Without a deviation, or on images that were not normalized, a second time changes nothing or tells nothing.
+    if once.std.max() > _NO_STD or once.mean.min() < _NO_MEAN:
+        return False
+    stds, means = twice.std / once.std**2, (twice.mean - once.mean * (1 + once.std)) / twice.std
+    return bool(np.abs(stds - 1).max() < _PRECISE and np.abs(means).max() < _PRECISE)
 
 
 def _how(loader: LoaderProbe, normalization: Normalization | None) -> str:

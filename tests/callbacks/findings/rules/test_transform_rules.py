@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from made_pictures import normalized, of_pictures, photograph, shares
 from made_probes import found, healthy, loader, make_samples, sample, with_samples
 
 from assay.callbacks.findings.observe.data.jumps import jumps_of
 from assay.callbacks.findings.probe.model_probe import LayerProbe, ModelProbe
 from assay.callbacks.findings.probe.probe import Probe
-from assay.callbacks.findings.probe.settings_probe import MetricProbe, SettingsProbe
 from assay.callbacks.findings.rules import all_rules
 from assay.callbacks.findings.rules.data.wrapped_values import wrapped_values
 from assay.callbacks.findings.rules.transforms.alike_workers import alike_workers
@@ -27,40 +27,7 @@ from assay.callbacks.findings.rules.transforms.validation_augmented import valid
 from assay.callbacks.findings.rules.transforms.wrong_channel_order import wrong_channel_order
 from assay.callbacks.findings.rules.transforms.wrong_normalization import wrong_normalization
 
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 RULES = [rule for rule in all_rules() if ".rules.transforms" in rule.find.__module__ and rule.at == "data"]
-
-
-def photograph(seed, side=32):
-    """Return a picture of 8 bits as a camera takes it: smooth, reddish, lit from above, some black and white."""
-    numbers = np.random.default_rng(seed)
-    waves = np.cumsum(np.cumsum(numbers.normal(0, 1, (side, side)), 0), 1)
-    waves = (waves - waves.mean()) / waves.std()
-    light = np.linspace(1.5, -1.5, side)[:, None] + waves
-    colour = np.array([30, 0, -30])[:, None, None] + numbers.normal(0, 5, (3, 1, 1))
-    return np.clip(128 + 70 * light + colour + numbers.normal(0, 3, (3, side, side)), 0, 255).astype(np.uint8)
-
-
-def normalized(image, mean=MEAN, std=STD):
-    """Return the picture from 0 to 1, less the mean, by the deviation."""
-    return ((image / np.float32(255) - np.reshape(mean, (-1, 1, 1))) / np.reshape(std, (-1, 1, 1))).astype(np.float32)
-
-
-def of_pictures(train=normalized, valid=normalized, *, told=(MEAN, STD), pictures=photograph, count=60):
-    """Return a probe of pictures that the loaders make something of; ``told``: mean and std that a callback knows."""
-    loaders = {}
-    for key, make, first in (("train", train, 0), ("valid", valid, 1000)):
-        numbers = range(count)
-        images = [np.ascontiguousarray(make(pictures(first + number))) for number in numbers]
-        loaders[key] = loader(
-            key, [sample(n, image, n % 2, name=f"{key}-{n}") for n, image in zip(numbers, images, strict=True)]
-        )
-    metric = MetricProbe("ConfusionMatrix", mean=told[0], std=told[1])
-    return Probe(loaders=loaders, settings=SettingsProbe(metrics=(metric,), task="multiclass"))
-
-
-def shares(image):
-    return image.astype(np.float32) / 255
 
 
 def as_bytes(image):
@@ -125,10 +92,29 @@ def test_different_statistics_names_the_loader_that_is_not_normalized():
     assert "and those of valid are not (mean" in finding.what
 
 
-def test_different_statistics_names_another_black_and_white():
+def test_different_statistics_names_another_mean_and_std():
     probe = of_pictures(valid=lambda it: normalized(it, (0.5,) * 3, (0.5,) * 3))
     (finding,) = found(different_statistics, probe)
+    assert (
+        "images of train are normalized with mean 0.485, 0.456, 0.406 and std 0.229, 0.224, 0.225, those of valid with"
+        " mean 0.5 and std 0.5" in finding.what
+    )
+
+
+def test_different_statistics_names_another_black_and_white_where_values_have_no_levels():
+    probe = of_pictures(valid=lambda it: normalized(it, (0.5,) * 3, (0.5,) * 3))
+    probe = without_levels(probe)
+    (finding,) = found(different_statistics, probe)
+    assert "those of valid with mean 0.5 and std 0.5, as their black and white tell" in finding.what
+    probe = with_samples(probe, "train", lambda samples: [replace(it, lows=(), highs=()) for it in samples])
+    (finding,) = found(different_statistics, probe)
     assert "in images of train but -1 and 1 in those of valid, so they are normalized differently" in finding.what
+
+
+def without_levels(probe):
+    for key in probe.loaders:
+        probe = with_samples(probe, key, lambda samples: [replace(it, levels=None) for it in samples])
+    return probe
 
 
 def test_different_statistics_names_images_that_are_standardized_one_by_one():

@@ -1,0 +1,1 @@
+"""Rules on values that images of either loader have after their transforms."""
