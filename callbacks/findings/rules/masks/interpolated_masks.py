@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from ...probe.finding import Finding, Where
 from ...probe.probe import Probe
 from ...probe.rule import rule
-from .masks import FEWEST, Masks, listed, masks_of, other_of
+from .masks import FEWEST, VOID, Masks, listed, masks_of, other_of
+from .rims import Crossings, class_maps, solid
 
 _OF_NUMBERS = ("mse", "l1", "smooth_l1", "huber")
 _BORDERS = 0.4  # share of pixels; more than borders have in masks of thin things
@@ -25,6 +26,9 @@ _NEARLY_ALL = 0.85
 _MANY = 5  # rare values, all of them on borders
 _RARE = 0.02  # share of pixels of such a value
 _FEWEST_PIXELS = 60
+_MOST_CLASSES = 100
+_RIMMED, _RARER_THERE = 0.2, 5.0  # share of the borders of two classes with a rim between; as much rarer elsewhere
+_MOSTLY, _SOLID = 0.6, 0.15  # of the borders; of the pixels of the class between that lie in no rim
 _FEWER = 300  # values; a mask in bytes has no more
 
 
@@ -39,6 +43,8 @@ def interpolated_masks(probe: Probe) -> Iterator[Finding]:
         other = other_of(masks, found)
         if (told := _fractions(masks)) or (told := _in_between(masks, other)) or (told := _rare(masks)):
             yield _finding(masks, *told)
+        elif told_rim := _through_rims(masks, other):
+            yield _of_rims(masks, *told_rim)
 
 
 def _fractions(masks: Masks) -> tuple[list[float], float, str] | None:
@@ -92,6 +98,42 @@ def _rare(masks: Masks) -> tuple[list[float], float, str] | None:
     if len(rare) < _MANY or pixels < _FEWEST_PIXELS or thin < _NEARLY_ALL * pixels:
         return None
     return list(rare), sum(masks.shares[value] for value in rare), "values that lie only along borders of others"
+
+
+def _through_rims(masks: Masks, other: Masks | None) -> tuple[tuple[float, float, float], float, float | None] | None:
+    """Return two classes with a rim of the class between their numbers, which is seen elsewhere as a class of its own.
+
+    With it, the share of their borders that has the rim, and that in the other loader, None where it is as large there.
+    """
+    values = [value for value in masks.shares if 0 <= value < VOID]
+    if not 3 <= len(values) <= _MOST_CLASSES:
+        return None
+    maps = class_maps(masks)
+    ours, theirs = Crossings(maps), Crossings(class_maps(other) if other is not None else [])
+    for low, between, high in sorted(ours.bridged, key=lambda it: -ours.bridged[it]):
+        here, number = ours.share(low, between, high)
+        if not low < between < high < VOID or number < _FEWEST_PIXELS or here < _RIMMED:
+            continue
+        there, also = theirs.share(low, between, high)
+        if also + theirs.direct[low, high] >= _FEWEST_PIXELS / 2 and there < here / _RARER_THERE:
+            return (low, between, high), here, there
+        # As annotators draw contours, which are a class that is found nowhere else.
+        if here > _MOSTLY and solid(maps, between) > _SOLID:
+            return (low, between, high), here, None
+    return None
+
+
+def _of_rims(masks: Masks, classes: tuple[float, float, float], here: float, there: float | None) -> Finding:
+    low, between, high = classes
+    against = "" if there is None else f", against {there:.0%} in the other loader"
+    return Finding(
+        "warning" if there is None else "error",
+        f"masks of {masks.key} are interpolated: between classes {low:g} and {high:g} lies a thin rim of class "
+        f"{between:g} on {here:.0%} of their borders{against}, as the mean of two class numbers makes",
+        "resize and turn masks by the nearest pixel, not by interpolation",
+        Where(loader=masks.key, key=masks.loader.target_key),
+        {"classes": list(classes), "rimmed": here, "expected": there},
+    )
 
 
 def _between_shares(masks: Masks) -> dict[float, tuple[float, int]]:

@@ -17,12 +17,13 @@ from assay.callbacks.findings.rules.boxes.boxes_outside import boxes_outside
 from assay.callbacks.findings.rules.boxes.duplicate_boxes import duplicate_boxes
 from assay.callbacks.findings.rules.boxes.empty_boxes import empty_boxes
 from assay.callbacks.findings.rules.boxes.exchanged_axes import exchanged_axes
+from assay.callbacks.findings.rules.boxes.exchanged_box_classes import exchanged_box_classes
 from assay.callbacks.findings.rules.boxes.missing_boxes import missing_boxes
 from assay.callbacks.findings.rules.boxes.normalized_boxes import normalized_boxes
 
 ALL = [
     box_format, box_labels, box_scale, boxes_not_following, boxes_outside, duplicate_boxes, empty_boxes, exchanged_axes,
-    missing_boxes, normalized_boxes,
+    missing_boxes, normalized_boxes, exchanged_box_classes,
 ]  # fmt: skip
 NAMES = ("background", "cell", "dust", "hair")
 SETTINGS = SettingsProbe(metrics=(MetricProbe("BoxMetrics"),), class_names=NAMES, num_classes=4, task="detection")
@@ -127,6 +128,16 @@ def test_box_labels_names_background_and_what_is_no_class():
     assert "while those of valid count from 1" in told(box_labels, with_boxes(from_zero))[0]
     beyond = with_boxes(lambda image, boxes, labels, _: (image, boxes, labels + 1), settings=SETTINGS)
     assert "have labels up to 4, and there are 4 classes, from 0 to 3" in told(box_labels, beyond)[0]
+
+
+def test_exchanged_box_classes_names_both_labels():
+    def turned(image, boxes, labels, _):
+        return image, boxes, np.where(labels == 2, 3, np.where(labels == 3, 2, labels))
+
+    probe = with_boxes(valid=turned, things=2, settings=SETTINGS)
+    (what,) = told(exchanged_box_classes, probe)
+    assert "classes 2 ('dust') and 3 ('hair') of boxes are exchanged between train and valid" in what
+    assert told(exchanged_box_classes, with_boxes(turned, turned, things=2)) == []
 
 
 def test_duplicate_boxes_names_how_many():

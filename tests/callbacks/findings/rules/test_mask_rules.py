@@ -11,17 +11,20 @@ from made_scenes import make_scene, with_masks
 from assay.callbacks.findings.probe.loader_probe import BatchProbe
 from assay.callbacks.findings.probe.settings_probe import CriterionProbe, MetricProbe, SettingsProbe, TermProbe
 from assay.callbacks.findings.rules.masks.empty_masks import empty_masks
+from assay.callbacks.findings.rules.masks.exchanged_mask_classes import exchanged_mask_classes
 from assay.callbacks.findings.rules.masks.interpolated_masks import interpolated_masks
 from assay.callbacks.findings.rules.masks.inverted_masks import inverted_masks
 from assay.callbacks.findings.rules.masks.mask_classes_outside import mask_classes_outside
 from assay.callbacks.findings.rules.masks.mask_scale import mask_scale
 from assay.callbacks.findings.rules.masks.mask_sizes import mask_sizes
 from assay.callbacks.findings.rules.masks.masks_not_following import masks_not_following
+from assay.callbacks.findings.rules.masks.missing_mask_classes import missing_mask_classes
+from assay.callbacks.findings.rules.masks.void_as_class import void_as_class
 from assay.callbacks.findings.rules.masks.void_not_ignored import void_not_ignored
 
 ALL = [
     empty_masks, interpolated_masks, inverted_masks, mask_classes_outside, mask_scale, mask_sizes, masks_not_following,
-    void_not_ignored,
+    void_not_ignored, exchanged_mask_classes, missing_mask_classes, void_as_class,
 ]  # fmt: skip
 
 
@@ -85,6 +88,66 @@ def test_interpolated_masks_names_fractions_and_classes_along_borders():
     assert "1 are classes that lie along borders of others" in told(interpolated_masks, cut)[0]
     many = with_masks(lambda image, mask, _: (image, blurred(16 * mask).round().astype(int)))
     assert "that lie" in told(interpolated_masks, many)[0]
+
+
+def resized(image, mask, _):
+    return image, blurred(mask, 4).round().astype(int)
+
+
+def test_interpolated_masks_names_a_class_that_others_have_as_a_rim():
+    """Class 1 is a class of its own, and lies around things of class 2 as well."""
+    (what,) = told(interpolated_masks, with_masks(resized, classes=3))
+    assert "masks of train are interpolated: between classes 0 and 2 lies a thin rim of class 1 on" in what
+    assert "in the other loader" in what
+    both = found(interpolated_masks, with_masks(resized, resized, classes=3))
+    assert [it.severity for it in both] == ["warning", "warning"]
+
+
+def bordered(image, mask, _):
+    """Return a mask in which what lies beside another class is class 9."""
+    border = (np.roll(mask, 1, 0) != mask) | (np.roll(mask, 1, 1) != mask)
+    return image, np.where(border, 9, mask)
+
+
+def test_void_as_class_names_a_class_that_is_a_border():
+    (finding,) = found(void_as_class, with_masks(bordered, classes=3))
+    assert finding.severity == "warning"
+    assert "class 9 of the masks of train is nothing but a thin border on" in finding.what
+    assert "the loss learns it, while valid has no such border" in finding.what
+    # What both have may be drawn on purpose.
+    both = found(void_as_class, with_masks(bordered, bordered, classes=3))
+    assert [it.severity for it in both] == ["note", "note"]
+    ignored = settings(ignore_index=9)
+    assert found(void_as_class, with_masks(bordered, bordered, classes=3, settings=ignored)) == ()
+
+
+def test_missing_mask_classes_names_the_class_and_the_loader():
+    def without(image, mask, _):
+        return image, np.where(mask == 2, 0, mask)
+
+    (what,) = told(missing_mask_classes, with_masks(without, classes=3))
+    assert "train has no pixel of class 2 in its 40 masks, while" in what
+    assert "of the masks of valid hold it, so the model cannot learn it" in what
+    (what,) = told(missing_mask_classes, with_masks(valid=without, classes=3))
+    assert "valid has no pixel of class 2" in what
+
+    def rare(image, mask, index):
+        return image, np.where((mask == 2) & (index % 12 > 0), 0, mask)
+
+    assert told(missing_mask_classes, with_masks(without, rare, classes=3)) == []
+
+
+def test_exchanged_mask_classes_names_both_classes():
+    def turned(image, mask, _):
+        return image, np.where(mask > 0, 3 - mask, 0)
+
+    (what,) = told(exchanged_mask_classes, with_masks(valid=turned, classes=3))
+    assert "classes 1 and 2 of masks are exchanged between train and valid" in what
+    (what,) = told(exchanged_mask_classes, with_masks(valid=lambda image, mask, _: (image, mask + 1), classes=3))
+    assert "classes of masks are shifted by one between train and valid" in what
+    assert "what is 1 in valid is 0 in train" in what
+    # Things that look alike cannot be told apart.
+    assert told(exchanged_mask_classes, with_masks(valid=turned, classes=3, contrast=0.0)) == []
 
 
 def test_empty_masks_names_masks_that_are_all_alike():
@@ -166,6 +229,19 @@ def framed(image, mask, _):
     return image, mask + (inside > 0)
 
 
+def nested(image, mask, _):
+    """Return a mask with a class inside another one, as a tumour lies in an organ."""
+    inside = np.minimum.reduce([np.roll(mask, move, (0, 1)) for move in ((5, 0), (-5, 0), (0, 5), (0, -5))])
+    return image, mask + (inside > 0)
+
+
+def poles(image, mask, index):
+    """Return a mask of two classes with thin things of a third one in front of them."""
+    mask = mask.copy()
+    mask[:, 10 + index % 40 :: 31] = 3
+    return image, mask
+
+
 def heat(image, mask, _):
     return image, np.exp(-((np.mgrid[:96, :96] - 40) ** 2).sum(0) / 200)
 
@@ -197,6 +273,10 @@ def strangers():
         "rough masks": with_masks(ringed, ringed),
         "rough masks in training": with_masks(ringed),
         "borders on purpose": with_masks(framed, framed),
+        "a class in another": with_masks(nested, nested),
+        "a class in another in training": with_masks(nested, nested, counts=(60, 10)),
+        "thin things": with_masks(poles, poles, classes=3),
+        "classes alike": with_masks(classes=3, contrast=0.1),
         "sparse": with_masks(sparse, sparse),
         "sparse validation": with_masks(valid=sparse),
         "all empty of many": with_masks(lambda i, m, _: (i, 0 * m), lambda i, m, _: (i, 0 * m), counts=(10, 10)),
