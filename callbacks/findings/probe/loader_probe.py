@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .flat_probe import FlatProbe
 from .jumps_probe import JumpsProbe
 from .levels_probe import LevelsProbe
 
@@ -46,6 +47,7 @@ class SampleProbe:
         lows: smallest value per channel.
         highs: largest value per channel.
         levels: which values pixels have; None but for the first 64 samples of a loader.
+        flat: how far the image is one colour from its edges on; None where it is so at none.
     """
 
     index: int
@@ -71,6 +73,7 @@ class SampleProbe:
     lows: tuple[float, ...] = ()
     highs: tuple[float, ...] = ()
     levels: LevelsProbe | None = None
+    flat: FlatProbe | None = None
 
     @cached_property
     def label(self) -> int | None:

@@ -1,4 +1,4 @@
-"""Measure how much neighbouring pixels of an image differ."""
+"""Measure how much neighbouring pixels of an image differ, and how far it is one colour from its edges on."""
 
 from dataclasses import replace
 from typing import Any
@@ -6,12 +6,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...probe.flat_probe import FlatProbe
 from ...probe.jumps_probe import PART, JumpsProbe
 
 # The middle of a large image shows it as well, in a tenth of the time.
 _SIDE = 96
 # Within so much of an end, a value is black or white itself.
 _END = 0.002
+# Of an image's range: what a colour is off by, after it was decoded.
+_OFF = 0.004
+# Rows of a block of JPEG, of which the last one may have been read in part; fewer rows than that say little.
+_BLOCK, _FEWEST = 16, 4
 
 
 def jumps_of(image: NDArray[Any]) -> JumpsProbe | None:
@@ -68,3 +73,34 @@ def _of_shares(image: NDArray[np.float32]) -> JumpsProbe:
         bright=float((darker >= 3).mean()),
         grey=float(((image > 0.1) & (image < 0.9)).mean()),
     )
+
+
+def flat_of(planes: NDArray[Any], span: float) -> FlatProbe | None:
+    """Return how far an image [C, H, W], whose values span so much, is flat; None where it is so at no edge."""
+    height, width = planes.shape[1:]
+    if min(height, width) < 2 or not np.isfinite(span) or span <= 0:
+        return None
+    off = _OFF * span
+    rows, columns = planes, planes.transpose(0, 2, 1)
+    bottom, top = _flat_lines(rows[:, ::-1], off), _flat_lines(rows, off)
+    left, right = _flat_lines(columns, off), _flat_lines(columns[:, ::-1], off)
+    if not bottom + top + left + right:
+        return None
+    colour = planes[:, -1, -1].astype(np.float64)
+    rest = planes[:, : min(height - bottom, max(_FEWEST, height - bottom - _BLOCK))]
+    elsewhere = float(_is_near(rest, colour, off).mean()) if bottom and rest.size else 0.0
+    return FlatProbe(bottom / height, top / height, left / width, right / width, tuple(map(float, colour)), elsewhere)
+
+
+def _flat_lines(planes: NDArray[Any], off: float) -> int:
+    """Return how many of the first lines of an image are one colour; of nearly all images, one line tells."""
+    colour = planes[:, 0, 0].astype(np.float64)
+    if not _is_near(planes[:, :1], colour, off).all():
+        return 0
+    flat = _is_near(planes, colour, off).all(1)
+    return len(flat) if flat.all() else int(flat.argmin())
+
+
+def _is_near(planes: NDArray[Any], colour: NDArray[np.float64], off: float) -> NDArray[np.bool_]:
+    near: NDArray[np.bool_] = (np.abs(planes.astype(np.float64) - colour[:, None, None]) <= off).all(0)
+    return near

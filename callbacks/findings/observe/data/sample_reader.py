@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ....keys import IMAGE_KEY, SAMPLE_ID_KEY, TARGET_KEY
 from ...probe.loader_probe import SampleProbe
-from .jumps import jumps_of
+from .jumps import flat_of, jumps_of
 from .levels import levels_of
 from .pixels import Pixels, as_array, kept_size, measure, nearest
 
@@ -99,10 +99,11 @@ class SampleReader:
             targets.pop("mask", None)
         compares = pixels.is_image and closely
         jumps, levels = (jumps_of(pixels.planes), levels_of(pixels.planes)) if compares else (None, None)
+        flat = flat_of(pixels.planes, pixels.high - pixels.low) if pixels.is_image else None
         return SampleProbe(
             index, str(index) if name is None else name, pixels.digest, pixels.shape, pixels.dtype, pixels.mean,
             pixels.std, pixels.low, pixels.high, pixels.small(), image, non_finite=pixels.non_finite, jumps=jumps,
-            lows=pixels.lows, highs=pixels.highs, levels=levels, **targets,
+            lows=pixels.lows, highs=pixels.highs, levels=levels, flat=flat, **targets,
         )  # fmt: skip
 
     def _targets(self, item: Any, pixels: Pixels) -> dict[str, Any]:

@@ -1,12 +1,17 @@
 """Rules on data sets: each names its fault, and is silent on its healthy twins."""
 
+import io
 from dataclasses import replace
 from functools import cache
+from unittest.mock import patch
 
+import cv2
 import numpy as np
 import pytest
 from made_probes import found, healthy, loader, make_image, make_samples, sample, with_samples
+from PIL import Image, ImageFile
 
+from assay.callbacks.findings.observe.data.jumps import flat_of
 from assay.callbacks.findings.probe.loader_probe import BatchProbe
 from assay.callbacks.findings.probe.probe import Probe
 from assay.callbacks.findings.rules import all_rules
@@ -24,6 +29,7 @@ from assay.callbacks.findings.rules.data.order.too_few_samples import too_few_sa
 from assay.callbacks.findings.rules.data.order.unshuffled_training import unshuffled_training
 from assay.callbacks.findings.rules.data.repeated_ids import repeated_ids
 from assay.callbacks.findings.rules.data.shared_images import shared_images
+from assay.callbacks.findings.rules.data.truncated_images import truncated_images
 
 DATA_RULES = [
     rule for rule in all_rules() if ".rules.data" in rule.find.__module__ or ".transforms" in rule.find.__module__
@@ -382,3 +388,104 @@ def test_few_samples_are_notes():
     assert "train has only 20 samples" in found(too_few_samples, few)[0].what
     assert "one of them moves an accuracy by 10 points" in found(small_validation, few)[0].what
     assert (found(too_few_samples, healthy()), found(small_validation, healthy())) == ((), ())
+
+
+def pictured(change, count=60, channels=3, labels=lambda index: index % 5):
+    """Return the probe of training on changed pictures of noise on soft waves, [C, 48, 48] uint8."""
+    samples = []
+    for index in range(count):
+        chance = np.random.default_rng(index)
+        waves = np.cumsum(np.cumsum(chance.normal(0, 1, (channels, 48, 48)), 1), 2)
+        waves = 128 + 40 * (waves - waves.mean()) / waves.std() + chance.normal(0, 4, waves.shape)
+        image = change(index, waves.clip(0, 255).astype(np.uint8).copy())
+        flat = flat_of(image, float(image.max()) - float(image.min()))
+        small = np.stack([cv2.resize(it, (32, 32), interpolation=cv2.INTER_AREA) for it in image.astype(np.float32)])
+        samples.append(replace(sample(index, image, labels(index)), flat=flat, small=small))
+    return Probe(loaders={"train": loader("train", samples)})
+
+
+def filled(index, image, value=128, rows=slice(20, None), columns=slice(None), every=4):
+    if index % every == 0:
+        image[:, rows, columns] = value
+    return image
+
+
+def of_a_broken_file(index, image):
+    """Return an image as Pillow reads its JPEG, of which every third has lost its end."""
+    held = io.BytesIO()
+    Image.fromarray(image.transpose(1, 2, 0)).save(held, "JPEG", quality=90)
+    content = held.getvalue()
+    picture = Image.open(io.BytesIO(content[: len(content) * 3 // 4] if index % 3 == 0 else content))
+    with patch.object(ImageFile, "LOAD_TRUNCATED_IMAGES", True):
+        return np.asarray(picture.convert("RGB")).transpose(2, 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("change", "severity"),
+    [
+        (filled, "warning"),
+        (of_a_broken_file, "warning"),
+        (lambda n, it: filled(n, it, value=128, rows=slice(8 + n % 30, None), every=7), "warning"),
+        (lambda n, it: filled(n, it, value=0), "note"),
+    ],
+    ids=["grey", "as Pillow reads it", "at any row", "black"],
+)
+def test_truncated_images_names_what_was_cut_off(change, severity):
+    (finding,) = found(truncated_images, pictured(change))
+    assert finding.severity == severity
+    assert "the lower part of" in finding.what and "of 60 images of train" in finding.what
+    assert "as of files that were cut off" in finding.what
+
+
+def letterboxed(index, image):
+    if index % 3 == 0:
+        image[:, :8] = image[:, -8:] = 114
+    return image
+
+
+def drawn_on_a_ground(index, image):
+    page = np.full_like(image, 200)
+    page[:, 5 + index % 9 : 20 + index % 9, 10:30] = image[:, :15, :20]
+    return page
+
+
+def moved(index, image):
+    down, right = np.random.default_rng(index).integers(0, 17, 2)
+    return np.pad(image, ((0, 0), (8, 8), (8, 8)), constant_values=128)[:, down : down + 48, right : right + 48]
+
+
+def erased(index, image):
+    top, left, height, width = np.random.default_rng(index).integers((0, 0, 8, 8), (30, 30, 30, 30))
+    image[:, top : top + height, left : left + width] = 128
+    return image
+
+
+def padded(index, image):
+    """Pad pictures in landscape at the bottom, and those upright at the right."""
+    upright = index % 3 == 0
+    rows, columns = (slice(None), slice(32, None)) if upright else (slice(32, None), slice(None))
+    return filled(index, image, rows=rows, columns=columns, every=1 if upright else 2)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda _, it: it,
+        letterboxed,
+        drawn_on_a_ground,
+        moved,
+        erased,
+        padded,
+        lambda n, it: filled(n, it, rows=slice(36, None), every=1),  # all of them: a frame that is put round them
+        lambda n, it: filled(n, it, rows=slice(45, None)),  # a thin border
+        lambda n, it: filled(n, it, every=40),  # two
+        lambda n, it: filled(n, it, every=5),  # the pictures of one class
+        lambda n, it: np.full_like(it, 7),
+    ],
+)
+def test_truncated_images_is_silent_on_padding_grounds_and_erasing(change):
+    assert found(truncated_images, pictured(change)) == ()
+
+
+def test_truncated_images_only_notes_it_of_grey_images():
+    assert [it.severity for it in found(truncated_images, pictured(filled, channels=1))] == ["note"]
