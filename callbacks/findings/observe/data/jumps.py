@@ -17,6 +17,7 @@ _END = 0.002
 _OFF = 0.004
 # Rows of a block of JPEG, of which the last one may have been read in part; fewer rows than that say little.
 _BLOCK, _FEWEST = 16, 4
+_COMPARED = 128  # pixels of a row
 
 
 def jumps_of(image: NDArray[Any]) -> JumpsProbe | None:
@@ -88,19 +89,25 @@ def flat_of(planes: NDArray[Any], span: float) -> FlatProbe | None:
         return None
     colour = planes[:, -1, -1].astype(np.float64)
     rest = planes[:, : min(height - bottom, max(_FEWEST, height - bottom - _BLOCK))]
-    elsewhere = float(_is_near(rest, colour, off).mean()) if bottom and rest.size else 0.0
+    step = max(1, width // _COMPARED)
+    elsewhere = float(_is_near(rest[:, ::step, ::step], colour, off).mean()) if bottom and rest.size else 0.0
     return FlatProbe(bottom / height, top / height, left / width, right / width, tuple(map(float, colour)), elsewhere)
 
 
 def _flat_lines(planes: NDArray[Any], off: float) -> int:
-    """Return how many of the first lines of an image are one colour; of nearly all images, one line tells."""
+    """Return how many of the first lines of an image are one colour."""
     colour = planes[:, 0, 0].astype(np.float64)
-    if not _is_near(planes[:, :1], colour, off).all():
+    if not _is_near(planes[:, :1], colour, off).all():  # as it is of nearly all images
         return 0
-    flat = _is_near(planes, colour, off).all(1)
-    return len(flat) if flat.all() else int(flat.argmin())
+    count = 0
+    for first in range(0, planes.shape[1], _BLOCK):
+        flat = _is_near(planes[:, first : first + _BLOCK], colour, off).all(axis=1)
+        if not flat.all():
+            return count + int(np.argmin(flat))
+        count += flat.size
+    return count
 
 
 def _is_near(planes: NDArray[Any], colour: NDArray[np.float64], off: float) -> NDArray[np.bool_]:
-    near: NDArray[np.bool_] = (np.abs(planes.astype(np.float64) - colour[:, None, None]) <= off).all(0)
-    return near
+    near = np.abs(planes.astype(np.float64) - colour[:, None, None]) <= off
+    return np.asarray(near.all(axis=0))
