@@ -245,6 +245,35 @@ def _():
     return case
 
 
+@healthy("moving average with a high decay that rises from 0")
+def _():
+    case = bases.cnn()
+    case.options, case.epochs = {"ema_decay": 0.9999}, 3
+    return case
+
+
+@healthy("a head that learns a hundred times faster than a trained backbone")
+def _():
+    def tuned():
+        model = trained()
+        model.head = nn.Linear(32, 6)
+        return model
+
+    case = bases.cnn()
+    case.model = tuned
+    case.optimizer = lambda model: torch.optim.AdamW(
+        [{"params": model.body.parameters(), "lr": 1e-4}, {"params": model.head.parameters()}], 1e-2
+    )
+    return case
+
+
+@healthy("a trial of a schedule for many epochs")
+def _():
+    case = bases.cnn()
+    case.scheduler = lambda optimizer, steps: torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 100)
+    return case
+
+
 def heavy(item):
     """Mirror, shift, darken, recolour and cover parts of an image."""
     image = flip(item)["image"].astype(np.float32) * np.random.uniform(0.6, 1.3)

@@ -4,6 +4,4 @@ NOT_NAMED = frozenset({
     "labels of boxes begin at 0, which is the background",
     "validation shows a part of the image, enlarged",
     "training images are far more blurred than validation images",
-    "the body has a learning rate a thousand times too high", "a schedule for batches steps with each epoch",
-    "a moving average that has hardly moved is validated",
 })  # fmt: skip

@@ -8,6 +8,22 @@ from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
+class AverageProbe:
+    """Other weights than the trained ones that were validated.
+
+    Attributes:
+        name: of the copy of the model in the runner, a callback or a dict of models; "": they took the place of the
+            model's own.
+        moved: how far they are from the initial weights, in parts of how far the trained ones are.
+        decay: of an average that begins with the weights after the first step; None where it is not known.
+    """
+
+    name: str
+    moved: float
+    decay: float | None = None
+
+
+@dataclass(frozen=True)
 class EpochProbe:
     """One epoch that has ended.
 
@@ -21,6 +37,7 @@ class EpochProbe:
         steps: optimizer steps; None of an epoch before a run went on, of which the metrics alone are known.
         scales: of a gradient scaler, first and last; None where there is none.
         clipped: share of steps whose gradients were clipped; None where it is not known.
+        average: the moving average that was validated; None where it was the trained weights.
     """
 
     epoch: int
@@ -31,6 +48,7 @@ class EpochProbe:
     steps: int | None = None
     scales: tuple[float, float] | None = None
     clipped: float | None = None
+    average: AverageProbe | None = None
 
 
 @dataclass(frozen=True)

@@ -99,9 +99,11 @@ class SettingsProbe:
         groups: of its parameters.
         lr_plan: factor on the learning rate at each of up to 400 evenly spaced steps of the whole run, the first one
             and the last one among them, as the scheduler plans it; empty where there is no scheduler or its plan
-            depends on metrics.
+            depends on metrics, or nothing tells when the scheduler steps.
+        lr_plans: by ``batch`` and by ``epoch``, what ``lr_plan`` would be if the scheduler stepped so.
         scheduler: name of its class; "" where there is none.
         scheduler_step: ``batch`` or ``epoch``.
+        scheduler_length: how many of its steps the schedule is made for, as its arguments say; None where they do not.
         monitors: the first one decides on the best epoch.
         input_keys: what the models take of a batch.
         terms: of the loss; where the runner does not say, none before the model was looked at, then those at work.
@@ -129,8 +131,10 @@ class SettingsProbe:
     optimizer: str = ""
     groups: tuple[GroupProbe, ...] = ()
     lr_plan: tuple[float, ...] = ()
+    lr_plans: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     scheduler: str = ""
     scheduler_step: str = "epoch"
+    scheduler_length: int | None = None
     monitors: tuple[MonitorProbe, ...] = ()
     input_keys: tuple[str, ...] = ("image",)
     terms: tuple[TermProbe, ...] = ()

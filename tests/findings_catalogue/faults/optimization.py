@@ -3,6 +3,7 @@
 import torch
 from catalyst import dl
 from torch.nn import functional as F
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from .. import bases, stock
 from ..case import adam, fault, sgd
@@ -59,6 +60,24 @@ def _(case):
     )
 
 
+@fault(
+    "the head has a learning rate a thousand times too high", 7, bases.plain, "learning rate|lr", "high|large", "head"
+)
+def _(case):
+    case.optimizer = lambda model: torch.optim.Adam(
+        [{"params": model.body.parameters()}, {"params": model.head.parameters(), "lr": 2.0}], 2e-3
+    )
+
+
+@fault(
+    "the body has a learning rate a thousand times too low", 7, bases.cnn, "learning rate|lr", "low|small", "body|group"
+)
+def _(case):
+    case.optimizer = lambda model: torch.optim.SGD(
+        [{"params": model.body.parameters(), "lr": 5e-5}, {"params": model.head.parameters()}], 0.05, momentum=0.9
+    )
+
+
 @fault("the schedule is at zero throughout", 7, bases.cnn, "schedul|plan", "0|zero", quick=True)
 def _(case):
     case.scheduler = lambda optimizer, steps: torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: step // 10_000)
@@ -95,6 +114,22 @@ def _(case):
     )
     case.options = {"scheduler_step": "epoch"}
     case.epochs = 3
+
+
+@fault("a cosine for batches steps with each epoch", 7, bases.cnn, "cosine", "epoch", "batch|never|hardly")
+def _(case):
+    case.scheduler = lambda optimizer, steps: torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 3 * steps)
+    case.epochs = 3
+
+
+@fault("a cosine for epochs steps with each batch", 7, bases.mlp, "sequentiallr", "batch", "rises|times", quick=True)
+def _(case):
+    def schedule(optimizer, steps):
+        warm = torch.optim.lr_scheduler.LinearLR(optimizer, 0.1, 1.0, 1)
+        cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 4)
+        return torch.optim.lr_scheduler.SequentialLR(optimizer, [warm, cosine], [1])
+
+    case.scheduler, case.options, case.epochs = schedule, {"scheduler_step": "batch"}, 5
 
 
 class KeepsGradients(dl.Runner):
@@ -206,9 +241,58 @@ def _(case):
     case.fit = {"valid_loader": "valid", "valid_metric": "loss", "minimize_valid_metric": False}
 
 
+class KeepsAverage(KeepsGradients):
+    """Validates a moving average without a warm-up, as torch makes it."""
+
+    def on_experiment_start(self, runner):
+        super().on_experiment_start(runner)
+        self.average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(0.9999))
+
+    def handle_batch(self, batch):
+        model = self.model if self.is_train_loader else self.average
+        self.batch_metrics["loss"] = loss = F.cross_entropy(model(batch["image"])["logits"], batch["target"])
+        if self.is_train_loader:
+            self.optimizer.zero_grad()
+            self.engine.backward(loss)
+            self.optimizer.step()
+            self.average.update_parameters(self.model)
+
+
 @fault("a moving average that has hardly moved is validated", 7, bases.cnn, "average|ema", "0.9999|steps|decay")
 def _(case):
-    case.options = {"ema_decay": 0.9999}
+    case.runner, case.callbacks = lambda case: KeepsAverage(), list
+
+
+class SwapsAverage(dl.Callback):
+    """Puts a moving average in the place of the weights while validation lasts."""
+
+    def __init__(self, decay):
+        super().__init__(order=25)
+        self.decay = decay
+
+    def on_experiment_start(self, runner):
+        self.average = {name: value.clone() for name, value in runner.model.state_dict().items()}
+
+    def on_batch_end(self, runner):
+        if runner.is_train_loader:
+            for name, value in runner.model.state_dict().items():
+                if value.is_floating_point():
+                    self.average[name].lerp_(value, 1 - self.decay)
+
+    def on_loader_start(self, runner):
+        if not runner.is_train_loader:
+            self.kept = {name: value.clone() for name, value in runner.model.state_dict().items()}
+            runner.model.load_state_dict(self.average)
+
+    def on_loader_end(self, runner):
+        if not runner.is_train_loader:
+            runner.model.load_state_dict(self.kept)
+
+
+@fault("a callback validates an average that has hardly moved", 7, stock.supervised, "average|ema", "steps|decay")
+def _(case):
+    make = case.callbacks
+    case.callbacks = lambda: [*make(), SwapsAverage(0.9999)]
 
 
 @fault(

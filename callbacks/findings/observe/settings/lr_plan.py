@@ -3,6 +3,7 @@
 import copy
 import warnings
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -18,6 +19,8 @@ from .optimizers import innermost, number, planned_rates
 POINTS = 400
 # What is simulated step by step takes some 10 microseconds each.
 _MOST_STEPS = 20_000
+# In the unit in which the scheduler does not step, as far as is known.
+_MOST_OTHERWISE = 5_000
 # What a user's own schedule may raise where it is stepped without its run.
 _FAILURES = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 # Those whose rate at a step follows from its number alone, so that steps may be left out.
@@ -26,31 +29,61 @@ _CLOSED_FORM = (
     lr_scheduler.StepLR, lr_scheduler.MultiStepLR, lr_scheduler.ExponentialLR, lr_scheduler.LinearLR,
     lr_scheduler.ConstantLR, lr_scheduler.PolynomialLR,
 )  # fmt: skip
+# As torch calls what a schedule is made for.
+_LENGTHS = ("total_steps", "T_max", "total_iters")
 
 
-def observe_plan(runner: dl.IRunner, epochs: int, steps_per_epoch: int) -> tuple[str, str, tuple[float, ...]]:
-    """Return the name of the scheduler's class, whether it steps by ``batch`` or ``epoch``, and its plan.
+@dataclass(frozen=True)
+class Plan:
+    """What a scheduler is going to do.
+
+    Attributes:
+        name: of its class; "" where there is none.
+        moment: whether it steps by ``batch`` or ``epoch``; None where nothing tells.
+        length: how many of its steps it is made for; None where it does not say.
+        factors: by ``batch`` and by ``epoch``, the factors on the learning rate that the first group was given if it
+            stepped so, at up to ``POINTS`` evenly spaced steps of the run; none where they depend on metrics.
+    """
+
+    name: str = ""
+    moment: str | None = None
+    length: int | None = None
+    factors: dict[str, tuple[float, ...]] = field(default_factory=dict)
+
+
+def observe_plan(runner: dl.IRunner, epochs: int, steps_per_epoch: int) -> Plan:
+    """Return what the first scheduler of a run is going to do.
 
     Args:
         runner: at the start of the run.
         epochs: that are to come.
         steps_per_epoch: optimizer steps.
-
-    Returns:
-        The plan is the factor on the learning rate that the first group was given, at up to ``POINTS`` evenly spaced
-        steps of the run; empty where it depends on metrics, or nothing tells when the scheduler steps.
     """
     schedulers = by_name(runner.scheduler)
     if not schedulers:
-        return "", "epoch", ()
+        return Plan()
     key, scheduler = next(iter(schedulers.items()))
-    name = type(innermost(scheduler)).__name__
-    moment = _moment(runner, key)
-    if moment is None or _asks_for_metrics(scheduler):
-        return name, moment or "epoch", ()
+    name, moment = type(innermost(scheduler)).__name__, _moment(runner, key)
+    if _asks_for_metrics(scheduler):
+        return Plan(name, moment)
+    factors: dict[str, tuple[float, ...]] = {}
     with RngState.take(runner.engine.device).again(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # those of steps out of order are about the copy
-        return name, moment, _plan(runner, scheduler, moment, epochs, steps_per_epoch)
+        for unit in ("batch", "epoch"):
+            most = _MOST_STEPS if unit == moment else _MOST_OTHERWISE
+            found = _plan(runner, scheduler, unit, epochs, steps_per_epoch, most)
+            factors |= {unit: found} if found else {}
+    return Plan(name, moment, _length(innermost(scheduler)), factors)
+
+
+def _length(scheduler: Any) -> int | None:
+    """Return how many steps a schedule is made for, as its arguments say."""
+    parts, after = getattr(scheduler, "_schedulers", ()), getattr(scheduler, "_milestones", ())
+    if parts and after:
+        last = _length(parts[-1])
+        return None if last is None else int(after[-1]) + last
+    found = next((getattr(scheduler, name, None) for name in _LENGTHS if hasattr(scheduler, name)), None)
+    return int(found) if isinstance(found, int | float) else None
 
 
 def _moment(runner: dl.IRunner, key: str) -> str | None:
@@ -66,7 +99,9 @@ def _asks_for_metrics(scheduler: Any) -> bool:
     return any(isinstance(part, lr_scheduler.ReduceLROnPlateau) for part in parts)
 
 
-def _plan(runner: dl.IRunner, scheduler: Any, moment: str, epochs: int, steps_per_epoch: int) -> tuple[float, ...]:
+def _plan(
+    runner: dl.IRunner, scheduler: Any, moment: str, epochs: int, steps_per_epoch: int, most: int
+) -> tuple[float, ...]:
     optimizer = _optimizer_of(runner, scheduler)
     if optimizer is None:
         return ()
@@ -78,7 +113,7 @@ def _plan(runner: dl.IRunner, scheduler: Any, moment: str, epochs: int, steps_pe
     try:
         copied, group = _copy(runner, scheduler, optimizer, index)
         wanted = _points(epochs * steps_per_epoch)
-        found = _rates(copied, group, index, moment, steps_per_epoch, wanted)
+        found = _rates(copied, group, index, 1 if moment == "batch" else steps_per_epoch, wanted, most)
         return tuple(rate / base for rate in found)
     except _FAILURES:
         return ()
@@ -116,19 +151,17 @@ def _points(steps: int) -> list[int]:
     return [round(place * (steps - 1) / (POINTS - 1)) for place in range(POINTS)]
 
 
-def _rates(
-    scheduler: Any, group: dict[str, Any], index: int, moment: str, steps_per_epoch: int, wanted: list[int]
-) -> list[float]:
+def _rates(scheduler: Any, group: dict[str, Any], index: int, every: int, wanted: list[int], most: int) -> list[float]:
     """Return the learning rate at each of the steps wanted, which rise."""
     # assay's own warm-up is known in closed form, and what goes on underneath is planned like any other.
     made, warmup = 0, 0
     if _warms_up(scheduler):
         made, warmup, group["lr"] = scheduler.made, scheduler.steps, scheduler._targets[index]
         scheduler = scheduler.scheduler
-    if moment == "batch" and wanted[-1] > _MOST_STEPS:
+    if every == 1 and wanted[-1] > most:
         rates = _jumped(scheduler, group, wanted)
     else:
-        rates = _stepped(scheduler, group, 1 if moment == "batch" else steps_per_epoch, wanted)
+        rates = _stepped(scheduler, group, every, wanted)
     return [rate * min(1.0, (made + step + 1) / (warmup + 1)) for step, rate in zip(wanted, rates, strict=True)]
 
 

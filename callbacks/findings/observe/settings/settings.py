@@ -38,7 +38,8 @@ def observe_settings(runner: dl.IRunner) -> SettingsProbe:
     accumulate, per_epoch = _accumulated(runner), _steps_per_epoch(runner)
     epochs = int(runner.num_epochs)
     left = max(1, epochs - int(runner.epoch_step))
-    scheduler, moment, plan = observe_plan(runner, left, per_epoch)
+    plan = observe_plan(runner, left, per_epoch)
+    moment = plan.moment or "epoch"
     norm, value = clips_of(callbacks)
     parameters = named_parameters(runner)
     of_experiment = any(type(inside(one)).__name__ == "KnownMonitors" for one in callbacks)
@@ -53,9 +54,11 @@ def observe_settings(runner: dl.IRunner) -> SettingsProbe:
         clip_grad_value=value if (own := clipping_value(runner)) is None else own,
         optimizer=", ".join(type(one).__name__ for one in raw_optimizers(runner.optimizer).values()),
         groups=observe_groups(runner),
-        lr_plan=plan,
-        scheduler=scheduler,
+        lr_plan=plan.factors.get(moment, ()) if plan.moment else (),
+        lr_plans=plan.factors,
+        scheduler=plan.name,
         scheduler_step=moment,
+        scheduler_length=plan.length,
         monitors=observe_monitors(runner),
         input_keys=tuple(input_keys(runner)),
         terms=terms,

@@ -19,6 +19,7 @@ from ....support.host_copy import HostCopy
 from ....support.runner_view import callbacks_of, clipping_norm, loss_scale, norm_before_clipping
 from ....support.unwrap import inside, raw_optimizers
 from ...probe.epoch_probe import EpochProbe
+from .averages import AverageWatch
 from .class_view import ClassView
 
 EPOCHS = 5
@@ -45,6 +46,7 @@ class EpochWatch:
         self._watches = False
         self._hooks: list[RemovableHandle] = []
         self._counts: Tensor | None = None
+        self._averages = AverageWatch(epochs)
         self._start_epoch()
 
     def _start_epoch(self) -> None:
@@ -62,6 +64,7 @@ class EpochWatch:
 
     def on_loader_start(self, runner: dl.IRunner) -> None:
         """Begin to count a loader."""
+        self._averages.on_loader_start(runner)
         self._watches = runner.epoch_step <= self.epochs and not runner.is_infer_loader
         self._counts = None
         if not self._watches:
@@ -88,6 +91,7 @@ class EpochWatch:
 
     def on_loader_end(self, runner: dl.IRunner) -> None:
         """Sum up over all ranks. A collective."""
+        self._averages.on_loader_end(runner)
         if not self._watches:
             return
         labels, predictions = self._summed(runner)
@@ -107,6 +111,10 @@ class EpochWatch:
 
     def release(self) -> None:
         """Remove all hooks."""
+        self._averages.release()
+        self._detach()
+
+    def _detach(self) -> None:
         for hook in self._hooks:
             hook.remove()
         self._hooks = []
@@ -114,7 +122,7 @@ class EpochWatch:
     # -- steps ----------------------------------------------------------------------------------------------------
 
     def _attach(self, runner: dl.IRunner) -> None:
-        self.release()
+        self._detach()
         device, norm = runner.engine.device, clipping_norm(runner)
         if norm is not None and self._clipping is None:
             self._clipping = OptimizerSteps(device, max_norm=norm)
@@ -147,7 +155,7 @@ class EpochWatch:
 
     def _end_training(self, runner: dl.IRunner) -> None:
         self._keep_scale(runner)
-        self.release()
+        self._detach()
         if self._broken is not None:
             reduced = reduce_state({"broken": self._broken}, {"broken": "max"})["broken"]
             self._broken_steps += _whole(reduced)
@@ -178,6 +186,7 @@ class EpochWatch:
             steps=max(self._steps.values(), default=0),
             scales=(scales[0], scales[-1]) if scales else None,
             clipped=self._clipped_share(),
+            average=self._averages.take(),
         )
 
     def _clipped_share(self) -> float | None:

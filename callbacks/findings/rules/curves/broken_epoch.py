@@ -14,7 +14,7 @@ from ...probe.rule import rule
 
 _SHARE = 0.01
 _CAUSES = (
-    "gradients-not-finite",
+    "gradients-not-finite", "group-rate-too-high",
     "learning-rate-too-high", "non-finite-steps", "outputs-not-finite", "weights-not-finite", "loss-not-finite",
     "non-finite-images", "inverted-loss", "logits-for-probabilities", "falling-scale",
     "large-weights", "exploding-signal", "target-scale", "summed-loss", "dominant-term", "gradients-not-zeroed",

@@ -14,7 +14,9 @@ from ...probe.rule import rule
 _PART, _SMALL = 0.01, 16.0
 
 
-@rule("falling-scale", at="epoch", needs=["epochs"], explained_by=["learning-rate-too-high", "non-finite-steps"])
+@rule("falling-scale", at="epoch", needs=["epochs"], explained_by=[
+    "learning-rate-too-high", "group-rate-too-high", "non-finite-steps",
+])  # fmt: skip
 def falling_scale(probe: Probe) -> Iterator[Finding]:
     """Find epochs in which the scale has fallen to next to nothing."""
     last = probe.epochs[-1]

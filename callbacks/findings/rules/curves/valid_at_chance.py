@@ -19,11 +19,13 @@ _FEWEST_STEPS = 100
 _TIMES = 3.0
 _FEWEST = 50
 CAUSES = (
+    "group-rate-too-high",
     "shared-images", "different-scale", "different-statistics", "different-orientation", "wrong-channel-order",
     "validation-augmented", "normalized-twice", "unnormalized", "wrong-normalization", "evaluation-mode",
     "norm-momentum", "small-batch-norm", "no-running-stats", "frozen-statistics", "loss-metric-keys", "label-base",
     "shifted-labels", "previous-labels", "noisy-labels", "unrelated-labels", "target-scales-differ", "missing-classes",
     "learning-rate-too-high", "monitor-direction", "exchanged-classes", "masks-not-following", "ordered-labels",
+    "unmoved-average",
 )  # fmt: skip
 
 

@@ -405,3 +405,10 @@ def test_callbacks_tell_what_they_were_told_of_the_data(tmp_path):
     assert {(one.mean, one.std, one.image_key) for one in told} == {((0.5, 0.4, 0.3), (0.2, 0.2, 0.1), "image")}
     guard = next(one for one in found.metrics if one.callback == "NonFiniteGuard")
     assert (guard.mean, guard.std, guard.output_key) == (None, None, "logits")
+
+
+def test_a_schedule_is_planned_in_the_other_unit_too_with_its_length():
+    settings = scheduled(lambda it: lr_scheduler.CosineAnnealingLR(it, EPOCHS * BATCHES)).settings
+    assert (settings.scheduler_step, settings.scheduler_length) == ("epoch", EPOCHS * BATCHES)
+    assert settings.lr_plan == settings.lr_plans["epoch"]
+    assert settings.lr_plan[-1] > 0.8 > 0.1 > settings.lr_plans["batch"][-1]

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from made_probes import found, loader
 
-from assay.callbacks.findings.probe.epoch_probe import EpochProbe
+from assay.callbacks.findings.probe.epoch_probe import AverageProbe, EpochProbe
 from assay.callbacks.findings.probe.finding import Finding
+from assay.callbacks.findings.probe.model_probe import ModelProbe, ParameterProbe
 from assay.callbacks.findings.probe.probe import Probe
 from assay.callbacks.findings.probe.rule import examine
 from assay.callbacks.findings.probe.settings_probe import GroupProbe, MonitorProbe, SettingsProbe
@@ -44,6 +45,11 @@ def steps(ratio=1e-3, losses=FALLING, lr=0.01, norm=1.0, made=None, **options):
 def epoch(number=1, train=1.0, valid=1.1, steps=200, **options):
     """Return an epoch of two loaders."""
     return EpochProbe(number, {"train": {"loss": train}, "valid": {"loss": valid}}, steps=steps, **options)
+
+
+def by_epoch(plan):
+    """Return 400 points of a plan of 500 steps, of which 10 epochs of 50 steps make one step each."""
+    return [plan[index * 10 // 400] for index in range(400)]
 
 
 COSINE = [0.5 + 0.5 * cos(pi * index / 400) for index in range(400)]
@@ -88,6 +94,28 @@ HEALTHY = {
     "four steps that overshoot": Probe(epochs=(epoch(steps=4), epoch(2, 2.0, steps=4))),
     "a loss of two players": Probe(epochs=(epoch(), epoch(2, 2.0)), settings=settings(name="Adam, Adam")),
     "nothing seen": Probe(),
+    "a trial of a long cosine": Probe(settings=settings(
+        by_epoch(COSINE[:10]), scheduler="CosineAnnealingLR", scheduler_step="epoch", scheduler_length=400,
+        lr_plans={"batch": tuple(COSINE), "epoch": tuple(by_epoch(COSINE[:10]))},
+    )),
+    "five epochs of warm-up": Probe(settings=settings(
+        by_epoch([0.2, 0.4, 0.6, 0.8, 1, 1, 1, 1, 1, 1]), scheduler="LinearLR", scheduler_step="epoch",
+        lr_plans={"batch": (0.2, 0.4, 0.6, 0.8) + (1.0,) * 396}, scheduler_length=5,
+    )),
+    "restarts after a warm-up": Probe(settings=settings(
+        [0.1, 0.5, *COSINE[::4][:98], *COSINE[::4] * 3], scheduler="SequentialLR", scheduler_length=400,
+    )),
+    "a cosine that ends with the run, but for a step": Probe(settings=settings(
+        [*COSINE, 0.01], scheduler="CosineAnnealingLR", scheduler_length=499,
+    )),
+    "AdamW with a usual decay and a rate that is too high": Probe(
+        settings=settings(lr=0.5, name="AdamW", weight_decay=0.01)
+    ),
+    "an average that follows": Probe(settings=settings(), epochs=(epoch(average=AverageProbe("ema", 0.4)),)),
+    "the first epoch of an average that follows in ten": Probe(
+        settings=settings(), epochs=(epoch(average=AverageProbe("ema", 0.03)),)
+    ),
+    "an average that begins later": Probe(settings=settings(), epochs=(epoch(average=AverageProbe("swa", 0.0)),)),
 }  # fmt: skip
 
 
@@ -101,6 +129,12 @@ def test_healthy_optimization_is_silent(name):
 def probe_of(**options):
     """Return a probe of settings alone."""
     return Probe(settings=settings(**options))
+
+
+def counted(plan, by_batch, unit="epoch", **options):
+    """Return the probe of a schedule with its plans in both units."""
+    plans = {unit: tuple(plan), "batch" if unit == "epoch" else "epoch": tuple(by_batch)}
+    return probe_of(plan=plan, lr_plans=plans, scheduler_step=unit, **options)
 
 
 SHORT_COSINE = [0.5 + 0.5 * cos(pi * index / 20) for index in range(400)]
@@ -134,6 +168,23 @@ FAULTS = [
      "warning", "predicts class 1 for 100% of valid, where it is 50%"),
     ("broken-epoch", Probe(epochs=(epoch(train=nan, non_finite_steps=9),)), "warning", "loss of train is not finite"),
     ("falling-scale", Probe(epochs=(epoch(scales=(65536.0, 1.0)),)), "warning", "from 65536 to 1"),
+    ("schedule-unit", counted(by_epoch([0.04 + index * 2e-4 for index in range(10)]), ONE_CYCLE, scheduler="OneCycleLR",
+                              scheduler_length=500), "warning", "OneCycleLR is made for 500 steps and steps once per"),
+    ("schedule-unit", counted(by_epoch(COSINE[:10]), COSINE, scheduler="CosineAnnealingLR", scheduler_length=500),
+     "warning", "10 times in a run of 500 batches: the learning rate hardly falls"),
+    ("schedule-unit", counted(by_epoch(COSINE[:10]), COSINE), "warning", "LambdaLR is counted in batches"),
+    ("schedule-swings", probe_of(plan=[0.1, *SHORT_COSINE], scheduler="SequentialLR", scheduler_length=21), "warning",
+     "SequentialLR is made for 21 steps and steps once per batch, 500 times"),
+    ("schedule-swings", probe_of(plan=[0.5 + 0.5 * cos(pi * index / 10) for index in range(400)]), "warning",
+     "rises again to 1, 20 times"),
+    ("schedule-ends-early", counted([1.0] * 100 + [0.1] * 100 + [0.01] * 200, [1.0] * 400, "batch", scheduler="StepLR"),
+     "warning", "below a fiftieth of its top for the last 50%"),
+    ("endless-warmup", probe_of(plan=[0.01] * 15 + [0.035] * 15, epochs=2, steps_per_epoch=15, scheduler="LinearLR",
+                                scheduler_step="epoch"), "warning", "LinearLR lasts for the whole run"),
+    ("unmoved-average", Probe(settings=settings(), epochs=(epoch(average=AverageProbe("ema", 0.001)),)), "warning",
+     "(the copy 'ema') that has hardly moved in 200 steps: at a decay of about 0.99999"),
+    ("unmoved-average", Probe(settings=settings(epochs=3), epochs=(epoch(average=AverageProbe("", 0.1, 0.9999)),)),
+     "warning", "at a decay of 0.9999 it will have gone 6% of the way"),
     ("rising-loss", Probe(epochs=(epoch(), epoch(2, 2.0))), "warning", "1 in epoch 1 and 2 in epoch 2"),
 ]  # fmt: skip
 
@@ -184,6 +235,50 @@ def test_a_group_without_a_rate_is_named_unless_it_is_held_still_on_purpose():
     still = replace(made, loaded=frozenset({"head.weight", "head.bias"}))
     assert not found(RULES["group-without-rate"], Probe(settings=still))
     assert not found(RULES["group-without-rate"], Probe(settings=settings()))
+
+
+def two_groups(body, head, low, high, *, weight=None, losses=FALLING):
+    """Return steps of a body and a head with their rates, whose updates are so large beside the initial weights."""
+    groups = (GroupProbe(low, parameters=("body.weight",)), GroupProbe(high, parameters=("head.weight", "head.bias")))
+    found = [
+        StepProbe(float(loss), 1.0, (low, high), {"body.weight": 10 * body, "head.weight": head, "head.bias": 9.0},
+                  {"body.weight": 10.0, "head.weight": 1.0})
+        for loss in losses
+    ]  # fmt: skip
+    # As torch draws them: evenly.
+    drawn = {"low": -0.1, "high": 0.1, "std": 0.0577} if weight is None else weight
+    model = ModelProbe(tuple(
+        ParameterProbe(name, shape, **drawn)
+        for name, shape in (("body.weight", (30, 33)), ("head.weight", (4, 33)), ("head.bias", (4,)))
+    ))  # fmt: skip
+    return Probe(settings=settings(groups=groups, name="Adam"), steps=StepsProbe(tuple(found)), model=model)
+
+
+def test_a_group_with_another_rate_is_named_with_its_layers():
+    (finding,) = found(RULES["group-rate-too-high"], two_groups(0.01, 20.0, 2e-3, 2.0))
+    assert "the learning rate 2 of group 1 ('head') is too high, 1,000 times that of other" in finding.what
+    (finding,) = found(RULES["group-rate-too-high"], two_groups(8.0, 0.01, 0.2, 2e-3))
+    assert "of group 0 ('body') is too high, 100 times" in finding.what
+    (finding,) = found(RULES["group-rate-too-low"], two_groups(1e-5, 0.01, 2e-6, 2e-3))
+    assert "the learning rate 2e-06 of group 0 ('body') is too low, 1,000 times below" in finding.what
+    (finding,) = found(RULES["group-rate-too-low"], two_groups(0.01, 1e-5, 2e-3, 2e-6))
+    assert "of group 1 ('head') is too low" in finding.what
+
+
+@pytest.mark.parametrize(
+    "probe",
+    [
+        two_groups(1e-4, 0.1, 1e-4, 1e-2),  # fine-tuning with a new head
+        two_groups(1e-4, 0.4, 1e-5, 1e-3),
+        two_groups(0.9, 0.9, 2.0, 2.0),  # both are too high, which is another rule's
+        two_groups(1e-5, 0.01, 2e-5, 2e-3),  # a hundred times is usual
+        two_groups(1e-5, 0.01, 2e-6, 2e-3, weight={"low": -0.4, "high": 0.5, "std": 0.0577}),  # trained before
+        two_groups(0.9, 0.01, 0.02, 0.002),
+    ],
+)
+def test_rates_that_suit_their_groups_are_no_news(probe):
+    assert [it.sentence for it in examine([RULES["group-rate-too-high"], RULES["group-rate-too-low"]], probe).findings
+            ] == []  # fmt: skip
 
 
 def test_an_epoch_without_a_step_is_named():

@@ -21,6 +21,7 @@ _FEWEST = 5
 
 
 @rule("clipped-far", at="steps", needs=["steps", "settings"], explained_by=[
+    "group-rate-too-high",
     "tiny-clip", "large-weights", "exploding-signal", "target-scale", "summed-loss", "dominant-term", "unnormalized",
     "scale-0-255", "broadcast-shapes", "learning-rate-too-high", "gradients-not-zeroed",
 ])  # fmt: skip

@@ -34,6 +34,7 @@ _MOST_SHOWN = 10.0
     "gradients-not-zeroed", "inverted-loss", "outputs-not-finite", "weights-not-finite", "loss-not-finite",
     "exploding-signal", "momentum-out-of-range", "summed-loss", "target-scale", "dominant-term", "large-weights",
     "unnormalized", "scale-0-255", "logits-for-probabilities", "broadcast-shapes", "non-finite-images",
+    "group-rate-too-high",
 ])  # fmt: skip
 def learning_rate_too_high(probe: Probe) -> Iterator[Finding]:
     """Find updates that are as large as the weights, with what they do to the loss."""

@@ -28,7 +28,7 @@ _FEWEST = 5
 @rule("learning-rate-too-low", at="steps", needs=["steps"], explained_by=[
     "schedule-at-zero", "tiny-clip", "clipped-far", "weights-do-not-change", "vanishing-signal", "all-frozen",
     "saturated-units", "dead-units", "dead-term", "zero-weights", "endless-warmup", "outputs-not-finite",
-    "small-weights", "large-weights", "softmax-before-loss", "symmetric-weights",
+    "small-weights", "large-weights", "softmax-before-loss", "symmetric-weights", "group-rate-too-low",
 ])  # fmt: skip
 def learning_rate_too_low(probe: Probe) -> Iterator[Finding]:
     """Find updates that are nothing beside the weights, at the top of the schedule too."""

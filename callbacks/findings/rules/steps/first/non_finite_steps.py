@@ -14,7 +14,7 @@ from ....probe.rule import rule
 
 
 @rule("non-finite-steps", at="steps", needs=["steps"], explained_by=[
-    "gradients-not-finite",
+    "gradients-not-finite", "group-rate-too-high",
     "learning-rate-too-high", "outputs-not-finite", "weights-not-finite", "loss-not-finite", "non-finite-images",
     "inverted-loss", "logits-for-probabilities", "gradients-not-zeroed",
     "large-weights", "exploding-signal", "target-scale", "summed-loss", "dominant-term", "momentum-out-of-range",

@@ -17,6 +17,7 @@ _FEWEST = 20
 
 
 @rule("not-memorized", at="steps", needs=["steps"], only_beside_others=True, explained_by=[
+    "group-rate-too-high",
     "learning-rate-too-high", "learning-rate-too-low", "weights-do-not-change", "schedule-at-zero", "constant-loss",
 ])  # fmt: skip
 def not_memorized(probe: Probe) -> Iterator[Finding]:

@@ -22,9 +22,11 @@ _FEWEST_LOW, _LOW = 10, 0.2
 _RISES = 1.5
 # Part of the run at which it must have reached the top.
 _LATE = 0.85
+# Runs whose middle is the last epoch, or near it, where the schedule steps by epoch.
+_FEW_EPOCHS = 3
 
 
-@rule("endless-warmup", at="model", needs=["settings"], explained_by=["schedule-at-zero"])
+@rule("endless-warmup", at="model", needs=["settings"], explained_by=["schedule-at-zero", "schedule-unit"])
 def endless_warmup(probe: Probe) -> Iterator[Finding]:
     """Find plans that rise until the end of the run."""
     settings = probe.settings
@@ -33,8 +35,10 @@ def endless_warmup(probe: Probe) -> Iterator[Finding]:
         return
     top = max(plan)
     reached = next(index for index, factor in enumerate(plan) if factor >= 0.99 * top)
+    late = _LATE if settings.scheduler_step == "batch" else min(_LATE, 1 - 1 / settings.epochs)
+    middle = plan[len(plan) // 2 if settings.epochs > _FEW_EPOCHS else 0]
     rises = all(later >= before * (1 - 1e-9) for before, later in pairwise(plan[: reached + 1]))
-    if rises and reached >= _LATE * (len(plan) - 1) and plan[len(plan) // 2] * _RISES < top:
+    if rises and reached >= late * (len(plan) - 1) and middle * _RISES < top:
         yield Finding(
             "warning",
             f"the warm-up of {settings.scheduler} lasts for the whole run of {_steps(settings):,} steps: the learning "

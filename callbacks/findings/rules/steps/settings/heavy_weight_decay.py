@@ -3,7 +3,8 @@
 Source: I. Loshchilov and F. Hutter, "Decoupled Weight Decay Regularization", 2019; "wrong regularization" of N.
 Humbatova et al., 2020.
 Cost: none.
-Risk: published recipes take up to 3e-4 of each weight per step (ViT: 1e-3 * 0.3; ResNet with momentum 0.9: 5e-4).
+Risk: published recipes take up to 3e-4 of each weight per step (ViT: 1e-3 * 0.3; ResNet with momentum 0.9: 5e-4). Where
+the decay itself is a usual one, it is the learning rate that is too high.
 """
 
 from collections.abc import Iterator
@@ -20,6 +21,8 @@ _PER_STEP = 2e-3
 _COUPLED = 0.1
 # A decoupled decay of 1 is ten times the strongest that is published, unless the learning rate makes up for it.
 _DECOUPLED, _LEAST_PER_STEP = 1.0, 3e-4
+# Of torch's AdamW, and of SGD and all others.
+_USUAL, _USUAL_OF_SGD = 0.01, 1e-3
 _SCALED = ("Adam", "NAdam", "RAdam", "Adamax", "RMSprop", "Adagrad", "Adadelta")
 
 
@@ -28,7 +31,7 @@ def heavy_weight_decay(probe: Probe) -> Iterator[Finding]:
     """Find groups whose decay takes a large share of each weight per step."""
     name = probe.settings.optimizer
     for index, group in enumerate(probe.settings.groups):
-        if not group.weight_decay or "," in name:
+        if group.weight_decay <= (_USUAL_OF_SGD if name == "SGD" else _USUAL) or "," in name:
             continue
         part = _per_step(name, group)
         coupled = name in _SCALED
