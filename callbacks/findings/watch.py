@@ -55,7 +55,8 @@ class Watch:
         settings = replace(settings, of_experiment=of_experiment, fields=fields or settings.fields)
         self.keys = _keys(settings, image_key, target_key, sample_id_key)
         self.probe = Probe(settings=settings)
-        self._steps, self._epoch, self._features = StepsWatch(), EpochWatch(), FeatureWatch()
+        self._steps = StepsWatch(sample_id_key=sample_id_key)
+        self._epoch, self._features = EpochWatch(), FeatureWatch()
         self._watches = (self._steps, self._epoch, self._features)
         self._took_steps = False
         self._batches: Mapping[str, tuple[Any, ...]] = {}

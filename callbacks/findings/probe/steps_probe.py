@@ -19,6 +19,7 @@ class StepProbe:
         not_zeroed: whether gradients of before were still there when the first backward pass of the step began.
         finite: whether loss and gradients were.
         scale: of a gradient scaler; None where there is none.
+        broken: names of up to eight samples whose part of a batch held NaN or infinity, by the key of the part.
     """
 
     loss: float
@@ -30,6 +31,7 @@ class StepProbe:
     not_zeroed: bool = False
     finite: bool = True
     scale: float | None = None
+    broken: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

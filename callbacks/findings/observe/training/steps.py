@@ -13,11 +13,13 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
+from ....keys import SAMPLE_ID_KEY
 from ....support.host_copy import HostCopy
 from ....support.runner_view import callbacks_of, gradient_hooks_of, is_resumed, loss_scale, supervised_keys
 from ....support.unwrap import by_name, held_by, raw_optimizers, trained_parameters
 from ...probe.steps_probe import StepProbe, StepsProbe
 from ..settings.terms import clips_in_callbacks
+from .broken_inputs import BrokenInputs
 from .layer_modes import LayerModes
 from .stale_gradients import StaleGradients
 from .watched import Norms, choose_watched, first_rows
@@ -42,6 +44,7 @@ class _Step:
     stale: list[Callable[[], bool]] = field(default_factory=list)
     loss: HostCopy | float | None = None
     scale: HostCopy | None = None
+    inputs: list[BrokenInputs] = field(default_factory=list)
 
 
 class _OptimizerWatch:
@@ -108,14 +111,16 @@ class StepsWatch:
 
     Args:
         most: how many steps to watch.
+        sample_id_key: of the ids in a batch.
     """
 
-    def __init__(self, most: int = STEPS):
-        self.most = most
+    def __init__(self, most: int = STEPS, *, sample_id_key: str | int = SAMPLE_ID_KEY):
+        self.most, self.sample_id_key = most, sample_id_key
         self.probe: StepsProbe | None = None
         self._began = False
         self._steps: list[_Step] = []
         self._open: _Step | None = None
+        self._inputs: list[BrokenInputs] = []  # of the batches since the last step
         self._watches: dict[str, _OptimizerWatch] = {}
         self._hooks: list[RemovableHandle] = []
         self._modes: LayerModes | None = None
@@ -140,8 +145,10 @@ class StepsWatch:
         self._attach(runner)
 
     def on_batch_start(self, runner: dl.IRunner) -> None:
-        """Read what was seen, where the last step is one batch ago."""
+        """Read what was seen, where the last step is one batch ago; look at the batch."""
         self._read()
+        if self._hooks:
+            self._inputs.append(BrokenInputs(runner.batch, self.sample_id_key))
 
     def on_batch_end(self, runner: dl.IRunner) -> None:
         """Take note of the loss of the steps of this batch, and stop after the last one."""
@@ -221,7 +228,7 @@ class StepsWatch:
             self._steps.append(self._open)
         if self._modes is not None and len(self._steps) < _MODES_AT:
             self._modes.look()
-        self._open = _Step()
+        self._open, self._inputs = _Step(inputs=self._inputs), []
         scale = loss_scale(runner)
         if scale is not None:
             self._open.scale = HostCopy(scale, own=True)
@@ -257,7 +264,7 @@ class StepsWatch:
             found.append(self._probe(step, found[-1].loss if found else math.nan))
         if found:
             self.probe = StepsProbe(tuple(found), buffers_moved=self._moved(), modes=self._modes.evaluating)
-        self._steps, self._moved, self._modes = [], None, None
+        self._steps, self._moved, self._modes, self._inputs = [], None, None, []
 
     def _probe(self, step: _Step, last_loss: float) -> StepProbe:
         # A rank may make a step without a batch of its own.
@@ -278,6 +285,7 @@ class StepsWatch:
             # A loss that nobody names is NaN, and tells nothing.
             finite=(step.loss is None or math.isfinite(loss)) and (total is None or math.isfinite(total)),
             scale=None if step.scale is None else _number(step.scale),
+            broken={key: names for batch in step.inputs for key, names in batch.read().items()},
         )
 
 

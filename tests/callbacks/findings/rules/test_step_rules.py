@@ -42,6 +42,15 @@ def steps(ratio=1e-3, losses=FALLING, lr=0.01, norm=1.0, made=None, **options):
     return Probe(settings=made or settings(lr=lr), steps=StepsProbe(tuple(found)))
 
 
+def broken_by(inputs, losses):
+    """Return steps of which the first broken one has samples that are not finite."""
+    probe = steps(losses=losses)
+    found = list(probe.steps.steps)
+    first = next(place for place, loss in enumerate(losses) if loss != loss)
+    found[first] = replace(found[first], broken=inputs)
+    return replace(probe, steps=replace(probe.steps, steps=tuple(found)))
+
+
 def epoch(number=1, train=1.0, valid=1.1, steps=200, **options):
     """Return an epoch of two loaders."""
     return EpochProbe(number, {"train": {"loss": train}, "valid": {"loss": valid}}, steps=steps, **options)
@@ -163,6 +172,9 @@ FAULTS = [
     ("gradients-not-zeroed", steps(not_zeroed=True), "warning", "in 29 of 29 steps"),
     ("clipped-far", replace(steps(norm=50.0), settings=settings(clip_grad_norm=0.1)), "warning", "clip_grad_norm 0.1"),
     ("non-finite-steps", steps(losses=[2.3, 2.2, nan, nan, nan]), "warning", "in step 3 (3 of the first 5"),
+    ("non-finite-steps", broken_by({"image": ("a", "b")}, [2.3, 2.2, nan, nan, nan]), "error",
+     "'image' of samples of the training batch of step 3 holds NaN or infinity ('a' and 'b'), so that the loss"),
+    ("non-finite-steps", broken_by({"image": ("a",)}, [2.3, 2.2, nan, 2.1, 2.0]), "warning", "infinity ('a')"),
     ("valid-at-chance", Probe(epochs=(epoch(train=0.1, valid=4.0, **COUNTS),)), "warning", "the loss of valid is 4"),
     ("one-class-predicted", Probe(epochs=(epoch(**COUNTS, prediction_counts={"valid": np.array([0, 100])}),)),
      "warning", "predicts class 1 for 100% of valid, where it is 50%"),

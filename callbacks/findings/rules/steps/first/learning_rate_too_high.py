@@ -41,7 +41,7 @@ def learning_rate_too_high(probe: Probe) -> Iterator[Finding]:
     steps = probe.steps.steps if probe.steps is not None else ()
     found = seen_ratios(steps[:_FIRST], weight_names(probe))
     losses = [step.loss for step in steps]
-    if len(found) < 3 or len(steps) < _FEWEST:
+    if len(found) < 3 or len(steps) < _FEWEST or any(step.broken for step in steps):
         return
     size = median(one if isfinite(one) else 1e9 for one in found)
     if not _is_too_high(size, losses, (probe.settings.batch_size or _FEW_SAMPLES) * probe.settings.accumulate_steps):
