@@ -109,10 +109,10 @@ class Findings(Diagnostic):
         self.is_mute_ = not has_writer(runner)
         if not self.is_mute_:
             self.writers_["run"] = find_writer(runner, None, asked_by=type(self).__name__)
-        self.watch_.read_data()
-        found = self._look(runner, "data", self.watch_.data)
         # Without an optimizer a loader called so is evaluated.
         self.trains_ = runner.optimizer is not None and any(key.startswith("train") for key in runner.loaders)
+        self.watch_.look_ahead(tries=self.trains_ and not is_resumed(runner))
+        found = self._look(runner, "data", self.watch_.data)
         if self.trains_:
             found += self._look(runner, "model", self.watch_.settings if is_resumed(runner) else self.watch_.model)
             if self.check == "full" and not is_resumed(runner):

@@ -20,10 +20,12 @@ from .observe.training.epochs import EpochWatch
 from .observe.training.features import FeatureWatch
 from .observe.training.steps import StepsWatch
 from .probe.epoch_probe import EpochProbe
+from .probe.model_probe import ModelProbe
 from .probe.probe import Probe
 from .probe.settings_probe import SettingsProbe
+from .probe.trial_probe import TrialProbe
 
-_SECONDS = 1.5  # of reading samples in a quick check, so that it ends within two
+_SECONDS = 1.25  # of reading samples in a quick check, so that it ends within two
 _FEATURES_AFTER = 1  # the epoch
 
 
@@ -60,9 +62,14 @@ class Watch:
         self._watches = (self._steps, self._epoch, self._features)
         self._took_steps = False
         self._batches: Mapping[str, tuple[Any, ...]] = {}
+        self._tried: tuple[ModelProbe | None, TrialProbe | None] = (None, None)
 
-    def read_data(self) -> None:
-        """Read samples in a process of their own. A collective: each rank reads a share for the main one."""
+    def look_ahead(self, *, tries: bool) -> None:
+        """Read samples in processes of their own. A collective: each rank reads a share for the main one.
+
+        Args:
+            tries: whether the main rank tries out copies of model and loss meanwhile.
+        """
         with tqdm(desc="check", unit="sample", leave=False, disable=not self._shows_progress) as bar:
             seen = observe_data(
                 given_loaders(self.runner),
@@ -71,8 +78,9 @@ class Watch:
                 seconds=_SECONDS,
                 by_chance=seeds_items(self.runner),
                 on_progress=partial(_advance, bar),
+                meanwhile=self._try if tries else None,
             )
-        self._batches = seen.batches
+        self._batches = seen.batches if self.full else {}
         self.probe = replace(self.probe, loaders=seen.loaders)
 
     def data(self) -> Probe:
@@ -83,11 +91,12 @@ class Watch:
         """Return what is known of a run that goes on, whose weights are not looked at again."""
         return self.probe
 
+    def _try(self, batches: Mapping[str, tuple[Any, ...]]) -> None:
+        self._tried = observe_model_and_trial(self.runner, batches, self.probe.settings)
+
     def model(self) -> Probe:
-        """Try out copies of model and loss, and return what was seen of them."""
-        model, trial = observe_model_and_trial(self.runner, self._batches, self.probe.settings)
-        if not self.full:
-            self._batches = {}
+        """Return what was seen of copies of model and loss."""
+        model, trial = self._tried
         settings = self.probe.settings
         if not settings.terms and trial is not None:
             settings = replace(settings, terms=terms_at_work(trial))

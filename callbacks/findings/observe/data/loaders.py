@@ -1,8 +1,9 @@
 """Observe loaders: some of their samples or all of them, read in a process that leaves no trace in this one."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
+from threading import Event, Thread
 from typing import Any
 
 from ...probe.loader_probe import LoaderProbe
@@ -13,6 +14,7 @@ from .sample_reader import Keys
 from .shares import Found, Share, read_over_ranks
 
 Progress = Callable[[int, int], Any]
+Batches = dict[str, tuple[Any, ...]]  # by loader
 
 _GRACE = 5.0  # seconds beyond what was given, for a sample that takes long
 _BUSY = 4.0  # times what was given, for a machine that is busy with other work
@@ -34,7 +36,7 @@ class ObservedData:
     """
 
     loaders: dict[str, LoaderProbe]
-    batches: dict[str, tuple[Any, ...]] = field(default_factory=dict)
+    batches: Batches = field(default_factory=dict)
 
 
 def observe_data(
@@ -45,6 +47,7 @@ def observe_data(
     seconds: float = 1.5,
     by_chance: bool = False,
     on_progress: Progress | None = None,
+    meanwhile: Callable[[Batches], None] | None = None,
 ) -> ObservedData:
     """Return what is observed of loaders, and their first batches. A collective: each rank reads a share.
 
@@ -59,6 +62,7 @@ def observe_data(
             process is kept waiting by others are not counted, up to four times as many.
         by_chance: whether the runner seeds the generators for each item, so that workers cannot draw alike.
         on_progress: called with the number of samples that have been read, and of all, of this rank's share.
+        meanwhile: called once on the main rank with the first batches, as far as there are any, while samples are read.
 
     Returns:
         On the main rank, what all have read.
@@ -66,11 +70,12 @@ def observe_data(
 
     def read(share: Share) -> Found:
         return _read(
-            loaders, keys=keys, full=full, seconds=seconds, by_chance=by_chance, on_progress=on_progress, share=share
-        )
+            loaders, keys=keys, full=full, seconds=seconds, by_chance=by_chance, on_progress=on_progress, share=share,
+            meanwhile=meanwhile if share.leads else None,
+        )  # fmt: skip
 
     found = read_over_ranks(read)
-    batches = {key: tuple(one.pop("first_batches", ())) for key, one in found.items()}
+    batches = _first_batches(found)
     return ObservedData({key: LoaderProbe(**_known(one)) for key, one in found.items()}, batches)
 
 
@@ -83,23 +88,62 @@ def _read(
     by_chance: bool,
     on_progress: Progress | None,
     share: Share,
+    meanwhile: Callable[[Batches], None] | None,
 ) -> Found:
     plain = {key: plain_loader(loader) for key, loader in loaders.items()}
     found = {key: _facts(key, loader, keys) for key, loader in plain.items()}
-    forkable = {key: loader for key, loader in plain.items() if _forks(loader)}
-    if can_fork() and forkable:
-        totals: dict[str, int] = {}
-        works = [
-            _work(key, loader, keys, full=full, seconds=seconds, by_chance=by_chance or _by_chance(loaders[key]),
-                  share=share)
-            for key, loader in forkable.items()
-        ]  # fmt: skip
-        with suppress(OSError):  # no memory for another process
-            for key, name, value in messages_of(works, None if full else (1 + _BUSY) * seconds + _GRACE):
-                _take(found[key], totals, key, name, value)
-                if on_progress is not None and name == "samples" and totals:
-                    on_progress(sum(len(one["samples"]) for one in found.values()), sum(totals.values()))
+    works = [
+        _work(key, loader, keys, full=full, seconds=seconds, by_chance=by_chance or _by_chance(loaders[key]),
+              share=share)
+        for key, loader in plain.items() if _forks(loader)
+    ]  # fmt: skip
+    until = None if full else (1 + _BUSY) * seconds + _GRACE
+    takes = _taken(messages_of(works, until) if can_fork() and works else iter(()), found, on_progress)
+    if meanwhile is None:
+        for _ in takes:
+            pass
+    else:
+        _take_beside(takes, found, meanwhile)
     return found
+
+
+def _taken(messages: Iterator[Any], found: Found, on_progress: Progress | None) -> Iterator[None]:
+    """Keep what children send, one message at a time."""
+    totals: dict[str, int] = {}
+    with suppress(OSError):  # no memory for another process
+        for key, name, value in messages:
+            _take(found[key], totals, key, name, value)
+            if on_progress is not None and name == "samples" and totals:
+                on_progress(sum(len(one["samples"]) for one in found.values()), sum(totals.values()))
+            yield
+
+
+def _take_beside(takes: Iterator[None], found: Found, meanwhile: Callable[[Batches], None]) -> None:
+    """Take messages, from the first batches on in a thread, as ``meanwhile`` goes on here."""
+    # Children are forked by the first one, before there is a thread.
+    for _ in takes:
+        if all(_first_batches(found).values()):
+            break
+    ended = Event()
+
+    def take() -> None:
+        for _ in takes:
+            if ended.is_set():
+                return
+
+    thread = Thread(target=take, daemon=True)
+    thread.start()
+    try:
+        meanwhile(_first_batches(found))
+    except BaseException:
+        ended.set()
+        raise
+    finally:
+        thread.join()
+
+
+def _first_batches(found: Found) -> Batches:
+    return {key: one.get("first_batches", ()) for key, one in found.items()}
 
 
 def _facts(key: str, loader: Any, keys: Keys) -> dict[str, Any]:

@@ -1,8 +1,10 @@
 """What is observed of loaders, against values computed otherwise, and that nothing shows that it was."""
 
+import multiprocessing
 import os
 import random
 import socket
+import threading
 import time
 from functools import partial
 from types import SimpleNamespace
@@ -586,3 +588,36 @@ def test_a_batch_tells_whether_its_images_have_the_targets_of_their_items(form):
         told, right = pairs_of(batch)
         assert set(told) == set(right) and len(told) == 8
         assert (told == right) is not mixed
+
+
+def test_samples_are_read_while_the_first_batches_are_tried_out():
+    told, progress = [], [(0, 0)]
+
+    def try_out(batches):
+        told.append({key: len(of) for key, of in batches.items()})
+        until = time.monotonic() + 60
+        while progress[-1][0] < 800 and time.monotonic() < until:
+            time.sleep(0.01)
+        told.append(progress[-1][0])
+
+    loaders = {"train": DataLoader(Pictures(600), 8), "valid": DataLoader(Pictures(300), 8)}
+    follow = lambda *numbers: progress.append(numbers)  # noqa: E731
+    seen = observe_data(loaders, keys=KEYS, full=True, on_progress=follow, meanwhile=try_out)
+    assert told[0] == {"train": 1, "valid": 1} and told[1] >= 800
+    assert seen.loaders["train"].complete and len(seen.batches["train"]) == 2
+
+
+@pytest.mark.parametrize("loaders", [{"train": []}, {"train": DataLoader(Pictures(0), 8)}, {}])
+def test_what_goes_on_meanwhile_is_called_where_nothing_can_be_read(loaders):
+    told = []
+    observe_data(loaders, keys=KEYS, seconds=SECONDS, meanwhile=told.append)
+    assert told == [dict.fromkeys(loaders, ())]
+
+
+def test_what_fails_meanwhile_ends_the_reading():
+    slow = Pictures(4000, change=lambda index, item: (time.sleep(0.002), item)[1])
+    before, start = threading.active_count(), time.monotonic()
+    with pytest.raises(ZeroDivisionError):
+        observe_data({"train": DataLoader(slow, 8)}, keys=KEYS, full=True, meanwhile=lambda batches: 1 / 0)
+    assert threading.active_count() == before and not multiprocessing.active_children()
+    assert time.monotonic() - start < 8
