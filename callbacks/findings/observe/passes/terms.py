@@ -23,6 +23,8 @@ _FUNCTIONS = frozenset({
     F.multi_margin_loss, F.soft_margin_loss,
 })  # fmt: skip
 
+_PLACES = {0: "image", 1: "target"}  # of a tuple
+
 
 @dataclass(frozen=True)
 class Term:
@@ -206,7 +208,7 @@ class LossCalls(TorchFunctionMode):
                 label += "_"
             found[label] = Term(
                 label, 1.0 if call.factor is None else call.factor, call.args[0], call.args[1], key,
-                _name_of(call.args[1], batch if isinstance(batch, Mapping) else {}) or "target",
+                _target_name(call.args[1], batch) or f"target of {name}",
                 _again(call.function, call.args[2:], call.kwargs), _criterion(call), call.grad,
             )  # fmt: skip
         return [*found.values()]
@@ -226,3 +228,16 @@ def _name_of(part: Any, named: Mapping[str, Any]) -> str | None:
         if isinstance(value, Tensor) and isinstance(part, Tensor) and value.data_ptr() == part.data_ptr():
             return str(name)
     return None
+
+
+def _target_name(target: Any, batch: Any) -> str | None:
+    """Return by which name a target, or one of the same numbers, stands in a batch; of a tuple, see ``Keys``."""
+    if isinstance(batch, Tensor) or not isinstance(target, Tensor):
+        return None
+    named = {_PLACES.get(place, f"[{place}]"): one for place, one in enumerate(batch)}
+    parts = batch.items() if isinstance(batch, Mapping) else named.items()
+    return next((str(name) for name, one in parts if isinstance(one, Tensor) and _is_alike(target, one)), None)
+
+
+def _is_alike(one: Tensor, other: Tensor) -> bool:
+    return one.numel() == other.numel() and bool((one.detach().reshape(-1) == other.detach().reshape(-1)).all())
