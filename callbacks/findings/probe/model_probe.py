@@ -143,7 +143,7 @@ class ModelProbe:
         trains_in_eval: whether the run's training step leaves the whole model in evaluation mode.
         trains_in_valid: whether the run's step on a validation batch puts a whole model in training mode.
         broken_by: the operation that first makes the gradient of a finite loss NaN or infinite, and where it stands in
-            the code, such as ``sqrt in forward() (net.py, line 12)``; "" where gradients are finite or it is unknown.
+            the code, such as ``sqrt in forward (net.py, line 12)``; "" where gradients are finite or it is unknown.
         criterion_left_out: names of parameters of the criterion's own, such as a learned temperature or the centres of
             classes, that would train if an optimizer had them.
     """

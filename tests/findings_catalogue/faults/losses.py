@@ -357,3 +357,16 @@ def _(case):
 @fault("an own step takes its softmax over the samples", 6, stock.own_runner, "softmax", "samples", "axis 0")
 def _(case):
     return _own(lambda output, target: F.nll_loss(output.log_softmax(0), target))
+
+
+@fault("the number of a class goes into a binary loss", 6, bases.cnn, "0 and 1|0 to 1", "target", "loss", "5")
+def _(case):
+    case.model, case.callbacks = bases.SingleLogit, list
+    case.criterion = lambda output, target: F.binary_cross_entropy_with_logits(output, target.float())
+
+
+@fault("a ReLU before a number that may be negative", 6, bases.regression, "relu", "number", "target", "from 0")
+def _(case):
+    case.train = [{**item, "target": np.float32(3.5 * item["target"] - 1.7)} for item in case.train]
+    case.valid = [{**item, "target": np.float32(3.5 * item["target"] - 1.7)} for item in case.valid]
+    _end(case, nn.ReLU())

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-_FRAME = re.compile(r'File "(.+)", line (\d+), in (\w+)')
-_NOT_OF_USER = ("/torch/", "/catalyst/", "<", str(Path(__file__).parents[2]))
+_FRAME = re.compile(r'File "(.+)", line (\d+), in (\S+)')
+_OWN = Path(__file__).parents[4]
+_NOT_OF_USER = ("/torch/", "/catalyst/", "<", f"{_OWN / 'callbacks'}/", f"{_OWN / 'runner'}/")
 
 
 class GradientFaults(TorchFunctionMode):
@@ -68,4 +69,4 @@ def _place(node: Any) -> str:
     """Return where an operation was computed, in the code of the user."""
     found = [_FRAME.search(line) for line in node.metadata.get("traceback_", [])]
     frames = [it for it in found if it is not None and not any(part in it[1] for part in _NOT_OF_USER)]
-    return f" in {frames[-1][3]}() ({Path(frames[-1][1]).name}, line {frames[-1][2]})" if frames else ""
+    return f" in {frames[-1][3]} ({Path(frames[-1][1]).name}, line {frames[-1][2]})" if frames else ""

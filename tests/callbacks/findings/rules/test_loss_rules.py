@@ -30,6 +30,7 @@ from assay.callbacks.findings.rules.loss.terms.loss_without_gradient import loss
 from assay.callbacks.findings.rules.loss.terms.regressed_classes import regressed_classes
 from assay.callbacks.findings.rules.loss.terms.target_scale import target_scale
 from assay.callbacks.findings.rules.loss.terms.target_scales_differ import target_scales_differ
+from assay.callbacks.findings.rules.loss.terms.targets_beyond_one import targets_beyond_one
 from assay.callbacks.findings.rules.loss.values.constant_loss import constant_loss
 from assay.callbacks.findings.rules.loss.values.ignored_class import ignored_class
 from assay.callbacks.findings.rules.loss.values.initial_loss import initial_loss
@@ -130,8 +131,9 @@ HEALTHY = {
                                      blank=0.0, right=-8.0, wrong=8.0, right_probabilities=-1, wrong_probabilities=0,
                                      of_class=dict.fromkeys(range(10), 0.0), shifted=1.5),
     "sigmoid and bce": with_loss(1 / (1 + np.exp(-LOGITS)), CriterionProbe("BCELoss", "bce", "mean"), right=None,
-                                 wrong=None, right_probabilities=0.001, wrong_probabilities=6.9, blank=40.0),
-    "labels and logits": with_loss(LOGITS, BCE, blank=0.69, shifted=0.9, target_dtype="float32", actual=0.7),
+                                 wrong=None, right_probabilities=0.001, wrong_probabilities=6.9, blank=40.0, target_high=1.0),
+    "labels and logits": with_loss(LOGITS, BCE, blank=0.69, shifted=0.9, target_dtype="float32", actual=0.7,
+                                   target_high=1.0),
     "focal with a prior": with_loss(LOGITS - 4.6, CriterionProbe("FocalLoss", "focal"), actual=0.02, blank=0.17,
                                     shifted=0.03, of_class={}),
     "own dice": own_loss(SHARES, blank=1.0, right=0.4, wrong=0.2, right_probabilities=0.01, wrong_probabilities=0.98,
@@ -432,3 +434,16 @@ def test_the_function_in_an_own_loss_tells_what_its_output_is_to_be():
     # The factor of a loss in a ``handle_batch``.
     negative = replace(probe, trial=TrialProbe({"loss": trial(weight=-1.0)}, 16))
     only(inverted_loss, negative, "error", "has the weight -1")
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.0, 5.0), (-1.0, 1.0), (0.0, 255.0)])
+def test_a_binary_loss_with_targets_that_are_no_probabilities_is_named(low, high):
+    probe = with_loss(criterion=BCE, target_low=low, target_high=high)
+    only(targets_beyond_one, probe, "error", "term 'loss'", "'target'", f"to {high:.3g}", "falls without end")
+
+
+def test_targets_from_0_to_1_and_those_that_do_not_count_are_no_fault():
+    ignores = CriterionProbe("SoftBCEWithLogitsLoss", "bce_logits", "mean", ignore_index=-100)
+    assert not found(targets_beyond_one, with_loss(criterion=BCE, target_low=0.05, target_high=0.95))
+    assert not found(targets_beyond_one, with_loss(criterion=ignores, target_low=-100.0, target_high=1.0))
+    assert not found(targets_beyond_one, with_loss())

@@ -311,11 +311,11 @@ def test_gradients_not_finite_names_the_modules_and_the_operation():
     net = healthy_net()
     first, *others = net.parameters
     broken = replace(first, grad_norm=float("nan"))
-    model = replace(net, parameters=(broken, *others), loss=1.79, broken_by="sqrt in forward() (net.py, line 12)")
+    model = replace(net, parameters=(broken, *others), loss=1.79, broken_by="sqrt in forward (net.py, line 12)")
     (finding,) = found(gradients_not_finite, run_of(model))
     assert "(1.79)" in finding.sentence
     assert f"'{first.name.rpartition('.')[0]}" in finding.sentence
-    assert "by sqrt in forward() (net.py, line 12)" in finding.sentence
+    assert "by sqrt in forward (net.py, line 12)" in finding.sentence
 
 
 def test_gradients_not_finite_is_silent_where_the_loss_is_broken_too_or_nothing_is():
