@@ -1,6 +1,7 @@
 """Several processes by torchrun: whose line is whose, and how a run ends when one of them fails."""
 
 import contextlib
+import json
 import os
 import re
 import signal
@@ -15,6 +16,7 @@ ROOT = Path(__file__).parents[1]
 SMALL = ["--diagnostics", "off", "--device", "cpu"]
 EXPERIMENT = str(Path(__file__).with_name("small_experiment.py"))
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "assay.runner", "train"]
+OF_DATA = ("near-duplicates", "repeated-ids", "conflicting-labels", "too-few-samples", "small-validation")
 LAUNCH = ["-m", "assay.runner.launch", *TORCHRUN[2:]]
 
 long = pytest.mark.long("starts a launcher and its ranks, as the quicker test beside it does")
@@ -213,6 +215,25 @@ def test_the_slurm_script_trains(tmp_path):
     assert re.search(r"--rdzv-endpoint localhost:\d+ ", done.stdout)
     assert "[rank 0] epoch 1/1" in done.stdout
     assert len(list(tmp_path.glob("runs/small_experiment/*/checkpoints/last.pt"))) == 1
+
+
+def findings_before_training(folder):
+    (file,) = folder.glob("runs/small_experiment/*/findings.json")
+    return [one for one in json.loads(file.read_text()) if one["epoch"] == 0 and one["rule"] in OF_DATA]
+
+
+@long
+def test_two_processes_find_in_the_data_what_one_finds(tmp_path):
+    commands = {"one": ["-m", "assay.runner", "train"], "two": TORCHRUN}
+    found = {}
+    for name, command in commands.items():
+        (tmp_path / name).mkdir()
+        # Nothing ends the run, as all is silenced that is an error.
+        flags = [EXPERIMENT, "--epochs", "1", "--check", "full", "--silence", "shared-images", *SMALL]
+        code, said = finish(start([*command, *flags], tmp_path / name))
+        assert code == 0, said
+        found[name] = findings_before_training(tmp_path / name)
+    assert found["one"] and found["two"] == found["one"]
 
 
 def test_the_slurm_script_ends_where_the_hosts_cannot_be_listed(tmp_path):

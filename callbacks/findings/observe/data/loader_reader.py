@@ -167,7 +167,7 @@ class LoaderReader:
             return
         others = np.setdiff1d(np.arange(length), self.orders.candidates)
         for index in others[np.linspace(0, len(others) - 1, min(len(others), _LEFT_OUT)).astype(int)].tolist():
-            if time.monotonic() > until and len(found) >= _FEWEST:
+            if self.clock() > until and len(found) >= _FEWEST:
                 break
             label = self._label(index)
             if label is not None:
