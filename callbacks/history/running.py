@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 NEVER = 0  # the epoch in which a sample was learned that never was
-_TYPES = {"epochs": np.int32, "learned": np.int32, "forgotten": np.int32, "correct": np.bool_}
+_TYPES = {"epochs": np.int32, "learned": np.int32, "forgotten": np.int32, "target": np.int32, "correct": np.bool_}
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,7 @@ class RunningValues:
         forgotten: [n], int32, how often it was right in one epoch and wrong in the next in which it was seen (Toneva
             et al., "An Empirical Study of Example Forgetting", 2019, definition of a forgetting event).
         correct: [n], bool, whether it was right when it was last seen.
+        target: [n], int32, its class when it was last seen with one.
         mean_probability: [n, C], float32, mean probability of each class; C is 0 where it is not known.
     """
 
@@ -32,6 +33,7 @@ class RunningValues:
     learned: np.ndarray
     forgotten: np.ndarray
     correct: np.ndarray
+    target: np.ndarray
     mean_probability: np.ndarray
 
     def __len__(self) -> int:
@@ -56,7 +58,7 @@ class RunningValues:
         correct = numbers["prediction"] == numbers["target"]
         self.forgotten[where] += self.correct[where] & ~correct
         self.learned[where] = np.where((self.learned[where] == NEVER) & correct, epoch, self.learned[where])
-        self.correct[where] = correct
+        self.correct[where], self.target[where] = correct, numbers["target"]
         if shares is not None and self.mean_probability.shape[1]:
             means = self.mean_probability[where]
             step = (shares[counts].astype(np.float32) - means) / self.epochs[where][:, None]

@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections.abc import Sequence
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,10 +18,13 @@ from ..keys import OUTPUT_KEY, SAMPLE_ID_KEY, TARGET_KEY, pick
 from ..measures.sample_history import TASKS, sample_numbers, two_logits
 from ..measures.targets import decide_targets, is_paired
 from ..results.result_files import file_name
+from ..support.class_names import check_names
 from ..support.runner_view import folder_in_run, positions_in_loader, samples_of_keys
 from ..support.sample_losses import NO_SCORE, WHOLE_BATCH, NoSampleLossError, losses_of_batch
 from ..tensorboard.writer import Writer
 from .collected import CollectedSamples, SampleRows, over_ranks
+from .suspect_table import SuspectTable
+from .suspects import FROM_EPOCH
 
 if TYPE_CHECKING:
     from .files import SampleFiles
@@ -45,9 +49,13 @@ class SampleHistory(Diagnostic):
     ``running.parquet``            one row per sample, over the epochs in which it was seen: ``index``; ``epochs``, how
                                    many these are; ``aum``, ``el2n`` and ``target_probability``, means; ``learned``, the
                                    first epoch in which it was predicted right; ``forgotten``, how often it was right
-                                   and then wrong; ``correct``, whether it was right at last; ``mean_probability``, one
-                                   number per class, up to 200 classes
+                                   and then wrong; ``correct``, whether it was right at last, and ``target``, its class
+                                   then; ``mean_probability``, one number per class, up to 200 classes
     ============================== =====================================================================================
+
+    From the third epoch on, ``suspects.csv`` lists the samples whose label is probably wrong, the surest first: loader,
+    id, label, likely label and score, -1 to 1 (see ``history.suspects``). It is in ``results`` of the run, or in
+    ``folder``; a line at the end of the run names the first ones.
 
     What cannot be told is null: of a target that is no class or ``ignore_index``, of outputs that are not finite, of a
     criterion that has no loss of one sample. ``measures.sample_history`` has the definitions and their sources.
@@ -68,6 +76,7 @@ class SampleHistory(Diagnostic):
         target_key: key of the targets in the batch: class numbers [N], or shares [N, C], of which the largest counts.
         sample_id_key: key of the sample ids in the batch, which are unique; without it, samples of loaders other than
             those for training are named by their position in the loader.
+        class_names: one name per class, for ``suspects.csv``; None: classes are shown by number.
         ignore_index: target value that is no class.
         criterion_key: name of the criterion, of several, that gives the loss of a sample; None: the only one, or all
             terms of a ``DictRunner``.
@@ -89,6 +98,7 @@ class SampleHistory(Diagnostic):
         output_key: str = OUTPUT_KEY,
         target_key: str = TARGET_KEY,
         sample_id_key: str = SAMPLE_ID_KEY,
+        class_names: Sequence[str] | None = None,
         ignore_index: int | None = None,
         criterion_key: str | None = None,
     ):
@@ -100,7 +110,9 @@ class SampleHistory(Diagnostic):
         self.folder = None if folder is None else Path(folder)
         self.output_key, self.target_key, self.sample_id_key = output_key, target_key, sample_id_key
         self.ignore_index, self.criterion_key = ignore_index, criterion_key
+        self.class_names = check_names(class_names)
         self.files_: dict[str, SampleFiles] = {}
+        self.table_ = SuspectTable(Path(), self.class_names)
         self.collected_: CollectedSamples | None = None
         self.told_: set[str] = set()
 
@@ -119,11 +131,15 @@ class SampleHistory(Diagnostic):
             return
         from .files import SampleFiles  # 50 MB, which not every project has
 
+        results = folder if self.folder is not None else folder_in_run(runner, None, "results", type(self).__name__)
+        self.table_ = SuspectTable(results / "suspects.csv", self.class_names)
         # An epoch may have begun before the checkpoint that the run goes on from.
         begun = runner.epoch_step + int(runner.epoch_step > 0 or runner.batch_step > 0)
         for loader, writer in self.writers_.items():
             self.files_[loader] = SampleFiles(folder / file_name(loader))
             writer.call(partial(self.files_[loader].cut, begun))
+            # A run that goes on within validation has those of training already.
+            writer.call(partial(self._find_suspects, loader))
 
     def begin(self, runner: dl.IRunner) -> None:
         """Begin to collect the samples of a loader."""
@@ -159,6 +175,11 @@ class SampleHistory(Diagnostic):
         elif rows is not None and len(rows):
             writer.call(lambda: self._write(loader, epoch, rows))
 
+    def on_experiment_end(self, runner: dl.IRunner) -> None:
+        super().on_experiment_end(runner)
+        if runner.engine.is_main_process:
+            self.table_.tell()
+
     def _write(self, loader: str, epoch: int, rows: SampleRows) -> None:
         if not self.files_[loader].add(epoch, rows):
             _log.warning(
@@ -166,6 +187,12 @@ class SampleHistory(Diagnostic):
                 "but for mean_probability, which is not known any more",
                 loader,
             )
+        self._find_suspects(loader)
+
+    def _find_suspects(self, loader: str) -> None:
+        files = self.files_[loader]
+        if files.epoch >= FROM_EPOCH:
+            self.table_.put(loader, *files.suspects())
 
     def _tell_once(self, writer: Writer, message: str) -> None:
         if message not in self.told_:
