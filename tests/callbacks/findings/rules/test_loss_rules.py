@@ -131,7 +131,7 @@ HEALTHY = {
                                      blank=0.0, right=-8.0, wrong=8.0, right_probabilities=-1, wrong_probabilities=0,
                                      of_class=dict.fromkeys(range(10), 0.0), shifted=1.5),
     "sigmoid and bce": with_loss(1 / (1 + np.exp(-LOGITS)), CriterionProbe("BCELoss", "bce", "mean"), right=None,
-                                 wrong=None, right_probabilities=0.001, wrong_probabilities=6.9, blank=40.0, target_high=1.0),
+                                 wrong=None, right_probabilities=0.001, wrong_probabilities=6.9, target_high=1.0),
     "labels and logits": with_loss(LOGITS, BCE, blank=0.69, shifted=0.9, target_dtype="float32", actual=0.7,
                                    target_high=1.0),
     "focal with a prior": with_loss(LOGITS - 4.6, CriterionProbe("FocalLoss", "focal"), actual=0.02, blank=0.17,
