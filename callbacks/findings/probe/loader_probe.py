@@ -130,6 +130,7 @@ class LoaderProbe:
         complete: whether every sample was read.
         again: the same samples' digests, read a second time in another order and with other random numbers, by index;
             equal where the transform draws nothing.
+        again_small: small images of that second reading, where they are others than those of the first.
         order: indices of the first epoch, as far as the sampler tells, up to 100,000; empty where it does not.
         later_order: the same of a second epoch.
         drawable: how many samples its sampler can give; 0 where that is not known.
@@ -158,6 +159,7 @@ class LoaderProbe:
     samples: Mapping[int, SampleProbe] = field(default_factory=dict)
     complete: bool = False
     again: Mapping[int, bytes] = field(default_factory=dict)
+    again_small: Mapping[int, NDArray[np.float32]] = field(default_factory=dict)
     order: Sequence[int] = ()
     later_order: Sequence[int] = ()
     drawable: int = 0

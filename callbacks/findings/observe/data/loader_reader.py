@@ -14,7 +14,7 @@ from .batches import MOST_ITEMS, cut, is_on_cpu, iterate, probe_batch
 from .data_sets import ids_of, labels_of, length_of, reading_order, set_epoch_inside
 from .draws import ResetWatch, as_worker, seed_item, start_worker, workers_alike
 from .orders import Orders, draw_orders
-from .pixels import as_array, digest_of
+from .pixels import Pixels, as_array, digest_of, measure
 from .sample_reader import MOST_SMALL, Keys, SampleReader
 from .shares import Share, plan_of
 
@@ -144,16 +144,22 @@ class LoaderReader:
         known = self.orders.candidates.tolist() if self.full else [it for it in self.seen if self.seen[it].digest]
         chosen = [known[place] for place in np.linspace(0, len(known) - 1, min(AGAIN, len(known))).astype(int)]
         again: dict[int, bytes] = {}
+        small: dict[int, NDArray[np.float32]] = {}
         fixed = "fixed_epoch" in self.loader.__dict__  # whose epochs all draw alike
         set_epoch_inside(self.loader.dataset, 1 if fixed else 2)
         for index in reversed(chosen):
             if self.clock() > until and len(again) >= _FEWEST_AGAIN:
                 break
-            digest = self._digest(index, 1 if fixed else 2)
-            if digest is not None:
-                again[index] = digest
+            pixels = self._pixels(index, 1 if fixed else 2)
+            if pixels is None:
+                continue
+            again[index] = pixels.digest
+            image = pixels.small() if self._differs(index, pixels.digest) else None
+            if image is not None:
+                small[index] = image
         self.tell("again", again)
-        differing = [it for it, digest in again.items() if it in self.seen and self.seen[it].digest != digest]
+        self.tell("again_small", small)
+        differing = [index for index, digest in again.items() if self._differs(index, digest)]
         seconds = min(_WORKERS, 2 * (until - self.clock()))
         # What follows from the seed of an item is alike in all workers, and differs between samples.
         if differing and not self.by_chance and seconds > 0:
@@ -275,12 +281,15 @@ class LoaderReader:
         except Exception:  # noqa: BLE001 - a data set may raise anything
             return
 
-    def _digest(self, index: int, reading: int) -> bytes | None:
-        """Return the digest of a sample's image, read with the random numbers of a reading."""
+    def _differs(self, index: int, digest: bytes) -> bool:
+        return index in self.seen and self.seen[index].digest != digest
+
+    def _pixels(self, index: int, reading: int) -> Pixels | None:
+        """Return what a sample's image measures, read with the random numbers of a reading."""
         seed_item(reading, index)
         try:
             with as_worker(self.loader):
-                return self._drawn_digest(index)
+                return measure(self.keys.image(_item(self.loader.dataset, index)))
         except Exception:  # noqa: BLE001 - a data set may raise anything
             return None
 

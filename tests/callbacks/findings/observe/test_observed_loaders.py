@@ -562,6 +562,19 @@ def test_a_connection_is_not_used_beside_the_run():
     ours.close(), theirs.close()
 
 
+def test_images_that_differ_when_they_are_read_again_are_kept_small():
+    def lit(index, item):
+        return {**item, "image": item["image"] + torch.rand(())}
+
+    seen = see(Pictures(change=lit))
+    assert seen.augments and set(seen.again_small) == set(seen.again)
+    for index, image in seen.again_small.items():
+        change = image - seen.samples[index].small
+        assert image.shape == (3, SMALL, SMALL)
+        assert np.ptp(change) == pytest.approx(0, abs=1e-4) and abs(change.mean()) > 1e-6
+    assert see(Pictures()).again_small == {}
+
+
 def pairs_of(batch):
     return dict(zip(batch.digests, batch.targets, strict=True)), dict(
         zip(batch.item_digests, batch.item_targets, strict=True)
@@ -584,7 +597,8 @@ def test_a_batch_tells_whether_its_images_have_the_targets_of_their_items(form):
         return {**batch, "image": batch["image"].flip(0)} if form == "dict" else [batch[0].flip(0), batch[1]]
 
     for mixed in (False, True):
-        batch = see(Pictures(change=change), collate_fn=partial(collate, mixed=mixed)).batches_seen[0]
+        data = Pictures(change=change)
+        batch = see(data, collate_fn=partial(collate, mixed=mixed), seconds=20.0).batches_seen[0]
         told, right = pairs_of(batch)
         assert set(told) == set(right) and len(told) == 8
         assert (told == right) is not mixed

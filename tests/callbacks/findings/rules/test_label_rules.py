@@ -242,6 +242,29 @@ def test_rules_on_labels_are_silent_on_augmented_training():
     assert [finding.sentence for rule in BY_PIXELS for finding in found(rule, probe)] == []
 
 
+def test_rules_on_labels_are_silent_where_augmentation_leaves_nothing_of_images():
+    random = np.random.default_rng(0)
+
+    def hidden(it):
+        return sample(it.index, random.normal(0, 1, it.small.shape).astype(np.float32), it.target)
+
+    probe = with_samples(drawn(), "train", lambda samples: [hidden(it) for it in samples])
+    # As if they were so each time, the images have nothing to do with the labels.
+    assert found(unrelated_labels, probe) != ()
+    train = probe.loaders["train"]
+    again = {index: hidden(it).small for index, it in list(train.samples.items())[:24]}
+    probe = replace(probe, loaders={**probe.loaders, "train": replace(train, again_small=again)})
+    assert [finding.sentence for rule in BY_PIXELS for finding in found(rule, probe)] == []
+
+
+def test_unrelated_labels_are_named_in_augmented_training():
+    probe = relabelled("train", lambda labels, random: random.permutation(labels))
+    train = probe.loaders["train"]
+    again = {index: np.roll(1.2 * it.small, 1, 2) for index, it in list(train.samples.items())[:24]}
+    probe = replace(probe, loaders={**probe.loaders, "train": replace(train, again_small=again)})
+    assert "labels of train have no relation to its images" in found(unrelated_labels, probe)[0].what
+
+
 def featured(change=None, train=400, valid=200, spread=0.8, classes=10):
     """Return a probe with features that show the class, and labels of train that ``change`` returned."""
     random = np.random.default_rng(5)

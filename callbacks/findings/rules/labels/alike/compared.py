@@ -11,6 +11,7 @@ from ....probe.loader_probe import LoaderProbe, SampleProbe
 from ....probe.probe import Probe
 from ...pictures import Held
 from .neighbours import Floats, Relation, Whole, nearest, relation
+from .recognized import is_recognized
 from .views import views
 
 MOST = 1000  # samples of a loader: 1,000 against 1,000 in three views take a tenth of a second
@@ -29,6 +30,7 @@ class Points:
         labels: [n]; None where targets are no classes.
         names: of the samples.
         indices: of the samples in the data set; None where they are not known.
+        recognized: whether augmentation leaves enough of them.
     """
 
     loader: str
@@ -37,6 +39,7 @@ class Points:
     labels: Whole | None
     names: tuple[str, ...]
     indices: Whole | None = None
+    recognized: bool = True
 
     @cached_property
     def near(self) -> Whole:
@@ -133,11 +136,13 @@ def _pairs(train: LoaderProbe, valid: LoaderProbe) -> Iterator[Compared]:
     both, targets = _targets(ours, theirs)
     labels = None if both is None else both[: len(ours)]
     known = None if both is None else both[len(ours) :]
+    clear = is_recognized(train, ours)
     # One call for both, so that colours are scaled alike.
     joint = _points(train.key, [*ours, *theirs], both, targets)
     for view, points in joint.items():
         first, second = _cut(points, slice(0, len(ours)), labels), _cut(points, slice(len(ours), None), known)
-        yield Compared(view, first, replace(second, loader=valid.key), 0 if both is None else targets.shape[1])
+        first, second = replace(first, recognized=clear), replace(second, loader=valid.key)
+        yield Compared(view, first, second, 0 if both is None else targets.shape[1])
 
 
 def _cut(points: Points, part: slice, labels: Whole | None) -> Points:

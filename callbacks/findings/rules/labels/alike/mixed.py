@@ -81,7 +81,7 @@ def _finding(ours: Points, theirs: Points, one: Mixed, names: Sequence[str]) -> 
 
 
 def _mixed(ours: Points, theirs: Points, classes: int) -> Iterator[Mixed]:
-    if classes < 2 or ours.labels is None or theirs.labels is None:
+    if classes < 2 or ours.labels is None or theirs.labels is None or not (ours.recognized and theirs.recognized):
         return
     seen = votes(nearest(ours.vectors, theirs.vectors), theirs.labels, classes)[0]
     table = confusion(ours.labels, seen, classes)

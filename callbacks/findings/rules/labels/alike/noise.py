@@ -70,7 +70,7 @@ def _finding(noise: Noise) -> Finding:
 def _against_valid(pair: Compared) -> Noise | None:
     """Return by how much rarer votes give training its own labels than they give validation its own."""
     train, valid = pair.train, pair.valid
-    if train.labels is None or valid.labels is None:
+    if train.labels is None or valid.labels is None or not train.recognized:
         return None
     ours, ours_sure = votes(nearest(train.vectors, train.vectors, _VOTES, own=True), train.labels, pair.classes)
     theirs, theirs_sure = votes(nearest(valid.vectors, train.vectors, _VOTES), train.labels, pair.classes)
@@ -119,7 +119,7 @@ def _within(points: Points, classes: int) -> Noise | None:
 
     Wrong labels are spread over all classes, as is asked; two classes alone leave no way to tell them from hard ones.
     """
-    if points.labels is None or len(set(points.labels.tolist())) < 3:
+    if points.labels is None or len(set(points.labels.tolist())) < 3 or not points.recognized:
         return None
     first, second = _halves(points, classes)
     same = first == second

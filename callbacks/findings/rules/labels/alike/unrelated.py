@@ -26,7 +26,7 @@ def find_unrelated(pairs: Sequence[Compared], seen: str) -> Iterator[Finding]:
         if any(_related(pair.across) for pair in views):
             continue
         ours, theirs = [pair.train for pair in views], [pair.valid for pair in views]
-        if found := _told(ours, theirs):
+        if ours[0].recognized and (found := _told(ours, theirs)):
             yield _finding(ours[0], *found, seen)
         elif found := _told(theirs, ours):
             yield _finding(theirs[0], *found, seen)
