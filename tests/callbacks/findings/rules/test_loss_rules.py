@@ -232,6 +232,9 @@ def test_a_loss_that_rewards_wrong_answers_is_named():
     dice = own_loss(SHARES, right_probabilities=0.99, wrong_probabilities=0.01)
     only(inverted_loss, dice, "error", "(0.99) than for wrong ones (0.01)")
     only(inverted_loss, with_loss(weight=-1.0), "error", "the weight -1")
+    only(inverted_loss, own_loss(right=0.0, wrong=-9.0), "error", "larger for right answers")
+    # An output that is the logarithm of a count.
+    assert not found(inverted_loss, numbers("", right=113.0, wrong=13.5))
 
 
 def test_a_loss_without_influence_of_the_outputs_is_named():
@@ -271,6 +274,10 @@ def test_classes_that_are_left_out_on_purpose_are_silent():
     metrics = (MetricProbe("IoU", "logits", "target", ignore_index=0),)
     assert not found(ignored_class, with_loss(criterion=ignores, settings={"metrics": metrics}))
     assert not found(ignored_class, with_loss(criterion=replace(CROSS_ENTROPY, ignore_index=255)))
+    # An output of 0 is the right answer to a label of 0 where a sigmoid comes before the loss.
+    answered = {"of_class": {0: 0.0, 1: 100.0}, "output_shape": (16,), "target_shape": (16,)}
+    assert not found(ignored_class, with_loss(criterion=CriterionProbe("BCELoss", "bce", "mean"), **answered))
+    assert not found(ignored_class, own_loss(**answered))
 
 
 def test_weights_the_wrong_way_round_are_named():

@@ -3,7 +3,8 @@
 Source: a sign that is missing or doubled; "dice" in the place of "1 - dice"; a check of A. Karpathy's recipe, 2019.
 Cost: two calls of the criterion.
 Risk: outputs that are no answers, as embeddings or similarities; there both made outputs cost much the same. A negative
-weight of one term beside others may be meant (an adversary), and is left out.
+weight of one term beside others may be meant (an adversary), and is left out. An output whose logarithm or exponential
+is compared with a number costs most where it is the number itself; so a right number has to cost no more than a score.
 """
 
 from collections.abc import Iterator
@@ -16,6 +17,8 @@ from ..seen_terms import SeenTerm, seen_terms
 
 # Of the larger of both: answers that are sure differ by far in what they cost.
 _MARGIN = 0.5
+# Of a score that is taken for a loss, as a correlation; a negative error is 0.
+_BEST_SCORE = 1.0
 
 
 @rule("inverted-loss", at="model", needs=["trial"], explained_by=[
@@ -48,7 +51,7 @@ def inverted_loss(probe: Probe) -> Iterator[Finding]:
 
 def _costs(term: SeenTerm, trial: TermTrial | None) -> tuple[float, float] | None:
     """Return what right and wrong answers cost, in the form in which the model gives its answers."""
-    if trial is None:
+    if trial is None or _is_no_score(trial):
         return None
     scores, shares = (trial.right, trial.wrong), (trial.right_probabilities, trial.wrong_probabilities)
     if term.output is None or term.output.low < 0 or term.output.high > 1:
@@ -57,3 +60,8 @@ def _costs(term: SeenTerm, trial: TermTrial | None) -> tuple[float, float] | Non
         known = shares if None not in shares else scores
     right, wrong = known
     return None if right is None or wrong is None else (right, wrong)
+
+
+def _is_no_score(trial: TermTrial) -> bool:
+    """Return whether what a right number costs, as there are no probabilities of it, is more than a score can be."""
+    return trial.right is not None and trial.right_probabilities is None and trial.right > _BEST_SCORE
