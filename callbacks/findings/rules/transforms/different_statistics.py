@@ -24,6 +24,8 @@ from ..ranges import described, ends, from_0_to_1, standardized
 from ..recovered import Recovered, recovered
 
 _FEWEST = 16
+# Noise leaves the mean where it is; normalizing moves it by 0.3 and more, or makes the deviation several times larger.
+_SHIFTED, _WIDER = 0.1, 2.0
 # Black or white that differs by so much of the range is another normalization: of one channel, and of several, which
 # have each their own black and white and may be the brightest in one loader only.
 _OF_RANGE, _OF_CHANNELS = 0.02, 0.15
@@ -80,12 +82,18 @@ def _one_without(train: LoaderProbe, valid: LoaderProbe) -> str:
         # Most images of a normalized loader have values below the mean; that all of another have none, and stay below
         # 1 as well, is no chance.
         centred = np.mean([sample.low < -0.1 for sample in pictures(other)]) > 0.5
-        if centred and from_0_to_1(pictures(one)):
+        if centred and from_0_to_1(pictures(one)) and _apart_as_a_whole(one, other):
             return (
                 f"images of {other.key} are normalized ({_figures(other)}) and those of {one.key} are not"
                 f" ({_figures(one)})"
             )
     return ""
+
+
+def _apart_as_a_whole(one: LoaderProbe, other: LoaderProbe) -> bool:
+    """Return whether more than noise, which goes below 0 as well, lies between the loaders."""
+    (mean, std), (other_mean, other_std) = _overall(one), _overall(other)
+    return abs(mean - other_mean) > _SHIFTED or other_std > _WIDER * std
 
 
 def _one_standardized(train: LoaderProbe, valid: LoaderProbe) -> str:

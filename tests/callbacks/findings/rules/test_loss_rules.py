@@ -256,6 +256,8 @@ def test_a_summed_loss_is_named():
 def test_a_loss_that_begins_far_from_chance_is_named():
     only(initial_loss, with_loss(30 * LOGITS, actual=31.0, output_std=21.0), "warning", "begins at 31", "2.3", "21")
     only(initial_loss, with_loss(actual=0.1), "note", "before any step")
+    # A margin within the model, which is given the target.
+    assert not found(initial_loss, with_loss(actual=15.0, settings={"input_keys": ("image", "target")}))
     assert not found(initial_loss, with_loss(actual=0.1, settings={"loaded": frozenset({"a"})}))
 
 

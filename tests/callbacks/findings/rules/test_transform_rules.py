@@ -92,6 +92,12 @@ def test_different_statistics_names_the_loader_that_is_not_normalized():
     assert "and those of valid are not (mean" in finding.what
 
 
+def test_different_statistics_is_silent_on_noise_that_goes_below_black():
+    numbers = np.random.default_rng(0)
+    noisy = of_pictures(lambda it: shares(it) + numbers.normal(0, 0.15, it.shape).astype(np.float32), shares)
+    assert found(different_statistics, noisy) == ()
+
+
 def test_different_statistics_names_another_mean_and_std():
     probe = of_pictures(valid=lambda it: normalized(it, (0.5,) * 3, (0.5,) * 3))
     (finding,) = found(different_statistics, probe)

@@ -3,7 +3,8 @@
 Source: "verify loss @ init" of A. Karpathy's recipe, 2019.
 Cost: one call of the criterion with outputs of 0.
 Risk: heads on pretrained features begin at up to twice the loss of chance, and a trained model far below it, which is
-left out. Five times is beyond what any usual initialization gives.
+left out. Five times is beyond what any usual initialization gives. Cosines that are scaled on purpose begin higher, and
+a model that is given the target makes its loss harder by a margin, as ArcFace does.
 """
 
 from collections.abc import Iterator
@@ -16,6 +17,8 @@ from ..seen_terms import SeenTerm, with_trials
 
 _KINDS = ("cross_entropy", "bce_logits", "focal")
 _HIGH = 5.0
+# Of outputs that a factor makes larger: cosines times 30 begin at six times the loss of chance.
+_SCALED = 10.0
 # A fresh model that is this sure of the right answers has been told them.
 _LOW = 0.3
 _CAUSES = (
@@ -33,7 +36,7 @@ def initial_loss(probe: Probe) -> Iterator[Finding]:
         actual, chance = trial.actual, trial.blank
         if term.kind not in _KINDS or actual is None or chance is None or not isfinite(actual) or chance <= 0:
             continue
-        if actual > _HIGH * chance:
+        if actual > _limit(term) * chance and term.target_key not in probe.settings.input_keys:
             yield Finding(
                 "warning",
                 f"term {term.label!r} begins at {actual:.3g}, and {chance:.3g} is the loss of knowing nothing: the "
@@ -52,6 +55,10 @@ def initial_loss(probe: Probe) -> Iterator[Finding]:
                 Where(key=term.output_key or None),
                 {"actual": actual, "chance": chance},
             )
+
+
+def _limit(term: SeenTerm) -> float:
+    return _SCALED if term.output is not None and term.output.made_by == "mul" else _HIGH
 
 
 def _named(term: SeenTerm) -> str:
