@@ -261,6 +261,31 @@ def test_what_is_frozen_at_random_is_named_and_what_was_trained_is_not():
     assert examined(model) == []
 
 
+def plain_net():
+    """Return a net without normalization, whose statistics would tell that it was trained."""
+    return nn.Sequential(
+        nn.Conv2d(3, 16, 3, 2), nn.ReLU(), nn.Conv2d(16, 16, 3, 2), nn.ReLU(), nn.Flatten(), nn.Linear(784, 10)
+    )
+
+
+def test_weights_without_a_normalization_tell_by_themselves_that_they_were_trained():
+    torch.manual_seed(0)
+    model = plain_net()
+    model.requires_grad_(False)
+    model[5] = nn.Linear(784, 10)
+    ((_, rule, sentence),) = examined(model)
+    assert (rule, "'0' and '2'" in sentence) == ("frozen-at-random", True)
+    model.requires_grad_(True)
+    optimizer = torch.optim.Adam(model.parameters())
+    for _ in range(10):
+        optimizer.zero_grad()
+        F.cross_entropy(model(torch.randn(16, 3, 32, 32)), torch.arange(16) % 10).backward()
+        optimizer.step()
+    model.requires_grad_(False)
+    model[5] = nn.Linear(784, 10)
+    assert examined(model) == []
+
+
 def test_an_optimizer_without_the_new_head_is_named():
     torch.manual_seed(0)
     model = resnet()

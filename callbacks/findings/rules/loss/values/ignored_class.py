@@ -4,7 +4,7 @@ Source: ``ignore_index`` 0 in the place of 255; a weight of 0; "missing class" o
 Cost: one call of the criterion per class.
 Risk: a class that is left out on purpose: one whose name says so, or that a metric ignores too, is left out here. A
 loss that compares the samples of a batch says nothing of those of one class alone. Costs are those of outputs of 0,
-which is the right answer to a label of 0 where outputs are probabilities.
+which is the right answer to a label of 0 where outputs are probabilities, and to one of 1 where they are distances.
 """
 
 from collections.abc import Iterator
@@ -50,15 +50,17 @@ def _ignored(term: SeenTerm) -> dict[int, str]:
     costs = term.trial.of_class if term.trial is not None else {}
     by_class = term.kind in _OF_CLASSES or (not term.kind and _is_mean(term))
     if by_class and max(costs.values(), default=0.0) > 0:
-        free = [index for index, cost in costs.items() if cost == 0 and not (index == 0 and _is_answered(term))]
+        free = [index for index, cost in costs.items() if cost == 0 and not _is_answered(term, index)]
         found = {**dict.fromkeys(free, "it costs nothing"), **found}
     return found
 
 
-def _is_answered(term: SeenTerm) -> bool:
-    """Return whether outputs of 0 may say that a label is 0, as they do unless they are logits."""
+def _is_answered(term: SeenTerm, label: int) -> bool:
+    """Return whether outputs of 0 may be the right answer: to a label of 0 by probabilities, to others by distances."""
     trial = term.trial
-    return term.kind in ("", "bce", "focal") and trial is not None and prod(trial.output_shape) == prod(trial.target_shape)
+    if trial is None or prod(trial.output_shape) != prod(trial.target_shape):
+        return False
+    return not term.kind or (label == 0 and term.kind in ("bce", "focal"))
 
 
 def _is_mean(term: SeenTerm) -> bool:

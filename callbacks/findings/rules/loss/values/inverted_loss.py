@@ -5,9 +5,11 @@ Cost: two calls of the criterion.
 Risk: outputs that are no answers, as embeddings or similarities; there both made outputs cost much the same. A negative
 weight of one term beside others may be meant (an adversary), and is left out. An output whose logarithm or exponential
 is compared with a number costs most where it is the number itself; so a right number has to cost no more than a score.
+A distance is small for what is alike; so an output of 0 and above is an answer only if a sigmoid or the like makes it.
 """
 
 from collections.abc import Iterator
+from math import prod
 
 from ....probe.finding import Finding, Where
 from ....probe.probe import Probe
@@ -19,6 +21,7 @@ from ..seen_terms import SeenTerm, seen_terms
 _MARGIN = 0.5
 # Of a score that is taken for a loss, as a correlation; a negative error is 0.
 _BEST_SCORE = 1.0
+_OF_SHARES = ("sigmoid", "softmax", "exp", "clamp", "hardsigmoid", "relu")
 
 
 @rule("inverted-loss", at="model", needs=["trial"], explained_by=[
@@ -51,7 +54,7 @@ def inverted_loss(probe: Probe) -> Iterator[Finding]:
 
 def _costs(term: SeenTerm, trial: TermTrial | None) -> tuple[float, float] | None:
     """Return what right and wrong answers cost, in the form in which the model gives its answers."""
-    if trial is None or _is_no_score(trial):
+    if trial is None or _is_no_score(trial) or _is_distance(term, trial):
         return None
     scores, shares = (trial.right, trial.wrong), (trial.right_probabilities, trial.wrong_probabilities)
     if term.output is None or term.output.low < 0 or term.output.high > 1:
@@ -65,3 +68,11 @@ def _costs(term: SeenTerm, trial: TermTrial | None) -> tuple[float, float] | Non
 def _is_no_score(trial: TermTrial) -> bool:
     """Return whether what a right number costs, as there are no probabilities of it, is more than a score can be."""
     return trial.right is not None and trial.right_probabilities is None and trial.right > _BEST_SCORE
+
+
+def _is_distance(term: SeenTerm, trial: TermTrial) -> bool:
+    """Return whether an output of a loss of the user's own is 0 and more, one for each label, and no share."""
+    output = term.output
+    alone = not term.kind and prod(trial.output_shape) == prod(trial.target_shape)
+    shares = output is not None and (not output.made_by or any(one in output.made_by for one in _OF_SHARES))
+    return alone and output is not None and output.low >= 0 and not shares

@@ -3,7 +3,7 @@
 Source: ``.detach()``, ``.data``, ``torch.no_grad()``, ``.item()``, NumPy or an ``argmax`` in the middle of ``forward``.
 Cost: one backward pass that other rules need as well.
 Risk: a stop-gradient on purpose, as in self-distillation; there the layer gets a gradient on its other way, or is
-frozen, and is not told of.
+frozen, and is not told of. Nor is a layer that no optimizer has, as the features of a model that was trained before.
 """
 
 from collections.abc import Iterator
@@ -20,7 +20,8 @@ def detached_branch(probe: Probe) -> Iterator[Finding]:
     if probe.model is None or probe.model.loss is None:
         return
     reached = {owner(it.name) for it in probe.model.parameters if it.grad_norm is not None}
-    names = [name for name in probe.model.detached if name not in reached]
+    optimized = {owner(it.name) for it in probe.model.parameters if it.optimized}
+    names = [name for name in probe.model.detached if name not in reached and name in optimized]
     if not names or not reached:
         return
     yield Finding(

@@ -3,7 +3,8 @@
 Source: freezing the backbone and forgetting ``pretrained=True`` (or the checkpoint), or freezing the new head with the
 rest, in forum questions on fine-tuning.
 Cost: names are compared.
-Risk: networks that are frozen on purpose. Left out are: what is known to be loaded; copies of trained layers, as a
+Risk: networks that are frozen on purpose. Left out are: what is known to be loaded, or has values that no usual
+initialization gives; copies of trained layers, as a
 teacher or a momentum encoder is (same shape, mean and spread); tables such as positions; and what makes up less than a
 twentieth of the model, such as fixed filters and projections, unless it gives an output.
 """
@@ -16,6 +17,7 @@ from ....probe.probe import Probe
 from ....probe.rule import rule
 from ....probe.wording import share
 from ..parts import head_names, is_loaded, modules_of, owner, size, told, verb, weights_of
+from ..trained import look_trained
 
 # Fixed filters, random projections and the like are smaller; a backbone is most of a model.
 _SMALL_PART = 0.05
@@ -29,7 +31,8 @@ def frozen_at_random(probe: Probe) -> Iterator[Finding]:
     weights = weights_of(probe.model)
     trained = {_values(it) for it in weights if it.trains}
     frozen = [it for it in weights if not it.trains and not is_loaded(probe, it) and it.high > it.low]
-    frozen = [it for it in frozen if _values(it) not in trained]
+    known = look_trained(probe.model, frozen)
+    frozen = [it for it in frozen if _values(it) not in trained and it.name not in known]
     heads = head_names(probe.model)
     part = size(frozen) / max(size(probe.model.parameters), 1)
     if frozen and (part >= _SMALL_PART or any(owner(it.name) in heads for it in frozen)):

@@ -8,7 +8,7 @@ Risk: a pretrained backbone may be left out on purpose instead of being frozen; 
 loaded this is a note. A copy that follows by a moving average is left out where it is frozen, as it should be.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from ....probe.finding import Finding, Where
 from ....probe.model_probe import ParameterProbe
@@ -16,6 +16,7 @@ from ....probe.probe import Probe
 from ....probe.rule import rule
 from ....probe.wording import count
 from ..parts import head_names, is_loaded, modules_of, owner, size, told
+from ..trained import look_trained
 
 
 @rule("no-optimizer-for", at="model", needs=["model"], explained_by=["all-frozen"])
@@ -36,7 +37,8 @@ def no_optimizer_for(probe: Probe) -> Iterator[Finding]:
             evidence={"left_out": len(left_out)},
         )
         return
-    new = {it.name for it in left_out if not is_loaded(probe, it) or _is_new_head(probe, it)}
+    known = {owner(name) for name in look_trained(probe.model, [it for it in left_out if len(it.shape) > 1])}
+    new = {it.name for it in left_out if not _is_known(probe, it, known) or _is_new_head(probe, it)}
     for loaded in (False, True):
         group = [it for it in left_out if (it.name not in new) == loaded]
         if group:
@@ -51,6 +53,10 @@ def _of_criterion(names: tuple[str, ...]) -> Finding:
         Where(layer=names[0]),
         {"parameters": list(names[:8])},
     )
+
+
+def _is_known(probe: Probe, parameter: ParameterProbe, trained: Collection[str]) -> bool:
+    return is_loaded(probe, parameter) or owner(parameter.name) in trained
 
 
 def _is_new_head(probe: Probe, parameter: ParameterProbe) -> bool:
