@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from .flat_probe import FlatProbe
 from .jumps_probe import JumpsProbe
 from .levels_probe import LevelsProbe
+from .overlap_probe import OverlapProbe
 
 SMALL = 32  # side of the small image of a sample
 KEPT_SIDE = 256  # largest side of the images that are kept whole
@@ -133,6 +134,7 @@ class LoaderProbe:
         again_small: small images of that second reading, where they are others than those of the first.
         order: indices of the first epoch, as far as the sampler tells, up to 100,000; empty where it does not.
         later_order: the same of a second epoch.
+        overlaps: which of its samples seem to be those of a loader of the other kind, by the key of that.
         drawable: how many samples its sampler can give; 0 where that is not known.
         left_out: class numbers of some samples that it cannot give, by index, where the data set holds no labels.
         ids: of all samples, where they could be read without reading images, else of ``samples``.
@@ -162,6 +164,7 @@ class LoaderProbe:
     again_small: Mapping[int, NDArray[np.float32]] = field(default_factory=dict)
     order: Sequence[int] = ()
     later_order: Sequence[int] = ()
+    overlaps: Mapping[str, OverlapProbe] = field(default_factory=dict)
     drawable: int = 0
     left_out: Mapping[int, int] = field(default_factory=dict)
     ids: Sequence[str] = ()

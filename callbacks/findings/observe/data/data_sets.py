@@ -3,15 +3,17 @@
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from itertools import chain
 from os import PathLike, fspath
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch.utils.data import ConcatDataset, Subset, TensorDataset
+from torch.utils.data import ConcatDataset, Dataset, Subset, SubsetRandomSampler, TensorDataset
 
 from ....keys import SAMPLE_ID_KEY, TARGET_KEY
 from ....support.unwrap import data_sets
+from ...probe.overlap_probe import OverlapProbe
 from .pixels import as_array
 
 _LABELS = ("targets", "labels", "y", "target", "_labels")
@@ -21,6 +23,8 @@ _DEEPEST = 6
 _ENDS = 16
 _SPACED = 32
 _MOST_READ = 50_000
+_MOST_ORIGINS = 200_000  # samples of which another loader's are compared by what is known of all
+_SUSPECTS = 24  # of them, which are read in both loaders
 
 
 def labels_of(dataset: Any) -> NDArray[np.int64] | None:
@@ -51,9 +55,10 @@ def places_of(dataset: Any, index: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def reading_order(candidates: NDArray[np.int64], dataset: Any, ids: Sequence[str]) -> list[int]:
-    """Return in which order to read samples: both ends first, then evenly spaced ones, then by a hash of what they are.
+    """Return in which order to read samples: those at both ends and evenly spaced ones, and others between them.
 
-    Of two parts of one data set, those that are in both have the same hashes, and are read in both.
+    The others come by a hash of what they are: of two parts of one data set, those that are in both have the same
+    hashes, and are read in both.
     """
     count = len(candidates)
     spaced = np.linspace(0, count - 1, min(count, _SPACED)).astype(np.int64)
@@ -64,8 +69,62 @@ def reading_order(candidates: NDArray[np.int64], dataset: Any, ids: Sequence[str
     hashed = _mixed(of_each)
     drawn = np.argpartition(hashed, _MOST_READ)[:_MOST_READ] if count > _MOST_READ else np.arange(count)
     drawn = drawn[np.argsort(hashed[drawn], kind="stable")]
-    ends = [*range(min(_ENDS, count)), *range(max(0, count - _ENDS), count)]
-    return [int(candidates[place]) for place in dict.fromkeys([*ends, *spaced.tolist(), *drawn.tolist()])]
+    ends = [place for first in range(min(_ENDS, count)) for place in (first, count - 1 - first)]
+    placed = [*ends, *spaced.tolist()]
+    mixed = chain.from_iterable(zip(placed, drawn.tolist(), strict=False))
+    order = dict.fromkeys([*mixed, *placed, *drawn.tolist()])
+    return [int(candidates[place]) for place in order]
+
+
+def overlap_of(loader: Any, other: Any) -> OverlapProbe | None:
+    """Return which samples of a loader seem to be those of another one; None where none are, or it is not known.
+
+    They seem so by their ids, or by their places in data sets of one type and length, whose parts they are.
+    """
+    size, of_other = length_of(loader.dataset) or 0, length_of(getattr(other, "dataset", None)) or 0
+    if not 0 < size <= _MOST_ORIGINS or not 0 < of_other <= _MOST_ORIGINS:
+        return None
+    (mine, at), (others, at_other) = _given_origins(loader), _given_origins(other)
+    shared, first, second = np.intersect1d(mine, others, return_indices=True)
+    if not len(shared):
+        return None
+    shown = np.linspace(0, len(shared) - 1, min(len(shared), _SUSPECTS)).astype(np.int64)
+    pairs = zip(at[first[shown]].tolist(), at_other[second[shown]].tolist(), strict=True)
+    return OverlapProbe(int(np.isin(mine, others).sum()), len(mine), tuple(pairs))
+
+
+def _given_origins(loader: Any) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+    """Return a number for what each sample of a loader seems to be, and its index."""
+    found, sampler = origins_of(loader.dataset), getattr(loader, "sampler", None)
+    at = np.arange(len(found))
+    if type(sampler) is SubsetRandomSampler:
+        at = np.unique(np.asarray(list(sampler.indices), dtype=np.int64))
+        at = at[(at >= 0) & (at < len(found))]
+    return found[at], at
+
+
+def origins_of(dataset: Any) -> NDArray[np.uint64]:
+    """Return a number for each sample: of its id where it is known, else of its place in the data set it comes from."""
+    size = length_of(dataset) or 0
+    ids = ids_of(dataset)
+    if len(ids) == size:
+        twice = [zlib.crc32(one.encode()) << 32 | zlib.crc32(one[::-1].encode()) for one in ids]
+        return np.array(twice, dtype=np.uint64)
+    return _places(dataset, size)
+
+
+def _places(dataset: Any, size: int, depth: int = 0) -> NDArray[np.uint64]:
+    if isinstance(dataset, Subset):
+        inner = _places(dataset.dataset, length_of(dataset.dataset) or 0, depth + 1)
+        return inner[np.asarray(dataset.indices, dtype=np.int64)]
+    if isinstance(dataset, ConcatDataset):
+        return np.concatenate([_places(one, length_of(one) or 0, depth + 1) for one in dataset.datasets])
+    inside = (_attribute(dataset, name) for name in _INSIDE)
+    part = next((one for one in inside if isinstance(one, Dataset) and length_of(one) == size), None)
+    if part is not None and depth < _DEEPEST:
+        return _places(part, size, depth + 1)
+    root = zlib.crc32(f"{type(dataset).__qualname__} {size}".encode())
+    return (np.uint64(root) << np.uint64(32)) + np.arange(size, dtype=np.uint64)
 
 
 def set_epoch_inside(root: Any, epoch: int) -> None:

@@ -1,7 +1,8 @@
 """Read the samples of one loader, within the child process: in one pass, again, and in batches."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -10,8 +11,9 @@ from numpy.typing import NDArray
 from torch.utils.data import IterableDataset, StackDataset, Subset
 
 from ...probe.loader_probe import SampleProbe
+from ...probe.overlap_probe import OverlapProbe
 from .batches import MOST_ITEMS, cut, is_on_cpu, iterate, probe_batch
-from .data_sets import ids_of, labels_of, length_of, reading_order, set_epoch_inside
+from .data_sets import ids_of, labels_of, length_of, overlap_of, reading_order, set_epoch_inside
 from .draws import ResetWatch, as_worker, seed_item, start_worker, workers_alike
 from .orders import Orders, draw_orders
 from .pixels import Pixels, as_array, digest_of, measure
@@ -24,6 +26,7 @@ Clock = Callable[[], float]
 AGAIN = 24
 _FEWEST = 4  # items of a batch, however slow they are
 _FEWEST_AGAIN = 2
+_READINGS = 2
 _LEFT_OUT = 64  # samples that the sampler leaves out, of which labels are read
 _BATCHES = 3
 _CHUNK, _CHUNK_SECONDS = 64, 0.05
@@ -44,6 +47,7 @@ class LoaderReader:
         full: whether all samples are to be read.
         by_chance: whether the runner seeds the generators for each item.
         share: what of it is read here.
+        beside: loaders of the other kind, by key: of training those for validation.
         clock: gives the seconds that times are compared with.
     """
 
@@ -57,11 +61,12 @@ class LoaderReader:
         full: bool,
         by_chance: bool,
         share: Share,
+        beside: Mapping[str, Any],
         clock: Clock = time.monotonic,
     ):
         self.clock = clock
         self.key, self.loader, self.keys, self.full, self.by_chance = key, loader, keys, full, by_chance
-        self.tell, self.share = tell, share
+        self.tell, self.share, self.beside = tell, share, beside
         self.trains = key.startswith("train")
         self.reader = SampleReader(keys)
         self.watch = ResetWatch()
@@ -92,7 +97,7 @@ class LoaderReader:
         candidates = self.orders.candidates
         drawn = reading_order(candidates, self.loader.dataset, self.ids if len(self.ids) == length else ())
         # All of them are read in the order of the files, of which a disk gives one after the other.
-        order = candidates.tolist() if self.full else drawn
+        order = self._suspects_first(candidates.tolist() if self.full else drawn)
         self._choose_kept(order, drawn)
         self.mine = self.share.of_order(order)
         self.waiting = self.mine[::-1]
@@ -100,6 +105,18 @@ class LoaderReader:
         if self.share.of > 1:
             self.tell("plan", plan_of(order, self.ids, labels_of(self.loader.dataset)))
         start_worker(self.loader)
+
+    def _suspects_first(self, order: list[int]) -> list[int]:
+        """Return the order after those samples that seem to be another loader's, which reads them first as well."""
+        overlaps: dict[str, OverlapProbe] = {}
+        for key, other in self.beside.items():
+            with suppress(Exception):  # data sets of the user's may raise anything
+                overlap = overlap_of(self.loader, other)
+                overlaps |= {} if overlap is None else {key: overlap}
+        self.tell("overlaps", overlaps)
+        known = set(order)
+        suspects = [mine for overlap in overlaps.values() for mine, _ in overlap.pairs if mine in known]
+        return [*dict.fromkeys([*suspects, *order])]
 
     def _choose_kept(self, order: list[int], drawn: list[int]) -> None:
         # By what they are, not by when they are read, so that it is the same however the order is shared out.
@@ -201,7 +218,7 @@ class LoaderReader:
 
     def _read(self, index: int) -> tuple[Any, SampleProbe | None] | None:
         """Return an item, and its sample where it is one; None where it cannot be read."""
-        seed_item(1, index)
+        self._seed(1, index)
         try:
             with as_worker(self.loader):
                 item = _item(self.loader.dataset, index)
@@ -286,15 +303,19 @@ class LoaderReader:
 
     def _pixels(self, index: int, reading: int) -> Pixels | None:
         """Return what a sample's image measures, read with the random numbers of a reading."""
-        seed_item(reading, index)
+        self._seed(reading, index)
         try:
             with as_worker(self.loader):
                 return measure(self.keys.image(_item(self.loader.dataset, index)))
         except Exception:  # noqa: BLE001 - a data set may raise anything
             return None
 
+    def _seed(self, reading: int, index: int) -> None:
+        # Loaders for validation draw other numbers: what is drawn anew for each is not the same for that.
+        seed_item(reading if self.trains else reading + _READINGS, index)
+
     def _label(self, index: int) -> int | None:
-        seed_item(1, index)
+        self._seed(1, index)
         try:
             with as_worker(self.loader):
                 array = as_array(self.keys.target(_item(self.loader.dataset, index)))

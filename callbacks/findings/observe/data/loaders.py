@@ -94,7 +94,7 @@ def _read(
     found = {key: _facts(key, loader, keys) for key, loader in plain.items()}
     works = [
         _work(key, loader, keys, full=full, seconds=seconds, by_chance=by_chance or _by_chance(loaders[key]),
-              share=share)
+              share=share, beside=_beside(key, plain))
         for key, loader in plain.items() if _forks(loader)
     ]  # fmt: skip
     until = None if full else (1 + _BUSY) * seconds + _GRACE
@@ -144,6 +144,12 @@ def _take_beside(takes: Iterator[None], found: Found, meanwhile: Callable[[Batch
 
 def _first_batches(found: Found) -> Batches:
     return {key: one.get("first_batches", ()) for key, one in found.items()}
+
+
+def _beside(key: str, loaders: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the loaders of the other kind: of training those for validation, and the other way round."""
+    kind = {"train": "valid", "valid": "train"}.get(key[:5])
+    return {} if kind is None else {other: loader for other, loader in loaders.items() if other.startswith(kind)}
 
 
 def _facts(key: str, loader: Any, keys: Keys) -> dict[str, Any]:
@@ -212,7 +218,15 @@ def _known(found: dict[str, Any]) -> dict[str, Any]:
 
 
 def _work(
-    key: str, loader: Any, keys: Keys, *, full: bool, seconds: float, by_chance: bool, share: Share
+    key: str,
+    loader: Any,
+    keys: Keys,
+    *,
+    full: bool,
+    seconds: float,
+    by_chance: bool,
+    share: Share,
+    beside: Mapping[str, Any],
 ) -> Callable[[Send], None]:
     """Return what reads a loader, within its child."""
 
@@ -224,7 +238,15 @@ def _work(
             return float("inf") if full else start + part * seconds
 
         reader = LoaderReader(
-            key, loader, keys, _tell(send, key), full=full, by_chance=by_chance, share=share, clock=clock
+            key,
+            loader,
+            keys,
+            _tell(send, key),
+            full=full,
+            by_chance=by_chance,
+            share=share,
+            beside=beside,
+            clock=clock,
         )
         reader.start()
         if share.leads:

@@ -2,7 +2,8 @@
 
 Source: the first check of A. Karpathy, "A Recipe for Training Neural Networks", 2019, and S. Kapoor and A. Narayanan,
 "Leakage and the Reproducibility Crisis in Machine-Learning-based Science", 2023 (no split, duplicates).
-Cost: digests of images that are read anyway; where training augments, the small images of samples with the same id.
+Cost: digests of images that are read anyway, of which some seem to be shared by their ids or their places in one data
+set; where training augments, the small images of samples with the same id.
 Risk: constant images are alike without being a leak; they are left out, as are rows of a table. An id alone proves
 nothing (``cat/1.png`` of both folders): it counts where images of one id are far more alike than others of their class.
 Overfitting a few batches on purpose validates on what it trains on; the runner silences the rule then.
@@ -16,9 +17,10 @@ from numpy.typing import NDArray
 
 from ...probe.finding import Finding, Severity, Where
 from ...probe.loader_probe import LoaderProbe, SampleProbe
+from ...probe.overlap_probe import OverlapProbe
 from ...probe.probe import Probe
 from ...probe.rule import rule
-from ..pictures import pictures, vectors
+from ..pictures import is_picture, pictures, vectors
 
 # One image in a hundred moves an accuracy by a point at most; fewer are told as a note.
 _WORTHLESS, _HARMFUL = 0.5, 0.01
@@ -27,6 +29,11 @@ _FEWEST_PAIRS = 12
 # ... where the correlation of images of one id is so large by itself, closes so much of the gap that two images of one
 # class leave to 1, and is so many of its own errors above theirs.
 _CORRELATION, _CLOSES, _ERRORS = 0.5, 0.3, 6.0
+
+# Of samples that seem to be the same, by ids or places, so many have the same image, ...
+_ALL = 0.9
+# ... of so many that were read in both loaders.
+_FEWEST_ALIKE = 3
 
 # Areas, of 16 along a side, by which an augmentation may shift an image.
 _SHIFT = 2
@@ -53,26 +60,50 @@ def _shared(train: LoaderProbe, by_digest: Mapping[bytes, SampleProbe], valid: L
         matched = {sample.index for _, sample in pairs}
         others = [sample for sample in seen if sample.index not in matched]
         pairs += _of_one_id(train, others)
+    shared, compared = len(pairs), len(seen)
+    overlap = valid.overlaps.get(train.key)
+    if overlap is not None and shared < overlap.count and (proven := _proven(train, valid, overlap)):
+        pairs, shared, compared = proven, overlap.count, overlap.of
     if not pairs:
         return
-    part = len(pairs) / len(seen)
+    part = shared / compared
     severity: Severity = "error" if part >= _WORTHLESS else "warning" if part >= _HARMFUL else "note"
     shown = ", ".join(f"{one.name} = {other.name}" for one, other in pairs[:2])
-    of = f"{len(seen):,} images" if valid.complete else f"the {len(seen):,} that were compared"
+    known = valid.complete or compared != len(seen)
+    of = f"{compared:,} images" if known else f"the {compared:,} that were compared"
     meaning = "means nothing" if severity == "error" else "is too good"
     yield Finding(
         severity,
-        f"{train.key} and {valid.key} share {len(pairs):,} of {of} ({shown}): the metric of {valid.key} {meaning}",
+        f"{train.key} and {valid.key} share {shared:,} of {of} ({shown}): the metric of {valid.key} {meaning}",
         "split the data so that each image is in one of them",
         Where(loader=f"{train.key}, {valid.key}", samples=tuple(other.name for _, other in pairs[:8])),
-        {"shared": len(pairs), "compared": len(seen)},
+        {"shared": shared, "compared": compared},
     )
+
+
+def _proven(train: LoaderProbe, valid: LoaderProbe, overlap: OverlapProbe) -> list[Pair]:
+    """Return samples that seem to be the same and were read in both loaders, if their images say that all are."""
+    read = [(train.samples.get(other), valid.samples.get(mine)) for mine, other in overlap.pairs]
+    pairs = [(one, other) for one, other in read if one is not None and other is not None]
+    pairs = [(one, other) for one, other in pairs if is_picture(one) and is_picture(other)]
+    same = [bool(_digests(train, one) & _digests(valid, other)) for one, other in pairs]
+    if len(pairs) >= _FEWEST_ALIKE and sum(same) >= _ALL * len(pairs):
+        return pairs
+    return _if_alike(pairs) if train.augments or valid.augments else []
+
+
+def _digests(loader: LoaderProbe, sample: SampleProbe) -> set[bytes]:
+    return {sample.digest, loader.again.get(sample.index, sample.digest)}
 
 
 def _of_one_id(train: LoaderProbe, others: Sequence[SampleProbe]) -> list[Pair]:
     """Return samples with the same id in both loaders, if their images say that ids mean the same."""
     by_name = {sample.name: sample for sample in pictures(train)}
-    pairs = [(by_name[sample.name], sample) for sample in others if sample.name in by_name]
+    return _if_alike([(by_name[sample.name], sample) for sample in others if sample.name in by_name])
+
+
+def _if_alike(pairs: Sequence[Pair]) -> list[Pair]:
+    """Return pairs of samples, if their images are far more alike than others of their class."""
     pairs = [(one, other) for one, other in pairs if _comparable(one, other)]
     # Two data sets that are sorted alike have images of one class at one index: each is compared within its class.
     groups: dict[int | None, list[Pair]] = defaultdict(list)

@@ -408,14 +408,72 @@ def test_parts_of_one_data_set_are_read_where_they_overlap(ids):
     data = Pictures(6000)
     parts = Subset(data, range(5000)), Subset(data, range(4000, 6000))
     first = [
-        {part.indices[place] for place in reading_order(np.arange(len(part)), part, ids[: len(part)])[64:400]}
+        {part.indices[place] for place in reading_order(np.arange(len(part)), part, ids[: len(part)])[:400]}
         for part in parts
     ]
     if ids:
-        first = [{*reading_order(np.arange(5000), None, ids)[64:400]}]
-        first += [{place + 4000 for place in reading_order(np.arange(2000), None, ids[4000:])[64:400]}]
+        first = [{*reading_order(np.arange(5000), None, ids)[:400]}]
+        first += [{place + 4000 for place in reading_order(np.arange(2000), None, ids[4000:])[:400]}]
     # Of 1,000 samples in both, chance would read 1,000 * 0.07 * 0.17 = 11 twice.
     assert len(first[0] & first[1]) > 50
+
+
+class Around(Dataset):
+    def __init__(self, inner):
+        self.dataset = inner
+
+    def __len__(self):
+        return len(self.dataset)
+
+    def __getitem__(self, index):
+        return self.dataset[index]
+
+
+@pytest.mark.parametrize(
+    ("make", "count"),
+    [
+        (lambda data: (Subset(data, range(100)), Subset(data, range(80, 120))), 20),
+        (lambda data: (Around(Subset(data, range(100))), Around(Subset(data, range(80, 120)))), 20),
+        (lambda data: (ConcatDataset([data, Subset(data, range(9))]), Subset(data, range(40))), 40),
+        (lambda data: (data, Subset(Subset(data, range(50, 100)), range(30))), 30),
+        (lambda data: (Subset(data, range(100)), Subset(data, range(100, 120))), 0),
+    ],
+)
+def test_samples_that_two_loaders_seem_to_share_are_counted_and_read_first_in_both(make, count):
+    train, valid = make([{"image": Pictures()[index % 40]["image"] + index} for index in range(200)])
+    loaders = {"train": DataLoader(train, 8, shuffle=True), "valid": DataLoader(valid, 8)}
+    seen = observe_data(loaders, keys=KEYS, seconds=SECONDS).loaders
+    overlap = seen["valid"].overlaps.get("train")
+    assert (0 if overlap is None else overlap.count) == count
+    for mine, other in () if overlap is None else overlap.pairs:
+        assert seen["valid"].samples[mine].digest == seen["train"].samples[other].digest
+
+
+def test_samplers_of_one_data_set_share_what_both_draw():
+    data = Pictures()
+    loaders = {
+        "train": DataLoader(data, 8, sampler=SubsetRandomSampler(range(30))),
+        "valid": DataLoader(data, 8, sampler=SubsetRandomSampler(range(25, 40))),
+    }
+    overlap = observe_data(loaders, keys=KEYS, seconds=SECONDS).loaders["valid"].overlaps["train"]
+    assert (overlap.count, overlap.of) == (5, 15) and {*overlap.pairs} == {(it, it) for it in range(25, 30)}
+
+
+class Drawn(Dataset):
+    """Draws its images anew, whatever the index."""
+
+    def __len__(self):
+        return 40
+
+    def __getitem__(self, index):
+        return {"image": torch.rand(3, 8, 8), "target": index % 4}
+
+
+def test_what_is_drawn_anew_is_not_the_same_in_two_loaders():
+    data = Drawn()
+    seen = observe_data({key: DataLoader(data, 8) for key in ("train", "valid")}, keys=KEYS, seconds=SECONDS).loaders
+    train, valid = ({it.digest for it in seen[key].samples.values()} for key in ("train", "valid"))
+    assert train and valid and not train & valid
 
 
 def test_everything_is_read_in_full():

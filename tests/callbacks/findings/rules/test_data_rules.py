@@ -13,6 +13,7 @@ from PIL import Image, ImageFile
 
 from assay.callbacks.findings.observe.data.jumps import flat_of
 from assay.callbacks.findings.probe.loader_probe import BatchProbe
+from assay.callbacks.findings.probe.overlap_probe import OverlapProbe
 from assay.callbacks.findings.probe.probe import Probe
 from assay.callbacks.findings.rules import all_rules
 from assay.callbacks.findings.rules.data.blank_images import blank_images
@@ -388,6 +389,27 @@ def test_few_samples_are_notes():
     assert "train has only 20 samples" in found(too_few_samples, few)[0].what
     assert "one of them moves an accuracy by 10 points" in found(small_validation, few)[0].what
     assert (found(too_few_samples, healthy()), found(small_validation, healthy())) == ((), ())
+
+
+def seemingly_shared(train, valid, count=40, **options):
+    """Return the probe of two loaders that seem to share 40 of 100 samples, of which these 12 were read."""
+    overlap = OverlapProbe(count, 100, tuple((index, index) for index in range(12)))
+    valid = loader("valid", valid, length=100, complete=False, overlaps={"train": overlap}, **options)
+    return Probe(loaders={"train": loader("train", train, complete=False), "valid": valid})
+
+
+def test_shared_images_counts_what_seems_to_be_shared_once_images_prove_it():
+    train = make_samples(60)
+    (finding,) = found(shared_images, seemingly_shared(train, [*train[:12], *make_samples(50, first=900)[12:]]))
+    assert finding.severity == "warning" and "train and valid share 40 of 100 images (0 = 0, 1 = 1)" in finding.what
+
+
+def test_shared_images_does_not_believe_that_samples_are_the_same_without_their_images():
+    train, others = make_samples(60), make_samples(50, first=900)
+    assert found(shared_images, seemingly_shared(train, others)) == ()
+    # Drawn anew each time: other images of the same classes.
+    drawn = seemingly_shared(train, others, again={it.index: it.digest for it in make_samples(50, first=2000)})
+    assert drawn.loaders["valid"].augments and found(shared_images, drawn) == ()
 
 
 def pictured(change, count=60, channels=3, labels=lambda index: index % 5):
