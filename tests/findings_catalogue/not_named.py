@@ -1,7 +1,6 @@
 """Faults of the catalogue that no rule names as yet; the table shows them as well."""
 
 NOT_NAMED = frozenset({
-    "labels of boxes begin at 0, which is the background",
     "validation shows a part of the image, enlarged",
     "training images are far more blurred than validation images",
 })  # fmt: skip

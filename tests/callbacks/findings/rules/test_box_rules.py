@@ -8,9 +8,11 @@ import pytest
 from made_probes import found, healthy
 from made_scenes import make_scene, with_boxes
 
+from assay.callbacks.findings.probe.model_probe import ModelProbe, ParameterProbe
 from assay.callbacks.findings.probe.settings_probe import CriterionProbe, MetricProbe, SettingsProbe, TermProbe
 from assay.callbacks.findings.rules.boxes.box_format import box_format
 from assay.callbacks.findings.rules.boxes.box_labels import box_labels
+from assay.callbacks.findings.rules.boxes.box_labels_from_zero import box_labels_from_zero
 from assay.callbacks.findings.rules.boxes.box_scale import box_scale
 from assay.callbacks.findings.rules.boxes.boxes_not_following import boxes_not_following
 from assay.callbacks.findings.rules.boxes.boxes_outside import boxes_outside
@@ -128,6 +130,32 @@ def test_box_labels_names_background_and_what_is_no_class():
     assert "while those of valid count from 1" in told(box_labels, with_boxes(from_zero))[0]
     beyond = with_boxes(lambda image, boxes, labels, _: (image, boxes, labels + 1), settings=SETTINGS)
     assert "have labels up to 4, and there are 4 classes, from 0 to 3" in told(box_labels, beyond)[0]
+
+
+def detector(probe, classes, loss="loss"):
+    """Return a probe with a detector that tells so many classes apart."""
+    shapes = {
+        "body.0.weight": (16, 3, 3, 3),
+        "head.cls_logits.weight": (classes, 16, 3, 3),
+        "head.boxes.weight": (4, 16),
+    }
+    term = TermProbe(loss, loss, "target", 1.0, CriterionProbe("ModelLoss"))
+    model = ModelProbe(parameters=tuple(ParameterProbe(name, shape) for name, shape in shapes.items()))
+    return replace(probe, model=model, settings=SettingsProbe(terms=(term,)))
+
+
+def test_box_labels_from_zero_names_the_layer_with_one_class_more():
+    probe = with_boxes(*[lambda image, boxes, labels, _: (image, boxes, labels - 1)] * 2)
+    (finding,) = found(box_labels_from_zero, detector(probe, 4, "loss_classification"))
+    assert finding.severity == "warning"
+    assert (
+        "labels of boxes of train and valid are 0 to 2, while layer 'head.cls_logits' tells 4 classes" in finding.what
+    )
+    assert "label 0 (" in finding.what and "is the background for a detector" in finding.what
+    # The last output may be the background.
+    assert [it.severity for it in found(box_labels_from_zero, detector(probe, 4))] == ["note"]
+    assert found(box_labels_from_zero, detector(probe, 3)) == ()
+    assert found(box_labels_from_zero, detector(with_boxes(), 4)) == ()
 
 
 def test_exchanged_box_classes_names_both_labels():
