@@ -35,6 +35,9 @@ class EpochProbe:
         prediction_counts: how often each class was predicted, by loader, [C].
         non_finite_steps: steps held back or broken.
         steps: optimizer steps; None of an epoch before a run went on, of which the metrics alone are known.
+        steps_by_optimizer: the same of each optimizer, by its name, "" for the only one; empty where it is not known.
+        scheduler_steps: of the first scheduler, since the run began, but for one after its last epoch; None where they
+            cannot be counted.
         scales: of a gradient scaler, first and last; None where there is none.
         clipped: share of steps whose gradients were clipped; None where it is not known.
         average: the moving average that was validated; None where it was the trained weights.
@@ -46,6 +49,8 @@ class EpochProbe:
     prediction_counts: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
     non_finite_steps: int = 0
     steps: int | None = None
+    steps_by_optimizer: Mapping[str, int] = field(default_factory=dict)
+    scheduler_steps: int | None = None
     scales: tuple[float, float] | None = None
     clipped: float | None = None
     average: AverageProbe | None = None

@@ -187,6 +187,55 @@ def _(case):
     case.optimizer = sgd
 
 
+class StepsScheduleTwice(KeepsGradients):
+    """Steps its schedule twice in each batch."""
+
+    def handle_batch(self, batch):
+        super().handle_batch(batch)
+        if self.is_train_loader:
+            self.optimizer.zero_grad()
+            self.scheduler.step()
+            self.scheduler.step()
+
+
+@fault("a runner steps its schedule twice in each batch", 7, bases.cnn, "cosine", "two in each|twice")
+def _(case):
+    case.scheduler = lambda optimizer, steps: torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 4 * steps)
+    case.runner, case.callbacks, case.epochs = lambda case: StepsScheduleTwice(), list, 4
+
+
+class NeverSchedules(StepsScheduleTwice):
+    def handle_batch(self, batch):
+        KeepsGradients.handle_batch(self, batch)
+        self.optimizer.zero_grad()
+
+
+@fault("a runner never steps its schedule", 7, bases.cnn, "onecycle", "no step|never")
+def _(case):
+    case.scheduler = lambda optimizer, steps: torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, 0.01, total_steps=3 * steps
+    )
+    case.runner, case.callbacks, case.epochs = lambda case: NeverSchedules(), list, 3
+
+
+class StepsHead(dl.Runner):
+    """Has an optimizer for each part, and steps one of them."""
+
+    def handle_batch(self, batch):
+        self.batch_metrics["loss"] = loss = F.cross_entropy(self.model(batch["image"])["logits"], batch["target"])
+        if self.is_train_loader:
+            for optimizer in self.optimizer.values():
+                optimizer.zero_grad()
+            self.engine.backward(loss)
+            self.optimizer["head"].step()
+
+
+@fault("one of two optimizers never steps", 7, bases.cnn, "body", "no step|never")
+def _(case):
+    case.optimizer = lambda model: {"body": adam(model.body), "head": adam(model.head, 1e-2)}
+    case.runner, case.callbacks = lambda case: StepsHead(), list
+
+
 @fault("each step is clipped a thousandfold", 7, bases.cnn, "clip", "norm|times|%|every|all", quick=True)
 def _(case):
     case.options = {"clip_grad_norm": 1e-4}

@@ -17,8 +17,9 @@ from ....non_finite.guard import NonFiniteGuard
 from ....support.distributed import reduce_state
 from ....support.host_copy import HostCopy
 from ....support.runner_view import callbacks_of, clipping_norm, loss_scale, norm_before_clipping
-from ....support.unwrap import inside, raw_optimizers
+from ....support.unwrap import by_name, inside, raw_optimizers
 from ...probe.epoch_probe import EpochProbe
+from ..settings.optimizers import innermost
 from .averages import AverageWatch
 from .class_view import ClassView
 
@@ -47,6 +48,7 @@ class EpochWatch:
         self._hooks: list[RemovableHandle] = []
         self._counts: Tensor | None = None
         self._averages = AverageWatch(epochs)
+        self._schedule_began: int | None = None
         self._start_epoch()
 
     def _start_epoch(self) -> None:
@@ -71,6 +73,7 @@ class EpochWatch:
             return
         if self._view is None:
             self._view = ClassView(runner)
+            self._schedule_began = _made_by_scheduler(runner)
         if runner.is_train_loader:
             self._attach(runner)
 
@@ -184,15 +187,27 @@ class EpochWatch:
             prediction_counts=self._predictions,
             non_finite_steps=max(self._guarded, self._broken_steps),
             steps=max(self._steps.values(), default=0),
+            steps_by_optimizer={name: self._steps.get(name, 0) for name in raw_optimizers(runner.optimizer)},
+            scheduler_steps=self._scheduler_steps(runner),
             scales=(scales[0], scales[-1]) if scales else None,
             clipped=self._clipped_share(),
             average=self._averages.take(),
         )
 
+    def _scheduler_steps(self, runner: dl.IRunner) -> int | None:
+        made = _made_by_scheduler(runner)
+        return None if made is None or self._schedule_began is None else made - self._schedule_began
+
     def _clipped_share(self) -> float | None:
         if self._clipping is None or not self._steps:
             return None
         return float(_number(HostCopy(self._clipping.compute()["clipped_fraction"])))
+
+
+def _made_by_scheduler(runner: dl.IRunner) -> int | None:
+    """Return how many steps the first scheduler has made; None where it does not count them."""
+    made = [getattr(innermost(one), "last_epoch", None) for one in by_name(runner.scheduler).values()]
+    return made[0] if made and isinstance(made[0], int) else None
 
 
 def _number(copy: HostCopy) -> Any:

@@ -303,6 +303,61 @@ def test_an_epoch_without_a_step_is_named():
         assert not found(RULES["no-optimizer-step"], Probe(settings=settings(), loaders=loaders, epochs=(healthy,)))
 
 
+def test_one_of_several_optimizers_that_never_steps_is_named_and_one_that_begins_later_is_not():
+    loaders = {"train": loader("train", [], batches=200)}
+
+    def probe(*made, epochs=10, steps=200):
+        seen = [epoch(number, steps=steps, steps_by_optimizer=one) for number, one in enumerate(made, start=1)]
+        return Probe(settings=settings(epochs=epochs), loaders=loaders, epochs=tuple(seen))
+
+    (finding,) = found(RULES["no-optimizer-step"], probe({"g": 0, "d": 200}, {"g": 0, "d": 200}))
+    assert "the optimizer 'g' has made no step in 2 epochs, while 'd' made 200" in finding.what
+    assert not found(RULES["no-optimizer-step"], probe({"g": 0, "d": 200}))
+    assert not found(RULES["no-optimizer-step"], probe({"g": 0, "d": 200}, {"g": 40, "d": 200}))
+    assert not found(RULES["no-optimizer-step"], probe({"g": 40, "d": 200}, {"g": 40, "d": 200}))
+    (finding,) = found(RULES["no-optimizer-step"], probe({"": 2}, steps=2))
+    assert "the optimizer stepped 2 times in the 200 batches of train" in finding.what
+
+
+def of_own(made, plan, otherwise, epochs=2, **options):
+    """Return two epochs of 50 batches of a runner that steps its schedule itself."""
+    plans = {"batch": tuple(plan), "epoch": tuple(otherwise)}
+    options = {"scheduler": "CosineAnnealingLR", **options}
+    seen = tuple(epoch(number, scheduler_steps=made * number // epochs) for number in range(1, epochs + 1))
+    return Probe(settings=replace(settings(**options), lr_plans=plans), epochs=seen,
+                 loaders={"train": loader("train", [], batches=50)})  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("probe", "part"),
+    [
+        (of_own(0, COSINE, by_epoch(COSINE[:10])), "CosineAnnealingLR has made no step in 2 epochs"),
+        (of_own(200, COSINE, by_epoch(COSINE[:10])), "has made 200 steps in 100 batches, two in each"),
+        (of_own(100, SHORT_COSINE, by_epoch(SHORT_COSINE[:10])), "CosineAnnealingLR is made for fewer steps"),
+        (of_own(1, COSINE, by_epoch(COSINE[:10]), scheduler_length=500), "is made for 500 steps and steps once per ep"),
+        (of_own(4, SHORT_COSINE, by_epoch(COSINE[::40])), "has made 4 steps in 2 epochs, two in each"),
+    ],
+)
+def test_a_schedule_that_a_runner_steps_wrongly_by_itself_is_named(probe, part):
+    (finding,) = found(RULES["own-schedule"], probe)
+    assert part in finding.what
+
+
+@pytest.mark.parametrize(
+    "probe",
+    [
+        of_own(100, COSINE, by_epoch(COSINE[:10])),
+        of_own(1, SHORT_COSINE, by_epoch(COSINE[::40])),
+        of_own(2, SHORT_COSINE, by_epoch(COSINE[::40])),
+        of_own(0, COSINE, by_epoch(COSINE[:10]), epochs=1),
+        of_own(0, [1.0] * 400, [1.0] * 400),
+        of_own(25, COSINE, COSINE),  # a step for four batches
+    ],
+)
+def test_a_schedule_that_a_runner_steps_well_by_itself_is_no_news(probe):
+    assert not found(RULES["own-schedule"], probe)
+
+
 def test_a_loss_that_jumps_up_at_once_and_settles_is_named_and_one_that_breaks_without_a_rise_is_not():
     jumps = [1.84, 30, 10, 3.3, 2.2, 2, 2.7, 1.9, 1.6, 1.9, 2.0, 1.9, 1.6]
     (finding,) = found(RULES["learning-rate-too-high"], steps(0.13, losses=jumps))
