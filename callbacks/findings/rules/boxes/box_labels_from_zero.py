@@ -2,8 +2,8 @@
 
 Source: torchvision's detectors keep label 0 for the background, where YOLO's files count from 0.
 Cost: none.
-Risk: detectors whose last output is the background, as in DETR; so it is a warning for torchvision's losses alone, and a
-note elsewhere. Every label but the last one must occur, in all loaders together.
+Risk: detectors whose last output is the background, as in DETR; so it is a warning for torchvision's losses alone, and
+a note elsewhere. Every label but the last one must occur, in all loaders together.
 """
 
 import re
