@@ -123,6 +123,14 @@ def _(case):
     case.train = [item for item in case.train if item["target"] != 5]
 
 
+@fault("training and validation are split by class", 1, bases.plain, "classes 0 to", "in common|apart|never taught")
+def _(case):
+    together = [*case.train, *case.valid]
+    middle = (max(item["target"] for item in together) + 1) // 2
+    case.train = [item for item in together if item["target"] < middle]
+    case.valid = [item for item in together if item["target"] >= middle]
+
+
 @fault("validation lacks two classes", 1, bases.vit, "valid", "missing|no sample|lacks|none|never|without")
 def _(case):
     case.valid = [item for item in case.valid if item["target"] not in (1, 4)]

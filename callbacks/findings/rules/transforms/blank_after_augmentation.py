@@ -2,12 +2,14 @@
 
 Source: crops beside the object, erasing, and brightness that is given in other units than the image has.
 Cost: the smallest and largest values of images that are read anyway.
-Risk: blank images in the data; validation has to be without them.
+Risk: blank images in the data; validation has to be without them, and those that are read again must not all be blank
+once more, as files without an image are.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from ...probe.finding import Finding, Where
+from ...probe.loader_probe import LoaderProbe, SampleProbe
 from ...probe.probe import Probe
 from ...probe.rule import rule
 from ...probe.wording import share, some
@@ -16,6 +18,8 @@ from ..pictures import names_of
 
 # A blank image in twenty costs as much as a label in twenty that is wrong.
 _HARMFUL, _FEW = 0.05, 0.01
+# Augmentation that takes more than half of the images takes the same ones again by chance.
+_FEWEST_AGAIN, _MOST = 2, 0.5
 
 
 @rule("blank-after-augmentation", at="data", explained_by=["one-item"])
@@ -25,6 +29,8 @@ def blank_after_augmentation(probe: Probe) -> Iterator[Finding]:
     if train is None or valid is None or not train.augments or not with_image(valid):
         return
     blank, seen = blanks(train), with_image(train)
+    if _stay_blank(train, blank, seen):
+        return
     if len(blank) >= _HARMFUL * len(seen) and blank and len(blanks(valid)) <= _FEW * len(with_image(valid)):
         yield Finding(
             "warning",
@@ -35,3 +41,9 @@ def blank_after_augmentation(probe: Probe) -> Iterator[Finding]:
             Where(train.key, train.image_key, names_of(blank)),
             {"blank": len(blank), "images": len(seen)},
         )
+
+
+def _stay_blank(loader: LoaderProbe, blank: Sequence[SampleProbe], seen: Sequence[SampleProbe]) -> bool:
+    """Whether the same few images are blank with other random numbers too."""
+    again = [loader.again[one.index] == one.digest for one in blank if one.index in loader.again]
+    return len(again) >= _FEWEST_AGAIN and all(again) and len(blank) < _MOST * len(seen)

@@ -9,7 +9,9 @@ from made_probes import found, healthy, loader, make_image, sample
 from assay.callbacks.findings.probe.epoch_probe import EpochProbe
 from assay.callbacks.findings.probe.model_probe import ModelProbe, OutputProbe
 from assay.callbacks.findings.probe.probe import Probe
+from assay.callbacks.findings.probe.rule import examine
 from assay.callbacks.findings.probe.settings_probe import CriterionProbe, SettingsProbe, TermProbe
+from assay.callbacks.findings.rules.data.classes.classes_apart import classes_apart
 from assay.callbacks.findings.rules.data.classes.label_base import label_base
 from assay.callbacks.findings.rules.data.classes.labels_beyond_outputs import labels_beyond_outputs
 from assay.callbacks.findings.rules.data.classes.labels_outside import labels_outside
@@ -18,6 +20,7 @@ from assay.callbacks.findings.rules.data.classes.rare_classes import rare_classe
 from assay.callbacks.findings.rules.data.classes.rarely_taught_classes import rarely_taught_classes
 from assay.callbacks.findings.rules.data.classes.undrawn_classes import undrawn_classes
 from assay.callbacks.findings.rules.data.classes.untaught_classes import untaught_classes
+from assay.callbacks.findings.rules.model.outputs.output_count import output_count
 
 NAMES = tuple("abcdefghij")
 
@@ -254,3 +257,34 @@ def test_an_epoch_of_all_classes_is_silent():
     assert (found(untaught_classes, probe), found(rarely_taught_classes, probe)) == ((), ())
     known = replace(probe, loaders=healthy().loaders, epochs=after_epoch(train=[900, 1]).epochs)
     assert found(rarely_taught_classes, known) == ()
+
+
+def with_outputs(probe, *shape):
+    """Return the probe with a model of such outputs."""
+    return replace(probe, model=ModelProbe(outputs={"logits": OutputProbe("logits", shape)}))
+
+
+def test_classes_apart_names_the_classes_of_each_side():
+    probe = with_outputs(of_labels(EVEN[EVEN < 7], EVEN[EVEN >= 7], classes(number=None, task=None)), 16, 10)
+    (finding,) = found(classes_apart, probe)
+    assert finding.severity == "error"
+    assert "train and valid have no class in common: classes 0 to 6 are in train and classes 7 to 9 in valid" in (
+        finding.what
+    )
+    assert {finding.rule for finding in examine([classes_apart, output_count], probe).findings} == {"classes-apart"}
+    odd = with_outputs(of_labels(EVEN[EVEN % 2 == 1], EVEN[EVEN % 2 == 0], classes()), 16, 10)
+    (finding,) = found(classes_apart, odd)
+    assert "5 classes (1, 3, 5, ...) are in train and 5 classes (0, 2, 4, ...) in valid" in finding.what
+
+
+@pytest.mark.parametrize("probe", [
+    with_outputs(of_labels(EVEN, EVEN, classes()), 16, 10),
+    with_outputs(of_labels(EVEN[EVEN < 7], EVEN[EVEN >= 6], classes()), 16, 10),
+    with_outputs(of_labels(EVEN[EVEN < 7], EVEN[EVEN >= 7], classes(number=None, task=None)), 16, 7),  # retrieval
+    with_outputs(of_labels(EVEN[EVEN < 7], EVEN[EVEN >= 7], classes("")), 16, 64),  # metric learning
+    with_outputs(of_labels(EVEN[EVEN < 7], EVEN[EVEN == 9], classes()), 16, 10),  # of one class there is another rule
+    with_outputs(of_labels(EVEN[EVEN < 7], [7, 8, 9], classes()), 16, 10),
+    with_outputs(of_labels(EVEN[EVEN < 7], (), classes()), 16, 10),
+])  # fmt: skip
+def test_classes_apart_is_silent_on_common_classes_retrieval_and_few_samples(probe):
+    assert found(classes_apart, probe) == ()

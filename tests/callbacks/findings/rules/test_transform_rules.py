@@ -11,6 +11,7 @@ from assay.callbacks.findings.observe.data.jumps import jumps_of
 from assay.callbacks.findings.probe.model_probe import LayerProbe, ModelProbe
 from assay.callbacks.findings.probe.probe import Probe
 from assay.callbacks.findings.rules import all_rules
+from assay.callbacks.findings.rules.data.blank_images import blank_images
 from assay.callbacks.findings.rules.data.wrapped_values import wrapped_values
 from assay.callbacks.findings.rules.transforms.alike_workers import alike_workers
 from assay.callbacks.findings.rules.transforms.blank_after_augmentation import blank_after_augmentation
@@ -264,6 +265,21 @@ def test_blank_after_augmentation_needs_a_validation_without_blanks():
     (finding,) = found(blank_after_augmentation, probe)
     assert "30 of 200 images of train (15%) are blank after augmentation" in finding.what
     assert found(blank_after_augmentation, with_samples(probe, "valid", change)) == ()
+
+
+def test_blank_after_augmentation_leaves_images_that_are_always_blank_to_another_rule():
+    black = np.zeros((3, 32, 32), np.float32)
+
+    def change(samples):
+        return [sample(it.index, black, it.label) if it.index < 30 else it for it in samples]
+
+    probe = with_samples(healthy(), "train", change)
+    others = {index: bytes(20) for index in range(30, 200)}
+    train = replace(probe.loaders["train"], again={**probe.loaders["train"].again, **others})
+    probe = replace(probe, loaders={**probe.loaders, "train": train})
+    assert probe.train.augments and found(blank_after_augmentation, probe) == ()
+    (finding,) = found(blank_images, probe)
+    assert "30 of 200 images of train (15%) are blank" in finding.what
 
 
 def with_first_layer(probe, out_std, kind="Conv2d", **options):

@@ -21,7 +21,7 @@ _ENOUGH_PER_CLASS = 10
 
 
 @rule("output-count", at="model", needs=["model", "settings"], explained_by=[
-    "label-base", "labels-outside", "labels-beyond-outputs",
+    "label-base", "labels-outside", "labels-beyond-outputs", "classes-apart",
 ])  # fmt: skip
 def output_count(probe: Probe) -> Iterator[Finding]:
     """Compare the outputs of each term over classes with the classes there are."""
