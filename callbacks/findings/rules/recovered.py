@@ -1,5 +1,6 @@
 """The mean and the deviation by which images were normalized, as their values alone tell."""
 
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -77,8 +78,8 @@ def recovered(loader: LoaderProbe) -> Recovered | None:
 def with_ends(loader: LoaderProbe) -> list[SampleProbe]:
     """Return the pictures whose smallest and largest values per channel are known, of the usual number of channels."""
     seen = [it for it in pictures(loader) if it.lows and len(it.shape) in (2, 3)]
-    channels = [len(it.lows) for it in seen]
-    return [it for it in seen if len(it.lows) == max(channels, key=channels.count)]
+    channels = Counter([len(it.lows) for it in seen])
+    return [it for it in seen if len(it.lows) == channels.most_common(1)[0][0]]
 
 
 def _of_grid(
