@@ -24,7 +24,7 @@ _LOW = 0.3
 _CAUSES = (
     "large-weights", "exploding-signal", "unnormalized", "scale-0-255", "outputs-not-finite", "weights-not-finite",
     "different-scale", "label-base", "output-count", "softmax-before-loss", "sigmoid-before-loss", "relu-before-loss",
-    "labels-outside", "inverted-loss", "summed-loss",
+    "labels-outside", "inverted-loss", "summed-loss", "void-not-ignored", "mask-scale",
 )  # fmt: skip
 
 

@@ -22,6 +22,7 @@ _OVER_SAMPLES = {"Softmax", "LogSoftmax", "Softmin"}
 
 @rule("leaking-samples", at="model", needs=["model"], explained_by=[
     "no-running-stats", "outputs-not-finite", "softmax-over-wrong-axis",
+    "unregistered-modules",  # whose BatchNorm never changes to evaluation mode
 ])  # fmt: skip
 def leaking_samples(probe: Probe) -> Iterator[Finding]:
     """Find outputs whose gradient goes to the inputs of other samples, and the layer that mixes them."""
