@@ -142,6 +142,9 @@ class ModelProbe:
         pretrained: whether weights come from elsewhere, by what the model says of itself or is told.
         trains_in_eval: whether the run's training step leaves the whole model in evaluation mode.
         trains_in_valid: whether the run's step on a validation batch puts a whole model in training mode.
+        dropouts: probability of functions of dropout that no layer shows, by where they stand in the code, such as
+            ``forward (net.py, line 12)``, in training.
+        valid_dropouts: those that drop something in evaluation mode too.
         broken_by: the operation that first makes the gradient of a finite loss NaN or infinite, and where it stands in
             the code, such as ``sqrt in forward (net.py, line 12)``; "" where gradients are finite or it is unknown.
         criterion_left_out: names of parameters of the criterion's own, such as a learned temperature or the centres of
@@ -165,5 +168,7 @@ class ModelProbe:
     pretrained: bool = False
     trains_in_eval: bool = False
     trains_in_valid: bool = False
+    dropouts: Mapping[str, float] = field(default_factory=dict)
+    valid_dropouts: Mapping[str, float] = field(default_factory=dict)
     broken_by: str = ""
     criterion_left_out: tuple[str, ...] = ()

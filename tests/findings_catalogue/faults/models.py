@@ -252,3 +252,13 @@ def _(case):
             super().handle_batch(batch)
 
     case.runner = lambda case: Trains()
+
+
+class AlwaysDrops(Cnn):
+    def features(self, image):
+        return nn.functional.dropout(super().features(image), 0.5)
+
+
+@fault("dropout by a function goes on in validation", 5, bases.cnn, "dropout", "features", "evaluation|valid")
+def _(case):
+    case.model = AlwaysDrops

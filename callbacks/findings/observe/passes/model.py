@@ -101,6 +101,8 @@ def _model_probe(
         criterion_left_out=criterion_left_out(runner),
         trains_in_valid=passes.trains_in_valid,
         broken_by=broken or "",
+        dropouts=passes.dropouts.found,
+        valid_dropouts=passes.valid_dropouts.found,
         trains_in_eval=bool(layers) and not any(layer.training for layer in layers),
     )
 

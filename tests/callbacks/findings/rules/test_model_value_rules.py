@@ -323,3 +323,12 @@ def test_gradients_not_finite_is_silent_where_the_loss_is_broken_too_or_nothing_
     broken = (replace(first, grad_norm=float("inf")), *others)
     assert found(gradients_not_finite, run_of(replace(healthy_net(), parameters=broken, loss=float("nan")))) == ()
     assert found(gradients_not_finite, run_of(replace(healthy_net(), loss=1.0))) == ()
+
+
+def test_dropout_by_a_function_is_named_by_its_place():
+    place = "features (net.py, line 7)"
+    (finding,) = found(training_in_validation, run_of(replace(healthy_net(), valid_dropouts={place: 0.5})))
+    assert f"dropout in {place} drops 50% of the values in evaluation mode too" in finding.sentence
+    (heavy,) = found(heavy_dropout, run_of(replace(healthy_net(), dropouts={place: 0.9})))
+    assert f"dropout in {place} sets 90%" in heavy.sentence
+    assert found(heavy_dropout, run_of(replace(healthy_net(), dropouts={place: 0.5}))) == ()

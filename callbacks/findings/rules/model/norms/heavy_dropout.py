@@ -25,6 +25,7 @@ def heavy_dropout(probe: Probe) -> Iterator[Finding]:
     layers = probe.model.layers if probe.model else ()
     heavy = [layer for layer in layers if layer.training and _p(layer) > _HEAVY]
     if not heavy:
+        yield from _functions(probe)
         return
     names = [layer.name for layer in heavy]
     worst = max(map(_p, heavy))
@@ -41,3 +42,16 @@ def heavy_dropout(probe: Probe) -> Iterator[Finding]:
 def _p(layer: LayerProbe) -> float:
     p = layer.options.get("p") if "Drop" in layer.kind else None
     return float(p) if isinstance(p, int | float) else 0.0
+
+
+def _functions(probe: Probe) -> Iterator[Finding]:
+    """Find functions of dropout, which are no layers."""
+    found = probe.model.dropouts if probe.model is not None else {}
+    for place, p in found.items():
+        if p > _HEAVY:
+            yield Finding(
+                "error" if p >= 1 else "warning",
+                f"dropout in {place} sets {share(p, 1)} of the values to 0 in training (p={p:g})",
+                "use 0.1 to 0.5: p is the share that is dropped, not the share that is kept",
+                evidence={"p": p},
+            )

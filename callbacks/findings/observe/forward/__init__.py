@@ -1,0 +1,1 @@
+"""What a model does in its forward pass beside its layers."""
