@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from .. import bases
+from .. import bases, stock
 from ..case import MEAN, STD, Pictures, fault, flip, normalize
 
 
@@ -189,10 +189,13 @@ class OwnChance(Pictures):
     def __getitem__(self, index):
         item = dict(self.items[index])
         item["image"] = (item["image"] * self.chance.uniform(0.5, 1)).astype(np.uint8)
-        return normalize(item)
+        for transform in self.transforms:
+            item = transform(item)
+        return item
 
 
-@fault("all workers draw the same", 2, bases.cnn, "train", "worker", "same|alike")
+# A DictRunner seeds such generators for each item.
+@fault("all workers draw the same", 2, stock.supervised, "train", "worker", "same|alike")
 def _(case):
     case.dataset = OwnChance
     case.loader_options = {"num_workers": 2}

@@ -81,20 +81,37 @@ def workers_alike(
     """
     if loader.num_workers < 2 or not indices:
         return None
-    told: list[list[bytes | None]] = []
+    told: list[list[list[bytes | None]]] = []
     for number in (0, 1):
 
         def read(send: Send, number: int = number) -> None:
             _seed_as_torch_does(number)
             start_worker(loader, number)
             with as_worker(loader, number):
-                send([digest(index) for index in indices for _ in range(_READINGS)])
+                drawn = [digest(index) for index in indices for _ in range(_READINGS)]
+                send([drawn, _with_own_chance(indices, digest)])
 
         told += messages_of([read], seconds / 2)
-    if len(told) < 2 or None in told[0]:
+    if len(told) < 2 or any(None in of for of in told[0]):
         return None
-    one_worker = [set(told[0][first : first + _READINGS]) for first in range(0, len(told[0]), _READINGS)]
-    return told[0] == told[1] if any(len(of) > 1 for of in one_worker) else None
+    # With all generators as a worker has them, or with those alone that the data set holds itself.
+    alike = [one == other if _varies(one) else None for one, other in zip(*told, strict=True)]
+    return True if True in alike else False if False in alike else None
+
+
+def _with_own_chance(indices: Sequence[int], digest: Callable[[int], bytes | None]) -> list[bytes | None]:
+    """Return digests of items that are read with the same global random numbers each time."""
+    found = []
+    for index in indices:
+        for _ in range(_READINGS):
+            seed_item(1, index)
+            found.append(digest(index))
+    return found
+
+
+def _varies(digests: Sequence[bytes | None]) -> bool:
+    """Whether an item differs from one reading to the next."""
+    return any(len({*digests[first : first + _READINGS]}) > 1 for first in range(0, len(digests), _READINGS))
 
 
 def _seed_as_torch_does(number: int) -> None:

@@ -31,7 +31,7 @@ _LEFT_OUT = 64  # samples that the sampler leaves out, of which labels are read
 _BATCHES = 3
 _CHUNK, _CHUNK_SECONDS = 64, 0.05
 _ASKED_WORKERS = 3  # samples
-_WORKERS = 20.0  # seconds for two workers
+_WORKERS, _LEAST_WORKERS = 20.0, 3.0  # seconds for two workers, which rarely take a tenth of one
 _LONGEST = 300
 _KEPT = 64  # samples whose images are kept where they have masks or boxes, and whose neighbouring pixels are compared
 
@@ -181,7 +181,9 @@ class LoaderReader:
         # What follows from the seed of an item is alike in all workers, and differs between samples.
         if differing and not self.by_chance and seconds > 0:
             asked = differing[:_ASKED_WORKERS]
-            self.tell("workers_alike", workers_alike(self.loader, asked, self._drawn_digest, max(0.5, seconds)))
+            self.tell(
+                "workers_alike", workers_alike(self.loader, asked, self._drawn_digest, max(_LEAST_WORKERS, seconds))
+            )
 
     def read_left_out(self, until: float) -> None:
         """Read the labels of some samples that the sampler cannot give, where the data set does not hold them."""

@@ -241,6 +241,28 @@ def test_a_generator_of_the_data_set_is_alike_in_all_workers():
     assert see(data, num_workers=2).workers_alike is True
 
 
+def test_a_generator_of_the_data_set_is_alike_beside_others_that_are_not():
+    chance = np.random.default_rng(0)
+    data = Pictures(
+        change=lambda index, item: item | {"image": item["image"] + chance.random() + torch.rand(()).item() + index}
+    )
+    assert see(data, num_workers=2).workers_alike is True
+
+
+def test_generators_that_workers_make_for_themselves_are_not_alike():
+    made = []
+
+    def change(index, item):
+        if not made:
+            made.append(np.random.default_rng(torch.utils.data.get_worker_info().seed))
+        return item | {"image": item["image"] + made[0].random() + torch.rand(()).item()}
+
+    def init(number):
+        made[:] = [np.random.default_rng(torch.initial_seed())]
+
+    assert see(Pictures(change=change), num_workers=2, worker_init_fn=init).workers_alike is False
+
+
 class ByEpoch(Pictures):
     """Draws by epoch and index."""
 
