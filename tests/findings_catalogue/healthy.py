@@ -532,3 +532,37 @@ def _():
     case = bases.cnn()
     case.augment, case.loader_options = [heavy], {"num_workers": 2}
     return case
+
+
+@healthy("digits in red")
+def _():
+    def red(item):
+        grey = normalize(item, np.float32(0), np.float32(1))["image"].mean(0)
+        image = torch.zeros(3, *grey.shape)
+        image[0] = (grey - grey.quantile(0.6)).clamp(min=0)
+        return {**item, "image": image}
+
+    case = bases.cnn()
+    case.prepare = [red]
+    return case
+
+
+@healthy("validation at night")
+def _():
+    def night(item):
+        return {**item, "image": (item["image"] * np.array([0.4, 0.35, 0.3])).astype(np.uint8)}
+
+    case = bases.cnn()
+    case.prepare_valid = [night, *case.prepare]
+    return case
+
+
+@healthy("each image is standardized by itself")
+def _():
+    def standardize(item):
+        image = normalize(item)["image"]
+        return {**item, "image": (image - image.mean()) / image.std()}
+
+    case = bases.vit()
+    case.prepare = [standardize]
+    return case

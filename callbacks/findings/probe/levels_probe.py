@@ -12,8 +12,8 @@ class LevelsProbe:
             as those of a file of 8 bits do whatever was taken from them and by what they were divided; else 0.
         count: distinct values of all channels.
         whole: whether all values are whole numbers.
-        thirds: how much pixels differ from the third to their right, in parts of what they differ from the first and
-            the second, of which the smaller counts; 1 where they do not differ.
+        thirds: how much pixels differ from the third in their row, in parts of what they differ from the first and the
+            second, of which the smaller counts; or the same by columns where it is less; 1 where they do not differ.
     """
 
     steps: tuple[float, ...]

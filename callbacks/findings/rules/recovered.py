@@ -14,6 +14,8 @@ _FEWEST = 16
 _AT_END = 0.1
 # Of the range of a channel: below it, two levels of 8 bits cannot be told apart.
 _SAME = 1e-3
+# Where values lie on no grid, they end at the same one only where they are cut off.
+_FINE, _EXACT, _TIED = ("float32", "float64"), 1e-5, 3
 _WHITE = 255
 # Of the pictures, those of which a grid is known, and those that agree on its step and its place.
 _KNOWN, _AGREE = 0.7, 0.9
@@ -28,13 +30,16 @@ class Recovered:
         black: [C].
         white: [C].
         steps: [C], of the grid of 8 bits on which all values lie; None where black and white are those of many images.
-        sure: whether black is known in all channels; else the darkest pixel stands for it.
+        sure: whether black is known in all channels, as far as many images have it; else the darkest pixel stands for
+            it.
+        full: whether all 256 levels are there, so that black is known for certain.
     """
 
     black: NDArray[np.float64]
     white: NDArray[np.float64]
     steps: NDArray[np.float64] | None
     sure: bool
+    full: bool = False
 
     @property
     def std(self) -> NDArray[np.float64]:
@@ -48,7 +53,7 @@ class Recovered:
 
     def shown(self) -> str:
         """Return mean and deviation as text."""
-        about = "" if self.sure else "about "
+        about = "" if self.full or (self.sure and self.steps is None) else "about "
         return f"mean {about}{in_short(self.mean)} and std {in_short(self.std)}"
 
 
@@ -72,7 +77,13 @@ def recovered(loader: LoaderProbe) -> Recovered | None:
     steps = _grid(seen, lows)
     if steps is not None and ((highs.max(0) - lows.min(0)) / steps < _WHITE + 0.5).all():
         return _of_grid(steps, (lows.min(0), highs.max(0)), (at_low, at_high))
-    return Recovered(lows.min(0), highs.max(0), None, sure=True) if (at_low & at_high).all() else None
+    tied = all(it.dtype in _FINE for it in seen) and _tied(lows) and _tied(-highs)
+    return Recovered(lows.min(0), highs.max(0), None, True) if tied or (at_low & at_high).all() else None
+
+
+def _tied(lows: NDArray[np.float64]) -> bool:
+    """Return whether some images end at exactly the smallest value, in each channel, where values are cut off."""
+    return bool(((lows <= lows.min(0) + _EXACT * np.ptp(lows, 0)).sum(0) >= _TIED).all())
 
 
 def with_ends(loader: LoaderProbe) -> list[SampleProbe]:
@@ -92,7 +103,7 @@ def _of_grid(
     whole = (high - low) / steps > _WHITE - 2
     is_black = whole | reached[0]
     black = np.where(is_black, low, np.where(reached[1], high - _WHITE * steps, low))
-    return Recovered(black, black + _WHITE * steps, steps, sure=bool((is_black | reached[1]).all()))
+    return Recovered(black, black + _WHITE * steps, steps, bool((is_black | reached[1]).all()), bool(whole.all()))
 
 
 def _grid(seen: list[SampleProbe], lows: NDArray[np.float64]) -> NDArray[np.float64] | None:

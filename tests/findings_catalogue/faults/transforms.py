@@ -257,3 +257,42 @@ def _(case):
         return {**item, "image": item["image"].to(torch.int8).float()}
 
     case.prepare = [normalize, cut]
+
+
+def _constants_of_shares(item):
+    """Take constants of 0 to 1 from bytes."""
+    return normalize({**item, "image": item["image"].astype(np.float32) * 255})
+
+
+@fault("validation has constants of 0 to 1 on bytes", 2, bases.mlp, "valid", "0 to 255|bytes", "mean", "std|deviation")
+def _(case):
+    case.prepare_valid = [_constants_of_shares]
+
+
+@fault("images are bytes less a mean of 0 to 1", 2, bases.cnn, "train", "0 to 255|bytes", "mean", "std|deviation")
+def _(case):
+    case.prepare = [_constants_of_shares]
+
+
+@fault("images of 0 to 1 are cast to bytes", 2, bases.vit, "train", "integer|whole numbers|cast")
+def _(case):
+    case.prepare = [lambda item: {**item, "image": _unit(item)["image"].to(torch.uint8).float()}]
+
+
+@fault("colours are reshaped instead of turned", 2, bases.cnn, "train", "reshape|permute", "channels", quick=True)
+def _(case):
+    def reshaped(item):
+        image = np.ascontiguousarray(item["image"])
+        return normalize({**item, "image": image.reshape(3, *image.shape[:2]).transpose(1, 2, 0)})
+
+    case.prepare = [reshaped]
+
+
+@fault("validation is normalized once more, and nobody is told how", 2, bases.plain, "valid", "twice|once more")
+def _(case):
+    case.prepare_valid = [normalize, _again]
+
+
+@fault("red and blue are exchanged after the normalization", 2, bases.cnn, "valid", "train", "red and blue|bgr")
+def _(case):
+    case.prepare_valid = [normalize, lambda item: {**item, "image": item["image"].flip(0)}]

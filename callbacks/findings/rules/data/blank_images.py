@@ -18,7 +18,7 @@ from ..pictures import has_image, is_blank, names_of
 _HARMFUL, _WORTHLESS, _OF_CLASS = 0.01, 0.5, 0.5
 
 
-@rule("blank-images", at="data", explained_by=["blank-after-augmentation"])
+@rule("blank-images", at="data", explained_by=["blank-after-augmentation", "rounded-images"])
 def blank_images(probe: Probe) -> Iterator[Finding]:
     """Find loaders with images whose pixels are all alike."""
     for loader in probe.loaders.values():

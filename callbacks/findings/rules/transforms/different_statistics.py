@@ -39,7 +39,7 @@ _TIMES = 2.4
 
 
 # Deviations that differ so many times, and means by so many of them, matter to a model.
-_OTHER_STD, _SHIFT = 1.08, 0.1
+_OTHER_STD, _SHIFT, _CLEARLY = 1.08, 0.1, 1.3
 # Of the range, by which black or white has moved; of a step, by which a level is off the other grid.
 _END, _OFF_GRID, _WHOLE = 0.04, 0.2, 0.02
 _CAUSES = [
@@ -121,10 +121,7 @@ def _differ(one: Recovered, other: Recovered) -> bool:
     ratios = np.maximum(one.std / other.std, other.std / one.std)
     shift = np.abs(one.mean - other.mean) / np.minimum(one.std, other.std)
     if one.steps is None or other.steps is None:
-        # Black and white that many images have may still be those of a camera: both have to be others.
-        size = np.maximum(one.white - one.black, other.white - other.black)
-        black, white = np.abs(one.black - other.black) / size, np.abs(one.white - other.white) / size
-        return bool(one.sure and other.sure and (ratios.max() > _OTHER_STD) and (np.maximum(black, white) > _END).all())
+        return _ends_differ(one, other, ratios)
     # Images of fewer bits lie on a grid of whole multiples.
     if (np.abs(ratios - np.rint(ratios)) < _WHOLE).all() and np.ptp(ratios) < _WHOLE and ratios.min() > 1.5:
         return False
@@ -132,6 +129,18 @@ def _differ(one: Recovered, other: Recovered) -> bool:
     places = np.abs(one.black - other.black) / one.steps
     other_place = np.abs(places - np.rint(places)) > _OFF_GRID
     return bool(ratios.max() > _OTHER_STD or (other_place.any() and one.sure and other.sure and shift.max() > _SHIFT))
+
+
+def _ends_differ(one: Recovered, other: Recovered, ratios: NDArray[np.float64]) -> bool:
+    if not (one.sure and other.sure):
+        # A grid tells the deviation without black; the ends of the other have to be clearly nearer or further.
+        of_grid = any(it.steps is not None and not it.sure for it in (one, other))
+        closer = (one.std > other.std).all() or (one.std < other.std).all()
+        return of_grid and bool(closer and ratios.min() > _CLEARLY)
+    # Black and white that many images have may still be those of a camera: both have to be others.
+    size = np.maximum(one.white - one.black, other.white - other.black)
+    black, white = np.abs(one.black - other.black) / size, np.abs(one.white - other.white) / size
+    return bool(ratios.max() > _OTHER_STD and (np.maximum(black, white) > _END).all())
 
 
 def _same_grid(train: LoaderProbe, valid: LoaderProbe) -> bool:
@@ -143,7 +152,8 @@ def _same_grid(train: LoaderProbe, valid: LoaderProbe) -> bool:
 
 def _ends(train: LoaderProbe, valid: LoaderProbe) -> str:
     one, other = ends(train), ends(valid)
-    if one is None or other is None or _same_grid(train, valid):
+    # What levels tell of the constants says more.
+    if one is None or other is None or (recovered(train) is not None and recovered(valid) is not None):
         return ""
     size = max(one[1] - one[0], other[1] - other[0])
     far = (_OF_CHANNELS if len(pictures(train)[0].mean) > 1 else _OF_RANGE) * size

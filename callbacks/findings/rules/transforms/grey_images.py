@@ -27,6 +27,8 @@ _SAME, _COLOURED = 0.9999, 0.995
 # Of the coloured loader so many have to be coloured: augmentation may take the colour of some.
 _SHARE = 0.5
 _ROUNDING = 1e-6
+# Within it, ratios of deviations are the same but for the rounding of dark images, and in so many they may not be.
+_RATIO = 0.05
 # Of the range, and of the pixels: the ground of a drawing is of one value.
 _GROUND, _GROUND_SHARE = 0.02, 0.25
 
@@ -50,7 +52,12 @@ def grey_images(probe: Probe) -> Iterator[Finding]:
         return
     for grey, other in ((train, valid), (valid, train)):
         one, two = _alike(grey), _alike(other)
-        if min(len(one), len(two)) >= _FEWEST and one.min() > _SAME and (two < _COLOURED).mean() > _SHARE:
+        if (
+            min(len(one), len(two)) >= _FEWEST
+            and one.min() > _SAME
+            and (two < _COLOURED).mean() > _SHARE
+            and _one_tint(grey)
+        ):
             yield Finding(
                 "warning",
                 f"all images of {grey.key} are grey (their channels are the same), those of {other.key} are coloured",
@@ -85,6 +92,13 @@ def _drawn(seen: list[SampleProbe]) -> bool:
             ends = [np.abs(plane - end) <= _GROUND * np.ptp(plane) for end in (plane.min(), plane.max())]
             grounds.append(max(float(at_end.mean()) for at_end in ends))
     return float(np.median(grounds)) > _GROUND_SHARE
+
+
+def _one_tint(loader: LoaderProbe) -> bool:
+    """Return whether deviations of channels have one ratio in all images, which drawings in many colours have not."""
+    stds = np.array([it.std for it in _seen(loader) if len(it.std) == 3 and min(it.std) > 0])
+    ratios = stds[:, 1:] / stds[:, :1]
+    return bool((np.abs(ratios / np.median(ratios, 0) - 1) < _RATIO).mean() > 1 - _RATIO)
 
 
 def _alike(loader: LoaderProbe) -> NDArray[np.float64]:

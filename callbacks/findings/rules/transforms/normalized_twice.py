@@ -11,6 +11,7 @@ one and of two normalizations with the same constants.
 from collections.abc import Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ...probe.finding import Finding, Where
 from ...probe.loader_probe import LoaderProbe
@@ -31,6 +32,9 @@ _APART, _AGREE = 0.9, 0.15
 _EIGHT_BITS = 255
 # Of constants that black and white tell.
 _NO_STD, _NO_MEAN, _PRECISE = 0.7, 0.02, 0.1
+# Means and deviations of the channels of pictures, and what one normalization makes of them, and two.
+_MEANS, _STDS, _OWN_STDS = (0.1, 0.8), (0.12, 0.35), 2e-4
+_CENTRE, _ONE, _SPREADS = (-1.5, 2.5), (0.5, 2.5), (2.2, 20.0)
 
 
 @rule("normalized-twice", at="data", explained_by=["one-item"])
@@ -97,7 +101,27 @@ def _how(loader: LoaderProbe, normalization: Normalization | None) -> str:
     if _divided_twice(loader, normalization):
         return "divided by 255 twice"
     as_told = normalization is not None and _twice(loader, normalization)
-    return "normalized twice" if as_told or any(_exactly_twice(loader, one) for one in _COMMON) else ""
+    twice = as_told or any(_exactly_twice(loader, one) for one in _COMMON) or _twice_by_own(loader)
+    return "normalized twice" if twice else ""
+
+
+def _twice_by_own(loader: LoaderProbe) -> bool:
+    """Return whether constants that black and white tell are those of two normalizations with constants of pictures."""
+    known = recovered(loader)
+    if known is None or known.steps is None or not known.sure or len(known.std) < 3 or np.ptp(known.std) < _OWN_STDS:
+        return False
+    # Of x, twice is (x - mean - mean * std) / std / std.
+    std = np.sqrt(known.std)
+    mean = known.mean / (1 + std)
+    means, stds = channel_means(pictures(loader)), channel_stds(pictures(loader))
+    if not (_within(std, _STDS) and _within(mean, _MEANS) and means.shape[1] == len(std)):
+        return False
+    spread = np.sqrt((stds**2 + means**2).mean(0) - means.mean(0) ** 2)
+    return _within(spread, _SPREADS) and _within(spread * std, _ONE) and _within(means.mean(0) * std + mean, _CENTRE)
+
+
+def _within(values: NDArray[np.float64], ends: tuple[float, float]) -> bool:
+    return bool(values.min() >= ends[0] and values.max() <= ends[1])
 
 
 def _divided_twice(loader: LoaderProbe, normalization: Normalization | None) -> bool:

@@ -29,8 +29,8 @@ _APART, _NEAR = 0.5, 0.4
 # Red of one loader against blue of the other: brighter or darker ones are images of another kind, or broken.
 _ALIKE = 0.7
 # The same for the mean of a channel, in parts of what separates red from blue. Dusk may be as blue as noon is red, but
-# hardly to that part.
-_OFF = 0.3
+# hardly to that part, nor as bright as what was made brighter or darker at random.
+_OFF, _OFF_AUGMENTED = 0.3, 0.45
 # Where nothing is drawn, all distances have to be as small as those of halves of one data set.
 _CHANCE = 1.1
 # Of constants that black and white tell: as good as the same, and different.
@@ -105,7 +105,7 @@ def _exchanged(one: NDArray[np.float64], other: NDArray[np.float64], *, augmente
     if not opposite or as_is <= max(_APART, 1.5 * error):
         return False
     off = np.abs(one.mean(0) - other.mean(0)[::-1]).max() / abs(float(red[0].mean()))
-    if off > _OFF:
+    if off > (_OFF_AUGMENTED if augmented else _OFF):
         return False
     if not augmented:
         return max(turned, distance(*green), alike) < _CHANCE * error

@@ -91,7 +91,27 @@ def test_normalized_twice_recovers_constants_that_nobody_told():
         return normalized(255 * by_own(image), *OWN)
 
     (finding,) = found(normalized_twice, probe_of(by_own, twice))
-    assert "images of valid are normalized once more than those of train" in finding.what
+    assert "images of valid are normalized twice" in finding.what
+
+
+def test_normalized_twice_needs_no_second_loader():
+    def twice(image):
+        return normalized(255 * by_own(image), *OWN)
+
+    findings = found(normalized_twice, probe_of(twice))
+    assert [f"images of {it.where.loader} are normalized twice" in it.what for it in findings] == [True, True]
+
+
+def test_different_statistics_compares_levels_with_values_that_were_cut_off():
+    draw = np.random.default_rng(0)
+
+    def by_half(image):
+        jitter = (image / 255 - 0.5) * draw.uniform(0.8, 1.4) + draw.uniform(0.4, 0.6)
+        return normalized(255 * jitter.clip(0, 1), (0.5,) * 3, (0.5,) * 3)
+
+    (finding,) = found(different_statistics, probe_of(by_half, lambda it: normalized(it // 2 + 60)))
+    assert "images of train are normalized with mean 0.5 and std 0.5, those of valid with mean about" in finding.what
+    assert found(different_statistics, probe_of(by_half, lambda it: normalized(it // 2 + 60, (0.5,), (0.5,)))) == ()
 
 
 def test_different_statistics_is_silent_at_night():
@@ -121,14 +141,29 @@ def test_rounded_images_names_what_a_cast_left_of_a_normalization(cast):
 
 
 def test_rounded_images_names_a_cast_of_0_to_1():
-    (finding,) = found(rounded_images, probe_of(lambda it: shares(it).astype(np.uint8)))
-    assert "images of train and valid have nothing but whole numbers, from 0 to 1" in finding.what
+    for cast in (lambda it: shares(it).astype(np.uint8), lambda it: shares(it // 2 + rarely(it)).astype(np.uint8)):
+        (finding,) = found(rounded_images, probe_of(cast))
+        assert "images of train and valid have nothing but whole numbers, from 0 to 1" in finding.what
+
+
+def rarely(image):
+    """Return what makes a corner of some pictures white."""
+    white = np.zeros_like(image)
+    if image[0, 0, 0] % 4 == 0:
+        white[:, :8, :8] = 255 - image[:, :8, :8] // 2
+    return white
 
 
 @pytest.mark.parametrize("valid", [reshaped, shares])
 def test_scrambled_channels_names_the_loader(valid):
     (finding,) = found(scrambled_channels, probe_of(reshaped, valid, pictures=smooth))
     assert f"in the rows of images of train{' and valid' if valid is reshaped else ''}, instead of in" in finding.what
+
+
+def test_scrambled_channels_names_grey_images_by_their_rows():
+    probe = probe_of(lambda it: reshaped(it[:1].repeat(3, 0)), pictures=lambda seed: photograph(seed, side=48))
+    (finding,) = found(scrambled_channels, probe)
+    assert "images of train and valid" in finding.what
 
 
 def smooth(seed):
@@ -154,7 +189,17 @@ def red_drawing(seed):
     return image
 
 
+def coloured_drawing(seed):
+    colour = np.random.default_rng(seed).uniform(0.2, 1, (3, 1, 1))
+    return (red_drawing(seed)[:1] * colour).astype(np.uint8)
+
+
+def shifted_hue(image):
+    return shares(image // 2 + np.roll(image, 3, 2) // 3)
+
+
 HEALTHY = {
+    "coloured drawings, augmented": probe_of(shifted_hue, shares, pictures=coloured_drawing),
     "binary": probe_of(binary),
     "one-hot": probe_of(one_hot),
     "boards": Probe(loaders={key: loader(key, [sample(n, board(n), 0) for n in range(40)]) for key in KEYS}),

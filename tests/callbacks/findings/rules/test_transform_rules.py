@@ -236,6 +236,9 @@ def test_normalized_twice_compares_loaders_whose_images_reach_no_end_and_of_whic
         return normalized(255 * normalized(image))
 
     (finding,) = found(normalized_twice, of_pictures(twice, told=(None, None), pictures=dim))
+    assert "images of train are normalized" in finding.what
+    probe = without_levels(of_pictures(twice, told=(None, None), pictures=dim))
+    (finding,) = found(normalized_twice, probe)
     assert "images of train are normalized once more than those of valid: they run from" in finding.what
     assert found(normalized_twice, of_pictures(told=(None, None), pictures=dim)) == ()
     assert found(normalized_twice, of_pictures(shares, told=(None, None), pictures=dim)) == ()

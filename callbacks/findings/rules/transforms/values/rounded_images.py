@@ -5,7 +5,8 @@ a normalization.
 Cost: distinct values in the middle of up to 64 images of a loader.
 Risk: drawings of two values, maps of classes and boards of games are whole numbers by nature. Where both loaders have
 them, there have to be four values or more, some below 0, in pictures of 16 pixels and more; or 0 and a little 1, in
-three channels that are not the same; or callbacks have to know of a normalization, which leaves no whole numbers.
+three channels that are not the same, or next to images that are blank; or callbacks have to know of a normalization,
+which leaves no whole numbers.
 """
 
 from collections.abc import Iterator
@@ -26,6 +27,8 @@ _SIDE = 16
 _ALL, _MOSTLY = 0.97, 0.7
 # Share of white and black pixels, in images of which a cast left only those.
 _OTHERS = 0.3
+# Share of blank images, of those that have neither white nor black pixels.
+_BLANK = 0.5
 
 
 @rule("rounded-images", at="data", explained_by=["one-item"])
@@ -81,7 +84,10 @@ def _no_picture(loader: LoaderProbe, probe: Probe) -> bool:
 
 
 def _mostly_0(loader: LoaderProbe) -> bool:
-    """Return whether other values than 0 are few, and are others in each of three channels, of which none is left."""
+    """Return whether most images are blank, or other values than 0 are few, and others in each of three channels."""
+    blank = np.mean([it.levels is not None and it.levels.count == 1 for it in _seen(loader)])
+    if blank > _BLANK:
+        return True
     seen = [it for it in _seen(loader) if it.std and max(it.std) > 0]
     coloured = [len(it.mean) == 3 and len({*it.mean}) > 1 for it in seen]
     others = [float(np.mean(np.square(it.std) + np.square(it.mean))) for it in _seen(loader)]

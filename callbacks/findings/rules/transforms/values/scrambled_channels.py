@@ -16,7 +16,8 @@ from ....probe.rule import rule
 from ....probe.wording import share
 
 _FEWEST = 16
-# Pixels of a picture differ the more the further they are apart; of colours in a row, the third is of the same kind.
+# Pixels of a picture differ the more the further they are apart. Of colours in a row, the third is of the same kind;
+# of rows that each hold a third of one, the third shows the same part.
 _THIRD, _IMAGES = 0.7, 0.8
 
 
@@ -34,8 +35,8 @@ def scrambled_channels(probe: Probe) -> Iterator[Finding]:
         yield Finding(
             "warning",
             f"red, green and blue stand side by side in the rows of images of {' and '.join(found)}, instead of in"
-            f" channels: in {part} of them a pixel is more like the third to its right than like the next (differences"
-            f" of {middle:.2g} to 1), as where [height, width, 3] is reshaped to [3, height, width]",
+            f" channels: in {part} of them a pixel is more like the third in its row or column than like the next"
+            f" (differences of {middle:.2g} to 1), as where [height, width, 3] is reshaped to [3, height, width]",
             "turn the axes by permute(2, 0, 1) or transpose(2, 0, 1) instead of reshape or view",
             Where(", ".join(found), probe.loaders[first].image_key),
             {"third_against_next": middle},
