@@ -29,6 +29,8 @@ _SHARE = 0.5
 _ROUNDING = 1e-6
 # Within it, ratios of deviations are the same but for the rounding of dark images, and in so many they may not be.
 _RATIO = 0.05
+# Of the deviation, and of the pixels: those of a grey image that was padded or erased in colour are mostly grey still.
+_NEAR, _MOST_GREY = 0.05, 0.5
 # Of the range, and of the pixels: the ground of a drawing is of one value.
 _GROUND, _GROUND_SHARE = 0.02, 0.25
 
@@ -52,18 +54,16 @@ def grey_images(probe: Probe) -> Iterator[Finding]:
         return
     for grey, other in ((train, valid), (valid, train)):
         one, two = _alike(grey), _alike(other)
-        if (
-            min(len(one), len(two)) >= _FEWEST
-            and one.min() > _SAME
-            and (two < _COLOURED).mean() > _SHARE
-            and _one_tint(grey)
-        ):
+        if min(len(one), len(two)) < _FEWEST or one.min() <= _SAME:
+            continue
+        share = _coloured(other, two, _tints(grey))
+        if share > _SHARE:
             yield Finding(
                 "warning",
                 f"all images of {grey.key} are grey (their channels are the same), those of {other.key} are coloured",
                 "read the images of both in colour, or of both in grey",
                 Where(f"{train.key}, {valid.key}", train.image_key),
-                {"grey": grey.key, "coloured": float((two < _COLOURED).mean())},
+                {"grey": grey.key, "coloured": share},
             )
 
 
@@ -94,11 +94,26 @@ def _drawn(seen: list[SampleProbe]) -> bool:
     return float(np.median(grounds)) > _GROUND_SHARE
 
 
-def _one_tint(loader: LoaderProbe) -> bool:
-    """Return whether deviations of channels have one ratio in all images, which drawings in many colours have not."""
+def _tints(loader: LoaderProbe) -> NDArray[np.float64] | None:
+    """Return the deviations of channels against the first one; None where images are drawings in many colours."""
     stds = np.array([it.std for it in _seen(loader) if len(it.std) == 3 and min(it.std) > 0])
-    ratios = stds[:, 1:] / stds[:, :1]
-    return bool((np.abs(ratios / np.median(ratios, 0) - 1) < _RATIO).mean() > 1 - _RATIO)
+    ratios = stds / stds[:, :1]
+    usual: NDArray[np.float64] = np.median(ratios, 0)
+    return usual if (np.abs(ratios / usual - 1) < _RATIO).mean() > 1 - _RATIO else None
+
+
+def _coloured(loader: LoaderProbe, alike: NDArray[np.float64], tints: NDArray[np.float64] | None) -> float:
+    """Return the share of images whose channels differ, and not just in a part that was padded, erased or cut off."""
+    planes = [it.small.reshape(3, -1) for it in _seen(loader) if it.small is not None and len(it.small) == 3]
+    if tints is None or not planes:
+        return 0.0
+    return min(float((alike < _COLOURED).mean()), float(np.mean([_off_grey(one, tints) for one in planes])))
+
+
+def _off_grey(planes: NDArray[np.float32], tints: NDArray[np.float64]) -> bool:
+    rest = planes[1:] - tints[1:, None] * planes[:1]
+    near = np.abs(rest - np.median(rest, 1, keepdims=True)) <= _NEAR * planes[1:].std(1, keepdims=True)
+    return bool(near.mean(1).min() < _MOST_GREY)
 
 
 def _alike(loader: LoaderProbe) -> NDArray[np.float64]:

@@ -198,7 +198,19 @@ def shifted_hue(image):
     return shares(image // 2 + np.roll(image, 3, 2) // 3)
 
 
+def grey_scan(seed):
+    return photograph(seed)[:1].repeat(3, 0)
+
+
+def padded(image):
+    """Return it with a border of the mean, which was put around it after the normalization."""
+    image = by_own(image)
+    image[:, :6] = image[:, -4:] = 0
+    return image
+
+
 HEALTHY = {
+    "grey, padded in training": probe_of(padded, by_own, pictures=grey_scan),
     "coloured drawings, augmented": probe_of(shifted_hue, shares, pictures=coloured_drawing),
     "binary": probe_of(binary),
     "one-hot": probe_of(one_hot),
