@@ -70,9 +70,13 @@ def _of_loaders(train: LoaderProbe, valid: LoaderProbe) -> Iterator[Finding]:
 def _twins(samples: list[SampleProbe], ones: list[SampleProbe]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Return which samples are near one of the others alone, and which one that is."""
     likeness = vectors(samples) @ vectors(ones).T
-    top = _distances(np.partition(likeness, -2, axis=1)[:, -2:])
-    rows = np.flatnonzero((top[:, 1] < _NEAR) & (_TIMES * top[:, 1] < top[:, 0]))
-    nearest = likeness[rows].argmax(1)
+    # Twice the largest one takes a tenth of the time that sorting does.
+    every = np.arange(len(samples))
+    nearest = likeness.argmax(1)
+    first = _distances(likeness[every, nearest])
+    likeness[every, nearest] = -1
+    rows = np.flatnonzero((first < _NEAR) & (_TIMES * first < _distances(likeness.max(1))))
+    nearest = nearest[rows]
     same = np.array([_near_in_colour(samples[row], ones[at]) for row, at in zip(rows, nearest, strict=True)], bool)
     return rows[same], nearest[same]
 

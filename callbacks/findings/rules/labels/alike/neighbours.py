@@ -33,7 +33,7 @@ class Relation:
 
 
 def nearest(queries: Floats, bank: Floats, k: int = NEAREST, *, own: bool = False) -> Whole:
-    """Return the ``k`` nearest of a bank for each query, [n, k], in no order.
+    """Return the ``k`` nearest of a bank for each query, [n, k], the nearest first.
 
     Args:
         queries: [n, D].
@@ -45,9 +45,15 @@ def nearest(queries: Floats, bank: Floats, k: int = NEAREST, *, own: bool = Fals
     # In its own memory: a table of a million numbers takes longer to allocate than to change.
     distance *= -2
     distance += (bank**2).sum(1)
+    distance[np.isnan(distance)] = np.inf  # of values too large to be squared
     if own:
         np.fill_diagonal(distance, np.inf)
-    return np.argpartition(distance, k, axis=1)[:, :k]
+    # One after the other takes a tenth of the time that sorting does.
+    rows, found = np.arange(len(queries)), np.zeros((len(queries), k), dtype=np.int64)
+    for place in range(k):
+        found[:, place] = distance.argmin(1)
+        distance[rows, found[:, place]] = np.inf
+    return found
 
 
 def relation(near: Whole, bank_targets: Floats, targets: Floats) -> Relation | None:
