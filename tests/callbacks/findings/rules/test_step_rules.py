@@ -77,6 +77,7 @@ HEALTHY = {
     "adamw of a vit": Probe(settings=settings(lr=1e-3, name="AdamW", momentum=0.9, beta2=0.95, weight_decay=0.3)),
     "adam of a gan": Probe(settings=settings(lr=2e-4, name="Adam", momentum=0.0, beta2=0.9)),
     "lion": Probe(settings=settings(lr=1e-4, name="Lion", momentum=0.9, beta2=0.99, weight_decay=1.0)),
+    "lion with a published decay": Probe(settings=settings(lr=3e-4, name="Lion", beta2=0.99, weight_decay=1.0)),
     "monitors": Probe(settings=settings(monitors=(
         MonitorProbe("valid", "accuracy", False), MonitorProbe("valid", "loss", True),
         MonitorProbe("valid", "dice_loss", True), MonitorProbe("valid", "hausdorff", True),
@@ -301,6 +302,19 @@ def test_an_epoch_without_a_step_is_named():
     assert "no optimizer stepped in the 15 batches of train" in finding.what
     for healthy in (epoch(steps=15), epoch(steps=0, non_finite_steps=15), epoch(2, steps=0)):
         assert not found(RULES["no-optimizer-step"], Probe(settings=settings(), loaders=loaders, epochs=(healthy,)))
+
+
+def test_what_a_runner_clips_by_itself_to_next_to_nothing_is_named():
+    (finding,) = found(RULES["clipped-far"], steps(norm=1e-4))
+    assert "have a norm of 0.0001 in each of the first 30 steps: the runner clips them" in finding.what
+    weight = ModelProbe((ParameterProbe("fc.weight", (20, 20)),))
+    some = [replace(step, grads={"fc.weight": 20e-7}, grad_norm=1e-5 * (1 + index))
+            for index, step in enumerate(steps().steps.steps)]  # fmt: skip
+    (finding,) = found(RULES["clipped-far"], replace(steps(), steps=StepsProbe(tuple(some)), model=weight))
+    assert "have values of 1e-07 at the most" in finding.what
+    assert not found(RULES["clipped-far"], steps(norm=1.0))
+    small = [replace(step, grad_norm=1e-4 * (1 + 0.1 * index)) for index, step in enumerate(steps().steps.steps)]
+    assert not found(RULES["clipped-far"], replace(steps(), steps=StepsProbe(tuple(small))))
 
 
 def test_one_of_several_optimizers_that_never_steps_is_named_and_one_that_begins_later_is_not():

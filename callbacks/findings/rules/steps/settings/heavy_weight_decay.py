@@ -21,6 +21,8 @@ _PER_STEP = 2e-3
 _COUPLED = 0.1
 # A decoupled decay of 1 is ten times the strongest that is published, unless the learning rate makes up for it.
 _DECOUPLED, _LEAST_PER_STEP = 1.0, 3e-4
+# Lion and its like are published with decays of 1 to 10, as their learning rates are smaller.
+_PUBLISHED = ("AdamW", "SGD")
 # Of torch's AdamW, and of SGD and all others.
 _USUAL, _USUAL_OF_SGD = 0.01, 1e-3
 _SCALED = ("Adam", "NAdam", "RAdam", "Adamax", "RMSprop", "Adagrad", "Adadelta")
@@ -37,7 +39,9 @@ def heavy_weight_decay(probe: Probe) -> Iterator[Finding]:
         coupled = name in _SCALED
         if coupled and group.weight_decay >= _COUPLED:
             effect = f"it is added to the gradient, which {name} scales, and outweighs what the loss says"
-        elif not coupled and (part >= _PER_STEP or (group.weight_decay >= _DECOUPLED and part >= _LEAST_PER_STEP)):
+        elif not coupled and (
+            part >= _PER_STEP or (name in _PUBLISHED and group.weight_decay >= _DECOUPLED and part >= _LEAST_PER_STEP)
+        ):
             effect = f"it takes {part:.2%} of each weight per step, half of it in {round(log(2) / part):,} steps"
         else:
             continue
