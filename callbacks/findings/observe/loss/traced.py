@@ -16,7 +16,7 @@ from ..settings.criteria import criterion_kind, observe_criterion
 _SOFTMAXES = ("softmax", "log_softmax")
 _SIGMOIDS = ("sigmoid", "logsigmoid", "log_sigmoid")
 # These leave the numbers as they are.
-_COPIES = ("float", "to", "clone", "contiguous", "double", "type_as", "clamp", "nan_to_num")
+_COPIES = ("float", "to", "clone", "contiguous", "double", "type_as", "nan_to_num")
 # These may take axes away; all others keep the shape, or make one on purpose.
 _SELECTS = ("__getitem__", "squeeze", "select", "mean", "sum", "amax", "amin")
 _TURNS = ("t", "transpose", "permute", "__get__", "unsqueeze", "expand", "view", "reshape", "matmul", "mm", "cdist")
@@ -47,6 +47,7 @@ class TracedLoss(TorchFunctionMode):
         self._targets: dict[int, Tensor] = {}
         self._calls: list[tuple[Any, Any]] = []
         self._takes = ""
+        self._target = target
         if isinstance(output, Tensor) and isinstance(target, Tensor):
             self._itself[id(output)] = self._outputs[id(output)] = output
             self._targets[id(target)] = target
@@ -59,7 +60,7 @@ class TracedLoss(TorchFunctionMode):
 
     def takes(self) -> str:
         """Return the kind of the function that takes the output itself, as ``CriterionProbe`` has it; "" if none."""
-        return criterion_kind(self._calls[0][0]) if self._calls else self._takes
+        return self._takes
 
     def end(self, value: Any) -> None:
         """Compare what the loss has returned with the values of torch's losses in it."""
@@ -74,7 +75,8 @@ class TracedLoss(TorchFunctionMode):
         tensors = [one for one in (*args, *kwargs.values()) if isinstance(one, Tensor)]
         first = args[0] if args else kwargs.get("input")
         if id(first) in self._itself:
-            self._note_itself(func, name, kwargs, value)
+            given = args[1] if len(args) > 1 else kwargs.get("target")
+            self._note_itself(func, name, given, kwargs, value)
         if name in _SOFTMAXES and id(first) in self._outputs and first.ndim == self._rank:
             axis = kwargs.get("dim", args[1] if len(args) > 1 else None)
             self.softmax_axes += [axis % first.ndim] if isinstance(axis, int) else []
@@ -87,14 +89,24 @@ class TracedLoss(TorchFunctionMode):
                 self.spread = self.spread or (one, other)
         self._follow(name, value, outputs, targets)
 
-    def _note_itself(self, func: Any, name: str, kwargs: Any, value: Any) -> None:
-        if criterion_kind(func) and isinstance(value, Tensor):
+    def _note_itself(self, func: Any, name: str, given: Any, kwargs: Any, value: Any) -> None:
+        kind = criterion_kind(func)
+        if kind and isinstance(value, Tensor):
+            self._takes = self._takes or kind
             options = {key: option for key, option in kwargs.items() if key not in ("input", "target")}
-            self._calls.append((partial(func, **options), value.detach()))
+            # What compares the output with something else, made of the target, is no loss of this target.
+            if self._is_target(given):
+                self._calls.append((partial(func, **options), value.detach()))
         elif name in _SOFTMAXES or name in _SIGMOIDS:
             self._takes = self._takes or ("cross_entropy" if name in _SOFTMAXES else "bce_logits")
-        elif name in _COPIES and name != "clamp":
+        elif name in _COPIES:
             self._itself[id(value)] = value
+
+    def _is_target(self, given: Any) -> bool:
+        target = self._target
+        if not isinstance(given, Tensor) or not isinstance(target, Tensor) or given.numel() != target.numel():
+            return False
+        return bool((given.reshape(-1) == target.reshape(-1)).all())
 
     def _follow(self, name: str, value: Any, outputs: list[Tensor], targets: list[Tensor]) -> None:
         """Take note of what is made of outputs and targets without another axis."""

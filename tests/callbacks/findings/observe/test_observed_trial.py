@@ -214,3 +214,15 @@ def test_the_losses_of_an_own_runner_are_tried(runner, criterion):
     trial = terms["loss"]
     assert (trial.right, trial.wrong) == pytest.approx((RIGHT, WRONG), abs=1e-4)
     assert trial.target_shape == (8,) and trial.blank == pytest.approx(math.log(4))
+
+
+def test_a_loss_of_what_is_made_of_the_target_is_none_of_the_target():
+    def ordinal(output, target):
+        beyond = (target[:, None] > torch.arange(output.shape[1])).float()
+        return F.binary_cross_entropy_with_logits(output, beyond)
+
+    trial = tried(ordinal)
+    assert trial.criterion is None
+    assert trial.takes == "bce_logits"
+    wrapped = tried(lambda output, target: F.cross_entropy(output, target.long(), ignore_index=2))
+    assert (wrapped.criterion.kind, wrapped.criterion.ignore_index) == ("cross_entropy", 2)
