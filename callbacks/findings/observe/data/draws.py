@@ -12,7 +12,7 @@ from torch.utils.data._utils import worker as torch_worker
 from .forked import Send, messages_of
 
 _LEAST = 4  # items after which a generator stands alike
-_READINGS = 4  # of each item by each worker: of few values that are drawn, more would be needed
+_READINGS = 3  # of each item by each worker: of few values that are drawn, more would be needed
 _BASE_SEED = 7_340_033
 
 
@@ -77,21 +77,22 @@ def workers_alike(
         loader: of the samples.
         indices: of a few samples.
         digest: reads a sample and returns the digest of its image.
-        seconds: for both workers.
+        seconds: for both workers, at the same time.
     """
     if loader.num_workers < 2 or not indices:
         return None
-    told: list[list[list[bytes | None]]] = []
-    for number in (0, 1):
 
-        def read(send: Send, number: int = number) -> None:
+    def work(number: int) -> Callable[[Send], None]:
+        def read(send: Send) -> None:
             _seed_as_torch_does(number)
             start_worker(loader, number)
             with as_worker(loader, number):
                 drawn = [digest(index) for index in indices for _ in range(_READINGS)]
                 send([drawn, _with_own_chance(indices, digest)])
 
-        told += messages_of([read], seconds / 2)
+        return read
+
+    told: list[list[list[bytes | None]]] = list(messages_of([work(0), work(1)], seconds))
     if len(told) < 2 or any(None in of for of in told[0]):
         return None
     # With all generators as a worker has them, or with those alone that the data set holds itself.

@@ -30,8 +30,8 @@ _READINGS = 2
 _LEFT_OUT = 64  # samples that the sampler leaves out, of which labels are read
 _BATCHES = 3
 _CHUNK, _CHUNK_SECONDS = 64, 0.05
-_ASKED_WORKERS = 3  # samples
-_WORKERS, _LEAST_WORKERS = 20.0, 3.0  # seconds for two workers, which rarely take a tenth of one
+_ASKED_WORKERS = 2  # samples
+_WORKERS = 1.0  # seconds for two workers at a time, which rarely take a tenth of it
 _LONGEST = 300
 _KEPT = 64  # samples whose images are kept where they have masks or boxes, and whose neighbouring pixels are compared
 
@@ -104,7 +104,15 @@ class LoaderReader:
         self.tell("candidates", len(self.mine))
         if self.share.of > 1:
             self.tell("plan", plan_of(order, self.ids, labels_of(self.loader.dataset)))
+        self._ask_workers()
         start_worker(self.loader)
+
+    def _ask_workers(self) -> None:
+        # Before an item is read here: a data set may make its generator then, in each worker for itself. What follows
+        # from the seed of an item is alike in all workers, and differs between samples.
+        if self.trains and self.share.leads and not self.by_chance:
+            asked = self.mine[:_ASKED_WORKERS]
+            self.tell("workers_alike", workers_alike(self.loader, asked, self._drawn_digest, _WORKERS))
 
     def _suspects_first(self, order: list[int]) -> list[int]:
         """Return the order after those samples that seem to be another loader's, which reads them first as well."""
@@ -176,14 +184,6 @@ class LoaderReader:
                 small[index] = image
         self.tell("again", again)
         self.tell("again_small", small)
-        differing = [index for index, digest in again.items() if self._differs(index, digest)]
-        seconds = min(_WORKERS, 2 * (until - self.clock()))
-        # What follows from the seed of an item is alike in all workers, and differs between samples.
-        if differing and not self.by_chance and seconds > 0:
-            asked = differing[:_ASKED_WORKERS]
-            self.tell(
-                "workers_alike", workers_alike(self.loader, asked, self._drawn_digest, max(_LEAST_WORKERS, seconds))
-            )
 
     def read_left_out(self, until: float) -> None:
         """Read the labels of some samples that the sampler cannot give, where the data set does not hold them."""
