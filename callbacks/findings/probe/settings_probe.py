@@ -49,6 +49,7 @@ class GroupProbe:
         momentum: of SGD; the first beta of Adam and its like.
         beta2: the second beta of Adam and its like; None elsewhere.
         parameters: names of its parameters in the model.
+        maximize: whether its steps make the loss larger.
     """
 
     lr: float
@@ -56,6 +57,7 @@ class GroupProbe:
     momentum: float = 0.0
     beta2: float | None = None
     parameters: tuple[str, ...] = ()
+    maximize: bool = False
 
 
 @dataclass(frozen=True)

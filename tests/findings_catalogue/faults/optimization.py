@@ -258,6 +258,11 @@ def _(case):
     case.optimizer = lambda model: torch.optim.AdamW(model.parameters(), 2e-3, weight_decay=100.0)
 
 
+@fault("the optimizer maximizes the loss", 7, bases.cnn, "maximize", "loss", quick=True)
+def _(case):
+    case.optimizer = lambda model: adam(model, maximize=True)
+
+
 @fault("a momentum of 0.999", 7, bases.plain, "momentum", "0.999", quick=True)
 def _(case):
     case.optimizer = lambda model: sgd(model, lr=0.05, momentum=0.999)

@@ -26,6 +26,7 @@ def _observe(group: Mapping[str, Any], rate: float, names: Mapping[int, str]) ->
         momentum=betas[0] if betas else number(group.get("momentum")),
         beta2=betas[1] if len(betas) > 1 else None,
         parameters=tuple(names[id(one)] for one in group["params"] if id(one) in names),
+        maximize=group.get("maximize") is True,
     )
 
 

@@ -16,7 +16,7 @@ from ...probe.rule import rule
 _RISES = 1.5
 _FEWEST_STEPS = 10
 _CAUSES = (
-    "group-rate-too-high",
+    "group-rate-too-high", "maximized-loss",
     "learning-rate-too-high", "inverted-loss", "gradients-not-zeroed", "momentum-out-of-range", "heavy-weight-decay",
     "broken-epoch", "non-finite-steps", "schedule-swings",
     "large-weights", "exploding-signal", "target-scale", "summed-loss", "dominant-term",

@@ -12,7 +12,13 @@ from assay.callbacks.findings.probe.finding import Finding
 from assay.callbacks.findings.probe.model_probe import ModelProbe, ParameterProbe
 from assay.callbacks.findings.probe.probe import Probe
 from assay.callbacks.findings.probe.rule import examine
-from assay.callbacks.findings.probe.settings_probe import GroupProbe, MonitorProbe, SettingsProbe
+from assay.callbacks.findings.probe.settings_probe import (
+    CriterionProbe,
+    GroupProbe,
+    MonitorProbe,
+    SettingsProbe,
+    TermProbe,
+)
 from assay.callbacks.findings.probe.steps_probe import StepProbe, StepsProbe
 from assay.callbacks.findings.rules import all_rules
 
@@ -315,6 +321,17 @@ def test_what_a_runner_clips_by_itself_to_next_to_nothing_is_named():
     assert not found(RULES["clipped-far"], steps(norm=1.0))
     small = [replace(step, grad_norm=1e-4 * (1 + 0.1 * index)) for index, step in enumerate(steps().steps.steps)]
     assert not found(RULES["clipped-far"], replace(steps(), steps=StepsProbe(tuple(small))))
+
+
+def test_a_loss_that_is_maximized_is_named_and_a_score_is_not():
+    def probe(kind, *, maximize=True, weight=1.0):
+        term = TermProbe("loss", "logits", "target", weight, CriterionProbe("CrossEntropyLoss", kind))
+        return Probe(settings=settings(groups=(GroupProbe(0.01, maximize=maximize),), terms=(term,)))
+
+    (finding,) = found(RULES["maximized-loss"], probe("cross_entropy"))
+    assert (finding.severity, "makes the loss (CrossEntropyLoss) larger" in finding.what) == ("error", True)
+    for healthy in (probe("", weight=1.0), probe("cross_entropy", maximize=False), probe("mse", weight=-1.0)):
+        assert not found(RULES["maximized-loss"], healthy)
 
 
 def test_one_of_several_optimizers_that_never_steps_is_named_and_one_that_begins_later_is_not():
