@@ -13,6 +13,7 @@ _FEWEST = 3  # samples of a class in validation, of which its neighbours' class 
 _RISK = 1e-4
 _CONTROL = 0.6  # share of pairs that the loader tells apart by itself, so that it is not the two classes that are alike
 _ENOUGH = 8  # samples of a class, with fewer of which five neighbours are mostly of other classes
+_MAINLY = 0.35  # of the samples of a class; some are near a third one
 _LEAST_CONFUSED = 0.25  # how often two classes are taken for each other between loaders that differ, however clear each
 
 
@@ -53,7 +54,7 @@ def exchanges(pair: Compared) -> list[Exchange]:
     for place, one in enumerate(seen):
         for other in seen[place + 1 :]:
             crossed, straight = cross[one, other] + cross[other, one], cross[one, one] + cross[other, other]
-            both = cross[one, other] > 2 * cross[one, one] and cross[other, one] > 2 * cross[other, other]
+            both = _goes(cross, one, other) and _goes(cross, other, one)
             # Of a loader with few samples of them the other one tells, where what is crossed is all the clearer.
             many = [it for it in alone if min(it[one].sum(), it[other].sum()) >= _ENOUGH]
             if not both or not many or not all(_told_apart(it, one, other) for it in many):
@@ -62,6 +63,11 @@ def exchanges(pair: Compared) -> list[Exchange]:
             if tail(int(crossed), int(crossed + straight), usual) < risk:
                 found.append(Exchange(one, other, int(crossed), int(straight)))
     return found
+
+
+def _goes(cross: Whole, one: int, other: int) -> bool:
+    """Return whether a class of validation is mostly near another class: a few that are say nothing of all."""
+    return bool(cross[one, other] > max(2 * cross[one, one], _MAINLY * cross[one].sum()))
 
 
 def _told_apart(alone: Whole, one: int, other: int) -> bool:
