@@ -1,5 +1,9 @@
 """Healthy trainings of many kinds, in which nothing is to be warned of."""
 
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
 import numpy as np
 import torch
 from sklearn.datasets import load_digits
@@ -8,7 +12,9 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, WeightedRandomSampler
 
 from assay.callbacks import Metrics
-from assay.runner import LossTerm
+from assay.experiments.digits import Digits
+from assay.runner import Experiment, LossTerm
+from assay.runner.commands.train import train
 
 from . import bases, pictures, stock
 from .case import Case, accuracy, adam, flip, normalize, sgd
@@ -566,3 +572,189 @@ def _():
     case = bases.vit()
     case.prepare = [standardize]
     return case
+
+
+@healthy("a margin within a model that is given the target")
+def _():
+    class ArcFace(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = Cnn(32, key="embedding")
+            self.weight = nn.Parameter(torch.randn(6, 32))
+
+        def forward(self, image, target):
+            cosine = F.linear(F.normalize(self.body(image)["embedding"]), F.normalize(self.weight)).clamp(-0.999, 0.999)
+            own = F.one_hot(target, 6).bool()
+            return {"logits": 30 * torch.where(own, (cosine.acos() + 0.3).cos(), cosine)}
+
+    case = bases.cnn()
+    case.model, case.options, case.callbacks = ArcFace, {"input_key": ("image", "target")}, list
+    return case
+
+
+def counts(count, seed=0):
+    """Return pictures of one to six dots, whose target is how many."""
+    chance, items = np.random.default_rng(seed), []
+    for index in range(count):
+        image, number = 20 * chance.random((24, 24, 3)), int(chance.integers(1, 7))
+        for row, column in chance.integers(0, 21, (number, 2)):
+            image[row : row + 3, column : column + 3] += 110
+        items.append({"image": image.clip(0, 255).astype(np.uint8), "target": np.float32(number), "sample_id": index})
+    return items
+
+
+@healthy("counts by a Poisson loss")
+def _():
+    case = bases.regression()
+    case.train, case.valid, case.criterion = counts(200), counts(64, seed=1), nn.PoissonNLLLoss()
+    return case
+
+
+@healthy("a sigmoid before a loss of probabilities")
+def _():
+    class Sure(bases.SingleLogit):
+        def forward(self, image):
+            return {"logits": super().forward(image)["logits"].sigmoid()}
+
+    case = bases.binary()
+    case.model, case.criterion, case.callbacks = Sure, nn.BCELoss(), list
+    return case
+
+
+def contrast(distance, target):
+    """Draw alike pictures together, and others apart up to a distance of 1."""
+    return (target * distance**2 + (1 - target) * F.relu(1 - distance) ** 2).mean()
+
+
+@healthy("distances of pairs", quick=True)
+def _():
+    class Siamese(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = Cnn(16, key="embedding")
+
+        def forward(self, image, other):
+            return {"distance": (self.net(image)["embedding"] - self.net(other)["embedding"]).norm(dim=1)}
+
+    def paired(items):
+        pairs = [(one, items[(7 * index) % len(items)]) for index, one in enumerate(items)]
+        return [
+            {**one, "other": other["image"], "target": np.float32(one["target"] == other["target"])}
+            for one, other in pairs
+        ]
+
+    def both(item):
+        return {**normalize(item), "other": normalize({"image": item["other"]})["image"]}
+
+    return Case(
+        paired(pictures.classes(200, kinds=2)), paired(pictures.classes(64, seed=1, kinds=2)), Siamese, contrast,
+        prepare=[both], losses=[LossTerm("distance")], options={"input_key": ("image", "other")},
+    )  # fmt: skip
+
+
+@healthy("frozen layers without a normalization that were trained before", quick=True)
+def _():
+    def tuned():
+        model = Plain()
+        optimizer = adam(model, 2e-3)
+        images = torch.stack([normalize(item)["image"] for item in pictures.classes(120, seed=40)])
+        targets = torch.tensor([item["target"] for item in pictures.classes(120, seed=40)])
+        for part in torch.arange(120).split(12):
+            optimizer.zero_grad()
+            F.cross_entropy(model(images[part])["logits"], targets[part]).backward()
+            optimizer.step()
+        model.body.requires_grad_(False)
+        model.head = nn.Linear(256, 6)
+        return model
+
+    case = bases.plain()
+    case.model, case.optimizer = tuned, lambda model: adam(model.head, 5e-3)
+    return case
+
+
+def drawings(count, seed=0):
+    """Return drawings in grey of a bar at one of some places, upright or flat, or of nothing."""
+    chance, items = np.random.default_rng(seed), []
+    for index in range(count):
+        kind = int(chance.integers(3))
+        image, (row, column) = np.zeros((1, 24, 24), np.float32), chance.integers(0, 15, 2)
+        if kind:
+            high, wide = ((8, 3), (3, 8))[kind - 1]
+            image[0, row : row + high, column : column + wide] = chance.uniform(0.4, 1)
+        items.append({"image": torch.from_numpy(image), "target": kind, "sample_id": f"{seed}-{index}"})
+    return items
+
+
+@healthy("drawings that come again by chance, and a class that shows nothing", quick=True)
+def _():
+    return Case(drawings(240), drawings(80, seed=1), lambda: Cnn(3, channels=1), prepare=[], callbacks=accuracy(3))
+
+
+@healthy("noise that goes below black")
+def _():
+    def unit(item):
+        return {**item, "image": torch.from_numpy(item["image"].astype(np.float32) / 255).permute(2, 0, 1)}
+
+    def noisy(item):
+        return {**item, "image": item["image"] + 0.12 * torch.randn(3, 24, 24)}
+
+    case = bases.cnn()
+    case.prepare, case.prepare_valid = [unit, noisy], [unit]
+    return case
+
+
+def experiment(make):
+    """Return a case that ``assay train`` runs, with the findings in the place of its own."""
+
+    def start(case, findings):
+        described = make()
+        brought = described.get_callbacks
+        described.get_callbacks = lambda: [findings, *brought()]
+        with tempfile.TemporaryDirectory() as folder:
+            train(described, name="healthy", run_dir=Path(folder) / "run")
+
+    return Case([], [], Cnn, start=start)
+
+
+@healthy("the experiment digits")
+def _():
+    return experiment(lambda: Digits(epochs=1, device="cpu", diagnostics="off"))
+
+
+@dataclass(kw_only=True)
+class Blobs(Experiment):
+    """Tells noise by its brightness."""
+
+    epochs: int = 2
+    samples: int = 256
+    """How many images to make."""
+
+    def get_loaders(self):
+        targets = torch.arange(self.samples) % 2
+        images = torch.rand(self.samples, 1, 16, 16) * 0.5 + 0.4 * targets[:, None, None, None]
+        items = [
+            {"image": image, "target": target, "sample_id": f"blob-{index}"}
+            for index, (image, target) in enumerate(zip(images, targets, strict=True))
+        ]
+        half = self.samples // 2
+        return {"train": self.make_loader(items[:half], shuffle=True), "valid": self.make_loader(items[half:])}
+
+    def get_model(self):
+        return Blob()
+
+    def get_callbacks(self):
+        return [Metrics(["accuracy"], num_classes=2)]
+
+
+class Blob(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 14 * 14, 2))
+
+    def forward(self, image):
+        return {"logits": self.layers(image)}
+
+
+@healthy("an experiment of one's own", quick=True)
+def _():
+    return experiment(lambda: Blobs(batch_size=16, device="cpu"))

@@ -10,6 +10,8 @@ from .parts import fans, owner
 _ERRORS, _LEAST = 4.0, 0.01
 # Of the largest weight that torch draws, for rounding.
 _ROUNDING = 1.0001
+# Largest value in parts of the deviation.
+_EVEN, _NORMAL = sqrt(3), 2.2
 # Of normal distributions that ignore the number of inputs.
 _USUAL = (0.02, 0.01, 0.001, 0.05, 0.1)
 
@@ -23,7 +25,8 @@ def look_trained(model: ModelProbe, weights: Collection[ParameterProbe]) -> froz
     biases = {owner(it.name): it for it in model.parameters if it.name.endswith("bias")}
     odd = [it for it in weights if not _is_drawn(it, biases.get(owner(it.name)))]
     spreads = [it.std for it in odd]
-    if len(odd) > 1 and max(spreads) < (1 + _tolerance(min(odd, key=lambda it: prod(it.shape)))) * min(spreads):
+    # Of layers of one size, what was trained has the same spread as well.
+    if len({fans(it) for it in odd}) > 1 and max(spreads) < (1 + max(map(_tolerance, odd))) * min(spreads):
         return frozenset()
     return frozenset(it.name for it in odd)
 
@@ -46,7 +49,10 @@ def _has_known_spread(weight: ParameterProbe, fan_in: int, fan_out: int) -> bool
     )
     tolerance = _tolerance(weight)
     centred = abs(weight.mean) < _ERRORS * weight.std / sqrt(prod(weight.shape))
-    return centred and any(abs(weight.std / one - 1) < tolerance for one in known)
+    # Between those of an even and of a normal distribution, cut off at twice its deviation at the least.
+    largest = max(-weight.low, weight.high) / max(weight.std, 1e-12)
+    blurred = _EVEN * (1 + tolerance) < largest < _NORMAL
+    return centred and not blurred and any(abs(weight.std / one - 1) < tolerance for one in known)
 
 
 def _begins_as_usual(bias: ParameterProbe | None, bound: float) -> bool:

@@ -24,6 +24,8 @@ from ..ranges import described, ends, from_0_to_1, standardized
 from ..recovered import Recovered, recovered
 
 _FEWEST = 16
+# So much wider steps are those of 42 levels at most, and of no other normalization.
+_FEW_LEVELS = 6.0
 # Noise leaves the mean where it is; normalizing moves it by 0.3 and more, or makes the deviation several times larger.
 _SHIFTED, _WIDER = 0.1, 2.0
 # Black or white that differs by so much of the range is another normalization: of one channel, and of several, which
@@ -120,6 +122,9 @@ def _recovered(train: LoaderProbe, valid: LoaderProbe) -> str:
 def _differ(one: Recovered, other: Recovered) -> bool:
     ratios = np.maximum(one.std / other.std, other.std / one.std)
     shift = np.abs(one.mean - other.mean) / np.minimum(one.std, other.std)
+    # Images of fewer levels that were rounded to 8 bits lie on a grid of nearly whole multiples; ends do not show it.
+    if (one.steps is not None or other.steps is not None) and ratios.min() > _FEW_LEVELS and np.ptp(ratios) < 0.3:
+        return False
     if one.steps is None or other.steps is None:
         return _ends_differ(one, other, ratios)
     # Images of fewer bits lie on a grid of whole multiples.
