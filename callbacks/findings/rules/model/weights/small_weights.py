@@ -24,7 +24,7 @@ _SMALL_OUTPUT = 0.1
 _PART = 0.25
 
 
-@rule("small-weights", at="model", needs=["model"], explained_by=["zero-weights"])
+@rule("small-weights", at="model", needs=["model"], explained_by=["zero-weights", "symmetric-weights"])
 def small_weights(probe: Probe) -> Iterator[Finding]:
     """Find weights whose spread is far below every usual initialization, in layers with small outputs."""
     if probe.model is None:
