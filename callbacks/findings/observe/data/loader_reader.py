@@ -179,7 +179,8 @@ class LoaderReader:
             if pixels is None:
                 continue
             again[index] = pixels.digest
-            image = pixels.small() if self._differs(index, pixels.digest) else None
+            # What it differs from may be read by another rank.
+            image = pixels.small() if index not in self.seen or self._differs(index, pixels.digest) else None
             if image is not None:
                 small[index] = image
         self.tell("again", again)

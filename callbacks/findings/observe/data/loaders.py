@@ -213,8 +213,16 @@ def _known(found: dict[str, Any]) -> dict[str, Any]:
     ids = found.get("ids", ()) if found.get("held") else ()
     ids = ids or tuple(names[index] for index in sorted(names))
     found = found | {"samples": dict(sorted(found["samples"].items())), "ids": ids}
+    found["again_small"] = _of_differing(found)
     found = {name: value for name, value in found.items() if name in known}
     return found if found["samples"] else found | {"errors": {}}
+
+
+def _of_differing(found: Mapping[str, Any]) -> dict[int, Any]:
+    """Return the small images of a second reading that differ from the first one, whichever rank has made that."""
+    samples, again = found["samples"], found["again"]
+    small = found.get("again_small", {})
+    return {index: one for index, one in small.items() if index in samples and samples[index].digest != again[index]}
 
 
 def _work(
