@@ -26,6 +26,7 @@ Clock = Callable[[], float]
 AGAIN = 24
 _FEWEST = 4  # items of a batch, however slow they are
 _FEWEST_AGAIN = 2
+_BLANK = 4  # blank images that are read again too
 _READINGS = 2
 _LEFT_OUT = 64  # samples that the sampler leaves out, of which labels are read
 _BATCHES = 3
@@ -168,6 +169,9 @@ class LoaderReader:
         # Of all samples, others may have read some.
         known = self.orders.candidates.tolist() if self.full else [it for it in self.seen if self.seen[it].digest]
         chosen = [known[place] for place in np.linspace(0, len(known) - 1, min(AGAIN, len(known))).astype(int)]
+        # Whether an image is blank in its file, or by what was drawn for it.
+        blank = [] if self.full else [it for it in known if self.seen[it].low == self.seen[it].high][:_BLANK]
+        chosen = [*dict.fromkeys([*chosen, *blank])]
         again: dict[int, bytes] = {}
         small: dict[int, NDArray[np.float32]] = {}
         fixed = "fixed_epoch" in self.loader.__dict__  # whose epochs all draw alike
@@ -246,7 +250,8 @@ class LoaderReader:
     def _keep(self, index: int, sample: SampleProbe, name: str | None) -> None:
         # Of what was sent no more is needed here.
         target = sample.target if sample.label is not None else None
-        self.seen[index] = SampleProbe(index, sample.name, sample.digest, target=target)
+        seen = SampleProbe(index, sample.name, sample.digest, low=sample.low, high=sample.high, target=target)
+        self.seen[index] = seen
         if name is not None:
             self.names[index] = name
         if sample.label is not None:

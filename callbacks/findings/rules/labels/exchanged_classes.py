@@ -15,7 +15,7 @@ from .alike.compared import by_pixels
 from .alike.exchanges import find_exchanged
 
 
-@rule("exchanged-classes", at="data", explained_by=["one-item"])
+@rule("exchanged-classes", at="data", explained_by=["one-item", "different-orientation"])
 def exchanged_classes(probe: Probe) -> Iterator[Finding]:
     """Find pairs of classes whose images in validation look like those of the other class in training."""
     yield from find_exchanged(by_pixels(probe), probe.settings.class_names)

@@ -16,8 +16,8 @@ from .alike.compared import by_pixels
 from .alike.noise import find_noise
 
 _CAUSES = (
-    "one-item", "shared-images", "unrelated-labels", "previous-labels", "exchanged-classes", "shifted-labels",
-    "relabelled-class",
+    "one-item", "different-orientation", "shared-images", "unrelated-labels", "previous-labels", "exchanged-classes",
+    "shifted-labels", "relabelled-class",
 )  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from .alike.compared import by_pixels
 from .alike.exchanges import find_shifted
 
 
-@rule("shifted-labels", at="data", explained_by=["one-item"])
+@rule("shifted-labels", at="data", explained_by=["one-item", "different-orientation"])
 def shifted_labels(probe: Probe) -> Iterator[Finding]:
     """Find labels of training that are all one higher or lower than those of like images in validation."""
     yield from find_shifted(by_pixels(probe))

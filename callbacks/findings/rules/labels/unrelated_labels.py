@@ -16,7 +16,7 @@ from .alike.compared import by_pixels
 from .alike.unrelated import find_unrelated
 
 
-@rule("unrelated-labels", at="data", explained_by=["one-item", "previous-labels"])
+@rule("unrelated-labels", at="data", explained_by=["one-item", "different-orientation", "previous-labels"])
 def unrelated_labels(probe: Probe) -> Iterator[Finding]:
     """Find a loader whose labels are unrelated to its images while those of the other loader are related."""
     yield from find_unrelated(by_pixels(probe), "images that look alike")

@@ -1,4 +1,4 @@
-"""Images of validation that are flipped, turned or transposed against training.
+"""Images of validation that are flipped, turned, transposed or inverted against training.
 
 Source: "wrong preprocessing" of N. Humbatova et al., 2020; rows and columns exchanged, EXIF ignored in one place.
 Cost: means of small images that are read anyway.
@@ -29,6 +29,10 @@ _TURNS: dict[str, Callable[[Images], Images]] = {
     "turned by 270 degrees": lambda it: np.rot90(it, 3, (1, 2)),
     "transposed and turned by 180 degrees": lambda it: np.rot90(it, 2, (1, 2)).transpose(0, 2, 1),
 }
+# Mean images have a mean of 0: to exchange dark and light is to change their sign.
+_INVERTED = "inverted (dark and light exchanged)"
+_TURNS[_INVERTED] = lambda it: -it
+_DO = {_INVERTED: "read the images of both in the same way, and look for a step like 255 - x in one of them"}
 _FEWEST, _OF_CLASS = 24, 6
 # Correlation of the halves of a loader: mean images of pictures in which anything may be anywhere do not reach it.
 _STABLE = 0.85
@@ -39,7 +43,7 @@ _FITS = ((0.9, 0.15), (0.8, 0.3))
 
 @rule("different-orientation", at="data", explained_by=["one-item"])
 def different_orientation(probe: Probe) -> Iterator[Finding]:
-    """Find a loader for validation whose mean images fit those of training only once they are turned."""
+    """Find a loader for validation whose mean images fit those of training only once they are turned, or inverted."""
     train, valid = probe.train, probe.valid
     if train is None or valid is None:
         return
@@ -98,7 +102,7 @@ def _compare(train: LoaderProbe, valid: LoaderProbe, means: Sequence[Images]) ->
         "warning",
         f"images of {valid.key} are {best} against those of {train.key}: their mean images agree to {fits[best]:.2f}"
         f" so, and to {fits['as they are']:.2f} as they are",
-        "read the images of both in the same way, and look at height and width, and at EXIF",
+        _DO.get(best, "read the images of both in the same way, and look at height and width, and at EXIF"),
         Where(f"{train.key}, {valid.key}", train.image_key),
         {"correlations": {name: round(value, 3) for name, value in fits.items()}},
     )

@@ -100,9 +100,19 @@ def _as_recovered(loader: LoaderProbe, other: LoaderProbe) -> bool:
 def _how(loader: LoaderProbe, normalization: Normalization | None) -> str:
     if _divided_twice(loader, normalization):
         return "divided by 255 twice"
-    as_told = normalization is not None and _twice(loader, normalization)
+    as_told = normalization is not None and _twice(loader, normalization) and not _by_others(loader, normalization)
     twice = as_told or any(_exactly_twice(loader, one) for one in _COMMON) or _twice_by_own(loader)
     return "normalized twice" if twice else ""
+
+
+def _by_others(loader: LoaderProbe, normalization: Normalization) -> bool:
+    """Return whether black and white tell another deviation than that of two times a normalization."""
+    known = recovered(loader)
+    # The step between two levels tells the deviation, whether black is known or not.
+    is_known = known is not None and (known.sure or known.steps is not None)
+    if known is None or not is_known or len(normalization.std) not in (1, len(known.std)):
+        return False
+    return bool(np.abs(known.std / np.array(normalization.std) ** 2 - 1).max() > _PRECISE)
 
 
 def _twice_by_own(loader: LoaderProbe) -> bool:

@@ -403,6 +403,19 @@ def test_what_was_read_before_a_child_hangs_or_dies_is_kept(end, monkeypatch):
     assert 8 <= len(seen.samples) < 40 and not seen.complete and len(seen.order) == 40
 
 
+def test_blank_images_are_read_again_by_which_it_shows_whether_they_stay_so():
+    blanks = (2, 7, 12, 14)
+
+    def change(index, item):
+        return item | {"image": torch.zeros(3, 40, 48)} if index in blanks else item
+
+    plain = see(Pictures())
+    assert not {*blanks} & {*plain.again}  # as any other image
+    seen = see(Pictures(change=change))
+    assert {*blanks} <= {*seen.again}
+    assert all(seen.again[index] == seen.samples[index].digest for index in blanks)
+
+
 def test_a_data_set_that_prints_is_not_heard(capfd):
     def loud(index, item):
         print("loud")

@@ -150,6 +150,7 @@ def test_wrong_channel_order_is_silent_on_colours_that_another_fault_changed():
     [
         (lambda it: it[:, ::-1], "upside down"),
         (lambda it: it.transpose(0, 2, 1), "transposed (rows and columns exchanged)"),
+        (lambda it: 255 - it, "inverted (dark and light exchanged)"),
     ],
 )
 def test_different_orientation_names_the_turn(turn, name):
@@ -256,6 +257,37 @@ def test_wrong_normalization_names_black_and_white():
     findings = found(wrong_normalization, of_pictures(by_half, by_half))
     assert [it.where.loader for it in findings] == ["train", "valid"]
     assert "black and white are -1 and 1 in images of train, but -2.12 and 2.64 by the mean and std" in findings[0].what
+
+
+def test_a_small_deviation_is_none_of_two_normalizations():
+    """All values are as far outside of 0 to 1, by ImageNet's constants, as after two of these."""
+
+    def narrow(image):
+        return normalized(image, (0.2,), (0.12,))
+
+    probe = of_pictures(narrow, narrow, told=((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    assert found(normalized_twice, probe) == ()
+    assert [it.where.loader for it in found(wrong_normalization, probe)] == ["train", "valid"]
+
+
+def test_wrong_normalization_knows_the_deviation_by_the_steps_between_levels():
+    """No image is black or white."""
+
+    def narrow(image):
+        return normalized(image, (0.2,), (0.12,))
+
+    told = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    first, second = found(wrong_normalization, of_pictures(narrow, narrow, told=told, pictures=dim))
+    assert (first.where.loader, second.where.loader) == ("train", "valid")
+    assert "std 0.12, as the steps between their levels tell, and" in first.what
+    assert "was told mean 0.485, 0.456, 0.406 and std 0.229, 0.224, 0.225" in first.what
+    assert found(normalized_twice, of_pictures(narrow, narrow, told=told, pictures=dim)) == ()
+
+    def of_every_second_level(image):
+        return normalized(image // 2 * 2)
+
+    own = found(wrong_normalization, of_pictures(of_every_second_level, of_every_second_level, pictures=dim))
+    assert own == ()
 
 
 def test_blank_after_augmentation_needs_a_validation_without_blanks():
