@@ -76,6 +76,13 @@ class SampleProbe:
     levels: LevelsProbe | None = None
     flat: FlatProbe | None = None
 
+    @property
+    def is_blank(self) -> bool:
+        """Whether the image has one value only, or one in each channel."""
+        # The deviation of a constant image is off zero by rounding.
+        rounding = 1e-5 * max(abs(self.low), abs(self.high))
+        return self.high == self.low or max(self.std, default=1.0) < rounding
+
     @cached_property
     def label(self) -> int | None:
         """The class number; None where the target is none."""

@@ -20,20 +20,13 @@ SIDE = 16
 
 def is_picture(sample: SampleProbe) -> bool:
     """Return whether a sample has an image of finite values that are not all alike."""
-    return has_image(sample) and not is_blank(sample)
+    return has_image(sample) and not sample.is_blank
 
 
 def has_image(sample: SampleProbe) -> bool:
     """Return whether a sample has an image of finite values."""
     values = prod(sample.shape) if sample.shape else 0
     return values >= FEWEST_VALUES and not sample.non_finite
-
-
-def is_blank(sample: SampleProbe) -> bool:
-    """Return whether an image has one value only, or one in each channel."""
-    # The deviation of a constant image is off zero by rounding.
-    rounding = 1e-5 * max(abs(sample.low), abs(sample.high))
-    return sample.high == sample.low or max(sample.std, default=1.0) < rounding
 
 
 @dataclass(frozen=True, eq=False)

@@ -170,7 +170,7 @@ class LoaderReader:
         known = self.orders.candidates.tolist() if self.full else [it for it in self.seen if self.seen[it].digest]
         chosen = [known[place] for place in np.linspace(0, len(known) - 1, min(AGAIN, len(known))).astype(int)]
         # Whether an image is blank in its file, or by what was drawn for it.
-        blank = [] if self.full else [it for it in known if self.seen[it].low == self.seen[it].high][:_BLANK]
+        blank = [] if self.full else [it for it in known if self.seen[it].is_blank][:_BLANK]
         chosen = [*dict.fromkeys([*chosen, *blank])]
         again: dict[int, bytes] = {}
         small: dict[int, NDArray[np.float32]] = {}
@@ -250,8 +250,9 @@ class LoaderReader:
     def _keep(self, index: int, sample: SampleProbe, name: str | None) -> None:
         # Of what was sent no more is needed here.
         target = sample.target if sample.label is not None else None
-        seen = SampleProbe(index, sample.name, sample.digest, low=sample.low, high=sample.high, target=target)
-        self.seen[index] = seen
+        self.seen[index] = SampleProbe(
+            index, sample.name, sample.digest, std=sample.std, low=sample.low, high=sample.high, target=target
+        )
         if name is not None:
             self.names[index] = name
         if sample.label is not None:

@@ -13,7 +13,7 @@ from ...probe.loader_probe import LoaderProbe, SampleProbe
 from ...probe.probe import Probe
 from ...probe.rule import rule
 from ...probe.wording import share, some
-from ..pictures import has_image, is_blank, names_of
+from ..pictures import has_image, names_of
 
 _HARMFUL, _WORTHLESS, _OF_CLASS = 0.01, 0.5, 0.5
 
@@ -34,7 +34,7 @@ def with_image(loader: LoaderProbe) -> list[SampleProbe]:
 
 def blanks(loader: LoaderProbe) -> list[SampleProbe]:
     """Return the samples whose image has one value only, or one in each channel."""
-    return [one for one in with_image(loader) if is_blank(one)]
+    return [one for one in with_image(loader) if one.is_blank]
 
 
 def _finding(loader: LoaderProbe, blank: list[SampleProbe], seen: int) -> Finding:
