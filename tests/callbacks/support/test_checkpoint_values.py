@@ -94,7 +94,7 @@ NAMES = {
 }  # fmt: skip
 
 # Those that came when names were stable already.
-NEW_NAMES = {"BoxCounts", "ChosenSamples", "DataStatistics", "KeptScores", "ReliabilityBins"}
+NEW_NAMES = {"BoxCounts", "ChosenSamples", "CollectedSamples", "DataStatistics", "KeptScores", "ReliabilityBins"}
 
 # What they called them before names were stable.
 FORMER = {

@@ -447,7 +447,7 @@ def test_the_function_in_an_own_loss_tells_what_its_output_is_to_be():
 
 @pytest.mark.parametrize(("low", "high"), [(0.0, 5.0), (-1.0, 1.0), (0.0, 255.0)])
 def test_a_binary_loss_with_targets_that_are_no_probabilities_is_named(low, high):
-    probe = with_loss(criterion=BCE, target_low=low, target_high=high)
+    probe = with_loss(criterion=BCE, target_low=low, target_high=high, target_shape=np.shape(LOGITS))
     only(targets_beyond_one, probe, "error", "term 'loss'", "'target'", f"to {high:.3g}", "falls without end")
 
 
@@ -456,3 +456,6 @@ def test_targets_from_0_to_1_and_those_that_do_not_count_are_no_fault():
     assert not found(targets_beyond_one, with_loss(criterion=BCE, target_low=0.05, target_high=0.95))
     assert not found(targets_beyond_one, with_loss(criterion=ignores, target_low=-100.0, target_high=1.0))
     assert not found(targets_beyond_one, with_loss())
+    # Of class numbers it makes zeros and ones itself.
+    one_hot = with_loss(criterion=BCE, target_high=2.0, output_shape=(8, 3), target_shape=(8,))
+    assert not found(targets_beyond_one, one_hot)

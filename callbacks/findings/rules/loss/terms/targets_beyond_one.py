@@ -3,10 +3,12 @@
 Source: "wrong loss function" of N. Humbatova et al., 2020; torch does not check these targets. Beyond 1 the loss has no
 lower bound: -(t log p + (1 - t) log(1 - p)) falls without end.
 Cost: the range of the targets of one batch.
-Risk: targets that mean "does not count" to a criterion of the user's own; a criterion with an ignore_index is left out.
+Risk: targets that mean "does not count" to a criterion of the user's own, or classes of which it makes zeros and ones
+itself. A criterion with an ignore_index is left out, and one whose outputs are not as many as its targets.
 """
 
 from collections.abc import Iterator
+from math import prod
 
 from ....probe.finding import Finding, Where
 from ....probe.probe import Probe
@@ -24,6 +26,8 @@ def targets_beyond_one(probe: Probe) -> Iterator[Finding]:
     """Find binary cross-entropies with targets below 0 or above 1."""
     for term, trial in with_trials(probe):
         if term.kind not in _BINARY or term.criterion.ignore_index is not None:
+            continue
+        if prod(trial.output_shape) != prod(trial.target_shape):
             continue
         if trial.target_high > 1 + _ROUNDING or trial.target_low < -_ROUNDING:
             yield Finding(
