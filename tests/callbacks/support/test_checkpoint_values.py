@@ -118,6 +118,7 @@ FORMER = {
 def all_measures():
     for module in pkgutil.iter_modules(measures.__path__, f"{measures.__name__}."):
         import_module(module.name)
+    import_module("assay.callbacks.history.collected")
 
 
 def test_each_class_in_checkpoints_has_a_stable_name_of_its_own():
