@@ -10,12 +10,12 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ...probe.finding import Finding, Where
+from ...probe.finding import Finding
 from ...probe.loader_probe import SampleProbe
 from ...probe.probe import Probe
 from ...probe.rule import rule
-from ..places.regions import Marks, compared_regions
-from ..places.renumbered import renumbered
+from ..places.regions import Marks
+from ..places.renumbered import find_renumbered
 from .boxes import four
 
 _CAUSES = (
@@ -28,16 +28,8 @@ _MOST = 30  # boxes of an image
 @rule("exchanged-box-classes", at="data", explained_by=_CAUSES)
 def exchanged_box_classes(probe: Probe) -> Iterator[Finding]:
     """Find labels of boxes that hold in validation what other labels hold in training."""
-    told = renumbered(compared_regions(probe, _cut), probe.settings.class_names, "boxes")
-    if told is not None and probe.train is not None and probe.valid is not None:
-        train, valid = probe.train, probe.valid
-        yield Finding(
-            "error",
-            told.what,
-            "number the labels of the boxes of both from one list, and draw the boxes of an image of each",
-            Where(loader=f"{train.key}, {valid.key}", key="labels"),
-            told.evidence,
-        )
+    do = "number the labels of the boxes of both from one list, and draw the boxes of an image of each"
+    yield from find_renumbered(probe, _cut, "boxes", do=do, key="labels")
 
 
 def _cut(sample: SampleProbe) -> Iterator[tuple[int, Marks]]:

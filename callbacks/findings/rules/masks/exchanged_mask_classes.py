@@ -10,12 +10,12 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ...probe.finding import Finding, Where
+from ...probe.finding import Finding
 from ...probe.loader_probe import SampleProbe
 from ...probe.probe import Probe
 from ...probe.rule import rule
-from ..places.regions import Marks, compared_regions
-from ..places.renumbered import renumbered
+from ..places.regions import Marks
+from ..places.renumbered import find_renumbered
 from .masks import voids
 
 _MOST_VALUES = 50
@@ -25,16 +25,8 @@ _CAUSES = ("one-item", "inverted-masks", "mask-scale", "interpolated-masks", "ma
 @rule("exchanged-mask-classes", at="data", explained_by=_CAUSES)
 def exchanged_mask_classes(probe: Probe) -> Iterator[Finding]:
     """Find classes of masks whose regions in validation look like those of another class in training."""
-    told = renumbered(compared_regions(probe, _cut), probe.settings.class_names, "masks")
-    if told is not None and probe.train is not None and probe.valid is not None:
-        train, valid = probe.train, probe.valid
-        yield Finding(
-            "error",
-            told.what,
-            "number the classes of the masks of both from one list, and draw a mask of each on its image",
-            Where(loader=f"{train.key}, {valid.key}", key=train.target_key),
-            told.evidence,
-        )
+    do = "number the classes of the masks of both from one list, and draw a mask of each on its image"
+    yield from find_renumbered(probe, _cut, "masks", do=do)
 
 
 def _cut(sample: SampleProbe) -> Iterator[tuple[int, Marks]]:

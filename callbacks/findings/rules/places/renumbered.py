@@ -1,11 +1,14 @@
 """Whether the regions of two loaders have their classes by other numbers, in words."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from ...probe.finding import Finding, Where
+from ...probe.probe import Probe
 from ...probe.wording import class_name
 from ..labels.alike.compared import Compared
 from ..labels.alike.numbering import Exchange, exchanges, shift
+from .regions import Cut, compared_regions
 
 _SHOWN = 3
 _MOVED = 0.5  # share of the regions that fit another numbering
@@ -17,6 +20,23 @@ class Renumbered:
 
     what: str
     evidence: Mapping[str, object]
+
+
+def find_renumbered(probe: Probe, cut: Cut, things: str, *, do: str, key: str | None = None) -> Iterator[Finding]:
+    """Yield an error where validation numbers the classes of its regions otherwise than training.
+
+    Args:
+        probe: what was observed.
+        cut: see ``compared_regions``.
+        things: ``masks`` or ``boxes``.
+        do: what to do.
+        key: of the numbers in a batch; None: that of the targets of training.
+    """
+    told = renumbered(compared_regions(probe, cut), probe.settings.class_names, things)
+    if told is not None and probe.train is not None and probe.valid is not None:
+        loaders = f"{probe.train.key}, {probe.valid.key}"
+        where = Where(loader=loaders, key=key or probe.train.target_key)
+        yield Finding("error", told.what, do, where, told.evidence)
 
 
 def renumbered(pairs: Sequence[Compared], names: Sequence[str], things: str) -> Renumbered | None:
