@@ -24,7 +24,7 @@ _DO = "use the same mean and std in the transforms and in the callbacks"
 _OUTSIDE = 0.05
 _SAME = 0.02
 # Deviations of common constants that differ by less do not matter.
-_OTHER_STD, _WHOLE = 0.1, 0.03
+_OTHER_STD, _WHOLE, _FEW_LEVELS = 0.1, 0.03, 2.4
 
 _CAUSES = ["one-item", "different-scale", "different-statistics", "normalized-twice", "unnormalized"]
 
@@ -65,7 +65,9 @@ def _has_other_levels(known: Recovered, normalization: Normalization) -> bool:
     if known.steps is None or len(normalization.std) not in (1, len(known.std)):
         return False
     times = np.array(normalization.std) / known.std
-    # Images of fewer levels have steps that are a whole number of times as large.
+    # Images of few levels, such as 17, have steps that are many times as large, or twice.
+    if times.max() > _FEW_LEVELS:
+        return False
     return bool(np.all((np.abs(times - 1) > _OTHER_STD) & (np.abs(times - np.rint(times)) > _WHOLE)))
 
 
