@@ -175,8 +175,8 @@ def write_mask(
     shape = {"height": height, "width": width, "count": 1, "dtype": "uint8", "bigtiff": "if_safer"}
     Path(path).unlink(missing_ok=True)  # GDAL would open an existing file first
     with rasterio.Env(**GDAL_OPTIONS), _name_for_gdal(path) as name:
-        with ignore_gdal_remarks(), _write_errors(path):
-            dataset = rasterio.open(name, "w", **options, **shape, **(georeference or {}))
+        with _write_errors(path):
+            dataset = _opened(name, "w", **options, **shape, **(georeference or {}))
         with dataset:
             if palette is not None:
                 dataset.write_colormap(1, {value: (*colour, 255) for value, colour in enumerate(palette.tolist())})
@@ -202,9 +202,14 @@ class MaskWriter:
 
 def _check_written(path: str | os.PathLike[str], name: str) -> None:
     # GDAL does not report a full disk while it flushes the last blocks on closing: only reading them back tells.
-    with ignore_gdal_remarks(), _write_errors(path), rasterio.open(name) as dataset:
+    with _write_errors(path), _opened(name) as dataset:
         for _, window in dataset.block_windows(1):
             dataset.read(1, window=window)
+
+
+def _opened(name: str, *arguments: str, **options: Any) -> Any:
+    with ignore_gdal_remarks():
+        return rasterio.open(name, *arguments, **options)
 
 
 @contextlib.contextmanager

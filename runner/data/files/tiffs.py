@@ -3,6 +3,7 @@
 import contextlib
 import math
 import os
+import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -31,6 +32,14 @@ FAULTS = (RasterioError, CPLE_BaseError)  # rasterio does not wrap all of GDAL's
 
 _MERGED_BY_OPENCV = (np.uint8, np.uint16)  # types that cv2.merge joins faster than NumPy
 _ASSOCIATED = 1  # value of EXTRA_SAMPLES where colours are multiplied by alpha
+
+_filters_changed = threading.Lock()
+# A worker that is forked while another thread holds it would wait for ever.
+os.register_at_fork(
+    before=_filters_changed.acquire,
+    after_in_parent=_filters_changed.release,
+    after_in_child=_filters_changed.release,
+)
 
 
 class Tiff:
@@ -172,8 +181,9 @@ def is_utf8(name: str) -> bool:
 
 @contextlib.contextmanager
 def ignore_gdal_remarks() -> Iterator[None]:
-    """Suppress the warning of an image without a georeference; most images have none."""
-    with warnings.catch_warnings():
+    """Suppress the warning of an image without a georeference; most images have none. One thread at a time."""
+    # What a thread changes of the filters, another one that leaves the block would undo for it.
+    with _filters_changed, warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         yield
 

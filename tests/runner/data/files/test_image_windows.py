@@ -4,6 +4,7 @@ import os
 import resource
 import subprocess
 import sys
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from functools import lru_cache
@@ -72,6 +73,20 @@ def test_a_file_that_changed_is_opened_anew(tmp_path, picture):
     write_tiff(tmp_path / "b.tif", 255 - picture)
     os.replace(tmp_path / "b.tif", tmp_path / "a.tif")
     np.testing.assert_array_equal(keep_open(tmp_path / "a.tif").read(0, 0, 150, 217), 255 - before)
+
+
+def test_threads_that_open_files_at_once_do_not_hear_that_these_lie_nowhere(tmp_path, picture):
+    write_tiff(tmp_path / "a.tif", picture)
+    before = list(warnings.filters)
+
+    def heights(_):
+        for _ in range(200):
+            with open_image(tmp_path / "a.tif") as image:
+                yield image.height
+
+    with ThreadPoolExecutor(8) as pool:  # warnings are errors here
+        assert {height for of in pool.map(lambda one: set(heights(one)), range(8)) for height in of} == {150}
+    assert warnings.filters == before
 
 
 def test_each_process_and_thread_has_its_own_open_file(tmp_path, picture):
