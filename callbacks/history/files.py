@@ -1,11 +1,13 @@
 """The Parquet files of a loader's samples: ids once per run, a file per epoch, and running values."""
 
+import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +20,7 @@ from .collected import SampleRows
 from .running import NEVER, RunningValues
 from .suspects import Suspects, find_suspects
 
-IDS, RUNNING = "ids.parquet", "running.parquet"
+ABOUT, IDS, RUNNING = "about.json", "ids.parquet", "running.parquet"
 BEFORE, NEXT = ".running-before.parquet", ".running-next.parquet"
 NUMBERS = (*COLUMNS, "loss")  # the columns of an epoch's rows
 _WHOLE = ("target", "prediction")
@@ -38,10 +40,11 @@ class SampleFiles:
 
     Args:
         folder: reserved for this class.
+        about: what the loader is, for ``about.json``.
     """
 
-    def __init__(self, folder: Path):
-        self.folder = folder
+    def __init__(self, folder: Path, about: Mapping[str, Any] | None = None):
+        self.folder, self.about = folder, dict(about or {})
 
     def cut(self, epoch: int) -> None:
         """Remove what is later than an epoch, 0 for all of it."""
@@ -69,6 +72,7 @@ class SampleFiles:
             last two epochs, they are counted again from the files, and the means of classes stay unknown.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
+        self._write_about()
         index, first = self._find(rows.ids)
         numbers = {name: rows.numbers[first, place] for place, name in enumerate(NUMBERS)}
         former = self._epochs()
@@ -96,6 +100,12 @@ class SampleFiles:
     def epoch(self) -> int:
         """The last epoch in the running values; 0: there are none."""
         return _epoch_of(self.folder / RUNNING)
+
+    def _write_about(self) -> None:
+        path = self.folder / ABOUT
+        if not path.exists():
+            with replacing(path) as temporary:
+                temporary.write_text(json.dumps(self.about, indent=2) + "\n", encoding="utf-8")
 
     def _epochs(self) -> list[tuple[int, Path]]:
         """Return the files of epochs, in their order."""

@@ -40,6 +40,7 @@ class SampleHistory(Diagnostic):
     ============================== =====================================================================================
     file in ``samples/LOADER``     rows and columns
     ============================== =====================================================================================
+    ``about.json``                 ``loader``, its name; ``task``; ``class_names``, a list or null; ``ignore_index``
     ``ids.parquet``                one row per sample: ``index``, its number from 0 in the order in which samples were
                                    first seen; ``id``, the id in the batch as text
     ``epoch-000001.parquet``       one row per sample seen in that epoch: ``index``; ``target``, ``prediction``: class
@@ -136,10 +137,14 @@ class SampleHistory(Diagnostic):
         # An epoch may have begun before the checkpoint that the run goes on from.
         begun = runner.epoch_step + int(runner.epoch_step > 0 or runner.batch_step > 0)
         for loader, writer in self.writers_.items():
-            self.files_[loader] = SampleFiles(folder / file_name(loader))
+            self.files_[loader] = SampleFiles(folder / file_name(loader), self._about(loader))
             writer.call(partial(self.files_[loader].cut, begun))
             # A run that goes on within validation has those of training already.
             writer.call(partial(self._find_suspects, loader))
+
+    def _about(self, loader: str) -> dict[str, Any]:
+        names = None if self.class_names is None else [str(name) for name in self.class_names]
+        return {"loader": loader, "task": self.task, "class_names": names, "ignore_index": self.ignore_index}
 
     def begin(self, runner: dl.IRunner) -> None:
         """Begin to collect the samples of a loader."""

@@ -1,6 +1,7 @@
 """The files of samples against plain loops over the outputs of the same run, and what interrupts a run."""
 
 import itertools
+import json
 import logging
 import math
 
@@ -248,6 +249,19 @@ def rows_of(ids, margin=1.0, prediction=0, classes=0):
     numbers[:, NUMBERS.index("margin")] = margin
     numbers[:, NUMBERS.index("prediction")] = prediction
     return SampleRows(np.arange(len(ids)), list(ids), numbers, np.zeros((len(ids), classes), np.float16))
+
+
+@pytest.mark.parametrize("names", [None, ("a", "b<c>", "\u00e4\n")])
+def test_the_files_say_which_loader_and_task_they_are_of(names, tmp_path):
+    loader = "valid/all of it"
+    fit(
+        DictRunner(), linear(), {loader: DataLoader(items(), 4)}, [SampleHistory(class_names=names, ignore_index=-1)],
+        optimizer=None, logdir=str(tmp_path), criterion=nn.CrossEntropyLoss(ignore_index=-1),
+    )  # fmt: skip
+    (path,) = (tmp_path / "samples").glob("*/about.json")
+    assert json.loads(path.read_text("utf-8")) == {
+        "loader": loader, "task": "multiclass", "class_names": names and [*names], "ignore_index": -1,
+    }  # fmt: skip
 
 
 def test_samples_that_come_later_or_stay_away_keep_their_numbers(tmp_path):
