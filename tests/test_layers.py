@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[1]
 CALLBACKS = [
     "toolkit",
     "presets",
+    "gallery",
     "findings",
     "history",
     "overhead",
@@ -53,6 +54,7 @@ WITHIN = {
     "runner/commands": ["", "tuning"],
     "callbacks/drawings": ["", "tasks", "canvas"],
     "callbacks/findings": ["", "rules", "observe", "probe"],
+    "callbacks/gallery": ["report", ""],
     "runner/loop": ["", "state", "stock", "parts", "checks"],
     "runner/data": ["", "selection", "readers", "files"],
     "runner/recipe": ["", "fine_tuning"],

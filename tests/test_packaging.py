@@ -75,7 +75,7 @@ def test_the_wheel_holds_every_python_file_and_typing_marker_and_nothing_else(ch
         f"assay/{path.relative_to(checkout)}"
         for folder in FOLDERS
         for path in (checkout / folder).rglob("*")
-        if path.suffix == ".py" or path.name == "py.typed"
+        if path.suffix in (".py", ".js") or path.name == "py.typed"
     }
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
