@@ -119,6 +119,25 @@ class OutputProbe:
 
 
 @dataclass(frozen=True)
+class EntryProbe:
+    """What becomes of images between the call of a model and its first layer with weights: x * scale + offset.
+
+    Attributes:
+        scale: of each channel.
+        offset: of each channel.
+        low: smallest value of the images that the model is given; of a list of images, the median of theirs.
+        high: largest value.
+        kind: name of the class of that layer, or of the part of the model that normalizes.
+    """
+
+    scale: tuple[float, ...]
+    offset: tuple[float, ...]
+    low: float
+    high: float
+    kind: str
+
+
+@dataclass(frozen=True)
 class ModelProbe:
     """What was observed of a model.
 
@@ -147,6 +166,8 @@ class ModelProbe:
         valid_dropouts: those that drop something in evaluation mode too.
         broken_by: the operation that first makes the gradient of a finite loss NaN or infinite, and where it stands in
             the code, such as ``sqrt in forward (net.py, line 12)``; "" where gradients are finite or it is unknown.
+        entry: how the model scales the images of the first training batch; None: it is not known.
+        valid_entry: the same of the first validation batch, in evaluation mode.
         criterion_left_out: names of parameters of the criterion's own, such as a learned temperature or the centres of
             classes, that would train if an optimizer had them.
     """
@@ -171,4 +192,6 @@ class ModelProbe:
     dropouts: Mapping[str, float] = field(default_factory=dict)
     valid_dropouts: Mapping[str, float] = field(default_factory=dict)
     broken_by: str = ""
+    entry: EntryProbe | None = None
+    valid_entry: EntryProbe | None = None
     criterion_left_out: tuple[str, ...] = ()

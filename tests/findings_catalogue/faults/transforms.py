@@ -6,6 +6,7 @@ from torch.nn import functional as F
 
 from .. import bases, stock
 from ..case import MEAN, STD, Pictures, fault, flip, normalize
+from ..nets import Mlp, Plain
 
 
 def _bgr(item):
@@ -296,3 +297,36 @@ def _(case):
 @fault("red and blue are exchanged after the normalization", 2, bases.cnn, "valid", "train", "red and blue|bgr")
 def _(case):
     case.prepare_valid = [normalize, lambda item: {**item, "image": item["image"].flip(0)}]
+
+
+def _scaling(kind, scale):
+    class Scaling(kind):
+        def forward(self, image):
+            return super().forward(scale(image, self.training))
+
+    return Scaling
+
+
+def _constants(image):
+    return (torch.tensor(of, dtype=image.dtype, device=image.device)[:, None, None] for of in (MEAN, STD))
+
+
+def _normalize_again(image, _):
+    mean, std = _constants(image)
+    return (image - mean) / std
+
+
+@fault("the model normalizes what the transforms have normalized", 2, bases.plain, "forward", "normal", "already|twice")
+def _(case):
+    case.model = _scaling(Plain, _normalize_again)
+
+
+@fault("the model divides images of 0 to 1 by 255", 2, bases.mlp, "forward", "255", "already|twice")
+def _(case):
+    case.prepare = [_unit]
+    case.model = _scaling(Mlp, lambda image, _: image / 255)
+
+
+@fault("the model divides by 255 in evaluation mode alone", 2, bases.plain, "forward", "evaluation")
+def _(case):
+    case.model = _scaling(Plain, lambda image, training: image if training else image / 255)

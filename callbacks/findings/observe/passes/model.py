@@ -103,6 +103,8 @@ def _model_probe(
         broken_by=broken or "",
         dropouts=passes.dropouts.found,
         valid_dropouts=passes.valid_dropouts.found,
+        entry=passes.entries.found(),
+        valid_entry=passes.valid_entries.found(),
         trains_in_eval=bool(layers) and not any(layer.training for layer in layers),
     )
 

@@ -14,6 +14,7 @@ from ....support.runner_view import output_names, supervised_keys
 from ....support.unwrap import plain_modules, raw_optimizers
 from ...probe.settings_probe import SettingsProbe
 from ..forward.dropouts import Dropouts
+from ..forward.entries import Entries
 from ..loss.faults import GradientFaults
 from ..loss.replay import replayed_terms
 from .batches import few_samples, first_batch, samples_in, sent
@@ -78,6 +79,7 @@ class Passes:
         self.stand = StandIn(runner)
         self.trains_in_valid = False
         self.dropouts, self.valid_dropouts = Dropouts(), Dropouts()
+        self.entries, self.valid_entries = Entries(self.stand.models), Entries(self.stand.models)
 
     @property
     def output_keys(self) -> Any:
@@ -95,7 +97,7 @@ class Passes:
         self._settle(batch)
         recording.watch_gradients()
         found = TrainingPass(recording, samples_in(batch), samples_in(given), None)
-        with recording.watching(), torch.enable_grad(), self.dropouts:
+        with recording.watching(), torch.enable_grad(), self.dropouts, self.entries:
             self._forward(found, self.sent(batch))
         self._backward(found)
         return found
@@ -235,7 +237,7 @@ class Passes:
             return {}
         recording = Recording(self.stand.models, of_layers=False)
         self.stand.begin(self._key("valid"), trains=False)
-        with torch.no_grad(), recording.watching(), suppress(Exception), self.valid_dropouts:
+        with torch.no_grad(), recording.watching(), suppress(Exception), self.valid_dropouts, self.valid_entries:
             batch = self.sent(few_samples(given, most=_EVALUATED))
             outputs = self._run(batch)
             self.trains_in_valid = any(call.training for call in recording.calls)
