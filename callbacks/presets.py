@@ -12,8 +12,10 @@ from .classes.pr_curves import PRCurves
 from .classes.prediction_distribution import PredictionDistribution
 from .drawings.canvas.images import Channels
 from .errors import UsageError, unknown_name
+from .history.sample_history import SampleHistory
 from .keys import IMAGE_KEY, OUTPUT_KEY, SAMPLE_ID_KEY, TARGET_KEY
 from .levels import LEVELS
+from .measures.sample_history import TASKS as TASKS_OF_HISTORY
 from .metrics.batch_metrics import Metrics
 from .metrics.box_confusion import BoxConfusion
 from .metrics.box_curves import BoxCurves
@@ -32,7 +34,7 @@ from .training.optimizer_monitor import OptimizerMonitor
 from .training.time_monitor import TimeMonitor
 
 # Left out of a list with a prefix: they are about the whole run, and the list without one has them.
-_OF_THE_RUN = (OptimizerMonitor, TimeMonitor, GradientStats, Curves)
+_OF_THE_RUN = (OptimizerMonitor, TimeMonitor, GradientStats, Curves, SampleHistory)
 # Left out where samples are no images.
 _OF_IMAGES = (
     BestWorstBatches, BestWorstSamples, GradCAM, FixedSamples, RandomSamples, AugmentationPreview, DataOverview,
@@ -71,7 +73,7 @@ def classification_diagnostics(
               ``TimeMonitor``
     ``full``  these, ``BestWorstSamples``, ``GradCAM``, ``FixedSamples``, ``RandomSamples``,
               ``PredictionDistribution``, ``PRCurves``, ``GradientStats``, ``AugmentationPreview``,
-              ``DataOverview``, ``Curves``
+              ``DataOverview``, ``Curves``, ``SampleHistory``
     ========= ================================================================================================
 
     Args:
@@ -98,7 +100,7 @@ def classification_diagnostics(
             thinned to stay below it (see ``OverheadBudget``). None: nothing is measured, and nothing thinned.
         prefix: added to all tags and metrics, as ``TAG/PREFIX`` and ``PREFIX/NAME``, for a second list about
             another output of the model. Such a list leaves out what covers the whole run: ``OptimizerMonitor``,
-            ``TimeMonitor``, ``GradientStats``, ``Curves``, ``max_overhead``.
+            ``TimeMonitor``, ``GradientStats``, ``Curves``, ``SampleHistory``, ``max_overhead``.
 
     Raises:
         UsageError: an argument is out of range.
@@ -130,6 +132,7 @@ def classification_diagnostics(
         AugmentationPreview(k_samples, task=task, **inputs),
         DataOverview(image_key=image_key or IMAGE_KEY, task=task, **named),
         Curves(),
+        *_history(task, sample_id_key=sample_id_key, criterion_key=criterion_key, output_key=output_key, **named),
     ]
     found = _choose_level(level, [Metrics(metrics, **counted)], light, full, max_overhead, prefix)
     return found if image_key is not None else _without_images(found)
@@ -158,6 +161,7 @@ def segmentation_diagnostics(
         UsageError: an argument is out of range.
     """
     found = classification_diagnostics(level, metrics=metrics, **options)
+    found = [callback for callback in found if not isinstance(callback, SampleHistory)]
     if level == "off":
         return found
     taken = ("task", "num_classes", "class_names", "ignore_index", "target_key", "output_key", "prefix")
@@ -326,6 +330,11 @@ def regression_diagnostics(
     ]
     found = _choose_level(level, [Metrics(metrics, output_key=output_key, **task)], light, full, max_overhead, prefix)
     return found if image_key is not None else _without_images(found)
+
+
+def _history(task: str, *, prefix: str, **named: Any) -> list[dl.Callback]:
+    # A list with a prefix leaves it out.
+    return [SampleHistory(task, **named)] if task in TASKS_OF_HISTORY and not prefix else []
 
 
 def _by_chance(k_samples: int, **shown: Any) -> list[dl.Callback]:

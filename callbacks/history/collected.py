@@ -116,7 +116,7 @@ def _texts(ids: Sequence[Any]) -> Iterator[str]:
 
 
 def _too_many(most: int) -> str:
-    return f"which has more than {most:,} samples: pass a larger max_samples, or None"
+    return f"which has more than {most:,} samples: pass max_samples=None, or --sample-history on"
 
 
 def over_ranks(collected: CollectedSamples, *, is_main: bool) -> tuple[SampleRows | None, str]:

@@ -19,7 +19,7 @@ from ..measures.sample_history import TASKS, sample_numbers, two_logits
 from ..measures.targets import decide_targets, is_paired
 from ..results.result_files import file_name
 from ..support.class_names import check_names
-from ..support.runner_view import folder_in_run, positions_in_loader, samples_of_keys
+from ..support.runner_view import logdir_of, positions_in_loader, samples_of_keys
 from ..support.sample_losses import NO_SCORE, WHOLE_BATCH, NoSampleLossError, losses_of_batch
 from ..tensorboard.writer import Writer
 from .collected import CollectedSamples, SampleRows, over_ranks
@@ -72,7 +72,8 @@ class SampleHistory(Diagnostic):
     Args:
         task: ``multiclass`` (logits [N, C]) or ``binary`` (logits [N] or [N, 1]).
         max_samples: largest number of samples of a loader; None: any.
-        folder: where to write, reserved for this callback. None: ``samples`` in the run's ``logdir``.
+        folder: where to write, reserved for this callback. None: ``samples`` in the run's ``logdir``; without that,
+            nothing is written, and one line says so.
         output_key: key of the logits in the batch.
         target_key: key of the targets in the batch: class numbers [N], or shares [N, C], of which the largest counts.
         sample_id_key: key of the sample ids in the batch, which are unique; without it, samples of loaders other than
@@ -83,8 +84,8 @@ class SampleHistory(Diagnostic):
             terms of a ``DictRunner``.
 
     Raises:
-        UsageError: an argument is out of range; at the start of the run, there is no folder, or two callbacks have the
-            same one; at a batch, a key is missing or a shape does not fit.
+        UsageError: an argument is out of range; at the start of the run, two callbacks have the same folder; at a
+            batch, a key is missing or a shape does not fit.
         OSError: a file, which the error names, cannot be written.
     """
 
@@ -122,17 +123,15 @@ class SampleHistory(Diagnostic):
         self.files_, self.collected_, self.told_ = {}, None, set()
         if self.is_mute_:
             return
-        folder = folder_in_run(runner, self.folder, "samples", type(self).__name__)
-        peers = [one for one in runner.callbacks.values() if isinstance(one, SampleHistory)]
-        if sum(folder_in_run(runner, one.folder, "samples", "SampleHistory") == folder for one in peers) > 1:
-            raise UsageError(f"SampleHistory: two callbacks write to {folder}; give each a folder of its own.")
-        if find_spec("pyarrow") is None:
-            writer = next(iter(self.writers_.values()))
-            writer.warn("SampleHistory writes nothing: install pyarrow, as by pip install 'catalyst-assay[samples]'")
+        logdir = logdir_of(runner)
+        if missing := self._missing(logdir):
+            next(iter(self.writers_.values())).warn(f"SampleHistory writes nothing: {missing}")
             return
-        from .files import SampleFiles  # 50 MB, which not every project has
+        from .files import SampleFiles  # needs pyarrow, 50 MB, which not every project has
 
-        results = folder if self.folder is not None else folder_in_run(runner, None, "results", type(self).__name__)
+        folder = self._folder(logdir)
+        self._check_peers(runner, folder)
+        results = folder if self.folder is not None else folder.parent / "results"
         self.table_ = SuspectTable(results / "suspects.csv", self.class_names)
         # An epoch may have begun before the checkpoint that the run goes on from.
         begun = runner.epoch_step + int(runner.epoch_step > 0 or runner.batch_step > 0)
@@ -141,6 +140,25 @@ class SampleHistory(Diagnostic):
             writer.call(partial(self.files_[loader].cut, begun))
             # A run that goes on within validation has those of training already.
             writer.call(partial(self._find_suspects, loader))
+
+    def _missing(self, logdir: Path | None) -> str:
+        """Return what has to be done before anything can be written; empty if nothing."""
+        if self.folder is None and logdir is None:
+            return "the run has no folder; pass folder=..., or train(logdir=...)"
+        if find_spec("pyarrow") is None:
+            return "install pyarrow, as by pip install 'catalyst-assay[samples]'"
+        return ""
+
+    def _folder(self, logdir: Path | None) -> Path:
+        return self.folder if self.folder is not None else Path(logdir or "") / "samples"
+
+    def _check_peers(self, runner: dl.IRunner, folder: Path) -> None:
+        peers = [one for one in runner.callbacks.values() if isinstance(one, SampleHistory)]
+        if sum(one._folder(logdir_of(runner)) == folder for one in peers) > 1:
+            raise UsageError(
+                f"SampleHistory: two callbacks write to {folder}; leave one out (the lists of diagnostics hold one at "
+                "the level full), or give each a folder of its own."
+            )
 
     def _about(self, loader: str) -> dict[str, Any]:
         names = None if self.class_names is None else [str(name) for name in self.class_names]

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 from threading import Lock
+from typing import Any
 
 from ..samples.csv_table import write_table
 from .suspects import Suspects
@@ -26,6 +27,10 @@ class SuspectTable:
         self.path, self.class_names = path, class_names
         self._rows: dict[str, list[tuple[str, ...]]] = {}
         self._lock = Lock()  # each loader has a thread of its own
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "SuspectTable":
+        # A lock cannot be copied. The validation before the first epoch runs copies of all callbacks.
+        return SuspectTable(self.path, self.class_names)
 
     def put(self, loader: str, found: Suspects, ids: Sequence[str]) -> None:
         """Replace the suspects of a loader.

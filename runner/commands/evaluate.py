@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 
 from assay.callbacks.errors import unknown_name
 from assay.callbacks.findings.findings import Findings
+from assay.callbacks.history.sample_history import SampleHistory
 from assay.callbacks.non_finite.guard import NonFiniteGuard
 from assay.callbacks.results.results import Results
 from assay.callbacks.samples.grad_cam import GradCAM
@@ -46,7 +47,8 @@ Combine = Callable[[Mapping[str, Any], Mapping[str, Any]], dict[str, Any]]
 TRUTH = "valid"  # the loader of what ``score`` is given; the name decides that nothing is trained
 # Of callbacks, for what is no part of a batch, or may be.
 _OTHER_KEYS = ("criterion_key", "loader_key", "sample_id_key")
-_FOR_TRAINING_ONLY = (GradientStats, HParams, NonFiniteGuard, OptimizerMonitor)  # callbacks that need optimizer steps
+# Callbacks that need optimizer steps, or several epochs.
+_FOR_TRAINING_ONLY = (GradientStats, HParams, NonFiniteGuard, OptimizerMonitor, SampleHistory)
 
 
 class Evaluated(NamedTuple):

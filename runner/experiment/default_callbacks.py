@@ -1,6 +1,7 @@
 """The callbacks of a run: those that an experiment brings, and those that every run has."""
 
 import dataclasses
+import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 from assay.callbacks.base.diagnostic import Diagnostic
 from assay.callbacks.drawings.canvas.picture_style import PictureStyle
 from assay.callbacks.findings.findings import Findings
+from assay.callbacks.history.sample_history import SampleHistory
 from assay.callbacks.non_finite.guard import NonFiniteGuard
 from assay.callbacks.overhead.budget import OverheadBudget
 from assay.callbacks.results.results import Results
@@ -22,6 +24,8 @@ from ..recipe.early_stopping import EarlyStopping
 from ..recipe.monitor import Monitor
 from ..saving.checkpoints import Checkpoints
 from .base import Experiment
+
+_log = logging.getLogger("assay")
 
 # Rules about a whole data set, of which a dry run and a test of learning by heart take a few batches on purpose.
 _ABOUT_WHOLE_DATA = (
@@ -43,7 +47,7 @@ def callbacks_of_run(experiment: Experiment, monitors: list[Monitor], folder: Pa
         name: of the experiment, by which a run finds it again.
     """
     # Callbacks of the same order run in the order of this dict.
-    brought = experiment.get_callbacks()
+    brought = _with_history(experiment.get_callbacks(), experiment.sample_history)
     callbacks: dict[str, Any] = {"sanity_check": SanityCheck(experiment.sanity_batches, monitors)}
     if experiment.check != "off" and not _holds(brought, Findings):
         callbacks["findings"] = make_findings(experiment)
@@ -96,6 +100,22 @@ def _diagnostics(experiment: Experiment, monitors: list[Monitor], brought: Seque
     if experiment.max_overhead is not None and experiment.diagnostics != "off" and not _holds(brought, OverheadBudget):
         callbacks["overhead"] = OverheadBudget(experiment.max_overhead)
     return callbacks
+
+
+def _with_history(brought: Sequence[Any], choice: str) -> list[Any]:
+    """Return the callbacks of an experiment, with a history of samples as the field of that name wants it."""
+    if choice == "off":
+        return [callback for callback in brought if not isinstance(callback, SampleHistory)]
+    if choice == "on":
+        for callback in brought:
+            if isinstance(callback, SampleHistory):
+                callback.max_samples = None
+        if not _holds(brought, SampleHistory):
+            _log.warning(
+                "--sample-history on has no effect: the experiment's get_callbacks returns no SampleHistory, which the "
+                "lists of diagnostics hold at the level full"
+            )
+    return list(brought)
 
 
 def _make_guard(action: str, brought: Sequence[Any]) -> NonFiniteGuard:

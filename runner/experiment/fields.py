@@ -170,6 +170,9 @@ class Diagnosing:
     samples for a second or two, full reads them all; errors that make the run worthless end it."""
     silence: Annotated[list[str], Mark.OBSERVING] = field(default_factory=list)
     """Rules of check that do not look, by name; docs/findings.md lists them."""
+    sample_history: Annotated[Literal["auto", "on", "off"], Mark.OBSERVING] = "auto"
+    """Write what becomes of each sample, epoch by epoch, to samples/ of the run, where diagnostics is full; auto: of
+    loaders with up to 200,000 samples."""
     # A share: the hint is for those who give a percentage.
     max_overhead: Annotated[float | None, GreaterThan(0), AtMost(1, "0.05 is 5%"), Mark.OBSERVING] = None
     """Most time that the diagnostics may take, as a share of the loop's, such as 0.05: the costly ones are thinned."""

@@ -40,7 +40,7 @@ def ignored_by_all(experiment: Any) -> dict[str, str]:
     """Return the fields of every experiment that the values of others leave without a use, each with what to do."""
     # A schedule of the experiment's own may use any of them.
     of_schedule = {} if _has_own(experiment, "get_scheduler") else _ignored_by_schedule(experiment)
-    return of_schedule | _ignored_by_fine_tuning(experiment)
+    return of_schedule | _ignored_by_fine_tuning(experiment) | _ignored_by_diagnostics(experiment)
 
 
 def has_use(field: str, schedule: str) -> bool:
@@ -80,6 +80,14 @@ def _ignored_by_fine_tuning(experiment: Any) -> dict[str, str]:
     if epoch is not None and epoch > last:
         return {"unfreeze_epoch": f"must be at most --epochs {last}, got {epoch}: leave it out to unfreeze nothing"}
     return {}
+
+
+def _ignored_by_diagnostics(experiment: Any) -> dict[str, str]:
+    level = experiment.diagnostics
+    # "off" asks for nothing that would be missed.
+    if level == "full" or experiment.sample_history == "off":
+        return {}
+    return {"sample_history": f"has no use with --diagnostics {level}, only with full: leave it out, or change one"}
 
 
 def _has_own(experiment: Any, method: str) -> bool:

@@ -21,7 +21,7 @@ from assay.runner import DictRunner, LossTerm
 LIGHT = ["BestWorstBatches", "ConfusionMatrix", "ClassificationReport", "OptimizerMonitor", "TimeMonitor"]
 FULL = [
     "BestWorstSamples", "GradCAM", "FixedSamples", "RandomSamples", "PredictionDistribution", "PRCurves",
-    "GradientStats", "AugmentationPreview", "DataOverview", "Curves",
+    "GradientStats", "AugmentationPreview", "DataOverview", "Curves", "SampleHistory",
 ]  # fmt: skip
 
 
@@ -42,7 +42,7 @@ def test_each_level_adds_to_the_one_before():
 def test_segmentation_has_the_overlap_of_regions_too():
     assert kinds(segmentation_diagnostics("off", num_classes=3)) == ["Metrics"]
     assert kinds(segmentation_diagnostics("light", num_classes=3)) == ["Metrics", "ImageOverlap", *LIGHT]
-    assert kinds(segmentation_diagnostics(num_classes=3)) == ["Metrics", "ImageOverlap", *LIGHT, *FULL]
+    assert kinds(segmentation_diagnostics(num_classes=3)) == ["Metrics", "ImageOverlap", *LIGHT, *FULL[:-1]]
     options = {"task": "multilabel", "class_names": ["a", "b"], "ignore_index": 9, "target_key": "t", "prefix": "p"}
     overlap = segmentation_diagnostics("light", output_key="o", **options)[1]
     assert {name: getattr(overlap, name) for name in options} == options
@@ -327,7 +327,7 @@ def test_two_tasks_have_a_list_each_by_keys_of_their_own(tmp_path, read_events):
 @pytest.mark.parametrize("build", BUILDERS)
 def test_a_list_with_a_prefix_leaves_what_is_about_the_run_to_the_other(build):
     options = {} if build in (detection_diagnostics, regression_diagnostics) else {"num_classes": 3}
-    of_the_run = {"OptimizerMonitor", "TimeMonitor", "GradientStats", "Curves"}
+    of_the_run = {"OptimizerMonitor", "TimeMonitor", "GradientStats", "Curves", "SampleHistory"}
     first, second = build(**options), build(prefix="second", **options)
     assert kinds(second) == [kind for kind in kinds(first) if kind not in of_the_run]
     assert {callback.prefix for callback in second} == {"second"}

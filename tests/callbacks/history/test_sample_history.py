@@ -335,7 +335,7 @@ def test_a_loader_that_is_too_large_or_has_no_ids_is_left_out_with_one_line(whol
     if whole:
         assert sorted(said) == [
             f"SampleHistory leaves out loader {key!r}, which has more than 29 samples: "
-            "pass a larger max_samples, or None"
+            "pass max_samples=None, or --sample-history on"
             for key in LOADERS
         ]
         assert not (tmp_path / "samples").exists()

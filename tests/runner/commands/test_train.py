@@ -14,7 +14,7 @@ from kit import read_events
 from torch import nn
 from toy_experiment import Net, Toy
 
-from assay.callbacks import AugmentationPreview, ConfusionMatrix, OptimizerMonitor, OverheadBudget
+from assay.callbacks import AugmentationPreview, ConfusionMatrix, OptimizerMonitor, OverheadBudget, SampleHistory
 from assay.callbacks.non_finite.guard import NonFiniteGuard
 from assay.callbacks.non_finite.report import NonFiniteError
 from assay.runner import Monitor, Progress, UsageError, load_checkpoint
@@ -294,6 +294,31 @@ def test_max_overhead_reaches_the_diagnostics_of_any_experiment(tmp_path, fields
     shares = [event.value for event in events.Scalars("9_overhead/share_of_all_loaders")] if measured else []
     assert ("9_overhead/share_of_all_loaders" in events.Tags()["scalars"]) == measured
     assert len(shares) == (2 if measured else 0) and all(0 < share < math.inf for share in shares)
+
+
+@pytest.mark.parametrize(
+    ("fields", "brings", "written", "said"),
+    [
+        ({}, True, ["train"], "has more than 12 samples: pass max_samples=None, or --sample-history on"),
+        ({"sample_history": "on"}, True, ["train", "valid"], ""),
+        ({"sample_history": "off"}, True, [], ""),
+        ({"sample_history": "on"}, False, [], "--sample-history on has no effect"),
+    ],
+)
+def test_the_field_decides_whose_history_is_written(tmp_path, caplog, fields, brings, written, said):
+    class Told(Toy):
+        def get_loaders(self):
+            items = [{"image": torch.zeros(4), "target": 0, "sample_id": i} for i in range(20)]
+            return {"train": self.make_loader(items[:12]), "valid": self.make_loader(items)}
+
+        def get_callbacks(self):
+            return [SampleHistory(max_samples=12)] if brings else []
+
+    with caplog.at_level("WARNING", "assay"):
+        folder = train(Told(epochs=1, check="off", **fields), name="toy", run_dir=tmp_path / "run")
+    assert sorted(path.parent.name for path in folder.glob("samples/*/epoch-000001.parquet")) == written
+    lines = [line.getMessage() for line in caplog.records if "istory" in line.getMessage()]
+    assert len(lines) == bool(said) and all(said in line for line in lines)
 
 
 class Album(ILogger):

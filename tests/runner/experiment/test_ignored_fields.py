@@ -157,3 +157,11 @@ def test_a_run_of_before_loads_and_goes_on_with_a_field_that_it_ignored(tmp_path
     assert experiment.milestones == [1]
     experiment, _ = parse_experiment(Toy, "toy", ["--resume", str(run), "--epochs", "3"])
     assert train(experiment, name="toy", resume=run) == run
+
+
+@pytest.mark.parametrize("level", ["full", "light", "off"])
+def test_a_history_of_samples_has_no_use_below_the_full_diagnostics(level):
+    message = refusal(Toy(diagnostics=level, sample_history="on"))
+    expected = f"--sample-history has no use with --diagnostics {level}, only with full: leave it out, or change one."
+    assert message == (None if level == "full" else expected)
+    assert refusal(Toy(diagnostics=level, sample_history="off")) is None
