@@ -3,15 +3,7 @@
 Names are imported when they are first used, so that ``assay --help`` does not wait for torch.
 """
 
-from importlib.util import find_spec
 from typing import TYPE_CHECKING
-
-if find_spec("catalyst") is None:
-    raise ModuleNotFoundError(
-        "assay needs Catalyst 22.4, whose metadata pip 24.1 and newer refuse; install it with: "
-        "pip install uv && uv pip install catalyst==22.4",
-        name="catalyst",
-    )
 
 from .errors import UsageError as UsageError
 from .keys import IMAGE_KEY as IMAGE_KEY

@@ -4,6 +4,7 @@ import ast
 import sys
 from collections.abc import Callable
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ def lazy_exports(package: str, file: str) -> tuple[Callable[[str], Any], Callabl
     def find_export(name: str) -> Any:
         if name not in homes:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        require_catalyst()
         return getattr(import_module(homes[name], package), name)
 
     # Without this, completion in a shell or a notebook would show only what has been imported already.
@@ -47,3 +49,20 @@ def homes_of_exports(source: str) -> dict[str, str]:
         for alias in node.names
         if alias.asname == alias.name
     }
+
+
+def require_catalyst() -> None:
+    """Say how to install Catalyst where it is missing.
+
+    What is exported asks for it when it is used, and not the import of a package: TensorBoard imports a plug-in of
+    ``assay.callbacks`` at each start, and must start without Catalyst too.
+
+    Raises:
+        ModuleNotFoundError: it is missing.
+    """
+    if find_spec("catalyst") is None:
+        raise ModuleNotFoundError(
+            "assay needs Catalyst 22.4, whose metadata pip 24.1 and newer refuse; install it with: "
+            "pip install uv && uv pip install catalyst==22.4",
+            name="catalyst",
+        )

@@ -10,7 +10,9 @@ from assay.callbacks.keys import IMAGE_KEY as IMAGE_KEY
 from assay.callbacks.keys import OUTPUT_KEY as OUTPUT_KEY
 from assay.callbacks.keys import SAMPLE_ID_KEY as SAMPLE_ID_KEY
 from assay.callbacks.keys import TARGET_KEY as TARGET_KEY
-from assay.callbacks.lazy_exports import lazy_exports
+from assay.callbacks.lazy_exports import lazy_exports, require_catalyst
+
+require_catalyst()
 
 # The only list of what is exported.
 if TYPE_CHECKING:

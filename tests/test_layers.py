@@ -54,7 +54,7 @@ WITHIN = {
     "runner/commands": ["", "tuning"],
     "callbacks/drawings": ["", "tasks", "canvas"],
     "callbacks/findings": ["", "rules", "observe", "probe"],
-    "callbacks/gallery": ["report", ""],
+    "callbacks/gallery": ["report", "tab", ""],
     "runner/loop": ["", "state", "stock", "parts", "checks"],
     "runner/data": ["", "selection", "readers", "files"],
     "runner/recipe": ["", "fine_tuning"],

@@ -70,12 +70,12 @@ def site_packages(venv):
     return folder
 
 
-def test_the_wheel_holds_every_python_file_and_typing_marker_and_nothing_else(checkout, wheel):
+def test_the_wheel_holds_every_python_file_typing_marker_and_file_of_the_front_end_and_nothing_else(checkout, wheel):
     expected = {
         f"assay/{path.relative_to(checkout)}"
         for folder in FOLDERS
         for path in (checkout / folder).rglob("*")
-        if path.suffix in (".py", ".js") or path.name == "py.typed"
+        if path.suffix == ".py" or path.name == "py.typed" or path.parent == checkout / "callbacks/gallery/web"
     }
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
@@ -96,6 +96,7 @@ def test_the_wheel_is_described_as_it_is(wheel):
         description = message_from_bytes(archive.read(metadata))
         (scripts,) = (name for name in archive.namelist() if name.endswith(".dist-info/entry_points.txt"))
         assert "assay = assay.runner.commands.main:main" in archive.read(scripts).decode()
+        assert "assay_samples = assay.callbacks.gallery.tab.plugin:SamplesLoader" in archive.read(scripts).decode()
         assert any(name.endswith("LICENSE") for name in archive.namelist())
     assert description["Name"] == "catalyst-assay"
     assert description["Requires-Python"] == "<3.14,>=3.11"
@@ -159,10 +160,12 @@ def test_the_installed_command_lists_the_experiments(venv, checkout, tmp_path):
     assert names == {path.stem if path.stem != "__init__" else path.parent.name for path in found} - shared
 
 
-@pytest.mark.parametrize("module", ["assay.callbacks", "assay.runner", "assay.runner.commands.main"])
-def test_without_catalyst_the_import_says_in_one_line_what_to_install(venv, tmp_path, module):
+@pytest.mark.parametrize(
+    "line", ["from assay.callbacks import Metrics", "import assay.runner", "import assay.runner.commands.main"]
+)
+def test_without_catalyst_the_import_says_in_one_line_what_to_install(venv, tmp_path, line):
     # Without `site` only the standard library and the wheel are there.
-    code = f"import sys; sys.path.insert(0, {str(site_packages(venv))!r}); import {module}"
+    code = f"import sys; sys.path.insert(0, {str(site_packages(venv))!r}); {line}"
     done = subprocess.run([venv / "bin/python", "-I", "-S", "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == (

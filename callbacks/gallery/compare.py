@@ -1,0 +1,48 @@
+"""The samples of two runs side by side."""
+
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from .table import Table
+
+OTHER = ".other"  # with which the names of the other run's columns end
+
+
+def compare(table: Table, other: Table) -> Table:
+    """Return the samples of two tables that are in both, by id.
+
+    Args:
+        table: of a run, whose order and names of classes the result has.
+        other: of another run; its columns are called ``loss.other`` and so on. Its class numbers become those of the
+            first where both have names for them; of a class that the first does not have, the number is unknown.
+    """
+    place = pc.index_in(table.ids, value_set=other.ids.cast(table.ids.type))
+    rows = np.flatnonzero(place.is_valid().to_numpy(zero_copy_only=False))
+    theirs = place.take(pa.array(rows)).to_numpy()
+    columns = {name: values[rows] for name, values in table.columns.items()}
+    for name, values in other.columns.items():
+        if name != "index":
+            of = values[theirs]
+            columns[f"{name}{OTHER}"] = _renumbered(of, table, other) if name in _CLASSES else of
+    columns[f"index{OTHER}"] = other.columns["index"][theirs]
+    place_of = {row: number for number, row in enumerate(rows.tolist())}
+    findings = None
+    if table.findings is not None:
+        findings = {place_of[row]: rules for row, rules in table.findings.items() if row in place_of}
+    ids = table.ids.take(pa.array(rows))
+    return replace(table, ids=ids, columns=columns, findings=findings, class_probability=None, _kept={}, _lowered=[])
+
+
+_CLASSES = ("target", "prediction", "likely")
+
+
+def _renumbered(values: np.ndarray, table: Table, other: Table) -> np.ndarray:
+    """Return class numbers of the other run as those of the first."""
+    if table.classes is None or other.classes is None or table.classes == other.classes:
+        return values
+    number_of = {name: number for number, name in enumerate(table.classes)}
+    numbers = np.array([number_of.get(name, -1) for name in other.classes] + [-1], np.int32)
+    return numbers[np.where((values >= 0) & (values < len(other.classes)), values, len(other.classes))]

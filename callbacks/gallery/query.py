@@ -1,0 +1,215 @@
+"""Which samples of a table fit filters, and which of them come first."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ..errors import UsageError, described, unknown_name
+from .table import GROUPS, RIGHT, WRONG, Table
+
+MOST_ROWS = 10_000  # of one answer
+
+# Id and mark of samples.
+Marked = Mapping[str, str]
+
+
+def query(table: Table, wanted: Mapping[str, Any], marked: Marked | None = None) -> tuple[int, np.ndarray]:
+    """Return how many samples fit, and the rows of some of them in the order asked for.
+
+    Args:
+        table: of a loader in an epoch.
+        wanted: ``filters``, see ``rows_that_fit``; ``sort``, a column or ``id``, and ``descending``: equal samples come
+            by index, unknown ones last; ``offset``, the first row to return, and ``limit``, how many, up to 10,000.
+        marked: the marks of samples by id, for the filter ``marks``.
+
+    Returns:
+        Their number and rows of the table, [up to limit], int32.
+
+    Raises:
+        UsageError: a part is unknown or not as it must be.
+    """
+    known = ("filters", "sort", "descending", "offset", "limit")
+    for name in wanted:
+        if name not in known:
+            raise unknown_name("part of a query", name, known)
+    fits = rows_that_fit(table, wanted.get("filters") or {}, marked)
+    sort = wanted.get("sort") or "index"
+    if not isinstance(sort, str):
+        raise _wrong("sort", "the name of a column", sort)
+    offset, limit = _whole("offset", wanted, 0, None), _whole("limit", wanted, 60, MOST_ROWS)
+    order = table.order(sort, descending=bool(wanted.get("descending")))
+    rows = order[fits[order]]
+    return len(rows), rows[offset : offset + limit]
+
+
+def rows_that_fit(table: Table, filters: Mapping[str, Any], marked: Marked | None = None) -> np.ndarray:
+    """Return which samples fit all of several filters, [n], bool. Empty lists and texts, and None, filter nothing.
+
+    ================= ==================================================================================================
+    filter            which samples fit
+    ================= ==================================================================================================
+    ``text``          a part of the id; upper and lower case are the same
+    ``target``        one of some class numbers; ``prediction`` likewise
+    ``correct``       ``right`` or ``wrong``
+    ``groups``        in one of ``suspect``, ``stuck``, ``newly_wrong``, ``forgotten``, ``unstable``, ``easy``
+    ``findings``      named by one of some rules
+    ``marks``         with one of some marks
+    ``ids``           one of some ids
+    ``ranges``        ``{column: [low, high]}``, inclusive; None: no bound. What is unknown is in no range
+    ``class_score``   ``{"class": c, "range": [low, high]}``: probability of the class, as for the curve of precision
+    ================= ==================================================================================================
+
+    Args:
+        table: of a loader in an epoch.
+        filters: by name.
+        marked: the marks of samples by id.
+
+    Raises:
+        UsageError: a filter is unknown or not as it must be.
+    """
+    fits = np.ones(len(table), bool)
+    for name, value in filters.items():
+        if name not in _FILTERS:
+            raise unknown_name("filter", name, _FILTERS)
+        if value in (None, "", [], {}):
+            continue
+        if name == "marks":
+            fits &= table.has_id([of for of, mark in (marked or {}).items() if mark in _texts(name, value)])
+        else:
+            fits &= _FILTERS[name](table, value)
+    return fits
+
+
+def class_scores(table: Table, number: int) -> tuple[np.ndarray, np.ndarray, bool]:
+    """Return the probability of a class for each sample, by which a curve of precision and recall is made.
+
+    Args:
+        table: of a loader in an epoch.
+        number: of the class.
+
+    Returns:
+        [n], float32, NaN where it is not known; [n], the largest it can be there; and whether it is the mean over the
+        epochs, as it is but for binary tasks.
+
+    Raises:
+        UsageError: nothing is known of the class.
+    """
+    if isinstance(number, bool) or not isinstance(number, int):
+        raise _wrong("class", "a class number", number)
+    if table.task == "binary":
+        if number not in (0, 1):
+            raise UsageError(f"class must be 0 or 1, got {number}.")
+        own, prediction = table.column("probability"), table.column("prediction")
+        scores = np.where(prediction == number, own, 1 - own)
+        return np.where(prediction < 0, np.float32(np.nan), scores), np.ones(len(table), np.float32), False
+    if table.class_probability is None or table.task not in (None, "multiclass"):
+        raise UsageError(f"class: a task {table.task!r} has no probability of one class per sample.")
+    return (*table.class_probability(number), True)
+
+
+def _in_text(table: Table, value: Any) -> np.ndarray:
+    if not isinstance(value, str):
+        raise _wrong("text", "a text", value)
+    try:
+        part = pc.utf8_lower(pa.scalar(value)).as_py()
+    except UnicodeEncodeError:  # no id holds half a character
+        return np.zeros(len(table), bool)
+    return np.asarray(pc.match_substring(table.lowered_ids(), part).to_numpy(zero_copy_only=False))
+
+
+def _of_classes(name: str) -> Callable[[Table, Any], np.ndarray]:
+    def fits(table: Table, value: Any) -> np.ndarray:
+        if not isinstance(value, list) or any(type(one) is not int for one in value):
+            raise _wrong(name, "a list of class numbers", value)
+        return np.asarray(np.isin(table.column(name), [one for one in value if 0 <= one < 2**31]))
+
+    return fits
+
+
+def _is_correct(table: Table, value: Any) -> np.ndarray:
+    if value not in ("right", "wrong"):
+        raise _wrong("correct", "'right' or 'wrong'", value)
+    return np.asarray(table.column("correct") == (RIGHT if value == "right" else WRONG))
+
+
+def _in_groups(table: Table, value: Any) -> np.ndarray:
+    fits = np.zeros(len(table), bool)
+    for name in _texts("groups", value):
+        if name not in GROUPS:
+            raise unknown_name("group", name, GROUPS)
+        # Of a group that the task does not have, or that is not told yet, no sample is.
+        fits |= table.columns[name] == 1 if name in table.columns else False
+    return fits
+
+
+def _has_findings(table: Table, value: Any) -> np.ndarray:
+    fits, wanted = np.zeros(len(table), bool), set(_texts("findings", value))
+    fits[[row for row, rules in (table.findings or {}).items() if wanted & set(rules)]] = True
+    return fits
+
+
+def _has_ids(table: Table, value: Any) -> np.ndarray:
+    return table.has_id(_texts("ids", value))
+
+
+def _in_ranges(table: Table, value: Any) -> np.ndarray:
+    if not isinstance(value, Mapping):
+        raise _wrong("ranges", "an object of columns and bounds", value)
+    fits = np.ones(len(table), bool)
+    for name, bounds in value.items():
+        values = table.column(name)
+        fits &= _within(f"ranges.{name}", values, bounds) & ~table.is_unknown(name) if bounds else True
+    return fits
+
+
+def _in_class_score(table: Table, value: Any) -> np.ndarray:
+    if not isinstance(value, Mapping) or value.keys() != {"class", "range"}:
+        raise _wrong("class_score", "an object with 'class' and 'range'", value)
+    scores, _, _ = class_scores(table, value["class"])
+    return np.asarray(_within("class_score.range", scores, value["range"]) & ~np.isnan(scores))
+
+
+def _within(name: str, values: np.ndarray, bounds: Any) -> np.ndarray:
+    is_pair = isinstance(bounds, list) and len(bounds) == 2
+    if not is_pair or any(one is not None and not _is_number(one) for one in bounds):
+        raise _wrong(name, "a list of a low and a high number, or null for no bound", bounds)
+    low, high = bounds
+    # In float64, as in a browser: a float32 would round the bound.
+    fits: np.ndarray = np.ones(len(values), bool)
+    if low is not None:
+        fits = fits & (values >= np.float64(low))
+    if high is not None:
+        fits = fits & (values <= np.float64(high))
+    return fits
+
+
+_FILTERS: dict[str, Callable[[Table, Any], np.ndarray]] = {
+    "text": _in_text, "target": _of_classes("target"), "prediction": _of_classes("prediction"), "correct": _is_correct,
+    "groups": _in_groups, "findings": _has_findings, "marks": _has_ids, "ids": _has_ids, "ranges": _in_ranges,
+    "class_score": _in_class_score,
+}  # fmt: skip
+
+
+def _texts(name: str, value: Any) -> list[str]:
+    if not isinstance(value, list) or any(not isinstance(one, str) for one in value):
+        raise _wrong(name, "a list of texts", value)
+    return list(value)
+
+
+def _whole(name: str, wanted: Mapping[str, Any], default: int, most: int | None) -> int:
+    value = wanted.get(name, default)
+    if type(value) is not int or value < 0 or (most is not None and value > most):
+        raise _wrong(name, "a whole number of at least 0" if most is None else f"a whole number of 0 to {most}", value)
+    return value
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _wrong(name: str, rule: str, value: Any) -> UsageError:
+    got = repr(value)[:100] if isinstance(value, str | int | float | bool | None) else described(value)
+    return UsageError(f"{name} must be {rule}, got {got}.")

@@ -1,0 +1,1 @@
+"""The tab Samples of TensorBoard: its addresses, and who may save marks."""
