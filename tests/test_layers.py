@@ -53,6 +53,7 @@ RUNNER = [
 WITHIN = {
     "runner/commands": ["", "tuning"],
     "callbacks/drawings": ["", "tasks", "canvas"],
+    "callbacks/history": ["", "pictures"],
     "callbacks/findings": ["", "rules", "observe", "probe"],
     "callbacks/gallery": ["report", "tab", ""],
     "runner/loop": ["", "state", "stock", "parts", "checks"],

@@ -13,8 +13,10 @@ from catalyst import dl
 from torch import Tensor
 
 from ..base.diagnostic import Diagnostic
+from ..drawings.canvas.images import Channels
+from ..drawings.canvas.picture_style import PictureStyle
 from ..errors import UsageError, at_least_one, described, unknown_name
-from ..keys import OUTPUT_KEY, SAMPLE_ID_KEY, TARGET_KEY, pick
+from ..keys import IMAGE_KEY, OUTPUT_KEY, SAMPLE_ID_KEY, TARGET_KEY, pick
 from ..measures.sample_history import TASKS, sample_numbers, two_logits
 from ..measures.targets import decide_targets, is_paired
 from ..results.result_files import file_name
@@ -23,6 +25,9 @@ from ..support.runner_view import logdir_of, positions_in_loader, samples_of_key
 from ..support.sample_losses import NO_SCORE, WHOLE_BATCH, NoSampleLossError, losses_of_batch
 from ..tensorboard.writer import Writer
 from .collected import CollectedSamples, SampleRows, over_ranks
+from .pictures.encoder import Encoder
+from .pictures.named_samples import named_samples
+from .pictures.thumbnails import BUDGET, Thumbnails
 from .suspect_table import SuspectTable
 from .suspects import FROM_EPOCH
 
@@ -82,6 +87,11 @@ class SampleHistory(Diagnostic):
         ignore_index: target value that is no class.
         criterion_key: name of the criterion, of several, that gives the loss of a sample; None: the only one, or all
             terms of a ``DictRunner``.
+        thumbnails: whether small pictures of samples are kept; ``auto``: where the batches hold images.
+        thumbnail_bytes: what they may take in all. Where all samples fit, all have one; else those that lists name.
+        image_key: key of the images in the batch, for thumbnails: see ``BestWorstSamples``.
+        mean: mean of the images' normalization ``(x - mean) / std``, one number or one per channel.
+        std: standard deviation of that normalization, one number or one per channel.
 
     Raises:
         UsageError: an argument is out of range; at the start of the run, two callbacks have the same folder; at a
@@ -89,7 +99,7 @@ class SampleHistory(Diagnostic):
         OSError: a file, which the error names, cannot be written.
     """
 
-    observed = ("collected_",)
+    observed = ("collected_", "pictures_")
 
     def __init__(
         self,
@@ -103,8 +113,15 @@ class SampleHistory(Diagnostic):
         class_names: Sequence[str] | None = None,
         ignore_index: int | None = None,
         criterion_key: str | None = None,
+        thumbnails: bool | str = "auto",
+        thumbnail_bytes: int = BUDGET,
+        image_key: str = IMAGE_KEY,
+        mean: Channels = 0.0,
+        std: Channels = 1.0,
     ):
         super().__init__()
+        if thumbnails not in (True, False, "auto"):
+            raise UsageError(f"thumbnails must be True, False or 'auto', got {thumbnails!r}.")
         if task not in TASKS:
             raise unknown_name("task", task, TASKS)
         self.task = task
@@ -117,6 +134,11 @@ class SampleHistory(Diagnostic):
         self.table_ = SuspectTable(Path(), self.class_names)
         self.collected_: CollectedSamples | None = None
         self.told_: set[str] = set()
+        self.image_key, self.thumbnails = image_key, thumbnails
+        self.thumbnail_bytes = at_least_one("thumbnail_bytes", thumbnail_bytes)
+        self.style: PictureStyle = PictureStyle(self.class_names, mean, std, ignore_index)
+        self.pictures_: Encoder | None = None
+        self.thumbnails_ = self._thumbnails()
 
     def on_experiment_start(self, runner: dl.IRunner) -> None:
         super().on_experiment_start(runner)
@@ -140,6 +162,14 @@ class SampleHistory(Diagnostic):
             writer.call(partial(self.files_[loader].cut, begun))
             # A run that goes on within validation has those of training already.
             writer.call(partial(self._find_suspects, loader))
+        self.thumbnails_ = self._thumbnails()
+        if self.thumbnails:
+            folders = {loader: files.folder for loader, files in self.files_.items() if not loader.startswith("infer")}
+            self.thumbnails_.start(runner, folders, self.writers_, begun)
+
+    def _thumbnails(self) -> Thumbnails:
+        required, budget = self.thumbnails is True, self.thumbnail_bytes
+        return Thumbnails(self.image_key, self.style, required=required, budget=budget, named=named_samples)
 
     def _missing(self, logdir: Path | None) -> str:
         """Return what has to be done before anything can be written; empty if nothing."""
@@ -166,11 +196,12 @@ class SampleHistory(Diagnostic):
 
     def begin(self, runner: dl.IRunner) -> None:
         """Begin to collect the samples of a loader."""
-        self.collected_, loader = None, runner.loader_key
+        self.collected_, self.pictures_, loader = None, None, runner.loader_key
         if loader in self.files_ and not runner.is_infer_loader:
             self.collected_ = CollectedSamples(self.max_samples)
             # An epoch that is run again has left files.
             self.writers_[loader].call(partial(self.files_[loader].cut, runner.epoch_step - 1))
+            self.pictures_ = self.thumbnails_.begin(runner, self.writers_[loader])
 
     @torch.no_grad()
     def observe(self, runner: dl.IRunner) -> None:
@@ -186,6 +217,8 @@ class SampleHistory(Diagnostic):
         numbers = torch.cat([sample_numbers(logits, target), self._losses(runner, logits)[:, None]], dim=1)
         shares = logits.float().softmax(dim=1)[:, : logits.shape[1] if logits.shape[1] <= _MOST_CLASSES else 0]
         self.collected_.add(positions.start, positions if ids is None else ids, numbers, shares)
+        if not self.collected_.left_out:
+            self.thumbnails_.observe(runner, self.pictures_, self.sample_id_key, positions)
 
     def report(self, runner: dl.IRunner, writer: Writer) -> None:
         if self.collected_ is None:
@@ -197,8 +230,21 @@ class SampleHistory(Diagnostic):
             self._tell_once(writer, f"SampleHistory leaves out loader {loader!r}, {why}")
         elif rows is not None and len(rows):
             writer.call(lambda: self._write(loader, epoch, rows))
+        self.thumbnails_.report(runner, self.pictures_, writer)
+        self.pictures_ = None
+
+    def on_epoch_end(self, runner: dl.IRunner) -> None:
+        self.thumbnails_.end_epoch(runner, self.writers_)
+        super().on_epoch_end(runner)
+
+    def release(self, runner: dl.IRunner) -> None:
+        """Stop what is read beside the loop."""
+        self.thumbnails_.close()
 
     def on_experiment_end(self, runner: dl.IRunner) -> None:
+        for writer in self.writers_.values():
+            writer.drain()
+        self.thumbnails_.finish()
         super().on_experiment_end(runner)
         if runner.engine.is_main_process:
             self.table_.tell()

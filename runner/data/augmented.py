@@ -117,6 +117,27 @@ class Augmented(Dataset[dict[str, Any]]):
             raise BadImageError(f"{sample}: {error}") from error
         return item
 
+    def stored_sample(self, index: int) -> dict[str, Any] | None:
+        """Return id and image of a sample as they are stored, before the transform.
+
+        None where that is not known: the items are those of another data set, which may draw them by chance. See
+        ``callbacks.history.pictures.stored_samples``.
+        """
+        # It is called beside the loop, where nothing may be drawn; a sequence holds its items.
+        if not isinstance(self.items, Sequence):
+            return None
+        item, key = self.items[index], self.keys.get("image", "image")
+        image = self._read_part("image", item[key])
+        return {SAMPLE_ID_KEY: item.get(SAMPLE_ID_KEY), "image": image}
+
+    def stored_ids(self) -> Sequence[Any] | None:
+        """Return the ids of all samples, without reading an image; None where they are not known."""
+        column = getattr(self.items, "column", None)
+        if callable(column):
+            names: Sequence[Any] = column(SAMPLE_ID_KEY)
+            return names
+        return [item.get(SAMPLE_ID_KEY) for item in self.items] if isinstance(self.items, Sequence) else None
+
     def _apply_transform(self, item: Item, seed: int) -> dict[str, Any]:
         parts = {name: item[key] for name, key in self.keys.items()}
         try:

@@ -94,7 +94,10 @@ NAMES = {
 }  # fmt: skip
 
 # Those that came when names were stable already.
-NEW_NAMES = {"BoxCounts", "ChosenSamples", "CollectedSamples", "DataStatistics", "KeptScores", "ReliabilityBins"}
+NEW_NAMES = {
+    "BoxCounts", "ChosenSamples", "CollectedSamples", "DataStatistics", "KeptScores", "ReliabilityBins",
+    "ThumbnailEncoder",
+}  # fmt: skip
 
 # What they called them before names were stable.
 FORMER = {
