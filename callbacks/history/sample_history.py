@@ -166,6 +166,8 @@ class SampleHistory(Diagnostic):
         if self.thumbnails:
             folders = {loader: files.folder for loader, files in self.files_.items() if not loader.startswith("infer")}
             self.thumbnails_.start(runner, folders, self.writers_, begun)
+            for loader in folders:
+                self.files_[loader].about["thumbnails"] = self.thumbnails_.source(loader)
 
     def _thumbnails(self) -> Thumbnails:
         required, budget = self.thumbnails is True, self.thumbnail_bytes

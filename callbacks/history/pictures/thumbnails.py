@@ -112,6 +112,10 @@ class Thumbnails:
             self.loaders[key] = OfLoader(key, files, budgets[key], reader)
             writers[key].call(partial(files.cut, begun))
 
+    def source(self, loader: str) -> str:
+        """Return whether a loader's samples are shown as they are ``stored``, or as they were ``seen`` by the model."""
+        return "seen" if self.loaders[loader].stored is None else "stored"
+
     def begin(self, runner: dl.IRunner, writer: Writer) -> Encoder | None:
         """Begin a loader, and return what takes its pictures; None where none are taken. A collective."""
         self._now = None

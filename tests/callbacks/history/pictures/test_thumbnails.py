@@ -1,6 +1,7 @@
 """Thumbnails against pictures that Pillow decodes and plain loops make, on any number of ranks, and their budget."""
 
 import io
+import json
 
 import numpy as np
 import polars as pl
@@ -148,7 +149,10 @@ def nested(items):
 def test_training_shows_samples_as_they_are_stored(nest, tmp_path):
     items = stored_items(9)
     data = nested(items) if nest else Augmented(items, Brighter())
-    found, epochs = thumbnails(train(tmp_path, {"train": data, "valid": data}), "train")
+    folder = train(tmp_path, {"train": data, "valid": data})
+    found, epochs = thumbnails(folder, "train")
+    about = [json.loads((folder / loader / "about.json").read_text()) for loader in ("train", "valid")]
+    assert [one["thumbnails"] for one in about] == ["stored", "seen"]
     assert (len(found), epochs) == (8 if nest else 9, [1])
     for item in items:
         if item["sample_id"] in found:
