@@ -260,7 +260,8 @@ def test_the_files_say_which_loader_and_task_they_are_of(names, tmp_path):
     )  # fmt: skip
     (path,) = (tmp_path / "samples").glob("*/about.json")
     assert json.loads(path.read_text("utf-8")) == {
-        "loader": loader, "task": "multiclass", "class_names": names and [*names], "ignore_index": -1, "thumbnails": "seen",
+        "loader": loader, "task": "multiclass", "class_names": names and [*names], "ignore_index": -1,
+        "thumbnails": "seen",
     }  # fmt: skip
 
 
