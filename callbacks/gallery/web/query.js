@@ -1,0 +1,173 @@
+/** Filters and orders a table in the browser; the server does the same for tables too large for it. */
+
+import { GROUPS, isKnown, unknownValue } from "./tables.js";
+
+/**
+ * Return how a table fits filters, which are joined by "and": [n] numbers of filters that a row fails, and [n] which one
+ * (of a row that fails one), as a place in `names`.
+ * `marks`: from id to mark.
+ */
+export function fit(table, filters, marks = new Map()) {
+  const tests = testsOf(table, filters || {}, marks);
+  const fails = new Uint8Array(table.count);
+  const failing = new Uint8Array(table.count);
+  tests.forEach(([, test], place) => {
+    for (let row = 0; row < table.count; row += 1) {
+      if (!test(row)) {
+        fails[row] += 1;
+        failing[row] = place;
+      }
+    }
+  });
+  return { fails, failing, names: tests.map(([name]) => name) };
+}
+
+/** Return the rows that fit, ascending. */
+export function matching(table, filters, marks) {
+  const { fails } = fit(table, filters, marks);
+  const rows = new Uint32Array(table.count);
+  let count = 0;
+  for (let row = 0; row < table.count; row += 1) {
+    rows[count] = row;
+    count += fails[row] === 0 ? 1 : 0;
+  }
+  return rows.slice(0, count);
+}
+
+/** Return {total, rows}: all that fit, and the rows of the page in their order. */
+export function query(table, asked, marks) {
+  const { sort = null, descending = false, offset = 0, limit = 60 } = asked;
+  const rows = sorted(table, matching(table, asked.filters, marks), sort, descending);
+  return { total: rows.length, rows: rows.slice(offset, offset + limit) };
+}
+
+function testsOf(table, filters, marks) {
+  const { columns } = table;
+  const tests = [];
+  if (filters.text) {
+    const [part, ids] = [filters.text.toLowerCase(), lowered(table)];
+    tests.push(["text", (row) => ids[row].includes(part)]);
+  }
+  for (const name of ["target", "prediction"]) {
+    if (filters[name]?.length) tests.push([name, among(columns[name], filters[name])]);
+  }
+  if (filters.correct) {
+    const wanted = filters.correct === "right" ? 1 : 0;
+    tests.push(["correct", (row) => columns.correct !== undefined && columns.correct[row] === wanted]);
+  }
+  if (filters.groups?.length) {
+    const groups = filters.groups.map((name) => columns[name]).filter(Boolean);
+    tests.push(["groups", (row) => groups.some((group) => group[row] === 1)]);
+  }
+  if (filters.findings?.length) {
+    const rules = new Set(filters.findings);
+    const found = columns.findings || [];
+    tests.push(["findings", (row) => Boolean(found[row]) && found[row].split(" ").some((rule) => rules.has(rule))]);
+  }
+  if (filters.marks?.length) {
+    const wanted = new Set(filters.marks);
+    tests.push(["marks", (row) => wanted.has(marks.get(columns.id[row])?.mark)]);
+  }
+  if (filters.ids) tests.push(["ids", among(columns.id, filters.ids)]);
+  if (filters.change?.length) tests.push(["change", changed(columns, new Set(filters.change))]);
+  for (const [name, range] of Object.entries(filters.ranges || {})) {
+    tests.push([`ranges.${name}`, within(columns[name], name, range)]);
+  }
+  return tests;
+}
+
+function among(column, values) {
+  const wanted = new Set(values);
+  return (row) => column !== undefined && wanted.has(column[row]);
+}
+
+function within(column, name, [low, high]) {
+  const least = low ?? -Infinity;
+  const most = high ?? Infinity;
+  const unknown = unknownValue(name);
+  // NaN is within nothing.
+  return (row) => column !== undefined && column[row] !== unknown && column[row] >= least && column[row] <= most;
+}
+
+/** Of two runs: better (right here alone), worse (right there alone), right or wrong in both. */
+export function changed(columns, wanted) {
+  const [mine, theirs] = [columns.correct, columns["correct.other"]];
+  const kinds = { "1,0": "better", "0,1": "worse", "1,1": "right", "0,0": "wrong" };
+  return (row) => mine !== undefined && theirs !== undefined && wanted.has(kinds[`${mine[row]},${theirs[row]}`]);
+}
+
+function lowered(table) {
+  table.lowered ??= table.columns.id.map((id) => id.toLowerCase());
+  return table.lowered;
+}
+
+/** Return rows in the order of a column: equal values as they were, unknown ones last. */
+export function sorted(table, rows, name, descending) {
+  const column = name === "id" ? placesOfIds(table) : table.columns[name];
+  if (column === undefined || Array.isArray(column)) return rows;
+  const [keys, whole] = [new Float64Array(rows.length), !(column instanceof Float32Array)];
+  const value = new Float32Array(1);
+  const bits = new Int32Array(value.buffer);
+  for (let place = 0; place < rows.length; place += 1) {
+    const cell = column[rows[place]];
+    let key = cell;
+    if (!whole) {
+      // The bits of floats are in the order of their values once negative ones are turned; -0 equals 0.
+      value[0] = cell === 0 ? 0 : cell;
+      key = bits[0] >= 0 ? bits[0] : -2147483648 - bits[0];
+    }
+    key = isKnown(name, cell) ? (descending ? -key : key) : 2147483648;
+    // 33 bits of the value and 20 of the place are a whole number that a double holds: no comparing function is called.
+    keys[place] = key * 1048576 + place;
+  }
+  if (rows.length > 1048576) throw new Error("a table of more than 1,048,576 rows is sorted by the server");
+  keys.sort();
+  const ordered = new Uint32Array(rows.length);
+  for (let place = 0; place < rows.length; place += 1) {
+    ordered[place] = rows[keys[place] - Math.floor(keys[place] / 1048576) * 1048576];
+  }
+  return ordered;
+}
+
+function placesOfIds(table) {
+  if (!table.places) {
+    const { id } = table.columns;
+    const order = [...id.keys()].sort((one, other) => (id[one] < id[other] ? -1 : id[one] > id[other] ? 1 : 0));
+    table.places = new Int32Array(id.length);
+    order.forEach((row, place) => (table.places[row] = place));
+  }
+  return table.places;
+}
+
+/**
+ * Return how many samples each choice of a filter has, given the other filters:
+ * {total, all, correct: {right, wrong}, groups, target, prediction, findings, marks, change}, each from choice to count.
+ */
+export function facets(table, filters, marks = new Map()) {
+  const { fails, failing, names } = fit(table, filters, marks);
+  const { columns } = table;
+  const open = (name, row) => fails[row] === 0 || (fails[row] === 1 && names[failing[row]] === name);
+  const counts = (name, choices) => {
+    const found = new Map();
+    for (let row = 0; row < table.count; row += 1) {
+      if (open(name, row)) for (const choice of choices(row)) found.set(choice, (found.get(choice) || 0) + 1);
+    }
+    return found;
+  };
+  const groups = Object.keys(GROUPS).filter((name) => columns[name]);
+  const kinds = ["better", "worse", "right", "wrong"];
+  const change = columns["correct.other"] ? kinds.map((kind) => [kind, changed(columns, new Set([kind]))]) : [];
+  let total = 0;
+  for (let row = 0; row < table.count; row += 1) total += fails[row] === 0 ? 1 : 0;
+  return {
+    total,
+    all: table.count,
+    correct: counts("correct", (row) => (columns.correct ? [["wrong"], ["right"]][columns.correct[row]] || [] : [])),
+    groups: counts("groups", (row) => groups.filter((name) => columns[name][row] === 1)),
+    target: counts("target", (row) => (columns.target ? [columns.target[row]] : [])),
+    prediction: counts("prediction", (row) => (columns.prediction ? [columns.prediction[row]] : [])),
+    findings: counts("findings", (row) => (columns.findings?.[row] ? columns.findings[row].split(" ") : [])),
+    marks: counts("marks", (row) => (marks.size && marks.has(columns.id[row]) ? [marks.get(columns.id[row]).mark] : [])),
+    change: counts("change", (row) => change.filter(([, is]) => is(row)).map(([kind]) => kind)),
+  };
+}

@@ -1,0 +1,150 @@
+/** Tables of samples: decoded from a document, cut to rows, and what their columns are called. */
+
+const TYPES = { int32: Int32Array, float32: Float32Array, uint8: Uint8Array };
+
+/** Return a table: the members of the document, with typed arrays or texts as columns. */
+export function decodeTable(document) {
+  const columns = {};
+  for (const [name, column] of Object.entries(document.columns)) {
+    columns[name] = column.type === "text" ? column.data : new TYPES[column.type](bytesOf(column.data).buffer);
+  }
+  return { ...document, columns };
+}
+
+function bytesOf(base64) {
+  if (Uint8Array.fromBase64) return Uint8Array.fromBase64(base64);
+  const text = atob(base64);
+  const bytes = new Uint8Array(text.length);
+  for (let place = 0; place < text.length; place += 1) bytes[place] = text.charCodeAt(place);
+  return bytes;
+}
+
+/** Return a table of some rows. */
+export function takeRows(table, rows) {
+  const columns = {};
+  for (const [name, column] of Object.entries(table.columns)) {
+    const taken = Array.isArray(column) ? new Array(rows.length) : new column.constructor(rows.length);
+    for (let place = 0; place < rows.length; place += 1) taken[place] = column[rows[place]];
+    columns[name] = taken;
+  }
+  return { ...table, count: rows.length, columns };
+}
+
+// Label, what it means, digits after the point (whole numbers: 0).
+const LABELS = {
+  index: ["number", "Number of the sample in the run's files", 0],
+  id: ["id", "Name of the sample", 0],
+  target: ["truth", "Class in the data", 0],
+  prediction: ["prediction", "Class with the largest probability", 0],
+  correct: ["right", "Whether the prediction is the class in the data", 0],
+  probability: ["probability", "Probability of the predicted class, 0 to 1", 3],
+  target_probability: ["probability of the truth", "Probability of the class in the data, 0 to 1", 3],
+  margin: ["margin", "Logit of the class in the data less the largest other; below 0: wrong", 2],
+  el2n: ["EL2N", "Distance of the probabilities from a sure and right prediction, 0 to 1.41 (Paul 2021)", 3],
+  loss: ["loss", "Loss of the sample in this epoch", 4],
+  score: ["score", "IoU of a mask, or average precision of boxes, 0 to 1", 3],
+  seen: ["epochs seen", "Number of epochs in which the sample was seen", 0],
+  aum: ["mean margin (AUM)", "Area under the margin; lowest for wrong labels (Pleiss 2020)", 2],
+  mean_el2n: ["mean EL2N", "EL2N, mean over epochs", 3],
+  confidence: ["confidence", "Probability of the truth, mean over epochs", 3],
+  variability: ["variability", "Probability of the truth, standard deviation over epochs (Swayamdipta 2020)", 3],
+  learned: ["first right in epoch", "First epoch in which the prediction was right", 0],
+  forgetting: ["times forgotten", "Right in one epoch and wrong in the next (Toneva 2019)", 0],
+  suspect_rank: ["suspect rank", "1: the label that is most surely wrong", 0],
+  likely: ["likely label", "Class that the sample probably is", 0],
+  suspect_score: ["suspect score", "Mean probability of the likely label less that of the truth", 3],
+  wrong_labels: ["wrong labels", "Number of labels that are predicted wrongly", 0],
+  boxes: ["boxes", "Boxes in the data", 0],
+  found: ["found boxes", "Boxes of the data that are found", 0],
+  missed: ["missed boxes", "Boxes of the data that are not found", 0],
+  false: ["false boxes", "Boxes found where the data has none", 0],
+  findings: ["findings", "Findings that name the sample", 0],
+  change: ["change", "Probability of the truth, or score, less that of the other run", 3],
+};
+
+export const GROUPS = {
+  suspect: ["Suspects", "The label is probably wrong"],
+  stuck: ["Stuck", "Wrong from the start"],
+  newly_wrong: ["Newly wrong", "Right in the epoch before, wrong now"],
+  forgotten: ["Forgotten", "Was right, and is wrong now"],
+  unstable: ["Unstable", "Changes between right and wrong"],
+  easy: ["Easy", "Learned in the first epochs, and redundant"],
+};
+
+export const MARKS = { wrong_label: "Wrong label", skip: "Skip", look_again: "Look again" };
+
+/** Whole numbers that stand for "not known"; NaN does in columns of fractions. */
+const UNKNOWN = { target: -1, prediction: -1, suspect_rank: -1, likely: -1, learned: -1, correct: 255 };
+const FLAGS = new Set(["suspect", "stuck", "newly_wrong", "forgotten", "unstable", "easy", "pictured", "correct"]);
+const CLASSES = new Set(["target", "prediction", "likely"]);
+
+const own = (name) => name.replace(/\.other$/, "");
+
+export function unknownValue(name) {
+  return UNKNOWN[own(name)];
+}
+
+export function isKnown(name, value) {
+  return value !== undefined && value === value && value !== UNKNOWN[own(name)];
+}
+
+export function labelOf(name) {
+  const label = (LABELS[own(name)] || [own(name).replaceAll("_", " ")])[0];
+  return name.endsWith(".other") ? `${label} of the other run` : label;
+}
+
+export function meaningOf(name) {
+  return (LABELS[own(name)] || [])[1] || "";
+}
+
+export function nameOfClass(table, number) {
+  if (number < 0) return "unknown";
+  const names = table.classes;
+  return names && number < names.length ? names[number] : String(number);
+}
+
+/** Return a value as a text for people. */
+export function shown(table, name, value) {
+  if (!isKnown(name, value)) return own(name) === "learned" ? "never" : "not known";
+  if (typeof value === "string") return value;
+  if (CLASSES.has(own(name))) return nameOfClass(table, value);
+  if (FLAGS.has(own(name))) return value ? "yes" : "no";
+  return number(value, (LABELS[own(name)] || [0, 0, 3])[2]);
+}
+
+/** Return a number with so many digits after the point; very small and large ones by their power of ten. */
+export function number(value, digits = 3) {
+  if (!Number.isFinite(value)) return String(value);
+  if (Number.isInteger(value)) return value.toLocaleString("en");
+  const size = Math.abs(value);
+  return (size < 10 ** -digits / 2 || size >= 1e6) ? value.toExponential(1) : value.toFixed(digits);
+}
+
+/** Return the columns that a table can be sorted by, or cut to a range: those of numbers that are there. */
+export function numbersOf(table) {
+  return Object.keys(table.columns).filter(
+    (name) => !Array.isArray(table.columns[name]) && !FLAGS.has(own(name)) && !CLASSES.has(own(name)) && name !== "index" && name !== "index.other"
+  );
+}
+
+const scratch = new Float32Array(1);
+const bits = new Int32Array(scratch.buffer);
+
+/** Return the largest float32 below a number: columns hold float32, and ranges include their ends. */
+export function floatBelow(value) {
+  scratch[0] = value;
+  if (scratch[0] >= value) step(-1);
+  return scratch[0];
+}
+
+/** Return the smallest float32 that is at least a number. */
+export function floatFrom(value) {
+  scratch[0] = value;
+  if (scratch[0] < value) step(1);
+  return scratch[0];
+}
+
+function step(direction) {
+  if (scratch[0] === 0) bits[0] = direction > 0 ? 1 : -0x7fffffff;
+  else bits[0] += (scratch[0] > 0) === direction > 0 ? 1 : -1;
+}

@@ -1,0 +1,42 @@
+/** What is looked at: an epoch of a loader, or two runs side by side; both answer the same questions. */
+
+import { aggregate } from "./aggregates.js";
+import { facets, query } from "./query.js";
+import { takeRows } from "./tables.js";
+
+/** An epoch of one run. */
+export function epochView(source, { run, loader, epoch }) {
+  return {
+    query: (asked) => source.query(run, loader, epoch, asked),
+    facets: (filters) => source.facets(run, loader, epoch, filters),
+    aggregate: (kind, options, filters) => source.aggregate(run, loader, epoch, kind, options, filters),
+    curves: async (table) => [await source.curves(run, loader, table.columns.index), null],
+  };
+}
+
+/** The samples that two runs saw, in the last epoch of each; `marks` is a function that returns those of the first. */
+export async function bothView(source, { run, other, loader }, marks) {
+  const table = withChange(await source.compare(run, other, loader));
+  const theirs = table.columns["index.other"];
+  return {
+    query: async (asked) => {
+      const { total, rows } = query(table, asked, marks());
+      return { total, table: takeRows(table, rows) };
+    },
+    facets: async (filters) => facets(table, filters, marks()),
+    aggregate: async (kind, options, filters) => aggregate(table, kind, options, filters, marks()),
+    curves: async (page) => Promise.all([
+      source.curves(run, loader, page.columns.index),
+      theirs ? source.curves(other, loader, page.columns["index.other"]) : null,
+    ]),
+  };
+}
+
+/** Add the column `change`: how much more the first run gives to the truth, by the first number that both have. */
+function withChange(table) {
+  const { columns } = table;
+  const name = ["target_probability", "score"].find((one) => columns[one] && columns[`${one}.other`]);
+  if (!name) return table;
+  const change = Float32Array.from(columns[name], (value, row) => value - columns[`${name}.other`][row]);
+  return { ...table, columns: { ...columns, change } };
+}
