@@ -39,8 +39,11 @@ function filtersOf(given) {
   for (const name of ["groups", "findings", "marks", "ids", "change"]) if (lists(given[name], "string")) filters[name] = given[name];
   const ranges = given.ranges !== null && typeof given.ranges === "object" ? Object.entries(given.ranges) : [];
   const isEnd = (end) => end === null || typeof end === "number";
-  const good = ranges.filter(([, range]) => Array.isArray(range) && range.length === 2 && range.every(isEnd));
+  const isRange = (range) => Array.isArray(range) && range.length === 2 && range.every(isEnd) && range.some((end) => end !== null);
+  const good = ranges.filter(([, range]) => isRange(range));
   if (good.length) filters.ranges = Object.fromEntries(good);
+  const score = given.class_score;
+  if (score && Number.isInteger(score.class) && isRange(score.range)) filters.class_score = { class: score.class, range: score.range };
   return filters;
 }
 

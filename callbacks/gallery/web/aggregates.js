@@ -1,125 +1,129 @@
 /** What the charts show, counted in the browser from a table; the server counts the same for tables too large for it. */
 
-import { matching } from "./query.js";
-import { floatBelow, floatFrom, isKnown } from "./tables.js";
+import { classScores, isBinary, matching } from "./query.js";
+import { floatBelow, isKnown } from "./tables.js";
 
 const MOST_CLASSES = 50;
 const MOST_POINTS = 200;
-const SHARES = new Set(["probability", "target_probability", "confidence", "score"]); // from 0 to 1
+// What is a probability, or the deviation of one, has a scale that all epochs and runs share.
+const SCALES = { probability: [0, 1], target_probability: [0, 1], confidence: [0, 1], score: [0, 1], variability: [0, 0.5] };
 
 /** Return the counts of a kind; `options` and what is returned are those of the route "aggregate". */
 export function aggregate(table, kind, options, filters, marks) {
-  const rows = matching(table, filters, marks);
   const kinds = { confusion, distribution, precision_recall: precisionRecall, scatter };
   if (!kinds[kind]) throw new Error(`there is no chart ${kind}`);
-  return kinds[kind](table, rows, options || {});
+  return kinds[kind](table, matching(table, filters, marks), options || {});
 }
 
 /** Return {rows, columns, counts, left_out}: of classes in the data and predicted ones. */
 function confusion(table, rows) {
   const { target, prediction } = table.columns;
-  if (!target || !prediction) return { rows: [], columns: [], counts: [], left_out: 0 };
-  const counts = new Map();
-  const errors = new Map();
-  for (const row of rows) {
-    const [truth, guess] = [target[row], prediction[row]];
-    if (truth < 0 || guess < 0) continue;
-    const key = truth * 1e6 + guess;
-    counts.set(key, (counts.get(key) || 0) + 1);
-    for (const one of [truth, guess]) errors.set(one, (errors.get(one) || 0) + (truth === guess ? 0 : 1));
+  const told = rows.filter((row) => target[row] >= 0 && prediction[row] >= 0);
+  const largest = told.reduce((most, row) => Math.max(most, target[row], prediction[row]), -1);
+  const width = Math.max(largest + 1, table.classes?.length || 0);
+  const errors = new Float64Array(width);
+  for (const row of told) {
+    if (target[row] === prediction[row]) continue;
+    errors[target[row]] += 1;
+    errors[prediction[row]] += 1;
   }
-  const present = [...errors.keys()].sort((one, other) => errors.get(other) - errors.get(one) || one - other);
-  const classes = present.slice(0, MOST_CLASSES).sort((one, other) => one - other);
-  const cells = classes.map((truth) => classes.map((guess) => counts.get(truth * 1e6 + guess) || 0));
-  return { rows: classes, columns: classes, counts: cells, left_out: present.length - classes.length };
+  const classes = [...errors.keys()].sort((one, other) => errors[other] - errors[one] || one - other).slice(0, MOST_CLASSES);
+  classes.sort((one, other) => one - other);
+  const place = new Map(classes.map((number, at) => [number, at]));
+  const counts = classes.map(() => new Array(classes.length).fill(0));
+  for (const row of told) {
+    const [up, over] = [place.get(target[row]), place.get(prediction[row])];
+    if (up !== undefined && over !== undefined) counts[up][over] += 1;
+  }
+  return { rows: classes, columns: classes, counts, left_out: width - classes.length };
 }
 
-/** Return {edges, right, wrong, unknown}: of a column; a bin includes its lower edge, the last one both. */
+/** Return {edges, ranges, right, wrong, unknown}: of a column; a bin includes its lower edge, the last one both. */
 function distribution(table, rows, { column = "probability", bins = 20 }) {
   const values = table.columns[column];
-  const edges = edgesOf(table, rows, column, bins);
+  const edges = edgesOf(values, column, bins);
   const [right, wrong, unknown] = [0, 1, 2].map(() => new Array(edges.length - 1).fill(0));
   const { correct } = table.columns;
   for (const row of rows) {
-    if (!isKnown(column, values[row])) continue;
-    const bin = binOf(edges, values[row]);
-    (correct?.[row] === 1 ? right : correct?.[row] === 0 ? wrong : unknown)[bin] += 1;
+    const bin = isKnown(values, row) ? binOf(edges, values[row]) : -1;
+    if (bin >= 0) (correct?.[row] === 1 ? right : correct?.[row] === 0 ? wrong : unknown)[bin] += 1;
   }
-  return { edges, right, wrong, unknown };
+  return { edges, ranges: rangesOf(edges, values), right, wrong, unknown };
 }
 
-function edgesOf(table, rows, column, bins) {
-  const values = table.columns[column];
+/** Return the edges of bins: of all samples, so that a filter does not move them, and of numbers the column can hold. */
+function edgesOf(values, column, bins) {
   if (values === undefined || Array.isArray(values)) throw new Error(`there is no column of numbers ${column}`);
-  let [low, high] = SHARES.has(column) ? [0, 1] : [Infinity, -Infinity];
+  let [low, high] = SCALES[column] || [Infinity, -Infinity];
   if (low > high) {
-    for (const row of rows) {
-      if (Number.isFinite(values[row]) && isKnown(column, values[row])) {
-        low = Math.min(low, values[row]);
-        high = Math.max(high, values[row]);
-      }
+    for (let row = 0; row < values.length; row += 1) {
+      if (!isKnown(values, row) || !Number.isFinite(values[row])) continue;
+      if (values[row] < low) low = values[row];
+      if (values[row] > high) high = values[row];
     }
   }
   if (low > high) [low, high] = [0, 1];
-  if (low === high) high = low + 1;
-  return Array.from({ length: bins + 1 }, (_, place) => (place === bins ? high : low + ((high - low) * place) / bins));
+  if (!(values instanceof Float32Array)) {
+    // Each whole number is in the middle of its bin, or in a bin with its neighbours.
+    const width = Math.max(1, Math.ceil((high - low + 1) / bins));
+    return Array.from({ length: Math.ceil((high - low + 1) / width) + 1 }, (_, at) => low - 0.5 + width * at);
+  }
+  if (low === high) [low, high] = [low - 0.5, high + 0.5];
+  const step = (high - low) / bins;
+  const edges = Array.from({ length: bins + 1 }, (_, at) => Math.fround(at === bins ? high : at * step + low));
+  return [...new Set(edges)].sort((one, other) => one - other);
 }
 
 function binOf(edges, value) {
   const bins = edges.length - 1;
-  let bin = Math.floor(((value - edges[0]) / (edges[bins] - edges[0])) * bins);
-  bin = Math.max(0, Math.min(bins - 1, bin));
+  if (!(value >= edges[0] && value <= edges[bins])) return -1;
+  let bin = Math.max(0, Math.min(bins - 1, Math.floor(((value - edges[0]) / (edges[bins] - edges[0])) * bins)));
   // The division rounds; the edges decide.
   while (bin > 0 && value < edges[bin]) bin -= 1;
   while (bin < bins - 1 && value >= edges[bin + 1]) bin += 1;
   return bin;
 }
 
-/** Return the range of a bin as a filter, both ends of which are included. */
-export function rangeOfBin(edges, first, last = first) {
-  const isLast = last === edges.length - 2;
-  return [floatFrom(edges[first]), isLast ? null : floatBelow(edges[last + 1])];
+/** Return the lowest and highest value of each bin, which a filter includes. */
+function rangesOf(edges, values) {
+  const below = values instanceof Float32Array ? floatBelow : (edge) => edge;
+  return edges.slice(1).map((edge, bin) => [edges[bin], bin === edges.length - 2 ? edge : below(edge)]);
 }
 
-/** Return {x_edges, y_edges, counts}: counts[y][x]. */
+/** Return {x_edges, y_edges, x_ranges, y_ranges, counts}: counts[y][x]. */
 function scatter(table, rows, { x = "variability", y = "confidence", bins = 60 }) {
   const [xs, ys] = [table.columns[x], table.columns[y]];
-  const [xEdges, yEdges] = [edgesOf(table, rows, x, bins), edgesOf(table, rows, y, bins)];
-  const counts = yEdges.slice(1).map(() => new Array(bins).fill(0));
+  const [xEdges, yEdges] = [edgesOf(xs, x, bins), edgesOf(ys, y, bins)];
+  const counts = yEdges.slice(1).map(() => new Array(xEdges.length - 1).fill(0));
   for (const row of rows) {
-    if (isKnown(x, xs[row]) && isKnown(y, ys[row])) counts[binOf(yEdges, ys[row])][binOf(xEdges, xs[row])] += 1;
+    if (!isKnown(xs, row) || !isKnown(ys, row)) continue;
+    const [over, up] = [binOf(xEdges, xs[row]), binOf(yEdges, ys[row])];
+    if (over >= 0 && up >= 0) counts[up][over] += 1;
   }
-  return { x_edges: xEdges, y_edges: yEdges, counts };
+  return { x_edges: xEdges, y_edges: yEdges, x_ranges: rangesOf(xEdges, xs), y_ranges: rangesOf(yEdges, ys), counts };
 }
 
 /**
- * Return {points, least}: points of {threshold, precision, recall} of a class, of this epoch, thresholds descending.
- * The table holds the probability of the truth and of the prediction. With two classes that is that of each class. With
- * more, that of a class which is neither is unknown, but at most 0.5: so thresholds begin there (`least`).
+ * Return {points, positives, least, over_epochs}: points of {threshold, precision, recall} of a class in this epoch,
+ * thresholds descending, with the samples of at least a threshold taken for the class. With more than two classes
+ * thresholds are above `least`, as below it not every probability is stored.
  */
 function precisionRecall(table, rows, options) {
-  const of = options.class ?? 1;
-  const { target, prediction, probability, target_probability: ofTruth } = table.columns;
-  if (!target || !prediction || !probability || !ofTruth) return { points: [], least: null };
-  const isBinary = table.task === "binary" || table.classes?.length === 2;
-  const found = [];
-  let positives = 0;
-  for (const row of rows) {
-    if (target[row] < 0 || prediction[row] < 0 || !isKnown("probability", ofTruth[row])) continue;
-    const isOf = target[row] === of;
-    positives += isOf ? 1 : 0;
-    const score = isOf ? ofTruth[row] : isBinary ? 1 - ofTruth[row] : prediction[row] === of ? probability[row] : 0;
-    if (isBinary || score > 0.5) found.push([score, isOf]);
-  }
-  found.sort((one, other) => other[0] - one[0]);
+  const [of, { target }] = [options.class ?? 1, table.columns];
+  const scores = classScores(table, of);
+  const least = isBinary(table) ? 0 : 0.5;
+  if (!target || !scores) return { points: [], positives: 0, least, over_epochs: false };
+  const told = [...rows].filter((row) => target[row] >= 0);
+  const positives = told.filter((row) => target[row] === of && scores[row] === scores[row]).length;
+  const found = told.filter((row) => scores[row] > least || (least === 0 && scores[row] === 0)).sort((one, other) => scores[other] - scores[one]);
   const points = [];
   let hits = 0;
-  found.forEach(([score, isOf], place) => {
-    hits += isOf ? 1 : 0;
-    if (place + 1 < found.length && found[place + 1][0] === score) return;
-    points.push({ threshold: score, precision: hits / (place + 1), recall: positives ? hits / positives : 0 });
+  found.forEach((row, place) => {
+    hits += target[row] === of ? 1 : 0;
+    if (place + 1 < found.length && scores[found[place + 1]] === scores[row]) return;
+    points.push({ threshold: scores[row], precision: hits / (place + 1), recall: hits / positives });
   });
-  return { points: thinned(points), least: isBinary ? 0 : 0.5 };
+  return { points: positives ? thinned(points) : [], positives, least, over_epochs: false };
 }
 
 function thinned(points) {

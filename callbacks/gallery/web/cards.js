@@ -53,7 +53,7 @@ function spoken(table, place) {
   const { columns } = table;
   const parts = [`sample ${columns.id[place]}`];
   for (const name of ["target", "prediction", "probability", "score", "loss"]) {
-    if (columns[name]) parts.push(`${labelOf(name)} ${shown(table, name, columns[name][place])}`);
+    if (columns[name]) parts.push(`${labelOf(name)} ${shown(table, name, place)}`);
   }
   return parts.join(", ");
 }
@@ -84,22 +84,23 @@ function facts(app, place) {
   const { columns } = table;
   if (!columns.target) return [numberLine(table, place, columns.score ? "score" : "wrong_labels")];
   const truth = nameOfClass(table, columns.target[place]);
-  const line = (other, value, title) => {
+  const line = (other, title) => {
+    const shares = columns[`probability${other}`];
     const guess = nameOfClass(table, columns[`prediction${other}`][place]);
     const kind = { 0: "a-wrong", 1: "a-right" }[columns[`correct${other}`]?.[place]] || "";
     return el("div", { class: "a-pair", title }, el("span", { class: `a-cut ${kind}` }, `${kind === "a-wrong" ? "✕" : kind ? "✓" : "·"} ${guess}`),
-      isKnown("probability", value) && el("span", { class: "value" }, number(value, 2)));
+      isKnown(shares, place) && el("span", { class: "value" }, number(shares[place], 2)));
   };
   return [
     el("div", { class: "a-pair", title: `Truth: ${truth}` }, el("b", { class: "a-cut" }, truth)),
-    columns.prediction && line("", columns.probability?.[place], "Prediction and its probability"),
-    columns["prediction.other"] && line(".other", columns["probability.other"]?.[place], `Prediction of ${app.state.other}`),
+    columns.prediction && line("", "Prediction and its probability"),
+    columns["prediction.other"] && line(".other", `Prediction of ${app.state.other}`),
   ];
 }
 
 function numberLine(table, place, name) {
   if (!table.columns[name]) return null;
-  return el("div", { class: "a-pair" }, el("span", { class: "a-soft" }, labelOf(name)), el("b", { class: "value" }, shown(table, name, table.columns[name][place])));
+  return el("div", { class: "a-pair" }, el("span", { class: "a-soft" }, labelOf(name)), el("b", { class: "value" }, shown(table, name, place)));
 }
 
 function sparkOf({ curves, otherCurves, page: table }, place, most) {
@@ -117,7 +118,7 @@ function sparkOf({ curves, otherCurves, page: table }, place, most) {
 /** The number by which the page is sorted, where the card does not show it already. */
 function sortedBy(table, { sort }, place) {
   if (!sort || ["suspect_rank", "probability", "id", "index"].includes(sort) || !table.columns[sort] || (sort === "score" && !table.columns.target)) return null;
-  return el("div", { class: "a-small a-pair" }, el("span", { class: "a-cut" }, labelOf(sort)), el("span", { class: "value" }, shown(table, sort, table.columns[sort][place])));
+  return el("div", { class: "a-small a-pair" }, el("span", { class: "a-cut" }, labelOf(sort)), el("span", { class: "value" }, shown(table, sort, place)));
 }
 
 /** Move in the grid by keys; return whether the key was used. */

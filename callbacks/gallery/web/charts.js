@@ -177,7 +177,7 @@ function short(text, most) {
 }
 
 /** Return bars of right, wrong and other samples, stacked. `chosen`: [first, last] edge or null; `open`: of a bin. */
-export function histogram({ edges, right, wrong, unknown }, { digits, chosen, told, open }) {
+export function histogram({ edges, ranges, right, wrong, unknown }, { named, chosen, told, open }) {
   const [width, height, left, bottom] = [350, 210, 40, 20];
   const [inner, tall] = [width - left - 4, height - bottom - 8];
   const bins = right.length;
@@ -192,7 +192,7 @@ export function histogram({ edges, right, wrong, unknown }, { digits, chosen, to
   const parts = sums.map((count, bin) => ({
     box: [x(bin), 6, inner / bins, tall],
     told: {
-      what: `${number(edges[bin], digits)} to ${number(edges[bin + 1], digits)}`, count,
+      what: named(ranges[bin]), count,
       more: right[bin] + wrong[bin] ? `${number(right[bin])} right, ${number(wrong[bin])} wrong` : "",
     },
     open: () => open(bin),
@@ -210,8 +210,8 @@ export function histogram({ edges, right, wrong, unknown }, { digits, chosen, to
     }
   });
   drawing.append(svg("path", { class: "axis", d: `M${left} ${6 + tall}h${inner}` }));
-  [0, Math.floor(bins / 2), bins].forEach((bin, place) =>
-    drawing.append(svg("text", { x: x(bin), y: height - 5, "text-anchor": ["start", "middle", "end"][place] }, number(edges[bin], digits))));
+  [...new Set([0, Math.floor(bins / 2), bins])].forEach((edge) =>
+    drawing.append(svg("text", { x: x(edge), y: height - 5, "text-anchor": edge === 0 ? "start" : edge === bins ? "end" : "middle" }, number(edges[edge], 2))));
   if (chosen) {
     const [from, to] = chosen.map((value) => left + Math.max(0, Math.min(1, (value - edges[0]) / (edges[bins] - edges[0]))) * inner);
     drawing.append(svg("rect", { class: "chosen", x: from, y: 6, width: Math.max(2, to - from), height: tall }));

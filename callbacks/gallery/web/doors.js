@@ -1,9 +1,9 @@
 /** Charts that are doors: a click on a cell, a bin, a point or a region shows the samples in it. */
 
-import { rangeOfBin } from "./aggregates.js";
 import { density, histogram, matrix, tradeOff } from "./charts.js";
 import { el, put } from "./dom.js";
-import { ranged, replaced } from "./filters.js";
+import { isBinary } from "./query.js";
+import { rangeText, ranged, replaced } from "./filters.js";
 import { floatBelow, labelOf, meaningOf, nameOfClass, number, numbersOf } from "./tables.js";
 
 const BINS = 20;
@@ -84,42 +84,41 @@ async function drawDistribution(app, tell) {
   const hint = meaningOf(column);
   tell(null, hint);
   const open = (bin) => {
-    const [low, high] = rangeOfBin(counts.edges, bin);
+    const [low, high] = counts.ranges[bin];
     const [now, then] = state.filters.ranges?.[column] || [];
     const isOpen = now === low && then === high;
     app.set({ filters: ranged(state.filters, column, isOpen ? null : [low, high]), page: 0 });
   };
   const range = state.filters.ranges?.[column];
   const chosen = range ? [range[0] ?? counts.edges[0], range[1] ?? counts.edges[counts.edges.length - 1]] : null;
-  const whole = table.columns[column] instanceof Float32Array ? 2 : 0;
   return [
     el("div", { class: "a-options" }, choice("Of", "chart-column", names.map((name) => [name, labelOf(name)]), column, (value) => app.chart({ column: value }))),
-    histogram(counts, { digits: whole, chosen, told: (part) => tell(part, hint), open }),
+    histogram(counts, { named: (range) => rangeText(table, column, range), chosen, told: (part) => tell(part, hint), open }),
     table.columns.correct && el("div", { class: "a-key" }, el("span", {}, el("i", { class: "right" }), "right"), el("span", {}, el("i", { class: "wrong" }), "wrong")),
   ];
 }
 
 async function drawPrecisionRecall(app, tell) {
   const { table, state, charts } = app;
-  const columns = ["target_probability", "probability", "confidence"];
-  const rest = without(state.filters, ["target", "prediction", "correct"], columns);
+  const rest = without(state.filters, ["target", "prediction", "correct", "class_score"]);
   const numbers = table.classes ? [...table.classes.keys()] : [...new Set([...(app.facets.target?.keys() || table.columns.target)])].filter((one) => one >= 0).sort((one, other) => one - other);
-  const isBinary = table.task === "binary" || numbers.length === 2;
-  const of = Number(charts.class ?? (isBinary ? numbers[numbers.length - 1] : numbers[0]));
+  const now = state.filters.class_score;
+  const of = now?.class ?? charts.class ?? (isBinary(table) ? numbers[numbers.length - 1] : numbers[0]);
   const counts = await app.view.aggregate("precision_recall", { class: of }, rest);
-  const kind = counts.over_epochs && charts.kind === "false" ? "missed" : charts.kind;
   const hint = counts.over_epochs
-    ? "Of the mean probability over epochs. A point shows its samples."
+    ? "By the mean probability over epochs. A point shows its samples."
     : counts.least > 0
-      ? "Thresholds from 0.5 up: below, the probability of this class is not stored for every sample. A point shows its samples."
+      ? "Thresholds above 0.5: below, the probability of this class is not stored for every sample. A point shows its samples."
       : "A point shows the samples that this threshold makes false positives, missed or found.";
   tell(null, hint);
-  const filtered = (threshold, what) => thresholdFilters(rest, { of, threshold, what, isBinary, numbers, isOver: Boolean(counts.over_epochs) });
-  const open = (threshold) => app.chart({ threshold, class: of }, { filters: filtered(threshold, kind), page: 0 });
-  const chosen = charts.threshold !== null && Number(charts.class) === of ? charts.threshold : null;
+  const filtered = (threshold, what) => ({ ...rest,
+    target: what === "false" ? numbers.filter((one) => one !== of) : [of],
+    class_score: { class: of, range: what === "missed" ? [null, floatBelow(threshold)] : [threshold, null] } });
+  const open = (threshold) => app.chart({ threshold, class: of }, { filters: filtered(threshold, charts.kind), page: 0 });
+  const chosen = now ? now.range[0] ?? charts.threshold : null;
   const pick = (what) => app.chart({ kind: what }, chosen === null ? null : { filters: filtered(chosen, what), page: 0 });
   const buttons = Object.entries(KINDS).map(([what, label]) => el("button", {
-    type: "button", class: "a-button", "aria-pressed": String(what === kind), disabled: what === "false" && Boolean(counts.over_epochs),
+    type: "button", class: "a-button", "aria-pressed": String(what === charts.kind),
     "data-key": `pr-${what}`, "data-kind": what, on: { click: () => pick(what) } }, label));
   return [
     el("div", { class: "a-options" },
@@ -127,16 +126,6 @@ async function drawPrecisionRecall(app, tell) {
       el("div", { class: "a-segments", role: "group", "aria-label": "Which samples a point shows" }, buttons)),
     counts.points.length ? tradeOff(counts.points, { chosen, told: (part) => tell(part, hint), open }) : el("p", { class: "a-note" }, "No sample is predicted so."),
   ];
-}
-
-/** Return filters for what a threshold of a class makes of samples: false positives, missed or found ones. */
-function thresholdFilters(rest, { of, threshold, what, isBinary, numbers, isOver }) {
-  const ofTruth = isOver ? "confidence" : "target_probability";
-  if (what === "missed") return ranged({ ...rest, target: [of] }, ofTruth, [null, floatBelow(threshold)]);
-  if (what === "found") return ranged({ ...rest, target: [of] }, ofTruth, [threshold, null]);
-  // The other class of two has what this one lacks; 1 - p rounds by half of 2^-52.
-  if (isBinary) return ranged({ ...rest, target: numbers.filter((one) => one !== of) }, ofTruth, [null, 1 - threshold + 2 ** -52]);
-  return ranged({ ...rest, prediction: [of], correct: "wrong" }, "probability", [threshold, null]);
 }
 
 async function drawScatter(app, tell) {
@@ -151,8 +140,8 @@ async function drawScatter(app, tell) {
     : "Drag over a region to see its samples.";
   tell(null, hint);
   const open = ([x0, x1], [y0, y1]) => {
-    const filters = ranged(state.filters, x, rangeOfBin(counts.x_edges, x0, x1));
-    app.set({ filters: ranged(filters, y, rangeOfBin(counts.y_edges, y0, y1)), page: 0 });
+    const filters = ranged(state.filters, x, [counts.x_ranges[x0][0], counts.x_ranges[x1][1]]);
+    app.set({ filters: ranged(filters, y, [counts.y_ranges[y0][0], counts.y_ranges[y1][1]]), page: 0 });
   };
   const whole = (column, edges) => {
     const range = state.filters.ranges?.[column];

@@ -1,7 +1,7 @@
 /** The side bar, by which samples are filtered, and the active filters as chips. */
 
 import { el, icon, put } from "./dom.js";
-import { GROUPS, MARKS, labelOf, meaningOf, nameOfClass, number, numbersOf, shown } from "./tables.js";
+import { GROUPS, MARKS, labelOf, meaningOf, nameOfClass, number, numbersOf, shownValue } from "./tables.js";
 
 const SEARCHED = 12; // choices above which a list has a field to search it
 const SHOWN = 300; // choices of a list that are in the page at once
@@ -129,18 +129,32 @@ export function activeFilters(filters, table) {
   if (filters.correct) chips.push([filters.correct, drop("correct")]);
   for (const name of ["target", "prediction"]) {
     const label = name === "target" ? "truth" : "predicted";
-    if (filters[name]?.length > 4) chips.push([`${label}: ${filters[name].length} classes`, drop(name)]);
+    const without = filters[name]?.length > 2 && table.classes?.length - filters[name].length === 1 ? [...table.classes.keys()].find((one) => !filters[name].includes(one)) : null;
+    if (without !== null) chips.push([`${label}: not ${nameOfClass(table, without)}`, drop(name)]);
+    else if (filters[name]?.length > 4) chips.push([`${label}: ${filters[name].length} classes`, drop(name)]);
     else for (const one of filters[name] || []) chips.push([`${label}: ${nameOfClass(table, one)}`, toggled(filters, name, one)]);
   }
   for (const rule of filters.findings || []) chips.push([`finding: ${rule.replaceAll("_", " ")}`, toggled(filters, "findings", rule)]);
   for (const mark of filters.marks || []) chips.push([`mark: ${MARKS[mark] || mark}`, toggled(filters, "marks", mark)]);
   if (filters.ids) chips.push([`${filters.ids.length} ids`, drop("ids")]);
-  for (const [column, [low, high]] of Object.entries(filters.ranges || {})) {
-    const end = (value) => shown({ ...table, classes: null }, column, value);
-    const text = high === null ? `from ${end(low)}` : low === null ? `up to ${end(high)}` : `${end(low)} to ${end(high)}`;
-    chips.push([`${labelOf(column)} ${text}`, ranged(filters, column, null)]);
+  for (const [column, range] of Object.entries(filters.ranges || {})) {
+    chips.push([`${labelOf(column)} ${rangeText(table, column, range)}`, ranged(filters, column, null)]);
+  }
+  if (filters.class_score) {
+    const { class: of, range } = filters.class_score;
+    chips.push([`probability of ${nameOfClass(table, of)} ${rangeText(table, "probability", range)}`, drop("class_score")]);
   }
   return chips;
+}
+
+/** Return a range as a text. Whole numbers are named as such, where the ends of a bin lie between them. */
+export function rangeText(table, column, [low, high]) {
+  const isWhole = table.columns[column] instanceof Int32Array;
+  const [from, to] = isWhole ? [low === null ? null : Math.ceil(low), high === null ? null : Math.floor(high)] : [low, high];
+  const end = (value) => shownValue({ ...table, classes: null }, column, value);
+  if (to === null) return `from ${end(from)}`;
+  if (from === null) return `up to ${end(to)}`;
+  return end(from) === end(to) ? end(from) : `${end(from)} to ${end(to)}`;
 }
 
 /** Draw the active filters; a click removes one. */

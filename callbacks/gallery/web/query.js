@@ -1,6 +1,6 @@
 /** Filters and orders a table in the browser; the server does the same for tables too large for it. */
 
-import { GROUPS, isKnown, unknownValue } from "./tables.js";
+import { GROUPS, unknownOf } from "./tables.js";
 
 /**
  * Return how a table fits filters, which are joined by "and": [n] numbers of filters that a row fails, and [n] which one
@@ -71,8 +71,9 @@ function testsOf(table, filters, marks) {
   if (filters.ids) tests.push(["ids", among(columns.id, filters.ids)]);
   if (filters.change?.length) tests.push(["change", changed(columns, new Set(filters.change))]);
   for (const [name, range] of Object.entries(filters.ranges || {})) {
-    tests.push([`ranges.${name}`, within(columns[name], name, range)]);
+    tests.push([`ranges.${name}`, within(columns[name], range)]);
   }
+  if (filters.class_score) tests.push(["class_score", within(classScores(table, filters.class_score.class), filters.class_score.range)]);
   return tests;
 }
 
@@ -81,10 +82,29 @@ function among(column, values) {
   return (row) => column !== undefined && wanted.has(column[row]);
 }
 
-function within(column, name, [low, high]) {
+/**
+ * Return the probability of a class for each sample in this epoch, NaN where it is not stored. The table has that of the
+ * truth and of the prediction. With two classes each is known. With more, that of a class which is neither is at most 0.5.
+ */
+export function classScores(table, of) {
+  const { target, prediction, probability, target_probability: ofTruth } = table.columns;
+  if (!prediction || !probability) return undefined;
+  return Float32Array.from(prediction, (guess, row) => {
+    if (guess < 0) return NaN;
+    if (guess === of) return probability[row];
+    if (isBinary(table)) return 1 - probability[row];
+    return target?.[row] === of && ofTruth ? ofTruth[row] : NaN;
+  });
+}
+
+export function isBinary(table) {
+  return table.task === "binary" || table.classes?.length === 2;
+}
+
+function within(column, [low, high]) {
   const least = low ?? -Infinity;
   const most = high ?? Infinity;
-  const unknown = unknownValue(name);
+  const unknown = unknownOf(column);
   // NaN is within nothing.
   return (row) => column !== undefined && column[row] !== unknown && column[row] >= least && column[row] <= most;
 }
@@ -105,18 +125,19 @@ function lowered(table) {
 export function sorted(table, rows, name, descending) {
   const column = name === "id" ? placesOfIds(table) : table.columns[name];
   if (column === undefined || Array.isArray(column)) return rows;
-  const [keys, whole] = [new Float64Array(rows.length), !(column instanceof Float32Array)];
+  const [keys, whole, unknown] = [new Float64Array(rows.length), !(column instanceof Float32Array), unknownOf(column)];
   const value = new Float32Array(1);
   const bits = new Int32Array(value.buffer);
   for (let place = 0; place < rows.length; place += 1) {
     const cell = column[rows[place]];
+    const isMissing = cell !== cell || cell === unknown;
     let key = cell;
     if (!whole) {
       // The bits of floats are in the order of their values once negative ones are turned; -0 equals 0.
       value[0] = cell === 0 ? 0 : cell;
       key = bits[0] >= 0 ? bits[0] : -2147483648 - bits[0];
     }
-    key = isKnown(name, cell) ? (descending ? -key : key) : 2147483648;
+    key = isMissing ? 2147483648 : descending ? -key : key;
     // 33 bits of the value and 20 of the place are a whole number that a double holds: no comparing function is called.
     keys[place] = key * 1048576 + place;
   }

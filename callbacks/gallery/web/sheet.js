@@ -45,9 +45,9 @@ function verdict(app, place) {
   for (const other of ["", ".other"]) {
     if (!columns[`prediction${other}`]) continue;
     const kind = { 0: "a-wrong", 1: "a-right" }[columns[`correct${other}`]?.[place]];
-    const share = columns[`probability${other}`]?.[place];
+    const shares = columns[`probability${other}`];
     add(other ? `Prediction of ${app.state.other}` : "Prediction", el("span", { class: kind }, `${kind === "a-wrong" ? "✕ " : kind ? "✓ " : ""}${nameOfClass(table, columns[`prediction${other}`][place])}`),
-      isKnown("probability", share) && ` ${number(share, 3)}`);
+      isKnown(shares, place) && ` ${number(shares[place], 3)}`);
   }
   if (columns.suspect_rank?.[place] > 0) {
     add("Suspect", `rank ${columns.suspect_rank[place]}`, columns.likely?.[place] >= 0 && `, likely ${nameOfClass(table, columns.likely[place])}`);
@@ -102,7 +102,7 @@ function known(table, place, details) {
   if (details?.file) rows.push(["file", "", el("span", { class: "a-mono" }, details.file)]);
   for (const [name, column] of Object.entries(table.columns)) {
     if (name === "id" || (name === "findings" && !column[place])) continue;
-    rows.push([labelOf(name), meaningOf(name), shown(table, name, column[place])]);
+    rows.push([labelOf(name), meaningOf(name), shown(table, name, place)]);
   }
   return el("section", {}, el("h3", {}, `All that is known, epoch ${table.epoch}`),
     el("dl", { class: "a-known" }, rows.map(([label, meaning, value]) => el("div", {}, el("dt", { title: meaning }, label), el("dd", {}, value)))));

@@ -134,6 +134,7 @@ export class ServerSource extends Source {
     this.tables = new Map();
     this.saved = new Map();
     this.counts = new Map();
+    this.tasks = new Map();
   }
 
   async runs() {
@@ -141,7 +142,10 @@ export class ServerSource extends Source {
     this.mayMark = Boolean(found.may_mark);
     this.whyNotMark = found.why_not || "";
     for (const { run, loaders } of found.runs) {
-      for (const { loader, count } of loaders) this.counts.set(JSON.stringify([run, loader]), count);
+      for (const { loader, count, task } of loaders) {
+        this.counts.set(JSON.stringify([run, loader]), count);
+        this.tasks.set(JSON.stringify([run, loader]), task);
+      }
     }
     return found;
   }
@@ -164,14 +168,16 @@ export class ServerSource extends Source {
   }
 
   async query(run, loader, epoch, asked) {
-    if (!this.#isLarge(run, loader)) return super.query(run, loader, epoch, asked);
+    if (!this.#isForServer(run, loader, asked.filters)) return super.query(run, loader, epoch, asked);
     const q = JSON.stringify({ ...asked, filters: await this.#withIds(run, loader, asked.filters) });
     const { total, table } = await this.#get("query", { run, loader, epoch, q });
     return { total, table: decodeTable(table) };
   }
 
   async aggregate(run, loader, epoch, kind, options, filters) {
-    if (!this.#isLarge(run, loader)) return super.aggregate(run, loader, epoch, kind, options, filters);
+    // The table does not hold the probability of every class.
+    const isOfClass = kind === "precision_recall" && this.tasks.get(JSON.stringify([run, loader])) !== "binary";
+    if (!isOfClass && !this.#isForServer(run, loader, filters)) return super.aggregate(run, loader, epoch, kind, options, filters);
     const asked = await this.#withIds(run, loader, filters);
     return this.#get("aggregate", {
       run, loader, epoch, kind, options: JSON.stringify(options || {}), filters: JSON.stringify(asked),
@@ -179,7 +185,7 @@ export class ServerSource extends Source {
   }
 
   async facets(run, loader, epoch, filters) {
-    if (!this.#isLarge(run, loader)) return super.facets(run, loader, epoch, filters);
+    if (!this.#isForServer(run, loader, filters)) return super.facets(run, loader, epoch, filters);
     const count = async (more) => {
       const asked = { filters: { ...filters, ...more }, offset: 0, limit: 1 };
       return (await this.query(run, loader, epoch, asked)).total;
@@ -225,8 +231,9 @@ export class ServerSource extends Source {
     return decodeTable(await this.#get("compare", { run, other, loader }));
   }
 
-  #isLarge(run, loader) {
-    return (this.counts.get(JSON.stringify([run, loader])) || 0) > MOST_HERE;
+  #isForServer(run, loader, filters) {
+    const key = JSON.stringify([run, loader]);
+    return (this.counts.get(key) || 0) > MOST_HERE || (filters?.class_score !== undefined && this.tasks.get(key) !== "binary");
   }
 
   async #withIds(run, loader, filters = {}) {
@@ -280,7 +287,15 @@ export function joined(table, other) {
   const theirs = takeRows(other, rows.map((row) => places.get(table.columns.id[row])));
   const both = takeRows(table, rows);
   for (const [name, column] of Object.entries(theirs.columns)) {
-    if (name !== "id") both.columns[`${name}.other`] = column;
+    const isOfClass = ["target", "prediction", "likely"].includes(name);
+    if (name !== "id" && name !== "findings") both.columns[`${name}.other`] = isOfClass ? renumbered(column, table.classes, other.classes) : column;
   }
   return both;
+}
+
+/** Return class numbers of the other run as those of the first, by name; -1 of a class that the first does not have. */
+function renumbered(column, classes, others) {
+  if (!classes || !others || JSON.stringify(classes) === JSON.stringify(others)) return column;
+  const numbers = others.map((name) => classes.lastIndexOf(name));
+  return column.map((number) => (number >= 0 && number < numbers.length ? numbers[number] : -1));
 }

@@ -73,19 +73,20 @@ export const GROUPS = {
 
 export const MARKS = { wrong_label: "Wrong label", skip: "Skip", look_again: "Look again" };
 
-/** Whole numbers that stand for "not known"; NaN does in columns of fractions. */
-const UNKNOWN = { target: -1, prediction: -1, suspect_rank: -1, likely: -1, learned: -1, correct: 255 };
 const FLAGS = new Set(["suspect", "stuck", "newly_wrong", "forgotten", "unstable", "easy", "pictured", "correct"]);
 const CLASSES = new Set(["target", "prediction", "likely"]);
 
 const own = (name) => name.replace(/\.other$/, "");
 
-export function unknownValue(name) {
-  return UNKNOWN[own(name)];
+/** Return the value of a column that stands for "not known": NaN among fractions, -1 among numbers, 255 among flags. */
+export function unknownOf(column) {
+  return column instanceof Int32Array ? -1 : column instanceof Uint8Array ? 255 : NaN;
 }
 
-export function isKnown(name, value) {
-  return value !== undefined && value === value && value !== UNKNOWN[own(name)];
+/** Return whether a row of a column has a value. */
+export function isKnown(column, row) {
+  const value = column?.[row];
+  return value !== undefined && value === value && value !== unknownOf(column);
 }
 
 export function labelOf(name) {
@@ -103,9 +104,14 @@ export function nameOfClass(table, number) {
   return names && number < names.length ? names[number] : String(number);
 }
 
-/** Return a value as a text for people. */
-export function shown(table, name, value) {
-  if (!isKnown(name, value)) return own(name) === "learned" ? "never" : "not known";
+/** Return the value of a row as a text for people. */
+export function shown(table, name, row) {
+  if (!isKnown(table.columns[name], row)) return own(name) === "learned" ? "never" : "not known";
+  return shownValue(table, name, table.columns[name][row]);
+}
+
+/** Return a known value of a column as a text for people. */
+export function shownValue(table, name, value) {
   if (typeof value === "string") return value;
   if (CLASSES.has(own(name))) return nameOfClass(table, value);
   if (FLAGS.has(own(name))) return value ? "yes" : "no";
@@ -127,24 +133,12 @@ export function numbersOf(table) {
   );
 }
 
-const scratch = new Float32Array(1);
-const bits = new Int32Array(scratch.buffer);
-
 /** Return the largest float32 below a number: columns hold float32, and ranges include their ends. */
 export function floatBelow(value) {
-  scratch[0] = value;
-  if (scratch[0] >= value) step(-1);
-  return scratch[0];
-}
-
-/** Return the smallest float32 that is at least a number. */
-export function floatFrom(value) {
-  scratch[0] = value;
-  if (scratch[0] < value) step(1);
-  return scratch[0];
-}
-
-function step(direction) {
-  if (scratch[0] === 0) bits[0] = direction > 0 ? 1 : -0x7fffffff;
-  else bits[0] += (scratch[0] > 0) === direction > 0 ? 1 : -1;
+  const one = new Float32Array([value]);
+  if (one[0] < value) return one[0];
+  const bits = new Int32Array(one.buffer);
+  if (one[0] === 0) bits[0] = -0x7fffffff;
+  else bits[0] += one[0] > 0 ? -1 : 1;
+  return one[0];
 }
