@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from browser import offline_browser
-from made_samples import CLASSES, HOSTILE, made_report
+from made_gallery import CLASSES, HOSTILE, made_report
 
 from assay.callbacks.gallery.inline import inlined_page
 
