@@ -145,15 +145,18 @@ def _precision_recall(table: Table, options: Mapping[str, Any], fits: np.ndarray
 
 
 def _thresholds(positives: np.ndarray, negatives: np.ndarray, floor: float) -> np.ndarray:
-    """Return values of scores above a floor, descending: all of them, or some, evenly over recall and over samples."""
-    scores = np.sort(np.concatenate([positives, negatives]))
-    found = np.unique(scores)
+    """Return values of scores above a floor, descending: all of them, or some of both kinds, evenly over samples."""
+    found = np.unique(np.concatenate([_distinct(positives), _distinct(negatives)]))
     if len(found) > MOST_POINTS:
-        # Half of them by recall, half by samples, and where both agree there are fewer.
         half = MOST_POINTS // 2
-        places = [np.linspace(0, len(of) - 1, half).round().astype(np.int64) for of in (positives, scores)]
-        found = np.unique(np.concatenate([positives[places[0]], scores[places[1]]]))
+        parts = [of[np.linspace(0, len(of) - 1, half).round().astype(np.int64)] for of in (positives, negatives)]
+        found = np.unique(np.concatenate(parts))
     return found[found > floor][::-1]
+
+
+def _distinct(ascending: np.ndarray) -> np.ndarray:
+    """Return the values in ``ascending``, each once."""
+    return ascending[np.flatnonzero(np.diff(ascending, prepend=-np.inf))]
 
 
 def _bins(options: Mapping[str, Any], default: int) -> int:
@@ -170,9 +173,7 @@ def _scale(table: Table, name: Any, bins: int) -> tuple[np.ndarray, np.ndarray]:
     values = table.column(name)
     known = values[~table.is_unknown(name) & np.isfinite(values)]
     # Of all samples, so that a filter does not move the bins.
-    low, high = _SCALES.get(name) or (float(known.min(initial=np.inf)), float(known.max(initial=-np.inf)))
-    if low > high:
-        low, high = 0.0, 1.0
+    low, high = _SCALES.get(name) or ((float(known.min()), float(known.max())) if len(known) else (0.0, 1.0))
     if values.dtype != np.float32:
         # Each whole number is in the middle of its bin, or in a bin with its neighbours.
         width = max(1, -(-int(high - low + 1) // bins))
@@ -181,14 +182,21 @@ def _scale(table: Table, name: Any, bins: int) -> tuple[np.ndarray, np.ndarray]:
         low, high = low - 0.5, high + 0.5
     edges = np.linspace(low, high, bins + 1).astype(np.float32)
     edges[0], edges[-1] = low, high
-    return values, np.unique(edges)
+    if (np.diff(edges) <= 0).any():  # fewer numbers than bins lie between
+        return values, np.array([low, high], np.float32)
+    return values, edges
 
 
 def _places(values: np.ndarray, edges: np.ndarray, told: np.ndarray) -> np.ndarray:
     """Return the bin of each value, [n]; -1 where there is none."""
-    at = np.searchsorted(edges, values, side="right") - 1
-    at[values == edges[-1]] = len(edges) - 2
-    return np.where(told & (at >= 0) & (at < len(edges) - 1), at, -1)
+    bins = len(edges) - 1
+    told = told & (values >= edges[0]) & (values <= edges[-1])
+    # Nearly right by the width of a bin, and then exact by the edges, which is five times as fast as to search them.
+    steps = (np.where(told, values, edges[0]) - edges[0]) * (bins / (edges[-1] - edges[0]))
+    at = np.clip(steps.astype(np.int32), 0, bins - 1)
+    at -= values < edges[at]
+    at += (values >= edges[at + 1]) & (at < bins - 1)
+    return np.where(told, at, -1)
 
 
 def _ranges(edges: np.ndarray) -> list[list[float]]:

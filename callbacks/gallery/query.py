@@ -77,7 +77,8 @@ def rows_that_fit(table: Table, filters: Mapping[str, Any], marked: Marked | Non
         if value in (None, "", [], {}):
             continue
         if name == "marks":
-            fits &= table.has_id([of for of, mark in (marked or {}).items() if mark in _texts(name, value)])
+            marks = set(_texts(name, value))
+            fits &= table.has_id([of for of, mark in (marked or {}).items() if mark in marks])
         else:
             fits &= _FILTERS[name](table, value)
     return fits
@@ -176,13 +177,16 @@ def _within(name: str, values: np.ndarray, bounds: Any) -> np.ndarray:
     is_pair = isinstance(bounds, list) and len(bounds) == 2
     if not is_pair or any(one is not None and not _is_number(one) for one in bounds):
         raise _wrong(name, "a list of a low and a high number, or null for no bound", bounds)
-    low, high = bounds
-    # In float64, as in a browser: a float32 would round the bound.
+    try:
+        # In float64, as in a browser: a float32 would round the bound.
+        low, high = (None if one is None else np.float64(one) for one in bounds)
+    except OverflowError as error:
+        raise _wrong(name, "of numbers that are at most 1.8e308", "a larger one") from error
     fits: np.ndarray = np.ones(len(values), bool)
     if low is not None:
-        fits = fits & (values >= np.float64(low))
+        fits = fits & (values >= low)
     if high is not None:
-        fits = fits & (values <= np.float64(high))
+        fits = fits & (values <= high)
     return fits
 
 

@@ -98,6 +98,7 @@ class RunSamples:
         self.folder = RunFolder(path)
         self.name = self.folder.path.name if name is None else name
         self.cache = BoundedCache(MOST_BYTES) if cache is None else cache
+        self._findings_read: tuple[Signature | None, Any] = (None, None)
 
     def loaders(self) -> list[LoaderInfo]:
         """Return what there is of each loader, by name."""
@@ -174,13 +175,20 @@ class RunSamples:
 
     def _info(self, about: _About) -> LoaderInfo:
         try:
-            count = self._read(about, IDS, count_rows)
+            count = self._count(about)
             thumbnails = self._steadily(lambda: self._thumbnails(about).count)
             rules = {rule for rule, ids in self._findings(about) or () if ids}
         except UsageError as error:
             return LoaderInfo(about.loader, about.task, about.classes, error=str(error))
         epochs = tuple(self._epochs(about))
         return LoaderInfo(about.loader, about.task, about.classes, count, epochs, thumbnails, tuple(sorted(rules)))
+
+    def _count(self, about: _About) -> int:
+        def read() -> _Arrays:
+            return _Arrays((np.array([self._read(about, IDS, count_rows)]),))
+
+        key = ("count", self.folder.path, about.folder)
+        return int(self.cache.get(key, self._signatures(about, IDS), read).values[0][0])
 
     def _abouts(self) -> dict[str, _About]:
         """Return the loaders by name."""
@@ -299,7 +307,12 @@ class RunSamples:
 
     def _findings(self, about: _About) -> list[tuple[str, list[str]]] | None:
         """Return rules and the ids of samples that they name; None: the run has not looked for findings."""
-        written = self._json(FINDINGS)
+        signature = self.folder.signature(FINDINGS)
+        if signature is None:
+            return None
+        if self._findings_read[0] != signature:
+            self._findings_read = signature, self._json(FINDINGS)
+        written = self._findings_read[1]
         if not isinstance(written, list):
             return None
         return [(str(one["rule"]), ids) for one in written if (ids := _named_samples(one, about.loader))]

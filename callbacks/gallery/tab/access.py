@@ -6,17 +6,18 @@ from typing import Any
 from urllib.parse import urlsplit
 
 FLAG = "--samples_allow_marks"
+_ADDRESSES = ("Host", "X-Forwarded-Host", "Origin", "Referer")
 _REMEDY = f"start TensorBoard with {FLAG} to allow it"
 
 
-def why_not_mark(flags: Any, host: str) -> str:
+def why_not_mark(flags: Any, headers: Mapping[str, str]) -> str:
     """Return why marks cannot be saved; empty: they can.
 
     Only who works at the machine itself may, unless a flag allows all whom the server answers.
 
     Args:
         flags: of TensorBoard; None: not known.
-        host: by which the server was addressed.
+        headers: of the request, which tell how the server was addressed.
     """
     if getattr(flags, "samples_allow_marks", False):
         return ""
@@ -27,10 +28,9 @@ def why_not_mark(flags: Any, host: str) -> str:
         at = "all addresses of the machine" if getattr(flags, "bind_all", False) else repr(bound)
         return f"marks cannot be saved, as the server listens to {at} and not to localhost alone: {_REMEDY}"
     # Through a proxy anybody may come, and a name of elsewhere may have been made to lead here.
-    if not is_loopback(_name_of(host)):
-        return (
-            f"marks cannot be saved, as the server is addressed as {_name_of(host)!r} and not as localhost: {_REMEDY}"
-        )
+    for name in map(_name_of, filter(None, map(headers.get, _ADDRESSES))):
+        if not is_loopback(name):
+            return f"marks cannot be saved, as the server is addressed as {name!r} and not as localhost: {_REMEDY}"
     return ""
 
 
@@ -44,25 +44,22 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def is_of_another_site(headers: Mapping[str, str], host: str) -> bool:
+def is_of_another_site(headers: Mapping[str, str]) -> bool:
     """Return whether a browser sends a request on behalf of a page that is not this server's.
 
     Args:
         headers: of the request.
-        host: by which the server was addressed, with its port.
     """
-    site = headers.get("Sec-Fetch-Site")
-    if site is not None:
-        return site != "same-origin"
-    origin = headers.get("Origin")
-    # A proxy may address the server by another name than its users; a page cannot set this header.
-    known = {host, *(part.strip() for part in headers.get("X-Forwarded-Host", "").split(","))}
-    return origin is not None and urlsplit(origin).netloc not in known
+    if "Sec-Fetch-Site" in headers:
+        return headers["Sec-Fetch-Site"] != "same-origin"
+    # A proxy may address the server by another name than its users do; a page cannot set its header.
+    known = [headers.get("Host", ""), *(part.strip() for part in headers.get("X-Forwarded-Host", "").split(","))]
+    return "Origin" in headers and urlsplit(headers["Origin"]).netloc not in known
 
 
-def _name_of(host: str) -> str:
-    """Return a host without its port."""
+def _name_of(address: str) -> str:
+    """Return the host in an address or in a header, without its port."""
     try:
-        return urlsplit(f"//{host}").hostname or ""
+        return urlsplit(address if "://" in address else f"//{address}").hostname or address
     except ValueError:
-        return ""
+        return address

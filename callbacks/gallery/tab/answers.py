@@ -74,7 +74,7 @@ class Answers:
 
     def runs(self, request: wrappers.Request) -> wrappers.Response:
         """Return the runs and their loaders."""
-        why_not = why_not_mark(self.flags, request.host)
+        why_not = why_not_mark(self.flags, request.headers)
         found = []
         for name, path in self.search.runs().items():
             loaders = [asdict(info) for info in self._samples(name, path).loaders()]
@@ -164,12 +164,16 @@ class Answers:
         return {mark.sample_id: mark.mark for mark in _marks(run) if mark.loader == loader}
 
     def _may_post(self, request: wrappers.Request) -> None:
-        if why_not := why_not_mark(self.flags, request.host):
-            raise RefusedError(403, why_not)
-        if is_of_another_site(request.headers, request.host):
-            raise RefusedError(403, "marks cannot be saved from a page of another site.")
+        if is_of_another_site(request.headers):
+            origin = request.headers.get("Origin", "unknown")
+            raise RefusedError(
+                403,
+                f"marks cannot be saved from a page of another site, {origin!r}; a proxy must pass on the header Host.",
+            )
         if request.mimetype != "application/json":
             raise RefusedError(403, f"marks must come as application/json, got {request.mimetype!r}.")
+        if why_not := why_not_mark(self.flags, request.headers):
+            raise RefusedError(403, why_not)
 
     _routes: Mapping[str, Callable[["Answers", wrappers.Request], wrappers.Response]] = {
         "runs": runs, "table": table, "query": query, "aggregate": aggregate, "curves": curves, "sample": sample,

@@ -5,6 +5,7 @@ TensorBoard imports this file whenever it starts, so it imports nothing that tak
 
 import argparse
 import logging
+import threading
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -61,6 +62,7 @@ class SamplesPlugin(base_plugin.TBPlugin):
         self.search = RunSearch(named_folders(context.logdir, getattr(context.flags, "logdir_spec", None)))
         self._has_told = False
         self._answers: Any = None
+        self._lock = threading.Lock()
 
     def frontend_metadata(self) -> base_plugin.FrontendMetadata:
         return base_plugin.FrontendMetadata(es_module_path=f"/{MODULE}", tab_name=TAB)
@@ -86,10 +88,11 @@ class SamplesPlugin(base_plugin.TBPlugin):
         def answer(request: wrappers.Request) -> wrappers.Response:
             if find_spec("pyarrow") is None:
                 return json_response(request, {"error": MISSING}, 404)
-            if self._answers is None:
-                from .answers import Answers  # with pyarrow, when the tab is opened first
+            with self._lock:
+                if self._answers is None:
+                    from .answers import Answers  # with pyarrow, when the tab is opened first
 
-                self._answers = Answers(self.search, self.flags)
+                    self._answers = Answers(self.search, self.flags)
             return self._answers.answer(route, request)
 
         return _app(answer)

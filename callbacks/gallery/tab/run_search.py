@@ -75,7 +75,7 @@ class RunSearch:
     def _search(self) -> Iterator[tuple[str, Path]]:
         seen: set[tuple[int, int]] = set()
         for name, top in self.folders.items():
-            for path, parts in _folders(top, (), seen):
+            for path, parts in _folders(top, seen):
                 if has_samples(path):
                     yield printable("/".join([*filter(None, [name]), *parts]) or "."), path
 
@@ -86,18 +86,19 @@ def has_samples(run: Path) -> bool:
     return any(folder.signature(SAMPLES, loader, IDS) for loader in folder.folders(SAMPLES))
 
 
-def _folders(path: Path, parts: tuple[str, ...], seen: set[tuple[int, int]]) -> Iterator[tuple[Path, tuple[str, ...]]]:
-    """Yield a folder and all below it, each once, also where links lead in circles."""
-    try:
-        found = os.stat(path)
-        with os.scandir(path) as entries:
-            names = sorted(entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir())
-    except OSError:
-        return
-    if (found.st_dev, found.st_ino) in seen:
-        return
-    seen.add((found.st_dev, found.st_ino))
-    yield path, parts
-    for name in names:
-        if not (name in _WITHIN_RUNS and SAMPLES in names):
-            yield from _folders(path / name, (*parts, name), seen)
+def _folders(top: Path, seen: set[tuple[int, int]]) -> Iterator[tuple[Path, tuple[str, ...]]]:
+    """Yield a folder and all below it, and the names that lead there; each once, also where links lead in circles."""
+    left: list[tuple[str, ...]] = [()]
+    while left:
+        parts = left.pop()
+        path = top.joinpath(*parts)
+        try:
+            found = os.stat(path)
+            with os.scandir(path) as entries:
+                names = sorted(entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir())
+        except OSError:
+            continue
+        if (found.st_dev, found.st_ino) not in seen:
+            seen.add((found.st_dev, found.st_ino))
+            yield path, parts
+            left += [(*parts, name) for name in names if not (name in _WITHIN_RUNS and SAMPLES in names)]
