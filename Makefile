@@ -23,7 +23,7 @@ export OMP_WAIT_POLICY ?= passive
 export NO_ALBUMENTATIONS_UPDATE ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup list train check data evaluate predict export tensorboard test test-long trackers test-trackers lint bench proofs \
+.PHONY: help setup list train check data evaluate predict export report tensorboard test test-long trackers test-trackers lint bench proofs \
 	suite gpu lock clean
 
 help:  ## list the targets
@@ -76,6 +76,10 @@ predict: $(SETUP)  ## predict images with a run: RUN=runs/digits/... INPUT="a.pn
 export: $(SETUP)  ## export the model of a run, and check the file: RUN=runs/digits/... ARGS="--format onnx"
 	@test -n "$(RUN)" || { echo "make export needs RUN=, a run folder"; exit 2; }
 	@$(BIN)/assay export $(RUN) $(ARGS)
+
+report: $(SETUP)  ## make one HTML file about a run, or several side by side: RUN="runs/digits/... ..." ARGS="--output FILE"
+	@test -n "$(RUN)" || { echo "make report needs RUN=, one or several run folders"; exit 2; }
+	@$(BIN)/assay report $(RUN) $(ARGS)
 
 tensorboard: $(SETUP)  ## look at the runs: LOGDIR=runs
 	@$(BIN)/tensorboard --logdir $(LOGDIR) --samples_per_plugin images=200

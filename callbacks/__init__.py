@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .classes.prediction_distribution import PredictionDistribution as PredictionDistribution
     from .findings.findings import Findings as Findings
     from .findings.findings import FindingsError as FindingsError
+    from .gallery.report.callback import Report as Report
     from .history.sample_history import SampleHistory as SampleHistory
     from .metrics.batch_metrics import Metrics as Metrics
     from .metrics.box_confusion import BoxConfusion as BoxConfusion

@@ -1,4 +1,4 @@
-"""How to look at runs in TensorBoard: the command, and the address to open."""
+"""How to look at runs: the command of TensorBoard, the address to open, and the report."""
 
 import os
 import shutil
@@ -8,6 +8,7 @@ from pathlib import Path
 from ..processes.shell import command
 
 _RUNS = "runs"
+_REPORT = "report.html"
 _PORT = 6006
 _WIDTH = 80
 # By default TensorBoard shows the pictures of ten epochs alone.
@@ -24,6 +25,8 @@ def how_to_look(folder: Path) -> list[str]:
     first, then = f"look at it: {_tensorboard(folder)}", f"then open {address}"
     together = f"{first}, {then}"
     lines = [together] if len(together) <= _WIDTH else [first, then]
+    if (folder / _REPORT).exists():
+        lines.append(f"or open {folder / _REPORT}")
     if os.environ.get("SSH_CONNECTION"):
         lines.append(f"over ssh, first run on your own machine: ssh -L {_PORT}:localhost:{_PORT} HOST")
     return lines

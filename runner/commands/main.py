@@ -1,4 +1,4 @@
-"""The command line: ``assay list``, ``data``, ``check``, ``train``, ``evaluate``, ``predict`` and ``export``."""
+"""The command line: ``assay train`` and its siblings, of which ``_add_commands`` has the list."""
 
 import argparse
 import os

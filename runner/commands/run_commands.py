@@ -1,15 +1,17 @@
-"""Command line of the commands that use a finished run: ``assay evaluate``, ``predict`` and ``export``."""
+"""Command line of the commands that use a run: ``assay evaluate``, ``predict``, ``export`` and ``report``."""
 
 import argparse
 import os
 from pathlib import Path
 from typing import Any
 
+from assay.callbacks.errors import UsageError
+
 from ..export.options import LAST_OPSET, LEAST_OPSET, OPSET, SUFFIXES, ExportOptions
 from ..processes.exit_codes import FAILED
 from .quick_imports import quick_imports
 
-USE_COMMANDS = ("evaluate", "predict", "export")
+USE_COMMANDS = ("evaluate", "predict", "export", "report")
 
 _EVALUATE = "assay evaluate RUN [--loader valid] [--checkpoint best|last|FILE] [--data-dir DIR] [--device DEVICE]"
 _PREDICT = (
@@ -21,6 +23,8 @@ _EXPORT = (
     "assay export RUN [--format onnx|torch-export] [--output FILE] [--opset N] [--checkpoint best|last|FILE] "
     "[--data-dir DIR]"
 )
+_REPORT = "assay report RUN [RUN ...] [--output FILE]"
+_COMPARISON = "comparison.html"  # of several runs
 _CHECKPOINT = "best, last, a file of the run's checkpoints, or a path to one"
 
 
@@ -45,6 +49,10 @@ def add_use_commands(commands: Any) -> None:
     )
     _add_run(export)
     _add_export_options(export)
+    report = commands.add_parser(
+        "report", help="make one HTML file about a run, or several side by side", usage=_REPORT, allow_abbrev=False
+    )
+    _add_report_options(report)
 
 
 def _add_run(parser: argparse.ArgumentParser) -> None:
@@ -78,8 +86,17 @@ def _add_export_options(parser: argparse.ArgumentParser) -> None:
     add("--data-dir", metavar="DIR", help="where the data is now, to check the file on it; by default where it was")
 
 
+def _add_report_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("runs", metavar="RUN", nargs="+", help="a run folder, also of a run that was killed")
+    default = f"by default RUN/report.html; of several runs {_COMPARISON} in the first one"
+    parser.add_argument("--output", metavar="FILE", help=default)
+    parser.add_argument("--debug", action="store_true", help="show tracebacks")
+
+
 def run_use_command(parsed: argparse.Namespace) -> tuple[list[str], int]:
     """Run the command; return the lines to print, and the exit code."""
+    if parsed.command == "report":
+        return _make_report(parsed)
     from ..saving.run_folder import check_run
 
     check_run(Path(parsed.run))  # before torch is imported
@@ -123,6 +140,20 @@ def _export_run(parsed: argparse.Namespace) -> tuple[list[str], int]:
     experiment = reopen(Path(parsed.run), data_dir=data_dir, device="cpu")
     done = export_model(experiment, checkpoint_path(Path(parsed.run), options.checkpoint), options)
     return done.lines, 0 if done.is_written else FAILED
+
+
+def _make_report(parsed: argparse.Namespace) -> tuple[list[str], int]:
+    from assay.callbacks.gallery.report.page import REPORT, write_report
+
+    runs = [Path(run) for run in parsed.runs]
+    if len({run.resolve() for run in runs}) < len(runs):
+        raise UsageError("RUN names each run folder once, and one of them is named twice: leave it out.")
+    default = runs[0] / (REPORT if len(runs) == 1 else _COMPARISON)
+    output = Path(parsed.output) if parsed.output is not None else default
+    if output.is_dir():
+        raise UsageError(f"--output {output} must be a file, and is a folder: name a file in it, as {output / REPORT}.")
+    size = write_report(runs, output)
+    return [f"{output} ({size / 1e6:.1f} MB)"], 0
 
 
 def _given_options(parsed: argparse.Namespace) -> dict[str, Any]:

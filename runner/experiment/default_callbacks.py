@@ -9,6 +9,7 @@ from typing import Any
 from assay.callbacks.base.diagnostic import Diagnostic
 from assay.callbacks.drawings.canvas.picture_style import PictureStyle
 from assay.callbacks.findings.findings import Findings
+from assay.callbacks.gallery.report.callback import Report
 from assay.callbacks.history.sample_history import SampleHistory
 from assay.callbacks.non_finite.guard import NonFiniteGuard
 from assay.callbacks.overhead.budget import OverheadBudget
@@ -60,6 +61,8 @@ def callbacks_of_run(experiment: Experiment, monitors: list[Monitor], folder: Pa
     callbacks |= _diagnostics(experiment, monitors, brought)
     if not _holds(brought, Results):
         callbacks["results"] = Results(monitors[0].name, monitors[0].minimize, folder / "results")
+    if not _holds(brought, Report):
+        callbacks["report"] = Report(folder)
     if experiment.patience is not None:
         callbacks["early_stopping"] = EarlyStopping(monitors[0], experiment.patience)
     return callbacks

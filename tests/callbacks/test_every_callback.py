@@ -31,7 +31,9 @@ CONDITIONAL = {
     "NonFiniteGuard": {"0_findings/non_finite_batch", "9_optimizer/non_finite_steps"},
     "OverheadBudget": {"9_overhead/every_n_steps/NAME", "9_overhead/every_n_epochs/NAME"},
 }
-WITHOUT_TAGS = ("ImageOverlap", "Metrics", "NonFiniteGuard", "PredictionTable", "RecallAtK", "Results", "SampleHistory")
+WITHOUT_TAGS = (
+    "ImageOverlap", "Metrics", "NonFiniteGuard", "PredictionTable", "RecallAtK", "Report", "Results", "SampleHistory",
+)  # fmt: skip
 KINDS = ("image", "scalar", "text", "histogram", "pr_curve", "projector")
 ROW = re.compile(rf"^(?:tag )?``(?P<tag>[a-z0-9][\w/]+)``,?\s+(?P<kind>{'|'.join(KINDS)}|)\b(?P<rest>.*)$", re.M)
 

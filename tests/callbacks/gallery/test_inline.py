@@ -4,7 +4,7 @@ import json
 import re
 
 import pytest
-from browser import offline_browser
+from offline_browser import offline_browser
 
 from assay.callbacks.gallery.inline import embedded_json, inlined_page, modules_of
 

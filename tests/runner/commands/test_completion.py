@@ -53,6 +53,8 @@ def offered(line, folder):
         ("assay train mine.py --shade ", ["light", "dark"], []),
         ("assay train digits --config ", ["notes.txt", "mine.py"], []),
         ("assay evaluate runs --lo", ["--loader"], ["--input"]),
+        ("assay rep", ["report"], ["predict"]),
+        ("assay report runs --", ["--output"], ["--loader"]),
     ],
 )
 def test_what_may_follow_is_offered_without_importing_torch(line, some, none, tmp_path):

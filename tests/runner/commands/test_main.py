@@ -81,7 +81,7 @@ class Mine(Experiment):
         return {callbacks}
 '''
 
-COMMANDS = "'check', 'data', 'evaluate', 'export', 'list', 'predict', 'train'."
+COMMANDS = "'check', 'data', 'evaluate', 'export', 'list', 'predict', 'report', 'train'."
 DEFAULTS = {
     "count": 20,
     "item": '{"image": image, "target": target, "sample_id": sample_id}',
@@ -381,14 +381,15 @@ def test_a_file_of_the_users_trains_by_its_path(assay, mine, monkeypatch):
     assert lines[0] == f"run folder: {run}"
     assert re.fullmatch(
         r"best epoch: [12] by valid/loss \(train/loss \S+, train/accuracy \S+, valid/loss \S+, valid/accuracy \S+\)",
-        lines[-4],
+        lines[-5],
     )
-    assert lines[-3] == f"run folder: {run}"
+    assert lines[-4] == f"run folder: {run}"
     assert re.fullmatch(
         r"look at it: \S*tensorboard --logdir runs --samples_per_plugin images=200(, |\n)then open "
         r"http://localhost:6006",
-        "\n".join(lines[-2:]),
+        "\n".join(lines[-3:-1]),
     )
+    assert lines[-1] == f"or open {run / 'report.html'}"
 
 
 def test_a_folder_of_the_users_trains_by_its_path(assay, mine, tmp_path):
@@ -432,6 +433,7 @@ def test_the_run_folder_holds_exactly_what_it_should(assay, mine):
     assert re.fullmatch(r"\d{8}-\d{6}", run.name)
     assert {path.name for path in run.iterdir()} == {
         "config.yaml", "environment.json", "findings.json", "metrics.csv", "train", "valid", "checkpoints", "results",
+        "report.html",
     }  # fmt: skip
     assert {path.name for path in (run / "checkpoints").iterdir()} == {
         "last.pt", "best.pt", "epoch-0001.pt", "epoch-0002.pt", "index.json",

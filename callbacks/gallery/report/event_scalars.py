@@ -1,0 +1,82 @@
+"""Numbers of TensorBoard's event files, read without their pictures."""
+
+import struct
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from google.protobuf.message import DecodeError
+from tensorboard.compat.proto.event_pb2 import Event
+
+from ..numbers import json_number
+
+_LARGEST = 1 << 16  # bytes of a record with numbers; larger ones hold pictures and are skipped
+_NOT_OF_TRAINING = ("evaluate", "checkpoints", "samples", "results")
+
+
+@dataclass
+class Series:
+    """The values of a tag over steps, in the order of the steps.
+
+    Attributes:
+        loader: name of the event folder.
+        name: the tag.
+        values: by step; the last one that was written counts, as a run that goes on writes steps again.
+    """
+
+    loader: str
+    name: str
+    values: dict[int, float] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it with a list of steps and one of values, of which those that are not finite are texts."""
+        steps = sorted(self.values)
+        values = [json_number(self.values[step]) for step in steps]
+        return {"loader": self.loader, "name": self.name, "steps": steps, "values": values}
+
+
+def read_scalars(run: Path, wanted: Callable[[str], bool]) -> list[Series]:
+    """Return the scalars of a run folder, without those of evaluations.
+
+    Args:
+        run: the run folder.
+        wanted: whether a tag is.
+    """
+    found: dict[tuple[str, str], Series] = {}
+    for path in sorted(run.rglob("events.out.tfevents.*")):
+        parts = path.relative_to(run).parts
+        if parts[0] in _NOT_OF_TRAINING:
+            continue
+        loader = "/".join(parts[:-1])
+        for tag, step, value in _scalars(path):
+            if wanted(tag):
+                found.setdefault((loader, tag), Series(loader, tag)).values[step] = value
+    return list(found.values())
+
+
+def _scalars(path: Path) -> Iterator[tuple[str, int, float]]:
+    with open(path, "rb") as file:
+        for record in _records(file):
+            try:
+                event = Event.FromString(record)
+            except DecodeError:  # the rest of a damaged file is unknown
+                return
+            for value in event.summary.value:
+                if value.HasField("simple_value"):
+                    yield value.tag, event.step, value.simple_value
+                elif value.metadata.plugin_data.plugin_name == "scalars" and value.tensor.float_val:
+                    yield value.tag, event.step, value.tensor.float_val[0]
+
+
+def _records(file: BinaryIO) -> Iterator[bytes]:
+    """Yield the small records of an event file: length, its checksum, data and its checksum; until it breaks off."""
+    while len(header := file.read(12)) == 12:
+        (length,) = struct.unpack("<Q", header[:8])
+        if length > _LARGEST:
+            file.seek(length + 4, 1)
+            continue
+        data = file.read(length)
+        if len(data) < length or len(file.read(4)) < 4:
+            return
+        yield data

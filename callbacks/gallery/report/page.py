@@ -1,0 +1,98 @@
+"""Writes the report of one or several runs, and keeps it within its size."""
+
+import os
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ...errors import UsageError
+from ...support.atomic_files import save_text
+from ..inline import inlined_page
+from .run_files import Metrics, RunFiles, is_run, read_run
+from .sections import Known, sections_of
+
+LARGEST = 10_000_000  # bytes of a page
+REPORT = "report.html"
+_SHARES = {"figures": 0.25, "thumbnails": 0.3, "tables": 0.25, "curves": 0.08}  # of the page
+_TRIES = 6
+
+
+def write_report(
+    runs: Sequence[str | os.PathLike[str]],
+    output: str | os.PathLike[str],
+    *,
+    settings: Mapping[str, Any] | None = None,
+    metrics: Metrics | None = None,
+    largest: int = LARGEST,
+) -> int:
+    """Write the report of runs as one HTML page, whole or not at all.
+
+    Args:
+        runs: run folders; several are shown side by side, the first compared with each other one.
+        output: the file.
+        settings: of the run, where it has no ``config.yaml``.
+        metrics: of the run, where it has no ``metrics.csv``.
+        largest: bytes that the page may have.
+
+    Returns:
+        Its size in bytes.
+
+    Raises:
+        UsageError: a folder is no run, or even without pictures and samples the page is too large.
+        OSError: the file, which the error names, cannot be written.
+    """
+    folders = [Path(run) for run in runs]
+    for folder in folders:
+        if not folder.is_dir() or not (metrics or is_run(folder)):
+            why = "it holds no metrics, events or samples" if folder.is_dir() else "there is no such folder"
+            raise UsageError(f"{folder} is not a run folder: {why}.")
+    page = _page(folders, Known(settings or {}, metrics or {}), largest)
+    path = Path(output)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_text(path, page)
+    return len(page)
+
+
+def _page(folders: Sequence[Path], known: Known, largest: int) -> str:
+    room = largest * 0.95 / len(folders)
+    runs = [read_run(folder) for folder in folders]
+    for _ in range(_TRIES):
+        data = report_data(runs, known, {name: int(share * room) for name, share in _SHARES.items()})
+        page = inlined_page(_title(data), "report.js", data)
+        if len(page) < largest:
+            return page
+        room *= 0.6
+    raise UsageError(f"a report of {len(folders)} runs would have more than {largest / 1e6:g} MB: name fewer runs.")
+
+
+def report_data(files: Sequence[RunFiles], known: Known, budget: Mapping[str, int]) -> dict[str, Any]:
+    """Return what the page shows.
+
+    Args:
+        files: of the runs.
+        known: of the run, where its files do not say it.
+        budget: bytes per run for ``figures``, ``thumbnails``, ``tables`` of samples and their ``curves``.
+    """
+    names = run_names([run.folder for run in files])
+    runs = [
+        {"run": name, "sections": sections_of(run, budget["figures"], known), "loaders": []}
+        for name, run in zip(names, files, strict=True)
+    ]
+    made = datetime.now(UTC).isoformat(timespec="seconds")
+    return {"made": made, "runs": runs, "compare": None}
+
+
+def run_names(folders: Sequence[Path]) -> list[str]:
+    """Return a name for each run folder: the end of its path, with as many folders as tell them apart, at least two."""
+    parts = [folder.resolve().parts for folder in folders]
+    longest = max(map(len, parts))
+    for count in range(2, longest + 1):
+        names = ["/".join(part[-count:]).lstrip("/") for part in parts]
+        if len(set(names)) == len(names):
+            return names
+    return [f"{name} ({number})" for number, name in enumerate(names, start=1)]
+
+
+def _title(data: Mapping[str, Any]) -> str:
+    return "report of " + ", ".join(run["run"] for run in data["runs"])
