@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from ..measures.sample_history import COLUMNS
 from ..support.atomic_files import half_written, replacing
 from .collected import SampleRows
-from .running import NEVER, RunningValues
+from .running import EPOCH_NUMBERS, NEVER, RunningValues
 from .suspects import Suspects, find_suspects
 
 ABOUT, IDS, RUNNING = "about.json", "ids.parquet", "running.parquet"
@@ -191,7 +191,7 @@ def _tables(epoch: int, blocks: Iterable[RunningValues]) -> Iterator[pa.Table]:
         columns = {"index": pa.array(np.arange(first, first + len(block), dtype=np.int32))}
         for name in _RUNNING:
             values = getattr(block, name)
-            hidden = values == NEVER if name == "learned" else unseen if name not in _ALWAYS else None
+            hidden = values == NEVER if name in EPOCH_NUMBERS else unseen if name not in _ALWAYS else None
             columns[name] = pa.array(values, mask=hidden)
         columns[_MEANS] = _lists(block.mean_probability, unseen)
         first += len(block)
@@ -246,5 +246,6 @@ def _rounded(values: np.ndarray) -> np.ndarray:
 
 
 def _epoch_of(path: Path) -> int:
-    """Return the last epoch in a file of running values; 0: there is no such file."""
-    return int(pq.read_schema(path).metadata[_EPOCH]) if path.exists() else 0
+    """Return the last epoch in a file of running values; 0: there is none, or one of a version with other columns."""
+    schema = pq.read_schema(path) if path.exists() else None
+    return 0 if schema is None or not {*_RUNNING} <= {*schema.names} else int(schema.metadata[_EPOCH])

@@ -53,10 +53,12 @@ class SampleHistory(Diagnostic):
                                    ``margin``, the logit of the target less the largest other one; ``el2n``, 0 to
                                    sqrt(2); ``loss``. Numbers have 16 binary digits
     ``running.parquet``            one row per sample, over the epochs in which it was seen: ``index``; ``epochs``, how
-                                   many these are; ``aum``, ``el2n`` and ``target_probability``, means; ``learned``, the
-                                   first epoch in which it was predicted right; ``forgotten``, how often it was right
-                                   and then wrong; ``correct``, whether it was right at last, and ``target``, its class
-                                   then; ``mean_probability``, one number per class, up to 200 classes
+                                   many these are; ``aum``, ``el2n`` and ``target_probability``, means; ``variability``,
+                                   the standard deviation of the latter; ``learned``, the first epoch in which it was
+                                   predicted right; ``forgotten``, how often it was right and then wrong, and
+                                   ``last_forgotten``, the epoch of the last time; ``correct``, whether it was right at
+                                   last, and ``target``, its class then; ``mean_probability``, one number per class, up
+                                   to 200 classes
     ============================== =====================================================================================
 
     From the third epoch on, ``suspects.csv`` lists the samples whose label is probably wrong, the surest first: loader,

@@ -1,5 +1,6 @@
 """Which labels are probably wrong, and what they should be, by what a model made of the samples while it trained."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +16,7 @@ class Suspects:
         index: [n], numbers of the samples.
         target: [n], their classes.
         likely: [n], the classes that they probably are.
-        score: [n], mean probability of that class less that of the target, -1 to 1.
+        score: [n], mean probability of that class less that of the target, 0 to 1.
     """
 
     index: np.ndarray
@@ -27,25 +28,30 @@ class Suspects:
         return len(self.index)
 
 
-def rank_labels(target: np.ndarray, mean_probability: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def rank_labels(
+    target: np.ndarray, mean_probability: np.ndarray, classes: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Return for each sample the largest mean probability of another class less that of its own, and that class.
 
     Args:
         target: [n], class numbers from 0 to C - 1.
-        mean_probability: [n, C], of each class over the epochs, C of at least 2.
+        mean_probability: [n, C], of each class over the epochs, C of at least 2; or [n, K] of some.
+        classes: [n, K], of which classes these are, each once; None: of all in their order. Others count as 0.
 
     Returns:
         [n], -1 to 1, the larger the less likely the label; and [n], class numbers.
     """
+    number = np.arange(mean_probability.shape[1]) if classes is None else classes
+    is_own = number == target[:, None]
+    others = np.where(is_own, -np.inf, mean_probability)
+    best = others.argmax(axis=1)
     rows = np.arange(len(target))
-    others = np.array(mean_probability, dtype=np.float64)
-    own = others[rows, target]
-    others[rows, target] = -np.inf
-    likely = others.argmax(axis=1)
-    return others[rows, likely] - own, likely
+    own = np.where(is_own, mean_probability, 0).sum(axis=1, dtype=np.float64)
+    likely = np.broadcast_to(number, others.shape)[rows, best]
+    return others[rows, best].astype(np.float64) - own, likely
 
 
-def find_suspects(target: np.ndarray, mean_probability: np.ndarray) -> Suspects:
+def find_suspects(target: np.ndarray, mean_probability: np.ndarray, classes: np.ndarray | None = None) -> Suspects:
     """Return the samples that are probably of another class than their label, by confident learning.
 
     A sample is confidently of the class of its largest probability among those that are at least the mean one of the
@@ -56,35 +62,50 @@ def find_suspects(target: np.ndarray, mean_probability: np.ndarray) -> Suspects:
 
     Args:
         target: [n], class numbers from 0 to C - 1; another number is no class.
-        mean_probability: [n, C], of each class over the epochs, C of at least 2; NaN where nothing is known.
+        mean_probability: [n, C], of each class over the epochs, C of at least 2; NaN where nothing is known. Or [n, K]
+            of some.
+        classes: [n, K], of which classes these are, each once; None: of all in their order. Others count as 0.
     """
-    classes = mean_probability.shape[1]
-    known = np.flatnonzero((target >= 0) & (target < classes) & np.isfinite(mean_probability).all(axis=1))
-    target, shares = target[known], mean_probability[known].astype(np.float64)
-    score, likely = rank_labels(target, shares)
-    most = _wrong_labels(target, shares)
+    of_class = (target >= 0) & ((classes is not None) | (target < mean_probability.shape[1]))
+    known = np.flatnonzero(of_class & np.isfinite(mean_probability).all(axis=1))
+    target, shares = target[known], mean_probability[known]
+    classes = None if classes is None else classes[known]
+    score, likely = rank_labels(target, shares, classes)
     chosen = np.zeros(len(target), bool)
-    for label in range(classes):
-        rows = np.flatnonzero(target == label)
-        for other in np.flatnonzero(most[label]):
-            excess = shares[rows, other] - shares[rows, label]
-            chosen[rows[np.argsort(-excess, kind="stable")[: most[label, other]]]] = True
+    by_label = np.argsort(target, kind="stable")
+    for label, other, most in _wrong_labels(target, shares, classes):
+        rows = by_label[slice(*np.searchsorted(target[by_label], [label, label + 1]))]
+        excess = _shares_of(other, rows, shares, classes) - _shares_of(label, rows, shares, classes)
+        chosen[rows[np.argsort(-excess, kind="stable")[:most]]] = True
     found = np.flatnonzero(chosen & (score > 0))
     found = found[np.argsort(-score[found], kind="stable")]
     return Suspects(known[found], target[found], likely[found], score[found])
 
 
-def _wrong_labels(target: np.ndarray, shares: np.ndarray) -> np.ndarray:
-    """Return how many samples labelled i, in rows, should be labelled j, [C, C]; the diagonal is 0."""
-    classes = shares.shape[1]
+def _wrong_labels(target: np.ndarray, shares: np.ndarray, classes: np.ndarray | None) -> Iterator[tuple[int, int, int]]:
+    """Yield label, another class, and how many samples labelled so should be of it, where there are any."""
+    number = np.arange(shares.shape[1]) if classes is None else classes
+    count = 1 + max(number.max(initial=0), target.max(initial=0))
+    labelled = np.bincount(target, minlength=count)
+    own = np.where(number == target[:, None], shares, 0).sum(axis=1, dtype=np.float64)
     # Of a class without samples nobody knows what is usual, and no sample is confidently of it.
-    usual = np.array([shares[target == of, of].mean() if (target == of).any() else np.inf for of in range(classes)])
-    confident = np.where(shares >= usual, shares, -np.inf)
-    sure = np.isfinite(confident).any(axis=1)
-    counts = np.zeros((classes, classes))
-    np.add.at(counts, (target[sure], confident[sure].argmax(axis=1)), 1)
-    # The samples that are confidently of no class are shared out like the others of their label.
-    labelled = np.bincount(target, minlength=classes)
-    wrong: np.ndarray = np.rint(counts * (labelled / np.maximum(counts.sum(axis=1), 1))[:, None]).astype(np.int64)
-    np.fill_diagonal(wrong, 0)
-    return wrong
+    usual = np.where(labelled > 0, np.bincount(target, own, count) / np.maximum(labelled, 1), np.inf)
+    confident = np.where(shares >= usual[number], shares, -np.inf)
+    best = confident.argmax(axis=1)
+    rows = np.flatnonzero(np.isfinite(confident[np.arange(len(target)), best]))
+    found = np.broadcast_to(number, shares.shape)[rows, best[rows]]
+    # Pairs of label and class, of which few of all C * C occur.
+    pairs, counts = np.unique(target[rows].astype(np.int64) * count + found, return_counts=True)
+    sure = np.bincount(target[rows], minlength=count)
+    for pair, of_pair in zip(pairs.tolist(), counts.tolist(), strict=True):
+        label, other = divmod(pair, int(count))
+        # The samples that are confidently of no class are shared out like the others of their label.
+        most = int(np.rint(of_pair * (labelled[label] / sure[label])))
+        if label != other and most:
+            yield label, other, most
+
+
+def _shares_of(one: int, rows: np.ndarray, shares: np.ndarray, classes: np.ndarray | None) -> np.ndarray:
+    """Return the probability of a class in some rows."""
+    found = shares[rows, one] if classes is None else np.where(classes[rows] == one, shares[rows], 0).sum(axis=1)
+    return np.asarray(found, dtype=np.float64)

@@ -83,9 +83,14 @@ class Writer:
         self._raised = False
         self._keep: KeepPicture | None = None
 
-    def scalars(self, values: Mapping[str, float], step: int) -> None:
-        """Write one number per tag; NaN and infinities are written as they are. Trackers get them too."""
-        self.submit(lambda sink: _add_scalars(sink, values, step))
+    def scalars(self, values: Mapping[str, float] | Callable[[], Mapping[str, float]], step: int) -> None:
+        """Write one number per tag; NaN and infinities are written as they are. Trackers get them too.
+
+        Args:
+            values: the numbers, or a function that returns them, called in the thread.
+            step: the step of the values.
+        """
+        self.submit(lambda sink: _add_scalars(sink, values() if callable(values) else values, step))
 
     def scalars_later(self, names: list[str], values: Tensor, step: int) -> None:
         """Write numbers that are still on the device. Trackers get them too.

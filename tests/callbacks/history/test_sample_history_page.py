@@ -50,7 +50,7 @@ def test_the_first_finds_the_wrong_label(run, monkeypatch, capfd):
 
 def test_the_second_lists_what_was_learned_at_once(run, monkeypatch, capfd):
     said = answer(1, run[0], monkeypatch, capfd)
-    assert re.search(r"shape: \((\d+), 11\)", said)
+    assert re.search(r"shape: \((\d+), 13\)", said)
     assert WRONG not in said
 
 

@@ -58,6 +58,21 @@ def test_suspects_equal_those_of_a_loop(classes, seed):
     np.testing.assert_allclose(found.score, shares[found.index].max(axis=1) - shares[found.index, found.target])
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_suspects_by_the_likeliest_classes_are_those_of_all_classes_where_others_are_zero(seed):
+    draw = np.random.default_rng(seed)
+    target = draw.integers(0, 30, 400)
+    shares = np.zeros((400, 30))
+    # Of every sample its target and three others, in any order.
+    classes = np.array([draw.permutation([of, *draw.choice(np.delete(np.arange(30), of), 3, False)]) for of in target])
+    some = draw.dirichlet(np.ones(4), 400)
+    np.put_along_axis(shares, classes, some, axis=1)
+    whole, found = find_suspects(target, shares), find_suspects(target, some, classes)
+    assert len(found) > 20
+    for name in ("index", "target", "likely", "score"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(whole, name))
+
+
 def test_what_has_no_class_or_no_probabilities_is_no_suspect():
     shares = np.array([[0.9, 0.1], [0.9, 0.1], [0.1, 0.9], [0.1, 0.9], [np.nan, np.nan], [0.9, 0.1]])
     found = find_suspects(np.array([0, 0, 1, 0, 0, -1]), shares)
