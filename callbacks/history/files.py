@@ -5,7 +5,7 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,6 @@ from ..measures.sample_history import COLUMNS
 from ..support.atomic_files import half_written, replacing
 from .collected import SampleRows
 from .running import EPOCH_NUMBERS, NEVER, RunningValues
-from .suspects import Suspects, find_suspects
 
 ABOUT, IDS, RUNNING = "about.json", "ids.parquet", "running.parquet"
 BEFORE, NEXT = ".running-before.parquet", ".running-next.parquet"
@@ -83,18 +82,6 @@ class SampleFiles:
         # Last: a run that is killed before counts this epoch again.
         self._write_epoch(epoch, index, numbers)
         return is_whole
-
-    def suspects(self) -> tuple[Suspects, list[str]]:
-        """Return the samples whose labels are probably wrong, and their ids."""
-        table = pq.read_table(self.folder / RUNNING, columns=["target", _MEANS]).combine_chunks()
-        told = table[_MEANS].is_valid()
-        lists = table[_MEANS].filter(told).combine_chunks()
-        if not len(lists):
-            return find_suspects(np.zeros(0, np.int64), np.zeros((0, 2))), []
-        shares = np.array(lists.flatten()).reshape(len(lists), -1)
-        found = find_suspects(np.array(table["target"].filter(told)), shares)
-        found = replace(found, index=np.flatnonzero(told)[found.index])
-        return found, self._ids().take(pa.array(found.index)).to_pylist()
 
     @property
     def epoch(self) -> int:

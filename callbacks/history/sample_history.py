@@ -25,11 +25,11 @@ from ..support.runner_view import logdir_of, positions_in_loader, samples_of_key
 from ..support.sample_losses import NO_SCORE, WHOLE_BATCH, NoSampleLossError, losses_of_batch
 from ..tensorboard.writer import Writer
 from .collected import CollectedSamples, SampleRows, over_ranks
+from .file_names import FileNames
 from .pictures.encoder import Encoder
 from .pictures.named_samples import named_samples
 from .pictures.thumbnails import BUDGET, Thumbnails
 from .suspect_table import SuspectTable
-from .suspects import FROM_EPOCH
 
 if TYPE_CHECKING:
     from .files import SampleFiles
@@ -62,8 +62,22 @@ class SampleHistory(Diagnostic):
     ============================== =====================================================================================
 
     From the third epoch on, ``suspects.csv`` lists the samples whose label is probably wrong, the surest first: loader,
-    id, label, likely label and score, -1 to 1 (see ``history.suspects``). It is in ``results`` of the run, or in
-    ``folder``; a line at the end of the run names the first ones.
+    id, file where the data set tells it, label, likely label, score, 0 to 1, and number of epochs (see
+    ``history.suspects``). It is in ``results`` of the run, or in ``folder``; a line at the end of the run names the
+    first ones. ``groups.parquet`` has their ranks, and which samples are stuck, newly wrong, forgotten, unstable or
+    easy (see ``history.groups``).
+
+    ============================ ======================================================================================
+    tag                          number of samples of the loader after each epoch, over all epochs so far
+    ============================ ======================================================================================
+    ``6_history/stuck``          that were never predicted right, in three epochs or more
+    ``6_history/newly_wrong``    that are wrong, and were right in the epoch before
+    ``6_history/forgotten``      that were right once, and are wrong now
+    ``6_history/unstable``       that were right and then wrong again and again
+    ``6_history/easy``           that were learned at once and never forgotten
+    ============================ ======================================================================================
+
+    From the third epoch on, ``2_suspects/count`` is the number of suspects.
 
     What cannot be told is null: of a target that is no class or ``ignore_index``, of outputs that are not finite, of a
     criterion that has no loss of one sample. ``measures.sample_history`` has the definitions and their sources.
@@ -94,6 +108,7 @@ class SampleHistory(Diagnostic):
         image_key: key of the images in the batch, for thumbnails: see ``BestWorstSamples``.
         mean: mean of the images' normalization ``(x - mean) / std``, one number or one per channel.
         std: standard deviation of that normalization, one number or one per channel.
+        prefix: added to the tags, as ``TAG/PREFIX``; a second callback of this kind needs one.
 
     Raises:
         UsageError: an argument is out of range; at the start of the run, two callbacks have the same folder; at a
@@ -102,6 +117,7 @@ class SampleHistory(Diagnostic):
     """
 
     observed = ("collected_", "pictures_")
+    own_tags = ("2_suspects/count", "6_history/stuck")
 
     def __init__(
         self,
@@ -120,8 +136,9 @@ class SampleHistory(Diagnostic):
         image_key: str = IMAGE_KEY,
         mean: Channels = 0.0,
         std: Channels = 1.0,
+        prefix: str = "",
     ):
-        super().__init__()
+        super().__init__(prefix=prefix)
         if thumbnails not in (True, False, "auto"):
             raise UsageError(f"thumbnails must be True, False or 'auto', got {thumbnails!r}.")
         if task not in TASKS:
@@ -133,6 +150,7 @@ class SampleHistory(Diagnostic):
         self.ignore_index, self.criterion_key = ignore_index, criterion_key
         self.class_names = check_names(class_names)
         self.files_: dict[str, SampleFiles] = {}
+        self.file_names_: dict[str, FileNames] = {}
         self.table_ = SuspectTable(Path(), self.class_names)
         self.collected_: CollectedSamples | None = None
         self.told_: set[str] = set()
@@ -162,8 +180,9 @@ class SampleHistory(Diagnostic):
         for loader, writer in self.writers_.items():
             self.files_[loader] = SampleFiles(folder / file_name(loader), self._about(loader))
             writer.call(partial(self.files_[loader].cut, begun))
+            self.file_names_[loader] = FileNames(getattr(runner.loaders[loader], "dataset", None), self.sample_id_key)
             # A run that goes on within validation has those of training already.
-            writer.call(partial(self._find_suspects, loader))
+            writer.call(partial(self._write_groups, loader))
         self.thumbnails_ = self._thumbnails()
         if self.thumbnails:
             folders = {loader: files.folder for loader, files in self.files_.items() if not loader.startswith("infer")}
@@ -233,7 +252,7 @@ class SampleHistory(Diagnostic):
         if why:
             self._tell_once(writer, f"SampleHistory leaves out loader {loader!r}, {why}")
         elif rows is not None and len(rows):
-            writer.call(lambda: self._write(loader, epoch, rows))
+            writer.scalars(lambda: self._write(loader, epoch, rows), epoch)
         self.thumbnails_.report(runner, self.pictures_, writer)
         self.pictures_ = None
 
@@ -253,19 +272,25 @@ class SampleHistory(Diagnostic):
         if runner.engine.is_main_process:
             self.table_.tell()
 
-    def _write(self, loader: str, epoch: int, rows: SampleRows) -> None:
+    def _write(self, loader: str, epoch: int, rows: SampleRows) -> dict[str, float]:
         if not self.files_[loader].add(epoch, rows):
             _log.warning(
                 "SampleHistory goes on from an older checkpoint than its running values of %r: they are counted again, "
                 "but for mean_probability, which is not known any more",
                 loader,
             )
-        self._find_suspects(loader)
+        return self._write_groups(loader)
 
-    def _find_suspects(self, loader: str) -> None:
-        files = self.files_[loader]
-        if files.epoch >= FROM_EPOCH:
-            self.table_.put(loader, *files.suspects())
+    def _write_groups(self, loader: str) -> dict[str, float]:
+        """Write the groups and the suspects of a loader, and return how many there are of each by tag."""
+        from .groups import write_groups
+
+        found = write_groups(self.files_[loader])
+        if found is None:
+            return {}
+        if found.suspects is not None:
+            self.table_.put(loader, found, self.file_names_[loader].of(found.ids))
+        return {self.full_tag(tag): count for tag, count in found.scalars().items()}
 
     def _tell_once(self, writer: Writer, message: str) -> None:
         if message not in self.told_:

@@ -4,12 +4,14 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..samples.csv_table import write_table
-from .suspects import Suspects
 
-HEADER = ("loader", "sample_id", "label", "likely_label", "score")
+if TYPE_CHECKING:
+    from .groups import FoundGroups
+
+HEADER = ("loader", "sample_id", "file", "label", "likely_label", "score", "epochs")
 _IN_LINE = 3  # samples that the line at the end of a run names
 
 _log = logging.getLogger("assay")
@@ -32,18 +34,22 @@ class SuspectTable:
         # A lock cannot be copied. The validation before the first epoch runs copies of all callbacks.
         return SuspectTable(self.path, self.class_names)
 
-    def put(self, loader: str, found: Suspects, ids: Sequence[str]) -> None:
+    def put(self, loader: str, found: "FoundGroups", files: Sequence[str]) -> None:
         """Replace the suspects of a loader.
 
         Args:
             loader: its key.
-            found: its suspects, the surest first.
-            ids: of each of them.
+            found: its suspects, the surest first, where there are any.
+            files: path of each of them; empty where it is not known.
         """
-        rows: list[tuple[str, ...]] = [
-            (loader, name, self._name(target), self._name(likely), f"{score:.4f}")
-            for name, target, likely, score in zip(ids, found.target, found.likely, found.score, strict=True)
-        ]
+        suspects = found.suspects
+        rows: list[tuple[str, ...]] = []
+        if suspects is not None:
+            told = zip(found.ids, files, suspects.target, suspects.likely, suspects.score, found.epochs, strict=True)
+            rows = [
+                (loader, name, file, self._name(target), self._name(likely), f"{score:.4f}", str(epochs))
+                for name, file, target, likely, score, epochs in told
+            ]
         with self._lock:
             self._rows[loader] = rows
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -56,7 +62,7 @@ class SuspectTable:
         """Log a line on each loader that has suspects."""
         for loader, rows in sorted(self._rows.items()):
             if rows:
-                named = (f"{name} is {label}, likely {likely}" for _, name, label, likely, _ in rows[:_IN_LINE])
+                named = (f"{name} is {label}, likely {likely}" for _, name, _, label, likely, *_ in rows[:_IN_LINE])
                 more = ", ..." if len(rows) > _IN_LINE else ""
                 labels = "1 label" if len(rows) == 1 else f"{len(rows):,} labels"
                 _log.info("%s of %s may be wrong (%s%s): see %s", labels, loader, ", ".join(named), more, self.path)
