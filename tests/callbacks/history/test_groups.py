@@ -1,6 +1,7 @@
 """Groups of samples against plain loops over what was predicted in each epoch, and the file and the tags of them."""
 
 import csv
+import itertools
 
 import numpy as np
 import polars as pl
@@ -28,7 +29,7 @@ def groups_of(seen, last_epoch):
     right = {epoch: is_right for epoch, is_right, _ in seen}
     epochs = list(right)
     learned = next((epoch for epoch in epochs if right[epoch]), None)
-    events = [now for before, now in zip(epochs, epochs[1:], strict=False) if right[before] and not right[now]]
+    events = [now for before, now in itertools.pairwise(epochs) if right[before] and not right[now]]
     confidence = sum(probability for *_, probability in seen) / len(seen) if seen else 0
     return {
         "stuck": len(seen) >= 3 and learned is None,

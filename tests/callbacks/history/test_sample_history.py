@@ -155,7 +155,7 @@ def test_a_run_that_is_killed_and_resumed_has_the_files_of_one_that_was_not(epoc
     with pytest.raises(Killed):
         train(tmp_path / "killed", Kill(epoch, batch))
     assert files_of(train(tmp_path / "killed", resume=str(tmp_path / "killed"))) == straight
-    assert len(straight) == 2 * (EPOCHS + 3)
+    assert len(straight) == 2 * (EPOCHS + 4)
 
 
 def test_a_run_that_goes_back_counts_again_what_it_can_and_says_so(tmp_path, caplog):

@@ -222,7 +222,8 @@ class Naming(dl.Callback):
 
 
 @pytest.mark.parametrize("stored", [True, False])
-def test_of_too_many_samples_those_that_are_named_have_one(stored, tmp_path):
+def test_of_too_many_samples_those_that_are_named_have_one(stored, tmp_path, monkeypatch):
+    monkeypatch.setattr("assay.callbacks.history.sample_history.named_samples", lambda folder: ())
     items = stored_items(40, (64, 64, 3))
     plain = [{**item, "image": torch.from_numpy(np.moveaxis(item["image"], -1, 0))} for item in items]
     data = Augmented(items, Brighter()) if stored else plain
