@@ -54,7 +54,8 @@ def is_of_another_site(headers: Mapping[str, str]) -> bool:
         return headers["Sec-Fetch-Site"] != "same-origin"
     # A proxy may address the server by another name than its users do; a page cannot set its header.
     known = [headers.get("Host", ""), *(part.strip() for part in headers.get("X-Forwarded-Host", "").split(","))]
-    return "Origin" in headers and urlsplit(headers["Origin"]).netloc not in known
+    # The origin of a page in a sandbox or of a file is "null", which is no address.
+    return "Origin" in headers and (urlsplit(headers["Origin"]).netloc or None) not in known
 
 
 def _name_of(address: str) -> str:

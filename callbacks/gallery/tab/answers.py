@@ -126,7 +126,11 @@ class Answers:
         run = self._run(request)
         if request.method == "POST":
             self._may_post(request)
-            add_marks(_marks_file(run, to_write=True), _posted(request, run))
+            posted = _posted(request, run)
+            try:
+                add_marks(_marks_file(run, to_write=True), posted)
+            except OSError as error:
+                raise RefusedError(403, f"marks cannot be saved in the folder of the run: {error.strerror}.") from error
         return json_response(request, {"marks": [asdict(mark) for mark in _marks(run)]})
 
     def marks_file(self, request: wrappers.Request) -> wrappers.Response:

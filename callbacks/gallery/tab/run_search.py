@@ -73,9 +73,8 @@ class RunSearch:
         return bool(self._found)
 
     def _search(self) -> Iterator[tuple[str, Path]]:
-        seen: set[tuple[int, int]] = set()
         for name, top in self.folders.items():
-            for path, parts in _folders(top, seen):
+            for path, parts in _folders(top):
                 if has_samples(path):
                     yield printable("/".join([*filter(None, [name]), *parts]) or "."), path
 
@@ -86,8 +85,9 @@ def has_samples(run: Path) -> bool:
     return any(folder.signature(SAMPLES, loader, IDS) for loader in folder.folders(SAMPLES))
 
 
-def _folders(top: Path, seen: set[tuple[int, int]]) -> Iterator[tuple[Path, tuple[str, ...]]]:
+def _folders(top: Path) -> Iterator[tuple[Path, tuple[str, ...]]]:
     """Yield a folder and all below it, and the names that lead there; each once, also where links lead in circles."""
+    seen: set[tuple[int, int]] = set()
     left: list[tuple[str, ...]] = [()]
     while left:
         parts = left.pop()
