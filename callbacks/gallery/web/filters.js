@@ -164,7 +164,7 @@ export function drawChips(element, app) {
   return put(
     element,
     chips.map(([text, rest], place) =>
-      el("li", {}, el("button", { type: "button", class: "a-chip", title: `Remove the filter: ${text}`, "data-key": `chip-${place}`, on: { click: () => app.set({ filters: rest, page: 0 }) } },
+      el("li", {}, el("button", { type: "button", class: "a-chip", title: `Remove the filter: ${text}`, "aria-label": `Remove the filter: ${text}`, "data-key": `chip-${place}`, on: { click: () => app.set({ filters: rest, page: 0 }) } },
         el("span", { class: "a-cut" }, text), icon("close")))),
     chips.length > 1 && el("li", {}, el("button", { type: "button", class: "a-chip all", "data-key": "chip-all", on: { click: () => app.set({ filters: {}, page: 0 }) } }, "remove all"))
   );

@@ -1,11 +1,11 @@
 """Filters, order and pages of the gallery in a real Chromium, against plain Python over the same numbers."""
 
+import re
+
 import numpy as np
 import pytest
-from browser import offline_browser
-from made_gallery import CLASSES, HOSTILE, made_report
-
-from assay.callbacks.gallery.inline import inlined_page
+from gallery_page import chips, opened_gallery, shown_ids, total, wait_total
+from made_gallery import CLASSES, EPOCHS, HOSTILE
 
 FILTERS = {
     "a group": ({"groups": ["suspect"]}, lambda of: of["suspect"] == 1),
@@ -35,33 +35,9 @@ def has(texts, word):
 
 
 @pytest.fixture(scope="module")
-def made():
-    return made_report()
-
-
-@pytest.fixture(scope="module")
-def gallery(made, tmp_path_factory):
-    """Return a function that opens the gallery of the first of two runs, in a page from disk."""
-    path = tmp_path_factory.mktemp("gallery") / "gallery.html"
-    path.write_text(inlined_page("Samples", "local.js", made[0], function="mountLocal"))
-    with offline_browser() as open_file:
-
-        def opened(view='{"run":"made/20260101-120000"}', **options):
-            page = open_file(path, **options)
-            page.evaluate("view => { location.hash = new URLSearchParams({ samples: view }) }", view)
-            page.reload()
-            page.locator(".a-card, .a-empty").first.wait_for()
-            return page
-
-        yield opened
-
-
-def shown_ids(page):
-    return page.locator(".a-card").evaluate_all("cards => cards.map(card => card.dataset.id)")
-
-
-def total(page):
-    return int(page.locator(".a-bar h2").inner_text().split()[0].replace(",", ""))
+def made(tmp_path_factory):
+    with opened_gallery(tmp_path_factory.mktemp("gallery")) as found:
+        yield found
 
 
 def ask(page, filters, sort="index", descending=False, limit=1000):
@@ -76,8 +52,8 @@ def ask(page, filters, sort="index", descending=False, limit=1000):
     return page.evaluate(code, [asked])
 
 
-def test_each_filter_is_what_a_plain_comparison_makes_of_it(gallery, made):
-    columns, page = made[1][0], gallery()
+def test_each_filter_is_what_a_plain_comparison_makes_of_it(made):
+    columns, page = made[1][0], made[0]()
     for name, (filters, expected) in FILTERS.items():
         ids = [columns["id"][row] for row in np.flatnonzero(expected(columns))]
         assert 0 < len(ids) < 137, name
@@ -85,8 +61,8 @@ def test_each_filter_is_what_a_plain_comparison_makes_of_it(gallery, made):
     assert page.faults == [] and page.title() == "Samples"
 
 
-def test_it_sorts_by_any_number_with_unknown_ones_last_and_equal_ones_as_they_were(gallery, made):
-    columns, page = made[1][0], gallery()
+def test_it_sorts_by_any_number_with_unknown_ones_last_and_equal_ones_as_they_were(made):
+    columns, page = made[1][0], made[0]()
     numbers = [name for name, column in columns.items() if not isinstance(column, list)]
     unknown = {"target": -1, "suspect_rank": -1, "likely": -1, "learned": -1, "correct": 255}
     for name in numbers:
@@ -104,8 +80,8 @@ def test_it_sorts_by_any_number_with_unknown_ones_last_and_equal_ones_as_they_we
             assert ask(page, {}, name, descending)[1] == [columns["id"][row] for row in rows], (name, descending)
 
 
-def test_what_is_clicked_in_the_side_bar_filters_and_becomes_a_chip(gallery, made):
-    columns, page = made[1][0], gallery()
+def test_what_is_clicked_in_the_side_bar_filters_and_becomes_a_chip(made):
+    columns, page = made[1][0], made[0]()
     page.locator("[data-filter=groups][data-choice=stuck]").check()
     page.locator(".a-chip", has_text="Stuck").wait_for()
     assert total(page) == (columns["stuck"] == 1).sum()
@@ -116,3 +92,73 @@ def test_what_is_clicked_in_the_side_bar_filters_and_becomes_a_chip(gallery, mad
     page.locator(".a-chip", has_text="Stuck").wait_for(state="detached")
     assert total(page) == (columns["target"] == 2).sum()
     assert sorted(shown_ids(page)) == sorted(columns["id"][row] for row in np.flatnonzero(columns["target"] == 2))
+
+
+def test_right_or_wrong_marks_text_and_ranges_are_fields_of_the_side_bar(made):
+    columns, page = made[1][0], made[0]()
+    page.get_by_role("button", name="Wrong", exact=False).first.click()
+    wait_total(page, (columns["correct"] == 0).sum())
+    page.get_by_label("Search ids").fill("picture-0001")
+    fitting = np.array(["picture-0001" in one for one in columns["id"]]) & (columns["correct"] == 0)
+    wait_total(page, fitting.sum())
+    assert page.evaluate("document.activeElement.dataset.key") == "text"  # who types goes on typing
+    page.get_by_role("button", name="remove all").click()
+    wait_total(page, 137)
+    page.locator("summary", has_text="Ranges").click()
+    page.get_by_label("loss, smallest").fill("1.5")
+    page.get_by_label("loss, smallest").press("Enter")
+    wait_total(page, (columns["loss"] >= 1.5).sum())
+    assert chips(page) == ["loss from 1.5000"]
+
+
+def test_each_choice_says_how_many_samples_it_has_under_the_other_filters(made):
+    columns, page = made[1][0], made[0]()
+    page.locator("[data-filter=prediction][data-choice='1']").check()
+    fits = columns["prediction"] == 1
+    wait_total(page, fits.sum())
+    assert choices(page, "target") == {str(of): (fits & (columns["target"] == of)).sum() for of in range(len(CLASSES))}
+    groups = choices(page, "groups")
+    assert groups == {name: (fits & (columns[name] == 1)).sum() for name in groups} and len(groups) == 6
+
+
+def choices(page, name):
+    """Return how many samples each choice of a filter has, as the side bar says."""
+    found = "one => [one.querySelector('input').dataset.choice, Number(one.querySelector('.count').innerText)]"
+    labels = page.locator(f"label:has([data-filter={name}])")
+    return dict(labels.evaluate_all(f"labels => labels.map({found})"))
+
+
+def test_suspects_come_first_and_pages_follow(made):
+    columns, page = made[1][0], made[0]()
+    ranks = np.where(columns["suspect_rank"] > 0, columns["suspect_rank"], 1000)
+    expected = [columns["id"][row] for row in np.argsort(ranks, kind="stable")]
+    assert shown_ids(page) == expected[:60]
+    page.get_by_role("button", name="Next page").click()
+    page.locator(".a-foot", has_text=re.compile("^61.120 of 137")).wait_for()
+    assert shown_ids(page) == expected[60:120]
+    page.get_by_label("Sort by").select_option("loss")
+    page.locator(".a-foot", has_text=re.compile("^1.60 of 137")).wait_for()
+    page.get_by_role("button", name="Smallest first").click()
+    page.get_by_role("button", name="Largest first").wait_for()
+    loss = np.nan_to_num(columns["loss"], nan=-1)
+    assert shown_ids(page) == [columns["id"][row] for row in np.argsort(-loss, kind="stable")[:60]]
+
+
+def test_a_card_has_truth_prediction_probability_and_a_curve_of_every_epoch(made):
+    columns, page = made[1][0], made[0]()
+    row = int(np.flatnonzero(columns["suspect_rank"] == 1)[0])
+    card = page.locator(".a-card").first
+    lines = card.inner_text().split("\n")
+    assert CLASSES[columns["target"][row]] in lines and columns["id"][row] in lines
+    assert f"{columns['probability'][row]:.2f}" in lines
+    assert CLASSES[columns["prediction"][row]] in card.inner_text() and "suspect 1" in lines
+    curve = card.locator("path.a-line").get_attribute("d")
+    assert curve.count("L") == len(EPOCHS) - 1
+    assert card.locator("img").count() == columns["pictured"][row]
+
+
+def test_without_fitting_samples_it_says_so(made):
+    _, page = made[1][0], made[0]()
+    page.get_by_label("Search ids").fill("nothing is called so")
+    page.locator(".a-empty", has_text="No sample fits these filters").wait_for()
+    assert total(page) == 0 and page.faults == []
