@@ -110,7 +110,7 @@ def test_a_wrong_label_without_a_chosen_class_has_none(made, tmp_path):
     wait_marks(page, 1)
     assert downloaded(page, tmp_path) == [Mark("valid", columns["id"][row], "wrong_label")]
     # A class that is chosen afterwards is added.
-    page.keyboard.press("Enter")
+    page.locator(".a-card").first.press("Enter")
     page.get_by_label("Right class").select_option(CLASSES[1])
     page.keyboard.press("Tab")
     page.locator("[data-key=sheet-close]").click()
