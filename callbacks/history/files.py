@@ -45,6 +45,11 @@ class SampleFiles:
     def __init__(self, folder: Path, about: Mapping[str, Any] | None = None):
         self.folder, self.about = folder, dict(about or {})
 
+    def clean(self) -> None:
+        """Remove what a killed process has left half-written; at the start, while no other thread writes there."""
+        for path in half_written(self.folder):
+            path.unlink()
+
     def cut(self, epoch: int) -> None:
         """Remove what is later than an epoch, 0 for all of it."""
         if epoch == 0:
@@ -53,7 +58,7 @@ class SampleFiles:
         later = [path for number, path in self._epochs() if number > epoch]
         running = self.folder / RUNNING
         superseded = [running] if _epoch_of(running) > epoch else []
-        for path in (*half_written(self.folder), *later, *superseded):
+        for path in (*later, *superseded):
             path.unlink()
         # A run may go on from the checkpoint before the last one, or have been killed between two renames.
         if not running.exists() and 0 < _epoch_of(self.folder / BEFORE) <= epoch:

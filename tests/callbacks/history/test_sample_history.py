@@ -20,6 +20,7 @@ from assay.callbacks.history import files as sample_files
 from assay.callbacks.history import sample_history
 from assay.callbacks.history.collected import SampleRows
 from assay.callbacks.history.files import NUMBERS, SampleFiles
+from assay.callbacks.support.atomic_files import replacing
 from assay.runner import Checkpoints, DictRunner, Monitor
 
 COUNT, CLASSES, EPOCHS = 30, 3, 4
@@ -416,3 +417,15 @@ def test_of_more_than_200_classes_no_means_are_kept(tmp_path):
     running = read(tmp_path / "samples", "valid", "running.parquet")
     assert {row["mean_probability"] for row in running.values()} == {None}
     assert all(row["epochs"] == 1 for row in running.values())
+
+
+def test_what_another_thread_is_writing_stays_and_what_a_killed_process_left_goes(tmp_path):
+    files = SampleFiles(tmp_path)
+    with replacing(tmp_path / "thumbnails-000001.parquet") as temporary:
+        temporary.write_bytes(b"a part")
+        files.cut(1)
+        assert temporary.exists()
+    left = tmp_path / f".{'x' * 3}.tmp"
+    left.write_bytes(b"a part")
+    files.clean()
+    assert [path.name for path in tmp_path.iterdir()] == ["thumbnails-000001.parquet"]
