@@ -2,8 +2,8 @@
 
 from contextlib import contextmanager
 
-from browser import offline_browser
 from made_gallery import made_report
+from offline_browser import offline_browser
 
 from assay.callbacks.gallery.inline import inlined_page
 
