@@ -132,7 +132,7 @@ def classification_diagnostics(
         AugmentationPreview(k_samples, task=task, **inputs),
         DataOverview(image_key=image_key or IMAGE_KEY, task=task, **named),
         Curves(),
-        *_history(task, sample_id_key=sample_id_key, criterion_key=criterion_key, output_key=output_key, **named),
+        *_history(**shown, thumbnails="auto" if image_key is not None else False),
     ]
     found = _choose_level(level, [Metrics(metrics, **counted)], light, full, max_overhead, prefix)
     return found if image_key is not None else _without_images(found)

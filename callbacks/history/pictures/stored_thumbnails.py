@@ -55,8 +55,11 @@ class StoredThumbnails:
 
     def picture(self, name: str) -> np.ndarray | None:
         """Return the small picture of a sample, [h, w, 1 or 3], uint8; None where it cannot be told."""
-        image = self.samples.image(name)
-        return None if image is None else small_stored(image)
+        try:
+            image = self.samples.image(name)
+            return None if image is None else small_stored(image)
+        except Exception:  # noqa: BLE001 - a data set may raise anything; what cannot be read, the loader says
+            return None
 
     def finish(self) -> int:
         """Wait for the thread, for a minute at most; return how many samples it has left out for that."""
