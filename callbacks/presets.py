@@ -15,7 +15,7 @@ from .errors import UsageError, unknown_name
 from .history.sample_history import SampleHistory
 from .keys import IMAGE_KEY, OUTPUT_KEY, SAMPLE_ID_KEY, TARGET_KEY
 from .levels import LEVELS
-from .measures.sample_history import TASKS as TASKS_OF_HISTORY
+from .measures.sample_history import TASKS
 from .metrics.batch_metrics import Metrics
 from .metrics.box_confusion import BoxConfusion
 from .metrics.box_curves import BoxCurves
@@ -161,7 +161,6 @@ def segmentation_diagnostics(
         UsageError: an argument is out of range.
     """
     found = classification_diagnostics(level, metrics=metrics, **options)
-    found = [callback for callback in found if not isinstance(callback, SampleHistory)]
     if level == "off":
         return found
     taken = ("task", "num_classes", "class_names", "ignore_index", "target_key", "output_key", "prefix")
@@ -195,7 +194,7 @@ def detection_diagnostics(
     ``off``   ``BoxMetrics``, which checkpoints are chosen by: mean average precision, by class and size too
     ``light`` these, ``BestWorstSamples`` by F1 of the boxes, ``OptimizerMonitor``, ``TimeMonitor``
     ``full``  these, ``BoxCurves``, ``BoxConfusion``, ``FixedSamples``, ``RandomSamples``, ``GradientStats``,
-              ``AugmentationPreview``, ``DataOverview``, ``Curves``
+              ``AugmentationPreview``, ``DataOverview``, ``Curves``, ``SampleHistory``
     ========= ================================================================================================
 
     Args:
@@ -218,7 +217,7 @@ def detection_diagnostics(
             thinned to stay below it (see ``OverheadBudget``). None: nothing is measured, and nothing thinned.
         prefix: added to all tags and metrics, as ``TAG/PREFIX`` and ``PREFIX/NAME``, for a second list about
             another output of the model. Such a list leaves out what covers the whole run: ``OptimizerMonitor``,
-            ``TimeMonitor``, ``GradientStats``, ``Curves``, ``max_overhead``.
+            ``TimeMonitor``, ``GradientStats``, ``Curves``, ``SampleHistory``, ``max_overhead``.
 
     Raises:
         UsageError: an argument is out of range.
@@ -247,6 +246,7 @@ def detection_diagnostics(
         AugmentationPreview(k_samples, task="detection", **shown),
         DataOverview(class_names=class_names, image_key=image_key, target_key=target_key, prefix=prefix),
         Curves(),
+        *_history(**boxes, **shown),
     ]
     light = [samples, OptimizerMonitor(gradients_every_n_steps), TimeMonitor()]
     return _choose_level(level, [BoxMetrics(min_score=min_score, **counted)], light, full, max_overhead, prefix)
@@ -332,9 +332,9 @@ def regression_diagnostics(
     return found if image_key is not None else _without_images(found)
 
 
-def _history(task: str, *, prefix: str, **named: Any) -> list[dl.Callback]:
+def _history(*, task: str, prefix: str, **options: Any) -> list[dl.Callback]:
     # A list with a prefix leaves it out.
-    return [SampleHistory(task, **named)] if task in TASKS_OF_HISTORY and not prefix else []
+    return [SampleHistory(task, **options)] if task in TASKS and not prefix else []
 
 
 def _by_chance(k_samples: int, **shown: Any) -> list[dl.Callback]:

@@ -24,12 +24,14 @@ class SampleRows:
         ids: n texts.
         numbers: [n, K], float32.
         shares: [n, C], float16, probabilities of the classes; C may be 0.
+        kind: a key of ``measures.sample_history.COLUMNS_OF``, which names the K columns; empty where there are no rows.
     """
 
     positions: np.ndarray
     ids: list[str]
     numbers: np.ndarray
     shares: np.ndarray
+    kind: str = "multiclass"
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -38,7 +40,7 @@ class SampleRows:
         """Return the rows from ``first`` to before ``last``."""
         arrays = (part[first:last] for part in (self.positions, self.numbers, self.shares))
         positions, numbers, shares = arrays
-        return SampleRows(positions, self.ids[first:last], numbers, shares)
+        return SampleRows(positions, self.ids[first:last], numbers, shares, self.kind)
 
     @staticmethod
     def joined(parts: Sequence["SampleRows"]) -> "SampleRows":
@@ -50,6 +52,7 @@ class SampleRows:
             [name for part in filled for name in part.ids],
             np.concatenate([part.numbers for part in filled]),
             np.concatenate([part.shares for part in filled]),
+            filled[0].kind,
         )
 
 
@@ -64,6 +67,7 @@ class CollectedSamples:
     def __init__(self, most: int | None):
         self.most = most
         self.left_out = ""  # why none are kept
+        self.kind = ""  # of samples
         self.count = 0
         self.firsts: list[int] = []  # position of the first sample of each batch
         self.ids: list[Any] = []  # of each batch: a tensor, or JSON, which takes a third of what a list takes
@@ -76,22 +80,24 @@ class CollectedSamples:
         for kept in (self.firsts, self.ids, self.numbers, self.shares):
             kept.clear()
 
-    def add(self, first: int, ids: Any, numbers: Tensor, shares: Tensor) -> None:
+    def add(self, kind: str, first: int, ids: Any, numbers: Tensor, shares: Tensor) -> None:
         """Keep a batch.
 
         Args:
+            kind: see ``SampleRows``.
             first: position of its first sample in the loader.
-            ids: [N], integers, or N values of any type, which stand as texts.
+            ids: from ``kept_ids``.
             numbers: [N, K], float32.
             shares: [N, C], probabilities, of which three digits are kept.
         """
+        self.kind = kind
         self.count += len(numbers)
         if self.most is not None and self.count > self.most:
             self.leave_out(_too_many(self.most))
         if self.left_out:
             return
         self.firsts.append(first)
-        self.ids.append(ids.detach().clone() if isinstance(ids, Tensor) else json.dumps([str(name) for name in ids]))
+        self.ids.append(ids)
         self.numbers.append(numbers)
         self.shares.append(shares.to(torch.float16))
 
@@ -104,7 +110,16 @@ class CollectedSamples:
         )
         places = [np.arange(first, first + len(of)) for first, of in zip(self.firsts, self.numbers, strict=True)]
         positions = np.concatenate([np.zeros(0, np.int64), *places])
-        return SampleRows(positions, [*_texts(self.ids)], numbers, shares.astype(np.float16, copy=False))
+        return SampleRows(positions, [*_texts(self.ids)], numbers, shares.astype(np.float16, copy=False), self.kind)
+
+
+def kept_ids(ids: Any) -> Any:
+    """Return ids that stay as they are while the loader makes the next batch: as a tensor, or as JSON.
+
+    Args:
+        ids: [N], integers, or N values of any type, which stand as texts.
+    """
+    return ids.detach().clone() if isinstance(ids, Tensor) else json.dumps([str(name) for name in ids])
 
 
 def _texts(ids: Sequence[Any]) -> Iterator[str]:
@@ -144,4 +159,4 @@ def over_ranks(collected: CollectedSamples, *, is_main: bool) -> tuple[SampleRow
 def _in_order(rows: SampleRows) -> SampleRows:
     order = np.argsort(rows.positions, kind="stable")
     ids = [rows.ids[index] for index in order.tolist()]
-    return SampleRows(rows.positions[order], ids, rows.numbers[order], rows.shares[order])
+    return SampleRows(rows.positions[order], ids, rows.numbers[order], rows.shares[order], rows.kind)

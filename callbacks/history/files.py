@@ -14,15 +14,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ..measures.sample_history import COLUMNS
+from ..measures.sample_history import COLUMNS_OF, WHOLE
 from ..support.atomic_files import half_written, replacing
 from .collected import SampleRows
 from .running import EPOCH_NUMBERS, NEVER, RunningValues
 
 ABOUT, IDS, RUNNING = "about.json", "ids.parquet", "running.parquet"
 BEFORE, NEXT = ".running-before.parquet", ".running-next.parquet"
-NUMBERS = (*COLUMNS, "loss")  # the columns of an epoch's rows
-_WHOLE = ("target", "prediction")
+NUMBERS = COLUMNS_OF["multiclass"]  # the columns of an epoch's rows, of samples of one class
 _MEANS = "mean_probability"
 _RUNNING = tuple(field.name for field in fields(RunningValues) if field.name != _MEANS)
 _ALWAYS = ("epochs", "forgotten", "correct")  # which have a value for a sample that was never seen with a class
@@ -73,19 +72,26 @@ class SampleFiles:
 
         Returns:
             Whether the running values hold all they can. Where a run goes on from an older checkpoint than those of the
-            last two epochs, they are counted again from the files, and the means of classes stay unknown.
+            last two epochs, they are counted again from the files, and the means of classes stay unknown. Samples
+            that have not one class each have no running values.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._write_about()
+        self._write_about(rows.kind)
         index, first = self._find(rows.ids)
-        numbers = {name: rows.numbers[first, place] for place, name in enumerate(NUMBERS)}
-        former = self._epochs()
-        is_whole = not former or _epoch_of(self.folder / RUNNING) == former[-1][0]
-        shares = rows.shares[first]
-        blocks = self._blocks(shares.shape[1]) if is_whole else iter([self._counted_again(former)])
-        self._write_running(epoch, _updated(blocks, epoch, index, numbers, shares))
+        numbers = {name: rows.numbers[first, place] for place, name in enumerate(COLUMNS_OF[rows.kind])}
+        is_whole = "target" not in numbers or self._update_running(epoch, index, numbers, rows.shares[first])
         # Last: a run that is killed before counts this epoch again.
         self._write_epoch(epoch, index, numbers)
+        return is_whole
+
+    def _update_running(
+        self, epoch: int, index: np.ndarray, numbers: Mapping[str, np.ndarray], shares: np.ndarray
+    ) -> bool:
+        """Add an epoch to the running values; return whether they hold all they can."""
+        former = self._epochs()
+        is_whole = not former or _epoch_of(self.folder / RUNNING) == former[-1][0]
+        blocks = self._blocks(shares.shape[1]) if is_whole else iter([self._counted_again(former)])
+        self._write_running(epoch, _updated(blocks, epoch, index, numbers, shares))
         return is_whole
 
     @property
@@ -93,11 +99,11 @@ class SampleFiles:
         """The last epoch in the running values; 0: there are none."""
         return _epoch_of(self.folder / RUNNING)
 
-    def _write_about(self) -> None:
+    def _write_about(self, kind: str) -> None:
         path = self.folder / ABOUT
         if not path.exists():
             with replacing(path) as temporary:
-                temporary.write_text(json.dumps(self.about, indent=2) + "\n", encoding="utf-8")
+                temporary.write_text(json.dumps({**self.about, "task": kind}, indent=2) + "\n", encoding="utf-8")
 
     def _epochs(self) -> list[tuple[int, Path]]:
         """Return the files of epochs, in their order."""
@@ -141,14 +147,19 @@ class SampleFiles:
     def _write_epoch(self, epoch: int, index: np.ndarray, numbers: Mapping[str, np.ndarray]) -> None:
         columns = {"index": pa.array(index.astype(np.int32))}
         for name, values in numbers.items():
-            if name in _WHOLE:
+            if name in WHOLE:
                 columns[name] = pa.array(np.nan_to_num(values).astype(np.int32), mask=np.isnan(values))
             else:
                 columns[name] = pa.array(_rounded(values), from_pandas=True)
-        split = {name: "BYTE_STREAM_SPLIT" for name in numbers if name not in _WHOLE}
+        split = {name: "BYTE_STREAM_SPLIT" for name in numbers if name not in WHOLE}
         encodings = {"index": "DELTA_BINARY_PACKED", **split}
         table = pa.table(columns)
-        _write(self.folder / f"epoch-{epoch:06d}.parquet", [table], encodings, dictionary=_WHOLE)
+        _write(
+            self.folder / f"epoch-{epoch:06d}.parquet",
+            [table],
+            encodings,
+            dictionary=[name for name in WHOLE if name in numbers],
+        )
 
     def _write_running(self, epoch: int, blocks: Iterable[RunningValues]) -> None:
         following = self.folder / NEXT

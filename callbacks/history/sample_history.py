@@ -2,29 +2,33 @@
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from catalyst import dl
 from torch import Tensor
 
+from ..base.detections import Detections
 from ..base.diagnostic import Diagnostic
 from ..drawings.canvas.images import Channels
 from ..drawings.canvas.picture_style import PictureStyle
-from ..errors import UsageError, at_least_one, described, unknown_name
-from ..keys import IMAGE_KEY, OUTPUT_KEY, SAMPLE_ID_KEY, TARGET_KEY, pick
-from ..measures.sample_history import TASKS, sample_numbers, two_logits
-from ..measures.targets import decide_targets, is_paired
+from ..errors import UsageError, at_least_one, unknown_name
+from ..keys import IMAGE_KEY, OUTPUT_KEY, SAMPLE_ID_KEY, TARGET_KEY
+from ..measures.sample_history import TASKS
 from ..results.result_files import file_name
+from ..samples.box_score import SampleBoxes
 from ..support.class_names import check_names
+from ..support.host_copy import is_read_at_once
 from ..support.runner_view import logdir_of, positions_in_loader, samples_of_keys
 from ..support.sample_losses import NO_SCORE, WHOLE_BATCH, NoSampleLossError, losses_of_batch
 from ..tensorboard.writer import Writer
-from .collected import CollectedSamples, SampleRows, over_ranks
+from .batch_numbers import BatchReader
+from .collected import CollectedSamples, SampleRows, kept_ids, over_ranks
 from .file_names import FileNames
 from .pictures.encoder import Encoder
 from .pictures.named_samples import named_samples
@@ -35,8 +39,6 @@ if TYPE_CHECKING:
     from .files import SampleFiles
 
 _log = logging.getLogger("assay")
-
-_MOST_CLASSES = 200  # with a mean probability each; of more their files would outgrow the data set
 
 
 class SampleHistory(Diagnostic):
@@ -60,6 +62,18 @@ class SampleHistory(Diagnostic):
                                    last, and ``target``, its class then; ``mean_probability``, one number per class, up
                                    to 200 classes
     ============================== =====================================================================================
+
+    Samples of other tasks have no ``running.parquet``, and in the file of an epoch ``index`` and:
+
+    ================ ===================================================================================================
+    task             columns
+    ================ ===================================================================================================
+    ``multilabel``   ``wrong_labels``, how many; ``margin``, the smallest of its labels, below 0 where one is wrong;
+                     ``loss``
+    ``segmentation`` ``score``, the mean IoU of the classes that are true or predicted in the sample; ``loss``
+    ``detection``    ``score``, the average precision of the sample's boxes; ``boxes``, how many are true; ``found`` and
+                     ``missed`` of these; ``false``, predictions that hit none; ``loss``, which is null
+    ================ ===================================================================================================
 
     From the third epoch on, ``suspects.csv`` lists the samples whose label is probably wrong, the surest first: loader,
     id, file where the data set tells it, label, likely label, score, 0 to 1, and number of epochs (see
@@ -91,12 +105,14 @@ class SampleHistory(Diagnostic):
     was never interrupted.
 
     Args:
-        task: ``multiclass`` (logits [N, C]) or ``binary`` (logits [N] or [N, 1]).
+        task: ``multiclass`` (logits [N, C]), ``binary`` (logits [N] or [N, 1]), ``multilabel`` (logits [N, C]) or
+            ``detection``; logits with more axes are maps.
         max_samples: largest number of samples of a loader; None: any.
         folder: where to write, reserved for this callback. None: ``samples`` in the run's ``logdir``; without that,
             nothing is written, and one line says so.
         output_key: key of the logits in the batch.
-        target_key: key of the targets in the batch: class numbers [N], or shares [N, C], of which the largest counts.
+        target_key: key of the targets in the batch: class numbers [N], or shares [N, C], of which the largest counts;
+            0 and 1 of labels; of maps a value for each pixel; N dicts of boxes.
         sample_id_key: key of the sample ids in the batch, which are unique; without it, samples of loaders other than
             those for training are named by their position in the loader.
         class_names: one name per class, for ``suspects.csv``; None: classes are shown by number.
@@ -108,6 +124,8 @@ class SampleHistory(Diagnostic):
         image_key: key of the images in the batch, for thumbnails: see ``BestWorstSamples``.
         mean: mean of the images' normalization ``(x - mean) / std``, one number or one per channel.
         std: standard deviation of that normalization, one number or one per channel.
+        min_score: detection: predictions below it are neither found nor false.
+        min_iou: detection: smallest overlap at which a box counts as found.
         prefix: added to the tags, as ``TAG/PREFIX``; a second callback of this kind needs one.
 
     Raises:
@@ -136,6 +154,8 @@ class SampleHistory(Diagnostic):
         image_key: str = IMAGE_KEY,
         mean: Channels = 0.0,
         std: Channels = 1.0,
+        min_score: float = 0.5,
+        min_iou: float = 0.5,
         prefix: str = "",
     ):
         super().__init__(prefix=prefix)
@@ -152,7 +172,11 @@ class SampleHistory(Diagnostic):
         self.files_: dict[str, SampleFiles] = {}
         self.file_names_: dict[str, FileNames] = {}
         self.table_ = SuspectTable(Path(), self.class_names)
+        self.reader = BatchReader(task, output_key, target_key, ignore_index)
+        self.boxes = SampleBoxes(output_key, target_key, min_score, min_iou)
+        self.detections_ = Detections(output_key, type(self).__name__) if task == "detection" else None
         self.collected_: CollectedSamples | None = None
+        self.pending_: Callable[[], None] | None = None
         self.told_: set[str] = set()
         self.image_key, self.thumbnails = image_key, thumbnails
         self.thumbnail_bytes = at_least_one("thumbnail_bytes", thumbnail_bytes)
@@ -216,11 +240,11 @@ class SampleHistory(Diagnostic):
 
     def _about(self, loader: str) -> dict[str, Any]:
         names = None if self.class_names is None else [str(name) for name in self.class_names]
-        return {"loader": loader, "task": self.task, "class_names": names, "ignore_index": self.ignore_index}
+        return {"loader": loader, "task": "", "class_names": names, "ignore_index": self.ignore_index}
 
     def begin(self, runner: dl.IRunner) -> None:
         """Begin to collect the samples of a loader."""
-        self.collected_, self.pictures_, loader = None, None, runner.loader_key
+        self.collected_, self.pending_, self.pictures_, loader = None, None, None, runner.loader_key
         if loader in self.files_ and not runner.is_infer_loader:
             self.collected_ = CollectedSamples(self.max_samples)
             # An epoch that is run again has left files.
@@ -229,24 +253,46 @@ class SampleHistory(Diagnostic):
 
     @torch.no_grad()
     def observe(self, runner: dl.IRunner) -> None:
-        if self.collected_ is None:
+        if self.collected_ is None or (self.detections_ is not None and self.detections_.are_missing(runner)):
             return
-        logits = self._logits(runner)
-        positions = positions_in_loader(runner, len(logits))
-        ids = runner.batch.get(self.sample_id_key)
-        if ids is None and runner.is_train_loader:
+        given = runner.batch.get(self.sample_id_key)
+        if given is None and runner.is_train_loader:
             self.collected_.leave_out(f"as its order changes and its batches have no key {self.sample_id_key!r}")
             return
-        target = self._target(runner, logits)
-        numbers = torch.cat([sample_numbers(logits, target), self._losses(runner, logits)[:, None]], dim=1)
-        shares = logits.float().softmax(dim=1)[:, : logits.shape[1] if logits.shape[1] <= _MOST_CLASSES else 0]
-        self.collected_.add(positions.start, positions if ids is None else ids, numbers, shares)
+        positions = positions_in_loader(runner, samples_of_keys(runner, [self.output_key]))
+        ids = kept_ids(positions if given is None else given)
+        if self.task == "detection":
+            self._observe_boxes(runner, positions.start, ids)
+        else:
+            found = self.reader.read(runner)
+            numbers = torch.cat([found.numbers, self._losses(runner, found.numbers)[:, None]], dim=1)
+            self.collected_.add(found.kind, positions.start, ids, numbers, found.shares)
         if not self.collected_.left_out:
             self.thumbnails_.observe(runner, self.pictures_, self.sample_id_key, positions)
+
+    def _observe_boxes(self, runner: dl.IRunner, first: int, ids: Any) -> None:
+        # They are copied now, and matched on the host one step later.
+        read = self.boxes.copy(runner.batch)
+        self.settle(runner)
+        self.pending_ = partial(self._add_boxes, first, ids, read)
+        if is_read_at_once(runner):
+            self.settle(runner)
+
+    def _add_boxes(self, first: int, ids: Any, read: Callable[[], np.ndarray]) -> None:
+        numbers = torch.from_numpy(read())
+        if self.collected_ is not None:
+            self.collected_.add("detection", first, ids, numbers, numbers.new_zeros((len(numbers), 0)))
+
+    def settle(self, runner: dl.IRunner) -> None:
+        """Match the boxes of the last step."""
+        if self.pending_ is not None:
+            pending, self.pending_ = self.pending_, None
+            pending()
 
     def report(self, runner: dl.IRunner, writer: Writer) -> None:
         if self.collected_ is None:
             return
+        self.settle(runner)
         loader, epoch = runner.loader_key, runner.epoch_step
         rows, why = over_ranks(self.collected_, is_main=runner.engine.is_main_process)
         self.collected_ = None
@@ -298,37 +344,10 @@ class SampleHistory(Diagnostic):
             self.told_.add(message)
             writer.warn(message)
 
-    def _logits(self, runner: dl.IRunner) -> Tensor:
-        """Return the logits, [N, C]."""
-        logits: Any = pick(runner.batch, self.output_key, type(self).__name__)
-        size = samples_of_keys(runner, [self.output_key])
-        shape = tuple(logits.shape) if isinstance(logits, Tensor) else None
-        if self.task == "binary" and shape in ((size,), (size, 1)):
-            return two_logits(logits)
-        if self.task == "multiclass" and shape is not None and len(shape) == 2 and shape[1] > 1:
-            return torch.as_tensor(logits)
-        wanted = "[N, C] with two classes or more" if self.task == "multiclass" else "[N] or [N, 1]"
-        raise UsageError(
-            f"SampleHistory(task={self.task!r}) needs logits of shape {wanted}, got {self.output_key!r} "
-            f"{described(logits)}."
-        )
-
-    def _target(self, runner: dl.IRunner, logits: Tensor) -> Tensor:
-        """Return class numbers, [N], int64, on the device of the logits."""
-        target = pick(runner.batch, self.target_key, type(self).__name__)
-        target = torch.as_tensor(target, device=logits.device)
-        shape = logits.shape if self.task == "multiclass" else logits.shape[:1]
-        if not is_paired(target.shape, shape, self.task):
-            raise UsageError(
-                f"SampleHistory(task={self.task!r}) needs a class for each of {len(logits)} samples, got "
-                f"{self.target_key!r} {described(target)}."
-            )
-        return decide_targets(target, shape, self.task, self.ignore_index)
-
-    def _losses(self, runner: dl.IRunner, logits: Tensor) -> Tensor:
+    def _losses(self, runner: dl.IRunner, numbers: Tensor) -> Tensor:
         """Return the loss of each sample, [N], float32; NaN where there is none."""
         output, target = (runner.batch[key] for key in (self.output_key, self.target_key))
-        unknown = logits.new_full((len(logits),), torch.nan, dtype=torch.float32)
+        unknown = numbers.new_full((len(numbers),), torch.nan)
         try:
             losses = losses_of_batch(runner, runner.batch, output.detach(), target, self.criterion_key)
         except NoSampleLossError:

@@ -118,9 +118,9 @@ class ImageOverlap:
         # Each pixel is counted twice, by its predicted and by its true class, with what else is known of it: as adding
         # up by class is what takes the time. One more place takes what is ignored, and two the targets of no class.
         kinds = 2 if near is None else 8
-        by_found = _tally(found.masked_fill_(ignored, kinds * classes), kinds * classes + 1)[:, :-1]
+        by_found = tally(found.masked_fill_(ignored, kinds * classes), kinds * classes + 1)[:, :-1]
         kinds_of_true = 1 if near is None else 2
-        by_true = _tally(true.masked_fill_(ignored, kinds_of_true * (classes + 2)), kinds_of_true * (classes + 2) + 1)
+        by_true = tally(true.masked_fill_(ignored, kinds_of_true * (classes + 2)), kinds_of_true * (classes + 2) + 1)
         by_found = by_found.reshape(count, classes, 2, kinds // 2)
         by_true = by_true[:, :-1].reshape(count, classes + 2, kinds_of_true)
         self.state["outside"] += by_true[:, 0].sum() + by_true[:, -1].sum()
@@ -167,7 +167,7 @@ class ImageOverlap:
         }
 
 
-def _tally(places: Tensor, count: int) -> Tensor:
+def tally(places: Tensor, count: int) -> Tensor:
     """Return how often each place from 0 to ``count`` - 1 is in each row of [N, P]: int64, [N, count]."""
     # Not by torch.bincount, which waits for a GPU.
     return places.new_zeros((len(places), count)).scatter_add_(1, places, places.new_ones(()).expand_as(places))

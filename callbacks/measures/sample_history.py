@@ -1,10 +1,24 @@
 """What a model makes of each sample: its prediction, how sure it is, and how far it is from right."""
 
+from collections.abc import Mapping
+
+import numpy as np
 import torch
 from torch import Tensor
 
-TASKS = ("multiclass", "binary")
+from .box_matching import match_boxes
+from .image_overlap import tally
+
+TASKS = ("multiclass", "binary", "multilabel", "detection")
 COLUMNS = ("target", "prediction", "probability", "target_probability", "margin", "el2n")
+COLUMNS_OF = {
+    **dict.fromkeys(("multiclass", "binary"), (*COLUMNS, "loss")),
+    "multilabel": ("wrong_labels", "margin", "loss"),
+    "segmentation": ("score", "loss"),
+    "detection": ("score", "boxes", "found", "missed", "false", "loss"),
+}
+"""What an epoch's file holds of each sample, by kind of sample: that of maps is ``segmentation`` in any task."""
+WHOLE = ("target", "prediction", "wrong_labels", "boxes", "found", "missed", "false")  # columns of whole numbers
 
 
 @torch.no_grad()
@@ -63,3 +77,117 @@ def two_logits(logit: Tensor) -> Tensor:
     """Return logits [N, 2] of no and yes for logits [N] or [N, 1] of yes, with the same probabilities."""
     yes = logit.reshape(len(logit), 1)
     return torch.cat([torch.zeros_like(yes), yes], dim=1)
+
+
+@torch.no_grad()
+def label_numbers(logits: Tensor, target: Tensor, ignore_index: int | None = None) -> Tensor:
+    """Return how many labels of each sample are wrong, and the smallest margin of its labels.
+
+    The margin of a label is its logit where the label is there, and minus it otherwise: below 0 where it is wrong.
+    Labels that are neither 0 nor 1 do not count; a sample without one that counts, or with a logit that is not finite,
+    has NaN.
+
+    Args:
+        logits: [N, C], floating point.
+        target: [N, C], int64.
+        ignore_index: target value that does not count.
+
+    Returns:
+        [N, 2], float32.
+
+    Example:
+        >>> label_numbers(torch.tensor([[2.0, -1.0, 0.5]]), torch.tensor([[1, 1, 0]])).tolist()
+        [[2.0, -1.0]]
+    """
+    logits = logits.float()
+    counts = _is_yes_or_no(target, ignore_index)
+    margin = torch.where(target == 1, logits, -logits).where(counts, torch.inf)
+    # A logit of 0 predicts no.
+    wrong = (((logits > 0) != (target == 1)) & counts).sum(dim=1)
+    known = counts.any(dim=1) & logits.isfinite().all(dim=1)
+    return torch.stack([wrong.float(), margin.amin(dim=1)], dim=1).where(known[:, None], torch.nan)
+
+
+@torch.no_grad()
+def region_scores(predicted: Tensor, target: Tensor, classes: int | None, ignore_index: int | None = None) -> Tensor:
+    """Return the mean over the classes that are predicted or true in a map of their IoU, in numbers of pixels.
+
+    Pixels whose target is no class do not count.
+
+    Args:
+        predicted: int64, class numbers [N, ...], or 0 and 1, [N, C, ...].
+        target: the same.
+        classes: C, where they are class numbers; None: they are 0 and 1.
+        ignore_index: target value that does not count.
+
+    Returns:
+        [N], float32, 0 to 1; NaN where no class is predicted or true.
+
+    Example:
+        >>> region_scores(torch.tensor([[[1, 0], [0, 0]]]), torch.tensor([[[1, 1], [0, 0]]]), classes=2)
+        tensor([0.5833])
+    """
+    if classes is None:
+        counts = _is_yes_or_no(target, ignore_index)
+        masks = torch.stack([predicted == 1, target == 1]) & counts
+        hits, found, true = (one.flatten(2).sum(dim=2) for one in (masks[0] & masks[1], *masks))
+        return mean_overlap(hits, found, true)
+    predicted, target = (part.reshape(len(part), -1) for part in (predicted, target))
+    left_out = (target < 0) | (target >= classes)
+    left_out = left_out if ignore_index is None else left_out | (target == ignore_index)
+    # A pixel is counted by its predicted class, with whether that is right, and by its true one.
+    found = (predicted * 2 + (predicted == target)).masked_fill(left_out, 2 * classes)
+    by_found = tally(found, 2 * classes + 1)[:, :-1].reshape(-1, classes, 2)
+    true = tally(target.masked_fill(left_out, classes), classes + 1)[:, :-1]
+    return mean_overlap(by_found[..., 1], by_found.sum(dim=2), true)
+
+
+def mean_overlap(hits: Tensor, found: Tensor, true: Tensor) -> Tensor:
+    """Return the mean IoU of the classes that are found or true, [N] float32, from numbers of pixels, [N, C] each."""
+    union = found + true - hits
+    is_there = union > 0
+    overlaps = hits.float() / union.clamp(min=1)
+    # 0 / 0 is NaN.
+    return overlaps.sum(dim=1) / is_there.sum(dim=1)
+
+
+def box_numbers(
+    found: Mapping[str, np.ndarray], true: Mapping[str, np.ndarray], *, min_score: float, min_iou: float
+) -> list[float]:
+    """Return the average precision of the boxes of one image, and how many there are, are found, missed and false.
+
+    The average precision is the mean over the true boxes of the precision at the prediction that hits each, 0 where
+    none does: predictions of all labels are ranked by score, and the precision at one is the share of hits down to it
+    (uninterpolated, as in Manning et al., "Introduction to Information Retrieval", 2008, section 8.4).
+
+    Args:
+        found: ``boxes`` [P, 4], ``scores`` [P], ``labels`` [P].
+        true: ``boxes`` [M, 4], ``labels`` [M].
+        min_score: predictions below it are neither found nor false; they do count in the average precision.
+        min_iou: smallest overlap at which a box is hit, see ``match_boxes``.
+
+    Returns:
+        Average precision, 0 to 1, NaN without a true box; M; true boxes that a prediction hits; those that none does;
+        predictions that hit none.
+
+    Example:
+        >>> box = np.array([[0.0, 0.0, 10.0, 10.0]])
+        >>> found = {"boxes": np.concatenate([box + 50, box]), "scores": np.array([0.9, 0.8]), "labels": np.ones(2)}
+        >>> box_numbers(found, {"boxes": box, "labels": np.array([1])}, min_score=0.5, min_iou=0.5)
+        [0.5, 1.0, 1.0, 0.0, 1.0]
+    """
+    hit = match_boxes(
+        found["boxes"], found["scores"], found["labels"], true["boxes"], true["labels"], min_iou=min_iou
+    ).hit
+    ranked = hit[np.argsort(-found["scores"], kind="stable")]
+    precision = np.cumsum(ranked) / np.arange(1, len(ranked) + 1)
+    count, kept = len(true["labels"]), found["scores"] >= min_score
+    # What is kept is the head of the ranking, so that its matches are those that it would have alone.
+    hits = int((hit & kept).sum())
+    score = float(precision[ranked].sum()) / count if count else float("nan")
+    return [score, float(count), float(hits), float(count - hits), float(kept.sum() - hits)]
+
+
+def _is_yes_or_no(target: Tensor, ignore_index: int | None) -> Tensor:
+    counts = (target == 0) | (target == 1)
+    return counts if ignore_index is None else counts & (target != ignore_index)

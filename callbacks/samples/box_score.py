@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import Tensor
 from ..base.detections import FOUND, TRUE, pick_boxes
 from ..keys import OUTPUT_KEY, TARGET_KEY
 from ..measures.box_matching import match_boxes
+from ..measures.sample_history import box_numbers
 from ..support.host_copy import HostCopy, read_tree
 
 
@@ -39,8 +41,8 @@ class BoxF1:
 
     def __call__(self, batch: Mapping[str, Any]) -> Callable[[], list[float]]:
         """Start copying the boxes of a batch; return a function that gives the score of each sample."""
-        found = _Packed(pick_boxes(batch, self.output_key, "box_f1", FOUND), FOUND)
-        true = _Packed(pick_boxes(batch, self.target_key, "box_f1", TRUE), TRUE)
+        found = PackedBoxes(pick_boxes(batch, self.output_key, "box_f1", FOUND), FOUND)
+        true = PackedBoxes(pick_boxes(batch, self.target_key, "box_f1", TRUE), TRUE)
         return lambda: [self._score(one, other) for one, other in zip(found.read(), true.read(), strict=True)]
 
     def _score(self, found: Mapping[str, Any], true: Mapping[str, Any]) -> float:
@@ -52,7 +54,35 @@ class BoxF1:
         return float(2 * hits / count) if count else 1.0
 
 
-class _Packed:
+@dataclass(frozen=True)
+class SampleBoxes:
+    """Average precision and counts of the boxes of each sample, see ``measures.sample_history.box_numbers``.
+
+    Args:
+        output_key: see ``BoxF1``.
+        target_key: see ``BoxF1``.
+        min_score: predictions below it are neither found nor false.
+        min_iou: smallest overlap at which a box counts as found.
+    """
+
+    output_key: str
+    target_key: str
+    min_score: float
+    min_iou: float
+
+    def copy(self, batch: Mapping[str, Any]) -> Callable[[], np.ndarray]:
+        """Start copying the boxes of a batch; return a function that gives [N, 6], float32, with NaN as the loss."""
+        found = PackedBoxes(pick_boxes(batch, self.output_key, "SampleHistory", FOUND), FOUND)
+        true = PackedBoxes(pick_boxes(batch, self.target_key, "SampleHistory", TRUE), TRUE)
+        return partial(self._read, found, true)
+
+    def _read(self, found: "PackedBoxes", true: "PackedBoxes") -> np.ndarray:
+        limits = {"min_score": self.min_score, "min_iou": self.min_iou}
+        rows = [[*box_numbers(one, of, **limits), np.nan] for one, of in zip(found.read(), true.read(), strict=True)]
+        return np.array(rows, dtype=np.float32).reshape(-1, 6)
+
+
+class PackedBoxes:
     """The boxes of N images on their way to the host."""
 
     # One copy per part for all images together, as a small copy costs about as much as a large one.

@@ -42,7 +42,7 @@ def test_each_level_adds_to_the_one_before():
 def test_segmentation_has_the_overlap_of_regions_too():
     assert kinds(segmentation_diagnostics("off", num_classes=3)) == ["Metrics"]
     assert kinds(segmentation_diagnostics("light", num_classes=3)) == ["Metrics", "ImageOverlap", *LIGHT]
-    assert kinds(segmentation_diagnostics(num_classes=3)) == ["Metrics", "ImageOverlap", *LIGHT, *FULL[:-1]]
+    assert kinds(segmentation_diagnostics(num_classes=3)) == ["Metrics", "ImageOverlap", *LIGHT, *FULL]
     options = {"task": "multilabel", "class_names": ["a", "b"], "ignore_index": 9, "target_key": "t", "prefix": "p"}
     overlap = segmentation_diagnostics("light", output_key="o", **options)[1]
     assert {name: getattr(overlap, name) for name in options} == options
@@ -63,6 +63,7 @@ def test_a_detector_has_its_own_list():
         "AugmentationPreview",
         "DataOverview",
         "Curves",
+        "SampleHistory",
     ]
     curves, confusion = detection_diagnostics(min_score=0.3, min_iou=0.4, prefix="second")[2:4]
     assert (curves.count_key, curves.min_score, curves.min_iou) == (confusion.count_key, 0.3, 0.4)

@@ -1,0 +1,111 @@
+"""What one batch tells of its samples, by task."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from catalyst import dl
+from torch import Tensor
+
+from ..errors import UsageError, described
+from ..keys import pick
+from ..measures.sample_history import label_numbers, region_scores, sample_numbers, two_logits
+from ..measures.targets import decide_targets, is_paired
+from ..metrics.batch_metrics import predicted_classes
+from ..support.runner_view import samples_of_keys
+
+_MOST_CLASSES = 200  # with a mean probability each; of more their files would outgrow the data set
+_SHAPES = {
+    "multiclass": "[N, C] with two classes or more, or [N, C, ...]",
+    "binary": "[N] or [N, 1], or of maps [N, H, W] or [N, 1, H, W]",
+    "multilabel": "[N, C], or [N, C, ...]",
+}
+
+
+@dataclass(frozen=True)
+class BatchNumbers:
+    """Numbers of the samples of a batch, on their device.
+
+    Attributes:
+        kind: a key of ``measures.sample_history.COLUMNS_OF``.
+        numbers: [N, K], float32, its columns without the loss, which is the last one.
+        shares: [N, C], float32, probabilities of classes; C may be 0.
+    """
+
+    kind: str
+    numbers: Tensor
+    shares: Tensor
+
+
+@dataclass(frozen=True)
+class BatchReader:
+    """Makes numbers of batches of a task other than detection.
+
+    Args:
+        task: ``multiclass``, ``binary`` or ``multilabel``; what has axes behind that of classes is maps.
+        output_key: key of the logits in the batch.
+        target_key: key of the targets in the batch.
+        ignore_index: target value that does not count.
+    """
+
+    task: str
+    output_key: str
+    target_key: str
+    ignore_index: int | None
+
+    @torch.no_grad()
+    def read(self, runner: dl.IRunner) -> BatchNumbers:
+        """Return the numbers of the current batch.
+
+        Raises:
+            UsageError: a key is missing or a shape does not fit.
+        """
+        logits, kind = self._logits(runner)
+        target = self._target(runner, logits)
+        nothing = logits.new_zeros((len(logits), 0), dtype=torch.float32)
+        if kind == "segmentation":
+            return BatchNumbers(kind, self._regions(logits, target)[:, None], nothing)
+        if kind == "multilabel":
+            return BatchNumbers(kind, label_numbers(logits, target, self.ignore_index), nothing)
+        logits, target = (two_logits(logits), target.reshape(-1)) if kind == "binary" else (logits, target)
+        shares = logits.float().softmax(dim=1) if logits.shape[1] <= _MOST_CLASSES else nothing
+        return BatchNumbers(kind, sample_numbers(logits, target), shares)
+
+    def _regions(self, logits: Tensor, target: Tensor) -> Tensor:
+        classes = logits.shape[1] if self.task == "multiclass" else None
+        predicted = predicted_classes(logits, self.task)
+        if self.task == "binary":
+            # One map per sample, which is that of class 1.
+            predicted, target = predicted.flatten(1)[:, None], target.flatten(1)[:, None]
+        scores = region_scores(predicted, target, classes, self.ignore_index)
+        # Not of each value, which would take as much memory as they do.
+        is_finite = logits.flatten(1).sum(dim=1, dtype=torch.float32).isfinite()
+        return scores.where(is_finite, torch.nan)
+
+    def _logits(self, runner: dl.IRunner) -> tuple[Tensor, str]:
+        """Return the logits and the kind of samples that they are of."""
+        logits: Any = pick(runner.batch, self.output_key, "SampleHistory")
+        size = samples_of_keys(runner, [self.output_key])
+        shape = tuple(logits.shape) if isinstance(logits, Tensor) else ()
+        if len(shape) > 2 and (self.task != "multiclass" or shape[1] > 1):
+            return logits.detach(), "segmentation"
+        if self.task == "binary" and shape in ((size,), (size, 1)):
+            return logits.detach(), self.task
+        if self.task != "binary" and len(shape) == 2 and (self.task == "multilabel" or shape[1] > 1):
+            return logits.detach(), self.task
+        raise UsageError(
+            f"SampleHistory(task={self.task!r}) needs logits of shape {_SHAPES[self.task]}, got {self.output_key!r} "
+            f"{described(logits)}."
+        )
+
+    def _target(self, runner: dl.IRunner, logits: Tensor) -> Tensor:
+        """Return class numbers, [N, ...], or 0 and 1 in the shape of the logits, on the device of these."""
+        target = pick(runner.batch, self.target_key, "SampleHistory")
+        target = torch.as_tensor(target, device=logits.device)
+        if not is_paired(target.shape, logits.shape, self.task):
+            of = f"a class for each of {len(logits)} samples" if logits.ndim < 3 else "a class for each pixel"
+            of = "a target for each label" if self.task == "multilabel" else of
+            raise UsageError(
+                f"SampleHistory(task={self.task!r}) needs {of}, got {self.target_key!r} {described(target)}."
+            )
+        return decide_targets(target, logits.shape, self.task, self.ignore_index)
