@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..base.detections import Detections
 from ..base.diagnostic import Diagnostic
+from ..base.dict_batch import dict_batch
 from ..drawings.canvas.images import Channels
 from ..drawings.canvas.picture_style import PictureStyle
 from ..errors import UsageError, at_least_one, unknown_name
@@ -255,7 +256,7 @@ class SampleHistory(Diagnostic):
     def observe(self, runner: dl.IRunner) -> None:
         if self.collected_ is None or (self.detections_ is not None and self.detections_.are_missing(runner)):
             return
-        given = runner.batch.get(self.sample_id_key)
+        given = dict_batch(runner, type(self).__name__).get(self.sample_id_key)
         if given is None and runner.is_train_loader:
             self.collected_.leave_out(f"as its order changes and its batches have no key {self.sample_id_key!r}")
             return
