@@ -7,7 +7,7 @@ import { download, el, put } from "./dom.js";
 import { drawChips, drawFilters } from "./filters.js";
 import { drawBar, drawFoot, drawHead } from "./head.js";
 import { csvOf, ofLoader } from "./marks.js";
-import { drawSheet, markByKey } from "./sheet.js";
+import { drawDetails, drawMarks, drawSheet, markByKey } from "./sheet.js";
 import { useStyle } from "./style.js";
 import { bothView, epochView } from "./view.js";
 
@@ -49,8 +49,11 @@ class Gallery {
       bar: el("div", { class: "a-bar" }), chips: el("ul", { class: "a-chips", "aria-label": "Active filters" }),
       grid: el("div", { class: "a-grid", role: "group", "data-scroll": "grid", on: { keydown: (event) => this.keys(event) } }),
       foot: el("div", { class: "a-foot" }),
-      dialog: el("dialog", { on: { close: () => this.closed(), keydown: (event) => this.sheetKeys(event), click: (event) => event.target === this.parts.dialog && this.close() } }),
+      dialog: el("dialog", { tabIndex: -1, on: { close: () => this.closed(), keydown: (event) => this.sheetKeys(event), click: (event) => event.target === this.parts.dialog && this.close() } }),
     });
+    const press = (isPressed) => () => (this.isPressed = isPressed);
+    addEventListener("pointerdown", press(true), { capture: true });
+    for (const event of ["pointerup", "pointercancel"]) addEventListener(event, press(false), { capture: true });
     put(main, this.parts.bar, this.parts.chips, this.parts.grid, this.parts.foot);
     this.root = el("div", { class: "assay", style: `height: ${options.height}` }, head, said, side, main, doors, this.parts.dialog);
     element.append(this.root);
@@ -130,6 +133,7 @@ class Gallery {
     const order = this.order(counts);
     const found = await view.query({ filters: state.filters, ...order, offset: state.page * PAGE, limit: PAGE });
     const [curves, otherCurves] = found.table.count ? await view.curves(found.table) : [null, null];
+    await this.released();
     // Something newer was asked for meanwhile.
     if (turn !== this.turn) return;
     Object.assign(this, { facets: counts, page: found.table, table: found.table, total: found.total, curves, otherCurves, ordered: order });
@@ -186,6 +190,11 @@ class Gallery {
     keeping(this.root, () => put(this.parts.doors, fresh));
   }
 
+  /** Wait while a button of the mouse is down: what is drawn anew between press and release takes no click. */
+  async released() {
+    while (this.isPressed) await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+
   /** Say why there is nothing. */
   drawNothing() {
     const [title, text] = !this.info
@@ -203,13 +212,17 @@ class Gallery {
     this.state.open = this.page.columns.index[place];
     this.redrawSheet();
     const { dialog } = this.parts;
-    if (!dialog.open) dialog.showModal();
+    if (!dialog.open) {
+      dialog.showModal();
+      dialog.focus();
+    }
     this.options.address?.write(textOf(this.state));
     const { run, loader } = this.state;
-    const show = (details) => {
+    const show = async (details) => {
+      await this.released();
       if (this.openPlace !== place) return;
       this.details = details;
-      this.redrawSheet();
+      this.redrawDetails();
     };
     return this.source.sample(run, loader, this.state.open).then(show, (error) => show({ error: error.message }));
   }
@@ -224,14 +237,18 @@ class Gallery {
     keeping(this.parts.dialog, () => drawSheet(this.parts.dialog, this, this.openPlace, this.details));
   }
 
+  redrawDetails() {
+    keeping(this.parts.dialog, () => drawDetails(this.parts.dialog, this, this.openPlace, this.details));
+  }
+
   showKind(kind) {
     this.kind = kind;
-    this.redrawSheet();
+    this.redrawDetails();
   }
 
   showAllClasses() {
     this.allClasses = true;
-    this.redrawSheet();
+    this.redrawDetails();
   }
 
   close() {
@@ -252,7 +269,7 @@ class Gallery {
     return this.guard(async () => {
       await this.source.mark(this.state.run, [one]);
       await this.load();
-      if (this.openPlace !== null) this.redrawSheet();
+      if (this.openPlace !== null) keeping(this.parts.dialog, () => drawMarks(this.parts.dialog, this, this.openPlace));
     });
   }
 

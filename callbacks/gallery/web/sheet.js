@@ -21,19 +21,25 @@ export function drawSheet(dialog, app, place, details) {
   put(dialog, el("div", { class: "a-sheet", "data-id": id },
     el("header", {}, el("h2", { class: "a-cut", title: id }, id), step(-1, "left", "Sample before"), step(1, "right", "Next sample"),
       el("button", { type: "button", class: "a-button plain", "aria-label": "Close", "data-key": "sheet-close", on: { click: () => app.close() } }, icon("close"))),
-    stage(app, place, details),
-    el("div", { class: "a-story", "data-scroll": "story", tabIndex: 0, role: "region", "aria-label": "What is known of the sample" },
-      verdict(app, place), details?.error && el("p", { class: "a-wrong" }, details.error), classBars(app, place, details), history(app, place, details), known(table, place, details)),
-    markBar(app, place)));
+    el("div", { class: "a-stage" }), el("div", { class: "a-story", "data-scroll": "story", tabIndex: 0, role: "region", "aria-label": "What is known of the sample" }), el("footer")));
+  drawDetails(dialog, app, place, details);
+  drawMarks(dialog, app, place);
 }
 
-function stage(app, place, details) {
+/** Draw the picture and what is known, and leave the rest as it is: someone may be clicking there. */
+export function drawDetails(dialog, app, place, details) {
+  drawStage(dialog.querySelector(".a-stage"), app, place, details);
+  put(dialog.querySelector(".a-story"), verdict(app, place), details?.error && el("p", { class: "a-wrong" }, details.error),
+    classBars(app, place, details), history(app, place, details), known(app.page, place, details));
+}
+
+function drawStage(element, app, place, details) {
   const { page: table } = app;
   const kinds = details?.kinds || [];
   const open = kinds.includes(app.kind) ? app.kind : kinds[0] || null;
   const buttons = kinds.map((kind) => el("button", { type: "button", class: "a-button", "aria-pressed": String(kind === open), "data-key": `kind-${kind}`, "data-kind": kind,
     on: { click: () => app.showKind(kind) } }, KINDS[kind] || kind.replaceAll("_", " ")));
-  return el("div", { class: "a-stage" }, shot(app, table, place, open), kinds.length > 1 && el("div", { class: "a-segments", role: "group", "aria-label": "Kind of picture" }, buttons));
+  put(element, shot(app, table, place, open), kinds.length > 1 && el("div", { class: "a-segments", role: "group", "aria-label": "Kind of picture" }, buttons));
 }
 
 function verdict(app, place) {
@@ -108,7 +114,8 @@ function known(table, place, details) {
     el("dl", { class: "a-known" }, rows.map(([label, meaning, value]) => el("div", {}, el("dt", { title: meaning }, label), el("dd", {}, value)))));
 }
 
-function markBar(app, place) {
+/** Draw the buttons by which a sample is marked. */
+export function drawMarks(dialog, app, place) {
   const { page: table, marks } = app;
   const now = marks.get(table.columns.id[place]);
   const buttons = Object.entries(MARKS).map(([mark, label]) => {
@@ -117,7 +124,7 @@ function markBar(app, place) {
     const click = () => app.mark(place, isOn ? "" : mark, mark === "wrong_label" && !isOn ? app.label : "");
     return el("button", { type: "button", class: "a-button", "aria-pressed": String(isOn), "data-key": `mark-${mark}`, "data-mark": mark, on: { click } }, label, el("kbd", {}, key.toUpperCase()));
   });
-  return el("footer", {}, buttons, labelChooser(app, place, now), el("span", { class: "a-soft", style: "margin-left: auto" }, app.source.mayMark ? "saved to marks.csv of the run" : "kept in this browser: download the marks"));
+  put(dialog.querySelector("footer"), buttons, labelChooser(app, place, now), el("span", { class: "a-soft", style: "margin-left: auto" }, app.source.mayMark ? "saved to marks.csv of the run" : "kept in this browser: download the marks"));
 }
 
 /** The right class of a wrong label. Nothing is chosen beforehand: what is not known stays empty. */

@@ -75,7 +75,7 @@ const RULES = `
 .a-side h3, .a-side summary { margin-bottom: 4px; }
 .assay .a-side .a-segments .a-button { padding: 0 6px; gap: 4px; }
 .a-side input[type=search] { width: 100%; }
-.a-choices { list-style: none; max-height: 190px; overflow: auto; margin: 0 -6px; scrollbar-width: thin; }
+.a-choices { list-style: none; max-height: 252px; overflow: auto; margin: 0 -6px; scrollbar-width: thin; }
 .a-choices label { display: flex; align-items: center; gap: 7px; min-height: 24px; padding: 1px 6px; border-radius: 4px;
   cursor: pointer; }
 .a-choices label:hover { background: var(--a-line); }
@@ -164,6 +164,7 @@ const RULES = `
 .assay dialog { width: min(1120px, calc(100vw - 32px)); height: min(720px, calc(100vh - 32px)); max-width: none;
   max-height: none; padding: 0; border: 1px solid var(--a-line); border-radius: 8px; background: var(--a-back);
   color: var(--a-text); box-shadow: var(--a-shadow); overflow: hidden; }
+.assay dialog:focus-visible { outline: none; }
 .assay dialog::backdrop { background: rgba(10, 14, 18, .5); }
 .a-sheet { display: grid; grid-template: auto minmax(0, 1fr) auto / minmax(0, 46%) minmax(0, 1fr); height: 100%; }
 .a-sheet > header, .a-sheet > footer { grid-column: 1 / -1; display: flex; align-items: center; gap: 8px; padding: 8px 12px; }

@@ -85,6 +85,8 @@ def test_any_id_and_class_name_comes_back_from_the_file(made, tmp_path):
         page.locator("dialog [data-mark=wrong_label]").click()
         wait_marks(page, place + 1)
         page.keyboard.press("Escape")
+        # The address follows when the sample is closed.
+        page.wait_for_function("() => !location.hash.includes('open')")
     marks = downloaded(page, tmp_path)
     assert [mark.sample_id for mark in marks] == [*HOSTILE, "picture-00001.png"]
     assert {mark.label for mark in marks} == {CLASSES[2]}
