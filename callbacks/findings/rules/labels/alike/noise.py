@@ -15,7 +15,7 @@ _VOTES = 11
 _FEWEST = 60  # samples of a loader
 _KNOWN = 0.85  # share that votes must get right where labels are sound: in harder data they say little of a label
 _STEADY = 0.93  # share on which votes of two halves agree: natural confusion makes them differ as often as labels do
-_NOTE, _WARNING = 0.04, 0.1  # a net bears 4% of wrong labels; 10% cost it some points
+NOTE, _WARNING = 0.04, 0.1  # a net bears 4% of wrong labels; 10% cost it some points
 _SPREADS = 3.5  # by which the share must be above 1%
 _FEWEST_WRONG = 8
 
@@ -30,14 +30,13 @@ class Noise:
     names: tuple[str, ...]
     why: str
 
-    @property
-    def told(self) -> bool:
-        """Whether it is more than chance, and than what a net does not mind."""
-        return self.share >= _NOTE and self.share - _SPREADS * self.spread > 0.01
+    def told(self, least: float) -> bool:
+        """Return whether it is more than chance, and at least a share."""
+        return self.share >= least and self.share - _SPREADS * self.spread > 0.01
 
 
-def find_noise(pairs: Sequence[Compared]) -> Iterator[Finding]:
-    """Yield loaders of which a clear share of labels is wrong, in the view that tells most of labels."""
+def find_noise(pairs: Sequence[Compared], least: float = NOTE) -> Iterator[Finding]:
+    """Yield loaders of which a clear share of labels is wrong, ``least`` or more, in the view that tells most."""
     found: dict[str, list[Noise]] = {}
     for train in dict.fromkeys(pair.train.loader for pair in pairs):
         pair = max((it for it in pairs if it.train.loader == train), key=_told)
@@ -45,7 +44,7 @@ def find_noise(pairs: Sequence[Compared]) -> Iterator[Finding]:
             continue
         against = _against_valid(pair)
         for noise in (against, _within(pair.train, pair.classes), _within(pair.valid, pair.classes)):
-            if noise is not None and noise.told:
+            if noise is not None and noise.told(least):
                 found.setdefault(noise.loader, []).append(noise)
     for noises in found.values():
         yield _finding(min(noises, key=lambda it: it.spread))

@@ -21,6 +21,8 @@ _BY_FEATURES = (
     "unrelated-labels-by-features", "exchanged-classes-by-features", "shifted-labels-by-features",
     "relabelled-class-by-features",
 )  # fmt: skip
+# A net that has seen its data once takes some percent of sound samples for others: 5% of the digits of scikit-learn.
+_LEAST = 0.08
 
 
 @rule(
@@ -28,4 +30,4 @@ _BY_FEATURES = (
 )
 def noisy_by_features(probe: Probe) -> Iterator[Finding]:
     """Estimate the share of labels that neighbours by features contradict, where these are right otherwise."""
-    yield from find_noise(by_features(probe))
+    yield from find_noise(by_features(probe), _LEAST)
