@@ -40,6 +40,14 @@ class FoundGroups:
     ids: list[str]
     epochs: np.ndarray
 
+    def rows(self) -> list[tuple[int, str, int, int, float]]:
+        """Return number, id, class, likely class and score of each suspect, the surest first."""
+        of = self.suspects
+        if of is None:
+            return []
+        numbers, labels, likely, scores = (part.tolist() for part in (of.index, of.target, of.likely, of.score))
+        return list(zip(numbers, self.ids, labels, likely, scores, strict=True))
+
     def scalars(self) -> dict[str, float]:
         """Return the counts by tag."""
         of_groups = {f"6_history/{name}": float(count) for name, count in self.counts.items()}

@@ -33,11 +33,14 @@ from .collected import CollectedSamples, SampleRows, kept_ids, over_ranks
 from .file_names import FileNames
 from .pictures.encoder import Encoder
 from .pictures.named_samples import named_samples
+from .pictures.suspect_picture import SURE_TAG, suspect_picture
 from .pictures.thumbnails import BUDGET, Thumbnails
 from .suspect_table import SuspectTable
+from .suspects import FROM_EPOCH
 
 if TYPE_CHECKING:
     from .files import SampleFiles
+    from .groups import FoundGroups
 
 _log = logging.getLogger("assay")
 
@@ -92,7 +95,8 @@ class SampleHistory(Diagnostic):
     ``6_history/easy``           that were learned at once and never forgotten
     ============================ ======================================================================================
 
-    From the third epoch on, ``2_suspects/count`` is the number of suspects.
+    From the third epoch on, ``2_suspects/count`` is the number of suspects, and ``2_suspects/surest`` shows the surest
+    ones, where samples are images: one grid, [H, W, 3] uint8 RGB. ``docs/sample-history.md`` tells of the thumbnails.
 
     What cannot be told is null: of a target that is no class or ``ignore_index``, of outputs that are not finite, of a
     criterion that has no loss of one sample. ``measures.sample_history`` has the definitions and their sources.
@@ -183,11 +187,12 @@ class SampleHistory(Diagnostic):
         self.thumbnail_bytes = at_least_one("thumbnail_bytes", thumbnail_bytes)
         self.style: PictureStyle = PictureStyle(self.class_names, mean, std, ignore_index)
         self.pictures_: Encoder | None = None
+        self.found_: dict[str, FoundGroups | None] = {}  # by loader, in the thread of its writer
         self.thumbnails_ = self._thumbnails()
 
     def on_experiment_start(self, runner: dl.IRunner) -> None:
         super().on_experiment_start(runner)
-        self.files_, self.collected_, self.told_ = {}, None, set()
+        self.files_, self.collected_, self.told_, self.found_ = {}, None, set(), {}
         if self.is_mute_:
             return
         logdir = logdir_of(runner)
@@ -303,6 +308,8 @@ class SampleHistory(Diagnostic):
             writer.scalars(lambda: self._write(loader, epoch, rows), epoch)
         self.thumbnails_.report(runner, self.pictures_, writer)
         self.pictures_ = None
+        if rows is not None and epoch >= FROM_EPOCH and self.thumbnails_.shows(loader) and self.draws:
+            writer.image(self.full_tag(SURE_TAG), partial(self._draw_suspects, loader, epoch), epoch)
 
     def on_epoch_end(self, runner: dl.IRunner) -> None:
         self.thumbnails_.end_epoch(runner, self.writers_)
@@ -334,11 +341,18 @@ class SampleHistory(Diagnostic):
         from .groups import write_groups
 
         found = write_groups(self.files_[loader])
+        self.found_[loader] = found
         if found is None:
             return {}
         if found.suspects is not None:
             self.table_.put(loader, found, self.file_names_[loader].of(found.ids))
         return {self.full_tag(tag): count for tag, count in found.scalars().items()}
+
+    def _draw_suspects(self, loader: str, epoch: int) -> np.ndarray:
+        found = self.found_.get(loader)
+        rows = [] if found is None else found.rows()
+        pictures_of = partial(self.thumbnails_.pictures_of, loader)
+        return suspect_picture(self.place(loader), epoch, rows, pictures_of, self.style)
 
     def _tell_once(self, writer: Writer, message: str) -> None:
         if message not in self.told_:

@@ -54,7 +54,7 @@ class StoredThumbnails:
         return self.samples.ids() is None or all(self.samples.place(name) is not None for name in ids[:_TRIED])
 
     def picture(self, name: str) -> np.ndarray | None:
-        """Return the small picture of a sample, [h, w, 1 or 3], uint8; None where it cannot be told."""
+        """Return the small picture of a sample, [h, w, 3], uint8; None where it cannot be told."""
         try:
             image = self.samples.image(name)
             return None if image is None else small_stored(image)
@@ -102,7 +102,7 @@ class StoredThumbnails:
             picture = self.picture(ids[index])
             if picture is None:
                 continue
-            taken.append(Thumbnail(index, IMAGE, encode(picture)))
+            taken.append(Thumbnail(index, IMAGE, _encoded(picture)))
             size += len(taken[-1].jpeg)
             if len(taken) >= goal:
                 # Ever more at once, as a file is written anew each time.
@@ -113,12 +113,16 @@ class StoredThumbnails:
     def _seem_to_fit(self, names: Sequence[str]) -> bool:
         places = np.unique(np.linspace(0, len(names) - 1, min(len(names), _TRIED)).astype(int))
         pictures = [self.picture(names[place]) for place in places.tolist()]
-        sizes = [len(encode(picture)) for picture in pictures if picture is not None]
+        sizes = [len(_encoded(picture)) for picture in pictures if picture is not None]
         return not sizes or sum(sizes) / len(sizes) * len(names) <= self.of_all
 
 
 def small_stored(image: np.ndarray) -> np.ndarray:
-    """Return the small picture of a stored image, [H, W] or [H, W, C]: [h, w, 1 or 3], uint8."""
+    """Return the small picture of a stored image, [H, W] or [H, W, C]: [h, w, 3], uint8."""
     planes = image[None] if image.ndim == 2 else np.moveaxis(image, -1, 0)
-    picture = scale(to_rgb(np.ascontiguousarray(planes[:3])), small_shape(image.shape[:2], SIDE))
-    return picture[..., :1] if len(planes) == 1 else picture
+    return scale(to_rgb(np.ascontiguousarray(planes[:3])), small_shape(image.shape[:2], SIDE))
+
+
+def _encoded(picture: np.ndarray) -> bytes:
+    is_grey = np.ptp(picture, axis=2).max() == 0
+    return encode(picture[..., 0] if is_grey else picture)

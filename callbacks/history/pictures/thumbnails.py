@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from catalyst import dl
 from torch import Tensor
 
@@ -21,7 +22,7 @@ from ...support.host_copy import HostCopy
 from ...support.runner_view import given_loaders, host_targets
 from ...tensorboard.writer import Writer
 from .encoder import Encoded, Encoder, host_names
-from .jpeg import SIDE
+from .jpeg import SIDE, decode
 from .stored_samples import StoredSamples
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class OfLoader:
         budget: bytes that they may take.
         stored: reads samples as they are stored; None: they are shown as the model saw them.
         wanted: ids of samples of which the next epoch takes a picture; None: of all.
+        has_no_images: whether its batches hold none.
         plan: what the thread of the writer finds for that; None: it has not been asked.
     """
 
@@ -55,6 +57,7 @@ class OfLoader:
     budget: int
     stored: "StoredThumbnails | None" = None
     wanted: frozenset[str] | None = None
+    has_no_images: bool = False
     plan: "Future[frozenset[str] | None] | None" = field(default=None, repr=False)
 
 
@@ -89,6 +92,11 @@ class Thumbnails:
         self.by_callbacks: dict[str, list[str]] = {}  # ids that callbacks named at the end of the last epoch
         self._now: OfLoader | None = None
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Thumbnails":
+        # Locks cannot be copied. The validation before the first epoch runs copies of all callbacks.
+        options: dict[str, Any] = {"required": self.required, "budget": self.budget, "named": self.named}
+        return Thumbnails(self.image_key, self.style, **options)
+
     def start(self, runner: dl.IRunner, folders: Mapping[str, Path], writers: Mapping[str, Writer], begun: int) -> None:
         """Begin a run.
 
@@ -115,6 +123,27 @@ class Thumbnails:
     def source(self, loader: str) -> str:
         """Return whether a loader's samples are shown as they are ``stored``, or as they were ``seen`` by the model."""
         return "seen" if self.loaders[loader].stored is None else "stored"
+
+    def shows(self, loader: str) -> bool:
+        """Return whether a loader has pictures, as far as its batches have told."""
+        one = self.loaders.get(loader)
+        return one is not None and not one.has_no_images
+
+    def pictures_of(self, loader: str, numbers: Sequence[int], ids: Sequence[str]) -> list[np.ndarray | None]:
+        """Return the pictures of some samples, [H, W, 3], uint8; None for one without. For the writer's thread.
+
+        Args:
+            loader: its key.
+            numbers: of the samples.
+            ids: of the same.
+        """
+        one = self.loaders[loader]
+        files, stored = one.files.read(numbers), one.stored
+        found = [decode(files[number]) if number in files else None for number in numbers]
+        if stored is None:
+            return found
+        # Of one that the thread has not come to yet.
+        return [stored.picture(name) if one is None else one for one, name in zip(found, ids, strict=True)]
 
     def begin(self, runner: dl.IRunner, writer: Writer) -> Encoder | None:
         """Begin a loader, and return what takes its pictures; None where none are taken. A collective."""
@@ -227,7 +256,7 @@ class Thumbnails:
             if self.required:
                 raise
             # Samples of other kinds have no picture, and that is no fault.
-            one.wanted = frozenset()
+            one.wanted, one.has_no_images = frozenset(), True
             return None
         return check_images(self.image_key, images, self.style)
 
