@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -75,12 +76,35 @@ def report_data(files: Sequence[RunFiles], known: Known, budget: Mapping[str, in
         budget: bytes per run for ``figures``, ``thumbnails``, ``tables`` of samples and their ``curves``.
     """
     names = run_names([run.folder for run in files])
-    runs = [
-        {"run": name, "sections": sections_of(run, budget["figures"], known), "loaders": []}
-        for name, run in zip(names, files, strict=True)
-    ]
     made = datetime.now(UTC).isoformat(timespec="seconds")
-    return {"made": made, "runs": runs, "compare": None}
+    data: dict[str, Any] = {"made": made, "runs": [], "compare": None, "comparison": []}
+    for name, run in zip(names, files, strict=True):
+        sections = sections_of(run, budget["figures"], known)
+        data["runs"].append({"run": name, "sections": sections, "loaders": []})
+    if any((run.folder / "samples").is_dir() for run in files):
+        _add_samples(data, [run.folder for run in files], budget)
+    return data
+
+
+def _add_samples(data: dict[str, Any], folders: Sequence[Path], budget: Mapping[str, int]) -> None:
+    if find_spec("pyarrow") is None:
+        for run in data["runs"]:
+            run["sections"]["notes"].append("The samples are left out, as pyarrow is not installed.")
+        return
+    from .comparison import compare_runs, named_in  # 50 MB, which not every project has
+    from .embedded import embed_samples, open_samples
+
+    opened = [open_samples(folder, run["run"]) for folder, run in zip(folders, data["runs"], strict=True)]
+    try:
+        data["comparison"] = [pair for other in opened[1:] for pair in compare_runs(opened[0], other)]
+    except UsageError as error:
+        data["runs"][0]["sections"]["notes"].append(f"The samples of the runs are not compared: {error}")
+    for run, samples in zip(data["runs"], opened, strict=True):
+        found = embed_samples(samples, budget, named_in(data["comparison"], run["run"]))
+        run["loaders"] = found.loaders
+        run["sections"] |= {"classes": found.classes, "ranked": found.ranked}
+        run["sections"]["summary"]["loaders"] = found.counts
+        run["sections"]["notes"] += found.notes
 
 
 def run_names(folders: Sequence[Path]) -> list[str]:

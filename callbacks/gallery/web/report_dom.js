@@ -1,6 +1,9 @@
 // Elements and numbers of the report. Text from data goes in as text, never as markup.
 
+import { visible } from "./dom.js";
+
 const SVG = "http://www.w3.org/2000/svg";
+const READ = new Set(["title", "aria-label", "alt"]);
 
 /** Return an element. Attributes that are null are left out; `class` and `text` are short for className and content. */
 export function el(tag, attributes, ...children) {
@@ -15,13 +18,13 @@ export function svg(tag, attributes, ...children) {
 function fill(element, attributes, children) {
   for (const [name, value] of Object.entries(attributes || {})) {
     if (value === null || value === undefined || value === false) continue;
-    if (name === "text") element.textContent = String(value);
+    if (name === "text") element.textContent = element.tagName === "STYLE" ? value : visible(value);
     else if (typeof value === "function") element.addEventListener(name, value);
-    else element.setAttribute(name, value === true ? "" : String(value));
+    else element.setAttribute(name, value === true ? "" : READ.has(name) ? visible(value) : String(value));
   }
   for (const child of children.flat(Infinity)) {
     if (child === null || child === undefined || child === false) continue;
-    element.append(child instanceof Node ? child : document.createTextNode(String(child)));
+    element.append(child instanceof Node ? child : document.createTextNode(visible(child)));
   }
   return element;
 }
@@ -32,7 +35,7 @@ export function number(value, digits = 4) {
   if (typeof value === "string") return value;
   if (Number.isInteger(value)) return String(value);
   const size = Math.abs(value);
-  if (size !== 0 && (size < 1e-4 || size >= 1e7)) return value.toExponential(digits - 1);
+  if (size !== 0 && (size < 1e-4 || size >= 1e7)) return Number(value.toPrecision(digits)).toExponential();
   return String(Number(value.toPrecision(digits)));
 }
 

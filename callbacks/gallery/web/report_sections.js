@@ -102,7 +102,7 @@ function place({ where, evidence }) {
 export function pictures({ figures }, name) {
   return figures.filter((one) => one.section === name).map((one) => el("figure", {},
     el("figcaption", { text: `${one.title}, ${one.loader}, ${one.epoch} epoch` }),
-    el("img", { src: `data:${one.type};base64,${one.data}`, alt: `${one.title}, ${one.loader}`, loading: "lazy" })));
+    el("img", { src: `data:${one.type};base64,${one.data}`, alt: `${one.title}, ${one.loader}` })));
 }
 
 /** Gradients by layer and epoch, and what the optimizer did. */
