@@ -1,6 +1,7 @@
 """Which samples of a table fit filters, and which of them come first."""
 
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -70,7 +71,42 @@ def rows_that_fit(table: Table, filters: Mapping[str, Any], marked: Marked | Non
     Raises:
         UsageError: a filter is unknown or not as it must be.
     """
-    fits = np.ones(len(table), bool)
+    return _all_of(table, _by_filter(table, filters, marked or {}).values())
+
+
+def facets(table: Table, filters: Mapping[str, Any], marked: Marked | None = None) -> dict[str, Any]:
+    """Return for each choice of a filter how many samples it would show, given all other filters.
+
+    Args:
+        table: of a loader in an epoch.
+        filters: see ``rows_that_fit``.
+        marked: the marks of samples by id.
+
+    Returns:
+        ``total``, how many fit all filters; ``all``, how many there are; and for ``correct``, ``groups``, ``target``,
+        ``prediction``, ``findings`` and ``marks`` a list of [choice, how many]; choices without a sample are left out.
+
+    Raises:
+        UsageError: a filter is unknown or not as it must be.
+    """
+    fits_of = _by_filter(table, filters, marked or {})
+    found: dict[str, Any] = {"total": int(_all_of(table, fits_of.values()).sum()), "all": len(table)}
+    for name, count in _FACETS.items():
+        others = _all_of(table, [fits for of, fits in fits_of.items() if of != name])
+        found[name] = [[choice, number] for choice, number in count(table, others) if number]
+    by_mark: dict[str, list[str]] = {}
+    for sample_id, mark in (marked or {}).items():
+        by_mark.setdefault(mark, []).append(sample_id)
+    others = _all_of(table, [fits for of, fits in fits_of.items() if of != "marks"])
+    found["marks"] = [
+        [mark, number] for mark, ids in by_mark.items() if (number := int(others[table.has_id(ids)].sum()))
+    ]
+    return found
+
+
+def _by_filter(table: Table, filters: Mapping[str, Any], marked: Marked) -> dict[str, np.ndarray]:
+    """Return which samples fit each of the filters that are set, [n] each, bool."""
+    found: dict[str, np.ndarray] = {}
     for name, value in filters.items():
         if name not in _FILTERS:
             raise unknown_name("filter", name, _FILTERS)
@@ -78,9 +114,16 @@ def rows_that_fit(table: Table, filters: Mapping[str, Any], marked: Marked | Non
             continue
         if name == "marks":
             marks = set(_texts(name, value))
-            fits &= table.has_id([of for of, mark in (marked or {}).items() if mark in marks])
+            found[name] = table.has_id([of for of, mark in marked.items() if mark in marks])
         else:
-            fits &= _FILTERS[name](table, value)
+            found[name] = _FILTERS[name](table, value)
+    return found
+
+
+def _all_of(table: Table, parts: Iterable[np.ndarray]) -> np.ndarray:
+    fits = np.ones(len(table), bool)
+    for part in parts:
+        fits &= part
     return fits
 
 
@@ -194,6 +237,37 @@ _FILTERS: dict[str, Callable[[Table, Any], np.ndarray]] = {
     "text": _in_text, "target": _of_classes("target"), "prediction": _of_classes("prediction"), "correct": _is_correct,
     "groups": _in_groups, "findings": _has_findings, "marks": _has_ids, "ids": _has_ids, "ranges": _in_ranges,
     "class_score": _in_class_score,
+}  # fmt: skip
+
+
+def _count_classes(name: str) -> Callable[[Table, np.ndarray], list[tuple[Any, int]]]:
+    def count(table: Table, fits: np.ndarray) -> list[tuple[Any, int]]:
+        values = table.columns.get(name, np.zeros(0, np.int32))
+        counts = np.bincount(values[fits & (values >= 0)] if len(values) else values)
+        return list(enumerate(counts.tolist()))
+
+    return count
+
+
+def _count_correct(table: Table, fits: np.ndarray) -> list[tuple[Any, int]]:
+    correct = table.columns.get("correct")
+    choices = (("right", RIGHT), ("wrong", WRONG))
+    return [] if correct is None else [(name, int((fits & (correct == value)).sum())) for name, value in choices]
+
+
+def _count_groups(table: Table, fits: np.ndarray) -> list[tuple[Any, int]]:
+    there = (name for name in GROUPS if name in table.columns)
+    return [(name, int((fits & (table.columns[name] == 1)).sum())) for name in there]
+
+
+def _count_findings(table: Table, fits: np.ndarray) -> list[tuple[Any, int]]:
+    counts = Counter(rule for row, rules in (table.findings or {}).items() if fits[row] for rule in rules)
+    return sorted(counts.items())
+
+
+_FACETS: dict[str, Callable[[Table, np.ndarray], list[tuple[Any, int]]]] = {
+    "correct": _count_correct, "groups": _count_groups, "target": _count_classes("target"),
+    "prediction": _count_classes("prediction"), "findings": _count_findings,
 }  # fmt: skip
 
 

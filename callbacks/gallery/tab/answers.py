@@ -16,7 +16,7 @@ from ..aggregates import aggregate
 from ..bounded_cache import BoundedCache
 from ..compare import compare
 from ..documents import table_document
-from ..query import query
+from ..query import facets, query
 from ..run_folder import NotThereError
 from ..run_samples import MOST_BYTES, RunSamples
 from ..table import Table
@@ -100,6 +100,12 @@ class Answers:
             request, aggregate(self._table(request, run), _text(request, "kind"), options, filters, marked)
         )
 
+    def facets(self, request: wrappers.Request) -> wrappers.Response:
+        """Return how many samples each choice of a filter would show."""
+        run = self._run(request)
+        marked = self._marked(run, _text(request, "loader"))
+        return json_response(request, facets(self._table(request, run), _object(request, "filters"), marked))
+
     def curves(self, request: wrappers.Request) -> wrappers.Response:
         """Return what became of some samples."""
         parts = [part for part in _text(request, "index").split(",") if part]
@@ -180,8 +186,8 @@ class Answers:
             raise RefusedError(403, why_not)
 
     _routes: Mapping[str, Callable[["Answers", wrappers.Request], wrappers.Response]] = {
-        "runs": runs, "table": table, "query": query, "aggregate": aggregate, "curves": curves, "sample": sample,
-        "thumbnail": thumbnail, "marks": marks, "marks.csv": marks_file, "compare": compare,
+        "runs": runs, "table": table, "query": query, "aggregate": aggregate, "facets": facets, "curves": curves,
+        "sample": sample, "thumbnail": thumbnail, "marks": marks, "marks.csv": marks_file, "compare": compare,
     }  # fmt: skip
 
 

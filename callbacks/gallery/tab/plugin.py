@@ -23,7 +23,19 @@ MODULE = "index.js"
 MISSING = "the tab Samples is off, as pyarrow is not installed: pip install 'catalyst-assay[samples]'"
 
 _TYPES = {".js": "text/javascript", ".css": "text/css"}
-_ROUTES = ("runs", "table", "query", "aggregate", "curves", "sample", "thumbnail", "marks", "marks.csv", "compare")
+_ROUTES = (
+    "runs",
+    "table",
+    "query",
+    "aggregate",
+    "facets",
+    "curves",
+    "sample",
+    "thumbnail",
+    "marks",
+    "marks.csv",
+    "compare",
+)
 
 _log = logging.getLogger("assay")
 

@@ -12,7 +12,7 @@ from assay.callbacks import UsageError
 from assay.callbacks.gallery.aggregates import MOST_CLASSES, MOST_POINTS, aggregate
 from assay.callbacks.gallery.compare import compare
 from assay.callbacks.gallery.documents import table_document
-from assay.callbacks.gallery.query import query, rows_that_fit
+from assay.callbacks.gallery.query import facets, query, rows_that_fit
 from assay.callbacks.gallery.run_samples import RunSamples
 
 COUNT, CLASSES = 200, 4
@@ -90,6 +90,36 @@ def test_filters_find_what_a_loop_finds(table, rows, filters, fits):
     assert np.flatnonzero(rows_that_fit(table, filters, MARKED)).tolist() == expected
     total, found = query(table, {"filters": filters, "limit": 7, "offset": 2}, MARKED)
     assert (total, found.tolist()) == (len(expected), expected[2:9])
+
+
+CHOICES = {
+    "correct": ["right", "wrong"],
+    "groups": ["suspect", "stuck", "newly_wrong", "forgotten", "unstable", "easy"],
+    "target": range(CLASSES),
+    "prediction": range(CLASSES),
+    "findings": ["twice", "dark", "other"],
+    "marks": ["skip", "wrong_label", "look_again"],
+}
+
+
+@pytest.mark.parametrize(
+    "filters",
+    [
+        {},
+        {"correct": "wrong", "target": [1, 2]},
+        {"groups": ["stuck"], "findings": ["twice"], "text": "png"},
+        {"marks": ["skip"], "prediction": [0, 1, 2]},
+    ],
+)
+def test_each_choice_has_the_count_of_the_query_that_makes_it(table, filters):
+    found = facets(table, filters, MARKED)
+    assert (found["total"], found["all"]) == (rows_that_fit(table, filters, MARKED).sum(), COUNT)
+    for name, choices in CHOICES.items():
+        counts = dict(map(tuple, found[name]))
+        for choice in choices:
+            chosen = filters | {name: choice if name == "correct" else [choice]}
+            assert counts.get(choice, 0) == rows_that_fit(table, chosen, MARKED).sum(), (name, choice)
+        assert set(counts) <= set(choices)
 
 
 @pytest.mark.parametrize("descending", [False, True])
@@ -261,7 +291,7 @@ def test_precision_and_recall_of_a_binary_task_in_the_epoch(tmp_path, number):
         ("distribution", {"column": "loss", "bin": 3}, "unknown option 'bin' of distribution; did you mean 'bins'"),
         ("distribution", {"column": "loss", "bins": 0}, "bins must be a whole number of 1 to 400, got 0"),
         ("distribution", {"column": ["loss"]}, "column must be the name of a column"),
-        ("scatter", {}, "unknown column 'variability'"),
+        ("scatter", {"x": "variabilty"}, "unknown column 'variabilty'; did you mean 'variability'"),
         ("precision_recall", {}, "precision_recall needs the option 'class'"),
         ("precision_recall", {"class": "1"}, "class must be a class number, got '1'"),
         ("precision_recall", {"class": 4}, "class must be 0 to 3, got 4"),

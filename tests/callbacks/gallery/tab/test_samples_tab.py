@@ -19,7 +19,7 @@ from made_samples import JPEG, logits_of, rows_of, write_groups, write_samples, 
 from tensorboard_server import serve
 
 from assay.callbacks.gallery.aggregates import aggregate
-from assay.callbacks.gallery.query import query
+from assay.callbacks.gallery.query import facets, query
 from assay.callbacks.gallery.run_samples import RunSamples
 from assay.callbacks.history.files import SampleFiles
 from assay.callbacks.history.marks import read_marks
@@ -122,6 +122,8 @@ def test_tables_and_pages_have_the_bytes_of_the_columns(server, logdir):
             PLUGIN + "aggregate", **RUN, epoch=2, kind=kind, options=json.dumps(options), filters=json.dumps(filters)
         )
         assert found == aggregate(table, kind, options, filters)
+    filters = {"correct": "wrong"}
+    assert server.json(PLUGIN + "facets", **RUN, epoch=2, filters=json.dumps(filters)) == facets(table, filters)
 
 
 def test_curves_samples_and_comparisons(server, logdir):
