@@ -3,7 +3,7 @@
 import { aggregate } from "./aggregates.js";
 import { OwnMarks, lasting, ofLoader } from "./marks.js";
 import { facets, query } from "./query.js";
-import { GROUPS, decodeTable, takeRows } from "./tables.js";
+import { decodeTable, takeRows } from "./tables.js";
 
 const MOST_HERE = 200_000; // samples whose whole table the browser takes
 const KEPT_TABLES = 4; // of one epoch each
@@ -186,19 +186,12 @@ export class ServerSource extends Source {
 
   async facets(run, loader, epoch, filters) {
     if (!this.#isForServer(run, loader, filters)) return super.facets(run, loader, epoch, filters);
-    const count = async (more) => {
-      const asked = { filters: { ...filters, ...more }, offset: 0, limit: 1 };
-      return (await this.query(run, loader, epoch, asked)).total;
-    };
-    const groups = Object.keys(GROUPS);
-    const [total, all, right, wrong, ...found] = await Promise.all([
-      count({}), this.query(run, loader, epoch, { filters: {}, offset: 0, limit: 1 }).then((page) => page.total),
-      count({ correct: "right" }), count({ correct: "wrong" }), ...groups.map((group) => count({ groups: [group] })),
-    ]);
-    return {
-      total, all, correct: new Map([["right", right], ["wrong", wrong]]), groups: new Map(groups.map((group, place) => [group, found[place]])),
-      target: null, prediction: null, findings: null, marks: null, change: new Map(),
-    };
+    // The server knows the marks that are saved there.
+    const { change, ...rest } = filters || {};
+    const asked = JSON.stringify(this.mayMark ? rest : await this.#withIds(run, loader, rest));
+    const { total, all, ...found } = await this.#get("facets", { run, loader, epoch, filters: asked });
+    const counts = Object.entries(found).map(([name, pairs]) => [name, new Map(pairs)]);
+    return { total, all, change: new Map(), ...Object.fromEntries(counts) };
   }
 
   curves(run, loader, indices) {
