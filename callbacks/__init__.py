@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from .findings.findings import Findings as Findings
     from .findings.findings import FindingsError as FindingsError
     from .gallery.report.callback import Report as Report
+    from .gallery.report.notebook import show_report as show_report
+    from .gallery.report.notebook import show_samples as show_samples
     from .history.sample_history import SampleHistory as SampleHistory
     from .metrics.batch_metrics import Metrics as Metrics
     from .metrics.box_confusion import BoxConfusion as BoxConfusion

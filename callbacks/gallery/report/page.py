@@ -1,7 +1,7 @@
 """Writes the report of one or several runs, and keeps it within its size."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
@@ -43,28 +43,77 @@ def write_report(
         UsageError: a folder is no run, or even without pictures and samples the page is too large.
         OSError: the file, which the error names, cannot be written.
     """
-    folders = [Path(run) for run in runs]
-    for folder in folders:
-        if not folder.is_dir() or not (metrics or is_run(folder)):
-            why = "it holds no metrics, events or samples" if folder.is_dir() else "there is no such folder"
-            raise UsageError(f"{folder} is not a run folder: {why}.")
-    page = _page(folders, Known(settings or {}, metrics or {}), largest)
+    page = report_page([Path(run) for run in runs], largest, Known(settings or {}, metrics or {}))
     path = Path(output)
     path.parent.mkdir(parents=True, exist_ok=True)
     save_text(path, page)
     return len(page)
 
 
-def _page(folders: Sequence[Path], known: Known, largest: int) -> str:
+def report_page(folders: Sequence[Path], largest: int = LARGEST, known: Known | None = None) -> str:
+    """Return the report of runs as one HTML page in ASCII; see ``write_report``.
+
+    Args:
+        folders: of the runs.
+        largest: bytes that the page may have.
+        known: of the run, where its files do not say it.
+    """
+    known = known or Known()
+    _check_runs(folders, known)
+    files = [read_run(folder) for folder in folders]
+
+    def make(budget: Mapping[str, int]) -> str:
+        data = report_data(files, known, budget)
+        return inlined_page(f"report of {_names(data)}", "report.js", data)
+
+    return _within(make, folders, largest)
+
+
+def samples_page(folders: Sequence[Path], largest: int = LARGEST) -> str:
+    """Return the gallery of the samples of runs alone as one HTML page in ASCII.
+
+    Args:
+        folders: of the runs.
+        largest: bytes that the page may have.
+
+    Raises:
+        UsageError: a folder is no run, or no run has samples that can be read; pyarrow is not installed.
+    """
+    _check_runs(folders, Known())
+    if find_spec("pyarrow") is None:
+        raise UsageError("samples are read by pyarrow: install it, as by pip install 'catalyst-assay[samples]'.")
+    from .embedded import embed_samples, open_samples  # 50 MB, which not every project has
+
+    opened = [open_samples(folder, name) for folder, name in zip(folders, run_names(folders), strict=True)]
+
+    def make(budget: Mapping[str, int]) -> str:
+        found = [embed_samples(samples, budget) for samples in opened]
+        if not any(one.loaders for one in found):
+            why = next((note for one in found for note in one.notes), "SampleHistory writes them")
+            raise UsageError(f"{', '.join(map(str, folders))} has no samples to show: {why.rstrip('.')}.")
+        runs = [{"run": samples.name, "loaders": one.loaders} for samples, one in zip(opened, found, strict=True)]
+        data = {"runs": runs}
+        return inlined_page(f"samples of {_names(data)}", "local.js", data, function="mountLocal")
+
+    return _within(make, folders, largest)
+
+
+def _check_runs(folders: Sequence[Path], known: Known) -> None:
+    for folder in folders:
+        if not folder.is_dir() or not (known.metrics or is_run(folder)):
+            why = "it holds no metrics, events or samples" if folder.is_dir() else "there is no such folder"
+            raise UsageError(f"{folder} is not a run folder: {why}.")
+
+
+def _within(make: Callable[[Mapping[str, int]], str], folders: Sequence[Path], largest: int) -> str:
+    """Return a page that is small enough, with as much of the samples and pictures as fits."""
     room = largest * 0.95 / len(folders)
-    runs = [read_run(folder) for folder in folders]
     for _ in range(_TRIES):
-        data = report_data(runs, known, {name: int(share * room) for name, share in _SHARES.items()})
-        page = inlined_page(_title(data), "report.js", data)
+        page = make({name: int(share * room) for name, share in _SHARES.items()})
         if len(page) < largest:
             return page
         room *= 0.6
-    raise UsageError(f"a report of {len(folders)} runs would have more than {largest / 1e6:g} MB: name fewer runs.")
+    raise UsageError(f"a page of {len(folders)} runs would have more than {largest / 1e6:g} MB: name fewer runs.")
 
 
 def report_data(files: Sequence[RunFiles], known: Known, budget: Mapping[str, int]) -> dict[str, Any]:
@@ -118,5 +167,5 @@ def run_names(folders: Sequence[Path]) -> list[str]:
     return [f"{name} ({number})" for number, name in enumerate(names, start=1)]
 
 
-def _title(data: Mapping[str, Any]) -> str:
-    return "report of " + ", ".join(run["run"] for run in data["runs"])
+def _names(data: Mapping[str, Any]) -> str:
+    return ", ".join(run["run"] for run in data["runs"])

@@ -148,7 +148,7 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path):
     with pytest.raises(UsageError, match="holds no metrics, events or samples"):
         write_report([tmp_path], tmp_path / "page.html")
     folder = write_run(tmp_path / "run")
-    with pytest.raises(UsageError, match=r"a report of 1 runs would have more than 0\.01 MB: name fewer runs"):
+    with pytest.raises(UsageError, match=r"a page of 1 runs would have more than 0\.01 MB: name fewer runs"):
         write_report([folder], tmp_path / "page.html", largest=10_000)
     assert not (tmp_path / "page.html").exists()
 
