@@ -1,7 +1,7 @@
 /** What the charts show, counted in the browser from a table; the server counts the same for tables too large for it. */
 
 import { classScores, isBinary, matching } from "./query.js";
-import { floatBelow, isKnown } from "./tables.js";
+import { floatBelow, unknownOf } from "./tables.js";
 
 const MOST_CLASSES = 50;
 const MOST_POINTS = 200;
@@ -18,22 +18,28 @@ export function aggregate(table, kind, options, filters, marks) {
 /** Return {rows, columns, counts, left_out}: of classes in the data and predicted ones. */
 function confusion(table, rows) {
   const { target, prediction } = table.columns;
-  const told = rows.filter((row) => target[row] >= 0 && prediction[row] >= 0);
-  const largest = told.reduce((most, row) => Math.max(most, target[row], prediction[row]), -1);
-  const width = Math.max(largest + 1, table.classes?.length || 0);
+  let width = table.classes?.length || 0;
+  for (let place = 0; place < rows.length; place += 1) {
+    const [truth, guess] = [target[rows[place]], prediction[rows[place]]];
+    if (truth >= 0 && guess >= 0) width = Math.max(width, truth + 1, guess + 1);
+  }
   const errors = new Float64Array(width);
-  for (const row of told) {
-    if (target[row] === prediction[row]) continue;
-    errors[target[row]] += 1;
-    errors[prediction[row]] += 1;
+  const told = rows.filter((row) => target[row] >= 0 && prediction[row] >= 0);
+  for (let place = 0; place < told.length; place += 1) {
+    const [truth, guess] = [target[told[place]], prediction[told[place]]];
+    if (truth !== guess) {
+      errors[truth] += 1;
+      errors[guess] += 1;
+    }
   }
   const classes = [...errors.keys()].sort((one, other) => errors[other] - errors[one] || one - other).slice(0, MOST_CLASSES);
   classes.sort((one, other) => one - other);
-  const place = new Map(classes.map((number, at) => [number, at]));
+  const where = new Int32Array(width).fill(-1);
+  classes.forEach((number, at) => (where[number] = at));
   const counts = classes.map(() => new Array(classes.length).fill(0));
-  for (const row of told) {
-    const [up, over] = [place.get(target[row]), place.get(prediction[row])];
-    if (up !== undefined && over !== undefined) counts[up][over] += 1;
+  for (let place = 0; place < told.length; place += 1) {
+    const [up, over] = [where[target[told[place]]], where[prediction[told[place]]]];
+    if (up >= 0 && over >= 0) counts[up][over] += 1;
   }
   return { rows: classes, columns: classes, counts, left_out: width - classes.length };
 }
@@ -44,8 +50,10 @@ function distribution(table, rows, { column = "probability", bins = 20 }) {
   const edges = edgesOf(values, column, bins);
   const [right, wrong, unknown] = [0, 1, 2].map(() => new Array(edges.length - 1).fill(0));
   const { correct } = table.columns;
-  for (const row of rows) {
-    const bin = isKnown(values, row) ? binOf(edges, values[row]) : -1;
+  const missing = unknownOf(values);
+  for (let place = 0; place < rows.length; place += 1) {
+    const [row, value] = [rows[place], values[rows[place]]];
+    const bin = value === missing ? -1 : binOf(edges, value);
     if (bin >= 0) (correct?.[row] === 1 ? right : correct?.[row] === 0 ? wrong : unknown)[bin] += 1;
   }
   return { edges, ranges: rangesOf(edges, values), right, wrong, unknown };
@@ -56,10 +64,13 @@ function edgesOf(values, column, bins) {
   if (values === undefined || Array.isArray(values)) throw new Error(`there is no column of numbers ${column}`);
   let [low, high] = SCALES[column] || [Infinity, -Infinity];
   if (low > high) {
+    const missing = unknownOf(values);
     for (let row = 0; row < values.length; row += 1) {
-      if (!isKnown(values, row) || !Number.isFinite(values[row])) continue;
-      if (values[row] < low) low = values[row];
-      if (values[row] > high) high = values[row];
+      const value = values[row];
+      // NaN is neither below nor above anything.
+      if (value === missing || value === Infinity || value === -Infinity) continue;
+      if (value < low) low = value;
+      if (value > high) high = value;
     }
   }
   if (low > high) [low, high] = [0, 1];
@@ -95,9 +106,11 @@ function scatter(table, rows, { x = "variability", y = "confidence", bins = 60 }
   const [xs, ys] = [table.columns[x], table.columns[y]];
   const [xEdges, yEdges] = [edgesOf(xs, x, bins), edgesOf(ys, y, bins)];
   const counts = yEdges.slice(1).map(() => new Array(xEdges.length - 1).fill(0));
-  for (const row of rows) {
-    if (!isKnown(xs, row) || !isKnown(ys, row)) continue;
-    const [over, up] = [binOf(xEdges, xs[row]), binOf(yEdges, ys[row])];
+  const [missingX, missingY] = [unknownOf(xs), unknownOf(ys)];
+  for (let place = 0; place < rows.length; place += 1) {
+    const [valueX, valueY] = [xs[rows[place]], ys[rows[place]]];
+    if (valueX === missingX || valueY === missingY) continue;
+    const [over, up] = [binOf(xEdges, valueX), binOf(yEdges, valueY)];
     if (over >= 0 && up >= 0) counts[up][over] += 1;
   }
   return { x_edges: xEdges, y_edges: yEdges, x_ranges: rangesOf(xEdges, xs), y_ranges: rangesOf(yEdges, ys), counts };
@@ -113,7 +126,7 @@ function precisionRecall(table, rows, options) {
   const scores = classScores(table, of);
   const least = isBinary(table) ? 0 : 0.5;
   if (!target || !scores) return { points: [], positives: 0, least, over_epochs: false };
-  const told = [...rows].filter((row) => target[row] >= 0);
+  const told = Array.from(rows).filter((row) => target[row] >= 0);
   const positives = told.filter((row) => target[row] === of && scores[row] === scores[row]).length;
   const found = told.filter((row) => scores[row] > least || (least === 0 && scores[row] === 0)).sort((one, other) => scores[other] - scores[one]);
   const points = [];

@@ -222,7 +222,7 @@ export function histogram({ edges, ranges, right, wrong, unknown }, { named, cho
 
 /** Return precision over recall. `chosen`: a threshold or null; `open`: of a threshold. */
 export function tradeOff(points, { chosen, told, open }) {
-  const [size, left, bottom] = [350, 36, 30];
+  const [size, left, bottom] = [350, 42, 30];
   const [inner, tall] = [size - left - 8, 260 - bottom - 8];
   const [x, y] = [(recall) => left + recall * inner, (precision) => 6 + (1 - precision) * tall];
   const cursor = cursorBox();
@@ -263,7 +263,7 @@ export function tradeOff(points, { chosen, told, open }) {
  * `chosen`: [[x from, to], [y from, to]] or null; `open`: of the first and last bin in each direction.
  */
 export function density({ x_edges: xEdges, y_edges: yEdges, counts }, { names, chosen, told, open }) {
-  const [width, height, left, bottom] = [350, 300, 36, 30];
+  const [width, height, left, bottom] = [350, 300, 50, 30];
   const [inner, tall] = [width - left - 8, height - bottom - 8];
   const [across, upward] = [xEdges.length - 1, yEdges.length - 1];
   const most = Math.max(1, ...counts.map((row) => Math.max(...row)));
@@ -279,7 +279,7 @@ export function density({ x_edges: xEdges, y_edges: yEdges, counts }, { names, c
       const value = number(edges[0] + ((edges[bins] - edges[0]) * bin) / bins, 2);
       drawing.append(place
         ? svg("text", { x: left - 5, y: position(bin) + 3.5, "text-anchor": "end" }, value)
-        : svg("text", { x: position(bin), y: height - 16, "text-anchor": "middle" }, value));
+        : svg("text", { x: position(bin), y: height - 16, "text-anchor": bin === bins ? "end" : "middle" }, value));
     }
   }
   drawing.append(

@@ -7,12 +7,7 @@ const READ = new Set(["title", "aria-label", "aria-valuetext", "alt", "placehold
 
 /** Return a text with characters that nobody sees, or that turn the text around, made visible. */
 export function visible(text) {
-  return String(text).replace(HIDDEN, (character) => {
-    const code = character.charCodeAt(0);
-    if (code < 0x20) return String.fromCharCode(0x2400 + code);
-    if (code === 0x7f) return "\u2421";
-    return `[U+${code.toString(16).toUpperCase().padStart(4, "0")}]`;
-  });
+  return String(text).replace(HIDDEN, (one) => `[U+${one.charCodeAt(0).toString(16).toUpperCase().padStart(4, "0")}]`);
 }
 
 /**

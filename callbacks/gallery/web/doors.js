@@ -17,7 +17,7 @@ export function doorsOf(table) {
   if (has("correct", "correct.other")) found.change = "Both runs";
   if (has("target", "prediction")) found.confusion = "Confusion";
   if (numbersOf(table).length) found.distribution = "Distribution";
-  if (has("target", "prediction", "probability", "target_probability")) found.precision_recall = "Precision, recall";
+  if (has("target", "prediction", "probability", "target_probability")) found.precision_recall = "PR curve";
   if (numbersOf(table).length > 1) found.scatter = "Scatter";
   return found;
 }
@@ -167,7 +167,7 @@ function drawChange(app, tell) {
       el("strong", { class: { better: "a-right", worse: "a-wrong" }[kind] }, number(facets.change.get(kind) || 0)), el("span", {}, title), el("span", { class: "a-soft" }, text));
   };
   return [
-    el("p", { class: "a-note" }, el("b", {}, state.run), " against ", el("b", {}, state.other)),
+    el("p", { class: "a-options" }, el("span", {}, el("b", {}, state.run), " (solid curves, first prediction) against ", el("b", {}, state.other), " (dashed, second)")),
     el("div", { class: "a-quads" }, quad("better", "Better", "right here alone"), quad("worse", "Worse", "right there alone"), quad("right", "Right", "in both"), quad("wrong", "Wrong", "in both")),
   ];
 }

@@ -116,7 +116,8 @@ export function changed(columns, wanted) {
   return (row) => mine !== undefined && theirs !== undefined && wanted.has(kinds[`${mine[row]},${theirs[row]}`]);
 }
 
-function lowered(table) {
+/** Return the ids in lower case; they are made once, which takes as long as a query. */
+export function lowered(table) {
   table.lowered ??= table.columns.id.map((id) => id.toLowerCase());
   return table.lowered;
 }

@@ -2,7 +2,7 @@
 
 import { aggregate } from "./aggregates.js";
 import { OwnMarks, lasting, ofLoader } from "./marks.js";
-import { facets, query } from "./query.js";
+import { facets, lowered, query } from "./query.js";
 import { decodeTable, takeRows } from "./tables.js";
 
 const MOST_HERE = 200_000; // samples whose whole table the browser takes
@@ -86,6 +86,8 @@ export class LocalSource extends Source {
       const pictured = new Set(thumbnails ? thumbnails.index : []);
       table.columns.pictured = Uint8Array.from(table.columns.index, (index) => (pictured.has(index) ? 1 : 0));
       this.decoded.set(key, table);
+      // Ready before somebody types.
+      setTimeout(() => lowered(table), 300);
     }
     return this.decoded.get(key);
   }
@@ -154,6 +156,8 @@ export class ServerSource extends Source {
     const key = JSON.stringify([run, loader, epoch]);
     if (!this.tables.has(key)) {
       const loaded = this.#get("table", { run, loader, epoch }).then(decodeTable);
+      // Ready before somebody types.
+      loaded.then((table) => setTimeout(() => lowered(table), 300), () => {});
       loaded.catch(() => this.tables.delete(key));
       this.tables.set(key, loaded);
       if (this.tables.size > KEPT_TABLES) this.tables.delete(this.tables.keys().next().value);

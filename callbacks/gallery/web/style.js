@@ -31,7 +31,7 @@ const RULES = `
 .assay.no-side .a-side, .assay.no-door .a-doors { display: none; }
 .assay *, .assay *::before { box-sizing: border-box; }
 .assay [hidden] { display: none !important; }
-.assay h2, .assay h3, .assay p, .assay dl, .assay dd, .assay ul, .assay fieldset { margin: 0; padding: 0; border: 0; }
+.assay :where(h2, h3, p, dl, dd, ul) { margin: 0; padding: 0; }
 .assay h3, .assay summary { font-size: 12px; font-weight: 600; color: var(--a-soft); }
 .assay button, .assay input, .assay select { font: inherit; color: inherit; }
 .assay :focus { outline: none; }
@@ -138,12 +138,12 @@ const RULES = `
 .assay .a-tab[aria-selected=true] { color: var(--a-text); border-bottom-color: var(--a-accent); font-weight: 600; }
 .a-options { display: flex; flex-wrap: wrap; gap: 6px 10px; margin-bottom: 8px; align-items: center; color: var(--a-soft); }
 .a-options label { display: inline-flex; gap: 6px; align-items: center; min-width: 0; }
-.a-options select { color: var(--a-text); max-width: 170px; }
+.a-options select { color: var(--a-text); max-width: 210px; }
 .a-told { min-height: 37px; color: var(--a-soft); margin-top: 6px; font-size: 12.5px; overflow-wrap: anywhere; }
 .a-told b { color: var(--a-text); }
 .a-note { color: var(--a-soft); font-size: 12px; margin-top: 4px; }
 .a-chart { display: block; width: 100%; height: auto; touch-action: none; }
-.a-chart text { fill: var(--a-soft); font-size: 10.5px; }
+.a-chart text { fill: var(--a-soft); font-size: 11.5px; }
 .a-chart text.in { pointer-events: none; fill: var(--a-text); } .a-chart text.in.over { fill: var(--a-back); }
 .a-chart .axis { stroke: var(--a-strong-line); stroke-width: 1; fill: none; }
 .a-chart .grid { stroke: var(--a-line); stroke-width: 1; }
@@ -159,6 +159,7 @@ const RULES = `
 .a-key i.other { background: var(--a-other); }
 .a-quads { display: grid; grid-template-columns: 1fr 1fr; gap: 6px; }
 .assay .a-quads .a-button { flex-direction: column; height: auto; padding: 8px; align-items: flex-start; gap: 0; white-space: normal; text-align: left; }
+.a-quads + p { margin-top: 8px; }
 .a-quads strong { font-size: 20px; font-weight: 600; }
 
 .assay dialog { width: min(1120px, calc(100vw - 32px)); height: min(720px, calc(100vh - 32px)); max-width: none;

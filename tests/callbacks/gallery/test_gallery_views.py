@@ -9,7 +9,7 @@ import pytest
 from gallery_page import OTHER, RUN, chips, opened_gallery, shown_ids, total, wait_total
 from made_gallery import CLASSES, EPOCHS, HOSTILE
 
-VISIBLE = [*HOSTILE[:2], "tab\u2409and\u240aline", "[U+202E]gnp.exe"]
+VISIBLE = [*HOSTILE[:2], "tab[U+0009]and[U+000A]line", "[U+202E]gnp.exe"]
 
 
 @pytest.fixture(scope="module")
