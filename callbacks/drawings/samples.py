@@ -12,7 +12,7 @@ from ..errors import unknown_name
 from ..support.sample_losses import NO_SCORE
 from .canvas.fonts import shown_names
 from .canvas.grid import Card, arrange, draw_grid
-from .canvas.images import heat_over, thumbnail
+from .canvas.images import heat_over, scale, thumbnail
 from .canvas.legend import Entry
 from .canvas.picture_style import PictureStyle
 from .canvas.theme import GREY, LARGEST_TILE_SIZE, RIGHT, TILE_SIZE, WRONG, Colour
@@ -135,6 +135,48 @@ def draw_samples(
         note=next((text.panel_names for text in texts if text.panel_names), ""),
         scale=scale,
     )
+
+
+def draw_panels(
+    samples: Mapping[str, Any],
+    side: int,
+    *,
+    style: PictureStyle = _PLAIN,
+    task: str | None = None,
+    min_score: float = 0.5,
+    min_iou: float = 0.5,
+) -> np.ndarray | None:
+    """Draw what one sample's card shows, without text around it: boxes, or masks beside the image.
+
+    Args:
+        samples: as for ``draw_samples``, of one sample.
+        side: of each panel in pixels.
+        style: see ``draw_samples``, as all that follow.
+        task: of the output and the target; None: found from them.
+        min_score: of the boxes that are shown and counted.
+        min_iou: from which on a box is hit.
+
+    Returns:
+        [h, w, 3], uint8, RGB, the panels in one row, of four in two; None where nothing but the image is shown.
+    """
+    outputs, targets = samples.get("output"), samples.get("target")
+    task = find_task(outputs, targets, task, style.ignore_index, samples.get("kind"))
+    image = np.asarray(samples["image"][0])
+    shape = (samples.get("image_size") or [image.shape[-2:]])[0]
+    picture = thumbnail(image, side, style.mean, style.std, shape)
+    found = _make_describer(task, samples, style, min_score, min_iou, side)(0, picture, shape)
+    if found.panels is None:
+        return None
+    panels = [scale(np.asarray(panel), picture.shape[:2]) for panel in found.panels]
+    rows = [panels[:2], panels[2:]] if len(panels) == 4 else [panels]
+    return np.vstack([np.hstack(row) for row in rows])
+
+
+def draw_heat(samples: Mapping[str, Any], side: int, style: PictureStyle = _PLAIN) -> np.ndarray:
+    """Draw the heat map of one sample over its image, [h, w, 3], uint8, RGB; ``samples`` as for ``draw_samples``."""
+    image = np.asarray(samples["image"][0])
+    shape = (samples.get("image_size") or [image.shape[-2:]])[0]
+    return heat_over(thumbnail(image, side, style.mean, style.std, shape), samples["heat"][0])
 
 
 def _share_scale(samples: Mapping[str, Any]) -> tuple[Mapping[str, Any], Sequence[str] | None]:

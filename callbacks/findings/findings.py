@@ -101,6 +101,11 @@ class Findings(Diagnostic):
         """What was found so far and holds, the worst first."""
         return self.examination_.findings
 
+    def named_samples(self, loader: str) -> Sequence[str]:
+        """Return the ids of the samples of a loader that findings name."""
+        places = [one.where for one in self.found_]
+        return [name for where in places if loader in str(where.loader).split(", ") for name in where.samples]
+
     def on_experiment_start(self, runner: dl.IRunner) -> None:
         self.examination_ = Examination(self.silence)
         self.whole_: set[str] = set()  # the loaders of the epoch that were seen from their start on

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -314,6 +314,14 @@ class SampleHistory(Diagnostic):
     def on_epoch_end(self, runner: dl.IRunner) -> None:
         self.thumbnails_.end_epoch(runner, self.writers_)
         super().on_epoch_end(runner)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the ids of the samples that other callbacks named, by loader."""
+        return {"named": {loader: list(ids) for loader, ids in self.thumbnails_.by_callbacks.items()}}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what ``state_dict`` returned."""
+        self.thumbnails_.by_callbacks = {loader: list(ids) for loader, ids in state["named"].items()}
 
     def release(self, runner: dl.IRunner) -> None:
         """Stop what is read beside the loop."""

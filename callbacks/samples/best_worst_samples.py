@@ -9,7 +9,7 @@ from catalyst import dl
 from ..base.detections import Detections
 from ..drawings.canvas.images import Channels
 from ..drawings.canvas.picture_style import PictureStyle
-from ..drawings.samples import draw_samples, format_score
+from ..drawings.samples import draw_panels, draw_samples, format_score
 from ..drawings.sentence import draw_sentence
 from ..keys import IMAGE_KEY, OUTPUT_KEY, SAMPLE_ID_KEY, TARGET_KEY
 from ..measures.best_worst_samples import Sample
@@ -17,7 +17,7 @@ from ..support.class_names import check_names
 from ..support.tables import markdown_table
 from ..tensorboard.writer import Writer
 from .own_drawing import OwnDrawing, VisualizeBatch
-from .sample_ranking import Ranking, SampleRanking, Score, without_input
+from .sample_ranking import PICTURE_SIDE, Ranking, SamplePicture, SampleRanking, Score, without_input
 from .target_kind import target_kind
 
 _TAGS = {"best": "6_samples/best", "worst": "6_worst_samples"}
@@ -132,6 +132,8 @@ class BestWorstSamples(SampleRanking):
             draw_samples, style=style, task=task, min_score=min_score, min_iou=min_iou
         )
 
+        self.draw_alone = partial(draw_panels, style=style, task=task, min_score=min_score, min_iou=min_iou)
+
     def tags(self, loader_key: str) -> tuple[str, ...]:
         return (f"6_samples/best/{self.score_name}",)
 
@@ -143,6 +145,12 @@ class BestWorstSamples(SampleRanking):
                 # Only of the best: whatever was compared has a worst one.
                 draw = partial(draw_sentence, self._no_best(runner, ranking.count))
             writer.image(self.full_tag(f"{_TAGS[kind]}/{self.score_name}"), draw, runner.epoch_step)
+        if self.own_drawing is None:
+            kind_of = target_kind(runner, self.keys["output"], self.keys["target"], self.criterion_key)
+            samples = [without_input(sample) for sample in (*ranking.worst, *ranking.best)]
+            self.pictures_[runner.loader_key] = [
+                SamplePicture(str(one.sample_id), "drawn", partial(self._draw_alone, one, kind_of)) for one in samples
+            ]
         # The overview sorts first: training samples are hard by augmentation too.
         if not runner.is_train_loader:
             self._show_in_overview(runner, writer, ranking)
@@ -162,6 +170,10 @@ class BestWorstSamples(SampleRanking):
         kind = target_kind(runner, self.keys["output"], self.keys["target"], self.criterion_key)
         samples = [without_input(sample) for sample in found]
         return partial(draw_ranking, draw or self.draw, self.score_name, samples, title, kind)
+
+    def _draw_alone(self, sample: Sample, kind: str | None) -> np.ndarray | None:
+        parts = {name: [part] for name, part in sample.parts.items()}
+        return self.draw_alone({**parts, "kind": kind}, PICTURE_SIDE)
 
     def _write_ids(self, runner: dl.IRunner, writer: Writer, ranking: Ranking) -> None:
         # As text too, so that they can be copied from TensorBoard into a list of samples to look at.

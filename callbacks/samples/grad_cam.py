@@ -14,7 +14,7 @@ from ..base.model_call import ModelCall
 from ..base.order import EXPLANATIONS
 from ..drawings.canvas.images import Channels
 from ..drawings.canvas.picture_style import PictureStyle
-from ..drawings.samples import draw_samples
+from ..drawings.samples import draw_heat, draw_samples
 from ..drawings.tasks.find_task import TASKS, find_task
 from ..errors import UsageError, unknown_name
 from ..keys import IMAGE_KEY, OUTPUT_KEY, SAMPLE_ID_KEY, TARGET_KEY, pick
@@ -30,7 +30,7 @@ from ..support.runner_view import input_keys
 from ..support.unwrap import use_plain_modules
 from ..tensorboard.writer import Writer
 from .best_worst_samples import draw_ranking, ranking_title
-from .sample_ranking import Ranking, SampleRanking, Score, without_input
+from .sample_ranking import PICTURE_SIDE, Ranking, SamplePicture, SampleRanking, Score, without_input
 from .target_kind import target_kind
 
 _EXPLAIN = ("predicted", "true")
@@ -217,10 +217,16 @@ class GradCAM(SampleRanking):
                 map(without_input, ranking.worst), maps, self.notes_, self.scales_, strict=True
             )
         ]
+        self.pictures_[runner.loader_key] = [
+            SamplePicture(str(one.sample_id), "grad_cam", partial(self._draw_alone, one)) for one in samples
+        ]
         title = [f"Grad-CAM ({self.explain}) of the {title[0]}", *title[1:], self.shown_]
         kind = target_kind(runner, self.keys["output"], self.keys["target"], self.criterion_key)
         draw = partial(draw_ranking, self.draw, self.score_name, samples, title, kind)
         writer.image(self.full_tag(f"7_grad_cam/worst/{self.score_name}"), draw, runner.epoch_step)
+
+    def _draw_alone(self, sample: Sample) -> np.ndarray:
+        return draw_heat({name: [part] for name, part in sample.parts.items()}, PICTURE_SIDE, self.style)
 
     def _tell_of_no_layer(self, writer: Writer) -> None:
         # No fault: a network of linear layers alone has no map of the image.

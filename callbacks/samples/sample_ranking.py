@@ -26,7 +26,24 @@ from ..tensorboard.writer import Writer
 from .box_score import BoxF1
 from .own_drawing import OwnDrawing
 
+PICTURE_SIDE = 256  # pixels of the longer side of a sample's picture, each panel of it
+
 Score = str | Callable[[Mapping[str, Any]], Any]
+
+
+@dataclass(frozen=True)
+class SamplePicture:
+    """A picture of one sample, for the history of samples.
+
+    Attributes:
+        name: id of the sample.
+        kind: what it shows: ``drawn``, truth and prediction; ``grad_cam``, where the model looks.
+        draw: called in the writer's thread; returns [h, w, 3], uint8, RGB, or None where there is nothing to show.
+    """
+
+    name: str
+    kind: str
+    draw: Callable[[], Any]
 
 
 @dataclass(frozen=True)
@@ -110,6 +127,8 @@ class SampleRanking(Diagnostic):
         self.measure_: BestWorstSamples | None = None
         self.pending_: Callable[[], None] | None = None
         self.ranking_: Ranking | None = None
+        self.named_: dict[str, list[str]] = {}  # ids of ranked samples by loader
+        self.pictures_: dict[str, list[SamplePicture]] = {}
 
     def show(self, runner: dl.IRunner, writer: Writer, ranking: Ranking) -> None:
         """Show the samples of a loader; each holds ``image``, ``target`` and ``output`` as host arrays."""
@@ -134,6 +153,8 @@ class SampleRanking(Diagnostic):
 
     def begin(self, runner: dl.IRunner) -> None:
         self.pending_, self.ranking_, self.measure_ = None, None, None
+        self.named_.pop(runner.loader_key, None)
+        self.pictures_.pop(runner.loader_key, None)
         if self.source_ is self and not runner.is_infer_loader:
             self.measure_ = BestWorstSamples(self.k_samples, minimize=self.minimize)
 
@@ -160,7 +181,16 @@ class SampleRanking(Diagnostic):
             self.measure_ = None
         ranking = self.source_.ranking_
         if ranking is not None and ranking.count:
+            self.named_[runner.loader_key] = [str(one.sample_id) for one in (*ranking.worst, *ranking.best)]
             self.show(runner, writer, ranking)
+
+    def named_samples(self, loader: str) -> Sequence[str]:
+        """Return the ids of the samples of a loader that were the best and the worst of its last epoch."""
+        return self.named_.get(loader, ())
+
+    def sample_pictures(self, loader: str) -> Sequence[SamplePicture]:
+        """Return pictures of single samples of a loader, of its last epoch."""
+        return self.pictures_.get(loader, ())
 
     def _size(self, runner: dl.IRunner) -> int:
         return samples_of_keys(runner, self.keys.values())

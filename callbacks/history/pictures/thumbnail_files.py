@@ -84,8 +84,18 @@ class ThumbnailFiles:
         of_kind = [table.filter(pc.equal(table["kind"], kind))["index"].to_numpy() for table in tables]
         return np.unique(np.concatenate([np.zeros(0, np.int32), *of_kind]))
 
+    def epochs(self, kind: str) -> dict[int, int]:
+        """Return the epoch of the last thumbnail of a kind, by number of the sample."""
+        found: dict[int, int] = {}
+        with self._lock:
+            for epoch, path in self._files():
+                table = pq.read_table(path, columns=["index", "kind"])
+                of_kind = table.filter(pc.equal(table["kind"], kind))["index"].to_pylist()
+                found |= dict.fromkeys(of_kind, epoch)
+        return found
+
     def read(self, indices: Sequence[int], kind: str = IMAGE) -> dict[int, bytes]:
-        """Return the thumbnails of some samples by their numbers, of those that have one."""
+        """Return the newest thumbnails of some samples by their numbers, of those that have one."""
         wanted = pa.array(np.asarray(indices, dtype=np.int32))
         found: dict[int, bytes] = {}
         with self._lock:

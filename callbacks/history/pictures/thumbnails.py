@@ -17,12 +17,13 @@ from ...base.image_checks import check_images
 from ...drawings.canvas.picture_style import PictureStyle
 from ...errors import UsageError
 from ...measures.small_pictures import small_pictures
+from ...samples.sample_ranking import SamplePicture
 from ...support.distributed import from_main_rank, gather_objects, gather_to_main_rank, world_size
 from ...support.host_copy import HostCopy
 from ...support.runner_view import given_loaders, host_targets
 from ...tensorboard.writer import Writer
 from .encoder import Encoded, Encoder, host_names
-from .jpeg import SIDE, decode
+from .jpeg import SIDE, decode, encode
 from .stored_samples import StoredSamples
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 BUDGET = 64 * 2**20  # bytes of the thumbnails of a run
 _OF_ALL = 7 / 8  # of the budget, where all samples have one: the rest is for what is drawn of those that are named
 _AT_ONCE = 1024  # thumbnails that ranks exchange, so that memory does not grow with their number
+_RENEWED = 4  # a picture of an epoch is drawn anew after a quarter as many more
 _USUAL = 6 * 2**10  # bytes of a thumbnail, before one is known
 _PATIENCE = 0.2  # seconds between looks whether the thread that is waited for has failed
 
@@ -206,9 +208,12 @@ class Thumbnails:
     def end_epoch(self, runner: dl.IRunner, writers: Mapping[str, Writer]) -> None:
         """Find out of which samples pictures are wanted next."""
         self.by_callbacks = {key: _named_by(runner, key) for key in self.loaders}
-        if runner.engine.is_main_process:
-            for key, one in self.loaders.items():
-                self._make_plan(one, runner.epoch_step, writers[key])
+        if not runner.engine.is_main_process:
+            return
+        for key, one in self.loaders.items():
+            if found := _pictures_by(runner, key):
+                writers[key].call(partial(_draw, one, runner.epoch_step, found))
+            self._make_plan(one, runner.epoch_step, writers[key])
 
     def finish(self) -> None:
         """Wait for the samples that are still to be read; called where a run ends as it should."""
@@ -325,6 +330,33 @@ def _write(one: OfLoader, epoch: int, found: Iterable[Encoded], takes_all: bool)
         if index >= 0 and index not in known[picture.kind]:
             rows.setdefault((index, picture.kind), Thumbnail(index, picture.kind, picture.jpeg))
     one.files.add(epoch, [rows[key] for key in sorted(rows)], all_fit=takes_all)
+
+
+def _pictures_by(runner: dl.IRunner, loader: str) -> list[SamplePicture]:
+    """Return the pictures of single samples that callbacks have made."""
+    asked = [getattr(callback, "sample_pictures", None) for callback in runner.callbacks.values()]
+    return [picture for ask in asked if callable(ask) for picture in ask(loader)]
+
+
+def _draw(one: OfLoader, epoch: int, found: Sequence[SamplePicture]) -> None:
+    """Write the pictures that callbacks have made, anew where the last ones are old, while there is room."""
+    from .thumbnail_files import Thumbnail
+
+    numbers = one.files.numbers_of([picture.name for picture in found], missing=-1)
+    before = {kind: one.files.epochs(kind) for kind in {picture.kind for picture in found}}
+    rows: dict[tuple[int, str], Thumbnail] = {}
+    size = one.files.size
+    for number, picture in zip(numbers, found, strict=True):
+        last = before[picture.kind].get(number, 0)
+        # Ever more seldom, so that a long run keeps few of them.
+        is_due = not last or epoch >= last + max(1, last // _RENEWED)
+        if number < 0 or not is_due or (number, picture.kind) in rows or size > one.budget:
+            continue
+        drawn = picture.draw()
+        if drawn is not None:
+            rows[number, picture.kind] = Thumbnail(number, picture.kind, encode(drawn))
+            size += len(rows[number, picture.kind].jpeg)
+    one.files.add(epoch, [rows[key] for key in sorted(rows)])
 
 
 def _named_by(runner: dl.IRunner, loader: str) -> list[str]:
