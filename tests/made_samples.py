@@ -38,11 +38,11 @@ def write_samples(
     ids = [f"{loader}-{number:03}.png" for number in range(count)] if ids is None else ids
     for epoch, logits in enumerate(all_logits, start=1):
         rows = np.arange(count) if seen is None else np.flatnonzero(seen[epoch - 1])
-        files.add(epoch, rows_of(logits[rows], target[rows], [ids[row] for row in rows]))
+        files.add(epoch, rows_of(logits[rows], target[rows], [ids[row] for row in rows], task))
     return files.folder
 
 
-def rows_of(logits, target, ids):
+def rows_of(logits, target, ids, task="multiclass"):
     every = np.arange(len(logits))
     shares = np.exp(logits - logits.max(axis=1, keepdims=True))
     shares /= shares.sum(axis=1, keepdims=True)
@@ -58,7 +58,7 @@ def rows_of(logits, target, ids):
         "loss": -np.log(shares[every, target]),
     }
     columns = np.stack([numbers[name] for name in NUMBERS], axis=1).astype(np.float32)
-    return SampleRows(every, ids, columns, shares.astype(np.float16))
+    return SampleRows(every, ids, columns, shares.astype(np.float16), task)
 
 
 def write_groups(folder, count, suspects=(), **groups):

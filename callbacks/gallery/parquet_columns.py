@@ -131,7 +131,11 @@ def _of_listed(batch: pa.RecordBatch, number: int, means: str, classes: str) -> 
     flat = lists.flatten().to_numpy(zero_copy_only=False)
     of = batch[classes].flatten().to_numpy(zero_copy_only=False)
     values[rows[of == number]] = flat[of == number]
-    # Another class is not likelier than any of the likeliest, and no more is left than they leave.
-    np.minimum.at(bound, rows, flat)
+    # The smallest value may be that of the target, which is there however unlikely it is. Another class is not likelier
+    # than the next one, and no more is left to it than they leave.
+    order = np.lexsort((flat, rows))
+    ordered = rows[order]
+    second = np.arange(len(order)) - np.searchsorted(ordered, ordered) == 1
+    bound[ordered[second]] = flat[order[second]]
     left = 1 - np.bincount(rows, flat, len(lists))
     return values, np.minimum(bound, np.maximum(left, 0)).astype(np.float32)

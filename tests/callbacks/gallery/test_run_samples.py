@@ -9,9 +9,13 @@ import pyarrow.parquet as pq
 import pytest
 from made_samples import JPEG, logits_of, write_findings, write_groups, write_samples, write_thumbnails
 
+from assay.callbacks.gallery.aggregates import aggregate
 from assay.callbacks.gallery.parquet_columns import WrongFileError
 from assay.callbacks.gallery.run_folder import NotThereError
 from assay.callbacks.gallery.run_samples import RunSamples
+from assay.callbacks.history.collected import SampleRows
+from assay.callbacks.history.files import SampleFiles
+from assay.callbacks.measures.sample_history import COLUMNS_OF
 
 COUNT, CLASSES, EPOCHS = 60, 4, 3
 
@@ -176,3 +180,69 @@ def test_a_file_that_is_no_parquet_is_named(tmp_path):
     (folder / "ids.parquet").write_bytes(b"nothing")
     (info,) = RunSamples(tmp_path).loaders()
     assert info.error.startswith("samples/valid/ids.parquet cannot be read as a file of samples")
+
+
+TASKS = {
+    "multilabel": {"wrong_labels": [0, 2, np.nan], "margin": [0.5, -2.0, np.nan], "loss": [0.1, 2.0, 0.3]},
+    "segmentation": {"score": [0.5, np.nan, 1.0], "loss": [0.1, np.nan, 0.3]},
+    "detection": {
+        "score": [0.5, 0.0, np.nan], "boxes": [2, 1, 0], "found": [1, 0, 0], "missed": [1, 1, 0], "false": [0, 4, 0],
+        "loss": [np.nan] * 3,
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_other_tasks_have_their_own_columns(tmp_path, task):
+    numbers = TASKS[task]
+    files = SampleFiles(tmp_path / "samples" / "valid", {"loader": "valid", "class_names": None})
+    values = np.array([numbers[name] for name in COLUMNS_OF[task]], np.float32).T
+    for epoch in (1, 2):
+        files.add(epoch, SampleRows(np.arange(3), ["a", "b", "c"], values, np.zeros((3, 0), np.float16), task))
+    run = RunSamples(tmp_path)
+    table = run.table("valid")
+    assert table.task == task
+    for name, expected in numbers.items():
+        whole = table.columns[name].dtype == np.int32
+        np.testing.assert_allclose(
+            table.columns[name], np.nan_to_num(expected, nan=-1) if whole else expected, atol=1e-4
+        )
+    if task == "multilabel":
+        assert table.columns["correct"].tolist() == [1, 0, 255]
+    assert ("correct" in table.columns) == (task == "multilabel")
+    shown = {"score", "loss"} & numbers.keys()
+    assert run.curves("valid", [0]).keys() == {"epochs", *shown}
+    assert run.sample("valid", 1)["mean_probability"] is None
+    assert len(aggregate(table, "distribution", {"column": "loss", "bins": 3})["unknown"]) == 3
+
+
+def test_of_many_classes_the_likeliest_are_known_and_bound_the_others(tmp_path):
+    folder = write_samples(tmp_path, count=40, classes=6)
+    draw = np.random.default_rng(5)
+    shares = draw.dirichlet(np.ones(6) * 0.4, 40).astype(np.float32)
+    target = RunSamples(tmp_path).table("valid").columns["target"]
+    # Of each sample its own class and the two likeliest others, as a run with very many classes keeps them.
+    kept = [sorted({int(own), *np.argsort(-row)[:3].tolist()}) for own, row in zip(target, shares, strict=True)]
+    running = pq.read_table(folder / "running.parquet").drop_columns("mean_probability")
+    lists = {"mean_classes": kept, "mean_probability": [row[of].tolist() for row, of in zip(shares, kept, strict=True)]}
+    for name, kind in (("mean_classes", pa.int32()), ("mean_probability", pa.float32())):
+        running = running.append_column(name, pa.array(lists[name], pa.list_(kind)))
+    pq.write_table(running, folder / "running.parquet")
+    run = RunSamples(tmp_path)
+    table = run.table("valid")
+    assert run.sample("valid", 3)["mean_classes"] == kept[3]
+    for number in range(6):
+        known, most = table.class_probability(number)
+        for row in range(40):
+            if number in kept[row]:
+                assert known[row] == shares[row, number]
+            else:
+                assert np.isnan(known[row])
+                assert shares[row, number] <= most[row] + 1e-6
+        points = aggregate(table, "precision_recall", {"class": number})["points"]
+        assert points
+        # What is shown is as exact as if all were known.
+        for point in points:
+            above = shares[:, number] >= point["threshold"]
+            assert point["precision"] == pytest.approx((target[above] == number).mean())
+            assert point["recall"] == pytest.approx((target[above] == number).sum() / (target == number).sum())
