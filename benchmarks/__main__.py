@@ -9,7 +9,7 @@ from .overhead import SETS
 
 # Modules with a ``main`` of its own options, and the sets of ``overhead``; the second group is of the CPU alone.
 ON_ANY_DEVICE = ("overhead", "alone", "loader_end", "growth", "findings")
-ON_CPU = ("loaders", "startup", "counters")
+ON_CPU = ("loaders", "startup", "counters", "gallery")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -35,6 +35,7 @@ _OF_RUN = {
     "variability": "variability", "learned": "learned", "forgotten": "forgetting",
 }  # fmt: skip
 _OF_GROUPS = ("suspect_rank", "likely", "suspect_score", "stuck", "newly_wrong", "forgotten", "unstable", "easy")
+_MOST_READ = 16_000_000  # samples times epochs that curves are made of, which is two seconds of reading
 _TRIES = 5  # while the run replaces files
 
 _Value = TypeVar("_Value")
@@ -127,7 +128,8 @@ class RunSamples:
 
         Returns:
             ``epochs``, and for each of ``loss``, ``target_probability``, ``prediction`` and ``score`` that the run has
-            a list per sample with a value per epoch, None where it was not seen or it is not known.
+            a list per sample with a value per epoch, None where it was not seen or it is not known. Of loaders with
+            very many samples some epochs are left out, evenly.
 
         Raises:
             NotThereError: there is no such loader.
@@ -328,7 +330,7 @@ class RunSamples:
         return replace(table, findings=found)
 
     def _curves(self, about: _About, indices: np.ndarray) -> dict[str, Any]:
-        epochs = self._epochs(about)
+        epochs = self._some_epochs(about)
         values: dict[str, list[np.ndarray]] = {}
         for done, name in enumerate(epochs.values()):
             columns = self._of_epoch(about, name)
@@ -344,6 +346,19 @@ class RunSamples:
                     values.setdefault(of, [np.full(len(indices), np.nan)] * done).append(row)
         found: dict[str, Any] = {"epochs": list(epochs)}
         return found | {of: _listed(np.array(rows).T, whole=of == "prediction") for of, rows in values.items()}
+
+    def _some_epochs(self, about: _About) -> dict[int, str]:
+        """Return as many epochs as can be read in a moment, the last one among them."""
+        epochs = self._epochs(about)
+        most = max(_MOST_READ // max(self._count(about), 1), 2)
+        step = 1
+        while len(epochs) / step > most:
+            step *= 2  # so that those of before stay, and need not be read again, while a run adds epochs
+        return {
+            epoch: name
+            for place, (epoch, name) in enumerate(epochs.items(), start=1)
+            if place % step == 0 or place in (1, len(epochs))
+        }
 
     def _of_epoch(self, about: _About, name: str) -> _Arrays:
         """Return the numbers of samples in an epoch, and what curves show of them; of what is not there, no value."""

@@ -182,6 +182,24 @@ def test_a_file_that_is_no_parquet_is_named(tmp_path):
     assert info.error.startswith("samples/valid/ids.parquet cannot be read as a file of samples")
 
 
+def test_of_very_many_samples_curves_leave_out_epochs_evenly_and_keep_them(tmp_path, monkeypatch):
+    whole, some = [], {}
+    for epochs in (5, 6, 11, 13):
+        write_samples(tmp_path, count=10, classes=3, epochs=epochs)
+        whole = RunSamples(tmp_path).curves("valid", [4])
+        with monkeypatch.context() as patched:
+            patched.setattr("assay.callbacks.gallery.run_samples._MOST_READ", 60)  # six epochs of ten samples
+            some[epochs] = RunSamples(tmp_path).curves("valid", [4])
+    assert {epochs: curves["epochs"] for epochs, curves in some.items()} == {
+        5: [1, 2, 3, 4, 5],
+        6: [1, 2, 3, 4, 5, 6],
+        11: [1, 2, 4, 6, 8, 10, 11],
+        13: [1, 4, 8, 12, 13],
+    }
+    assert whole["epochs"] == list(range(1, 14))
+    assert some[13]["loss"] == [[whole["loss"][0][epoch - 1] for epoch in (1, 4, 8, 12, 13)]]
+
+
 TASKS = {
     "multilabel": {"wrong_labels": [0, 2, np.nan], "margin": [0.5, -2.0, np.nan], "loss": [0.1, 2.0, 0.3]},
     "segmentation": {"score": [0.5, np.nan, 1.0], "loss": [0.1, np.nan, 0.3]},
