@@ -15,6 +15,7 @@ from ..metrics.batch_metrics import predicted_classes
 from ..support.runner_view import samples_of_keys
 
 _MOST_CLASSES = 200  # with a mean probability each; of more their files would outgrow the data set
+_BEST_CLASSES = 10  # of more, these are kept of each sample
 _SHAPES = {
     "multiclass": "[N, C] with two classes or more, or [N, C, ...]",
     "binary": "[N] or [N, 1], or of maps [N, H, W] or [N, 1, H, W]",
@@ -30,11 +31,13 @@ class BatchNumbers:
         kind: a key of ``measures.sample_history.COLUMNS_OF``.
         numbers: [N, K], float32, its columns without the loss, which is the last one.
         shares: [N, C], float32, probabilities of classes; C may be 0.
+        best: [N, C], float32, which classes these are, where there are too many for all of them; else [N, 0].
     """
 
     kind: str
     numbers: Tensor
     shares: Tensor
+    best: Tensor
 
 
 @dataclass(frozen=True)
@@ -64,12 +67,16 @@ class BatchReader:
         target = self._target(runner, logits)
         nothing = logits.new_zeros((len(logits), 0), dtype=torch.float32)
         if kind == "segmentation":
-            return BatchNumbers(kind, self._regions(logits, target)[:, None], nothing)
+            return BatchNumbers(kind, self._regions(logits, target)[:, None], nothing, nothing)
         if kind == "multilabel":
-            return BatchNumbers(kind, label_numbers(logits, target, self.ignore_index), nothing)
+            return BatchNumbers(kind, label_numbers(logits, target, self.ignore_index), nothing, nothing)
         logits, target = (two_logits(logits), target.reshape(-1)) if kind == "binary" else (logits, target)
-        shares = logits.float().softmax(dim=1) if logits.shape[1] <= _MOST_CLASSES else nothing
-        return BatchNumbers(kind, sample_numbers(logits, target), shares)
+        shares = logits.float().softmax(dim=1)
+        numbers = sample_numbers(logits, target, shares)
+        if logits.shape[1] <= _MOST_CLASSES:
+            return BatchNumbers(kind, numbers, shares, nothing)
+        best = shares.topk(_BEST_CLASSES, dim=1)
+        return BatchNumbers(kind, numbers, best.values, best.indices.float())
 
     def _regions(self, logits: Tensor, target: Tensor) -> Tensor:
         classes = logits.shape[1] if self.task == "multiclass" else None

@@ -22,9 +22,9 @@ class SampleRows:
     Attributes:
         positions: [n], int64, in the loader, over all ranks.
         ids: n texts.
-        numbers: [n, K], float32.
-        shares: [n, C], float16, probabilities of the classes; C may be 0.
-        kind: a key of ``measures.sample_history.COLUMNS_OF``, which names the K columns; empty where there are no rows.
+        numbers: [n, K], float32; behind the columns of the kind there may be C more: the classes of ``shares``.
+        shares: [n, C], float16, probabilities of the classes, of all in their order where none are named; C may be 0.
+        kind: a key of ``measures.sample_history.COLUMNS_OF``, which names the columns; empty where there are no rows.
     """
 
     positions: np.ndarray

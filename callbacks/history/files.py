@@ -17,13 +17,13 @@ import pyarrow.parquet as pq
 from ..measures.sample_history import COLUMNS_OF, WHOLE
 from ..support.atomic_files import half_written, replacing
 from .collected import SampleRows
-from .running import EPOCH_NUMBERS, NEVER, RunningValues
+from .running import EPOCH_NUMBERS, NEVER, RunningValues, Seen
 
 ABOUT, IDS, RUNNING = "about.json", "ids.parquet", "running.parquet"
 BEFORE, NEXT = ".running-before.parquet", ".running-next.parquet"
 NUMBERS = COLUMNS_OF["multiclass"]  # the columns of an epoch's rows, of samples of one class
-_MEANS = "mean_probability"
-_RUNNING = tuple(field.name for field in fields(RunningValues) if field.name != _MEANS)
+_MEANS, _CLASSES = "mean_probability", "mean_classes"
+_RUNNING = tuple(field.name for field in fields(RunningValues) if field.name not in (_MEANS, _CLASSES))
 _ALWAYS = ("epochs", "forgotten", "correct")  # which have a value for a sample that was never seen with a class
 _BLOCK = 65_536  # samples whose running values are in memory at once
 _EPOCH = b"epoch"  # in the metadata of the running values: the last epoch in them
@@ -78,20 +78,20 @@ class SampleFiles:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._write_about(rows.kind)
         index, first = self._find(rows.ids)
-        numbers = {name: rows.numbers[first, place] for place, name in enumerate(COLUMNS_OF[rows.kind])}
-        is_whole = "target" not in numbers or self._update_running(epoch, index, numbers, rows.shares[first])
+        names = COLUMNS_OF[rows.kind]
+        numbers = {name: rows.numbers[first, place] for place, name in enumerate(names)}
+        seen = Seen(index, numbers, rows.shares[first], rows.numbers[first, len(names) :].astype(np.int32))
+        is_whole = "target" not in numbers or self._update_running(epoch, seen)
         # Last: a run that is killed before counts this epoch again.
         self._write_epoch(epoch, index, numbers)
         return is_whole
 
-    def _update_running(
-        self, epoch: int, index: np.ndarray, numbers: Mapping[str, np.ndarray], shares: np.ndarray
-    ) -> bool:
+    def _update_running(self, epoch: int, seen: Seen) -> bool:
         """Add an epoch to the running values; return whether they hold all they can."""
         former = self._epochs()
         is_whole = not former or _epoch_of(self.folder / RUNNING) == former[-1][0]
-        blocks = self._blocks(shares.shape[1]) if is_whole else iter([self._counted_again(former)])
-        self._write_running(epoch, _updated(blocks, epoch, index, numbers, shares))
+        blocks = self._blocks(seen) if is_whole else iter([self._counted_again(former)])
+        self._write_running(epoch, _updated(blocks, epoch, seen), names_classes=seen.best.shape[1] > 0)
         return is_whole
 
     @property
@@ -125,23 +125,24 @@ class SampleFiles:
         found, first = np.unique(pc.index_in(rows, known).to_numpy(), return_index=True)
         return found, first
 
-    def _blocks(self, classes: int) -> Iterator[RunningValues]:
+    def _blocks(self, seen: Seen) -> Iterator[RunningValues]:
         """Yield the running values of all samples, block by block; those of new ones are fresh."""
+        classes, best = seen.widths
         path, count = self.folder / RUNNING, 0
         if path.exists():
             with pq.ParquetFile(path) as file:
                 for batch in file.iter_batches(_BLOCK):
                     count += len(batch)
-                    yield _values(batch, classes)
+                    yield _values(batch, classes, best)
         if (fresh := len(self._ids()) - count) > 0:
-            yield RunningValues.fresh(fresh, classes)
+            yield RunningValues.fresh(fresh, classes, best)
 
     def _counted_again(self, former: Iterable[tuple[int, Path]]) -> RunningValues:
         values = RunningValues.fresh(len(self._ids()), 0)
         for epoch, path in former:
             table = pq.read_table(path)
             numbers = {name: table[name].to_numpy() for name in NUMBERS}
-            values.add(epoch, table["index"].to_numpy(), numbers, np.zeros((len(table), 0)))
+            values.add(epoch, Seen(table["index"].to_numpy(), numbers))
         return values
 
     def _write_epoch(self, epoch: int, index: np.ndarray, numbers: Mapping[str, np.ndarray]) -> None:
@@ -161,33 +162,28 @@ class SampleFiles:
             dictionary=[name for name in WHOLE if name in numbers],
         )
 
-    def _write_running(self, epoch: int, blocks: Iterable[RunningValues]) -> None:
+    def _write_running(self, epoch: int, blocks: Iterable[RunningValues], *, names_classes: bool) -> None:
         following = self.folder / NEXT
-        _write(following, _tables(epoch, blocks), encodings={"index": "DELTA_BINARY_PACKED"})
+        _write(
+            following, _tables(epoch, blocks, names_classes=names_classes), encodings={"index": "DELTA_BINARY_PACKED"}
+        )
         # Only now, as the blocks were read from it.
         if (self.folder / RUNNING).exists():
             os.replace(self.folder / RUNNING, self.folder / BEFORE)
         os.replace(following, self.folder / RUNNING)
 
 
-def _updated(
-    blocks: Iterable[RunningValues],
-    epoch: int,
-    index: np.ndarray,
-    numbers: Mapping[str, np.ndarray],
-    shares: np.ndarray,
-) -> Iterator[RunningValues]:
+def _updated(blocks: Iterable[RunningValues], epoch: int, seen: Seen) -> Iterator[RunningValues]:
     """Yield blocks with an epoch added, whose samples have ascending numbers."""
     first = 0
     for block in blocks:
-        low, high = np.searchsorted(index, [first, first + len(block)])
-        of_block = {name: values[low:high] for name, values in numbers.items()}
-        block.add(epoch, index[low:high] - first, of_block, shares[low:high])
+        low, high = np.searchsorted(seen.index, [first, first + len(block)])
+        block.add(epoch, seen.part(low, high, first))
         first += len(block)
         yield block
 
 
-def _tables(epoch: int, blocks: Iterable[RunningValues]) -> Iterator[pa.Table]:
+def _tables(epoch: int, blocks: Iterable[RunningValues], *, names_classes: bool) -> Iterator[pa.Table]:
     first = 0
     for block in blocks:
         unseen = block.epochs == 0
@@ -196,29 +192,45 @@ def _tables(epoch: int, blocks: Iterable[RunningValues]) -> Iterator[pa.Table]:
             values = getattr(block, name)
             hidden = values == NEVER if name in EPOCH_NUMBERS else unseen if name not in _ALWAYS else None
             columns[name] = pa.array(values, mask=hidden)
-        columns[_MEANS] = _lists(block.mean_probability, unseen)
+        told = (block.epochs > 0)[:, None] & (np.ones_like(block.mean_probability, bool))
+        if names_classes:
+            told = told & (block.mean_classes >= 0) if block.mean_classes.shape[1] else told
+            columns[_CLASSES] = _lists(block.mean_classes, told, pa.int32())
+        columns[_MEANS] = _lists(block.mean_probability, told, pa.float32())
         first += len(block)
         yield pa.table(columns).replace_schema_metadata({_EPOCH: str(epoch)})
 
 
-def _lists(means: np.ndarray, unseen: np.ndarray) -> pa.Array:
-    """Return rows of numbers, [n, C], as one list each; null for samples without, and for all where C is 0."""
-    if not means.shape[1]:
-        return pa.nulls(len(means), pa.list_(pa.float32()))
-    offsets = np.arange(len(means) + 1, dtype=np.int32) * means.shape[1]
-    return pa.ListArray.from_arrays(offsets, pa.array(means.reshape(-1)), mask=pa.array(unseen))
+def _lists(values: np.ndarray, told: np.ndarray, kind: pa.DataType) -> pa.Array:
+    """Return those of the values, [n, C], that are told, as one list per row; null for rows where none is."""
+    if not values.shape[1]:
+        return pa.nulls(len(values), pa.list_(kind))
+    lengths = told.sum(axis=1)
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    return pa.ListArray.from_arrays(offsets, pa.array(values[told], kind), mask=pa.array(lengths == 0))
 
 
-def _values(batch: pa.RecordBatch, classes: int) -> RunningValues:
+def _values(batch: pa.RecordBatch, classes: int, best: int) -> RunningValues:
     """Return the running values that ``_tables`` wrote; means of classes only if they are of all epochs."""
     columns = {name: np.array(batch[name].fill_null(pa.scalar(False).cast(batch[name].type))) for name in _RUNNING}
-    means = np.zeros((len(batch), classes), np.float32)
-    told = np.array(batch[_MEANS].is_valid())
-    values = np.array(batch[_MEANS].flatten())
-    if not classes or len(values) != told.sum() * classes or (told != (columns["epochs"] > 0)).any():
-        return RunningValues(**columns, mean_probability=means[:, :0])
-    means[told] = values.reshape(-1, classes)
-    return RunningValues(**columns, mean_probability=means)
+    fresh = RunningValues.fresh(len(batch), classes, best)
+    of_classes = {_MEANS: fresh.mean_probability, _CLASSES: fresh.mean_classes}
+    known = np.array(batch[_MEANS].is_valid())
+    names = (_MEANS, _CLASSES) if best else (_MEANS,)
+    lengths = pc.fill_null(pc.list_value_length(batch[_MEANS]), 0).to_numpy(zero_copy_only=False)
+    fits = lengths <= fresh.mean_probability.shape[1] if best else lengths == known * classes
+    if (
+        not classes
+        or (known != (columns["epochs"] > 0)).any()
+        or not fits.all()
+        or not {*names} <= {*batch.schema.names}
+    ):
+        unknown = {name: values[:, :0] for name, values in of_classes.items()}
+        return RunningValues(**columns, **unknown)
+    told = np.arange(fresh.mean_probability.shape[1]) < lengths[:, None]
+    for name in names:
+        of_classes[name][told] = np.array(batch[name].flatten())
+    return RunningValues(**columns, **of_classes)
 
 
 def _write(

@@ -64,7 +64,9 @@ class SampleHistory(Diagnostic):
                                    predicted right; ``forgotten``, how often it was right and then wrong, and
                                    ``last_forgotten``, the epoch of the last time; ``correct``, whether it was right at
                                    last, and ``target``, its class then; ``mean_probability``, one number per class, up
-                                   to 200 classes
+                                   to 200 classes; of more classes those of the target and of the ten largest others,
+                                   and ``mean_classes``, which these are. An epoch in which a class was not among the
+                                   ten best of the sample counts as 0 there
     ============================== =====================================================================================
 
     Samples of other tasks have no ``running.parquet``, and in the file of an epoch ``index`` and:
@@ -105,9 +107,9 @@ class SampleHistory(Diagnostic):
     Loaders for inference are left out, and so are those for training whose batches hold no ids, as their order changes,
     and those with more than ``max_samples`` samples; one line says so. A sample that an epoch shows twice counts once.
     Numbers stay on the device until the loader has ended; nothing is read within a step. Memory: 28 bytes, the id and
-    2 C bytes per sample of the epoch under way, with C classes, up to 200. Files are written in a thread, whole or not
-    at all, and are the same on any number of ranks. A run that ``DictRunner`` resumes ends with the files of one that
-    was never interrupted.
+    2 C bytes per sample of the epoch under way, with C classes; of more than 200, 60 bytes in place of 2 C. Files are
+    written in a thread, whole or not at all, and are the same on any number of ranks. A run that ``DictRunner`` resumes
+    ends with the files of one that was never interrupted.
 
     Args:
         task: ``multiclass`` (logits [N, C]), ``binary`` (logits [N] or [N, 1]), ``multilabel`` (logits [N, C]) or
@@ -183,6 +185,7 @@ class SampleHistory(Diagnostic):
         self.collected_: CollectedSamples | None = None
         self.pending_: Callable[[], None] | None = None
         self.told_: set[str] = set()
+        self.has_no_losses_ = False
         self.image_key, self.thumbnails = image_key, thumbnails
         self.thumbnail_bytes = at_least_one("thumbnail_bytes", thumbnail_bytes)
         self.style: PictureStyle = PictureStyle(self.class_names, mean, std, ignore_index)
@@ -193,6 +196,7 @@ class SampleHistory(Diagnostic):
     def on_experiment_start(self, runner: dl.IRunner) -> None:
         super().on_experiment_start(runner)
         self.files_, self.collected_, self.told_, self.found_ = {}, None, set(), {}
+        self.has_no_losses_ = False
         if self.is_mute_:
             return
         logdir = logdir_of(runner)
@@ -271,7 +275,8 @@ class SampleHistory(Diagnostic):
             self._observe_boxes(runner, positions.start, ids)
         else:
             found = self.reader.read(runner)
-            numbers = torch.cat([found.numbers, self._losses(runner, found.numbers)[:, None]], dim=1)
+            losses = self._losses(runner, found.numbers)[:, None]
+            numbers = torch.cat([found.numbers, losses, found.best], dim=1)
             self.collected_.add(found.kind, positions.start, ids, numbers, found.shares)
         if not self.collected_.left_out:
             self.thumbnails_.observe(runner, self.pictures_, self.sample_id_key, positions)
@@ -371,9 +376,13 @@ class SampleHistory(Diagnostic):
         """Return the loss of each sample, [N], float32; NaN where there is none."""
         output, target = (runner.batch[key] for key in (self.output_key, self.target_key))
         unknown = numbers.new_full((len(numbers),), torch.nan)
+        if self.has_no_losses_:
+            return unknown
         try:
             losses = losses_of_batch(runner, runner.batch, output.detach(), target, self.criterion_key)
         except NoSampleLossError:
+            # To find that out may take a call for each sample.
+            self.has_no_losses_ = True
             return unknown
         if losses is None:
             return unknown

@@ -22,7 +22,7 @@ WHOLE = ("target", "prediction", "wrong_labels", "boxes", "found", "missed", "fa
 
 
 @torch.no_grad()
-def sample_numbers(logits: Tensor, target: Tensor) -> Tensor:
+def sample_numbers(logits: Tensor, target: Tensor, shares: Tensor | None = None) -> Tensor:
     """Return the numbers of each sample, without reading the device.
 
     ====================== ========================================================================================
@@ -44,6 +44,7 @@ def sample_numbers(logits: Tensor, target: Tensor) -> Tensor:
     Args:
         logits: [N, C] with C of at least 2, floating point.
         target: [N], class numbers, int64.
+        shares: [N, C], float32, probabilities of the classes where they are known.
 
     Returns:
         [N, 6], float32, in the order of ``COLUMNS``. Class numbers up to 2**24 are exact in it.
@@ -56,7 +57,7 @@ def sample_numbers(logits: Tensor, target: Tensor) -> Tensor:
     classes = logits.shape[1]
     numbers = torch.arange(classes, device=logits.device)
     is_target = numbers == target[:, None]
-    shares = logits.softmax(dim=1)
+    shares = logits.softmax(dim=1) if shares is None else shares
     own = logits.where(is_target, 0).sum(dim=1)
     margin = own - logits.masked_fill(is_target, -torch.inf).amax(dim=1)
     values = [

@@ -2,20 +2,23 @@
 
 import copy
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 from catalyst import dl
 from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
 
 from ..errors import UsageError, listing, unknown_name
 from .runner_view import sample_losses_of
 from .target_mean import TargetMean, class_numbers, target_mean
 from .undone import undone
 
+Found = TypeVar("Found")
 Criterion = Callable[[Tensor, Tensor], Tensor]
 
 # Both are numbers, because they travel in tensors of losses that nothing reads within the step.
@@ -24,6 +27,11 @@ NO_SCORE = -math.inf
 
 WHOLE_BATCH = torch.finfo(torch.float32).min
 """The loss of every sample if only the whole batch has one; see ``sample_losses``."""
+
+
+_PLAIN = (str, int, float, bool, type(None))
+# Of each runner its current batch, and what callbacks share of what they found of it.
+_found: WeakKeyDictionary[Any, tuple[Any, dict[Any, Any]]] = WeakKeyDictionary()
 
 
 class NoSampleLossError(UsageError):
@@ -215,7 +223,7 @@ def losses_of_batch(
 ) -> Tensor | None:
     """Return the loss of each sample of a batch, [N]: by the runner's own rule, or by its criterion.
 
-    A sample in which nothing counts has ``NO_SCORE``.
+    A sample in which nothing counts has ``NO_SCORE``. Callbacks that ask for the same share what is found.
 
     Args:
         runner: any Catalyst runner.
@@ -229,8 +237,64 @@ def losses_of_batch(
     """
     by_runner = sample_losses_of(runner)
     if criterion_key is None and by_runner is not None and runner.criterion is not None:
-        return by_runner(batch) if isinstance(output, Tensor) else None
+        if not isinstance(output, Tensor):
+            return None
+        return once_per_batch(runner, "losses by the runner", batch, partial(by_runner, batch))
     criterion = pick_criterion(runner.criterion, criterion_key)
     if criterion is None or not isinstance(output, Tensor):
         return None
-    return sample_losses(criterion, output, target, uncounted=NO_SCORE)
+    find = partial(sample_losses, criterion, output, target, uncounted=NO_SCORE)
+    return once_per_batch(runner, ("losses by", criterion_key, id(criterion)), [output, target], find)
+
+
+def once_per_batch(runner: dl.IRunner, asked: Hashable, parts: Any, find: Callable[[], Found]) -> Found:
+    """Return what ``find`` returns, or returned before for the same question about the same parts of the batch.
+
+    Parts are the same as long as no callback has replaced them, or changed a tensor in place. They are not kept alive,
+    only what was found is, until the next batch.
+
+    Args:
+        runner: whose current batch it is.
+        asked: what is asked of the parts.
+        parts: tensors, or lists and dicts of them; whatever else does not matter for what is found.
+        find: makes the answer, which nobody may change.
+    """
+    batch = tuple(getattr(runner, name, None) for name in ("loader_key", "epoch_step", "loader_batch_step"))
+    known, found = _found.get(runner, (None, {}))
+    if known != batch:
+        found = {}
+        _found[runner] = batch, found
+    key = (asked, identity_of(parts))
+    if key not in found:
+        found[key] = find()
+    answer: Found = found[key]
+    return answer
+
+
+def identity_of(part: Any) -> Hashable:
+    """Return what is equal for the same tensors with the same content, in lists and dicts too."""
+    if isinstance(part, Tensor):
+        # The memory, as each callback has detached the tensor for itself. A weak reference to it keeps its address from
+        # being taken by another one.
+        version = 0 if part.is_inference() else part._version
+        place = (part.storage_offset(), tuple(part.shape), part.stride(), part.dtype)
+        return (_Memory(part), version, *place)
+    if isinstance(part, Mapping):
+        return tuple((name, identity_of(inner)) for name, inner in part.items())
+    # Names of samples are many, and need not be looked at.
+    if isinstance(part, list | tuple) and part and isinstance(part[0], Tensor | Mapping | list | tuple):
+        return tuple(map(identity_of, part))
+    return part if isinstance(part, _PLAIN) else id(part)
+
+
+class _Memory:
+    """The memory of a tensor, without keeping it alive."""
+
+    def __init__(self, tensor: Tensor):
+        self.reference = StorageWeakRef(tensor.untyped_storage())
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Memory) and self.reference.cdata == other.reference.cdata
+
+    def __hash__(self) -> int:
+        return hash(self.reference.cdata)

@@ -409,14 +409,70 @@ def test_two_of_them_have_folders_of_their_own(tmp_path):
     assert files_of(tmp_path / "a" / "samples") == files_of(tmp_path / "b")
 
 
-def test_of_more_than_200_classes_no_means_are_kept(tmp_path):
+def best_of(all_logits, target):
+    """Return the mean probabilities of the target and of the ten largest others, by a loop over the epochs."""
+    kept = {}
+    for epoch, logits in enumerate(all_logits, start=1):
+        shares = shares_of(logits)
+        kept = {number: mean * (epoch - 1) / epoch for number, mean in kept.items()}
+        for number in np.argsort(-shares)[:10].tolist():
+            kept[number] = kept.get(number, 0.0) + shares[number] / epoch
+        kept.pop(target, None)
+        kept = dict(sorted(kept.items(), key=lambda item: -item[1])[:10])
+    return {target: np.mean([shares_of(logits)[target] for logits in all_logits]), **kept}
+
+
+@pytest.mark.parametrize("classes", [200, 201, 1000])
+def test_of_more_than_200_classes_the_target_and_the_ten_best_are_kept(classes, tmp_path):
+    seen = Outputs(("image", "target", "sample_id"), "logits")
+    model, data = linear(outputs=classes), items(classes=classes)
+    data[0]["image"] = data[0]["image"] * torch.nan
     fit(
-        DictRunner(), linear(outputs=201), {"valid": DataLoader(items(), 4)}, [SampleHistory()], optimizer=None,
+        DictRunner(), model, {"valid": DataLoader(data, 4)}, [SampleHistory(), seen], optimizer=None,
         logdir=str(tmp_path),
     )  # fmt: skip
     running = read(tmp_path / "samples", "valid", "running.parquet")
-    assert {row["mean_probability"] for row in running.values()} == {None}
-    assert all(row["epochs"] == 1 for row in running.values())
+    assert ("mean_classes" in running["s01.png"]) == (classes > 200)
+    for name, row in running.items():
+        logits, target = seen.kept["valid", 1, name]
+        if name == "s00.png":
+            assert row["mean_probability"] is row.get("mean_classes") is None
+        elif classes == 200:
+            np.testing.assert_allclose(row["mean_probability"], shares_of(logits), rtol=2e-3)
+        else:
+            wanted = best_of([logits], target)
+            assert row["mean_classes"][0] == target and set(row["mean_classes"]) == set(wanted)
+            of_class = dict(zip(row["mean_classes"], row["mean_probability"], strict=True))
+            assert of_class == pytest.approx(wanted, rel=2e-3)
+
+
+def test_means_of_the_ten_best_over_epochs_equal_a_loop(tmp_path):
+    draw = np.random.default_rng(0)
+    # Of few classes, so that the ten best of the epochs overlap; there are never as many samples in an epoch.
+    files, seen = SampleFiles(tmp_path / "valid"), {name: [] for name in "abcdef"}
+    for epoch in range(1, 7):
+        ids = [name for name in seen if epoch == 1 or draw.random() < 0.7]
+        logits = {name: draw.normal(size=24) * 3 for name in ids}
+        for name in ids:
+            seen[name].append(logits[name])
+        files.add(epoch, rows_of_best(ids, logits))
+    running = read(tmp_path, "valid", "running.parquet")
+    for number, (name, all_logits) in enumerate(seen.items()):
+        wanted = best_of(all_logits, number)
+        found = dict(zip(running[name]["mean_classes"], running[name]["mean_probability"], strict=True))
+        assert found == pytest.approx(wanted, rel=3e-3, abs=1e-4)
+        assert running[name]["mean_classes"][0] == number
+
+
+def rows_of_best(ids, logits):
+    rows = [row_of(logits[name], "abcdef".index(name)) for name in ids]
+    shares = [shares_of(logits[name]) for name in ids]
+    best = [np.argsort(-of)[:10] for of in shares]
+    numbers = np.array(
+        [[*(row[name] for name in NUMBERS), *of] for row, of in zip(rows, best, strict=True)], np.float32
+    )
+    means = np.array([of[which] for of, which in zip(shares, best, strict=True)], np.float16)
+    return SampleRows(np.arange(len(ids)), list(ids), numbers, means)
 
 
 def test_what_another_thread_is_writing_stays_and_what_a_killed_process_left_goes(tmp_path):
