@@ -55,11 +55,11 @@ class Cifar10(Experiment):
     def get_loaders(self) -> dict[str, DataLoader[Any]]:
         root = Path(self.data_dir) if self.data_dir is not None else download()
         light = [A.HorizontalFlip(), A.Pad(4), A.RandomCrop(32, 32)]
+        files = {"train": TRAIN_FILES, "valid": VALID_FILES}
+        parts = self.marked({key: read_items(root, names) for key, names in files.items()}, CLASS_NAMES)
         return {
-            "train": self.make_loader(
-                Augmented(read_items(root, TRAIN_FILES), to_tensor(light), seed=self.seed), shuffle=True
-            ),
-            "valid": self.make_loader(Augmented(read_items(root, VALID_FILES), to_tensor([]), seed=self.seed)),
+            "train": self.make_loader(Augmented(parts["train"], to_tensor(light), seed=self.seed), shuffle=True),
+            "valid": self.make_loader(Augmented(parts["valid"], to_tensor([]), seed=self.seed)),
         }
 
     def get_model(self) -> nn.Module:

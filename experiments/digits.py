@@ -43,10 +43,11 @@ class Digits(Experiment):
         held_out = np.arange(len(items)) % 5 == 0
         train = [item for item, out in zip(items, held_out, strict=True) if not out]
         valid = [item for item, out in zip(items, held_out, strict=True) if out]
+        parts = self.marked({"train": train, "valid": valid}, CLASS_NAMES)
         light = [A.Affine(translate_px=(-1, 1), rotate=(-10, 10), scale=(0.9, 1.1), p=0.8)]
         return {
-            "train": self.make_loader(Augmented(train, to_tensor(light), seed=self.seed), shuffle=True),
-            "valid": self.make_loader(Augmented(valid, to_tensor([]), seed=self.seed)),
+            "train": self.make_loader(Augmented(parts["train"], to_tensor(light), seed=self.seed), shuffle=True),
+            "valid": self.make_loader(Augmented(parts["valid"], to_tensor([]), seed=self.seed)),
         }
 
     def get_model(self) -> nn.Module:

@@ -104,7 +104,14 @@ class OwnPictures(Experiment, ABC):
 
     def parts(self) -> dict[str, ItemList]:
         """Return the items to train and to validate on, by ``train`` and ``valid``; also ``test`` where it is given."""
-        return self.data.split.parts
+        return self._marked_parts
+
+    @cached_property
+    def _marked_parts(self) -> dict[str, ItemList]:
+        # Marked after the split, which is the same with marks and without.
+        loader_of = {name: TEST if name == "test" else name for name in self.data.split.parts}
+        marked = self.marked({loader_of[name]: items for name, items in self.data.split.parts.items()})
+        return {name: marked[loader] for name, loader in loader_of.items()}
 
     @property
     def summary(self) -> DataSummary:

@@ -96,10 +96,11 @@ class Wheat(Experiment):
 
     def get_loaders(self) -> dict[str, DataLoader[Any]]:
         train, valid = split(self.items, self.valid_sources)
+        parts = self.marked({"train": train, "valid": valid})
         light = [A.D4(), A.RandomBrightnessContrast(0.2, 0.2), A.HueSaturationValue(8, 20, 0)]
         return {
-            "train": self._make_loader(train, light, shuffle=True),
-            "valid": self._make_loader(valid, []),
+            "train": self._make_loader(parts["train"], light, shuffle=True),
+            "valid": self._make_loader(parts["valid"], []),
         }
 
     def get_truth_loader(self, items: ItemList) -> DataLoader[Any]:

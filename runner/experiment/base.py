@@ -1,9 +1,10 @@
 """What is run: data, model, loss and the numbers that decide how it is trained."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from catalyst import dl
@@ -19,6 +20,7 @@ from assay.callbacks.support.unwrap import by_name
 from ..data.augmented import one_thread
 from ..data.bad_images import Collate, WithoutBadImages
 from ..data.readers.item_list import ItemList
+from ..data.selection.sample_marks import SampleMarks
 from ..recipe.fine_tuning.groups import parameter_groups
 from ..recipe.fine_tuning.loaded import named_parameters
 from ..recipe.losses import LossTerm
@@ -29,6 +31,8 @@ from .experiment_fields import ExperimentFields
 from .generated_data import make_once
 from .ignored_fields import has_use
 from .prediction_spec import Prediction
+
+_Items = TypeVar("_Items", bound=Sequence[Mapping[str, Any]])
 
 
 @dataclass(kw_only=True)
@@ -84,6 +88,24 @@ class Experiment(ExperimentFields):
         if not Path(self.data_dir).is_dir():
             raise UsageError(f"data_dir must be a folder, got {self.data_dir!r}.")
         return Path(self.data_dir)
+
+    @cached_property
+    def sample_marks(self) -> SampleMarks:
+        """What the fields ``exclude`` and ``relabel`` change about the samples."""
+        return SampleMarks(self.exclude, self.relabel, self.run_folder)
+
+    def marked(self, parts: Mapping[str, _Items], class_names: Sequence[str] | None = None) -> dict[str, _Items]:
+        """Return the items of each loader as ``exclude`` and ``relabel`` leave them; call it in ``get_loaders``.
+
+        Args:
+            parts: lists of dicts with a ``sample_id`` and, to relabel, a class number as ``target``; or ``ItemList``s.
+                By the key of the loader, of all loaders together.
+            class_names: one name per class, by which marks may name it.
+
+        Raises:
+            UsageError: see ``SampleMarks``.
+        """
+        return self.sample_marks.apply(parts, class_names)
 
     def describe_data(self) -> list[str]:
         """Return lines about the data, such as what was found and how it is split, to print before training."""

@@ -72,6 +72,7 @@ def prepare_machine(experiment: Experiment) -> Engine:
 def get_loaders(experiment: Experiment, engine: Engine) -> dict[str, DataLoader[Any]]:
     """Return the loaders of an experiment, cut down to the batches that it is limited to."""
     loaders, ranks = experiment.get_loaders(), int(engine.num_processes)
+    _check_marks(experiment, ranks)
     few, same = experiment.limit_batches, experiment.overfit_batches
     if engine.is_main_process and few is not None:
         print(f"dry run: at most {few} batches of each loader (--limit-batches)")
@@ -80,6 +81,17 @@ def get_loaders(experiment: Experiment, engine: Engine) -> dict[str, DataLoader[
     if same is not None:
         return overfit_batches(loaders, same, ranks, experiment.seed)
     return loaders if few is None else limit_batches(loaders, few, ranks)
+
+
+def _check_marks(experiment: Experiment, ranks: int) -> None:
+    given = [name for name in ("exclude", "relabel") if getattr(experiment, name) is not None]
+    if given and not experiment.sample_marks.lines:
+        raise UsageError(
+            f"{flag_of(given[0])} has no use with this experiment's own get_loaders: leave it out, or let get_loaders "
+            "pass its items through self.marked({'train': ..., 'valid': ...})."
+        )
+    if given and ranks > 1:
+        check_same_on_all(experiment.sample_marks.checksums())
 
 
 def get_model(experiment: Experiment, engine: Engine) -> Any:
@@ -188,7 +200,7 @@ def run_experiment(
         **parts,
         callbacks=callbacks,
         loggers=experiment.get_loggers() if engine.is_main_process else None,
-        hparams=dataclasses.asdict(experiment),
+        hparams=dataclasses.asdict(experiment) | experiment.sample_marks.counts,
         logdir=str(folder),
         resume=None if checkpoint is None else str(checkpoint),
     )
@@ -253,9 +265,9 @@ def _check_monitors(monitors: Iterable[Monitor], loaders: dict[str, DataLoader[A
 
 def _note_data(experiment: Experiment, folder: Path) -> None:
     """Print what the data is, and write down what a run that goes on has to know of it."""
-    for line in experiment.describe_data():
+    for line in [*experiment.describe_data(), *experiment.sample_marks.lines]:
         print(_as_text(line))
-    for name, text in experiment.files_of_run().items():
+    for name, text in (experiment.files_of_run() | experiment.sample_marks.files()).items():
         # A run that goes on keeps what it was started with.
         if not (folder / name).exists():
             save_text(folder / name, _as_text(text))

@@ -113,6 +113,11 @@ class Data:
 
     data_dir: Annotated[str | None, Mark.RESUMABLE, Mark.PER_MACHINE] = None
     """Folder with the data set."""
+    exclude: Annotated[str | None, Mark.PER_MACHINE] = None
+    """CSV file of marks, as the gallery saves them: samples marked skip are left out, and those marked wrong_label that
+    --relabel does not correct."""
+    relabel: Annotated[str | None, Mark.PER_MACHINE] = None
+    """CSV file of marks, which may be the same: samples marked wrong_label get the class that stands there."""
     workers: Annotated[int, AtLeast(0), Mark.RESUMABLE, Mark.PER_MACHINE] = 0
     """Processes that load the data; 0: the training process itself."""
     on_bad_image: OnBadImage = "raise"

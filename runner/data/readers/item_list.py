@@ -124,6 +124,23 @@ class ItemList(Sequence[dict[str, Any]]):
         taken._order = (np.arange(len(self)) if self._order is None else self._order)[chosen]
         return taken
 
+    def with_targets(self, targets: Mapping[int, int]) -> "ItemList":
+        """Return the items with other class numbers as targets of some, by their index; the other columns are shared.
+
+        Raises:
+            UsageError: the items have no class numbers as targets.
+        """
+        if self.task not in ("multiclass", "binary"):
+            raise UsageError(f"with_targets needs one class per item, and those of {self.task} have other targets.")
+        changed = np.array(self.column(TARGET_KEY))
+        changed[list(targets)] = list(targets.values())
+        whole = np.array(self._columns[TARGET_KEY])
+        whole[slice(None) if self._order is None else self._order] = changed
+        taken = object.__new__(type(self))
+        taken.__dict__.update(self.__dict__)
+        taken._columns = {**self._columns, TARGET_KEY: whole}
+        return taken
+
     def describe(self) -> str:
         """Return one line: what was found, how much of it, and how it is split."""
         classes = len(self.class_names) - (self.task == "detection" and self.class_names[:1] == (BACKGROUND,))
