@@ -83,6 +83,11 @@ class Writer:
         self._raised = False
         self._keep: KeepPicture | None = None
 
+    @property
+    def drops_all(self) -> bool:
+        """Whether it writes nothing, so that no function it is given is ever called."""
+        return self._sink is None
+
     def scalars(self, values: Mapping[str, float] | Callable[[], Mapping[str, float]], step: int) -> None:
         """Write one number per tag; NaN and infinities are written as they are. Trackers get them too.
 
@@ -251,6 +256,11 @@ class ForwardingWriter(Writer):
     def submit(self, work: Callable[[Sink], Any]) -> None:
         """Queue the wrapped work."""
         self.writer.submit(self.wrap(work))
+
+    @property
+    def drops_all(self) -> bool:
+        """Whether the writer writes nothing."""
+        return self.writer.drops_all
 
     def keep_pictures(self, keep: KeepPicture | None) -> None:
         """Have every picture from now on handed also to a function."""

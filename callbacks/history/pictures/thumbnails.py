@@ -154,7 +154,8 @@ class Thumbnails:
         if one is None:
             return None
         writer.call(partial(one.files.cut, epoch - 1))
-        if epoch > 1 and one.plan is None and runner.engine.is_main_process:
+        # The validation before a run goes on writes nothing, and nobody would answer.
+        if epoch > 1 and one.plan is None and runner.engine.is_main_process and not writer.drops_all:
             self._make_plan(one, epoch - 1, writer)
         wanted = None if one.plan is None else _waited(one.plan, writer)
         one.wanted, reads_stored = from_main_rank((wanted, one.stored is not None))

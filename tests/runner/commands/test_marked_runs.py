@@ -44,6 +44,11 @@ def targets(run, loader, epoch=1):
     return dict(rows.select("id", "target").iter_rows())
 
 
+def split_of(run):
+    with open(run / "split.csv", newline="") as file:
+        return {row["image"]: row["split"] for row in csv.DictReader(file)}
+
+
 def test_digits_are_trained_without_what_is_excluded_and_the_run_goes_on_so(tmp_path, capfd):
     marks, run = tmp_path / "marks.csv", tmp_path / "run"
     add_marks(
@@ -82,7 +87,7 @@ def photos(tmp_path_factory):
 def test_pictures_of_ones_own_are_marked_after_the_split(order, photos, tmp_path, capfd):
     flags = ["--data-dir", str(photos), "--width", "4", "--image-size", "16", "--augmentation", "none", *QUICK, *order]
     assert main(["train", "classify", *flags, "--run-dir", str(tmp_path / "plain")]) == 0
-    parts = {row["image"]: row["split"] for row in csv.DictReader(open(tmp_path / "plain" / "split.csv", newline=""))}
+    parts = split_of(tmp_path / "plain")
     train, valid = ([name for name, part in parts.items() if part == of] for of in ("train", "valid"))
     red = next(name for name in train if name.startswith("red"))
     # By the wrong loader, as where another fold was marked.
@@ -97,8 +102,7 @@ def test_pictures_of_ones_own_are_marked_after_the_split(order, photos, tmp_path
     assert main(["train", "classify", *flags, *given, "--run-dir", str(tmp_path / "marked")]) == 0
     printed = capfd.readouterr().out
     assert "given another label by" in printed and "left out by" in printed
-    again = {row["image"]: row["split"] for row in csv.DictReader(open(tmp_path / "marked" / "split.csv", newline=""))}
-    assert again == parts
+    assert split_of(tmp_path / "marked") == parts
     trained, validated = targets(tmp_path / "marked", "train"), targets(tmp_path / "marked", "valid")
     assert validated.keys() == {*valid[1:]}
     names = sorted({"red", "blue"})

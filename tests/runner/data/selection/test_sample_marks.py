@@ -87,7 +87,7 @@ def test_unknown_samples_are_told_and_a_file_of_other_data_is_refused(tmp_path):
     marks.apply({"train": plain()})
     assert marks.lines == [f"left out by {path}: 1 of 6 of train; 2 marked samples in no loader, the first is 'x\\n1'"]
     path = written(tmp_path, ("train", "x1", "skip"))
-    with pytest.raises(UsageError, match="none of the samples that .* marks is in 'train', the first is 'x1'"):
+    with pytest.raises(UsageError, match=r"none of the samples that .* marks is in 'train', the first is 'x1'"):
         SampleMarks(path, None).apply({"train": plain()})
 
 
