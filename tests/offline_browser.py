@@ -1,4 +1,4 @@
-"""A real Chromium without a network, for pages that must open from disk."""
+"""A real Chromium, and one without a network for pages that must open from disk."""
 
 import os
 import shutil
@@ -10,8 +10,8 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 
 
 @contextmanager
-def offline_browser():
-    """Yield a function that opens a file, with the requests that a page makes and the errors that it logs."""
+def chromium():
+    """Yield the system's Chromium as playwright drives it; skip where either is not there."""
     try:
         from playwright.sync_api import sync_playwright
     except ImportError:
@@ -21,6 +21,14 @@ def offline_browser():
         (pytest.fail if os.environ.get("BROWSER_TESTS") == "required" else pytest.skip)(f"needs {missing}")
     with sync_playwright() as play:
         browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        yield browser
+        browser.close()
+
+
+@contextmanager
+def offline_browser():
+    """Yield a function that opens a file, with the requests that a page makes and the errors that it logs."""
+    with chromium() as browser:
 
         def open_file(path, *, width=1440, height=900, theme="light", **options):
             context = browser.new_context(
@@ -36,4 +44,3 @@ def offline_browser():
             return page
 
         yield open_file
-        browser.close()

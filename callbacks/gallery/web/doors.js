@@ -14,7 +14,7 @@ const KINDS = { false: "False positives", missed: "Missed", found: "Found" };
 export function doorsOf(table) {
   const has = (...names) => names.every((name) => table.columns[name] !== undefined);
   const found = {};
-  if (has("correct", "correct.other")) found.change = "Both runs";
+  if (has("correct", "correct.other") || has("score", "score.other")) found.change = "Both runs";
   if (has("target", "prediction")) found.confusion = "Confusion";
   if (numbersOf(table).length) found.distribution = "Distribution";
   if (has("target", "prediction", "probability", "target_probability")) found.precision_recall = "PR curve";
@@ -159,7 +159,8 @@ async function drawScatter(app, tell) {
 function drawChange(app, tell) {
   const { facets, state } = app;
   const chosen = state.filters.change || [];
-  tell(null, "Of the samples that both runs saw.");
+  const isRight = app.table.columns.correct !== undefined && app.table.columns["correct.other"] !== undefined;
+  tell(null, isRight ? "Of the samples that both runs saw." : "Of the samples that both runs saw; the others' scores differ by at most 0.05.");
   const quad = (kind, title, text) => {
     const isOpen = chosen.length === 1 && chosen[0] === kind;
     const click = () => app.set({ filters: replaced(state.filters, "change", isOpen ? null : [kind]), page: 0 });
@@ -168,7 +169,8 @@ function drawChange(app, tell) {
   };
   return [
     el("p", { class: "a-options" }, el("span", {}, el("b", {}, state.run), " (solid curves, first prediction) against ", el("b", {}, state.other), " (dashed, second)")),
-    el("div", { class: "a-quads" }, quad("better", "Better", "right here alone"), quad("worse", "Worse", "right there alone"), quad("right", "Right", "in both"), quad("wrong", "Wrong", "in both")),
+    el("div", { class: "a-quads" }, quad("better", "Better", isRight ? "right here alone" : "score higher by more than 0.05"), quad("worse", "Worse", isRight ? "right there alone" : "score lower by more than 0.05"),
+      isRight && [quad("right", "Right", "in both"), quad("wrong", "Wrong", "in both")]),
   ];
 }
 

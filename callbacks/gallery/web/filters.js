@@ -7,6 +7,11 @@ const SEARCHED = 12; // choices above which a list has a field to search it
 const SHOWN = 300; // choices of a list that are in the page at once
 const CHANGES = { better: "Better: right here alone", worse: "Worse: right in the other alone", right: "Right in both", wrong: "Wrong in both" };
 
+/** Return what may have become of samples against the other run, with a label. */
+function changesOf({ columns }) {
+  return columns["correct.other"] ? CHANGES : { better: "Better: higher score", worse: "Worse: lower score" };
+}
+
 /** Return filters with one choice of a list added or taken away. */
 export function toggled(filters, name, choice) {
   const chosen = filters[name] || [];
@@ -38,7 +43,7 @@ export function drawFilters(side, app) {
   return put(
     side,
     textField(app),
-    state.other && has("correct.other") && list(app, "Against the other run", "change", Object.entries(CHANGES).map(([kind, label]) => [kind, label])),
+    state.other && (has("correct.other") || has("score.other")) && list(app, "Against the other run", "change", Object.entries(changesOf(table))),
     Object.keys(GROUPS).some(has) && list(app, "Groups", "groups", Object.entries(GROUPS).filter(([name]) => has(name)).map(([name, [label, meaning]]) => [name, label, meaning])),
     has("correct") && correctField(app),
     has("target") && list(app, "Truth", "target", classes(app, "target")),
@@ -61,7 +66,7 @@ function correctField(app) {
     const count = value ? facets.correct.get(value) || 0 : null;
     const click = () => app.set({ filters: replaced(app.state.filters, "correct", value), page: 0 });
     return el("button", { type: "button", class: "a-button", "aria-pressed": String((state.filters.correct ?? null) === value), "data-key": `correct-${value}`, on: { click } },
-      label, count !== null && el("span", { class: "a-soft" }, number(count)));
+      label, count !== null && el("span", { class: "a-soft", title: number(count) }, count < 10_000 ? number(count) : `${Math.round(count / 1000)}k`));
   };
   return el("section", {}, el("h3", {}, "Prediction"), el("div", { class: "a-segments", role: "group", "aria-label": "Right or wrong" },
     button(null, "All"), button("right", "Right"), button("wrong", "Wrong")));
@@ -124,7 +129,7 @@ export function activeFilters(filters, table) {
   const chips = [];
   const drop = (name) => replaced(filters, name, null);
   if (filters.text) chips.push([`id has “${filters.text}”`, drop("text")]);
-  for (const kind of filters.change || []) chips.push([CHANGES[kind] || kind, toggled(filters, "change", kind)]);
+  for (const kind of filters.change || []) chips.push([changesOf(table)[kind] || kind, toggled(filters, "change", kind)]);
   for (const name of filters.groups || []) chips.push([(GROUPS[name] || [name])[0], toggled(filters, "groups", name)]);
   if (filters.correct) chips.push([filters.correct, drop("correct")]);
   for (const name of ["target", "prediction"]) {

@@ -36,7 +36,7 @@ class Gallery {
     this.found = new Map();
     this.folded = new Set(["ranges"]);
     this.charts = { column: null, x: null, y: null, class: null, threshold: null, kind: "false" };
-    Object.assign(this, { kind: "image", allClasses: false, label: "", openPlace: null, details: null, turn: 0 });
+    Object.assign(this, { kind: "image", allClasses: false, label: "", openPlace: null, details: null, turn: 0, doorTurn: 0 });
     this.parts = Object.fromEntries(["head", "said", "side", "main", "doors"].map((name) => [name, el("div", { class: `a-${name}` })]));
     const { head, said, side, main, doors } = this.parts;
     side.setAttribute("role", "search");
@@ -107,6 +107,8 @@ class Gallery {
   /** Open another loader or run: what was chosen of the one before does not hold. */
   choose(changes) {
     this.view = null;
+    this.turn += 1;
+    this.doorTurn += 1;
     Object.assign(this.state, { open: null, page: 0 }, changes);
     return this.guard(async () => {
       await this.readRuns();
@@ -120,8 +122,17 @@ class Gallery {
     return state ? this.set(state) : this.guard(() => this.drawDoors());
   }
 
+  /** Get and draw what the state asks for, unless something newer is asked for meanwhile. */
   async load() {
     const turn = (this.turn += 1);
+    try {
+      await this.loadAt(turn);
+    } catch (error) {
+      if (turn === this.turn) throw error;
+    }
+  }
+
+  async loadAt(turn) {
     this.drawHead();
     if (!this.info) return this.drawNothing();
     this.parts.grid.classList.add("busy");
@@ -134,7 +145,6 @@ class Gallery {
     const found = await view.query({ filters: state.filters, ...order, offset: state.page * PAGE, limit: PAGE });
     const [curves, otherCurves] = found.table.count ? await view.curves(found.table) : [null, null];
     await this.released();
-    // Something newer was asked for meanwhile.
     if (turn !== this.turn) return;
     Object.assign(this, { facets: counts, page: found.table, table: found.table, total: found.total, curves, otherCurves, ordered: order });
     this.draw();
@@ -165,6 +175,7 @@ class Gallery {
     const { parts, root } = this;
     this.parts.grid.classList.remove("busy");
     keeping(root, () => {
+      root.classList.toggle("no-shots", this.info.thumbnails === 0);
       drawHead(parts.head, this);
       drawFilters(parts.side, this);
       drawBar(parts.bar, this);
@@ -185,23 +196,32 @@ class Gallery {
   }
 
   async drawDoors() {
+    const turn = (this.doorTurn += 1);
     const fresh = el("div", { class: "a-door" });
-    await drawDoors(fresh, this);
-    keeping(this.root, () => put(this.parts.doors, fresh));
+    try {
+      await drawDoors(fresh, this);
+      await this.released();
+    } catch (error) {
+      if (turn === this.doorTurn) throw error;
+    }
+    if (turn === this.doorTurn) keeping(this.root, () => put(this.parts.doors, fresh));
   }
 
   /** Wait while a button of the mouse is down: what is drawn anew between press and release takes no click. */
   async released() {
-    while (this.isPressed) await new Promise((resolve) => setTimeout(resolve, 20));
+    // A release outside of the frame is not told.
+    for (let tries = 0; this.isPressed && tries < 50; tries += 1) await new Promise((resolve) => setTimeout(resolve, 20));
   }
 
   /** Say why there is nothing. */
   drawNothing() {
     const [title, text] = !this.info
       ? ["No samples yet", "A run with the callback SampleHistory writes them after each epoch, below its folder samples."]
-      : this.facets?.all === 0
-        ? ["No samples in this epoch", "Choose another epoch or loader."]
-        : ["No sample fits these filters", "Remove one of them above."];
+      : this.facets?.all === 0 && this.state.other
+        ? ["No sample is in both runs", "Samples are the same where their ids are."]
+        : this.facets?.all === 0
+          ? ["No samples in this epoch", "Choose another epoch or loader."]
+          : ["No sample fits these filters", "Remove one of them above."];
     put(this.parts.grid, el("div", { class: "a-empty" }, el("strong", {}, title), text));
     this.parts.grid.classList.remove("busy");
   }

@@ -16,7 +16,7 @@ export function drawHead(head, app) {
   const others = app.others();
   return put(
     head,
-    runs.length > 0 && el("label", {}, "Run", select("Run", "run", runs.map(({ run }) => [run, run]), state.run, (run) => app.choose({ run, epoch: null, filters: {}, sort: null }))),
+    runs.length > 0 && el("label", {}, "Run", select("Run", "run", runs.map(({ run }) => [run, run]), state.run, (run) => app.choose({ run, epoch: null, filters: {}, sort: null, other: null }))),
     info && el("label", {}, "Loader", select("Loader", "loader", loadersOf(app), state.loader, (loader) => app.choose({ loader, epoch: null, filters: {}, sort: null }))),
     info && epochSlider(app),
     others.length > 0 && el("label", {}, "Against", select("Compare with another run", "other", [["", "no other run"], ...others.map((run) => [run, run])], state.other || "",
@@ -79,7 +79,7 @@ export function drawBar(bar, app) {
   const label = ordered.descending ? "Largest first" : "Smallest first";
   return put(
     bar,
-    el("h2", { "aria-live": "polite" }, text), el("span", { class: "a-space" }),
+    el("h2", { "aria-live": "polite" }, text), app.info.thumbnails === 0 && el("span", { class: "a-soft" }, "without thumbnails"), el("span", { class: "a-space" }),
     el("label", {}, el("span", {}, "Sort by"), select("Sort by", "sort", names.map((name) => [name, labelOf(name)]), ordered.sort, (sort) => app.set({ sort, page: 0 }))),
     el("button", { type: "button", class: "a-button", "aria-label": label, title: label, "data-key": "direction", on: { click } }, icon(ordered.descending ? "down" : "up"))
   );

@@ -109,11 +109,21 @@ function within(column, [low, high]) {
   return (row) => column !== undefined && column[row] !== unknown && column[row] >= least && column[row] <= most;
 }
 
-/** Of two runs: better (right here alone), worse (right there alone), right or wrong in both. */
+const CLEARLY = 0.05; // by which a score must differ, as it hardly ever stays the same
+
+/**
+ * Of two runs: better (right here alone), worse (right there alone), right or wrong in both. Where there is no right and
+ * wrong: better or worse by the score of masks and boxes.
+ */
 export function changed(columns, wanted) {
   const [mine, theirs] = [columns.correct, columns["correct.other"]];
+  if (mine === undefined || theirs === undefined) {
+    const [here, there] = [columns.score, columns["score.other"]];
+    const is = (row) => (wanted.has("better") && here[row] - there[row] > CLEARLY) || (wanted.has("worse") && there[row] - here[row] > CLEARLY);
+    return (row) => here !== undefined && there !== undefined && is(row);
+  }
   const kinds = { "1,0": "better", "0,1": "worse", "1,1": "right", "0,0": "wrong" };
-  return (row) => mine !== undefined && theirs !== undefined && wanted.has(kinds[`${mine[row]},${theirs[row]}`]);
+  return (row) => wanted.has(kinds[`${mine[row]},${theirs[row]}`]);
 }
 
 /** Return the ids in lower case; they are made once, which takes as long as a query. */
@@ -178,7 +188,8 @@ export function facets(table, filters, marks = new Map()) {
   };
   const groups = Object.keys(GROUPS).filter((name) => columns[name]);
   const kinds = ["better", "worse", "right", "wrong"];
-  const change = columns["correct.other"] ? kinds.map((kind) => [kind, changed(columns, new Set([kind]))]) : [];
+  const isBoth = columns["correct.other"] || columns["score.other"];
+  const change = isBoth ? kinds.map((kind) => [kind, changed(columns, new Set([kind]))]) : [];
   let total = 0;
   for (let row = 0; row < table.count; row += 1) total += fails[row] === 0 ? 1 : 0;
   return {

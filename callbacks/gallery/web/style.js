@@ -73,7 +73,8 @@ const RULES = `
 .a-side section, .a-side details { padding: 9px 12px 2px; }
 .a-side summary { cursor: pointer; list-style-position: outside; margin-left: 12px; }
 .a-side h3, .a-side summary { margin-bottom: 4px; }
-.assay .a-side .a-segments .a-button { padding: 0 6px; gap: 4px; }
+.a-side .a-segments { display: flex; }
+.assay .a-side .a-segments .a-button { padding: 0 4px; gap: 4px; flex: 1 1 auto; justify-content: center; }
 .a-side input[type=search] { width: 100%; }
 .a-choices { list-style: none; max-height: 252px; overflow: auto; margin: 0 -6px; scrollbar-width: thin; }
 .a-choices label { display: flex; align-items: center; gap: 7px; min-height: 24px; padding: 1px 6px; border-radius: 4px;
@@ -116,6 +117,9 @@ const RULES = `
 .a-badge { padding: 0 6px; border-radius: 3px; font-size: 11px; line-height: 18px; background: rgba(20, 24, 29, .78);
   color: #fff; }
 .a-badge.mark { background: var(--a-accent); color: var(--a-accent-text); }
+.no-shots .a-card .a-shot { display: none; }
+.no-shots .a-badges { position: static; padding: 5px 8px 0; } .no-shots .a-badges:empty { display: none; }
+.no-shots .a-facts { order: -1; border-top-width: 3px; }
 .a-facts { padding: 5px 8px 6px; display: grid; grid-template-columns: minmax(0, 1fr); gap: 1px; border-top: 2px solid var(--a-line); }
 .a-card.wrong .a-facts { border-top-color: var(--a-wrong); }
 .a-card.right .a-facts { border-top-color: var(--a-right); }
@@ -194,7 +198,7 @@ const RULES = `
   .assay.no-side { grid-template-columns: 0 minmax(0, 1fr) 300px; }
   .assay.no-door { grid-template-columns: 200px minmax(0, 1fr) 0; }
   .a-head select { max-width: 170px; } .a-head .a-epoch input { width: 90px; }
-  .a-bar label span { display: none; } .assay .a-side .a-segments .a-button { padding: 0 4px; gap: 3px; font-size: 12px; }
+  .a-bar label span { display: none; } .assay .a-side .a-segments .a-button { padding: 0 2px; gap: 3px; font-size: 12px; }
 }
 @media (max-width: 760px) {
   .assay, .assay.no-side, .assay.no-door, .assay.no-side.no-door { grid-template: auto auto auto auto minmax(300px, 1fr) / 1fr;
