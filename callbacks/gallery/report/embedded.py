@@ -40,6 +40,7 @@ class Embedded:
         ranked: best and worst samples of each loader.
         counts: name, number of samples and task of each loader.
         notes: what was left out.
+        size: bytes that tables, curves and thumbnails take.
     """
 
     loaders: list[dict[str, Any]] = field(default_factory=list)
@@ -47,6 +48,7 @@ class Embedded:
     ranked: list[dict[str, Any]] = field(default_factory=list)
     counts: list[dict[str, Any]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    size: int = 0
 
 
 def open_samples(folder: Path, name: str) -> RunSamples:
@@ -79,6 +81,7 @@ def embed_samples(
             found.notes.append(f"Samples of {info.loader}: {error}")
             continue
         left = {name: value - used[name] for name, value in left.items()}
+        found.size += sum(used.values())
     # Validation before training, as it says what the model is worth.
     for told in (found.classes, found.ranked, found.counts):
         told.sort(key=lambda one: str(one["loader"]).startswith("train"))
@@ -228,7 +231,8 @@ def _summarize(table: Table, found: Embedded) -> None:
         half = min(_RANKED, len(order) // 2)
         by = "loss" if np.isfinite(columns.get("loss", np.zeros(0))).any() else "score"
         worst, best = ([sample_row(table, row) for row in rows] for rows in (order[:half], order[::-1][:half]))
-        found.ranked.append({"loader": table.loader, "epoch": table.epoch, "by": by, "worst": worst, "best": best})
+        told = {"loader": table.loader, "task": table.task, "epoch": table.epoch, "by": by}
+        found.ranked.append(told | {"worst": worst, "best": best})
 
 
 def sample_row(table: Table, row: int) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...errors import UsageError
 from ...support.atomic_files import save_text
@@ -13,9 +13,12 @@ from ..inline import inlined_page
 from .run_files import Metrics, RunFiles, is_run, read_run
 from .sections import Known, sections_of
 
+if TYPE_CHECKING:
+    from .embedded import Embedded
+
 LARGEST = 10_000_000  # bytes of a page
 REPORT = "report.html"
-_SHARES = {"figures": 0.25, "thumbnails": 0.3, "tables": 0.25, "curves": 0.08}  # of the page
+_SHARES = {"figures": 0.2, "thumbnails": 0.28, "tables": 0.35, "curves": 0.1}  # of the page
 _TRIES = 6
 
 
@@ -125,35 +128,41 @@ def report_data(files: Sequence[RunFiles], known: Known, budget: Mapping[str, in
         budget: bytes per run for ``figures``, ``thumbnails``, ``tables`` of samples and their ``curves``.
     """
     names = run_names([run.folder for run in files])
+    samples, pairs, fault = _samples_of([run.folder for run in files], names, budget)
+    runs = []
+    for name, run, found in zip(names, files, samples, strict=True):
+        # Pictures of results may take what the samples leave.
+        left = budget["figures"] if found is None else sum(budget.values()) - found.size
+        sections = sections_of(run, left, known)
+        sections["notes"] += [fault] if fault else []
+        if found is not None:
+            sections |= {"classes": found.classes, "ranked": found.ranked}
+            sections["summary"]["loaders"] = found.counts
+            sections["notes"] += found.notes
+        runs.append({"run": name, "sections": sections, "loaders": [] if found is None else found.loaders})
     made = datetime.now(UTC).isoformat(timespec="seconds")
-    data: dict[str, Any] = {"made": made, "runs": [], "compare": None, "comparison": []}
-    for name, run in zip(names, files, strict=True):
-        sections = sections_of(run, budget["figures"], known)
-        data["runs"].append({"run": name, "sections": sections, "loaders": []})
-    if any((run.folder / "samples").is_dir() for run in files):
-        _add_samples(data, [run.folder for run in files], budget)
-    return data
+    return {"made": made, "runs": runs, "compare": None, "comparison": pairs}
 
 
-def _add_samples(data: dict[str, Any], folders: Sequence[Path], budget: Mapping[str, int]) -> None:
+def _samples_of(
+    folders: Sequence[Path], names: Sequence[str], budget: Mapping[str, int]
+) -> tuple[Sequence["Embedded | None"], list[dict[str, Any]], str]:
+    """Return the samples of each run, what became of them from the first run to the others, and why not."""
+    none = [None] * len(folders)
+    if not any((folder / "samples").is_dir() for folder in folders):
+        return none, [], ""
     if find_spec("pyarrow") is None:
-        for run in data["runs"]:
-            run["sections"]["notes"].append("The samples are left out, as pyarrow is not installed.")
-        return
+        return none, [], "The samples are left out, as pyarrow is not installed."
     from .comparison import compare_runs, named_in  # 50 MB, which not every project has
     from .embedded import embed_samples, open_samples
 
-    opened = [open_samples(folder, run["run"]) for folder, run in zip(folders, data["runs"], strict=True)]
+    opened = [open_samples(folder, name) for folder, name in zip(folders, names, strict=True)]
+    pairs, fault = [], ""
     try:
-        data["comparison"] = [pair for other in opened[1:] for pair in compare_runs(opened[0], other)]
+        pairs = [pair for other in opened[1:] for pair in compare_runs(opened[0], other)]
     except UsageError as error:
-        data["runs"][0]["sections"]["notes"].append(f"The samples of the runs are not compared: {error}")
-    for run, samples in zip(data["runs"], opened, strict=True):
-        found = embed_samples(samples, budget, named_in(data["comparison"], run["run"]))
-        run["loaders"] = found.loaders
-        run["sections"] |= {"classes": found.classes, "ranked": found.ranked}
-        run["sections"]["summary"]["loaders"] = found.counts
-        run["sections"]["notes"] += found.notes
+        fault = f"The samples of the runs are not compared: {error}"
+    return [embed_samples(one, budget, named_in(pairs, one.name)) for one in opened], pairs, fault
 
 
 def run_names(folders: Sequence[Path]) -> list[str]:

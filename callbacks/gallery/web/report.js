@@ -47,7 +47,7 @@ function galleryRoom(data) {
   }, { rootMargin: "400px" });
   watcher.observe(element);
   const held = data.runs.flatMap((run) => run.loaders.map(({ document: told }) => ({ run: run.run, ...told }))).filter((told) => told.left_out)
-    .map((told) => el("p", { class: "soft", text: `${data.runs.length > 1 ? `${told.run}, ` : ""}${told.loader}: ${told.count} of ${told.count + told.left_out} samples are here, and numbers of the gallery are of these alone.` }));
+    .map((told) => el("p", { class: "soft", text: `${data.runs.length > 1 ? `${told.run}, ` : ""}${told.loader}: ${told.count.toLocaleString("en")} of ${(told.count + told.left_out).toLocaleString("en")} samples are here, and numbers of the gallery are of these alone.` }));
   const room = section("Samples", held, element);
   const show = async (run, loader, filters) => {
     const { ready } = begin();

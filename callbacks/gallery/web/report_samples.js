@@ -3,6 +3,8 @@
 import { el, number, percent, section, table } from "./report_dom.js";
 import { pictures } from "./report_sections.js";
 
+const DRAWN = ["segmentation", "detection"]; // tasks whose prediction is seen in a picture alone
+
 /** Return a function that gives the URL of a thumbnail of a run's samples: (loader, index, kinds) => text or null. */
 export function thumbnailsOf({ loaders }) {
   const found = new Map();
@@ -58,8 +60,9 @@ export function bestAndWorst(run, show) {
   const { sections } = run;
   const url = thumbnailsOf(run);
   const ranked = sections.ranked || [];
-  const isPictured = ranked.some((one) => one.worst.some((sample) => url(one.loader, sample.index)));
-  // Cards with thumbnails show the same samples as the pictures of the results.
+  // Cards show the same samples as the pictures of the results, but masks and boxes only where they are drawn.
+  const isPictured = ranked.some(({ loader, task, worst }) =>
+    worst.some((sample) => url(loader, sample.index, DRAWN.includes(task) ? ["drawn"] : undefined)));
   const shown = pictures(sections, "samples").filter((one) => !isPictured || !/^(worst|best) samples/.test(one.textContent));
   const cards = ranked.map((one) => ["worst", "best"].map((which) => [
     el("h3", { text: `${which} of ${one.loader} by ${one.by}, epoch ${one.epoch}` }),

@@ -54,7 +54,10 @@ def test_a_run_that_was_killed_before_its_first_epoch_has_a_report_of_what_there
         ([], "the following arguments are required: RUN"),
         (["none"], "none is not a run folder: there is no such folder."),
         (["run", "run"], "RUN names each run folder once, and one of them is named twice: leave it out."),
-        (["run", "--output", "run"], "--output run must be a file, and is a folder: name a file in it, as run/report.html."),
+        (
+            ["run", "--output", "run"],
+            "--output run must be a file, and is a folder: name a file in it, as run/report.html.",
+        ),
         (["run", "--outptu", "a"], "unrecognized arguments: --outptu a"),
     ],
 )  # fmt: skip
