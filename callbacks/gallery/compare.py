@@ -8,6 +8,7 @@ import pyarrow.compute as pc
 
 from .table import Table
 
+_CLASSES = ("target", "prediction", "likely")
 OTHER = ".other"  # with which the names of the other run's columns end
 
 
@@ -28,15 +29,12 @@ def compare(table: Table, other: Table) -> Table:
             of = values[theirs]
             columns[f"{name}{OTHER}"] = _renumbered(of, table, other) if name in _CLASSES else of
     columns[f"index{OTHER}"] = other.columns["index"][theirs]
-    place_of = {row: number for number, row in enumerate(rows.tolist())}
     findings = None
     if table.findings is not None:
-        findings = {place_of[row]: rules for row, rules in table.findings.items() if row in place_of}
+        named = {row: int(np.searchsorted(rows, row)) for row in table.findings}
+        findings = {to: table.findings[row] for row, to in named.items() if to < len(rows) and rows[to] == row}
     ids = table.ids.take(pa.array(rows))
     return replace(table, ids=ids, columns=columns, findings=findings, class_probability=None, _kept={}, _lowered=[])
-
-
-_CLASSES = ("target", "prediction", "likely")
 
 
 def _renumbered(values: np.ndarray, table: Table, other: Table) -> np.ndarray:

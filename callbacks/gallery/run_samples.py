@@ -177,7 +177,7 @@ class RunSamples:
 
     def _info(self, about: _About) -> LoaderInfo:
         try:
-            count = self._count(about)
+            count = self._steadily(lambda: self._count(about))
             thumbnails = self._steadily(lambda: self._thumbnails(about).count)
             rules = {rule for rule, ids in self._findings(about) or () if ids}
         except UsageError as error:

@@ -31,7 +31,7 @@ _UNSORTED = np.uint32(0xFFFFFFFF)  # where unknown values are sorted: last
 ClassProbability = Callable[[int], tuple[np.ndarray, np.ndarray]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Table:
     """The samples of a loader that were seen in an epoch, by ascending index.
 
@@ -59,9 +59,9 @@ class Table:
     columns: Mapping[str, np.ndarray]
     findings: Mapping[int, tuple[str, ...]] | None = None
     class_probability: ClassProbability | None = None
-    _kept: dict[object, np.ndarray] = field(default_factory=dict, repr=False, compare=False)
-    _lowered: list[pa.Array] = field(default_factory=list, repr=False, compare=False)
-    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
+    _kept: dict[object, np.ndarray] = field(default_factory=dict, repr=False)
+    _lowered: list[pa.Array] = field(default_factory=list, repr=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def __len__(self) -> int:
         return len(self.ids)

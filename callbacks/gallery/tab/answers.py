@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+from weakref import ref
 
 from werkzeug import wrappers
 from werkzeug.exceptions import RequestEntityTooLarge
@@ -148,7 +149,11 @@ class Answers:
     def compare(self, request: wrappers.Request) -> wrappers.Response:
         """Return the samples that are in two runs; with a query, a page of them."""
         run, loader = self._run(request), _text(request, "loader")
-        both = compare(self._table(request, run), self._run(request, "other").table(loader))
+        other_run = self._run(request, "other")
+        table, other = self._table(request, run), other_run.table(loader)
+        key = ("compare", run.folder.path, other_run.folder.path, loader, table.epoch)
+        # Weak, so that tables which were dropped do not stay in memory.
+        both = self.cache.get(key, (ref(table), ref(other)), lambda: compare(table, other))
         if "q" in request.args:
             return _page(request, both, self._marked(run, loader))
         return json_response(request, table_document(_small(both)))

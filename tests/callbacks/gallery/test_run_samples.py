@@ -91,6 +91,15 @@ def test_curves_and_one_sample_over_all_epochs(tmp_path):
     assert run.table("valid").columns["pictured"].nonzero()[0].tolist() == [7, 8]
 
 
+def test_a_suspect_has_the_file_that_the_table_of_suspects_names(tmp_path):
+    write_samples(tmp_path)
+    (tmp_path / "results").mkdir()
+    rows = ["train,valid-003.png,of another loader", 'valid,valid-003.png,"a, ""b"".png"', "valid,valid-004.png,"]
+    (tmp_path / "results" / "suspects.csv").write_text("\n".join(["loader,sample_id,file", *rows]))
+    run = RunSamples(tmp_path)
+    assert [run.sample("valid", index)["file"] for index in (3, 4, 5)] == ['a, "b".png', None, None]
+
+
 def test_findings_and_loaders_are_told(tmp_path):
     write_samples(tmp_path, "train")
     write_samples(tmp_path, "my loader/a", names=[])

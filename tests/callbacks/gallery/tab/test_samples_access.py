@@ -11,6 +11,7 @@ from tensorboard.plugins.base_plugin import TBContext
 from tensorboard_server import serve
 from werkzeug.test import Client
 
+from assay.callbacks.gallery.compare import compare
 from assay.callbacks.gallery.tab import answers
 from assay.callbacks.gallery.tab.plugin import SamplesLoader
 from assay.callbacks.gallery.tab.run_search import RunSearch, named_folders
@@ -189,6 +190,19 @@ def test_a_whole_table_of_too_many_samples_is_refused(run, monkeypatch):
     assert client.get("/query", query_string=of).json["total"] == 60
     answer = client.get("/curves", query_string=of | {"index": ",".join(["1"] * 1001)})
     assert answer.status_code == 413
+
+
+def test_a_comparison_is_made_once_until_a_run_goes_on(run, monkeypatch):
+    made = []
+    monkeypatch.setattr(answers, "compare", lambda *tables: made.append(tables) or compare(*tables))
+    write_samples(run.parent / "other", epochs=1, seed=1)
+    client = client_of(run, flags_of())
+    of = {"run": "run", "other": "other", "loader": "valid", "q": '{"sort": "loss.other", "limit": 1}'}
+    first = client.get("/compare", query_string=of).json
+    assert (client.get("/compare", query_string=of).json, len(made)) == (first, 1)
+    write_samples(run.parent / "other", epochs=2, seed=1)
+    assert client.get("/compare", query_string=of).json["table"] != first["table"]
+    assert len(made) == 2
 
 
 def test_answers_are_compressed_where_they_go_over_a_network(run):
