@@ -27,7 +27,8 @@ def compare_runs(first: RunSamples, other: RunSamples) -> list[dict[str, Any]]:
 def _compare_loader(table: Table, other: Table) -> dict[str, Any]:
     joined = compare(table, other)
     found: dict[str, Any] = {
-        "run": table.run, "other": other.run, "loader": table.loader, "epoch": table.epoch, "other_epoch": other.epoch,
+        "run": table.run, "other": other.run, "loader": table.loader, "task": table.task,
+        "epoch": table.epoch, "other_epoch": other.epoch,
         "both": len(joined), "only_run": len(table) - len(joined), "only_other": len(other) - len(joined),
         "counts": None, "better": [], "worse": [],
     }  # fmt: skip

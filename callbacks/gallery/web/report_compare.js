@@ -2,7 +2,7 @@
 
 import { lineChart } from "./report_charts.js";
 import { el, number, section, table } from "./report_dom.js";
-import { card, thumbnailsOf } from "./report_samples.js";
+import { card, numbersOf, thumbnailsOf } from "./report_samples.js";
 
 // Of which less is better; of other names it is not known unless a run chooses its best epoch by it.
 const LESS = /(^|_)(loss|mae|mse|rmse|error|false_positive_rate|false_negative_rate|ece)$/;
@@ -77,7 +77,7 @@ function samePair(pair, runs) {
   const before = thumbnailsOf(runs[first - 1]);
   const lists = [["better", "good"], ["worse", "bad"]].map(([which, tone]) => [
     el("h3", { class: tone, text: headingOf(pair, which) }),
-    el("div", { class: "samples", "data-changed": `${which} ${pair.loader}` }, pair[which].map((sample) => changed(sample, url(pair.loader, sample.other.index) || before(pair.loader, sample.index)))),
+    el("div", { class: "samples", "data-changed": `${which} ${pair.loader}` }, pair[which].map((sample) => changed(sample, url(pair.loader, sample.other.index) || before(pair.loader, sample.index), pair.task))),
   ]);
   return section(`Same samples: ${pair.loader}, run ${first} to run ${other}`, el("p", { text: countsOf(pair) }), lists);
 }
@@ -95,9 +95,8 @@ function countsOf({ both, only_run, only_other, counts, epoch, other_epoch }) {
   return `${there} Right in both: ${counts.right_right}. Wrong in both: ${counts.wrong_wrong}. Got better: ${counts.better}. Got worse: ${counts.worse}.`;
 }
 
-function changed(sample, url) {
+function changed(sample, url, task) {
   const was = sample.prediction === undefined ? null : el("div", { class: "soft", text: `before: predicted ${sample.prediction ?? "unknown"}` });
-  const by = ["loss", "score"].filter((name) => sample[name] !== undefined)
-    .map((name) => el("div", { class: "soft", text: `before: ${name} ${number(sample[name], 4)}` }));
-  return card({ ...sample.other, id: sample.id }, url, null, [was, by]);
+  const by = numbersOf(sample, task).map((text) => el("div", { class: "soft", text: `before: ${text}` }));
+  return card({ ...sample.other, id: sample.id }, url, { more: [was, by], task });
 }

@@ -3,6 +3,7 @@
 import { el, number, percent, section, table } from "./report_dom.js";
 import { pictures } from "./report_sections.js";
 
+const SCORES = { segmentation: "IoU", detection: "AP" };
 const DRAWN = ["segmentation", "detection"]; // tasks whose prediction is seen in a picture alone
 
 /** Return a function that gives the URL of a thumbnail of a run's samples: (loader, index, kinds) => text or null. */
@@ -65,23 +66,29 @@ export function bestAndWorst(run, show) {
     worst.some((sample) => url(loader, sample.index, DRAWN.includes(task) ? ["drawn"] : undefined)));
   const shown = pictures(sections, "samples").filter((one) => !isPictured || !/^(worst|best) samples/.test(one.textContent));
   const cards = ranked.map((one) => ["worst", "best"].map((which) => [
-    el("h3", { text: `${which} of ${one.loader} by ${one.by}, epoch ${one.epoch}` }),
-    el("div", { class: "samples", "data-ranked": `${which} ${one.loader}` }, one[which].map((sample) => card(sample, url(one.loader, sample.index), show && (() => show(one.loader, { ids: [sample.id] }))))),
+    el("h3", { text: `${which} of ${one.loader} by ${one.by === "score" ? SCORES[one.task] || "score" : one.by}, epoch ${one.epoch}` }),
+    el("div", { class: "samples", "data-ranked": `${which} ${one.loader}` }, one[which].map((sample) => card(sample, url(one.loader, sample.index), { task: one.task, open: show && (() => show(one.loader, { ids: [sample.id] })) }))),
   ]));
   return section("Best and worst samples", cards, worstTable(sections.worst), shown.length ? el("div", { class: "pictures" }, shown) : null);
 }
 
-/** A sample: picture, id, truth, prediction and numbers. `open` shows it in the gallery. */
-export function card(sample, url, open = null, more = null) {
+/** Return loss and score of a sample as texts, as far as they are known. */
+export function numbersOf(sample, task) {
+  const names = { loss: "loss", score: SCORES[task] || "score" };
+  return Object.keys(names).filter((name) => sample[name] !== undefined && sample[name] !== null).map((name) => `${names[name]} ${number(sample[name], 4)}`);
+}
+
+/** A sample: picture, id, truth, prediction, numbers and `more`. `open` shows it in the gallery. */
+export function card(sample, url, { open = null, more = null, task = null } = {}) {
   const isRight = sample.target !== undefined && sample.target === sample.prediction;
   const truth = sample.target === undefined ? null : el("div", { text: `truth ${sample.target ?? "unknown"}` });
   const share = sample.probability === undefined || sample.probability === null ? "" : `, ${percent(sample.probability)}`;
   const predicted = sample.prediction === undefined ? null
     : el("div", { class: sample.target === null || sample.prediction === null ? "soft" : isRight ? "good" : "bad", text: `predicted ${sample.prediction ?? "unknown"}${share}` });
-  const numbers = ["loss", "score"].filter((name) => name in sample).map((name) => el("div", { class: "soft", text: `${name} ${number(sample[name], 4)}` }));
+  const told = numbersOf(sample, task).map((text) => el("div", { class: "soft", text }));
   return el("div", { class: "sample" }, url ? picture(url, sample.id) : null,
     open ? el("button", { type: "button", class: "link", title: "show in the gallery", text: sample.id, click: open }) : el("strong", { text: sample.id }),
-    truth, predicted, numbers, more);
+    truth, predicted, told, more);
 }
 
 function picture(url, name) {
