@@ -17,7 +17,7 @@ from ..errors import UsageError, listing
 from .bounded_cache import BoundedCache
 from .parquet_columns import WrongFileError, count_rows, read_class, read_numbers, read_row, read_texts, reading
 from .run_folder import NotThereError, RunFolder, Signature
-from .table import NUMBERS, RIGHT, UNKNOWN, UNKNOWN_FLAG, WRONG, Table
+from .table import NUMBERS, RIGHT, UNKNOWN, UNKNOWN_FLAG, WRONG, Table, among
 from .thumbnails import Thumbnails
 
 SAMPLES = "samples"
@@ -171,9 +171,15 @@ class RunSamples:
         about = self._about(loader)
         return self._steadily(lambda: self._thumbnails(about).get(index, kind))
 
-    def has_id(self, loader: str, sample_id: str) -> bool:
-        """Return whether a loader has a sample of an id."""
-        return self._row_of(self._about(loader), sample_id) is not None
+    def known_ids(self, loader: str, ids: Iterable[str]) -> set[str]:
+        """Return which ids are those of samples of a loader.
+
+        Raises:
+            NotThereError: there is no such loader.
+            WrongFileError: a file is not what the run writes.
+        """
+        known = self._ids(self._about(loader))
+        return set(known.filter(among(known, ids)).to_pylist())
 
     def _info(self, about: _About) -> LoaderInfo:
         try:
@@ -383,13 +389,6 @@ class RunSamples:
             "id": name, "file": self._file_of(about, name), _MEANS: _plain(means[_MEANS]), _CLASSES: means[_CLASSES],
             "kinds": self._thumbnails(about).kinds(index), "curves": self._curves(about, np.array([index])),
         }  # fmt: skip
-
-    def _row_of(self, about: _About, sample_id: str) -> int | None:
-        try:
-            place = self._ids(about).index(pa.scalar(sample_id, pa.large_string())).as_py()
-        except UnicodeEncodeError:
-            return None
-        return None if place < 0 else place
 
     def _file_of(self, about: _About, sample_id: str) -> str | None:
         """Return the file of a sample, where the table of suspects names it."""

@@ -1,7 +1,7 @@
 """``Table``: the samples of a loader in one epoch, as columns."""
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -99,8 +99,8 @@ class Table:
 
     def has_id(self, ids: Sequence[str]) -> np.ndarray:
         """Return which samples have one of a few ids, [n], bool."""
-        wanted = pa.array([one for one in ids if _is_utf8(one)], self.ids.type)
-        return np.asarray(pc.is_in(self.ids, value_set=wanted).to_numpy(zero_copy_only=False))
+        found: np.ndarray = among(self.ids, ids).to_numpy(zero_copy_only=False)
+        return found
 
     def order(self, name: str, *, descending: bool) -> np.ndarray:
         """Return the rows sorted by a column or ``id``, [n], int32: equal ones by row, unknown ones last."""
@@ -133,6 +133,11 @@ def _ordered(values: np.ndarray) -> np.ndarray:
         negative = bits >> np.uint32(31) == 1
         return np.where(negative, ~bits, bits | np.uint32(0x80000000))
     return (values.astype(np.int64) + 2**31).astype(np.uint32)
+
+
+def among(texts: pa.Array, wanted: Iterable[str]) -> pa.Array:
+    """Return which texts are among a few wanted ones, [n], booleans."""
+    return pc.is_in(texts, value_set=pa.array([one for one in wanted if _is_utf8(one)], texts.type))
 
 
 def _is_utf8(text: str) -> bool:

@@ -18,7 +18,7 @@ from ..bounded_cache import BoundedCache
 from ..compare import compare
 from ..documents import table_document
 from ..query import facets, query
-from ..run_folder import NotThereError
+from ..run_folder import NotThereError, Signature
 from ..run_samples import MOST_BYTES, RunSamples
 from ..table import Table
 from .access import is_of_another_site, why_not_mark
@@ -58,6 +58,7 @@ class Answers:
         self.search, self.flags = search, flags
         self.cache = BoundedCache(MOST_BYTES)
         self._runs: dict[tuple[str, Path], RunSamples] = {}
+        self._marks_read: dict[Path, tuple[Signature, list[Mark]]] = {}
         self._lock = threading.Lock()
 
     def answer(self, route: str, request: wrappers.Request) -> wrappers.Response:
@@ -138,7 +139,7 @@ class Answers:
                 add_marks(_marks_file(run, to_write=True), posted)
             except OSError as error:
                 raise RefusedError(403, f"marks cannot be saved in the folder of the run: {error.strerror}.") from error
-        return json_response(request, {"marks": [asdict(mark) for mark in _marks(run)]})
+        return json_response(request, {"marks": [asdict(mark) for mark in self._marks(run)]})
 
     def marks_file(self, request: wrappers.Request) -> wrappers.Response:
         """Return the file of marks."""
@@ -175,8 +176,17 @@ class Answers:
         run = self._run(request) if run is None else run
         return run.table(_text(request, "loader"), _number("epoch", epoch) if epoch else None)
 
+    def _marks(self, run: RunSamples) -> list[Mark]:
+        path = _marks_file(run)
+        signature = run.folder.signature(MARKS)
+        if signature is None or path.is_symlink():
+            return []
+        if path not in self._marks_read or self._marks_read[path][0] != signature:
+            self._marks_read[path] = signature, read_marks(path)
+        return self._marks_read[path][1]
+
     def _marked(self, run: RunSamples, loader: str) -> dict[str, str]:
-        return {mark.sample_id: mark.mark for mark in _marks(run) if mark.loader == loader}
+        return {mark.sample_id: mark.mark for mark in self._marks(run) if mark.loader == loader}
 
     def _may_post(self, request: wrappers.Request) -> None:
         if is_of_another_site(request.headers):
@@ -216,11 +226,6 @@ def _marks_file(run: RunSamples, *, to_write: bool = False) -> Path:
     return path
 
 
-def _marks(run: RunSamples) -> list[Mark]:
-    there = run.folder.signature(MARKS) is not None and not _marks_file(run).is_symlink()
-    return read_marks(_marks_file(run)) if there else []
-
-
 def _posted(request: wrappers.Request, run: RunSamples) -> list[Mark]:
     """Return the marks in the body of a request, all of samples that the run has."""
     request.max_content_length = _MOST_POSTED
@@ -233,19 +238,21 @@ def _posted(request: wrappers.Request, run: RunSamples) -> list[Mark]:
     listed = body.get("marks") if isinstance(body, dict) else None
     if not isinstance(listed, list):
         raise UsageError('marks must come as {"marks": [...]}.')
-    return [_mark(one, run) for one in listed]
+    marks = [_mark(one) for one in listed]
+    for loader in {mark.loader for mark in marks}:
+        ids = {mark.sample_id for mark in marks if mark.loader == loader}
+        if missing := ids - run.known_ids(loader, ids):
+            raise UsageError(f"loader {loader!r} has no sample {min(missing)!r}.")
+    return marks
 
 
-def _mark(one: Any, run: RunSamples) -> Mark:
+def _mark(one: Any) -> Mark:
     names = ("loader", "sample_id", "mark", "label")
     if not isinstance(one, dict) or not set(names[:3]) <= one.keys() <= set(names):
         raise UsageError(f"a mark must have {', '.join(names[:3])} and perhaps label.")
     if any(not isinstance(value, str) or "\0" in value for value in one.values()):
         raise UsageError("the parts of a mark must be texts without NUL.")
-    mark = Mark(**one)
-    if not run.has_id(mark.loader, mark.sample_id):
-        raise UsageError(f"loader {mark.loader!r} has no sample {mark.sample_id!r}.")
-    return mark
+    return Mark(**one)
 
 
 def _text(request: wrappers.Request, name: str) -> str:
