@@ -7,11 +7,12 @@ import logging
 import pytest
 import torch
 from catalyst import dl
-from kit import fit, read_events
+from kit import Kill, Killed, fit, read_events
 from report_runs import data_of
 from torch import nn
 
-from assay.callbacks import GradientStats, Report, TimeMonitor, UsageError
+from assay.callbacks import Findings, GradientStats, Report, Results, SampleHistory, TimeMonitor, UsageError
+from assay.callbacks.gallery.report import page
 from assay.runner import DictRunner
 
 
@@ -116,3 +117,54 @@ def test_of_several_processes_the_main_one_writes_it(rank_processes, tmp_path):
     sections = told(tmp_path)
     assert sections["summary"]["last_epoch"] == 1 and sections["gradients"]
     assert json.dumps(sections)
+
+
+def full(folder, *more, **options):
+    others = [SampleHistory(), Results(), Findings(stop=False), GradientStats(), *more]
+    return train(folder, Report(), *others, epochs=3, **options)
+
+
+def without_paths(data):
+    """Return the data of a page without what differs from folder to folder and from moment to moment."""
+    (run,) = data["runs"]
+    run["sections"] = {name: of for name, of in run["sections"].items() if name not in ("summary", "time", "figures")}
+    for loader in run["loaders"]:
+        loader["document"].pop("run")
+    return [run["sections"], run["loaders"]]
+
+
+def test_at_the_end_of_the_run_it_says_what_the_command_says_later(tmp_path):
+    full(tmp_path)
+    at_the_end = data_of(tmp_path / "report.html")
+    page.write_report([tmp_path], tmp_path / "later.html")
+    later = data_of(tmp_path / "later.html")
+    assert at_the_end.pop("made") <= later.pop("made")
+    # The files of the run hold no settings here, which the runner knows.
+    assert at_the_end == later
+    (run,) = later["runs"]
+    assert [one["document"]["loader"] for one in run["loaders"]] == ["train", "valid"]
+    assert [one["loader"] for one in run["sections"]["classes"]] == ["valid", "train"]
+
+
+def test_a_run_that_was_killed_can_be_reported_and_ends_with_the_report_of_one_that_was_not(tmp_path):
+    full(tmp_path / "straight")
+    with pytest.raises(Killed):
+        full(tmp_path / "killed", Kill(2, 1))
+    assert not (tmp_path / "killed" / "report.html").exists()
+    page.write_report([tmp_path / "killed"], tmp_path / "killed.html")
+    (run,) = data_of(tmp_path / "killed.html")["runs"]
+    assert run["sections"]["summary"]["last_epoch"] >= 1 and run["sections"]["classes"]
+    full(tmp_path / "killed", resume=str(tmp_path / "killed"))
+    straight, killed = (without_paths(data_of(tmp_path / name / "report.html")) for name in ("straight", "killed"))
+    assert straight == killed
+
+
+def test_without_pyarrow_the_samples_are_left_out_and_it_says_so(tmp_path, monkeypatch):
+    full(tmp_path)
+    monkeypatch.setattr(page, "find_spec", lambda name: None)
+    page.write_report([tmp_path], tmp_path / "page.html")
+    (run,) = data_of(tmp_path / "page.html")["runs"]
+    assert run["loaders"] == [] and "classes" not in run["sections"]
+    assert "The samples are left out, as pyarrow is not installed." in run["sections"]["notes"]
+    with pytest.raises(UsageError, match="pip install"):
+        page.samples_page([tmp_path])
