@@ -152,11 +152,19 @@ class Gallery {
     if (state.open !== null && this.openPlace === null) this.openIndex(state.open);
   }
 
+  /** Return what is looked at, which is made anew where something else is. */
   async viewNow() {
     const { run, loader, epoch, other } = this.state;
     const key = JSON.stringify([run, loader, epoch, other]);
     if (!this.view || this.view.key !== key) {
-      this.view = other ? await bothView(this.source, this.state, () => this.marks) : epochView(this.source, this.state);
+      try {
+        this.view = other ? await bothView(this.source, this.state, () => this.marks) : epochView(this.source, this.state);
+      } catch (error) {
+        // Without the other run there is something to see.
+        this.state.other = null;
+        this.drawHead();
+        throw error;
+      }
       this.view.key = key;
     }
     return this.view;

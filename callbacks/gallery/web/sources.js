@@ -225,6 +225,7 @@ export class ServerSource extends Source {
   }
 
   async compare(run, other, loader) {
+    if (this.#isForServer(run, loader)) throw new Error(`runs are compared up to ${MOST_HERE.toLocaleString("en")} samples`);
     return decodeTable(await this.#get("compare", { run, other, loader }));
   }
 

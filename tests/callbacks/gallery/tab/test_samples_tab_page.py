@@ -1,6 +1,7 @@
 """The tab Samples as a browser shows it: the real TensorBoard server, a real Chromium, behind a prefix of the path."""
 
 import json
+import time
 
 import cv2
 import numpy as np
@@ -38,9 +39,11 @@ def opened(logdir, tmp_path_factory):
     log = tmp_path_factory.mktemp("server") / "log.txt"
     with chromium() as browser, serve(logdir, log, "--path_prefix", "/behind/a-proxy") as server:
 
-        def opened(view=None, **options):
+        def opened(view=None, clock=False, **options):
             page = browser.new_context(viewport={"width": 1440, "height": 900}, **options).new_page()
             page.set_default_timeout(30_000)
+            if clock:
+                page.clock.install()
             page.requested, page.faults = [], []
             page.on("request", lambda request: page.requested.append(request.url))
             page.on("pageerror", lambda error: page.faults.append(str(error)))
@@ -165,6 +168,18 @@ def test_two_runs_are_compared_by_ids(opened, logdir):
     for kind, here, there in (("better", 1, 0), ("worse", 0, 1), ("right", 1, 1), ("wrong", 0, 0)):
         count = int(((mine == here) & (theirs == there)).sum())
         frame.locator(f"[data-change={kind}] strong", has_text=str(count)).wait_for()
+
+
+def test_an_epoch_that_a_run_adds_is_shown_while_nobody_looks_at_an_older_one(opened, logdir):
+    grown = "digits/20260103-120000"
+    write_samples(logdir / grown, count=30, epochs=2)
+    page, frame = opened({"run": grown}, clock=True)
+    frame.locator("output", has_text="epoch 2 of 2").wait_for()
+    write_samples(logdir / grown, count=40, epochs=3)
+    time.sleep(2.5)  # between two searches of the server
+    page.clock.run_for(31_000)
+    frame.locator("output", has_text="epoch 3 of 3").wait_for()
+    frame.locator(".a-bar h2", has_text="40 samples").wait_for()
 
 
 def test_it_follows_the_dark_mode_of_the_page_around(opened):
