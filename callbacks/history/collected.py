@@ -12,6 +12,7 @@ from torch import Tensor
 from ..support.checkpoint_values import stored_as
 from ..support.distributed import gather_objects, world_size
 
+_BATCHES_AT_ONCE = 64  # that are joined, as a tensor of few numbers takes hundreds of bytes
 _ROWS_AT_ONCE = 65_536  # that ranks exchange, so that memory does not grow with their number
 
 
@@ -69,7 +70,8 @@ class CollectedSamples:
         self.left_out = ""  # why none are kept
         self.kind = ""  # of samples
         self.count = 0
-        self.firsts: list[int] = []  # position of the first sample of each batch
+        self.joined = 0  # parts that are of many batches each
+        self.positions: list[Tensor] = []
         self.ids: list[Any] = []  # of each batch: a tensor, or JSON, which takes a third of what a list takes
         self.numbers: list[Tensor] = []
         self.shares: list[Tensor] = []
@@ -77,7 +79,8 @@ class CollectedSamples:
     def leave_out(self, why: str) -> None:
         """Keep no samples of this loader."""
         self.left_out = why
-        for kept in (self.firsts, self.ids, self.numbers, self.shares):
+        self.joined = 0
+        for kept in (self.positions, self.ids, self.numbers, self.shares):
             kept.clear()
 
     def add(self, kind: str, first: int, ids: Any, numbers: Tensor, shares: Tensor) -> None:
@@ -96,10 +99,19 @@ class CollectedSamples:
             self.leave_out(_too_many(self.most))
         if self.left_out:
             return
-        self.firsts.append(first)
+        self.positions.append(torch.arange(first, first + len(numbers), dtype=torch.int32))
         self.ids.append(ids)
         self.numbers.append(numbers)
         self.shares.append(shares.to(torch.float16))
+        if len(self.numbers) - self.joined >= _BATCHES_AT_ONCE:
+            self._join()
+
+    def _join(self) -> None:
+        """Make one part of those of the last batches."""
+        for parts in (self.positions, self.numbers, self.shares):
+            parts[self.joined :] = [torch.cat(parts[self.joined :])]
+        self.ids[self.joined :] = [_joined_ids(self.ids[self.joined :])]
+        self.joined += 1
 
     def rows(self) -> SampleRows:
         """Return what was kept; waits for the device."""
@@ -108,8 +120,7 @@ class CollectedSamples:
             torch.cat(parts).cpu().numpy() if parts else np.zeros((0, 0), np.float32)
             for parts in (self.numbers, self.shares)
         )
-        places = [np.arange(first, first + len(of)) for first, of in zip(self.firsts, self.numbers, strict=True)]
-        positions = np.concatenate([np.zeros(0, np.int64), *places])
+        positions = np.concatenate([np.zeros(0, np.int64), *(part.numpy() for part in self.positions)])
         return SampleRows(positions, [*_texts(self.ids)], numbers, shares.astype(np.float16, copy=False), self.kind)
 
 
@@ -120,6 +131,17 @@ def kept_ids(ids: Any) -> Any:
         ids: [N], integers, or N values of any type, which stand as texts.
     """
     return ids.detach().clone() if isinstance(ids, Tensor) else json.dumps([str(name) for name in ids])
+
+
+def _joined_ids(ids: Sequence[Any]) -> Any:
+    if all(isinstance(of, Tensor) and of.dtype == ids[0].dtype for of in ids):
+        return torch.cat([of.reshape(-1) for of in ids])
+    # Lists in JSON become one without their inner brackets.
+    return "[" + ", ".join(of[1:-1] for of in map(_as_json, ids) if len(of) > 2) + "]"
+
+
+def _as_json(ids: Any) -> str:
+    return json.dumps([str(name) for name in ids.reshape(-1).tolist()]) if isinstance(ids, Tensor) else ids
 
 
 def _texts(ids: Sequence[Any]) -> Iterator[str]:
