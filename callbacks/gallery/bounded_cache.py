@@ -23,6 +23,7 @@ class _Place(Generic[Value]):
     lock: threading.Lock = field(default_factory=threading.Lock)
     version: Any = None
     value: Value | None = None
+    size: int = 0
 
 
 class BoundedCache:
@@ -36,13 +37,13 @@ class BoundedCache:
     def __init__(self, most_bytes: int):
         self.most_bytes = most_bytes
         self._places: OrderedDict[Hashable, _Place[Any]] = OrderedDict()
+        self._total = 0
         self._lock = threading.Lock()
 
     @property
     def nbytes(self) -> int:
         """The size of all values, in bytes."""
-        with self._lock:
-            return sum(place.value.nbytes for place in self._places.values() if place.value is not None)
+        return self._total
 
     def get(self, key: Hashable, version: Any, make: Callable[[], Value]) -> Value:
         """Return the value of a key; ``make`` it where there is none of that version."""
@@ -54,16 +55,22 @@ class BoundedCache:
                 place.value = None  # first, so that the old one and the new one are never there together
                 made = make()
                 place.value, place.version = made, version
-                self._shrink(key)
+                self._account(key, place, made.nbytes)
             value: Value = place.value
         return value
 
-    def _shrink(self, newest: Hashable) -> None:
+    def _account(self, key: Hashable, place: _Place[Any], size: int) -> None:
         with self._lock:
-            # One without a value is being made.
-            sizes = {key: place.value.nbytes for key, place in self._places.items() if place.value is not None}
-            total = sum(sizes.values())
-            for key, size in sizes.items():
-                if key != newest and total > self.most_bytes:
-                    del self._places[key]
-                    total -= size
+            if self._places.get(key) is not place:
+                return  # dropped while it was made again
+            self._total += size - place.size
+            place.size = size
+            # One without a size is being made.
+            if self._total > self.most_bytes:
+                self._drop_oldest(key)
+
+    def _drop_oldest(self, newest: Hashable) -> None:
+        for key in [key for key, place in self._places.items() if place.size and key != newest]:
+            if self._total <= self.most_bytes:
+                break
+            self._total -= self._places.pop(key).size

@@ -91,6 +91,17 @@ def test_curves_and_one_sample_over_all_epochs(tmp_path):
     assert run.table("valid").columns["pictured"].nonzero()[0].tolist() == [7, 8]
 
 
+def test_what_a_run_does_not_say_of_itself_is_unknown(tmp_path):
+    folder = write_samples(tmp_path)
+    for content in (None, "{", "[]", '{"loader": 3, "task": 4, "class_names": "abc"}'):
+        (folder / "about.json").unlink()
+        if content is not None:
+            (folder / "about.json").write_text(content)
+        (info,) = RunSamples(tmp_path).loaders()
+        assert (info.loader, info.task, info.classes) == ("3" if content and "3" in content else "valid", None, None)
+        (folder / "about.json").touch()
+
+
 def test_a_suspect_has_the_file_that_the_table_of_suspects_names(tmp_path):
     write_samples(tmp_path)
     (tmp_path / "results").mkdir()
