@@ -147,6 +147,7 @@ class Gallery {
     await this.released();
     if (turn !== this.turn) return;
     Object.assign(this, { facets: counts, page: found.table, table: found.table, total: found.total, curves, otherCurves, ordered: order });
+    this.followOpen();
     this.draw();
     await this.drawDoors();
     if (state.open !== null && this.openPlace === null) this.openIndex(state.open);
@@ -253,6 +254,17 @@ class Gallery {
       this.redrawDetails();
     };
     return this.source.sample(run, loader, this.state.open).then(show, (error) => show({ error: error.message }));
+  }
+
+  /** Find the open sample on a new page, or close it: else a key would mark another one than is shown. */
+  followOpen() {
+    if (this.openPlace === null) return;
+    const place = [...this.page.columns.index].indexOf(this.state.open);
+    if (place >= 0) this.openPlace = place;
+    else {
+      this.openPlace = null;
+      this.close();
+    }
   }
 
   openIndex(index) {

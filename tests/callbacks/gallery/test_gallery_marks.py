@@ -93,6 +93,23 @@ def test_any_id_and_class_name_comes_back_from_the_file(made, tmp_path):
     assert page.title() == "Samples" and page.faults == []
 
 
+def test_a_sample_that_leaves_the_page_by_its_mark_is_closed(made, tmp_path):
+    page = made[0]()
+    ids = shown_ids(page)
+    for place in (0, 3):
+        page.locator(".a-card").nth(place).press("s")
+        page.locator(".a-card").nth(place).locator(".a-badge.mark").wait_for()
+    page.locator("[data-filter=marks][data-choice=skip]").check()
+    wait_total(page, 2)
+    page.locator(".a-card").first.click()
+    page.locator("dialog [data-mark=skip][aria-pressed=true]").wait_for()
+    page.keyboard.press("s")
+    page.locator("dialog").wait_for(state="hidden")
+    wait_total(page, 1)
+    page.keyboard.press("w")  # for no sample, as none is open
+    assert downloaded(page, tmp_path) == [Mark("valid", ids[3], "skip")] and page.faults == []
+
+
 def test_what_a_spreadsheet_would_run_comes_back_as_it_was(made, tmp_path):
     names = ["=1+1", "'=1", "-5", "+a", "@b", "-b", "\ra", 'quote"d', "a,b", "'plain", "two\r\nlines", " "]
     code = """async names => {

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from gallery_page import OTHER, RUN, chips, opened_gallery, shown_ids, total, wait_total
+from legibility import seen_apart
 from made_gallery import CLASSES, EPOCHS, HOSTILE
 
 VISIBLE = [*HOSTILE[:2], "tab[U+0009]and[U+000A]line", "[U+202E]gnp.exe"]
@@ -157,6 +158,18 @@ def test_it_is_readable_in_both_themes_and_widths(made, theme, width):
     assert (luminance(colours[1]) > 0.5) == (theme == "light")
     if folder := os.environ.get("SCREENSHOTS"):
         page.screenshot(path=Path(folder) / f"gallery-{width}-{theme}.png")
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_right_and_wrong_are_apart_for_all_kinds_of_eyes(made, theme):
+    page = made[0](theme=theme)
+    code = "name => getComputedStyle(document.querySelector(name)).color"
+    colours = [page.evaluate(code, f".a-card .{name}") for name in ("a-right", "a-wrong")]
+    right, wrong = (tuple(map(int, one[4:-1].split(","))) for one in colours)
+    assert min(seen_apart(right, wrong)) >= 40
+    # Nor by colour alone.
+    assert page.locator(".a-card .a-wrong").first.inner_text().startswith("✕")
+    assert page.locator(".a-card .a-right").first.inner_text().startswith("✓")
 
 
 def test_the_theme_can_be_switched_and_stays(made):
