@@ -1,7 +1,7 @@
 // Several runs side by side: metrics, settings, and what became of the same samples.
 
 import { lineChart } from "./report_charts.js";
-import { el, number, section, table } from "./report_dom.js";
+import { el, number, percent, section, table } from "./report_dom.js";
 import { card, numbersOf, thumbnailsOf } from "./report_samples.js";
 
 // Of which less is better; of other names it is not known unless a run chooses its best epoch by it.
@@ -11,7 +11,7 @@ const MORE = /(^|_)(accuracy|f1|iou|dice|precision|recall|r2|roc_auc|map|auc)(_\
 /** The sections of a comparison; none of a single run. */
 export function comparison({ runs, comparison: pairs }) {
   if (runs.length < 2) return [];
-  return [section("Side by side", legend(runs), bestTable(runs), el("div", { class: "charts" }, charts(runs))), differences(runs), ...(pairs || []).map((pair) => samePair(pair, runs))];
+  return [section("Side by side", legend(runs), bestTable(runs), el("div", { class: "charts" }, charts(runs))), differences(runs), classesOf(runs), ...(pairs || []).map((pair) => samePair(pair, runs))];
 }
 
 function legend(runs) {
@@ -48,11 +48,11 @@ function bestTable(runs) {
   return table(["metric", ...heads("last epoch, run"), ...heads("best epoch, run")], rows, { label: "metrics of the runs" });
 }
 
-function highlighted(values, sign) {
+function highlighted(values, sign, text = (value) => number(value, 6)) {
   const known = values.filter((value) => value !== undefined);
   const winner = known.length > 1 && sign ? known.reduce((a, b) => (sign * b > sign * a ? b : a)) : null;
   const isAlone = known.filter((value) => value === winner).length === 1;
-  return values.map((value) => (isAlone && value === winner ? el("strong", { class: "good", text: number(value, 6) }) : number(value, 6)));
+  return values.map((value) => (isAlone && value === winner ? el("strong", { class: "good", text: text(value) }) : text(value)));
 }
 
 function charts(runs) {
@@ -69,6 +69,18 @@ function differences(runs) {
   const rows = names.map((name) => [name, ...told.map((one) => one.get(name) ?? "–")]).filter(([, ...values]) => new Set(values).size > 1);
   if (!rows.length) return section("Settings that differ", el("p", { class: "soft", text: "None of config.yaml." }));
   return section("Settings that differ", table(["setting", ...runs.map((_, i) => `run ${i + 1}`)], rows, { texts: 1 + runs.length }));
+}
+
+function classesOf(runs) {
+  const told = runs.map((run) => new Map((run.sections.classes || []).map((one) => [one.loader, one])));
+  const loaders = [...new Set(told.flatMap((of) => [...of.keys()]))].filter((loader) => told.filter((of) => of.has(loader)).length > 1);
+  return section("Classes side by side", loaders.map((loader) => {
+    const f1 = told.map((of) => new Map((of.get(loader)?.rows || []).map(([name, , , value]) => [name, value])));
+    const names = [...new Set(f1.flatMap((of) => [...of.keys()]))];
+    const rows = names.map((name) => [name, ...highlighted(f1.map((of) => of.get(name)), 1, percent)]);
+    const epochs = told.map((of, i) => (of.has(loader) ? `run ${i + 1}, epoch ${of.get(loader).epoch}` : `run ${i + 1}`));
+    return [el("h3", { text: `F1 of ${loader}` }), table(["class", ...epochs], rows, { label: `F1 of classes of ${loader}` })];
+  }));
 }
 
 function samePair(pair, runs) {

@@ -116,7 +116,16 @@ def test_two_runs_are_side_by_side_with_what_got_better_and_worse(open_file, fol
     titles = page.locator("[data-compared] section[data-title]").evaluate_all(
         "all => all.map(one => one.dataset.title)"
     )
-    assert titles == ["Side by side", "Settings that differ", "Same samples: valid, run 1 to run 2", "Samples"]
+    assert titles == [
+        "Side by side", "Settings that differ", "Classes side by side", "Same samples: valid, run 1 to run 2", "Samples"
+    ]  # fmt: skip
+    row = (
+        page.locator("[data-title='Classes side by side'] tbody tr", has_text=CLASSES[0])
+        .locator("td")
+        .all_inner_texts()
+    )
+    of_runs = page.locator("[data-run] [data-classes=valid] tbody tr", has=page.get_by_text(CLASSES[0], exact=True))
+    assert row[1:] == of_runs.locator("td:nth-child(4)").filter(has_text="%").all_inner_texts()
     cells = page.locator("[data-title='Settings that differ'] td").all_inner_texts()
     assert cells == ["lr", "0.1", "0.2"]
     same = page.locator("[data-title^='Same samples']")
