@@ -12,8 +12,8 @@ from .event_scalars import read_scalars
 from .figures import read_figures, read_worst
 from .run_files import Metrics, RunFiles, best_epoch, gradients_of, monitors_of, series_of
 
-_TIMES = ("9_time/", "9_memory/", "9_overhead/")
-_OF_STEPS = "9_optimizer/"
+_TIMES = ("9_time", "9_memory", "9_overhead")
+_OF_STEPS = "9_optimizer"
 _MOST_SERIES = 150
 _MOST_POINTS = 400  # of a curve
 _LONGEST = 2000  # characters of a setting
@@ -36,8 +36,9 @@ def sections_of(run: RunFiles, budget: int, known: Known) -> dict[str, Any]:
         known: what the runner knows besides.
     """
     notes = list(run.faults)
-    scalars = read_scalars(run.folder, lambda tag: tag.startswith((*_TIMES, _OF_STEPS)) or _of_stock(tag, run))
-    by_kind = {kind: [one.as_dict() for one in scalars if one.name.startswith(kind)] for kind in (*_TIMES, _OF_STEPS)}
+    groups = (*_TIMES, _OF_STEPS)
+    scalars = read_scalars(run.folder, lambda tag: tag.split("/")[0] in groups or _of_stock(tag, run))
+    by_kind = {kind: [one.as_dict() for one in scalars if one.name.split("/")[0] == kind] for kind in groups}
     metrics = run.metrics or known.metrics or _stock_metrics(scalars)
     monitors = monitors_of(run.config)
     figures, left_out = read_figures(run.folder, budget)

@@ -39,11 +39,11 @@ def telling_order(table: Table, first: Sequence[int] | np.ndarray = ()) -> np.nd
         loss_place[ranked] = np.arange(len(ranked))
     tier = np.full(count, 6)
 
-    def take(rows: np.ndarray, number: int, order: np.ndarray | None = None) -> None:
+    def take(rows: np.ndarray, number: int, places: np.ndarray | None = None) -> None:
         rows = rows[tier[rows] > number]
         tier[rows] = number
-        if order is not None:
-            place[rows] = order[rows]
+        if places is not None:
+            place[rows] = places[rows]
 
     take(np.asarray(first, np.int64), 0)
     if "suspect_rank" in table.columns:

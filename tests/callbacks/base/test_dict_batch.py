@@ -31,6 +31,7 @@ OF_NO_BATCH = {
     "OverheadBudget",
     "TimeMonitor",
     "NonFiniteGuard",
+    "Report",
     "Results",
 }
 
@@ -76,7 +77,11 @@ def make(name, options=()):
     # A callback may pass its base's arguments, class_names among them, on as options.
     known = inspect.signature(getattr(callbacks, name)).parameters
     classes = {"class_names": ["a", "b", "c"]} if {"class_names", "options"} & known.keys() else {}
-    folders = {"PredictionTable": {"folder": "predictions"}, "Results": {"folder": "results"}}
+    folders = {
+        "PredictionTable": {"folder": "predictions"},
+        "Results": {"folder": "results"},
+        "Report": {"folder": "."},
+    }
     folders["SampleHistory"] = {"folder": "samples"}
     # The toys validate on what they train on, which is worthless.
     extra = {"PseudoLabels": {"loader": "valid"}, "Findings": {"stop": False}, **folders}.get(name, {})
