@@ -116,13 +116,13 @@ const cursorBox = () => svg("rect", { class: "cursor", width: 0, height: 0 });
 
 /** Return a confusion matrix. `name`: of a class; `chosen`: [truth, prediction] or null; `open`: of a cell. */
 export function matrix({ rows, columns, counts }, { name, chosen, told, open }) {
-  const [left, top, size] = [72, 66, 276];
+  const [left, top, size] = [86, 66, 252];
   const side = size / Math.max(rows.length, 1);
   const totals = counts.map((row) => row.reduce((sum, count) => sum + count, 0));
   const parts = [];
   const cursor = cursorBox();
   const drawing = svg("svg", {
-    class: "a-chart", viewBox: `0 0 ${left + size + 2} ${top + size + 2}`, tabindex: 0, role: "application",
+    class: "a-chart", viewBox: `0 0 ${left + size + 12} ${top + size + 2}`, tabindex: 0, role: "application",
     "aria-label": "Confusion matrix: truth in rows, prediction in columns; arrow keys move, Enter shows the samples",
   });
   rows.forEach((truth, row) => columns.forEach((guess, column) => {
@@ -144,8 +144,8 @@ export function matrix({ rows, columns, counts }, { name, chosen, told, open }) 
   rows.forEach((truth, row) => {
     if (row % every) return;
     drawing.append(
-      svg("text", { x: left - 5, y: top + (row + 0.5) * side + 3.5, "text-anchor": "end" }, short(name(truth), 10)),
-      svg("text", { transform: `translate(${left + (row + 0.5) * side + 3.5} ${top - 5}) rotate(-60)` }, short(name(columns[row]), 10))
+      svg("text", { x: left - 5, y: top + (row + 0.5) * side + 3.5, "text-anchor": "end" }, short(name(truth), 9)),
+      svg("text", { transform: `translate(${left + (row + 0.5) * side + 3.5} ${top - 5}) rotate(-60)` }, short(name(columns[row]), 9))
     );
   });
   drawing.firstChild.setAttribute("y", 10);

@@ -198,6 +198,7 @@ const RULES = `
   .assay.no-side { grid-template-columns: 0 minmax(0, 1fr) 300px; }
   .assay.no-door { grid-template-columns: 200px minmax(0, 1fr) 0; }
   .a-head select { max-width: 170px; } .a-head .a-epoch input { width: 90px; }
+  .a-doors .a-chart text { font-size: 14px; } .a-tabs { gap: 2px 9px; }
   .a-bar label span { display: none; } .assay .a-side .a-segments .a-button { padding: 0 2px; gap: 3px; font-size: 12px; }
 }
 @media (max-width: 760px) {

@@ -149,6 +149,12 @@ def test_it_is_readable_in_both_themes_and_widths(made, theme, width):
         ".map(one => parseFloat(getComputedStyle(one).fontSize))"
     )
     assert min(sizes) >= 11
+    texts = page.locator(".a-chart text").evaluate_all("all => all.map(one => one.getBoundingClientRect())")
+    box = page.locator(".a-chart").bounding_box()
+    assert all(box["x"] - 1 <= one["x"] and one["right"] <= box["x"] + box["width"] + 1 for one in texts)
+    scale = page.locator(".a-chart").evaluate("one => one.getBoundingClientRect().width / one.viewBox.baseVal.width")
+    size = page.locator(".a-chart text").last.evaluate("one => parseFloat(getComputedStyle(one).fontSize)")
+    assert size * scale >= 10
     colours = page.locator(".assay").evaluate(
         "root => [getComputedStyle(root).color, getComputedStyle(root).backgroundColor]"
     )
