@@ -245,9 +245,9 @@ class Thumbnails:
         if one.stored is not None:
             one.stored.ask(epoch, ids, order)
             return frozenset()
-        known = one.files.known()
+        known = set(one.files.known().tolist())
         wanted = range(len(ids)) if one.files.all_fit else dict.fromkeys(order)
-        lacking = [index for index in wanted if index not in set(known.tolist())] if len(wanted) else []
+        lacking = [index for index in wanted if index not in known]
         size = one.files.size
         usual = size // len(known) if len(known) else _USUAL
         most = max(0, one.budget - size) // max(1, usual)
