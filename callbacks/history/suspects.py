@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+_BLOCK = 16_384
 FROM_EPOCH = 3  # before, right labels are often as unlikely as wrong ones
 
 
@@ -41,14 +42,17 @@ def rank_labels(
     Returns:
         [n], -1 to 1, the larger the less likely the label; and [n], class numbers.
     """
-    number = np.arange(mean_probability.shape[1]) if classes is None else classes
-    is_own = number == target[:, None]
-    others = np.where(is_own, -np.inf, mean_probability)
-    best = others.argmax(axis=1)
-    rows = np.arange(len(target))
-    own = np.where(is_own, mean_probability, 0).sum(axis=1, dtype=np.float64)
-    likely = np.broadcast_to(number, others.shape)[rows, best]
-    return others[rows, best].astype(np.float64) - own, likely
+    score, likely = np.zeros(len(target)), np.zeros(len(target), np.int64)
+    for rows in _blocks(len(target)):
+        number = _numbers(mean_probability, classes, rows)
+        is_own = number == target[rows, None]
+        others = np.where(is_own, -np.inf, mean_probability[rows])
+        best = others.argmax(axis=1)
+        each = np.arange(len(best))
+        own = np.where(is_own, mean_probability[rows], 0).sum(axis=1, dtype=np.float64)
+        score[rows] = others[each, best] - own
+        likely[rows] = np.broadcast_to(number, others.shape)[each, best]
+    return score, likely
 
 
 def find_suspects(target: np.ndarray, mean_probability: np.ndarray, classes: np.ndarray | None = None) -> Suspects:
@@ -68,13 +72,15 @@ def find_suspects(target: np.ndarray, mean_probability: np.ndarray, classes: np.
     """
     of_class = (target >= 0) & ((classes is not None) | (target < mean_probability.shape[1]))
     known = np.flatnonzero(of_class & np.isfinite(mean_probability).all(axis=1))
-    target, shares = target[known], mean_probability[known]
-    classes = None if classes is None else classes[known]
+    shares = mean_probability
+    if len(known) < len(target):
+        target, shares, classes = target[known], shares[known], None if classes is None else classes[known]
     score, likely = rank_labels(target, shares, classes)
     chosen = np.zeros(len(target), bool)
     by_label = np.argsort(target, kind="stable")
+    labels = target[by_label]
     for label, other, most in _wrong_labels(target, shares, classes):
-        rows = by_label[slice(*np.searchsorted(target[by_label], [label, label + 1]))]
+        rows = by_label[slice(*np.searchsorted(labels, [label, label + 1]))]
         excess = _shares_of(other, rows, shares, classes) - _shares_of(label, rows, shares, classes)
         chosen[rows[np.argsort(-excess, kind="stable")[:most]]] = True
     found = np.flatnonzero(chosen & (score > 0))
@@ -84,21 +90,28 @@ def find_suspects(target: np.ndarray, mean_probability: np.ndarray, classes: np.
 
 def _wrong_labels(target: np.ndarray, shares: np.ndarray, classes: np.ndarray | None) -> Iterator[tuple[int, int, int]]:
     """Yield label, another class, and how many samples labelled so should be of it, where there are any."""
-    number = np.arange(shares.shape[1]) if classes is None else classes
-    count = 1 + max(number.max(initial=0), target.max(initial=0))
+    widest = shares.shape[1] - 1 if classes is None else classes.max(initial=0)
+    count = 1 + int(max(widest, target.max(initial=0)))
     labelled = np.bincount(target, minlength=count)
-    own = np.where(number == target[:, None], shares, 0).sum(axis=1, dtype=np.float64)
+    own = np.zeros(len(target))
+    for part in _blocks(len(target)):
+        is_own = _numbers(shares, classes, part) == target[part, None]
+        own[part] = np.where(is_own, shares[part], 0).sum(axis=1, dtype=np.float64)
     # Of a class without samples nobody knows what is usual, and no sample is confidently of it.
     usual = np.where(labelled > 0, np.bincount(target, own, count) / np.maximum(labelled, 1), np.inf)
-    confident = np.where(shares >= usual[number], shares, -np.inf)
-    best = confident.argmax(axis=1)
-    rows = np.flatnonzero(np.isfinite(confident[np.arange(len(target)), best]))
-    found = np.broadcast_to(number, shares.shape)[rows, best[rows]]
+    confident = np.full(len(target), -1)
+    for part in _blocks(len(target)):
+        number = _numbers(shares, classes, part)
+        sure_ones = np.where(shares[part] >= usual[number], shares[part], -np.inf)
+        best, each = sure_ones.argmax(axis=1), np.arange(len(sure_ones))
+        found = np.broadcast_to(number, sure_ones.shape)[each, best]
+        confident[part] = np.where(np.isfinite(sure_ones[each, best]), found, -1)
+    rows = np.flatnonzero(confident >= 0)
     # Pairs of label and class, of which few of all C * C occur.
-    pairs, counts = np.unique(target[rows].astype(np.int64) * count + found, return_counts=True)
+    pairs, counts = np.unique(target[rows].astype(np.int64) * count + confident[rows], return_counts=True)
     sure = np.bincount(target[rows], minlength=count)
     for pair, of_pair in zip(pairs.tolist(), counts.tolist(), strict=True):
-        label, other = divmod(pair, int(count))
+        label, other = divmod(pair, count)
         # The samples that are confidently of no class are shared out like the others of their label.
         most = int(np.rint(of_pair * (labelled[label] / sure[label])))
         if label != other and most:
@@ -109,3 +122,13 @@ def _shares_of(one: int, rows: np.ndarray, shares: np.ndarray, classes: np.ndarr
     """Return the probability of a class in some rows."""
     found = shares[rows, one] if classes is None else np.where(classes[rows] == one, shares[rows], 0).sum(axis=1)
     return np.asarray(found, dtype=np.float64)
+
+
+def _numbers(shares: np.ndarray, classes: np.ndarray | None, rows: slice) -> np.ndarray:
+    """Return of which classes the columns of some rows are, [C], or [n, K]."""
+    return np.arange(shares.shape[1]) if classes is None else classes[rows]
+
+
+def _blocks(count: int) -> Iterator[slice]:
+    """Yield slices of rows, so that what is made of many classes stays small."""
+    yield from (slice(first, first + _BLOCK) for first in range(0, count, _BLOCK))
