@@ -41,12 +41,18 @@ class StoredSamples:
         if self._places is None:
             names = self._ids()
             if names is None:
-                names = [(self.read(index) or {}).get(SAMPLE_ID_KEY) for index in range(self.count)]
+                names = [self._read_id(index) for index in range(self.count)]
             self._places = {}
             for index, one in enumerate(names):
                 if one is not None:
                     self._places.setdefault(str(one), index)
         return self._places.get(name)
+
+    def _read_id(self, index: int) -> Any:
+        try:
+            return (self.read(index) or {}).get(SAMPLE_ID_KEY)
+        except Exception:  # noqa: BLE001 - one that cannot be read has no picture, and the others have theirs
+            return None
 
     def image(self, name: str) -> np.ndarray | None:
         """Return the image of the sample of an id, [H, W, ...]; None where it cannot be told."""
@@ -67,13 +73,20 @@ class StoredSamples:
         read, ids = getattr(dataset, "stored_sample", None), getattr(dataset, "stored_ids", None)
         if not callable(read):
             return None
-        if not len(dataset) or read(0) is None:
+        if not len(dataset) or not _tells(read):
             return None
         return cls(len(dataset), read, ids if callable(ids) else lambda: None)
 
     def ids(self) -> Sequence[Any] | None:
         """Return the ids of all; None where they are known by reading alone."""
         return self._ids()
+
+
+def _tells(read: Callable[[int], Any]) -> bool:
+    try:
+        return read(0) is not None
+    except Exception:  # noqa: BLE001 - one sample that cannot be read says nothing of the others
+        return True
 
 
 def _of_subset(dataset: Subset[Any]) -> StoredSamples | None:

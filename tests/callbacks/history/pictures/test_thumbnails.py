@@ -169,6 +169,29 @@ def test_a_data_set_that_may_draw_by_chance_is_not_read_beside_the_loop(tmp_path
     assert all(decoded(jpeg)[1].mean() < 90 for jpeg in found.values()), "as the model saw them"
 
 
+class Broken:
+    """Samples of which the first cannot be read as it is stored."""
+
+    def __init__(self, items):
+        self.items = items
+
+    def __len__(self):
+        return len(self.items)
+
+    def __getitem__(self, index):
+        return {**self.items[index], "image": torch.zeros(3, 8, 8)}
+
+    def stored_sample(self, index):
+        if index == 0:
+            raise OSError("no such file")
+        return self.items[index]
+
+
+def test_a_sample_that_cannot_be_read_has_no_thumbnail(tmp_path):
+    found, _ = thumbnails(train(tmp_path, {"train": Broken(stored_items(5))}), "train")
+    assert sorted(found) == [f"s{index:03}.png" for index in range(1, 5)]
+
+
 def weights_after(folder, thumbnails):
     seen = []
 
