@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 _BLOCK = 16_384
+_LEAST = 5  # suspects, where so many labels are not the likeliest class
 FROM_EPOCH = 3  # before, right labels are often as unlikely as wrong ones
 
 
@@ -62,7 +63,8 @@ def find_suspects(target: np.ndarray, mean_probability: np.ndarray, classes: np.
     samples labelled so. How many of the samples labelled i are confidently of j tells how many labels i should be j. So
     many are suspects, those whose probability of j exceeds that of i most. None is whose label is its likeliest class.
     (Northcutt et al., "Confident Learning: Estimating Uncertainty in Dataset Labels", 2021, equations 1 to 3 and "prune
-    by noise rate".)
+    by noise rate".) Where these are fewer than five, the first of the others whose label is not their likeliest class
+    join them.
 
     Args:
         target: [n], class numbers from 0 to C - 1; another number is no class.
@@ -83,8 +85,11 @@ def find_suspects(target: np.ndarray, mean_probability: np.ndarray, classes: np.
         rows = by_label[slice(*np.searchsorted(labels, [label, label + 1]))]
         excess = _shares_of(other, rows, shares, classes) - _shares_of(label, rows, shares, classes)
         chosen[rows[np.argsort(-excess, kind="stable")[:most]]] = True
-    found = np.flatnonzero(chosen & (score > 0))
-    found = found[np.argsort(-score[found], kind="stable")]
+    order = np.argsort(-score, kind="stable")
+    order = order[score[order] > 0]
+    # Two wrong labels among hundreds are too few for counts.
+    chosen[order[~chosen[order]][: max(0, _LEAST - int(chosen[order].sum()))]] = True
+    found = order[chosen[order]]
     return Suspects(known[found], target[found], likely[found], score[found])
 
 

@@ -80,6 +80,17 @@ def test_what_has_no_class_or_no_probabilities_is_no_suspect():
     assert len(find_suspects(np.zeros(0, np.int64), np.zeros((0, 3)))) == 0
 
 
+def test_two_wrong_labels_of_many_are_suspects_though_too_few_for_counts():
+    labels = np.arange(300) % 3
+    shares = np.full((300, 3), 0.1)
+    shares[np.arange(300), labels] = 0.8
+    # Likelier than the label, but not as likely as its class usually is.
+    shares[[7, 90]] = [[0.5, 0.25, 0.25], [0.3, 0.45, 0.25]]
+    found = find_suspects(labels, shares)
+    assert found.index.tolist() == [7, 90]
+    assert found.likely.tolist() == [0, 1]
+
+
 def test_right_labels_are_no_suspects():
     shares = np.full((60, 3), 0.1)
     labels = np.arange(60) % 3

@@ -1,0 +1,142 @@
+"""Whether wrong labels are found among digits: ``python -m proofs.wrong_labels`` writes ``benchmarks/results/``."""
+
+import argparse
+import json
+import logging
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import torch
+from catalyst import dl
+from sklearn.metrics import average_precision_score
+
+from assay.callbacks import SampleHistory
+from assay.callbacks.history.marks import Mark, add_marks
+from assay.experiments.digits import Digits, load_items
+from assay.runner import DictRunner, Engine
+from benchmarks.results import FOLDER, machine
+
+RESULT = FOLDER / "wrong-labels-proof.json"
+SEEDS, EPOCHS, AT = (0, 1, 2), 10, (3, 10)
+SHARES = {"5% random": (0.05, False), "20% random": (0.2, False), "20% next class": (0.2, True)}
+BARS = {
+    "5% random": {"margin": {3: 0.949, 10: 1.000}, "mean probability": {3: 0.898, 10: 0.999}},
+    "20% next class": {"margin": {3: 0.896, 10: 0.976}, "mean probability": {3: 0.921, 10: 0.989}},
+}
+"""Average precision that is asked for; of one of the two, within ``TOLERANCE``."""
+TOLERANCE = 0.01
+
+
+class _AfterEpoch(dl.Callback):
+    """Keeps what the history has written after some epochs."""
+
+    def __init__(self, history: SampleHistory, folder: Path):
+        super().__init__(order=10_000)
+        self.history, self.folder = history, folder
+
+    def on_epoch_end(self, runner: dl.IRunner) -> None:
+        if runner.epoch_step in AT:
+            for writer in self.history.writers_.values():
+                writer.drain()
+            shutil.copytree(self.folder / "samples" / "train", self.folder / f"epoch-{runner.epoch_step}")
+
+
+def wrong_labels(share: float, to_next: bool, seed: int) -> dict[str, int]:
+    """Return the wrong labels of a share of the training images, by id."""
+    draw = np.random.default_rng(seed)
+    training = [item for index, item in enumerate(load_items()) if index % 5]
+    chosen = draw.choice(len(training), round(share * len(training)), replace=False)
+    steps = np.ones(len(chosen), np.int64) if to_next else draw.integers(1, 10, len(chosen))
+    return {
+        training[place]["sample_id"]: int(training[place]["target"] + step) % 10
+        for place, step in zip(chosen.tolist(), steps, strict=True)
+    }
+
+
+def measure(share: float, to_next: bool, seed: int) -> dict[str, Any]:
+    """Train with wrong labels, and return how well they are ranked and flagged, by epoch."""
+    wrong = wrong_labels(share, to_next, seed)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        add_marks(folder / "marks.csv", [Mark("train", one, "wrong_label", str(label)) for one, label in wrong.items()])
+        _train(Digits(epochs=EPOCHS, seed=seed, relabel=str(folder / "marks.csv"), device="cpu"), folder)
+        return {str(epoch): _figures(folder / f"epoch-{epoch}", set(wrong)) for epoch in AT}
+
+
+def _train(experiment: Digits, folder: Path) -> None:
+    torch.manual_seed(experiment.seed)
+    loaders = experiment.get_loaders()
+    model = experiment.get_model()
+    optimizer = experiment.get_optimizer(model)
+    history = SampleHistory(thumbnails=False)
+    DictRunner().train(
+        model=model,
+        loaders={"train": loaders["train"]},
+        criterion=experiment.get_criterion(),
+        optimizer=optimizer,
+        scheduler=experiment.get_scheduler(optimizer, len(loaders["train"])),
+        callbacks={"history": history, "after": _AfterEpoch(history, folder)},
+        num_epochs=EPOCHS,
+        logdir=str(folder),
+        seed=experiment.seed,
+        engine=Engine("cpu"),
+    )
+
+
+def _figures(folder: Path, wrong: set[str]) -> dict[str, float]:
+    ids = pq.read_table(folder / "ids.parquet")["id"].to_pylist()
+    is_wrong = np.array([name in wrong for name in ids])
+    running, groups = (pq.read_table(folder / f"{name}.parquet") for name in ("running", "groups"))
+    flagged = groups["suspect_rank"].is_valid().to_numpy()
+    last = max(folder.glob("epoch-*.parquet"))
+    return {
+        "margin": average_precision_score(is_wrong, -running["aum"].to_numpy()),
+        "mean probability": average_precision_score(is_wrong, groups["suspect_score"].to_numpy()),
+        "loss of the epoch": average_precision_score(is_wrong, pq.read_table(last)["loss"].to_numpy()),
+        "precision of suspects": float(is_wrong[flagged].mean()) if flagged.any() else 1.0,
+        "recall of suspects": float(flagged[is_wrong].mean()),
+    }
+
+
+def proved(name: str, means: dict[str, dict[str, float]]) -> bool:
+    """Whether at each epoch the better of the two orders reaches the better of its bars."""
+    bars = BARS.get(name, {})
+    return all(
+        max(means[str(epoch)][order] for order in bars) >= max(of[epoch] for of in bars.values()) - TOLERANCE
+        for epoch in AT
+        if bars
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, and write the result; return 1 if wrong labels are found less well than they are to be."""
+    parser = argparse.ArgumentParser(prog="python -m proofs.wrong_labels", description=__doc__)
+    parser.parse_args(arguments)
+    rows: dict[str, Any] = {}
+    for name, (share, to_next) in SHARES.items():
+        runs = [measure(share, to_next, seed) for seed in SEEDS]
+        means = {epoch: {of: round(float(np.mean([run[epoch][of] for run in runs])), 4) for of in runs[0][epoch]}
+                 for epoch in runs[0]}  # fmt: skip
+        rows[name] = {"at epoch": means, "proved": proved(name, means)}
+        print(f"{name:16} {json.dumps(rows[name])}", flush=True)
+    content = {
+        "machine": machine("cpu"),
+        "data": "the 1,437 training images of the experiment digits, a share with wrong labels",
+        "values": f"average precision of the order of all samples, mean of {len(SEEDS)} seeds; precision and recall of "
+        "the suspects that are listed",
+        "bars": BARS,
+        "rows": rows,
+    }
+    RESULT.write_text(json.dumps(content, indent=1) + "\n")
+    return int(not all(row["proved"] for row in rows.values()))
+
+
+if __name__ == "__main__":
+    logging.disable(logging.WARNING)
+    torch.set_num_threads(1)
+    raise SystemExit(main())
