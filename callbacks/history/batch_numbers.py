@@ -56,15 +56,25 @@ class BatchReader:
     target_key: str
     ignore_index: int | None
 
-    @torch.no_grad()
-    def read(self, runner: dl.IRunner) -> BatchNumbers:
-        """Return the numbers of the current batch.
+    def read(self, runner: dl.IRunner) -> tuple[str, Tensor, Tensor]:
+        """Return the kind of the samples of the current batch, their logits and their targets as they are.
 
         Raises:
             UsageError: a key is missing or a shape does not fit.
         """
         logits, kind = self._logits(runner)
-        target = self._target(runner, logits)
+        return kind, logits, self._target(runner, logits)
+
+    @torch.no_grad()
+    def numbers(self, kind: str, logits: Tensor, target: Tensor) -> BatchNumbers:
+        """Return the numbers of samples, of one batch or of several.
+
+        Args:
+            kind: from ``read``.
+            logits: from ``read``.
+            target: from ``read``.
+        """
+        target = decide_targets(target, logits.shape, self.task, self.ignore_index)
         nothing = logits.new_zeros((len(logits), 0), dtype=torch.float32)
         if kind == "segmentation":
             return BatchNumbers(kind, self._regions(logits, target)[:, None], nothing, nothing)
@@ -106,7 +116,7 @@ class BatchReader:
         )
 
     def _target(self, runner: dl.IRunner, logits: Tensor) -> Tensor:
-        """Return class numbers, [N, ...], or 0 and 1 in the shape of the logits, on the device of these."""
+        """Return the targets on the device of the logits."""
         target = pick(runner.batch, self.target_key, "SampleHistory")
         target = torch.as_tensor(target, device=logits.device)
         if not is_paired(target.shape, logits.shape, self.task):
@@ -115,4 +125,4 @@ class BatchReader:
             raise UsageError(
                 f"SampleHistory(task={self.task!r}) needs {of}, got {self.target_key!r} {described(target)}."
             )
-        return decide_targets(target, logits.shape, self.task, self.ignore_index)
+        return target

@@ -1,7 +1,7 @@
 """What is collected of the samples of a loader in one epoch, before it is written."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,11 @@ from ..support.checkpoint_values import stored_as
 from ..support.distributed import gather_objects, world_size
 
 _BATCHES_AT_ONCE = 64  # that are joined, as a tensor of few numbers takes hundreds of bytes
+_LOGITS_AT_ONCE = 1 << 18  # that wait for their numbers, which take some forty small operations whatever they are of
 _ROWS_AT_ONCE = 65_536  # that ranks exchange, so that memory does not grow with their number
+
+
+MakeNumbers = Callable[..., tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -75,12 +79,13 @@ class CollectedSamples:
         self.ids: list[Any] = []  # of each batch: a tensor, or JSON, which takes a third of what a list takes
         self.numbers: list[Tensor] = []
         self.shares: list[Tensor] = []
+        self.waiting: list[list[Tensor]] = []  # of each batch: logits, targets, and losses where they are known
 
     def leave_out(self, why: str) -> None:
         """Keep no samples of this loader."""
         self.left_out = why
         self.joined = 0
-        for kept in (self.positions, self.ids, self.numbers, self.shares):
+        for kept in (self.positions, self.ids, self.numbers, self.shares, self.waiting):
             kept.clear()
 
     def add(self, kind: str, first: int, ids: Any, numbers: Tensor, shares: Tensor) -> None:
@@ -93,28 +98,67 @@ class CollectedSamples:
             numbers: [N, K], float32.
             shares: [N, C], probabilities, of which three digits are kept.
         """
+        if self._count(kind, first, ids, len(numbers)):
+            self._keep(numbers, shares)
+            self._join_many()
+
+    def add_logits(self, kind: str, first: int, ids: Any, parts: Sequence[Tensor], make: MakeNumbers) -> None:
+        """Keep a batch whose numbers are made later, of many batches at once.
+
+        Args:
+            kind: see ``SampleRows``.
+            first: position of its first sample in the loader.
+            ids: from ``kept_ids``.
+            parts: logits, targets and losses, [N, ...] each; without the last where they are not known.
+            make: returns numbers [N, K] and shares [N, C] of the kind and these parts.
+        """
+        if not self._count(kind, first, ids, len(parts[0])):
+            return
+        if self.waiting and [*map(_like, self.waiting[0])] != [*map(_like, parts)]:
+            self.settle(make)
+        # Copies: what comes later in the step may work in place, and a loader may fill a batch again.
+        self.waiting.append([part.detach().clone() for part in parts])
+        if sum(of[0].numel() for of in self.waiting) >= _LOGITS_AT_ONCE or self._is_full():
+            self.settle(make)
+        self._join_many()
+
+    def settle(self, make: MakeNumbers) -> None:
+        """Make the numbers of the batches that wait for them."""
+        if self.waiting:
+            parts = [torch.cat(of) for of in zip(*self.waiting, strict=True)]
+            self.waiting.clear()
+            self._keep(*make(self.kind, *parts))
+
+    def _count(self, kind: str, first: int, ids: Any, count: int) -> bool:
+        """Count the samples of a batch, and return whether they are kept."""
         self.kind = kind
-        self.count += len(numbers)
+        self.count += count
         if self.most is not None and self.count > self.most:
             self.leave_out(_too_many(self.most))
         if self.left_out:
-            return
-        self.positions.append(torch.arange(first, first + len(numbers), dtype=torch.int32))
+            return False
+        self.positions.append(torch.arange(first, first + count, dtype=torch.int32))
         self.ids.append(ids)
+        return True
+
+    def _keep(self, numbers: Tensor, shares: Tensor) -> None:
         self.numbers.append(numbers)
         self.shares.append(shares.to(torch.float16))
-        if len(self.numbers) - self.joined >= _BATCHES_AT_ONCE:
-            self._join()
 
-    def _join(self) -> None:
-        """Make one part of those of the last batches."""
+    def _is_full(self) -> bool:
+        return len(self.positions) - self.joined >= _BATCHES_AT_ONCE
+
+    def _join_many(self) -> None:
+        """Make one part of those of the last batches, if these are many."""
+        if not self._is_full():
+            return
         for parts in (self.positions, self.numbers, self.shares):
             parts[self.joined :] = [torch.cat(parts[self.joined :])]
         self.ids[self.joined :] = [_joined_ids(self.ids[self.joined :])]
         self.joined += 1
 
     def rows(self) -> SampleRows:
-        """Return what was kept; waits for the device."""
+        """Return what was kept, of which nothing waits any more; waits for the device."""
         # One copy per kind for the whole loader.
         numbers, shares = (
             torch.cat(parts).cpu().numpy() if parts else np.zeros((0, 0), np.float32)
@@ -122,6 +166,11 @@ class CollectedSamples:
         )
         positions = np.concatenate([np.zeros(0, np.int64), *(part.numpy() for part in self.positions)])
         return SampleRows(positions, [*_texts(self.ids)], numbers, shares.astype(np.float16, copy=False), self.kind)
+
+
+def _like(part: Tensor) -> tuple[Any, ...]:
+    """Return what parts of several batches need to be joined."""
+    return part.shape[1:], part.dtype, part.device
 
 
 def kept_ids(ids: Any) -> Any:

@@ -274,10 +274,14 @@ class SampleHistory(Diagnostic):
         if self.task == "detection":
             self._observe_boxes(runner, positions.start, ids)
         else:
-            found = self.reader.read(runner)
-            losses = self._losses(runner, found.numbers)[:, None]
-            numbers = torch.cat([found.numbers, losses, found.best], dim=1)
-            self.collected_.add(found.kind, positions.start, ids, numbers, found.shares)
+            kind, logits, target = self.reader.read(runner)
+            losses = self._losses(runner)
+            parts = [logits, target, *([] if losses is None else [losses])]
+            if kind == "segmentation":
+                # Maps are too large to wait.
+                self.collected_.add(kind, positions.start, ids, *self._numbers(kind, *parts))
+            else:
+                self.collected_.add_logits(kind, positions.start, ids, parts, self._numbers)
         if not self.collected_.left_out:
             self.thumbnails_.observe(runner, self.pictures_, self.sample_id_key, positions)
 
@@ -304,6 +308,7 @@ class SampleHistory(Diagnostic):
         if self.collected_ is None:
             return
         self.settle(runner)
+        self.collected_.settle(self._numbers)
         loader, epoch = runner.loader_key, runner.epoch_step
         rows, why = over_ranks(self.collected_, is_main=runner.engine.is_main_process)
         self.collected_ = None
@@ -372,19 +377,26 @@ class SampleHistory(Diagnostic):
             self.told_.add(message)
             writer.warn(message)
 
-    def _losses(self, runner: dl.IRunner, numbers: Tensor) -> Tensor:
-        """Return the loss of each sample, [N], float32; NaN where there is none."""
-        output, target = (runner.batch[key] for key in (self.output_key, self.target_key))
-        unknown = numbers.new_full((len(numbers),), torch.nan)
+    @torch.no_grad()
+    def _numbers(
+        self, kind: str, logits: Tensor, target: Tensor, losses: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return the columns of samples and the probabilities of classes, [N, K] and [N, C]."""
+        found = self.reader.numbers(kind, logits, target)
+        if losses is None:
+            losses = found.numbers.new_full((len(found.numbers),), torch.nan)
+        losses = losses.float().masked_fill((losses == NO_SCORE) | (losses == WHOLE_BATCH), torch.nan)
+        return torch.cat([found.numbers, losses[:, None], found.best], dim=1), found.shares
+
+    def _losses(self, runner: dl.IRunner) -> Tensor | None:
+        """Return the loss of each sample, [N], ``NO_SCORE`` or ``WHOLE_BATCH`` where there is none; None: of no one."""
         if self.has_no_losses_:
-            return unknown
+            return None
+        output, target = (runner.batch[key] for key in (self.output_key, self.target_key))
         try:
             losses = losses_of_batch(runner, runner.batch, output.detach(), target, self.criterion_key)
         except NoSampleLossError:
             # To find that out may take a call for each sample.
             self.has_no_losses_ = True
-            return unknown
-        if losses is None:
-            return unknown
-        losses = losses.detach().float()
-        return losses.masked_fill((losses == NO_SCORE) | (losses == WHOLE_BATCH), torch.nan)
+            return None
+        return None if losses is None else losses.detach()

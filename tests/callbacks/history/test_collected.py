@@ -71,3 +71,45 @@ def test_nothing_is_collected_of_nothing():
     rows, why = over_ranks(CollectedSamples(None), is_main=True)
     assert (len(rows), why, rows.kind) == (0, "", "")
     np.testing.assert_array_equal(rows.positions, [])
+
+
+def test_numbers_that_are_made_of_many_batches_are_those_of_each():
+    draw, expected, calls = torch.Generator().manual_seed(0), [], []
+
+    def make(kind, logits, target, losses=None):
+        calls.append(len(logits))
+        shared = target if target.ndim == 2 else torch.nn.functional.one_hot(target, 3).float()
+        lost = torch.full((len(logits),), torch.nan) if losses is None else losses
+        return torch.cat([logits, shared, lost[:, None]], dim=1), logits.softmax(dim=1)
+
+    found, first = CollectedSamples(None), 0
+    for number in range(300):
+        size = 1 + number % 3
+        logits, losses = torch.randn(size, 3, generator=draw), torch.rand(size, generator=draw)
+        # Mixup in some steps, and a criterion that has no losses of samples at times.
+        mixed = torch.rand(size, 3, generator=draw)
+        target = mixed if number // 100 == 1 else torch.randint(0, 3, (size,), generator=draw)
+        parts = [logits, target, losses] if number < 250 else [logits, target]
+        expected.append(make("multiclass", *parts)[0])
+        found.add_logits("multiclass", first, kept_ids(range(first, first + size)), parts, make)
+        for part in parts:
+            part.zero_()  # as a later step may do
+        first += size
+    calls.clear()
+    found.settle(make)
+    rows, _ = over_ranks(found, is_main=True)
+    np.testing.assert_array_equal(rows.numbers, torch.cat(expected).numpy())
+    assert rows.positions.tolist() == [*map(int, rows.ids)] == [*range(first)]
+    assert len(calls) <= 1
+
+
+def test_logits_of_many_classes_do_not_wait_for_many_batches():
+    found, waited = CollectedSamples(None), []
+
+    def make(kind, logits, target):
+        return torch.zeros(len(logits), 7), torch.zeros(len(logits), 0)
+
+    for first in range(0, 100, 10):
+        found.add_logits("multiclass", first, "[]", [torch.zeros(10, 10_000), torch.zeros(10)], make)
+        waited.append(sum(of[0].numel() for of in found.waiting))
+    assert max(waited) < 1 << 18 and max(waited) > 0
