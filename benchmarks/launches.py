@@ -8,7 +8,8 @@
   start of a batch to its end is counted, the mean of the loss too, but for the model and the criterion. Small batches
   are counted together, so the figures are of a whole number of such groups: a mean per step, and the largest step. No
   sample of these steps leads: one that does takes three copies more, of image, target and output. Samples chosen by
-  chance take as many, and are counted where they fall: 12 of the 16 of both callbacks are in these steps.
+  chance take as many, and are counted where they fall: 12 of the 16 of both callbacks are in these steps. Thumbnails,
+  which are taken in the first epoch alone, are left out.
 
 Each figure is counted in two ways, in both of which a call counts that a GPU has work from: views, and tensors made
 empty, do not. A ``foreach`` call, or one with several kernels, is one.
@@ -30,7 +31,7 @@ from torch.profiler import ProfilerActivity, profile, record_function
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import DataLoader
 
-from assay.callbacks import classification_diagnostics
+from assay.callbacks import SampleHistory, classification_diagnostics
 from assay.callbacks.training.gradient_watch import GradientWatch
 from assay.runner.loop.parts.loader_loss import LoaderLoss
 
@@ -140,9 +141,7 @@ def count_validation(classes: int) -> Figures:
                     criterion=nn.CrossEntropyLoss(),
                     optimizer=torch.optim.SGD(model.parameters(), lr=0.1, fused=True),
                     loaders={"valid": loader, "train": training},
-                    callbacks={
-                        f"{i:02d}": one for i, one in enumerate(classification_diagnostics(num_classes=classes))
-                    },
+                    callbacks={f"{i:02d}": one for i, one in enumerate(_diagnostics(classes))},
                     num_epochs=1,
                     logdir=folder,
                 )
@@ -150,6 +149,14 @@ def count_validation(classes: int) -> Figures:
             pass
     counts = {"dispatched": runner.counts[BEFORE:], "profiled": runner.profiled()[-STEPS:]}
     return {way: {"mean": sum(of) / len(of), "most": max(of)} for way, of in counts.items()}
+
+
+def _diagnostics(classes: int) -> list[Any]:
+    found = classification_diagnostics(num_classes=classes)
+    for callback in found:
+        if isinstance(callback, SampleHistory):
+            callback.thumbnails = False
+    return found
 
 
 class _Net(nn.Module):

@@ -54,7 +54,7 @@ ROWS: dict[str, tuple[str, dict[str, Any]]] = {
 ALONE = (
     "BestWorstBatches", "ConfusionMatrix", "ClassificationReport", "OptimizerMonitor", "TimeMonitor",
     "BestWorstSamples", "GradCAM", "FixedSamples", "RandomSamples", "PredictionDistribution", "PRCurves",
-    "GradientStats", "AugmentationPreview", "DataOverview", "Curves",
+    "GradientStats", "AugmentationPreview", "DataOverview", "SampleHistory", "Curves",
 )  # fmt: skip
 # What is measured and written together.
 SETS = {"overhead": ROWS, "alone": {name: ("dict_runner", {"alone": name}) for name in ALONE}}

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,12 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from assay.runner import DictRunner, Engine
+
+
+class StandIn(SimpleNamespace):
+    """Stands for a runner, of which a callback keeps something as long as it lives."""
+
+    __hash__ = object.__hash__
 
 
 def fit(

@@ -23,6 +23,7 @@ from ..metrics.batch_metrics import TASKS, predicted_classes
 from ..support.class_names import check_names
 from ..support.distributed import world_size
 from ..support.runner_view import kept_parts
+from ..support.sample_losses import kept_copy
 from ..tensorboard.writer import Writer
 
 # Values of an output, on a CPU and elsewhere. Counting fewer takes the same dozens of operations, which a GPU has to be
@@ -185,8 +186,7 @@ class ClassCounts(Diagnostic):
             self.settle(runner)
 
     def _copied(self, runner: dl.IRunner, parts: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        # The output is cloned on a GPU too, as a compiled model may write its next one into the same memory.
-        return (parts[0].clone(), *kept_parts(runner, parts[1:]))
+        return (kept_copy(runner, parts[0]), *kept_parts(runner, parts[1:]))
 
     def settle(self, runner: dl.IRunner) -> None:
         if self.waiting_:

@@ -13,7 +13,7 @@ from ..support.checkpoint_values import stored_as
 from ..support.distributed import gather_objects, world_size
 
 _BATCHES_AT_ONCE = 64  # that are joined, as a tensor of few numbers takes hundreds of bytes
-_LOGITS_AT_ONCE = 1 << 18  # that wait for their numbers, which take some forty small operations whatever they are of
+_NUMBERS_AT_ONCE = 1 << 22  # logits that wait for their numbers, which take some forty operations whatever they are of
 _ROWS_AT_ONCE = 65_536  # that ranks exchange, so that memory does not grow with their number
 
 
@@ -109,16 +109,16 @@ class CollectedSamples:
             kind: see ``SampleRows``.
             first: position of its first sample in the loader.
             ids: from ``kept_ids``.
-            parts: logits, targets and losses, [N, ...] each; without the last where they are not known.
+            parts: logits, targets and losses, [N, ...] each, which nobody changes; without the last where they are not
+                known.
             make: returns numbers [N, K] and shares [N, C] of the kind and these parts.
         """
         if not self._count(kind, first, ids, len(parts[0])):
             return
         if self.waiting and [*map(_like, self.waiting[0])] != [*map(_like, parts)]:
             self.settle(make)
-        # Copies: what comes later in the step may work in place, and a loader may fill a batch again.
-        self.waiting.append([part.detach().clone() for part in parts])
-        if sum(of[0].numel() for of in self.waiting) >= _LOGITS_AT_ONCE or self._is_full():
+        self.waiting.append(list(parts))
+        if sum(of[0].numel() for of in self.waiting) >= _NUMBERS_AT_ONCE or self._is_full():
             self.settle(make)
         self._join_many()
 
@@ -169,7 +169,7 @@ class CollectedSamples:
 
 
 def _like(part: Tensor) -> tuple[Any, ...]:
-    """Return what parts of several batches need to be joined."""
+    """Return what parts of several batches need to have in common to be joined."""
     return part.shape[1:], part.dtype, part.device
 
 

@@ -25,8 +25,8 @@ from ..results.result_files import file_name
 from ..samples.box_score import SampleBoxes
 from ..support.class_names import check_names
 from ..support.host_copy import is_read_at_once
-from ..support.runner_view import logdir_of, positions_in_loader, samples_of_keys
-from ..support.sample_losses import NO_SCORE, WHOLE_BATCH, NoSampleLossError, losses_of_batch
+from ..support.runner_view import kept_parts, logdir_of, positions_in_loader, samples_of_keys
+from ..support.sample_losses import NO_SCORE, WHOLE_BATCH, NoSampleLossError, kept_copy, losses_of_batch
 from ..tensorboard.writer import Writer
 from .batch_numbers import BatchReader
 from .collected import CollectedSamples, SampleRows, kept_ids, over_ranks
@@ -276,11 +276,13 @@ class SampleHistory(Diagnostic):
         else:
             kind, logits, target = self.reader.read(runner)
             losses = self._losses(runner)
-            parts = [logits, target, *([] if losses is None else [losses])]
             if kind == "segmentation":
                 # Maps are too large to wait.
-                self.collected_.add(kind, positions.start, ids, *self._numbers(kind, *parts))
+                numbers, shares = self._numbers(kind, logits, target, losses)
+                self.collected_.add(kind, positions.start, ids, numbers, shares)
             else:
+                parts = [kept_copy(runner, logits), *kept_parts(runner, [target])]
+                parts += [] if losses is None else [losses]
                 self.collected_.add_logits(kind, positions.start, ids, parts, self._numbers)
         if not self.collected_.left_out:
             self.thumbnails_.observe(runner, self.pictures_, self.sample_id_key, positions)

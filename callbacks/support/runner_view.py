@@ -124,6 +124,11 @@ def place_in_loader(runner: dl.IRunner) -> BatchPlace:
     return BatchPlace(batches + rank + 1, before + rank * runner.loader_batch_size)
 
 
+def batch_of_run(runner: dl.IRunner) -> tuple[Any, ...]:
+    """Return what no two batches of a run have in common: the loader, the epoch and the number of the batch."""
+    return tuple(getattr(runner, name, None) for name in ("loader_key", "epoch_step", "loader_batch_step"))
+
+
 def positions_in_loader(runner: dl.IRunner, count: int) -> range:
     """Return the positions in the loader of the samples of the current batch.
 

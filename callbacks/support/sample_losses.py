@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 
 from ..errors import UsageError, listing, unknown_name
-from .runner_view import sample_losses_of
+from .runner_view import batch_of_run, sample_losses_of
 from .target_mean import TargetMean, class_numbers, target_mean
 from .undone import undone
 
@@ -259,7 +259,7 @@ def once_per_batch(runner: dl.IRunner, asked: Hashable, parts: Any, find: Callab
         parts: tensors, or lists and dicts of them; whatever else does not matter for what is found.
         find: makes the answer, which nobody may change.
     """
-    batch = tuple(getattr(runner, name, None) for name in ("loader_key", "epoch_step", "loader_batch_step"))
+    batch = batch_of_run(runner)
     known, found = _found.get(runner, (None, {}))
     if known != batch:
         found = {}
@@ -269,6 +269,14 @@ def once_per_batch(runner: dl.IRunner, asked: Hashable, parts: Any, find: Callab
         found[key] = find()
     answer: Found = found[key]
     return answer
+
+
+def kept_copy(runner: dl.IRunner, part: Tensor) -> Tensor:
+    """Return a copy of a tensor of the batch, one for all who ask and which nobody may change.
+
+    A later callback may work in place, and a compiled model may write its next output into the same memory.
+    """
+    return once_per_batch(runner, "copy", [part], part.detach().clone)
 
 
 def identity_of(part: Any) -> Hashable:

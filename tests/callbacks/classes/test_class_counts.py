@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from kit import StandIn
 from sklearn.metrics import confusion_matrix
 
 from assay.callbacks.classes.class_counts import ClassCounts
@@ -29,7 +30,7 @@ class SeenScores(Seen, ScoreCounts):
 
 def runner_of(output=None, target=None):
     engine, batch = SimpleNamespace(device=torch.device("cpu")), {"logits": output, "target": target}
-    return SimpleNamespace(engine=engine, is_infer_loader=False, loader_key="valid", epoch_step=1, batch=batch)
+    return StandIn(engine=engine, is_infer_loader=False, loader_key="valid", epoch_step=1, batch=batch)
 
 
 def count(callback, batches, between=lambda: None):

@@ -5,7 +5,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from kit import STOCK, observe
+from kit import STOCK, StandIn, observe
 from sklearn import metrics as sk
 
 from assay.callbacks import UsageError
@@ -132,7 +132,7 @@ class Collect:
 def loader_over_ranks(rank, build, output, target, size):
     """Feed this rank's share: of several ranks the last one has none."""
     engine = SimpleNamespace(device="cpu", is_main_process=rank == 0, num_processes=size)
-    runner = SimpleNamespace(
+    runner = StandIn(
         engine=engine, is_train_loader=False, is_infer_loader=False, loader_key="valid", epoch_step=1, loader_metrics={}
     )
     callback, writer = build(num_classes=4), Collect()
@@ -208,7 +208,7 @@ def test_an_unknown_normalization_is_an_error(arguments, message):
 )
 def test_shapes_that_do_not_fit_are_an_error(build, task, output, target, message):
     callback = build(task=task, num_classes=2 if task == "binary" else 3)
-    runner = SimpleNamespace(engine=SimpleNamespace(device="cpu"), is_infer_loader=False)
+    runner = StandIn(engine=SimpleNamespace(device="cpu"), is_infer_loader=False)
     runner.batch = {"logits": torch.zeros(output), "target": torch.zeros(target)}
     callback.begin(runner)
     with pytest.raises(UsageError, match=message):
@@ -238,7 +238,7 @@ def test_a_target_that_is_no_class_is_an_error_at_the_end_of_the_loader(build, t
 @pytest.mark.parametrize("task", ["multiclass", "binary", "multilabel"])
 def test_a_step_reads_nothing_from_the_device(build, task):
     callback = build(task=task, num_classes=2, ignore_index=255)
-    runner = SimpleNamespace(engine=SimpleNamespace(device="meta"), is_infer_loader=False)
+    runner = StandIn(engine=SimpleNamespace(device="meta"), is_infer_loader=False)
     output = torch.zeros((8,) if task == "binary" else (8, 2), device="meta")
     target = torch.zeros((8, 2) if task == "multilabel" else (8,), dtype=torch.int64, device="meta")
     runner.batch = {"logits": output, "target": target}

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from kit import observe
+from kit import StandIn, observe
 from sklearn import metrics as sk
 from tensorboard.util import tensor_util
 
@@ -242,7 +242,7 @@ class Collect:
 def loader_over_ranks(rank, build, output, target, size):
     """Feed this rank's share: of several ranks the last one has none."""
     engine = SimpleNamespace(device="cpu", is_main_process=rank == 0, num_processes=size)
-    runner = SimpleNamespace(engine=engine, is_infer_loader=False, loader_key="valid", epoch_step=1, loader_metrics={})
+    runner = StandIn(engine=engine, is_infer_loader=False, loader_key="valid", epoch_step=1, loader_metrics={})
     callback, writer = build(num_classes=4, bins=512), Collect()
     callback.begin(runner)
     for batch in (slice(0, 9), slice(9, 11), slice(11, None)):
@@ -293,7 +293,7 @@ def test_a_wrong_argument_is_an_error(build, arguments, message):
 )
 def test_shapes_that_do_not_fit_are_an_error(build, task, output, target, message):
     callback = build(task=task, num_classes=2 if task == "binary" else 3)
-    runner = SimpleNamespace(engine=SimpleNamespace(device="cpu"), is_infer_loader=False)
+    runner = StandIn(engine=SimpleNamespace(device="cpu"), is_infer_loader=False)
     runner.batch = {"logits": torch.zeros(output), "target": torch.zeros(target)}
     callback.begin(runner)
     with pytest.raises(UsageError, match=message):
@@ -321,7 +321,7 @@ def test_a_target_that_is_no_class_is_an_error_at_the_end_of_the_loader(build, t
 @pytest.mark.parametrize("task", ["multiclass", "binary", "multilabel"])
 def test_a_step_reads_nothing_from_the_device(build, task):
     callback = build(task=task, num_classes=2, ignore_index=255)
-    runner = SimpleNamespace(engine=SimpleNamespace(device="meta"), is_infer_loader=False)
+    runner = StandIn(engine=SimpleNamespace(device="meta"), is_infer_loader=False)
     output = torch.zeros((8,) if task == "binary" else (8, 2), device="meta")
     target = torch.zeros((8, 2) if task == "multilabel" else (8,), dtype=torch.int64, device="meta")
     runner.batch = {"logits": output, "target": target}

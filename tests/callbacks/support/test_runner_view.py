@@ -26,6 +26,7 @@ FACTS = {name for name in vars(RunnerView) if not name.startswith("_") or name =
 LOSS = nn.CrossEntropyLoss(ignore_index=-100)  # may count nothing, so that the runner keeps what it counts
 QUESTIONS = {  # each function of the module, with the facts that it is answered by
     "place_in_loader": (lambda runner: runner_view.place_in_loader(runner), {"place"}),
+    "batch_of_run": (lambda runner: runner_view.batch_of_run(runner), set()),
     "positions_in_loader": (lambda runner: runner_view.positions_in_loader(runner, 2), {"place"}),
     "batches_in_loader": (lambda runner: runner_view.batches_in_loader(runner), {"loader_batches"}),
     "steps_in_loader": (lambda runner: runner_view.steps_in_loader(runner), {"accumulate_steps"}),
@@ -149,6 +150,7 @@ def test_the_answers_of_a_dict_runner_are_those_of_its_step(asked):
     answers = asked[0].answers
     assert (answers["place_in_loader"].batch, answers["place_in_loader"].first_sample) == (5, 8)
     assert answers["positions_in_loader"] == range(8, 10)
+    assert answers["batch_of_run"] == ("train", 2, 5)
     assert (answers["batches_in_loader"], answers["steps_in_loader"]) == (5, 3)
     assert answers["batch_size"] == answers["samples_of_keys"] == 2
     assert [term.label for term in answers["loss_terms"]] == ["loss_logits"]
