@@ -19,7 +19,7 @@ RUNS = Path(__file__).parent / "old_runs" / "runs.tar.xz"
 
 # What is logged since, beside what was.
 OF_BOXES = ("ap75", "ap50/1", "map_small")  # average precision by class and size
-OF_HISTORY = ("2_suspects/", "6_history/")
+OF_HISTORY = ("2_suspects/", "9_history/")
 ADDED = {"c625354": ("coco_map/1", *OF_BOXES, *OF_HISTORY), "d862b3f": (*OF_BOXES, *OF_HISTORY)}
 # COCO's metrics, for which both versions took levels of recall in single precision: 3 of 20 boxes were less than 0.15.
 COCO = re.compile(r"\b(ap50|coco_map|map)\b")

@@ -52,7 +52,7 @@ def test_the_server_lists_the_pictures_of_both_loaders(get):
     tags = json.loads(get("images/tags"))
     expected = {"9_batches/best/loss", "9_batches/worst/loss", "6_samples/best/loss"}
     expected |= {"7_grad_cam/worst/loss", "2_confusion_matrix", "5_predictions/distribution", "5_predictions/roc"}
-    expected |= {"8_data/statistics", "6_worst_samples/loss"}
+    expected |= {"8_data/statistics", "6_worst_samples/loss", "2_suspects/surest"}
     by_chance = {"6_samples/fixed", "6_samples/random"}
     assert set(tags["valid"]) == expected | {"1_overview/worst/loss"} | by_chance
     expected |= {"3_metrics/curves"}

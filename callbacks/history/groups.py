@@ -13,7 +13,7 @@ from .suspects import FROM_EPOCH, Suspects, find_suspects, rank_labels
 
 FILE = "groups.parquet"
 GROUPS = ("stuck", "newly_wrong", "forgotten", "unstable", "easy")
-SUSPECTS_TAG = "2_suspects/count"
+SUSPECTS_TAG = "9_history/suspects"
 
 _LEAST_EPOCHS = 3  # in which a sample was seen, before one can tell that it is stuck or easy
 _EPOCHS_OF_EVENT = 10  # an unstable sample is forgotten at least once in so many epochs
@@ -50,7 +50,7 @@ class FoundGroups:
 
     def scalars(self) -> dict[str, float]:
         """Return the counts by tag."""
-        of_groups = {f"6_history/{name}": float(count) for name, count in self.counts.items()}
+        of_groups = {f"9_history/{name}": float(count) for name, count in self.counts.items()}
         return of_groups if self.suspects is None else {SUSPECTS_TAG: float(len(self.suspects)), **of_groups}
 
 

@@ -90,15 +90,16 @@ class SampleHistory(Diagnostic):
     ============================ ======================================================================================
     tag                          number of samples of the loader after each epoch, over all epochs so far
     ============================ ======================================================================================
-    ``6_history/stuck``          that were never predicted right, in three epochs or more
-    ``6_history/newly_wrong``    that are wrong, and were right in the epoch before
-    ``6_history/forgotten``      that were right once, and are wrong now
-    ``6_history/unstable``       that were right and then wrong again and again
-    ``6_history/easy``           that were learned at once and never forgotten
+    ``9_history/stuck``          that were never predicted right, in three epochs or more
+    ``9_history/newly_wrong``    that are wrong, and were right in the epoch before
+    ``9_history/forgotten``      that were right once, and are wrong now
+    ``9_history/unstable``       that were right and then wrong again and again
+    ``9_history/easy``           that were learned at once and never forgotten
     ============================ ======================================================================================
 
-    From the third epoch on, ``2_suspects/count`` is the number of suspects, and ``2_suspects/surest`` shows the surest
-    ones, where samples are images: one grid, [H, W, 3] uint8 RGB. ``docs/sample-history.md`` tells of the thumbnails.
+    From the third epoch on, ``9_history/suspects`` is the number of suspects, and ``2_suspects/surest`` shows the
+    surest ones, where samples are images: one grid, [H, W, 3] uint8 RGB. ``docs/sample-history.md`` tells of the
+    thumbnails.
 
     What cannot be told is null: of a target that is no class or ``ignore_index``, of outputs that are not finite, of a
     criterion that has no loss of one sample. ``measures.sample_history`` has the definitions and their sources.
@@ -142,7 +143,7 @@ class SampleHistory(Diagnostic):
     """
 
     observed = ("collected_", "pictures_")
-    own_tags = ("2_suspects/count", "6_history/stuck")
+    own_tags = ("2_suspects/surest", "9_history/stuck")
 
     def __init__(
         self,

@@ -96,7 +96,7 @@ def test_it_prints_the_run_folder_the_best_epoch_and_how_to_look_at_it(digits):
     assert lines[0] == f"run folder: {run}"
     epochs = [re.match(rf"epoch +(\d+)/{EPOCHS} ", line) for line in lines]
     assert [int(epoch.group(1)) for epoch in epochs if epoch] == list(range(1, EPOCHS + 1))
-    reports = [line for line in lines if "report" in line]
+    reports = [line for line in lines if " report, " in line]
     assert reports == [f"{loader} report, epoch {EPOCHS}" for loader in LOADERS]
     place = lines.index(f"run folder: {run}", 1)
     assert lines[place - 1].startswith(f"best epoch: {best} by valid/accuracy (")

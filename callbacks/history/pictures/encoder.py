@@ -11,7 +11,7 @@ from ...support.checkpoint_values import stored_as
 from ...support.host_copy import HostCopy
 from .jpeg import encode_planes
 
-_MOST_WAITING = 32 * 2**20  # bytes of pictures in memory that are not encoded yet
+_MOST_WAITING = 8 * 2**20  # bytes of pictures in memory that are not encoded yet
 
 
 class Encoded(NamedTuple):

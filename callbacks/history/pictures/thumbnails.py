@@ -70,7 +70,7 @@ class Thumbnails:
     of the others those that are named: by ``named_samples(loader)`` of any callback, and by what ``named`` returns.
     Samples of training are read as they are stored, in a thread, where their data set tells (see
     ``history.pictures.stored_samples``); all others are shown as the model saw them. Nothing is read from the device
-    within a step. Memory: 32 MiB of pictures that are not encoded yet, and the budget.
+    within a step. Memory: 8 MiB of pictures that are not encoded yet, and the budget.
 
     Args:
         image_key: key of the images in the batch.

@@ -21,7 +21,7 @@ from assay.callbacks.history.groups import GROUPS, write_groups
 from assay.callbacks.history.suspects import find_suspects
 from assay.runner import Checkpoints, DictRunner
 
-SCALARS = {"2_suspects/count", *(f"6_history/{name}" for name in GROUPS)}
+SCALARS = {"9_history/suspects", *(f"9_history/{name}" for name in GROUPS)}
 
 
 def groups_of(seen, last_epoch):
@@ -87,7 +87,7 @@ def test_groups_equal_a_loop_where_epochs_leave_samples_out(tmp_path):
 
 def check_labels(rows, found, means, names, target, epoch):
     if epoch < 3:
-        assert found.suspects is None and "2_suspects/count" not in found.scalars()
+        assert found.suspects is None and "9_history/suspects" not in found.scalars()
         assert all(row["likely"] is row["suspect_rank"] is row["suspect_score"] is None for row in rows.values())
         return
     labels = dict(zip(names, target.tolist(), strict=True))
@@ -155,14 +155,14 @@ def train(folder, *more, epochs=6, lr=1.0, **options):
 def test_counts_are_scalars_of_each_loader_and_epoch(tmp_path):
     found = train(tmp_path, epochs=5)
     for loader, rows in found.items():
-        scalars = scalars_of(read_events(tmp_path / loader), "2_suspects", "6_history")
+        scalars = scalars_of(read_events(tmp_path / loader), "2_suspects", "9_history")
         assert set(scalars) == SCALARS
         for tag, values in scalars.items():
-            assert [*values] == [*range(3 if tag == "2_suspects/count" else 1, 6)], tag
+            assert [*values] == [*range(3 if tag == "9_history/suspects" else 1, 6)], tag
         for group in GROUPS:
-            assert scalars[f"6_history/{group}"][5] == sum(row[group] for row in rows.values())
+            assert scalars[f"9_history/{group}"][5] == sum(row[group] for row in rows.values())
         suspects = sum(row["suspect_rank"] is not None for row in rows.values())
-        assert scalars["2_suspects/count"][5] == suspects
+        assert scalars["9_history/suspects"][5] == suspects
     assert any(row["forgotten"] for row in found["valid"].values())
 
 
