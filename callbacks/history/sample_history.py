@@ -226,6 +226,11 @@ class SampleHistory(Diagnostic):
             for loader in folders:
                 self.files_[loader].about["thumbnails"] = self.thumbnails_.source(loader)
 
+    @property
+    def takes_pictures(self) -> bool:
+        """Whether pictures that other callbacks make of single samples are written."""
+        return bool(self.files_) and bool(self.thumbnails)
+
     def _thumbnails(self) -> Thumbnails:
         required, budget = self.thumbnails is True, self.thumbnail_bytes
         return Thumbnails(self.image_key, self.style, required=required, budget=budget, named=named_samples)
@@ -321,6 +326,7 @@ class SampleHistory(Diagnostic):
             writer.scalars(lambda: self._write(loader, epoch, rows), epoch)
         self.thumbnails_.report(runner, self.pictures_, writer)
         self.pictures_ = None
+        self.thumbnails_.take(runner, loader, writer)
         if rows is not None and epoch >= FROM_EPOCH and self.thumbnails_.shows(loader) and self.draws:
             writer.image(self.full_tag(SURE_TAG), partial(self._draw_suspects, loader, epoch), epoch)
 

@@ -148,9 +148,10 @@ class BestWorstSamples(SampleRanking):
         if self.own_drawing is None:
             kind_of = target_kind(runner, self.keys["output"], self.keys["target"], self.criterion_key)
             samples = [without_input(sample) for sample in (*ranking.worst, *ranking.best)]
-            self.pictures_[runner.loader_key] = [
+            pictures = [
                 SamplePicture(str(one.sample_id), "drawn", partial(self._draw_alone, one, kind_of)) for one in samples
             ]
+            self.offer_pictures(runner, pictures)
         # The overview sorts first: training samples are hard by augmentation too.
         if not runner.is_train_loader:
             self._show_in_overview(runner, writer, ranking)

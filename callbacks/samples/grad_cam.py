@@ -217,9 +217,8 @@ class GradCAM(SampleRanking):
                 map(without_input, ranking.worst), maps, self.notes_, self.scales_, strict=True
             )
         ]
-        self.pictures_[runner.loader_key] = [
-            SamplePicture(str(one.sample_id), "grad_cam", partial(self._draw_alone, one)) for one in samples
-        ]
+        pictures = [SamplePicture(str(one.sample_id), "grad_cam", partial(self._draw_alone, one)) for one in samples]
+        self.offer_pictures(runner, pictures)
         title = [f"Grad-CAM ({self.explain}) of the {title[0]}", *title[1:], self.shown_]
         kind = target_kind(runner, self.keys["output"], self.keys["target"], self.criterion_key)
         draw = partial(draw_ranking, self.draw, self.score_name, samples, title, kind)

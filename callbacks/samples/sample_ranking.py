@@ -189,8 +189,13 @@ class SampleRanking(Diagnostic):
         return self.named_.get(loader, ())
 
     def sample_pictures(self, loader: str) -> Sequence[SamplePicture]:
-        """Return pictures of single samples of a loader, of its last epoch."""
-        return self.pictures_.get(loader, ())
+        """Hand over pictures of single samples of a loader, of its last epoch; after that there are none."""
+        return self.pictures_.pop(loader, ())
+
+    def offer_pictures(self, runner: dl.IRunner, pictures: list[SamplePicture]) -> None:
+        """Keep pictures of single samples of the loader, which hold these, if a callback of the run takes them."""
+        if any(getattr(one, "takes_pictures", False) for one in runner.callbacks.values()):
+            self.pictures_[runner.loader_key] = pictures
 
     def _size(self, runner: dl.IRunner) -> int:
         return samples_of_keys(runner, self.keys.values())

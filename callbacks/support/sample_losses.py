@@ -266,7 +266,8 @@ def once_per_batch(runner: dl.IRunner, asked: Hashable, parts: Any, find: Callab
         _found[runner] = batch, found
     key = (asked, identity_of(parts))
     if key not in found:
-        found[key] = find()
+        with torch.no_grad():  # a graph would be kept with it
+            found[key] = find()
     answer: Found = found[key]
     return answer
 

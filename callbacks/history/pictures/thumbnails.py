@@ -206,14 +206,19 @@ class Thumbnails:
         if runner.engine.is_main_process:
             writer.call(lambda: _write(one, epoch, found, takes_all))
 
+    def take(self, runner: dl.IRunner, loader: str, writer: Writer) -> None:
+        """Have the pictures drawn that other callbacks have of single samples of a loader, which they let go of."""
+        one = self.loaders.get(loader)
+        if one is not None and runner.engine.is_main_process and (found := _pictures_by(runner, loader)):
+            writer.call(partial(_draw, one, runner.epoch_step, found))
+
     def end_epoch(self, runner: dl.IRunner, writers: Mapping[str, Writer]) -> None:
         """Find out of which samples pictures are wanted next."""
         self.by_callbacks = {key: _named_by(runner, key) for key in self.loaders}
         if not runner.engine.is_main_process:
             return
         for key, one in self.loaders.items():
-            if found := _pictures_by(runner, key):
-                writers[key].call(partial(_draw, one, runner.epoch_step, found))
+            self.take(runner, key, writers[key])
             self._make_plan(one, runner.epoch_step, writers[key])
 
     def finish(self) -> None:

@@ -51,6 +51,15 @@ def test_grad_cam_is_kept_where_it_was_made(tmp_path):
     assert len(rows_of(tmp_path / "samples" / "valid", "image")) == 6
 
 
+@pytest.mark.parametrize("history", [[], [SampleHistory(thumbnails=False)], [SampleHistory()]], ids=["no", "off", "on"])
+def test_samples_are_let_go_of_with_their_loader(tmp_path, history):
+    cam = GradCAM(k_samples=2)
+    kept = Keep(lambda runner: dict(cam.pictures_), hook="on_epoch_end")
+    fit(DictRunner(), net(), {"valid": DataLoader(items(), 3)}, [cam, *history, kept], optimizer=None,
+        logdir=str(tmp_path))  # fmt: skip
+    assert kept.kept == [{}]
+
+
 class Pictured(dl.Callback):
     """Hands over a picture of one sample, as bright as the epoch."""
 
@@ -80,6 +89,7 @@ def test_pictures_are_renewed_ever_more_seldom(tmp_path):
 def pictures_of(data, model, tmp_path, **options):
     """Return what ``BestWorstSamples`` hands over of a loader, by id."""
     kept = Keep(lambda runner: list(runner.callbacks["samples"].sample_pictures("valid")), hook="on_epoch_end")
+    kept.takes_pictures = True
     fit(DictRunner(), model, {"valid": DataLoader(data, 2, collate_fn=options.pop("collate", None))},
         {"samples": BestWorstSamples(k_samples=2, **options.pop("samples", {})), "kept": kept}, optimizer=None,
         logdir=str(tmp_path), **options)  # fmt: skip
