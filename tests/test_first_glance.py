@@ -7,12 +7,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from offline_browser import chromium
 from tensorboard_server import serve
 
 from assay.runner.commands.main import main
 
 pytestmark = pytest.mark.long("trains digits, starts the server of TensorBoard and opens a browser")
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 WIDTH, HEIGHT = 1440, 900
 RUNS = ("20260101-120000", "20260102-120000", "20260103-120000")
 ROWS = [f"digits/{run}/{loader}" for run in RUNS for loader in ("train", "valid")]
@@ -34,20 +34,12 @@ def runs(tmp_path_factory):
 @pytest.fixture(scope="module")
 def open_tab(runs, tmp_path_factory):
     """Return a function that opens a tab of TensorBoard, or the one that opens by itself, as a new user sees it."""
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        sync_playwright = None
-    missing = "the package playwright" if sync_playwright is None else "a browser: install chromium"
-    if sync_playwright is None or CHROMIUM is None:
-        (pytest.fail if os.environ.get("BROWSER_TESTS") == "required" else pytest.skip)(f"needs {missing}")
     with (
         serve(runs, tmp_path_factory.mktemp("server") / "log.txt", "--samples_per_plugin", "images=200") as server,
-        sync_playwright() as play,
+        chromium() as browser,
     ):
         server.wait(lambda it: set(it.json("plugin/images/tags")) == set(ROWS))
         server.wait(lambda it: all("10_best/valid/loss" in it.json("plugin/scalars/tags")[row] for row in ROWS[::2]))
-        browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
 
         def open_tab(tab=""):
             # A context of its own has no settings of a former visit.
@@ -57,7 +49,6 @@ def open_tab(runs, tmp_path_factory):
             return page
 
         yield open_tab
-        browser.close()
 
 
 def groups_of(page):

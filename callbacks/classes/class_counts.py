@@ -23,7 +23,7 @@ from ..metrics.batch_metrics import TASKS, predicted_classes
 from ..support.class_names import check_names
 from ..support.distributed import world_size
 from ..support.runner_view import kept_parts
-from ..support.sample_losses import kept_copy
+from ..support.sample_losses import can_join, kept_copy
 from ..tensorboard.writer import Writer
 
 # Values of an output, on a CPU and elsewhere. Counting fewer takes the same dozens of operations, which a GPU has to be
@@ -179,7 +179,7 @@ class ClassCounts(Diagnostic):
         if parts[0].numel() > (_SMALL if on_cpu else _SMALL_ON_GPU) or not all(part.ndim for part in parts):
             self.count(*parts)
             return
-        if self.waiting_ and not _can_join(self.waiting_[-1], parts):
+        if self.waiting_ and not can_join(self.waiting_[-1], parts):
             self.settle(runner)
         self.waiting_.append(self._copied(runner, parts))
         if len(self.waiting_) == (_TOGETHER if on_cpu else _TOGETHER_ON_GPU):
@@ -215,11 +215,6 @@ class ClassCounts(Diagnostic):
 def _has_pixels(output: Tensor, task: str) -> bool:
     """Whether an output has at least two axes beside those of samples and classes."""
     return output.ndim >= (3 if task == "binary" else 4)
-
-
-def _can_join(one: Sequence[Tensor], other: Sequence[Tensor]) -> bool:
-    """Whether the parts of two batches can be concatenated."""
-    return all(a.shape[1:] == b.shape[1:] and a.dtype == b.dtype for a, b in zip(one, other, strict=True))
 
 
 def is_integer(value: object) -> bool:

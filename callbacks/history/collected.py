@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..support.checkpoint_values import stored_as
 from ..support.distributed import gather_objects, world_size
+from ..support.sample_losses import can_join
 
 _BATCHES_AT_ONCE = 64  # that are joined, as a tensor of few numbers takes hundreds of bytes
 _NUMBERS_AT_ONCE = 1 << 22  # logits that wait for their numbers, which take some forty operations whatever they are of
@@ -115,7 +116,7 @@ class CollectedSamples:
         """
         if not self._count(kind, first, ids, len(parts[0])):
             return
-        if self.waiting and [*map(_like, self.waiting[0])] != [*map(_like, parts)]:
+        if self.waiting and not can_join(self.waiting[0], parts):
             self.settle(make)
         self.waiting.append(list(parts))
         if sum(of[0].numel() for of in self.waiting) >= _NUMBERS_AT_ONCE or self._is_full():
@@ -166,11 +167,6 @@ class CollectedSamples:
         )
         positions = np.concatenate([np.zeros(0, np.int64), *(part.numpy() for part in self.positions)])
         return SampleRows(positions, [*_texts(self.ids)], numbers, shares.astype(np.float16, copy=False), self.kind)
-
-
-def _like(part: Tensor) -> tuple[Any, ...]:
-    """Return what parts of several batches need to have in common to be joined."""
-    return part.shape[1:], part.dtype, part.device
 
 
 def kept_ids(ids: Any) -> Any:

@@ -280,6 +280,12 @@ def kept_copy(runner: dl.IRunner, part: Tensor) -> Tensor:
     return once_per_batch(runner, "copy", [part], part.detach().clone)
 
 
+def can_join(one: Sequence[Tensor], other: Sequence[Tensor]) -> bool:
+    """Return whether the parts of two batches can be concatenated."""
+    alike = (a.shape[1:] == b.shape[1:] and a.dtype == b.dtype for a, b in zip(one, other, strict=False))
+    return len(one) == len(other) and all(alike)
+
+
 def identity_of(part: Any) -> Hashable:
     """Return what is equal for the same tensors with the same content, in lists and dicts too."""
     if isinstance(part, Tensor):
