@@ -46,6 +46,22 @@ def query(table: Table, wanted: Mapping[str, Any], marked: Marked | None = None)
     return len(rows), rows[offset : offset + limit]
 
 
+def usual_order(table: Table, filters: Mapping[str, Any], marked: Marked | None = None) -> tuple[str | None, bool]:
+    """Return by which column samples come where nobody chose one, and whether the largest comes first.
+
+    Suspects come first by rank where the filters leave one, else the lowest score of masks and boxes, else the largest
+    loss.
+
+    Raises:
+        UsageError: a filter is unknown or not as it must be.
+    """
+    suspect = table.columns.get("suspect")
+    if suspect is not None and (rows_that_fit(table, filters, marked) & (suspect == 1)).any():
+        return "suspect_rank", False
+    name = "score" if table.task in ("segmentation", "detection") else "loss"
+    return (name if name in table.columns else None), name == "loss"
+
+
 def rows_that_fit(table: Table, filters: Mapping[str, Any], marked: Marked | None = None) -> np.ndarray:
     """Return which samples fit all of several filters, [n], bool. Empty lists and texts, and None, filter nothing.
 

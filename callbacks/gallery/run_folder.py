@@ -30,11 +30,11 @@ class RunFolder:
 
     def folders(self, *parts: str) -> list[str]:
         """Return the names of the folders in a folder of the run, sorted; none where it is not there."""
-        return sorted(name for name in self._names(*parts) if self._inside(*parts, name, is_wanted=stat.S_ISDIR))
+        return self._names(*parts, is_wanted=stat.S_ISDIR)
 
     def files(self, *parts: str) -> list[str]:
         """Return the names of the files in a folder of the run, sorted; none where it is not there."""
-        return sorted(name for name in self._names(*parts) if self._inside(*parts, name, is_wanted=stat.S_ISREG))
+        return self._names(*parts, is_wanted=stat.S_ISREG)
 
     def signature(self, *parts: str) -> Signature | None:
         """Return what tells whether a file is still the same; None where it is not there."""
@@ -65,12 +65,31 @@ class RunFolder:
                 raise missing
             yield file
 
-    def _names(self, *parts: str) -> list[str]:
+    def stamp(self, *parts: str) -> Signature | None:
+        """Return what changes when files of a folder are added, replaced or removed; None: it is not there."""
         folder = self._inside(*parts, is_wanted=stat.S_ISDIR)
         try:
-            return [] if folder is None else os.listdir(folder)
+            return None if folder is None else _signature(os.stat(folder))
+        except OSError:
+            return None
+
+    def _names(self, *parts: str, is_wanted: Callable[[int], bool]) -> list[str]:
+        """Return the names of what is in a folder of the run, of a kind, sorted."""
+        folder = self._inside(*parts, is_wanted=stat.S_ISDIR)
+        if folder is None:
+            return []
+        try:
+            with os.scandir(folder) as entries:
+                return sorted(entry.name for entry in entries if self._is_kept(entry, parts, is_wanted))
         except OSError:
             return []
+
+    def _is_kept(self, entry: "os.DirEntry[str]", parts: tuple[str, ...], is_wanted: Callable[[int], bool]) -> bool:
+        # Only a link may lead out of the folder, and to follow the path of each file takes a hundred times as long.
+        if entry.is_symlink():
+            return self._inside(*parts, entry.name, is_wanted=is_wanted) is not None
+        is_folder = is_wanted(stat.S_IFDIR)
+        return entry.is_dir(follow_symlinks=False) if is_folder else entry.is_file(follow_symlinks=False)
 
     def _inside(self, *parts: str, is_wanted: Callable[[int], bool]) -> Path | None:
         """Return the real path of what is within the run and of a kind; None: there is no such thing."""

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from ..errors import UsageError, listing
 from .bounded_cache import BoundedCache
+from .curves import CURVES, curves_of, some_epochs
 from .parquet_columns import WrongFileError, count_rows, read_class, read_numbers, read_row, read_texts, reading
 from .run_folder import NotThereError, RunFolder, Signature
 from .table import NUMBERS, RIGHT, UNKNOWN, UNKNOWN_FLAG, WRONG, Table, among
@@ -27,7 +28,6 @@ MOST_BYTES = 1 << 30  # of what is kept of the files of all runs
 
 _EPOCH_FILE = re.compile(r"epoch-(\d{6,})\.parquet")
 _MEANS, _CLASSES = "mean_probability", "mean_classes"
-_CURVES = ("loss", "target_probability", "prediction", "score")
 _OF_EPOCH = ("index", "target", "prediction", "wrong_labels", "boxes", "found", "missed", "false", *NUMBERS[:6])
 # What columns of files are called in a table.
 _OF_RUN = {
@@ -35,7 +35,6 @@ _OF_RUN = {
     "variability": "variability", "learned": "learned", "forgotten": "forgetting",
 }  # fmt: skip
 _OF_GROUPS = ("suspect_rank", "likely", "suspect_score", "stuck", "newly_wrong", "forgotten", "unstable", "easy")
-_MOST_READ = 16_000_000  # samples times epochs that curves are made of, which is two seconds of reading
 _TRIES = 5  # while the run replaces files
 
 _Value = TypeVar("_Value")
@@ -81,6 +80,15 @@ class _Arrays:
     @property
     def nbytes(self) -> int:
         return sum(values.nbytes for values in self.values)
+
+
+@dataclass(frozen=True)
+class _Columns:
+    values: dict[str, np.ndarray]
+
+    @property
+    def nbytes(self) -> int:
+        return sum(values.nbytes for values in self.values.values())
 
 
 class RunSamples:
@@ -129,7 +137,7 @@ class RunSamples:
         Returns:
             ``epochs``, and for each of ``loss``, ``target_probability``, ``prediction`` and ``score`` that the run has
             a list per sample with a value per epoch, None where it was not seen or it is not known. Of loaders with
-            very many samples some epochs are left out, evenly.
+            very many samples some epochs are left out, evenly; ``epochs_left_out`` is how many.
 
         Raises:
             NotThereError: there is no such loader.
@@ -293,15 +301,24 @@ class RunSamples:
         self, about: _About, name: str, wanted: dict[str, str], index: np.ndarray, count: int
     ) -> dict[str, np.ndarray]:
         """Return columns of a file with a row per sample, for some samples; none where it is not there."""
-        try:
+
+        def read() -> _Columns:
             columns = self._read(about, name, partial(read_numbers, wanted={"index": "index", **wanted}))
+            if "index" not in columns:
+                raise WrongFileError(f"{name} has no column 'index'.")
+            where = columns.pop("index")
+            keep = (where >= 0) & (where < count)
+            return _Columns({of: _spread(values[keep], where[keep], count) for of, values in columns.items()})
+
+        try:
+            # Of all epochs alike, so that the tables of several share them.
+            found = self.cache.get(
+                ("by sample", self.folder.path, about.folder, name), (self._signatures(about, name), count), read
+            )
         except NotThereError:
             return {}
-        if "index" not in columns:
-            raise WrongFileError(f"{name} has no column 'index'.")
-        where = columns.pop("index")
-        keep = (where >= 0) & (where < count)
-        return {of: _spread(values[keep], where[keep], count)[index] for of, values in columns.items()}
+        is_whole = len(index) == count
+        return {of: values if is_whole else values[index] for of, values in found.values.items()}
 
     def _class_probability(self, about: _About, index: np.ndarray, number: int) -> tuple[np.ndarray, np.ndarray]:
         version = self._signatures(about, RUNNING)
@@ -336,42 +353,17 @@ class RunSamples:
         return replace(table, findings=found)
 
     def _curves(self, about: _About, indices: np.ndarray) -> dict[str, Any]:
-        epochs = self._some_epochs(about)
-        values: dict[str, list[np.ndarray]] = {}
-        for done, name in enumerate(epochs.values()):
-            columns = self._of_epoch(about, name)
-            index, *others = columns.values
-            place = np.searchsorted(index, indices)
-            seen = place < len(index)
-            seen[seen] = index[place[seen]] == indices[seen]
-            for of, column in zip(_CURVES, others, strict=True):
-                if len(column):
-                    row = np.full(len(indices), np.nan)
-                    row[seen] = column[place[seen]]
-                    row[row == UNKNOWN] = np.nan if of == "prediction" else UNKNOWN
-                    values.setdefault(of, [np.full(len(indices), np.nan)] * done).append(row)
-        found: dict[str, Any] = {"epochs": list(epochs)}
-        return found | {of: _listed(np.array(rows).T, whole=of == "prediction") for of, rows in values.items()}
-
-    def _some_epochs(self, about: _About) -> dict[int, str]:
-        """Return as many epochs as can be read in a moment, the last one among them."""
         epochs = self._epochs(about)
-        most = max(_MOST_READ // max(self._count(about), 1), 2)
-        step = 1
-        while len(epochs) / step > most:
-            step *= 2  # so that those of before stay, and need not be read again, while a run adds epochs
-        return {
-            epoch: name
-            for place, (epoch, name) in enumerate(epochs.items(), start=1)
-            if place % step == 0 or place in (1, len(epochs))
-        }
+        shown = some_epochs(epochs, self._count(about))
+        found = curves_of(shown, indices, lambda name: self._of_epoch(about, name).values)
+        return found | {"epochs_left_out": len(epochs) - len(shown)}
 
     def _of_epoch(self, about: _About, name: str) -> _Arrays:
         """Return the numbers of samples in an epoch, and what curves show of them; of what is not there, no value."""
 
         def read(file: IO[bytes]) -> _Arrays:
-            columns = read_numbers(file, {it: it for it in ("index", *_CURVES)})
-            return _Arrays((columns["index"], *(columns.get(of, np.zeros(0, np.float32)) for of in _CURVES)))
+            columns = read_numbers(file, {it: it for it in ("index", *CURVES)})
+            return _Arrays((columns["index"], *(columns.get(of, np.zeros(0, np.float32)) for of in CURVES)))
 
         version = self._signatures(about, name)
         key = ("curves", self.folder.path, about.folder, name)
@@ -432,12 +424,6 @@ def _named_samples(finding: Any, loader: str) -> list[str]:
     loaders = where.get("loader")
     is_of_it = loaders is None or loader in (loaders, *str(loaders).split(", "))
     return [str(one) for one in where["samples"]] if is_of_it else []
-
-
-def _listed(values: np.ndarray, *, whole: bool) -> list[list[float | int | None]]:
-    """Return rows of numbers for JSON."""
-    turn = int if whole else float
-    return [[turn(one) if np.isfinite(one) else None for one in row] for row in values.tolist()]
 
 
 def _plain(values: Iterable[float | None] | None) -> list[float | None] | None:

@@ -1,5 +1,6 @@
 """The thumbnails of a loader's samples."""
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -14,6 +15,7 @@ from .parquet_columns import reading
 from .run_folder import RunFolder, Signature
 
 _FIRST, _LAST = "thumbnails-", ".parquet"
+_LISTED_S = 1.0  # for which a list of files holds
 _JPEG = b"\xff\xd8\xff"  # with which each begins
 
 
@@ -51,10 +53,25 @@ class Thumbnails:
 
     @classmethod
     def of(cls, folder: RunFolder, parts: Sequence[str], cache: BoundedCache) -> "Thumbnails":
-        """Return those that are there now."""
+        """Return those that are there now.
+
+        A page asks for dozens at once. They are listed again when the folder has changed, and after a second in any
+        case, as a file that is written to in its place leaves the folder as it is.
+        """
+        key = ("listed", folder.path, *parts)
+        version = (folder.stamp(*parts), int(time.monotonic() / _LISTED_S))
+        return cache.get(key, version, lambda: cls._listed(folder, parts, cache))
+
+    @classmethod
+    def _listed(cls, folder: RunFolder, parts: Sequence[str], cache: BoundedCache) -> "Thumbnails":
         names = [name for name in folder.files(*parts) if name.startswith(_FIRST) and name.endswith(_LAST)]
         signed = [(name, folder.signature(*parts, name)) for name in sorted(names, key=lambda name: (len(name), name))]
         return cls(folder, parts, [(name, signature) for name, signature in signed if signature], cache)
+
+    @property
+    def nbytes(self) -> int:
+        """About the size of the list in bytes; what is in the files is counted by itself."""
+        return 300 * (1 + len(self.version))
 
     @property
     def count(self) -> int:

@@ -142,7 +142,7 @@ def _curves(samples: RunSamples, table: Table, rows: np.ndarray, budget: int) ->
     found = samples.curves(table.loader, indices.tolist())
     curves: dict[str, Any] = {"index": indices.tolist(), "epochs": [found["epochs"][i] for i in kept]}
     for name, lines in found.items():
-        if name != "epochs":
+        if isinstance(lines, list) and name != "epochs":
             curves[name] = [[_short(line[i]) for i in kept] for line in lines]
     return curves, len(indices) * _POINT * len(kept)
 

@@ -17,7 +17,7 @@ from ..aggregates import aggregate
 from ..bounded_cache import BoundedCache
 from ..compare import compare
 from ..documents import table_document
-from ..query import facets, query
+from ..query import facets, query, usual_order
 from ..run_folder import NotThereError, Signature
 from ..run_samples import MOST_BYTES, RunSamples
 from ..table import Table
@@ -27,8 +27,11 @@ from .run_search import RunSearch
 
 MARKS = "marks.csv"
 MOST_ROWS = 200_000  # that go to the browser as a whole table
+USUAL = "usual"  # as the column to sort by: the order where nobody chose one
 MOST_CURVES = 1_000  # samples of which curves go there at once
 _MOST_POSTED = 4 << 20  # bytes
+# Besides marks, questions that may be too long for an address, as with the marks that a browser keeps itself.
+_POSTED = ("marks", "query", "aggregate", "facets", "compare")
 
 
 class RefusedError(UsageError):
@@ -64,9 +67,12 @@ class Answers:
     def answer(self, route: str, request: wrappers.Request) -> wrappers.Response:
         """Return what is at an address; what goes wrong is a line ``error`` with a status of its own."""
         try:
-            if request.method not in ("GET", "HEAD") and (route, request.method) != ("marks", "POST"):
+            if request.method not in ("GET", "HEAD") and not (request.method == "POST" and route in _POSTED):
                 raise RefusedError(405, f"{route} is to be read alone, not for {request.method}.")
+            request.max_content_length = request.max_form_memory_size = _MOST_POSTED
             return self._routes[route](self, request)
+        except RequestEntityTooLarge:
+            return json_response(request, {"error": f"{route} must have at most {_MOST_POSTED:,} bytes at once."}, 413)
         except RefusedError as error:
             return json_response(request, {"error": str(error)}, error.status)
         except NotThereError as error:
@@ -89,14 +95,21 @@ class Answers:
         return json_response(request, table_document(_small(self._table(request))))
 
     def query(self, request: wrappers.Request) -> wrappers.Response:
-        """Return a page of the samples that fit."""
+        """Return a page of the samples that fit, and counts of choices where they are asked for."""
         run = self._run(request)
-        return _page(request, self._table(request, run), self._marked(run, _text(request, "loader")))
+        table, marked, wanted = self._table(request, run), self._marked(request, run), _object(request, "q")
+        filters = wanted.get("filters") or {}
+        if wanted.get("sort") == USUAL:
+            wanted["sort"], wanted["descending"] = usual_order(table, filters, marked)
+        found = _page(table, wanted, marked) | {name: wanted.get(name) for name in ("sort", "descending")}
+        if request.values.get("with") == "facets":
+            found["facets"] = facets(table, filters, marked)
+        return json_response(request, found)
 
     def aggregate(self, request: wrappers.Request) -> wrappers.Response:
         """Return counts over the samples that fit."""
         run = self._run(request)
-        marked = self._marked(run, _text(request, "loader"))
+        marked = self._marked(request, run)
         options, filters = _object(request, "options"), _object(request, "filters")
         return json_response(
             request, aggregate(self._table(request, run), _text(request, "kind"), options, filters, marked)
@@ -105,7 +118,7 @@ class Answers:
     def facets(self, request: wrappers.Request) -> wrappers.Response:
         """Return how many samples each choice of a filter would show."""
         run = self._run(request)
-        marked = self._marked(run, _text(request, "loader"))
+        marked = self._marked(request, run)
         return json_response(request, facets(self._table(request, run), _object(request, "filters"), marked))
 
     def curves(self, request: wrappers.Request) -> wrappers.Response:
@@ -155,8 +168,8 @@ class Answers:
         key = ("compare", run.folder.path, other_run.folder.path, loader, table.epoch)
         # Weak, so that tables which were dropped do not stay in memory.
         both = self.cache.get(key, (ref(table), ref(other)), lambda: compare(table, other))
-        if "q" in request.args:
-            return _page(request, both, self._marked(run, loader))
+        if "q" in request.values:
+            return json_response(request, _page(both, _object(request, "q"), self._marked(request, run)))
         return json_response(request, table_document(_small(both)))
 
     def _run(self, request: wrappers.Request, parameter: str = "run") -> RunSamples:
@@ -172,7 +185,7 @@ class Answers:
             return self._runs[name, path]
 
     def _table(self, request: wrappers.Request, run: RunSamples | None = None) -> Table:
-        epoch = request.args.get("epoch")
+        epoch = request.values.get("epoch")
         run = self._run(request) if run is None else run
         return run.table(_text(request, "loader"), _number("epoch", epoch) if epoch else None)
 
@@ -185,8 +198,13 @@ class Answers:
             self._marks_read[path] = signature, read_marks(path)
         return self._marks_read[path][1]
 
-    def _marked(self, run: RunSamples, loader: str) -> dict[str, str]:
-        return {mark.sample_id: mark.mark for mark in self._marks(run) if mark.loader == loader}
+    def _marked(self, request: wrappers.Request, run: RunSamples) -> dict[str, str]:
+        """Return the marks of a loader by id: saved ones, and over them those that the browser keeps itself."""
+        loader, own = _text(request, "loader"), _object(request, "own")
+        if any(not isinstance(mark, str) for mark in own.values()):
+            raise UsageError("own must be a JSON object of marks, texts, by id.")
+        saved = {mark.sample_id: mark.mark for mark in self._marks(run) if mark.loader == loader}
+        return {sample_id: mark for sample_id, mark in (saved | own).items() if mark}
 
     def _may_post(self, request: wrappers.Request) -> None:
         if is_of_another_site(request.headers):
@@ -206,9 +224,9 @@ class Answers:
     }  # fmt: skip
 
 
-def _page(request: wrappers.Request, table: Table, marked: Mapping[str, str]) -> wrappers.Response:
-    total, rows = query(table, _object(request, "q"), marked)
-    return json_response(request, {"total": total, "table": table_document(table, rows)})
+def _page(table: Table, wanted: Mapping[str, Any], marked: Mapping[str, str]) -> dict[str, Any]:
+    total, rows = query(table, wanted, marked)
+    return {"total": total, "table": table_document(table, rows)}
 
 
 def _small(table: Table) -> Table:
@@ -228,11 +246,8 @@ def _marks_file(run: RunSamples, *, to_write: bool = False) -> Path:
 
 def _posted(request: wrappers.Request, run: RunSamples) -> list[Mark]:
     """Return the marks in the body of a request, all of samples that the run has."""
-    request.max_content_length = _MOST_POSTED
     try:
         body = json.loads(request.get_data())
-    except RequestEntityTooLarge as error:
-        raise RefusedError(413, f"marks must have at most {_MOST_POSTED:,} bytes at once.") from error
     except (ValueError, RecursionError) as error:
         raise UsageError(f"marks must come as JSON: {error}.") from error
     listed = body.get("marks") if isinstance(body, dict) else None
@@ -256,9 +271,9 @@ def _mark(one: Any) -> Mark:
 
 
 def _text(request: wrappers.Request, name: str) -> str:
-    if name not in request.args:
+    if name not in request.values:
         raise UsageError(f"the address needs the parameter {name!r}.")
-    return str(request.args[name])
+    return str(request.values[name])
 
 
 def _number(name: str, text: str) -> int:
@@ -268,7 +283,7 @@ def _number(name: str, text: str) -> int:
 
 
 def _object(request: wrappers.Request, name: str) -> dict[str, Any]:
-    text = request.args.get(name) or "{}"
+    text = request.values.get(name) or "{}"
     try:
         found = json.loads(text)
     except (ValueError, RecursionError) as error:

@@ -93,27 +93,41 @@ class SamplesPlugin(base_plugin.TBPlugin):
     def get_plugin_apps(self) -> Mapping[str, WsgiApp]:
         """Return what answers at each address below that of the plug-in."""
         files = [path for path in sorted(WEB.glob("*")) if path.suffix in _TYPES and path.is_file()]
-        apps: dict[str, WsgiApp] = {f"/{path.name}": _file_app(path, _TYPES[path.suffix]) for path in files}
+        apps: dict[str, WsgiApp] = {
+            f"/{path.name}": _file_app(path, _TYPES[path.suffix], self._warm_up if path.name == MODULE else None)
+            for path in files
+        }
         return apps | {f"/{route}": self._app(route) for route in _ROUTES}
+
+    def _warm_up(self) -> None:
+        """Load what answers while the browser still loads the page."""
+        if find_spec("pyarrow") is not None:
+            threading.Thread(target=self._answerer, name="assay samples", daemon=True).start()
+
+    def _answerer(self) -> Any:
+        with self._lock:
+            if self._answers is None:
+                from .answers import Answers  # with pyarrow, when the tab is opened first
+
+                self._answers = Answers(self.search, self.flags)
+        return self._answers
 
     def _app(self, route: str) -> WsgiApp:
         def answer(request: wrappers.Request) -> wrappers.Response:
             if find_spec("pyarrow") is None:
                 return json_response(request, {"error": MISSING}, 404)
-            with self._lock:
-                if self._answers is None:
-                    from .answers import Answers  # with pyarrow, when the tab is opened first
-
-                    self._answers = Answers(self.search, self.flags)
-            return self._answers.answer(route, request)
+            response: wrappers.Response = self._answerer().answer(route, request)
+            return response
 
         return _app(answer)
 
 
-def _file_app(path: Path, kind: str) -> WsgiApp:
-    """Return what answers with a file of the front end."""
+def _file_app(path: Path, kind: str, meanwhile: Callable[[], None] | None = None) -> WsgiApp:
+    """Return what answers with a file of the front end, and does something meanwhile."""
 
     def answer(request: wrappers.Request) -> wrappers.Response:
+        if meanwhile is not None:
+            meanwhile()
         return file_response(request, path.read_bytes(), f"{kind}; charset=utf-8")
 
     return _app(answer)

@@ -9,10 +9,16 @@ const CURVES = ["loss", "target_probability", "score"];
 /** Draw the cards of a page. `app`: table (of the page), state, curves, marks, open(place), mark(place, mark). */
 export function drawCards(grid, app) {
   const { page: table } = app;
-  const most = highest(app);
-  const cards = Array.from({ length: table.count }, (_, place) => card(app, place, most));
+  const cards = Array.from({ length: table.count }, (_, place) => card(app, place));
   put(grid, cards);
   grid.setAttribute("aria-label", `${table.count} samples`);
+  if (app.curves) drawSparks(grid, app);
+}
+
+/** Draw the curves of a page into its cards, once they are there. */
+export function drawSparks(grid, app) {
+  const most = highest(app);
+  for (const room of grid.querySelectorAll(".a-spark-room")) put(room, sparkOf(app, Number(room.dataset.of), most));
 }
 
 /** The curves of a page have one scale, so that they can be compared. */
@@ -28,7 +34,7 @@ export function curveOf(curves) {
   return CURVES.find((name) => curves?.[name]?.some((line) => line?.some(Number.isFinite))) || null;
 }
 
-function card(app, place, most) {
+function card(app, place) {
   const { page: table, state, marks } = app;
   const { columns } = table;
   const id = columns.id[place];
@@ -43,7 +49,7 @@ function card(app, place, most) {
     el("div", { class: "a-badges" },
       rank > 0 && el("span", { class: "a-badge", title: "Rank among the suspects" }, `suspect ${rank}`),
       mark && el("span", { class: "a-badge mark" }, MARKS[mark.mark] || mark.mark)),
-    el("div", { class: "a-facts" }, facts(app, place), sparkOf(app, place, most),
+    el("div", { class: "a-facts" }, facts(app, place), el("div", { class: "a-spark-room", "data-of": place }),
       el("div", { class: "a-small a-cut", title: id }, id),
       sortedBy(table, state, place))
   );

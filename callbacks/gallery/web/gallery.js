@@ -1,11 +1,11 @@
 /** The gallery: filters on the left, samples in the middle, charts on the right. */
 
 import { pageAddress, stateOf, textOf } from "./address.js";
-import { drawCards, moveInGrid } from "./cards.js";
+import { drawCards, drawSparks, moveInGrid } from "./cards.js";
 import { drawDoors } from "./doors.js";
 import { download, el, put } from "./dom.js";
 import { drawChips, drawFilters } from "./filters.js";
-import { drawBar, drawFoot, drawHead } from "./head.js";
+import { drawBar, drawFoot, drawHead, drawThinned } from "./head.js";
 import { csvOf, ofLoader } from "./marks.js";
 import { drawDetails, drawMarks, drawSheet, markByKey } from "./sheet.js";
 import { useStyle } from "./style.js";
@@ -67,23 +67,34 @@ class Gallery {
       await this.load();
     });
     if (this.source.isLive) this.timer = setInterval(() => this.lookForNews(), NEWS_MS);
+    // Another tab of this browser has marked.
+    this.onStorage = (event) => event.key === this.source.own.keyOf(this.state.run) && this.info && this.guard(() => this.load());
+    addEventListener("storage", this.onStorage);
   }
 
   /** Stop, and take the gallery off the page. */
   remove() {
     clearInterval(this.timer);
+    removeEventListener("storage", this.onStorage);
     this.root.remove();
   }
 
   async readRuns() {
     const { runs } = await this.source.runs();
     this.runs = runs.filter((one) => one.loaders.length);
-    const run = this.runs.find((one) => one.run === this.state.run) || this.runs[this.runs.length - 1];
+    const { run: asked, loader: of, epoch, other } = this.state;
+    const run = this.runs.find((one) => one.run === asked) || this.runs[this.runs.length - 1];
     if (!run) return;
-    const loader = run.loaders.find((one) => one.loader === this.state.loader) || run.loaders.find((one) => one.loader === "valid") || run.loaders[0];
+    const loader = run.loaders.find((one) => one.loader === of) || run.loaders.find((one) => one.loader === "valid") || run.loaders[0];
     Object.assign(this.state, { run: run.run, loader: loader.loader });
-    if (this.state.epoch !== null && !loader.epochs.includes(this.state.epoch)) this.state.epoch = null;
-    if (!this.others().includes(this.state.other)) this.state.other = null;
+    const gone = [];
+    if (asked && run.run !== asked) gone.push(`run ${asked}`);
+    else if (of && loader.loader !== of) gone.push(`loader ${of}`);
+    if (epoch !== null && !loader.epochs.includes(epoch)) gone.push(`epoch ${epoch}`);
+    if (other && !this.others().includes(other)) gone.push(`${loader.loader} of run ${other}`);
+    if (gone.length) this.notice = `${gone.join(" and ")} ${gone.length > 1 ? "are" : "is"} not here or no longer: this is what there is.`;
+    if (!loader.epochs.includes(epoch)) this.state.epoch = null;
+    if (!this.others().includes(other)) this.state.other = null;
   }
 
   /** What the source told of the loader that is open. */
@@ -137,20 +148,28 @@ class Gallery {
     if (!this.info) return this.drawNothing();
     this.parts.grid.classList.add("busy");
     const { state } = this;
-    this.allMarks = await this.source.marks(state.run);
-    this.marks = ofLoader(this.allMarks, state.loader);
     const view = await this.viewNow();
-    const counts = await view.facets(state.filters);
-    const order = this.order(counts);
-    const found = await view.query({ filters: state.filters, ...order, offset: state.page * PAGE, limit: PAGE });
-    const [curves, otherCurves] = found.table.count ? await view.curves(found.table) : [null, null];
+    const { filters, sort, descending } = state;
+    const [marks, { total, table, facets, ...ordered }] = await Promise.all([
+      this.source.marks(state.run), view.page({ filters, sort, descending, offset: state.page * PAGE, limit: PAGE })]);
     await this.released();
     if (turn !== this.turn) return;
-    Object.assign(this, { facets: counts, page: found.table, table: found.table, total: found.total, curves, otherCurves, ordered: order });
+    Object.assign(this, { allMarks: marks, marks: ofLoader(marks, state.loader), facets, page: table, table, total, ordered, curves: null, otherCurves: null });
     this.followOpen();
     this.draw();
-    await this.drawDoors();
-    if (state.open !== null && this.openPlace === null) this.openIndex(state.open);
+    await Promise.all([this.drawCurves(view, table, turn), this.drawDoors()]);
+    if (turn === this.turn && state.open !== null && this.openPlace === null) this.openIndex(state.open);
+  }
+
+  /** Draw the curves of a page into its cards, which need not wait for them. */
+  async drawCurves(view, page, turn) {
+    if (!page.count) return;
+    const [curves, otherCurves] = await view.curves(page);
+    if (turn !== this.turn) return;
+    Object.assign(this, { curves, otherCurves });
+    drawSparks(this.parts.grid, this);
+    drawThinned(this.parts.bar, this);
+    if (otherCurves && this.openPlace !== null) this.redrawDetails();
   }
 
   /** Return what is looked at, which is made anew where something else is. */
@@ -159,7 +178,7 @@ class Gallery {
     const key = JSON.stringify([run, loader, epoch, other]);
     if (!this.view || this.view.key !== key) {
       try {
-        this.view = other ? await bothView(this.source, this.state, () => this.marks) : epochView(this.source, this.state);
+        this.view = other ? await bothView(this.source, this.state, () => this.source.marksOf(run, loader)) : epochView(this.source, this.state);
       } catch (error) {
         // Without the other run there is something to see.
         this.state.other = null;
@@ -169,15 +188,6 @@ class Gallery {
       this.view.key = key;
     }
     return this.view;
-  }
-
-  /** Return {sort, descending}: what was asked for, or suspects first, or the largest loss or lowest score. */
-  order(counts) {
-    const { sort, descending, other } = this.state;
-    if (sort) return { sort, descending };
-    if (other) return { sort: "change", descending: false };
-    if (counts.groups.get("suspect") > 0) return { sort: "suspect_rank", descending: false };
-    return this.info.task === "segmentation" || this.info.task === "detection" ? { sort: "score", descending: false } : { sort: "loss", descending: true };
   }
 
   draw() {
@@ -339,10 +349,12 @@ class Gallery {
     const before = JSON.stringify(this.runs);
     await this.guard(async () => {
       await this.readRuns();
-      if (JSON.stringify(this.runs) === before) return;
-      this.source.forget?.();
-      this.view = null;
-      await this.load();
+      const isNew = JSON.stringify(this.runs) !== before;
+      if (isNew) {
+        this.source.forget();
+        this.view = null;
+      }
+      if (isNew || (this.info && (await this.source.lookForMarks(this.state.run)))) await this.load();
     });
   }
 
@@ -350,13 +362,20 @@ class Gallery {
   async guard(act) {
     try {
       await act();
-      this.parts.said.hidden = true;
+      this.parts.said.hidden = !this.notice;
+      if (this.notice) this.say(this.notice, "Close", () => (this.parts.said.hidden = true));
+      this.notice = "";
     } catch (error) {
       this.parts.grid.classList.remove("busy");
-      const again = () => this.guard(() => (this.info ? this.load() : this.choose({})));
-      put(this.parts.said, el("span", {}, error.message || String(error)), el("button", { type: "button", class: "a-button", on: { click: again } }, "Try again"));
-      this.parts.said.hidden = false;
+      const again = () => this.choose({ page: this.state.page, open: this.state.open });
+      this.say(error.message || String(error), "Try again", again);
     }
+  }
+
+  /** Say something in a line, with a button. */
+  say(text, label, click) {
+    put(this.parts.said, el("span", {}, text), el("button", { type: "button", class: "a-button", on: { click } }, label));
+    this.parts.said.hidden = false;
   }
 }
 

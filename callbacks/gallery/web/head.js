@@ -79,10 +79,16 @@ export function drawBar(bar, app) {
   const label = ordered.descending ? "Largest first" : "Smallest first";
   return put(
     bar,
-    el("h2", { "aria-live": "polite" }, text), app.info.thumbnails === 0 && el("span", { class: "a-soft" }, "without thumbnails"), el("span", { class: "a-space" }),
+    el("h2", { "aria-live": "polite" }, text), app.info.thumbnails === 0 && el("span", { class: "a-soft" }, "without thumbnails"), el("span", { class: "a-soft a-thinned" }), el("span", { class: "a-space" }),
     el("label", {}, el("span", {}, "Sort by"), select("Sort by", "sort", names.map((name) => [name, labelOf(name)]), ordered.sort, (sort) => app.set({ sort, page: 0 }))),
     el("button", { type: "button", class: "a-button", "aria-label": label, title: label, "data-key": "direction", on: { click } }, icon(ordered.descending ? "down" : "up"))
   );
+}
+
+/** Say of how many epochs the curves are, where some are left out. */
+export function drawThinned(bar, { curves }) {
+  const { epochs, epochs_left_out: out } = curves;
+  put(bar.querySelector(".a-thinned"), out > 0 && `curves show ${number(epochs.length)} of ${number(epochs.length + out)} epochs`);
 }
 
 /** Draw the line below the samples. */

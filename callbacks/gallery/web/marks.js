@@ -36,7 +36,7 @@ export class OwnMarks {
 
   read(run) {
     try {
-      const found = JSON.parse(localStorage.getItem(this.#key(run)) || "[]");
+      const found = JSON.parse(localStorage.getItem(this.keyOf(run)) || "[]");
       return Array.isArray(found) ? found : [];
     } catch {
       return this.memory.get(run) || [];
@@ -53,13 +53,14 @@ export class OwnMarks {
     }
     this.memory.set(run, [...found.values()]);
     try {
-      localStorage.setItem(this.#key(run), JSON.stringify([...found.values()]));
+      localStorage.setItem(this.keyOf(run), JSON.stringify([...found.values()]));
     } catch {
       // A page in a notebook has no storage: memory serves until it is closed.
     }
   }
 
-  #key(run) {
+  /** Where the browser stores the marks of a run. */
+  keyOf(run) {
     return `assay-marks ${this.name} ${run}`;
   }
 }

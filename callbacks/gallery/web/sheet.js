@@ -100,7 +100,8 @@ function history(app, place, details) {
     return el("div", {}, el("div", { class: "a-key" }, lines.map((line) => el("span", {}, el("i", { class: line.kind }), line.name)), caption),
       curves(told.epochs, lines, { at: table.epoch, high, onEpoch }));
   });
-  return el("section", {}, el("h3", {}, "History"), panels);
+  const out = told.epochs_left_out;
+  return el("section", {}, el("h3", {}, "History"), out > 0 && el("p", { class: "a-note" }, `${number(out)} epochs in between are left out, as reading them would take long.`), panels);
 }
 
 function known(table, place, details) {

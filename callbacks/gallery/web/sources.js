@@ -7,6 +7,9 @@ import { decodeTable, takeRows } from "./tables.js";
 
 const MOST_HERE = 200_000; // samples whose whole table the browser takes
 const KEPT_TABLES = 4; // of one epoch each
+const PREPARE_MS = 600; // after the last page that the server was asked for
+const LONGEST_ADDRESS = 1500; // letters that each proxy lets through; a longer question is posted
+const POSTED = new Set(["query", "aggregate", "facets", "compare"]);
 
 /** What both sources do in the browser. */
 class Source {
@@ -21,6 +24,12 @@ class Source {
     const table = await this.table(run, loader, epoch);
     const { total, rows } = query(table, asked, await this.marksOf(run, loader));
     return { total, table: takeRows(table, rows) };
+  }
+
+  /** Return {total, table, facets, sort, descending}: a page, the counts of choices, and the order that the page has. */
+  async page(run, loader, epoch, asked) {
+    const table = await this.table(run, loader, epoch);
+    return pageOf(table, asked, await this.marksOf(run, loader));
   }
 
   async aggregate(run, loader, epoch, kind, options, filters) {
@@ -48,6 +57,22 @@ class Source {
   async savedMarks() {
     return [];
   }
+}
+
+/** Return what a source's `page` does, of a table that is here. */
+export function pageOf(table, asked, marks) {
+  const counts = facets(table, asked.filters, marks);
+  const order = asked.sort ? { sort: asked.sort, descending: Boolean(asked.descending) } : usualOrder(table, counts);
+  const { total, rows } = query(table, { ...asked, ...order }, marks);
+  return { total, table: takeRows(table, rows), facets: counts, ...order };
+}
+
+/** Return {sort, descending} where nobody chose: of two runs by what changed, suspects first, or the worst. */
+function usualOrder({ task, columns }, counts) {
+  if (columns.change) return { sort: "change", descending: false };
+  if (counts.groups.get("suspect") > 0) return { sort: "suspect_rank", descending: false };
+  const isScored = task === "segmentation" || task === "detection";
+  return { sort: isScored ? "score" : "loss", descending: !isScored };
 }
 
 /** Documents of a report: `data.runs[].loaders[]` of {document, curves, samples, thumbnails}. */
@@ -129,18 +154,23 @@ export class LocalSource extends Source {
 
 /** The routes of the plug-in below an address. */
 export class ServerSource extends Source {
-  constructor(base) {
+  /** `runs`: the first answer of the route of this name, or null. */
+  constructor(base, runs = null) {
     super(typeof location === "undefined" ? base : location.pathname);
+    this.first = runs;
     this.base = base.endsWith("/") ? base : `${base}/`;
     this.isLive = true;
     this.tables = new Map();
+    this.here = new Set();
     this.saved = new Map();
     this.counts = new Map();
     this.tasks = new Map();
   }
 
   async runs() {
-    const found = await this.#get("runs");
+    const first = this.first;
+    this.first = null;
+    const found = await this.#answer(() => first || fetch(this.#address("runs")));
     this.mayMark = Boolean(found.may_mark);
     this.whyNotMark = found.why_not || "";
     for (const { run, loaders } of found.runs) {
@@ -157,45 +187,67 @@ export class ServerSource extends Source {
     if (!this.tables.has(key)) {
       const loaded = this.#get("table", { run, loader, epoch }).then(decodeTable);
       // Ready before somebody types.
-      loaded.then((table) => setTimeout(() => lowered(table), 300), () => {});
-      loaded.catch(() => this.tables.delete(key));
+      loaded.then((table) => {
+        if (this.tables.get(key) === loaded) this.here.add(key);
+        setTimeout(() => lowered(table), 300);
+      }, () => this.tables.delete(key));
       this.tables.set(key, loaded);
-      if (this.tables.size > KEPT_TABLES) this.tables.delete(this.tables.keys().next().value);
+      if (this.tables.size > KEPT_TABLES) this.#drop(this.tables.keys().next().value);
     }
     return this.tables.get(key);
+  }
+
+  #drop(key) {
+    this.tables.delete(key);
+    this.here.delete(key);
+  }
+
+  /** Get the whole table soon, where it is small enough, so that the browser filters and sorts by itself from then on. */
+  #prepare(run, loader, epoch) {
+    clearTimeout(this.preparing);
+    if (!this.#isSmall(run, loader)) return;
+    this.preparing = setTimeout(() => this.table(run, loader, epoch).catch(() => {}), PREPARE_MS);
   }
 
   /** Forget what a run that goes on may have changed. */
   forget() {
     this.tables.clear();
+    this.here.clear();
     this.saved.clear();
   }
 
   async query(run, loader, epoch, asked) {
-    if (!this.#isForServer(run, loader, asked.filters)) return super.query(run, loader, epoch, asked);
-    const q = JSON.stringify({ ...asked, filters: await this.#withIds(run, loader, asked.filters) });
-    const { total, table } = await this.#get("query", { run, loader, epoch, q });
+    if (!this.#isForServer(run, loader, epoch, asked.filters)) return super.query(run, loader, epoch, asked);
+    const { total, table } = await this.#get("query", this.#question(run, loader, epoch, asked));
     return { total, table: decodeTable(table) };
+  }
+
+  async page(run, loader, epoch, asked) {
+    if (!this.#isForServer(run, loader, epoch, asked.filters)) return super.page(run, loader, epoch, asked);
+    const found = await this.#get("query", { ...this.#question(run, loader, epoch, { ...asked, sort: asked.sort || "usual" }), with: "facets" });
+    this.#prepare(run, loader, epoch);
+    return { ...found, table: decodeTable(found.table), facets: countsOf(found.facets) };
+  }
+
+  #question(run, loader, epoch, asked) {
+    const { change, ...filters } = asked.filters || {};
+    return { run, loader, epoch, q: JSON.stringify({ ...asked, filters }), ...this.#ownMarks(run, loader) };
   }
 
   async aggregate(run, loader, epoch, kind, options, filters) {
     // The table does not hold the probability of every class.
     const isOfClass = kind === "precision_recall" && this.tasks.get(JSON.stringify([run, loader])) !== "binary";
-    if (!isOfClass && !this.#isForServer(run, loader, filters)) return super.aggregate(run, loader, epoch, kind, options, filters);
-    const asked = await this.#withIds(run, loader, filters);
+    if (!isOfClass && !this.#isForServer(run, loader, epoch, filters)) return super.aggregate(run, loader, epoch, kind, options, filters);
+    const { change, ...asked } = filters || {};
     return this.#get("aggregate", {
-      run, loader, epoch, kind, options: JSON.stringify(options || {}), filters: JSON.stringify(asked),
+      run, loader, epoch, kind, options: JSON.stringify(options || {}), filters: JSON.stringify(asked), ...this.#ownMarks(run, loader),
     });
   }
 
   async facets(run, loader, epoch, filters) {
-    if (!this.#isForServer(run, loader, filters)) return super.facets(run, loader, epoch, filters);
-    // The server knows the marks that are saved there.
-    const { change, ...rest } = filters || {};
-    const asked = JSON.stringify(this.mayMark ? rest : await this.#withIds(run, loader, rest));
-    const { total, all, ...found } = await this.#get("facets", { run, loader, epoch, filters: asked });
-    const counts = Object.entries(found).map(([name, pairs]) => [name, new Map(pairs)]);
-    return { total, all, change: new Map(), ...Object.fromEntries(counts) };
+    if (!this.#isForServer(run, loader, epoch, filters)) return super.facets(run, loader, epoch, filters);
+    const { change, ...asked } = filters || {};
+    return countsOf(await this.#get("facets", { run, loader, epoch, filters: JSON.stringify(asked), ...this.#ownMarks(run, loader) }));
   }
 
   curves(run, loader, indices) {
@@ -210,9 +262,20 @@ export class ServerSource extends Source {
     return this.#address("thumbnail", { run, loader, index, kind });
   }
 
-  async savedMarks(run) {
-    if (!this.saved.has(run)) this.saved.set(run, (await this.#get("marks", { run })).marks);
+  savedMarks(run) {
+    if (!this.saved.has(run)) {
+      const asked = this.#get("marks", { run }).then(({ marks }) => marks);
+      asked.catch(() => this.saved.delete(run));
+      this.saved.set(run, asked);
+    }
     return this.saved.get(run);
+  }
+
+  /** Look for marks that others have saved; return whether there are some. */
+  async lookForMarks(run) {
+    const before = JSON.stringify(await this.marks(run));
+    this.saved.delete(run);
+    return JSON.stringify(await this.marks(run)) !== before;
   }
 
   async mark(run, marks) {
@@ -221,31 +284,40 @@ export class ServerSource extends Source {
       method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ marks }),
     });
     if (!answer.ok) throw new Error(await whyNot(answer));
-    this.saved.set(run, lasting([...(this.saved.get(run) || []), ...marks]));
+    // With those that others have saved meanwhile.
+    this.saved.set(run, Promise.resolve((await answer.json()).marks));
   }
 
   async compare(run, other, loader) {
-    if (this.#isForServer(run, loader)) throw new Error(`runs are compared up to ${MOST_HERE.toLocaleString("en")} samples`);
+    if (!this.#isSmall(run, loader) || !this.#isSmall(other, loader)) throw new Error(`runs are compared up to ${MOST_HERE.toLocaleString("en")} samples`);
     return decodeTable(await this.#get("compare", { run, other, loader }));
   }
 
-  #isForServer(run, loader, filters) {
-    const key = JSON.stringify([run, loader]);
-    return (this.counts.get(key) || 0) > MOST_HERE || (filters?.class_score !== undefined && this.tasks.get(key) !== "binary");
+  #isSmall(run, loader) {
+    return (this.counts.get(JSON.stringify([run, loader])) || 0) <= MOST_HERE;
   }
 
-  async #withIds(run, loader, filters = {}) {
-    const { marks, change, ...rest } = filters;
-    if (!marks?.length) return rest;
-    const marked = [...(await this.marksOf(run, loader)).values()].filter((one) => marks.includes(one.mark));
-    const ids = marked.map((one) => one.sample_id).filter((id) => !rest.ids || rest.ids.includes(id));
-    return { ...rest, ids };
+  #isForServer(run, loader, epoch, filters) {
+    if (!this.#isSmall(run, loader) || !this.here.has(JSON.stringify([run, loader, epoch]))) return true;
+    return filters?.class_score !== undefined && this.tasks.get(JSON.stringify([run, loader])) !== "binary";
   }
 
-  async #get(route, query = {}) {
+  /** Return the marks that only this browser has, for the server, which knows the saved ones. */
+  #ownMarks(run, loader) {
+    const own = this.own.read(run).filter((one) => one.loader === loader).map((one) => [one.sample_id, one.mark]);
+    return own.length ? { own: JSON.stringify(Object.fromEntries(own)) } : {};
+  }
+
+  #get(route, query = {}) {
+    const address = this.#address(route, query);
+    const isLong = POSTED.has(route) && address.length > LONGEST_ADDRESS;
+    return this.#answer(() => (isLong ? fetch(this.#address(route), { method: "POST", body: parameters(query) }) : fetch(address)));
+  }
+
+  async #answer(ask) {
     let answer;
     try {
-      answer = await fetch(this.#address(route, query));
+      answer = await ask();
     } catch {
       throw new Error("the server does not answer: is TensorBoard still running?");
     }
@@ -253,11 +325,20 @@ export class ServerSource extends Source {
     return answer.json();
   }
 
-  #address(route, query) {
-    const given = Object.entries(query).filter(([, value]) => value !== null && value !== undefined);
-    const text = new URLSearchParams(given.map(([name, value]) => [name, String(value)])).toString();
+  #address(route, query = {}) {
+    const text = parameters(query).toString();
     return `${this.base}${route}${text ? `?${text}` : ""}`;
   }
+}
+
+function countsOf({ total, all, ...found }) {
+  const counts = Object.entries(found).map(([name, pairs]) => [name, new Map(pairs)]);
+  return { total, all, change: new Map(), ...Object.fromEntries(counts) };
+}
+
+function parameters(query) {
+  const given = Object.entries(query).filter(([, value]) => value !== null && value !== undefined);
+  return new URLSearchParams(given.map(([name, value]) => [name, String(value)]));
 }
 
 async function whyNot(answer) {

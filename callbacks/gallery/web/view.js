@@ -1,30 +1,24 @@
 /** What is looked at: an epoch of a loader, or two runs side by side; both answer the same questions. */
 
 import { aggregate } from "./aggregates.js";
-import { facets, query } from "./query.js";
-import { takeRows } from "./tables.js";
+import { pageOf } from "./sources.js";
 
 /** An epoch of one run. */
 export function epochView(source, { run, loader, epoch }) {
   return {
-    query: (asked) => source.query(run, loader, epoch, asked),
-    facets: (filters) => source.facets(run, loader, epoch, filters),
+    page: (asked) => source.page(run, loader, epoch, asked),
     aggregate: (kind, options, filters) => source.aggregate(run, loader, epoch, kind, options, filters),
     curves: async (table) => [await source.curves(run, loader, table.columns.index), null],
   };
 }
 
-/** The samples that two runs saw, in the last epoch of each; `marks` is a function that returns those of the first. */
+/** The samples that two runs saw, in the last epoch of each; `marks` returns those of the first. */
 export async function bothView(source, { run, other, loader }, marks) {
   const table = withChange(await source.compare(run, other, loader));
   const theirs = table.columns["index.other"];
   return {
-    query: async (asked) => {
-      const { total, rows } = query(table, asked, marks());
-      return { total, table: takeRows(table, rows) };
-    },
-    facets: async (filters) => facets(table, filters, marks()),
-    aggregate: async (kind, options, filters) => aggregate(table, kind, options, filters, marks()),
+    page: async (asked) => pageOf(table, asked, await marks()),
+    aggregate: async (kind, options, filters) => aggregate(table, kind, options, filters, await marks()),
     curves: async (page) => Promise.all([
       source.curves(run, loader, page.columns.index),
       theirs ? source.curves(other, loader, page.columns["index.other"]) : null,

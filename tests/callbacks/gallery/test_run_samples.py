@@ -208,7 +208,7 @@ def test_of_very_many_samples_curves_leave_out_epochs_evenly_and_keep_them(tmp_p
         write_samples(tmp_path, count=10, classes=3, epochs=epochs)
         whole = RunSamples(tmp_path).curves("valid", [4])
         with monkeypatch.context() as patched:
-            patched.setattr("assay.callbacks.gallery.run_samples._MOST_READ", 60)  # six epochs of ten samples
+            patched.setattr("assay.callbacks.gallery.curves._MOST_READ", 60)  # six epochs of ten samples
             some[epochs] = RunSamples(tmp_path).curves("valid", [4])
     assert {epochs: curves["epochs"] for epochs, curves in some.items()} == {
         5: [1, 2, 3, 4, 5],
@@ -217,6 +217,7 @@ def test_of_very_many_samples_curves_leave_out_epochs_evenly_and_keep_them(tmp_p
         13: [1, 4, 8, 12, 13],
     }
     assert whole["epochs"] == list(range(1, 14))
+    assert {epochs: curves["epochs_left_out"] for epochs, curves in some.items()} == {5: 0, 6: 0, 11: 4, 13: 8}
     assert some[13]["loss"] == [[whole["loss"][0][epoch - 1] for epoch in (1, 4, 8, 12, 13)]]
 
 
@@ -249,7 +250,7 @@ def test_other_tasks_have_their_own_columns(tmp_path, task):
         assert table.columns["correct"].tolist() == [1, 0, 255]
     assert ("correct" in table.columns) == (task == "multilabel")
     shown = {"score", "loss"} & numbers.keys()
-    assert run.curves("valid", [0]).keys() == {"epochs", *shown}
+    assert run.curves("valid", [0]).keys() == {"epochs", "epochs_left_out", *shown}
     assert run.sample("valid", 1)["mean_probability"] is None
     assert len(aggregate(table, "distribution", {"column": "loss", "bins": 3})["unknown"]) == 3
 
