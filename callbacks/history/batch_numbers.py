@@ -3,19 +3,22 @@
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from catalyst import dl
 from torch import Tensor
 
 from ..errors import UsageError, described
 from ..keys import pick
-from ..measures.sample_history import label_numbers, region_scores, sample_numbers, two_logits
+from ..measures.sample_history import is_yes_or_no, label_numbers, region_scores, sample_numbers, two_logits
 from ..measures.targets import decide_targets, is_paired
 from ..metrics.batch_metrics import predicted_classes
 from ..support.runner_view import samples_of_keys
+from .running import UNKNOWN_LABEL
 
-_MOST_CLASSES = 200  # with a mean probability each; of more their files would outgrow the data set
+MOST_CLASSES = 200  # with a mean probability each; of more their files would outgrow the data set
 _BEST_CLASSES = 10  # of more, these are kept of each sample
+_UNCOUNTED = 2.0  # is added to the probability of a label that does not count
 _SHAPES = {
     "multiclass": "[N, C] with two classes or more, or [N, C, ...]",
     "binary": "[N] or [N, 1], or of maps [N, H, W] or [N, 1, H, W]",
@@ -30,7 +33,7 @@ class BatchNumbers:
     Attributes:
         kind: a key of ``measures.sample_history.COLUMNS_OF``.
         numbers: [N, K], float32, its columns without the loss, which is the last one.
-        shares: [N, C], float32, probabilities of classes; C may be 0.
+        shares: [N, C], float32, probabilities of classes, or of labels as ``joined_labels`` returns them; C may be 0.
         best: [N, C], float32, which classes these are, where there are too many for all of them; else [N, 0].
     """
 
@@ -79,11 +82,13 @@ class BatchReader:
         if kind == "segmentation":
             return BatchNumbers(kind, self._regions(logits, target)[:, None], nothing, nothing)
         if kind == "multilabel":
-            return BatchNumbers(kind, label_numbers(logits, target, self.ignore_index), nothing, nothing)
+            few = logits.shape[1] <= MOST_CLASSES
+            shares = joined_labels(logits, target, self.ignore_index) if few else nothing
+            return BatchNumbers(kind, label_numbers(logits, target, self.ignore_index), shares, nothing)
         logits, target = (two_logits(logits), target.reshape(-1)) if kind == "binary" else (logits, target)
         shares = logits.float().softmax(dim=1)
         numbers = sample_numbers(logits, target, shares)
-        if logits.shape[1] <= _MOST_CLASSES:
+        if logits.shape[1] <= MOST_CLASSES:
             return BatchNumbers(kind, numbers, shares, nothing)
         best = shares.topk(_BEST_CLASSES, dim=1)
         return BatchNumbers(kind, numbers, best.values, best.indices.float())
@@ -126,3 +131,34 @@ class BatchReader:
                 f"SampleHistory(task={self.task!r}) needs {of}, got {self.target_key!r} {described(target)}."
             )
         return target
+
+
+def joined_labels(logits: Tensor, target: Tensor, ignore_index: int | None) -> Tensor:
+    """Return probabilities of labels and whether the labels are there, as one number each, [N, C] float32.
+
+    The probability is positive where the label is there, negative where it is not, and above by 2 where it does not
+    count, so that both take two bytes as float16.
+
+    Args:
+        logits: [N, C].
+        target: [N, C], int64.
+        ignore_index: target value that does not count.
+    """
+    shares = logits.float().sigmoid()
+    signed = torch.where(target == 1, shares, -shares)
+    return signed.where(is_yes_or_no(target, ignore_index), shares + _UNCOUNTED)
+
+
+def parted(kind: str, shares: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return probabilities, [n, C], and of several labels whether they are there, [n, C] int8, else [n, 0].
+
+    Args:
+        kind: of samples, see ``BatchNumbers``.
+        shares: [n, C], floating point, from ``BatchNumbers``.
+    """
+    if kind != "multilabel":
+        return shares, np.zeros((len(shares), 0), np.int8)
+    counts = ~(shares >= _UNCOUNTED)
+    # Of a probability that is rounded to 0 the sign is still there.
+    labels = np.where(counts, ~np.signbit(shares), UNKNOWN_LABEL).astype(np.int8)
+    return np.abs(np.where(counts, shares, shares - shares.dtype.type(_UNCOUNTED))), labels

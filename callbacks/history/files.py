@@ -5,7 +5,6 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +15,17 @@ import pyarrow.parquet as pq
 
 from ..measures.sample_history import COLUMNS_OF, WHOLE
 from ..support.atomic_files import half_written, replacing
+from .batch_numbers import parted
 from .collected import SampleRows
-from .running import EPOCH_NUMBERS, NEVER, RunningValues, Seen
+from .running import EPOCH_NUMBERS, NEVER, ONE_CLASS, UNKNOWN_LABEL, RunningValues, Seen, epochs_of, running_columns
 
 ABOUT, IDS, RUNNING = "about.json", "ids.parquet", "running.parquet"
 BEFORE, NEXT = ".running-before.parquet", ".running-next.parquet"
 NUMBERS = COLUMNS_OF["multiclass"]  # the columns of an epoch's rows, of samples of one class
-_MEANS, _CLASSES = "mean_probability", "mean_classes"
-_RUNNING = tuple(field.name for field in fields(RunningValues) if field.name not in (_MEANS, _CLASSES))
-_ALWAYS = ("epochs", "forgotten", "correct")  # which have a value for a sample that was never seen with a class
+MEANS, CLASSES, LABELS = "mean_probability", "mean_classes", "labels"  # columns of lists
+_ALWAYS = ("epochs", "forgotten", "correct")  # which have a value for a sample that never counted
 _BLOCK = 65_536  # samples whose running values are in memory at once
-_EPOCH = b"epoch"  # in the metadata of the running values: the last epoch in them
+_EPOCH, _KIND = b"epoch", b"kind"  # in the metadata of the running values: the last epoch in them, and of what samples
 _KEPT_BITS = np.uint32(0xFFFFFF00)  # 16 binary digits of a float32, which pack into three bytes
 
 
@@ -72,27 +71,27 @@ class SampleFiles:
 
         Returns:
             Whether the running values hold all they can. Where a run goes on from an older checkpoint than those of the
-            last two epochs, they are counted again from the files, and the means of classes stay unknown. Samples
-            that have not one class each have no running values.
+            last two epochs, they are counted again from the files, and the means of classes and labels stay unknown.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         self._write_about(rows.kind)
         index, first = self._find(rows.ids)
         names = COLUMNS_OF[rows.kind]
         numbers = {name: rows.numbers[first, place] for place, name in enumerate(names)}
-        seen = Seen(index, numbers, rows.shares[first], rows.numbers[first, len(names) :].astype(np.int32))
-        is_whole = "target" not in numbers or self._update_running(epoch, seen)
+        shares, labels = parted(rows.kind, rows.shares[first])
+        seen = Seen(index, numbers, shares, rows.numbers[first, len(names) :].astype(np.int32), labels)
+        is_whole = self._update_running(epoch, rows.kind, seen)
         # Last: a run that is killed before counts this epoch again.
         self._write_epoch(epoch, index, numbers)
         return is_whole
 
-    def _update_running(self, epoch: int, seen: Seen) -> bool:
+    def _update_running(self, epoch: int, kind: str, seen: Seen) -> bool:
         """Add an epoch to the running values; return whether they hold all they can."""
         former = self._epochs()
         is_whole = not former or _epoch_of(self.folder / RUNNING) == former[-1][0]
-        blocks = self._blocks(seen) if is_whole else iter([self._counted_again(former)])
-        self._write_running(epoch, _updated(blocks, epoch, seen), names_classes=seen.best.shape[1] > 0)
-        return is_whole
+        blocks = self._blocks(kind, seen) if is_whole else iter([self._counted_again(kind, former)])
+        self._write_running(epoch, kind, _updated(blocks, epoch, seen), names_classes=seen.best.shape[1] > 0)
+        return is_whole or not seen.shares.shape[1]
 
     @property
     def epoch(self) -> int:
@@ -125,7 +124,24 @@ class SampleFiles:
         found, first = np.unique(pc.index_in(rows, known).to_numpy(), return_index=True)
         return found, first
 
-    def _blocks(self, seen: Seen) -> Iterator[RunningValues]:
+    def recent(self, most: int) -> list[dict[str, np.ndarray]]:
+        """Return what the last epochs tell of all samples, the newest epoch last.
+
+        Returns:
+            Up to ``most`` epochs: [n] of each column, float32, by the number of the sample; NaN where it is not known.
+        """
+        count, found = len(self._ids()), []
+        for _, path in [(number, path) for number, path in self._epochs() if number <= self.epoch][-most:]:
+            table = pq.read_table(path)
+            index, columns = table["index"].to_numpy(), {}
+            for name in table.column_names:
+                if name != "index":
+                    columns[name] = np.full(count, np.nan, np.float32)
+                    columns[name][index] = table[name].to_numpy()
+            found.append(columns)
+        return found
+
+    def _blocks(self, kind: str, seen: Seen) -> Iterator[RunningValues]:
         """Yield the running values of all samples, block by block; those of new ones are fresh."""
         classes, best = seen.widths
         path, count = self.folder / RUNNING, 0
@@ -133,15 +149,15 @@ class SampleFiles:
             with pq.ParquetFile(path) as file:
                 for batch in file.iter_batches(_BLOCK):
                     count += len(batch)
-                    yield _values(batch, classes, best)
+                    yield _values(batch, kind, classes, best)
         if (fresh := len(self._ids()) - count) > 0:
-            yield RunningValues.fresh(fresh, classes, best)
+            yield RunningValues.fresh(kind, fresh, classes, best)
 
-    def _counted_again(self, former: Iterable[tuple[int, Path]]) -> RunningValues:
-        values = RunningValues.fresh(len(self._ids()), 0)
+    def _counted_again(self, kind: str, former: Iterable[tuple[int, Path]]) -> RunningValues:
+        values = RunningValues.fresh(kind, len(self._ids()), 0)
         for epoch, path in former:
             table = pq.read_table(path)
-            numbers = {name: table[name].to_numpy() for name in NUMBERS}
+            numbers = {name: table[name].to_numpy() for name in COLUMNS_OF[kind] if name in table.column_names}
             values.add(epoch, Seen(table["index"].to_numpy(), numbers))
         return values
 
@@ -162,11 +178,10 @@ class SampleFiles:
             dictionary=[name for name in WHOLE if name in numbers],
         )
 
-    def _write_running(self, epoch: int, blocks: Iterable[RunningValues], *, names_classes: bool) -> None:
+    def _write_running(self, epoch: int, kind: str, blocks: Iterable[RunningValues], *, names_classes: bool) -> None:
         following = self.folder / NEXT
-        _write(
-            following, _tables(epoch, blocks, names_classes=names_classes), encodings={"index": "DELTA_BINARY_PACKED"}
-        )
+        metadata = {_EPOCH: str(epoch), _KIND: kind}
+        _write(following, _tables(metadata, blocks, names_classes=names_classes), {"index": "DELTA_BINARY_PACKED"})
         # Only now, as the blocks were read from it.
         if (self.folder / RUNNING).exists():
             os.replace(self.folder / RUNNING, self.folder / BEFORE)
@@ -183,54 +198,71 @@ def _updated(blocks: Iterable[RunningValues], epoch: int, seen: Seen) -> Iterato
         yield block
 
 
-def _tables(epoch: int, blocks: Iterable[RunningValues], *, names_classes: bool) -> Iterator[pa.Table]:
+def _tables(
+    metadata: Mapping[bytes, str], blocks: Iterable[RunningValues], *, names_classes: bool
+) -> Iterator[pa.Table]:
     first = 0
     for block in blocks:
-        unseen = block.epochs == 0
         columns = {"index": pa.array(np.arange(first, first + len(block), dtype=np.int32))}
-        for name in _RUNNING:
-            values = getattr(block, name)
-            hidden = values == NEVER if name in EPOCH_NUMBERS else unseen if name not in _ALWAYS else None
-            columns[name] = pa.array(values, mask=hidden)
-        told = (block.epochs > 0)[:, None] & (np.ones_like(block.mean_probability, bool))
+        for name, values in block.columns.items():
+            columns[name] = pa.array(values, mask=_hidden(name, block.columns))
+        told = (block.columns["epochs"] > 0)[:, None] & (np.ones_like(block.mean_probability, bool))
         if names_classes:
             told = told & (block.mean_classes >= 0) if block.mean_classes.shape[1] else told
-            columns[_CLASSES] = _lists(block.mean_classes, told, pa.int32())
-        columns[_MEANS] = _lists(block.mean_probability, told, pa.float32())
+            columns[CLASSES] = _lists(block.mean_classes, told, pa.int32())
+        if block.kind == "multilabel":
+            is_there = pa.array((block.labels == 1)[told], mask=(block.labels == UNKNOWN_LABEL)[told])
+            columns[LABELS] = _lists(block.labels, told, pa.bool_(), is_there)
+        if block.kind in (*ONE_CLASS, "multilabel"):
+            columns[MEANS] = _lists(block.mean_probability, told, pa.float32())
         first += len(block)
-        yield pa.table(columns).replace_schema_metadata({_EPOCH: str(epoch)})
+        yield pa.table(columns).replace_schema_metadata(dict(metadata))
 
 
-def _lists(values: np.ndarray, told: np.ndarray, kind: pa.DataType) -> pa.Array:
-    """Return those of the values, [n, C], that are told, as one list per row; null for rows where none is."""
+def _hidden(name: str, columns: Mapping[str, np.ndarray]) -> np.ndarray | None:
+    """Return where a column of running values is null; None: nowhere."""
+    if name in EPOCH_NUMBERS:
+        return np.asarray(columns[name] == NEVER)
+    if name in (*_ALWAYS, *(epochs_of(of) for of in columns)):
+        return None
+    return np.asarray(columns.get(epochs_of(name), columns["epochs"]) == 0)
+
+
+def _lists(values: np.ndarray, told: np.ndarray, kind: pa.DataType, flat: pa.Array | None = None) -> pa.Array:
+    """Return those of the values, [n, C], that are told, as one list per row; null for rows where none is.
+
+    ``flat`` stands in the place of these, where it is given.
+    """
     if not values.shape[1]:
         return pa.nulls(len(values), pa.list_(kind))
     lengths = told.sum(axis=1)
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
-    return pa.ListArray.from_arrays(offsets, pa.array(values[told], kind), mask=pa.array(lengths == 0))
+    flat = pa.array(values[told], kind) if flat is None else flat
+    return pa.ListArray.from_arrays(offsets, flat, mask=pa.array(lengths == 0))
 
 
-def _values(batch: pa.RecordBatch, classes: int, best: int) -> RunningValues:
-    """Return the running values that ``_tables`` wrote; means of classes only if they are of all epochs."""
-    columns = {name: np.array(batch[name].fill_null(pa.scalar(False).cast(batch[name].type))) for name in _RUNNING}
-    fresh = RunningValues.fresh(len(batch), classes, best)
-    of_classes = {_MEANS: fresh.mean_probability, _CLASSES: fresh.mean_classes}
-    known = np.array(batch[_MEANS].is_valid())
-    names = (_MEANS, _CLASSES) if best else (_MEANS,)
-    lengths = pc.fill_null(pc.list_value_length(batch[_MEANS]), 0).to_numpy(zero_copy_only=False)
-    fits = lengths <= fresh.mean_probability.shape[1] if best else lengths == known * classes
-    if (
-        not classes
-        or (known != (columns["epochs"] > 0)).any()
-        or not fits.all()
-        or not {*names} <= {*batch.schema.names}
-    ):
-        unknown = {name: values[:, :0] for name, values in of_classes.items()}
-        return RunningValues(**columns, **unknown)
-    told = np.arange(fresh.mean_probability.shape[1]) < lengths[:, None]
-    for name in names:
-        of_classes[name][told] = np.array(batch[name].flatten())
-    return RunningValues(**columns, **of_classes)
+def _values(batch: pa.RecordBatch, kind: str, classes: int, best: int) -> RunningValues:
+    """Return running values, without means of classes where the file does not have them of all samples."""
+    fresh = RunningValues.fresh(kind, len(batch), classes, best)
+    for name, values in fresh.columns.items():
+        values[:] = np.array(batch[name].fill_null(pa.scalar(False).cast(batch[name].type)))
+    lists = {MEANS: fresh.mean_probability, CLASSES: fresh.mean_classes, LABELS: fresh.labels}
+    lists = {name: values for name, values in lists.items() if values.shape[1]}
+    is_whole = {*lists} <= {*batch.schema.names} and MEANS in lists
+    if is_whole:
+        known = np.array(batch[MEANS].is_valid())
+        lengths = pc.fill_null(pc.list_value_length(batch[MEANS]), 0).to_numpy(zero_copy_only=False)
+        width = fresh.mean_probability.shape[1]
+        fits = lengths <= width if best else lengths == known * width
+        is_whole = bool(fits.all() and (known == (fresh.columns["epochs"] > 0)).all())
+    if not is_whole:
+        unknown = (of[:, :0] for of in (fresh.mean_probability, fresh.mean_classes, fresh.labels))
+        return RunningValues(kind, fresh.columns, *unknown)
+    told = np.arange(width) < lengths[:, None]
+    for name, values in lists.items():
+        flat = batch[name].flatten()
+        values[told] = np.array(flat.cast(pa.int8()).fill_null(UNKNOWN_LABEL) if name == LABELS else flat)
+    return fresh
 
 
 def _write(
@@ -260,7 +292,15 @@ def _rounded(values: np.ndarray) -> np.ndarray:
     return rounded.view(np.float32)
 
 
+def kind_of(path: Path) -> str:
+    """Return of what kind the samples of a file of running values are."""
+    metadata: Mapping[bytes, bytes] = pq.read_schema(path).metadata or {}
+    return metadata.get(_KIND, b"multiclass").decode()
+
+
 def _epoch_of(path: Path) -> int:
     """Return the last epoch in a file of running values; 0: there is none, or one of a version with other columns."""
     schema = pq.read_schema(path) if path.exists() else None
-    return 0 if schema is None or not {*_RUNNING} <= {*schema.names} else int(schema.metadata[_EPOCH])
+    if schema is None or not {*running_columns(kind_of(path))} <= {*schema.names}:
+        return 0
+    return int(schema.metadata[_EPOCH])

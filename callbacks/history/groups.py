@@ -1,6 +1,6 @@
 """Groups of samples by what became of them in training, and the file that names them with the suspects."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -8,8 +8,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..support.atomic_files import replacing
-from .files import IDS, RUNNING, SampleFiles
-from .suspects import FROM_EPOCH, Suspects, find_suspects, rank_labels
+from .files import CLASSES, IDS, LABELS, MEANS, RUNNING, SampleFiles, kind_of
+from .pictures.suspect_picture import SuspectRow
+from .running import ONE_CLASS, UNKNOWN_LABEL, running_columns
+from .suspect_labels import find_label_suspects, rank_label_sets
+from .suspects import FROM_EPOCH, SUSPECT_KINDS, Suspects, find_suspects, rank_labels
 
 FILE = "groups.parquet"
 GROUPS = ("stuck", "newly_wrong", "forgotten", "unstable", "easy")
@@ -17,8 +20,11 @@ SUSPECTS_TAG = "9_history/suspects"
 
 _LEAST_EPOCHS = 3  # in which a sample was seen, before one can tell that it is stuck or easy
 _EPOCHS_OF_EVENT = 10  # an unstable sample is forgotten at least once in so many epochs
-_READ = ("epochs", "learned", "forgotten", "last_forgotten", "correct", "target_probability", "target")
-_MEANS, _CLASSES = "mean_probability", "mean_classes"
+_RECENT = 3  # epochs whose columns tell where masks and boxes are wrong
+# Makes suspects of running values, [n] each, and of the columns of the last epochs, see ``SampleFiles.recent``.
+_Finder = Callable[[Mapping[str, np.ndarray], Sequence[Mapping[str, np.ndarray]]], Suspects]
+_FINDERS: dict[str, _Finder] = {}
+"""Of samples that have not one class each, by their kind."""
 
 
 @dataclass(frozen=True)
@@ -28,10 +34,9 @@ class FoundGroups:
     Attributes:
         epoch: the last one in it.
         counts: number of samples of each group.
-        suspects: samples whose label is probably wrong; None before the third epoch, and where the mean probabilities
-            of classes are not known.
-        ids: of the suspects.
-        epochs: [n], in how many epochs each suspect was seen.
+        suspects: what is probably wrong with labels; None before the third epoch, and where nothing tells.
+        ids: [n], of the sample of each suspect.
+        epochs: [n], in how many epochs it counted.
     """
 
     epoch: int
@@ -40,27 +45,30 @@ class FoundGroups:
     ids: list[str]
     epochs: np.ndarray
 
-    def rows(self) -> list[tuple[int, str, int, int, float]]:
-        """Return number, id, class, likely class and score of each suspect, the surest first."""
+    def rows(self) -> list[SuspectRow]:
+        """Return the suspects, the surest first."""
         of = self.suspects
         if of is None:
             return []
-        numbers, labels, likely, scores = (part.tolist() for part in (of.index, of.target, of.likely, of.score))
-        return list(zip(numbers, self.ids, labels, likely, scores, strict=True))
+        numbers, targets, likely, scores = (part.tolist() for part in (of.index, of.target, of.likely, of.score))
+        columns = (numbers, self.ids, of.kinds, targets, likely, scores, self.epochs.tolist(), of.places)
+        return [SuspectRow(*row) for row in zip(*columns, strict=True)]
 
     def scalars(self) -> dict[str, float]:
-        """Return the counts by tag."""
+        """Return the counts by tag: of suspects that of their samples."""
         of_groups = {f"9_history/{name}": float(count) for name, count in self.counts.items()}
-        return of_groups if self.suspects is None else {SUSPECTS_TAG: float(len(self.suspects)), **of_groups}
+        if self.suspects is None:
+            return of_groups
+        return {SUSPECTS_TAG: float(self.suspects.is_first.sum()), **of_groups}
 
 
 def find_groups(running: Mapping[str, np.ndarray], epoch: int) -> dict[str, np.ndarray]:
-    """Return which samples are in each group, [n] bool, by the epochs in which they were seen with a class.
+    """Return which samples are in each group, [n] bool, by the epochs in which they counted.
 
-    A forgetting event is an epoch in which a sample is predicted wrong that was right in the epoch before in which it
-    was seen; a sample is learned when it is right for the first time (Toneva et al., "An Empirical Study of Example
-    Forgetting during Deep Neural Network Learning", 2019, section 3). Confidence is the mean probability of the target
-    over the epochs (Swayamdipta et al., "Dataset Cartography", 2020, section 2).
+    A forgetting event is an epoch in which a sample is wrong that was right in the epoch before in which it counted; a
+    sample is learned when it is right for the first time (Toneva et al., "An Empirical Study of Example Forgetting
+    during Deep Neural Network Learning", 2019, section 3). Confidence is the mean probability of the target over the
+    epochs (Swayamdipta et al., "Dataset Cartography", 2020, section 2). ``RunningValues`` says when a sample is right.
 
     ================ ===============================================================================================
     group            samples
@@ -70,89 +78,142 @@ def find_groups(running: Mapping[str, np.ndarray], epoch: int) -> dict[str, np.n
     ``forgotten``    learned, and wrong when they were last seen: newly or for longer
     ``unstable``     with two forgetting events or more, and at least one in ten epochs
     ``easy``         learned by the third epoch and without a forgetting event, in three epochs or more, at a confidence
-                     of 0.5 or more: the unforgettable ones of Toneva et al., whose removal costs least
+                     of 0.5 or more: the unforgettable ones of Toneva et al., whose removal costs least. In the place of
+                     the confidence of masks and boxes is their mean score, where they have one, and of several labels
+                     a mean margin of 0 or more
     ================ ===============================================================================================
 
     Groups may share samples, as all that are newly wrong are forgotten too, and those of none are many.
 
     Args:
-        running: columns of ``RunningValues``; an epoch that never came is 0.
+        running: columns of ``RunningValues``; an epoch that never came is 0, and a mean of nothing NaN.
         epoch: number of the last one.
     """
     epochs, learned, events = running["epochs"], running["learned"], running["forgotten"]
     is_learned, is_long = learned > 0, epochs >= _LEAST_EPOCHS
+    if "target_probability" in running:
+        is_sure = running["target_probability"] >= 0.5
+    else:
+        is_sure = ~(running["score"] < 0.5) if "score" in running else running["aum"] >= 0
     return {
         "stuck": ~is_learned & is_long,
         "newly_wrong": (running["last_forgotten"] == epoch) & (epochs > 0),
         "forgotten": is_learned & ~running["correct"],
         "unstable": (events >= 2) & (events * _EPOCHS_OF_EVENT >= epochs),
-        "easy": is_learned
-        & (learned <= _LEAST_EPOCHS)
-        & (events == 0)
-        & is_long
-        & (running["target_probability"] >= 0.5),
+        "easy": is_learned & (learned <= _LEAST_EPOCHS) & (events == 0) & is_long & is_sure,
     }
 
 
 def write_groups(files: SampleFiles) -> FoundGroups | None:
     """Write the groups of all samples of a loader by their running values, and return what was found.
 
-    The file has one row per sample: ``index``; ``suspect_rank``, from 1 for the surest, null for the others;
-    ``likely``, the likeliest other class, and ``suspect_score``, its mean probability less that of the label, -1 to 1,
-    from the third epoch on and where the means are known; and a boolean per group.
+    The file has one row per sample: ``index``; of the surest suspect of the sample ``suspect_rank``, from 1 for the
+    surest sample, ``suspect_kind``, one of ``SUSPECT_KINDS``, ``suspect_label``, the class of the label, ``likely``,
+    the class that is probably right, and ``suspect_score``, 0 to 1, null where there is none; and a boolean per group.
+    Of samples of classes or labels that are no suspects, ``suspect_score`` is what it would be of their least likely
+    label, -1 to 1, and ``likely`` the class or the missing label in its place, where the means are known.
 
     Args:
         files: of the loader.
 
     Returns:
-        What was found; None where there are no running values of samples with a class, and then there is no file.
+        What was found; None where there are no running values, and then there is no file.
     """
     path, epoch = files.folder / FILE, files.epoch
-    if epoch == 0 or not {*_READ} <= {*pq.read_schema(files.folder / RUNNING).names}:
+    if epoch == 0:
         path.unlink(missing_ok=True)
         return None
     table = pq.read_table(files.folder / RUNNING).combine_chunks()
-    running = {name: np.asarray(table[name].fill_null(pa.scalar(0).cast(table[name].type))) for name in _READ}
+    kind = kind_of(files.folder / RUNNING)
+    running = {name: _array(table[name]) for name in running_columns(kind)}
     groups = find_groups(running, epoch)
-    suspects, of_labels = _find_labels(table, epoch)
-    columns = {"index": table["index"], **of_labels, **{name: pa.array(of) for name, of in groups.items()}}
+    suspects, likely, score = _find(kind, table, running, files) if epoch >= FROM_EPOCH else _nothing(len(table))
+    columns = {
+        "index": table["index"],
+        **_of_suspects(suspects, likely, score),
+        **{name: pa.array(of) for name, of in groups.items()},
+    }
     written = pa.table(columns).replace_schema_metadata({"epoch": str(epoch)})
     with replacing(path) as temporary:
-        pq.write_table(written, temporary, compression="zstd", use_dictionary=["likely"])
+        pq.write_table(written, temporary, compression="zstd", use_dictionary=["likely", "suspect_kind"])
     chosen = np.zeros(0, np.int64) if suspects is None else suspects.index
     ids = pq.read_table(files.folder / IDS, columns=["id"])["id"].take(pa.array(chosen)).to_pylist()
     counts = {name: int(of.sum()) for name, of in groups.items()}
     return FoundGroups(epoch, counts, suspects, ids, running["epochs"][chosen])
 
 
-def _find_labels(table: pa.Table, epoch: int) -> tuple[Suspects | None, dict[str, pa.Array]]:
-    """Return the suspects, and the columns about the labels of all samples."""
-    count, known, suspects = len(table), np.zeros(0, np.int64), None
-    rank, likely, score = np.zeros(count, np.int32), np.zeros(count, np.int32), np.zeros(count, np.float32)
-    if epoch >= FROM_EPOCH:
+def _array(column: pa.ChunkedArray) -> np.ndarray:
+    """Return a column, [n], with 0 for null, and NaN where it is of fractions."""
+    fill = pa.scalar(np.nan if pa.types.is_floating(column.type) else 0).cast(column.type)
+    return np.asarray(column.fill_null(fill))
+
+
+_Found = tuple[Suspects | None, np.ndarray, np.ndarray]  # suspects; likely classes and scores of all samples
+
+
+def _nothing(count: int) -> _Found:
+    return None, np.full(count, -1, np.int32), np.full(count, np.nan, np.float32)
+
+
+def _find(kind: str, table: pa.Table, running: Mapping[str, np.ndarray], files: SampleFiles) -> _Found:
+    """Return the suspects, and of all samples the likely class, -1: none, and its score, NaN: unknown."""
+    suspects, likely, score = _nothing(len(table))
+    if kind in ONE_CLASS:
         known, target, shares, classes = _known_means(table)
-    if len(known):
-        suspects = find_suspects(target, shares, classes)
-        suspects = replace(suspects, index=known[suspects.index])
-        score[known], likely[known] = rank_labels(target, shares, classes)
-        rank[suspects.index] = np.arange(1, len(suspects) + 1)
-    is_unknown = np.ones(count, bool)
-    is_unknown[known] = False
-    return suspects, {
+        if len(known):
+            suspects = find_suspects(target, shares, classes)
+            suspects = replace(suspects, index=known[suspects.index])
+            score[known], likely[known] = rank_labels(target, shares, classes)
+    elif kind == "multilabel":
+        known, labels, shares = _known_labels(table)
+        if len(known):
+            suspects = find_label_suspects(labels, shares)
+            suspects = replace(suspects, index=known[suspects.index])
+            score[known], which = rank_label_sets(labels, shares)
+            is_missing = labels[np.arange(len(known)), which] == 0
+            likely[known] = np.where(is_missing, which, -1)
+    elif kind in _FINDERS:
+        suspects = _FINDERS[kind](running, files.recent(_RECENT))
+    return suspects, likely, score
+
+
+def _of_suspects(suspects: Suspects | None, likely: np.ndarray, score: np.ndarray) -> dict[str, pa.Array]:
+    """Return the columns about suspects, of all samples."""
+    count = len(likely)
+    rank, kinds, labels = np.zeros(count, np.int32), np.full(count, -1, np.int8), np.full(count, -1, np.int32)
+    if suspects is not None:
+        first = suspects.is_first
+        where = suspects.index[first]
+        rank[where] = np.arange(1, len(where) + 1)
+        kinds[where], labels[where] = suspects.kind[first], suspects.target[first]
+        likely[where], score[where] = suspects.likely[first], suspects.score[first]
+    codes = pa.array(kinds, mask=kinds < 0)
+    return {
         "suspect_rank": pa.array(rank, mask=rank == 0),
-        "likely": pa.array(likely, mask=is_unknown),
-        "suspect_score": pa.array(score, mask=is_unknown),
+        "suspect_kind": pa.DictionaryArray.from_arrays(codes, pa.array(SUSPECT_KINDS)).cast(pa.string()),
+        "suspect_label": pa.array(labels, mask=labels < 0),
+        "likely": pa.array(likely, mask=likely < 0),
+        "suspect_score": pa.array(score, mask=np.isnan(score)),
     }
 
 
 def _known_means(table: pa.Table) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]:
     """Return the samples with mean probabilities, [m], their targets, the means, and of which classes; None: of all."""
-    told = table[_MEANS].is_valid().combine_chunks()
+    told = table[MEANS].is_valid().combine_chunks()
     known = np.flatnonzero(told)
     target = np.asarray(table["target"].filter(told)).astype(np.int64)
-    means = _padded(table[_MEANS].filter(told).combine_chunks())
-    is_of_some = _CLASSES in table.column_names and table[_CLASSES].null_count < len(table)
-    return known, target, means, _padded(table[_CLASSES].filter(told).combine_chunks()) if is_of_some else None
+    means = _padded(table[MEANS].filter(told).combine_chunks())
+    is_of_some = CLASSES in table.column_names and table[CLASSES].null_count < len(table)
+    return known, target, means, _padded(table[CLASSES].filter(told).combine_chunks()) if is_of_some else None
+
+
+def _known_labels(table: pa.Table) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the samples with mean probabilities, [m], whether their labels are there, [m, C] int8, and the means."""
+    told = table[MEANS].is_valid().combine_chunks()
+    means = _padded(table[MEANS].filter(told).combine_chunks())
+    lists = table[LABELS].filter(told).combine_chunks()
+    flat = lists.flatten().cast(pa.int8()).fill_null(UNKNOWN_LABEL)
+    return np.flatnonzero(told), np.asarray(flat).reshape(means.shape), means
 
 
 def _padded(lists: pa.ListArray) -> np.ndarray:

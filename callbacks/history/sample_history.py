@@ -28,7 +28,7 @@ from ..support.host_copy import is_read_at_once
 from ..support.runner_view import kept_parts, logdir_of, positions_in_loader, samples_of_keys
 from ..support.sample_losses import NO_SCORE, WHOLE_BATCH, NoSampleLossError, kept_copy, losses_of_batch
 from ..tensorboard.writer import Writer
-from .batch_numbers import BatchReader
+from .batch_numbers import MOST_CLASSES, BatchReader
 from .collected import CollectedSamples, SampleRows, kept_ids, over_ranks
 from .file_names import FileNames
 from .pictures.encoder import Encoder
@@ -323,6 +323,9 @@ class SampleHistory(Diagnostic):
         if why:
             self._tell_once(writer, f"SampleHistory leaves out loader {loader!r}, {why}")
         elif rows is not None and len(rows):
+            if rows.kind == "multilabel" and not rows.shares.shape[1]:
+                message = f"finds no wrong labels, as there are more than {MOST_CLASSES} of them"
+                self._tell_once(writer, f"SampleHistory {message}")
             writer.scalars(lambda: self._write(loader, epoch, rows), epoch)
         self.thumbnails_.report(runner, self.pictures_, writer)
         self.pictures_ = None
@@ -358,7 +361,7 @@ class SampleHistory(Diagnostic):
         if not self.files_[loader].add(epoch, rows):
             _log.warning(
                 "SampleHistory goes on from an older checkpoint than its running values of %r: they are counted again, "
-                "but for mean_probability, which is not known any more",
+                "but for the means of classes and labels, which are not known any more",
                 loader,
             )
         return self._write_groups(loader)
@@ -378,8 +381,8 @@ class SampleHistory(Diagnostic):
     def _draw_suspects(self, loader: str, epoch: int) -> np.ndarray:
         found = self.found_.get(loader)
         rows = [] if found is None else found.rows()
-        pictures_of = partial(self.thumbnails_.pictures_of, loader)
-        return suspect_picture(self.place(loader), epoch, rows, pictures_of, self.style)
+        pictures_of, shape = partial(self.thumbnails_.pictures_of, loader), self.thumbnails_.shape_of(loader)
+        return suspect_picture(self.place(loader), epoch, rows, pictures_of, self.style, shape)
 
     def _tell_once(self, writer: Writer, message: str) -> None:
         if message not in self.told_:

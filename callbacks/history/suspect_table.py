@@ -1,4 +1,4 @@
-"""The table of samples whose labels are probably wrong."""
+"""The table of samples whose labels are probably wrong, and what the run says of them at its end."""
 
 import logging
 from collections.abc import Sequence
@@ -11,8 +11,20 @@ from ..samples.csv_table import write_table
 if TYPE_CHECKING:
     from .groups import FoundGroups
 
-HEADER = ("loader", "sample_id", "file", "label", "likely_label", "score", "epochs")
+HEADER = ("loader", "sample_id", "file", "kind", "label", "likely_label", "score", "epochs", "where")
 _IN_LINE = 3  # samples that the line at the end of a run names
+# Of each kind: how one and several are called, what they may be, and what is said of one: its id, its label, the likely
+# one, and where.
+_WORDS = {
+    "label": ("label", "labels", "be wrong", "{0} is {1}, likely {2}"),
+    "missing_label": ("label", "labels", "be missing", "{0} is likely {2} too"),
+    "false_label": ("label", "labels", "be one too many", "{0} is likely not {1}"),
+    "region": ("region", "regions", "have a wrong class", "{0} has {1}, likely {2}{3}"),
+    "missing_box": ("box", "boxes", "be missing", "{0} has likely {2}{3}"),
+    "false_box": ("box", "boxes", "be one too many", "{0} has likely no {1}{3}"),
+    "swapped_box": ("box", "boxes", "have a wrong class", "{0} has {1}, likely {2}{3}"),
+    "duplicate": ("label", "labels", "be wrong, as a duplicate has another one", "{0} is {1}, its duplicate {2}"),
+}
 
 _log = logging.getLogger("assay")
 
@@ -40,16 +52,13 @@ class SuspectTable:
         Args:
             loader: its key.
             found: its suspects, the surest first, where there are any.
-            files: path of each of them; empty where it is not known.
+            files: path of the sample of each of them; empty where it is not known.
         """
-        suspects = found.suspects
-        rows: list[tuple[str, ...]] = []
-        if suspects is not None:
-            told = zip(found.ids, files, suspects.target, suspects.likely, suspects.score, found.epochs, strict=True)
-            rows = [
-                (loader, name, file, self._name(target), self._name(likely), f"{score:.4f}", str(epochs))
-                for name, file, target, likely, score, epochs in told
-            ]
+        rows: list[tuple[str, ...]] = [
+            (loader, one.name, file, one.kind, self._name(one.target), self._name(one.likely), f"{one.score:.4f}",
+             str(one.epochs), one.where)
+            for one, file in zip(found.rows(), files, strict=True)
+        ]  # fmt: skip
         with self._lock:
             self._rows[loader] = rows
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -59,14 +68,24 @@ class SuspectTable:
                         table.add(row)
 
     def tell(self) -> None:
-        """Log a line on each loader that has suspects."""
+        """Log a line on each kind of suspects of each loader, the surest first."""
         for loader, rows in sorted(self._rows.items()):
-            if rows:
-                named = (f"{name} is {label}, likely {likely}" for _, name, _, label, likely, *_ in rows[:_IN_LINE])
-                more = ", ..." if len(rows) > _IN_LINE else ""
-                labels = "1 label" if len(rows) == 1 else f"{len(rows):,} labels"
-                _log.info("%s of %s may be wrong (%s%s): see %s", labels, loader, ", ".join(named), more, self.path)
+            for kind in dict.fromkeys(row[3] for row in rows):
+                _log.info("%s: see %s", _line(kind, loader, [row for row in rows if row[3] == kind]), self.path)
 
     def _name(self, number: int) -> str:
+        if number < 0:
+            return ""
         known = self.class_names is not None and number < len(self.class_names)
         return self.class_names[number] if known and self.class_names else str(number)
+
+
+def _line(kind: str, loader: str, rows: Sequence[tuple[str, ...]]) -> str:
+    """Return what is said of the suspects of a kind, of at least one."""
+    one, several, what, form = _WORDS[kind]
+    named = [
+        form.format(name, label or "nothing", likely or "nothing", f" at {where}" if where else "")
+        for _, name, _, _, label, likely, _, _, where in rows[:_IN_LINE]
+    ]
+    more = ", ..." if len(rows) > _IN_LINE else ""
+    return f"{len(rows):,} {one if len(rows) == 1 else several} of {loader} may {what} ({', '.join(named)}{more})"

@@ -1,33 +1,89 @@
 """Which labels are probably wrong, and what they should be, by what a model made of the samples while it trained."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 _BLOCK = 16_384
-_LEAST = 5  # suspects, where so many labels are not the likeliest class
+LEAST = 5  # suspects, where so many labels are not the likeliest class
 FROM_EPOCH = 3  # before, right labels are often as unlikely as wrong ones
+
+
+SUSPECT_KINDS = (
+    "label", "missing_label", "false_label", "region", "missing_box", "false_box", "swapped_box", "duplicate",
+)  # fmt: skip
+"""What may be wrong with a sample: its class; of several labels one that should be there, or should not; of a mask a
+region; of boxes one that should be there, should not, or has another class; a duplicate that has another label."""
 
 
 @dataclass(frozen=True)
 class Suspects:
-    """Samples whose label is probably wrong, the surest first.
+    """What is probably wrong with the labels of samples, the surest first; of a sample there may be several.
 
     Attributes:
         index: [n], numbers of the samples.
-        target: [n], their classes.
-        likely: [n], the classes that they probably are.
-        score: [n], mean probability of that class less that of the target, 0 to 1.
+        kind: [n], int8, place in ``SUSPECT_KINDS``.
+        target: [n], the class of the label; -1: there is none.
+        likely: [n], the class that is probably right; -1: none.
+        score: [n], how sure that is, 0 to 1; of classes and labels the mean probability of what is likely less that of
+            what is there.
+        where: n texts, ``x1 y1 x2 y2``, the box around what is meant in pixels of the picture as the model saw it;
+            empty where it is the whole picture. None: it always is.
     """
 
     index: np.ndarray
+    kind: np.ndarray
     target: np.ndarray
     likely: np.ndarray
     score: np.ndarray
+    where: Sequence[str] | None = None
 
     def __len__(self) -> int:
         return len(self.index)
+
+    @property
+    def kinds(self) -> list[str]:
+        """The kind of each."""
+        return [SUSPECT_KINDS[code] for code in self.kind.tolist()]
+
+    @property
+    def places(self) -> list[str]:
+        """The texts ``where``, empty ones where there are none."""
+        return [""] * len(self) if self.where is None else [*self.where]
+
+    @property
+    def is_first(self) -> np.ndarray:
+        """Which are the surest of their samples, [n] bool."""
+        found = np.zeros(len(self), bool)
+        found[np.unique(self.index, return_index=True)[1]] = True
+        return found
+
+    def chosen(self, which: np.ndarray) -> "Suspects":
+        """Return some of them, [n] bool, in their order."""
+        where = None if self.where is None else [self.where[at] for at in np.flatnonzero(which).tolist()]
+        parts = (self.index, self.kind, self.target, self.likely, self.score)
+        index, kind, target, likely, score = (part[which] for part in parts)
+        return Suspects(index, kind, target, likely, score, where)
+
+    @staticmethod
+    def of(kind: str, index: np.ndarray, target: np.ndarray, likely: np.ndarray, score: np.ndarray) -> "Suspects":
+        """Return suspects of one kind, [n] each, the surest first."""
+        return Suspects(index, np.full(len(index), SUSPECT_KINDS.index(kind), np.int8), target, likely, score)
+
+    @staticmethod
+    def joined(parts: Sequence["Suspects"]) -> "Suspects":
+        """Return those of several parts; equally sure ones in the order of the parts."""
+        if not parts:
+            nothing = np.zeros(0, np.int64)
+            return Suspects.of("label", nothing, nothing, nothing, np.zeros(0))
+        names = ("index", "kind", "target", "likely", "score")
+        arrays = [np.concatenate([getattr(part, name) for part in parts]) for name in names]
+        places = [place for part in parts for place in part.places]
+        order = np.argsort(-arrays[-1], kind="stable")
+        index, kind, target, likely, score = (of[order] for of in arrays)
+        where = [places[at] for at in order.tolist()] if any(places) else None
+        return Suspects(index, kind, target, likely, score, where)
 
 
 def rank_labels(
@@ -56,21 +112,24 @@ def rank_labels(
     return score, likely
 
 
-def find_suspects(target: np.ndarray, mean_probability: np.ndarray, classes: np.ndarray | None = None) -> Suspects:
+def find_suspects(
+    target: np.ndarray, mean_probability: np.ndarray, classes: np.ndarray | None = None, *, least: int = LEAST
+) -> Suspects:
     """Return the samples that are probably of another class than their label, by confident learning.
 
     A sample is confidently of the class of its largest probability among those that are at least the mean one of the
     samples labelled so. How many of the samples labelled i are confidently of j tells how many labels i should be j. So
     many are suspects, those whose probability of j exceeds that of i most. None is whose label is its likeliest class.
     (Northcutt et al., "Confident Learning: Estimating Uncertainty in Dataset Labels", 2021, equations 1 to 3 and "prune
-    by noise rate".) Where these are fewer than five, the first of the others whose label is not their likeliest class
-    join them.
+    by noise rate".) Where these are fewer than ``least``, the first of the others whose label is not their likeliest
+    class join them.
 
     Args:
         target: [n], class numbers from 0 to C - 1; another number is no class.
         mean_probability: [n, C], of each class over the epochs, C of at least 2; NaN where nothing is known. Or [n, K]
             of some.
         classes: [n, K], of which classes these are, each once; None: of all in their order. Others count as 0.
+        least: number of suspects, where so many labels are not the likeliest class.
     """
     of_class = (target >= 0) & ((classes is not None) | (target < mean_probability.shape[1]))
     known = np.flatnonzero(of_class & np.isfinite(mean_probability).all(axis=1))
@@ -88,9 +147,9 @@ def find_suspects(target: np.ndarray, mean_probability: np.ndarray, classes: np.
     order = np.argsort(-score, kind="stable")
     order = order[score[order] > 0]
     # Two wrong labels among hundreds are too few for counts.
-    chosen[order[~chosen[order]][: max(0, _LEAST - int(chosen[order].sum()))]] = True
+    chosen[order[~chosen[order]][: max(0, least - int(chosen[order].sum()))]] = True
     found = order[chosen[order]]
-    return Suspects(known[found], target[found], likely[found], score[found])
+    return Suspects.of("label", known[found], target[found], likely[found], score[found])
 
 
 def _wrong_labels(target: np.ndarray, shares: np.ndarray, classes: np.ndarray | None) -> Iterator[tuple[int, int, int]]:

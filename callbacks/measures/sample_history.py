@@ -18,6 +18,11 @@ COLUMNS_OF = {
     "detection": ("score", "boxes", "found", "missed", "false", "loss"),
 }
 """What an epoch's file holds of each sample, by kind of sample: that of maps is ``segmentation`` in any task."""
+EVIDENCE_OF: dict[str, tuple[str, ...]] = {}
+"""Columns of ``COLUMNS_OF``, by kind of sample, whose means over the epochs tell which masks and boxes are wrong.
+
+Each is NaN where it cannot be told, and its mean is over the other epochs.
+"""
 WHOLE = ("target", "prediction", "wrong_labels", "boxes", "found", "missed", "false")  # columns of whole numbers
 
 
@@ -101,7 +106,7 @@ def label_numbers(logits: Tensor, target: Tensor, ignore_index: int | None = Non
         [[2.0, -1.0]]
     """
     logits = logits.float()
-    counts = _is_yes_or_no(target, ignore_index)
+    counts = is_yes_or_no(target, ignore_index)
     margin = torch.where(target == 1, logits, -logits).where(counts, torch.inf)
     # A logit of 0 predicts no.
     wrong = (((logits > 0) != (target == 1)) & counts).sum(dim=1)
@@ -129,7 +134,7 @@ def region_scores(predicted: Tensor, target: Tensor, classes: int | None, ignore
         tensor([0.5833])
     """
     if classes is None:
-        counts = _is_yes_or_no(target, ignore_index)
+        counts = is_yes_or_no(target, ignore_index)
         masks = torch.stack([predicted == 1, target == 1]) & counts
         hits, found, true = (one.flatten(2).sum(dim=2) for one in (masks[0] & masks[1], *masks))
         return mean_overlap(hits, found, true)
@@ -189,6 +194,7 @@ def box_numbers(
     return [score, float(count), float(hits), float(count - hits), float(kept.sum() - hits)]
 
 
-def _is_yes_or_no(target: Tensor, ignore_index: int | None) -> Tensor:
+def is_yes_or_no(target: Tensor, ignore_index: int | None) -> Tensor:
+    """Return where a target is 0 or 1 and counts, bool."""
     counts = (target == 0) | (target == 1)
     return counts if ignore_index is None else counts & (target != ignore_index)

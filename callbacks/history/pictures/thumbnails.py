@@ -52,6 +52,7 @@ class OfLoader:
         wanted: ids of samples of which the next epoch takes a picture; None: of all.
         has_no_images: whether its batches hold none.
         plan: what the thread of the writer finds for that; None: it has not been asked.
+        shapes: height and width of its images as the model saw them, of up to two kinds.
     """
 
     key: str
@@ -61,6 +62,7 @@ class OfLoader:
     wanted: frozenset[str] | None = None
     has_no_images: bool = False
     plan: "Future[frozenset[str] | None] | None" = field(default=None, repr=False)
+    shapes: set[tuple[int, int]] = field(default_factory=set)
 
 
 class Thumbnails:
@@ -131,6 +133,11 @@ class Thumbnails:
         one = self.loaders.get(loader)
         return one is not None and not one.has_no_images
 
+    def shape_of(self, loader: str) -> tuple[int, int] | None:
+        """Return height and width of what the pictures of a loader show, as far as they are the same for all."""
+        one = self.loaders[loader]
+        return next(iter(one.shapes)) if one.stored is None and len(one.shapes) == 1 else None
+
     def pictures_of(self, loader: str, numbers: Sequence[int], ids: Sequence[str]) -> list[np.ndarray | None]:
         """Return the pictures of some samples, [H, W, 3], uint8; None for one without. For the writer's thread.
 
@@ -174,6 +181,8 @@ class Thumbnails:
             positions: of the samples in the loader, which name them where there are no ids.
         """
         one = self._now
+        if one is not None and len(one.shapes) < 2:
+            one.shapes |= _shapes(runner.batch.get(self.image_key))
         if encoder is None or one is None or encoder.is_over or (one.wanted is not None and not one.wanted):
             return
         images = self._images(runner, one)
@@ -286,6 +295,14 @@ def _length(loader: Any) -> int | None:
         return len(loader.dataset)
     except (TypeError, AttributeError, NotImplementedError):
         return None
+
+
+def _shapes(images: Any) -> set[tuple[int, int]]:
+    """Return height and width of images, [N, C, H, W] or a list of [C, H, W]."""
+    found = (
+        [images.shape] if isinstance(images, Tensor) else [one.shape for one in images or () if hasattr(one, "shape")]
+    )
+    return {(int(shape[-2]), int(shape[-1])) for shape in found if len(shape) > 2}
 
 
 def _waited(plan: "Future[frozenset[str] | None]", writer: Writer) -> frozenset[str] | None:

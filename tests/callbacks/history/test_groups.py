@@ -18,6 +18,7 @@ from assay.callbacks import SampleHistory
 from assay.callbacks.history.collected import SampleRows
 from assay.callbacks.history.files import NUMBERS, SampleFiles
 from assay.callbacks.history.groups import GROUPS, write_groups
+from assay.callbacks.history.suspect_table import HEADER
 from assay.callbacks.history.suspects import find_suspects
 from assay.runner import Checkpoints, DictRunner
 
@@ -169,10 +170,10 @@ def test_counts_are_scalars_of_each_loader_and_epoch(tmp_path):
 def test_the_table_of_suspects_names_files_and_epochs(tmp_path):
     found = train(tmp_path, epochs=5)
     rows = list(csv.DictReader((tmp_path / "results" / "suspects.csv").read_text().splitlines()))
-    assert rows and list(rows[0]) == ["loader", "sample_id", "file", "label", "likely_label", "score", "epochs"]
+    assert rows and list(rows[0]) == [*HEADER]
     for row in rows:
         assert row["file"] == f"/photos/{int(row['sample_id'][1:])}.png"
-        assert row["epochs"] == "5"
+        assert (row["epochs"], row["kind"], row["where"]) == ("5", "label", "")
         assert int(row["likely_label"]) == found[row["loader"]][row["sample_id"]]["likely"]
 
 

@@ -143,7 +143,6 @@ def test_labels_and_maps_equal_a_loop(task, tmp_path):
         assert_same(rows[item["sample_id"]], wanted)
     kind = "multilabel" if task == "labels" else "segmentation"
     assert json.loads((tmp_path / "samples/valid/about.json").read_text())["task"] == kind
-    assert not (tmp_path / "samples/valid/running.parquet").exists()
 
 
 def boxes(draw, count, scores=False):
