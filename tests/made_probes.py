@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 
@@ -64,14 +65,19 @@ def make_samples(count, first=0, classes=CLASSES):
     ]
 
 
+@cache
+def healthy_samples():
+    return {"train": make_samples(200), "valid": make_samples(100, first=1000)}
+
+
 def healthy_loaders():
     """Return 200 samples for training and 100 others for validation."""
-    return {"train": loader("train", make_samples(200)), "valid": loader("valid", make_samples(100, first=1000))}
+    return {key: loader(key, samples) for key, samples in healthy_samples().items()}
 
 
 def healthy(**parts):
     """Return the probe of a healthy run before training, with other parts in it."""
-    return Probe(**{"loaders": healthy_loaders(), **parts})
+    return Probe(**({} if "loaders" in parts else {"loaders": healthy_loaders()}), **parts)
 
 
 def with_samples(probe, key, change):

@@ -44,6 +44,7 @@ def relabelled(key, change, probe=None, seed=0):
     return with_samples(probe, key, changed)
 
 
+@cache
 def drawn(train=300, valid=150, classes=10, blur=0.0):
     """Return a healthy probe whose samples stand in no order of classes; ``blur`` hides what an image shows."""
     random = np.random.default_rng(3)
@@ -198,36 +199,40 @@ def noise_images(labels):
     return [sample(index, make_image(0, 7 + index), label) for index, label in enumerate(labels)]
 
 
-@cache
-def strangers():
-    """Return healthy probes by what makes them unlike each other."""
+def nothing_to_see():
     random = np.random.default_rng(0)
-    hidden = {
-        key: loader(key, noise_images(random.integers(0, 10, count))) for key, count in (("train", 200), ("valid", 100))
-    }
-    many = np.arange(300) % 100
-    return {
-        "easy": drawn(),
-        "large": drawn(2000, 1000),
-        "few": drawn(60, 60),
-        "three": drawn(9, 3),
-        "nothing to see": healthy(loaders=hidden),
-        "hardly anything to see": drawn(600, 300, blur=0.85),
-        "half to see": drawn(600, 300, blur=0.5),
-        "two classes": drawn(classes=2),
-        "one class": relabelled(
-            "train", lambda labels, _: labels * 0, relabelled("valid", lambda labels, _: labels * 0)
-        ),
-        "one class in valid": relabelled("valid", lambda labels, _: labels * 0 + 4),
-        "a hundred classes": healthy(loaders={"train": loader("train", noise_images(many))}),
-        "no labels": relabelled("train", lambda labels, _: [None] * len(labels)),
-        "sorted": healthy(),
-    }
+    counts = {"train": 200, "valid": 100}
+    return healthy(loaders={key: loader(key, noise_images(random.integers(0, 10, n))) for key, n in counts.items()})
 
 
-@pytest.mark.parametrize("name", list(strangers()))
+def to_class(number, probe=None, keys=("train", "valid")):
+    """Return a probe in which loaders have labels of one class."""
+    for key in keys:
+        probe = relabelled(key, lambda labels, _: labels * 0 + number, probe)
+    return probe
+
+
+# Healthy probes, by what makes them unlike each other; a test makes its own.
+STRANGERS = {
+    "easy": drawn,
+    "large": lambda: drawn(2000, 1000),
+    "few": lambda: drawn(60, 60),
+    "three": lambda: drawn(9, 3),
+    "nothing to see": nothing_to_see,
+    "hardly anything to see": lambda: drawn(600, 300, blur=0.85),
+    "half to see": lambda: drawn(600, 300, blur=0.5),
+    "two classes": lambda: drawn(classes=2),
+    "one class": lambda: to_class(0),
+    "one class in valid": lambda: to_class(4, keys=["valid"]),
+    "a hundred classes": lambda: healthy(loaders={"train": loader("train", noise_images(np.arange(300) % 100))}),
+    "no labels": lambda: relabelled("train", lambda labels, _: [None] * len(labels)),
+    "sorted": healthy,
+}
+
+
+@pytest.mark.parametrize("name", STRANGERS)
 def test_rules_on_labels_are_silent_on_healthy_data(name):
-    probe = strangers()[name]
+    probe = STRANGERS[name]()
     assert [finding.sentence for rule in BY_PIXELS for finding in found(rule, probe)] == []
 
 

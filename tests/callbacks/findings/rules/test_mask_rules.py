@@ -1,7 +1,6 @@
 """Rules on masks: each names its fault, and is silent on its healthy twins."""
 
 from dataclasses import replace
-from functools import cache
 
 import numpy as np
 import pytest
@@ -254,44 +253,41 @@ def sparse(image, mask, index):
     return image, mask * (index % 10 == 0)
 
 
-@cache
-def strangers():
-    """Return healthy probes by what makes them unlike each other."""
-    labels = {"classes": 3}
-    return {
-        "easy": with_masks(),
-        "few": with_masks(counts=(5, 4)),
-        "many classes": with_masks(classes=19, things=12, settings=settings(num_classes=19)),
-        "many classes and void": with_masks(
-            with_void, with_void, classes=19, things=12, settings=settings(255, metric=255, num_classes=19)
-        ),
-        "faint": with_masks(contrast=0.15),
-        "fine": with_masks(height=192, width=128, things=30, least=4),
-        "small": with_masks(height=32, width=32, least=6),
-        "noise in training": with_masks(noisy),
-        "noise in faint training": with_masks(noisy, contrast=0.3),
-        "rough masks": with_masks(ringed, ringed),
-        "rough masks in training": with_masks(ringed),
-        "borders on purpose": with_masks(framed, framed),
-        "a class in another": with_masks(nested, nested),
-        "a class in another in training": with_masks(nested, nested, counts=(60, 10)),
-        "thin things": with_masks(poles, poles, classes=3),
-        "classes alike": with_masks(classes=3, contrast=0.1),
-        "sparse": with_masks(sparse, sparse),
-        "sparse validation": with_masks(valid=sparse),
-        "all empty of many": with_masks(lambda i, m, _: (i, 0 * m), lambda i, m, _: (i, 0 * m), counts=(10, 10)),
-        "heat": with_masks(heat, heat),
-        "labels": with_masks(*[lambda i, m, _: (i, np.stack([m == 1, m == 2]).astype(np.float32))] * 2, **labels),
-        "both flipped": with_masks(lambda image, mask, index: (image[:, :, ::-1], mask[:, ::-1])),
-        "moved a little": with_masks(lambda image, mask, _: (image, np.roll(mask, 1, 1))),
-        "large things": with_masks(things=1, least=44),
-        "no masks": healthy(),
-    }
+# Healthy probes, by what makes them unlike each other; a test makes its own.
+STRANGERS = {
+    "easy": with_masks,
+    "few": lambda: with_masks(counts=(5, 4)),
+    "many classes": lambda: with_masks(classes=19, things=12, settings=settings(num_classes=19)),
+    "many classes and void": lambda: with_masks(
+        with_void, with_void, classes=19, things=12, settings=settings(255, metric=255, num_classes=19)
+    ),
+    "faint": lambda: with_masks(contrast=0.15),
+    "fine": lambda: with_masks(height=192, width=128, things=30, least=4),
+    "small": lambda: with_masks(height=32, width=32, least=6),
+    "noise in training": lambda: with_masks(noisy),
+    "noise in faint training": lambda: with_masks(noisy, contrast=0.3),
+    "rough masks": lambda: with_masks(ringed, ringed),
+    "rough masks in training": lambda: with_masks(ringed),
+    "borders on purpose": lambda: with_masks(framed, framed),
+    "a class in another": lambda: with_masks(nested, nested),
+    "a class in another in training": lambda: with_masks(nested, nested, counts=(60, 10)),
+    "thin things": lambda: with_masks(poles, poles, classes=3),
+    "classes alike": lambda: with_masks(classes=3, contrast=0.1),
+    "sparse": lambda: with_masks(sparse, sparse),
+    "sparse validation": lambda: with_masks(valid=sparse),
+    "all empty of many": lambda: with_masks(lambda i, m, _: (i, 0 * m), lambda i, m, _: (i, 0 * m), counts=(10, 10)),
+    "heat": lambda: with_masks(heat, heat),
+    "labels": lambda: with_masks(*[lambda i, m, _: (i, np.stack([m == 1, m == 2]).astype(np.float32))] * 2, classes=3),
+    "both flipped": lambda: with_masks(lambda image, mask, index: (image[:, :, ::-1], mask[:, ::-1])),
+    "moved a little": lambda: with_masks(lambda image, mask, _: (image, np.roll(mask, 1, 1))),
+    "large things": lambda: with_masks(things=1, least=44),
+    "no masks": healthy,
+}
 
 
-@pytest.mark.parametrize("name", list(strangers()))
+@pytest.mark.parametrize("name", STRANGERS)
 def test_rules_on_masks_are_silent_on_healthy_data(name):
-    probe = strangers()[name]
+    probe = STRANGERS[name]()
     if name == "all empty of many":
         probe = replace(probe, loaders={key: replace(it, complete=False) for key, it in probe.loaders.items()})
     assert [finding.sentence for rule in ALL for finding in found(rule, probe)] == []

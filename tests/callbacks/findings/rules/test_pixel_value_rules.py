@@ -1,5 +1,7 @@
 """Rules on the numbers in images: which constants they were normalized with, casts to integers, scrambled axes."""
 
+from functools import cache
+
 import numpy as np
 import pytest
 from made_pictures import MEAN, STD, normalized, of_pictures, photograph, shares
@@ -210,24 +212,29 @@ def padded(image):
 
 
 HEALTHY = {
-    "grey, padded in training": probe_of(padded, by_own, pictures=grey_scan),
-    "coloured drawings, augmented": probe_of(shifted_hue, shares, pictures=coloured_drawing),
-    "binary": probe_of(binary),
-    "one-hot": probe_of(one_hot),
-    "boards": Probe(loaders={key: loader(key, [sample(n, board(n), 0) for n in range(40)]) for key in KEYS}),
-    "red drawings": probe_of(shares, pictures=red_drawing),
-    "bytes, normalized": probe_of(lambda it: of_bytes(255.0 * it)),
-    "bytes": probe_of(lambda it: it),
-    "less a mean": probe_of(lambda it: it - np.float32(120)),
-    "half precision": probe_of(lambda it: normalized(it).astype(np.float16)),
-    "times 10": probe_of(lambda it: 10 * shares(it) - 5),
-    "night": probe_of(normalized, lambda it: normalized(it // 5)),
-    "16 levels": probe_of(normalized, lambda it: normalized(it // 16 * 16)),
-    "another camera": probe_of(normalized, lambda it: normalized((16 + it * 0.86).astype(np.uint8))),
+    "grey, padded in training": lambda: probe_of(padded, by_own, pictures=grey_scan),
+    "coloured drawings, augmented": lambda: probe_of(shifted_hue, shares, pictures=coloured_drawing),
+    "binary": lambda: probe_of(binary),
+    "one-hot": lambda: probe_of(one_hot),
+    "boards": lambda: Probe(loaders={key: loader(key, [sample(n, board(n), 0) for n in range(40)]) for key in KEYS}),
+    "red drawings": lambda: probe_of(shares, pictures=red_drawing),
+    "bytes, normalized": lambda: probe_of(lambda it: of_bytes(255.0 * it)),
+    "bytes": lambda: probe_of(lambda it: it),
+    "less a mean": lambda: probe_of(lambda it: it - np.float32(120)),
+    "half precision": lambda: probe_of(lambda it: normalized(it).astype(np.float16)),
+    "times 10": lambda: probe_of(lambda it: 10 * shares(it) - 5),
+    "night": lambda: probe_of(normalized, lambda it: normalized(it // 5)),
+    "16 levels": lambda: probe_of(normalized, lambda it: normalized(it // 16 * 16)),
+    "another camera": lambda: probe_of(normalized, lambda it: normalized((16 + it * 0.86).astype(np.uint8))),
 }
+
+
+@cache
+def healthy_twin(name):
+    return HEALTHY[name]()
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
 @pytest.mark.parametrize("twin", HEALTHY)
 def test_no_rule_on_values_speaks_of_healthy_images(rule, twin):
-    assert [it for it in found(rule, HEALTHY[twin]) if it.severity != "note"] == []
+    assert [it for it in found(rule, healthy_twin(twin)) if it.severity != "note"] == []
