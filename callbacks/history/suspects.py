@@ -7,6 +7,8 @@ import numpy as np
 
 _BLOCK = 16_384
 LEAST = 5  # suspects, where so many labels are not the likeliest class
+_LEAST_SCORE = 0.2  # of what is counted: hard samples that are right have lower ones, above all in the first epochs
+_TAUGHT = 1.5  # Training teaches wrong labels too, so that the count of them falls short: by a third at most of digits.
 FROM_EPOCH = 3  # before, right labels are often as unlikely as wrong ones
 
 
@@ -119,10 +121,13 @@ def find_suspects(
 
     A sample is confidently of the class of its largest probability among those that are at least the mean one of the
     samples labelled so. How many of the samples labelled i are confidently of j tells how many labels i should be j. So
-    many are suspects, those whose probability of j exceeds that of i most. None is whose label is its likeliest class.
+    many are counted, those whose probability of j exceeds that of i most. None is whose label is its likeliest class.
     (Northcutt et al., "Confident Learning: Estimating Uncertainty in Dataset Labels", 2021, equations 1 to 3 and "prune
-    by noise rate".) Where these are fewer than ``least``, the first of the others whose label is not their likeliest
-    class join them.
+    by noise rate".) The paper takes probabilities of models that were not trained on the sample. Those of training
+    itself are of a model that is taught the wrong labels, and early on unsure of all. So of those that are counted only
+    a score of 0.2 or more is believed, and of all samples with such a score the surest are suspects, half as many again
+    as were counted. ``python -m proofs.wrong_labels`` measures that. Where they are fewer than ``least``, the first of
+    the others whose label is not their likeliest class join them.
 
     Args:
         target: [n], class numbers from 0 to C - 1; another number is no class.
@@ -146,9 +151,10 @@ def find_suspects(
         chosen[rows[np.argsort(-excess, kind="stable")[:most]]] = True
     order = np.argsort(-score, kind="stable")
     order = order[score[order] > 0]
+    is_sure = score >= _LEAST_SCORE
+    most = min(round(_TAUGHT * int((chosen & is_sure).sum())), int(is_sure.sum()))
     # Two wrong labels among hundreds are too few for counts.
-    chosen[order[~chosen[order]][: max(0, least - int(chosen[order].sum()))]] = True
-    found = order[chosen[order]]
+    found = order[: max(most, least)]
     return Suspects.of("label", known[found], target[found], likely[found], score[found])
 
 

@@ -19,12 +19,30 @@ def test_so_many_training_labels_are_wrong(share, to_next):
     assert wrong != wrong_labels.wrong_labels(share, to_next, seed=2)
 
 
+def figures(**last):
+    """Return figures that reach the bars of 20% next class by a hair."""
+    first = {"margin": 0.5, "mean probability": 0.912, "precision of suspects": 0.5, "recall of suspects": 0.5}
+    at_last = {"margin": 0.98, "mean probability": 0.9, "precision of suspects": 0.98, "recall of suspects": 0.89}
+    return {"3": first, "10": at_last | last}
+
+
 def test_the_better_order_must_reach_the_better_bar():
-    reached = {"3": {"margin": 0.5, "mean probability": 0.912}, "10": {"margin": 0.98, "mean probability": 0.9}}
+    reached = figures()
     assert wrong_labels.proved("20% next class", reached)
     reached["3"]["mean probability"] = 0.91
     assert not wrong_labels.proved("20% next class", reached)
+    reached["10"]["precision of suspects"] = 0.99
     assert wrong_labels.proved("20% random", reached)
+
+
+@pytest.mark.parametrize("missed", [{"precision of suspects": 0.97}, {"recall of suspects": 0.88}])
+def test_suspects_must_be_right_and_found(missed):
+    assert not wrong_labels.proved("20% next class", figures(**missed))
+
+
+def test_right_labels_must_have_few_suspects():
+    assert wrong_labels.proved("none", {"3": {"suspects": 5.0}, "10": {"suspects": 4.3}})
+    assert not wrong_labels.proved("none", {"3": {"suspects": 6.0}, "10": {"suspects": 4.3}})
 
 
 def test_the_result_that_is_kept_proves_it():
@@ -38,8 +56,9 @@ def test_the_result_that_is_kept_proves_it():
 def test_the_exit_code_says_whether_it_is_proved(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(wrong_labels, "RESULT", tmp_path / "result.json")
     for value, code in ((0.999, 0), (0.9, 1)):
-        figures = {str(epoch): {"margin": value, "mean probability": value} for epoch in wrong_labels.AT}
-        monkeypatch.setattr(wrong_labels, "measure", lambda *_, figures=figures: figures)
+        names = ("margin", "mean probability", "precision of suspects", "recall of suspects")
+        made = {str(epoch): {**dict.fromkeys(names, value), "suspects": 3.0} for epoch in wrong_labels.AT}
+        monkeypatch.setattr(wrong_labels, "measure", lambda *_, made=made: made)
         assert wrong_labels.main([]) == code
     assert '"proved": false' in (tmp_path / "result.json").read_text()
     assert "20% next class" in capsys.readouterr().out
