@@ -61,8 +61,13 @@ def rows_of(logits, target, ids, task="multiclass"):
     return SampleRows(every, ids, columns, shares.astype(np.float16), task)
 
 
-def write_groups(folder, count, suspects=(), **groups):
-    """Write the groups of samples; ``suspects``: (index, likely class), the surest first."""
+def write_groups(folder, count, suspects=(), kinds=None, **groups):
+    """Write the groups of samples.
+
+    Args:
+        suspects: (index, likely class), the surest first.
+        kinds: of suspects by their index; None: as a version that knew of none.
+    """
     rank, likely, score = [None] * count, [None] * count, [None] * count
     for number, (index, other) in enumerate(suspects, start=1):
         rank[index], likely[index], score[index] = number, other, 1 / number
@@ -72,6 +77,8 @@ def write_groups(folder, count, suspects=(), **groups):
         "likely": pa.array(likely, pa.int32()),
         "suspect_score": pa.array(score, pa.float32()),
     }
+    if kinds is not None:
+        columns["suspect_kind"] = pa.array([kinds.get(index) for index in range(count)], pa.string())
     for name in GROUPS:
         columns[name] = pa.array([index in groups.get(name, ()) for index in range(count)])
     pq.write_table(pa.table(columns), folder / "groups.parquet")

@@ -6,9 +6,11 @@ from typing import IO
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ..errors import UsageError
+from ..history.suspects import SUSPECT_KINDS
 from .table import FLAGS, INTEGERS, UNKNOWN, UNKNOWN_FLAG
 
 
@@ -55,6 +57,10 @@ def read_numbers(file: IO[bytes], wanted: Mapping[str, str]) -> dict[str, np.nda
 
 def as_numbers(column: pa.ChunkedArray, name: str) -> np.ndarray:
     """Return a column as an array, [n], of the type that a ``Table`` has under a name."""
+    if name == "suspect_kind":
+        # Of a kind that a later version writes nothing is known.
+        codes = pc.index_in(column.cast(pa.string()), value_set=pa.array(SUSPECT_KINDS))
+        return np.asarray(codes.fill_null(UNKNOWN).to_numpy(), np.int32)
     if name in FLAGS:
         whole = column.cast(pa.uint8()).fill_null(UNKNOWN_FLAG).to_numpy()
         return np.asarray(whole, np.uint8)

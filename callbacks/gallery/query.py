@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..errors import UsageError, described, unknown_name
+from ..history.suspects import SUSPECT_KINDS
 from .table import GROUPS, RIGHT, WRONG, Table
 
 MOST_ROWS = 10_000  # of one answer
@@ -72,6 +73,7 @@ def rows_that_fit(table: Table, filters: Mapping[str, Any], marked: Marked | Non
     ``target``        one of some class numbers; ``prediction`` likewise
     ``correct``       ``right`` or ``wrong``
     ``groups``        in one of ``suspect``, ``stuck``, ``newly_wrong``, ``forgotten``, ``unstable``, ``easy``
+    ``kinds``         with a surest suspect of one of some kinds, see ``history.suspects.SUSPECT_KINDS``
     ``findings``      named by one of some rules
     ``marks``         with one of some marks
     ``ids``           one of some ids
@@ -99,8 +101,9 @@ def facets(table: Table, filters: Mapping[str, Any], marked: Marked | None = Non
         marked: the marks of samples by id.
 
     Returns:
-        ``total``, how many fit all filters; ``all``, how many there are; and for ``correct``, ``groups``, ``target``,
-        ``prediction``, ``findings`` and ``marks`` a list of [choice, how many]; choices without a sample are left out.
+        ``total``, how many fit all filters; ``all``, how many there are; and for ``correct``, ``groups``, ``kinds``,
+        ``target``, ``prediction``, ``findings`` and ``marks`` a list of [choice, how many]; choices without a sample
+        are left out.
 
     Raises:
         UsageError: a filter is unknown or not as it must be.
@@ -205,6 +208,15 @@ def _in_groups(table: Table, value: Any) -> np.ndarray:
     return fits
 
 
+def _of_kinds(table: Table, value: Any) -> np.ndarray:
+    codes = []
+    for name in _texts("kinds", value):
+        if name not in SUSPECT_KINDS:
+            raise unknown_name("kind of suspects", name, SUSPECT_KINDS)
+        codes.append(SUSPECT_KINDS.index(name))
+    return np.asarray(np.isin(table.columns.get("suspect_kind", np.full(len(table), -1)), codes))
+
+
 def _has_findings(table: Table, value: Any) -> np.ndarray:
     fits, wanted = np.zeros(len(table), bool), set(_texts("findings", value))
     fits[[row for row, rules in (table.findings or {}).items() if wanted & set(rules)]] = True
@@ -251,8 +263,8 @@ def _within(name: str, values: np.ndarray, bounds: Any) -> np.ndarray:
 
 _FILTERS: dict[str, Callable[[Table, Any], np.ndarray]] = {
     "text": _in_text, "target": _of_classes("target"), "prediction": _of_classes("prediction"), "correct": _is_correct,
-    "groups": _in_groups, "findings": _has_findings, "marks": _has_ids, "ids": _has_ids, "ranges": _in_ranges,
-    "class_score": _in_class_score,
+    "groups": _in_groups, "kinds": _of_kinds, "findings": _has_findings, "marks": _has_ids, "ids": _has_ids,
+    "ranges": _in_ranges, "class_score": _in_class_score,
 }  # fmt: skip
 
 
@@ -276,13 +288,19 @@ def _count_groups(table: Table, fits: np.ndarray) -> list[tuple[Any, int]]:
     return [(name, int((fits & (table.columns[name] == 1)).sum())) for name in there]
 
 
+def _count_kinds(table: Table, fits: np.ndarray) -> list[tuple[Any, int]]:
+    codes = table.columns.get("suspect_kind", np.zeros(0, np.int32))
+    counts = np.bincount(codes[fits & (codes >= 0)] if len(codes) else codes, minlength=len(SUSPECT_KINDS))
+    return list(zip(SUSPECT_KINDS, counts.tolist(), strict=True))
+
+
 def _count_findings(table: Table, fits: np.ndarray) -> list[tuple[Any, int]]:
     counts = Counter(rule for row, rules in (table.findings or {}).items() if fits[row] for rule in rules)
     return sorted(counts.items())
 
 
 _FACETS: dict[str, Callable[[Table, np.ndarray], list[tuple[Any, int]]]] = {
-    "correct": _count_correct, "groups": _count_groups, "target": _count_classes("target"),
+    "correct": _count_correct, "groups": _count_groups, "kinds": _count_kinds, "target": _count_classes("target"),
     "prediction": _count_classes("prediction"), "findings": _count_findings,
 }  # fmt: skip
 

@@ -18,6 +18,7 @@ from .bounded_cache import BoundedCache
 from .curves import CURVES, curves_of, some_epochs
 from .parquet_columns import WrongFileError, count_rows, read_class, read_numbers, read_row, read_texts, reading
 from .run_folder import NotThereError, RunFolder, Signature
+from .suspects import told_suspects
 from .table import NUMBERS, RIGHT, UNKNOWN, UNKNOWN_FLAG, WRONG, Table, among
 from .thumbnails import Thumbnails
 
@@ -34,7 +35,10 @@ _OF_RUN = {
     "epochs": "seen", "aum": "aum", "el2n": "mean_el2n", "target_probability": "confidence",
     "variability": "variability", "learned": "learned", "forgotten": "forgetting",
 }  # fmt: skip
-_OF_GROUPS = ("suspect_rank", "likely", "suspect_score", "stuck", "newly_wrong", "forgotten", "unstable", "easy")
+_OF_GROUPS = (
+    "suspect_rank", "suspect_kind", "suspect_label", "likely", "suspect_score", "stuck", "newly_wrong", "forgotten",
+    "unstable", "easy",
+)  # fmt: skip
 _TRIES = 5  # while the run replaces files
 
 _Value = TypeVar("_Value")
@@ -154,8 +158,8 @@ class RunSamples:
             index: its number.
 
         Returns:
-            ``id``; ``file``, or None; ``mean_probability`` and ``mean_classes``, or None; ``kinds`` of its thumbnails;
-            ``curves``.
+            ``id``; ``file``, or None; ``suspects``, what is probably wrong with it, see ``suspects.told_suspects``;
+            ``mean_probability`` and ``mean_classes``, or None; ``kinds`` of its thumbnails; ``curves``.
 
         Raises:
             NotThereError: there is no such loader or sample.
@@ -283,6 +287,8 @@ class RunSamples:
         columns |= self._by_sample(about, GROUPS_FILE, {name: name for name in _OF_GROUPS}, index, len(ids))
         if "suspect_rank" in columns:
             columns["suspect"] = (columns["suspect_rank"] > 0).astype(np.uint8)
+            # A run of a version that has none knows of labels alone, the first kind.
+            columns.setdefault("suspect_kind", np.where(columns["suspect_rank"] > 0, 0, UNKNOWN).astype(np.int32))
         columns["pictured"] = pictures.has(index).astype(np.uint8)
         whole = len(index) == len(ids)
         table = Table(
@@ -377,20 +383,21 @@ class RunSamples:
         means: dict[str, Any] = {_MEANS: None, _CLASSES: None}
         if self._signatures(about, RUNNING) != [None]:
             means = self._read(about, RUNNING, partial(read_row, row=index, names=(_MEANS, _CLASSES)))
+        told = self._suspects(about, name)
         return {
-            "id": name, "file": self._file_of(about, name), _MEANS: _plain(means[_MEANS]), _CLASSES: means[_CLASSES],
+            "id": name, "file": next((row.get("file") for row in told), None) or None, "suspects": told_suspects(told),
+            _MEANS: _plain(means[_MEANS]), _CLASSES: means[_CLASSES],
             "kinds": self._thumbnails(about).kinds(index), "curves": self._curves(about, np.array([index])),
         }  # fmt: skip
 
-    def _file_of(self, about: _About, sample_id: str) -> str | None:
-        """Return the file of a sample, where the table of suspects names it."""
+    def _suspects(self, about: _About, sample_id: str) -> list[dict[str, Any]]:
+        """Return the rows of the table of suspects on a sample."""
         try:
             with self.folder.open("results", SUSPECTS) as file:
                 rows = csv.DictReader(io.TextIOWrapper(file, "utf-8", "replace", newline=""))
-                found = (row for row in rows if (row.get("loader"), row.get("sample_id")) == (about.loader, sample_id))
-                return next(found, {}).get("file") or None
+                return [row for row in rows if (row.get("loader"), row.get("sample_id")) == (about.loader, sample_id)]
         except (NotThereError, csv.Error):
-            return None
+            return []
 
     def _thumbnails(self, about: _About) -> Thumbnails:
         return Thumbnails.of(self.folder, (SAMPLES, about.folder), self.cache)

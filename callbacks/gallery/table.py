@@ -12,7 +12,7 @@ from ..errors import unknown_name
 
 INTEGERS = (
     "index", "target", "prediction", "wrong_labels", "boxes", "found", "missed", "false", "seen", "learned",
-    "forgetting", "suspect_rank", "likely",
+    "forgetting", "suspect_rank", "suspect_kind", "suspect_label", "likely",
 )  # fmt: skip
 NUMBERS = (
     "probability", "target_probability", "margin", "el2n", "loss", "score", "aum", "mean_el2n", "confidence",
@@ -45,6 +45,8 @@ class Table:
         ids: [n] texts.
         columns: [n] each, int32 (-1: unknown), float32 (NaN: unknown) or uint8 (255: unknown), by name; see
             ``INTEGERS``, ``NUMBERS`` and ``FLAGS``. Those of the run over its epochs are the last ones of the run.
+            ``suspect_kind`` is the place in ``history.suspects.SUSPECT_KINDS`` of what is wrong, by the surest suspect
+            of a sample; ``suspect_label`` is the class of its label, and ``likely`` the one that is probably right.
         findings: names of rules that name a sample, by its row; None: the run has not looked for any.
         class_probability: of a class; None: it is not known of any.
     """

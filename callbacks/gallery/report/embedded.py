@@ -15,6 +15,7 @@ from ...results.result_files import file_name
 from ..bounded_cache import BoundedCache
 from ..documents import table_document
 from ..run_samples import SAMPLES, LoaderInfo, RunSamples
+from ..suspects import told_suspects
 from ..table import Table
 from ..thumbnails import Thumbnails
 from .class_tables import class_table
@@ -176,13 +177,16 @@ def _thumbnails(samples: RunSamples, table: Table, rows: np.ndarray, budget: int
 
 
 def _details(samples: RunSamples, table: Table, rows: np.ndarray) -> dict[str, dict[str, Any]]:
-    """Return id, file and mean probabilities of some samples by index."""
+    """Return id, file, what is suspect and mean probabilities of some samples by index."""
     indices = table.columns["index"][rows]
-    files = _files(samples.folder.path, table.loader)
+    told = _suspects(samples.folder.path, table.loader)
     means = _means(samples.folder.path / SAMPLES / file_name(table.loader) / "running.parquet", set(indices.tolist()))
     unknown = {"mean_probability": None, "mean_classes": None}
     return {
-        str(index): {"id": name, "file": files.get(name), **means.get(index, unknown)}
+        str(index): {
+            "id": name, "file": next((row.get("file") for row in told.get(name, ())), None) or None,
+            "suspects": told_suspects(told.get(name, ())), **means.get(index, unknown),
+        }
         for index, name in zip(indices.tolist(), (table.ids[int(row)].as_py() for row in rows), strict=True)
     }  # fmt: skip
 
@@ -210,14 +214,17 @@ def _finite(value: float | None) -> float | int | None:
     return None if value is None or not np.isfinite(value) else _short(float(value))
 
 
-def _files(run: Path, loader: str) -> dict[str, str]:
-    """Return the files of samples where the table of suspects names them, by id."""
+def _suspects(run: Path, loader: str) -> dict[str, list[dict[str, Any]]]:
+    """Return the rows of the table of suspects by the id of their sample."""
+    found: dict[str, list[dict[str, Any]]] = {}
     try:
         with open(run / "results" / "suspects.csv", encoding="utf-8", errors="replace", newline="") as file:
-            rows = [row for row in csv.DictReader(file) if row.get("loader") == loader]
+            for row in csv.DictReader(file):
+                if row.get("loader") == loader and row.get("sample_id"):
+                    found.setdefault(str(row["sample_id"]), []).append(row)
     except (OSError, csv.Error):
         return {}
-    return {str(row["sample_id"]): str(row["file"]) for row in rows if row.get("sample_id") and row.get("file")}
+    return found
 
 
 def _summarize(table: Table, found: Embedded) -> None:

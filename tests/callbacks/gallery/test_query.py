@@ -14,6 +14,7 @@ from assay.callbacks.gallery.compare import compare
 from assay.callbacks.gallery.documents import table_document
 from assay.callbacks.gallery.query import facets, query, rows_that_fit
 from assay.callbacks.gallery.run_samples import RunSamples
+from assay.callbacks.history.suspects import SUSPECT_KINDS
 
 COUNT, CLASSES = 200, 4
 IDS = [f"Bild-{number:03}-{'Größe' if number % 3 else 'SMALL'}.png" for number in range(COUNT)]
@@ -27,7 +28,10 @@ def run(tmp_path_factory):
     folder = write_samples(run, count=COUNT, classes=CLASSES, ids=IDS)
     draw = np.random.default_rng(3)
     members = {name: set(draw.choice(COUNT, 20).tolist()) for name in ("stuck", "easy", "forgotten")}
-    write_groups(folder, COUNT, [(row, 1) for row in draw.permutation(COUNT)[:15].tolist()], **members)
+    suspects = draw.permutation(COUNT)[:15].tolist()
+    # One is of a kind that a later version may write.
+    kinds = dict(zip(suspects, ["label"] * 9 + ["duplicate"] * 3 + ["region", "missing_box", "later"], strict=True))
+    write_groups(folder, COUNT, [(row, 1) for row in suspects], kinds, **members)
     write_findings(run, twice=("valid", [IDS[3], IDS[5]]), dark=("valid", [IDS[5], IDS[9]]))
     write_thumbnails(folder, [(2, "image", b"")])
     return RunSamples(run)
@@ -65,6 +69,8 @@ FILTERS = [
     ({"correct": "wrong"}, lambda row: row["target"] != row["prediction"]),
     ({"groups": ["suspect"]}, lambda row: row["suspect_rank"] is not None),
     ({"groups": ["stuck", "easy"]}, lambda row: row["stuck"] or row["easy"]),
+    ({"kinds": ["label"]}, lambda row: row["suspect_kind"] == 0),
+    ({"kinds": ["duplicate", "false_box", "region"]}, lambda row: row["suspect_kind"] in (7, 3)),
     ({"findings": ["twice"]}, lambda row: row["id"] in (IDS[3], IDS[5])),
     ({"findings": ["twice", "dark"]}, lambda row: row["id"] in (IDS[3], IDS[5], IDS[9])),
     ({"marks": ["skip"]}, lambda row: row["id"] in (IDS[3], IDS[11])),
@@ -95,6 +101,7 @@ def test_filters_find_what_a_loop_finds(table, rows, filters, fits):
 CHOICES = {
     "correct": ["right", "wrong"],
     "groups": ["suspect", "stuck", "newly_wrong", "forgotten", "unstable", "easy"],
+    "kinds": [*SUSPECT_KINDS],
     "target": range(CLASSES),
     "prediction": range(CLASSES),
     "findings": ["twice", "dark", "other"],
@@ -150,6 +157,7 @@ def test_sorting_knows_negative_numbers_zeros_and_infinity(table):
         ({"filters": {"target": [True]}}, "target must be a list of class numbers"),
         ({"filters": {"correct": "yes"}}, "correct must be 'right' or 'wrong', got 'yes'"),
         ({"filters": {"groups": ["stck"]}}, "unknown group 'stck'; did you mean 'stuck'"),
+        ({"filters": {"kinds": ["box"]}}, "unknown kind of suspects 'box'"),
         ({"filters": {"marks": "skip"}}, "marks must be a list of texts, got 'skip'"),
         ({"filters": {"ranges": {"los": [0, 1]}}}, "unknown column 'los'; did you mean 'loss'"),
         ({"filters": {"ranges": {"loss": [0]}}}, "ranges.loss must be a list of a low and a high number"),

@@ -15,6 +15,7 @@ from assay.callbacks.gallery.run_folder import NotThereError
 from assay.callbacks.gallery.run_samples import RunSamples
 from assay.callbacks.history.collected import SampleRows
 from assay.callbacks.history.files import SampleFiles
+from assay.callbacks.history.suspect_table import HEADER
 from assay.callbacks.measures.sample_history import COLUMNS_OF
 
 COUNT, CLASSES, EPOCHS = 60, 4, 3
@@ -60,6 +61,7 @@ def test_samples_that_an_epoch_did_not_show_are_left_out_of_it(tmp_path):
     assert np.flatnonzero(table.columns["stuck"]).tolist() == [2]
     assert table.columns["suspect_rank"].tolist() == [1 if row == 2 else -1 for row in range(len(table))]
     assert table.columns["seen"].tolist() == [3] * len(table)
+    assert table.columns["suspect_kind"].tolist() == [0 if row == 2 else -1 for row in range(len(table))]
 
 
 def test_curves_and_one_sample_over_all_epochs(tmp_path):
@@ -109,6 +111,24 @@ def test_a_suspect_has_the_file_that_the_table_of_suspects_names(tmp_path):
     (tmp_path / "results" / "suspects.csv").write_text("\n".join(["loader,sample_id,file", *rows]))
     run = RunSamples(tmp_path)
     assert [run.sample("valid", index)["file"] for index in (3, 4, 5)] == ['a, "b".png', None, None]
+    of_older_version = {"kind": "label", "label": None, "likely_label": None, "score": None, "where": None}
+    assert [run.sample("valid", index)["suspects"] for index in (3, 5)] == [[of_older_version], []]
+
+
+def test_all_that_is_suspect_of_a_sample_is_told(tmp_path):
+    write_samples(tmp_path)
+    (tmp_path / "results").mkdir()
+    rows = [
+        HEADER,
+        ["valid", "valid-003.png", "", "missing_box", "", "<b>", "0.75", "3", "1 2.5 30 40"],
+        ["train", "valid-003.png", "", "label", "a", "b", "0.7", "3", ""],
+        ["valid", "valid-003.png", "", "false_box", "a", "", "0.5", "3", "1 2 wrong 4"],
+    ]
+    (tmp_path / "results" / "suspects.csv").write_text("\n".join(map(",".join, rows)))
+    assert RunSamples(tmp_path).sample("valid", 3)["suspects"] == [
+        {"kind": "missing_box", "label": None, "likely_label": "<b>", "score": 0.75, "where": [1, 2.5, 30, 40]},
+        {"kind": "false_box", "label": "a", "likely_label": None, "score": 0.5, "where": None},
+    ]
 
 
 def test_findings_and_loaders_are_told(tmp_path):

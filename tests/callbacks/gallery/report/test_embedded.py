@@ -77,7 +77,7 @@ def test_the_gallery_holds_the_columns_curves_and_thumbnails_of_the_files(tmp_pa
     assert {base64.b64decode(one) for one in loader["thumbnails"]["jpeg"]} == {JPEG}
     assert sorted(loader["thumbnails"]["index"]) == list(range(60))
     assert loader["samples"]["3"] == {
-        "id": "s3", "file": None, "mean_probability": [0.5, 0.25, 0.25, 0.0], "mean_classes": None
+        "id": "s3", "file": None, "suspects": [], "mean_probability": [0.5, 0.25, 0.25, 0.0], "mean_classes": None
     }  # fmt: skip
 
 
