@@ -38,7 +38,7 @@ def scaled_in_forward(probe: Probe) -> Iterator[Finding]:
             reach = f"{entry.low:.3g} to {entry.high:.3g}"
             yield Finding(
                 "warning",
-                f"forward {what}, by x * {_told(entry.scale)} + {_told(entry.offset)}, and the images that it is "
+                f"forward {what}, by {_line(entry)}, and the images that it is "
                 f"given run from {reach}: they were scaled already",
                 "do it once, in the transforms or in the model",
                 where,
@@ -67,8 +67,7 @@ def _by_mode(model: ModelProbe, where: Where) -> Iterator[Finding]:
     if np.abs(ends[0] - ends[1]).max() > _OTHERWISE * np.ptp(ends):
         yield Finding(
             "warning",
-            f"forward scales images by x * {_told(train.scale)} + {_told(train.offset)} in training, and by "
-            f"x * {_told(valid.scale)} + {_told(valid.offset)} in evaluation mode",
+            f"forward scales images by {_line(train)} in training, and by {_line(valid)} in evaluation mode",
             "scale images alike in both modes: what depends on self.training must not change their range",
             where,
             {"train": [list(train.scale), list(train.offset)], "valid": [list(valid.scale), list(valid.offset)]},
@@ -80,8 +79,14 @@ def _made(entry: EntryProbe, value: float) -> NDArray[np.float64]:
     return made
 
 
+def _line(entry: EntryProbe) -> str:
+    offset = _told(entry.offset)
+    return f"x * {_told(entry.scale)}" + (f" + {offset}" if offset != "0" else "")
+
+
 def _told(values: tuple[float, ...]) -> str:
-    texts = [f"{value:.3g}" for value in values]
+    # Least squares leave some 1e-11 of a 0, which may be negative.
+    texts = [f"{round(value, 6) + 0:.3g}" for value in values]
     return texts[0] if len({*texts}) == 1 else f"({', '.join(texts)})"
 
 
