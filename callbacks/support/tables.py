@@ -1,5 +1,6 @@
 """Tables as text: in Markdown for TensorBoard, or with aligned columns for a console."""
 
+import re
 from collections.abc import Sequence
 
 # TensorBoard renders Markdown and the HTML within it, so that a name such as "a|b" or "<b>" would break the table.
@@ -20,6 +21,39 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [[escape_markdown(cell) for cell in row] for row in (header, *rows)]
     lines.insert(1, rule)
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def read_markdown_table(text: str) -> tuple[list[str], list[list[str]]]:
+    """Return header and rows of the first table that ``markdown_table`` wrote in a text; none where there is none.
+
+    Example:
+        >>> read_markdown_table(markdown_table(["class", "f1"], [["a|b <c>", "0.91"]]))
+        (['class', 'f1'], [['a|b <c>', '0.91']])
+    """
+    lines = text.splitlines()
+    rules = [at for at, line in enumerate(lines) if at and line.startswith("| ---")]
+    if not rules:
+        return [], []
+    header = _read_cells(lines[rules[0] - 1])
+    rows = []
+    for line in lines[rules[0] + 1 :]:
+        cells = _read_cells(line)
+        if len(cells) != len(header):
+            break
+        rows.append(cells)
+    return header, rows
+
+
+def _read_cells(line: str) -> list[str]:
+    if not (line.startswith("| ") and line.endswith(" |")):
+        return []
+    # A bar with a backslash before it is a part of its cell, and escaped backslashes come in pairs.
+    cells = re.findall(r"((?:\\.|[^|\\])*)\|", line[1:])
+    return [_unescaped(cell.strip()) for cell in cells]
+
+
+def _unescaped(cell: str) -> str:
+    return re.sub(r"\\(.)", r"\1", cell).replace("&lt;", "<").replace("&amp;", "&")
 
 
 def text_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -2,7 +2,8 @@
 
 import math
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from itertools import compress
 from typing import Any
@@ -21,6 +22,41 @@ from .gradient_warnings import GradientWarnings
 from .gradient_watch import GradientWatches
 
 _SCALARS = ("min", "mean", "max", "std", "norm", "zeros")
+
+
+@dataclass(frozen=True)
+class EndedEpoch:
+    """The gradients of an epoch of a loader.
+
+    Attributes:
+        epoch: its number.
+        names: of the parameters, [P].
+        summary: their statistics, [P] each, on the host; see ``measures.gradient_stats``.
+        troubles: names of parameters whose gradients went wrong, by kind.
+        update_ratio: whether it was measured.
+    """
+
+    epoch: int
+    names: Sequence[str]
+    summary: Mapping[str, Tensor]
+    troubles: Mapping[str, Sequence[str]]
+    update_ratio: bool
+
+    def rows(self, columns: Sequence[str]) -> Iterator[tuple[str, list[float], str]]:
+        """Yield the name of each parameter, its numbers, NaN where they are not known, and its troubles as a text.
+
+        The norm of a parameter with a broken step is infinite, as in the map.
+        """
+        values = {name: self.summary[name].tolist() for name in columns}
+        if not self.update_ratio:
+            values["update_ratio"] = [math.nan] * len(self.names)
+        broken = self.summary["broken_steps"].tolist()
+        observed = (self.summary["finite_steps"] + self.summary["broken_steps"]).tolist()
+        for place, name in enumerate(self.names):
+            row = [of[place] if observed[place] else math.nan for of in values.values()]
+            if broken[place]:
+                row[columns.index("norm")] = math.inf
+            yield name, row, " ".join(kind for kind, names in self.troubles.items() if name in names)
 
 
 class GradientStats(Diagnostic):
@@ -100,6 +136,7 @@ class GradientStats(Diagnostic):
         self.suspects_: set[str] = set()  # parameters whose gradients were not finite before
         self.warnings_ = GradientWarnings(**self.thresholds)
         self.history_: dict[str, deque[tuple[int, dict[str, float]]]] = {}
+        self.ended_: dict[str, EndedEpoch] = {}  # the last one of each loader
 
     def on_experiment_start(self, runner: dl.IRunner) -> None:
         super().on_experiment_start(runner)
@@ -143,6 +180,9 @@ class GradientStats(Diagnostic):
         if self.per_parameter:
             values = {self.full_tag(tag): value for tag, value in _scalars(names, summary).items()}
             writer.scalars(values, runner.epoch_step)
+        self.ended_[runner.loader_key] = EndedEpoch(
+            runner.epoch_step, names, summary, self.warnings_.find(names, summary), self.update_ratio
+        )
         place = f"{runner.loader_key} epoch {runner.epoch_step}"
         self.warnings_.warn(writer, names, summary, place, first_epoch=runner.epoch_step == 1)
 

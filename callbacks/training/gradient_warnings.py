@@ -40,6 +40,16 @@ class GradientWarnings:
         # not log it again.
         self.logged: set[tuple[str, ...]] = set()
 
+    def find(self, names: Sequence[str], summary: Mapping[str, Tensor]) -> dict[str, list[str]]:
+        """Return the parameters whose gradients went wrong in an epoch, by kind of trouble; see ``find_troubles``."""
+        found = {
+            kind: [names[index] for index in indices]
+            for kind, indices in find_troubles(summary, **self._thresholds).items()
+        }
+        if "vanished" in found:
+            found["vanished"] = _without_idle_biases(found["vanished"], names)
+        return {kind: chosen for kind, chosen in found.items() if chosen}
+
     def warn(
         self, writer: Writer, names: Sequence[str], summary: Mapping[str, Tensor], when: str, *, first_epoch: bool
     ) -> None:
@@ -52,12 +62,7 @@ class GradientWarnings:
             when: the loader and its epoch, for the message.
             first_epoch: whether the first step of the run is among those that were observed.
         """
-        for kind, indices in find_troubles(summary, **self._thresholds).items():
-            chosen = [names[index] for index in indices]
-            if kind == "vanished":
-                chosen = _without_idle_biases(chosen, names)
-            if not chosen:
-                continue
+        for kind, chosen in self.find(names, summary).items():
             if kind == "dead" and first_epoch and _is_one_step(summary):
                 kind = "dead at first"
             # The set of names is the key, not the kind: a layer that joins those that have vanished is news.

@@ -1,6 +1,7 @@
 """Report: one HTML file about a run, made at its end."""
 
 import logging
+import math
 import os
 from collections.abc import Mapping
 from functools import partial
@@ -13,13 +14,12 @@ from ...base.diagnostic import Diagnostic
 from ...base.epoch_history import History, metrics_of_loaders, past_history
 from ...base.order import LAST
 from ...errors import UsageError
-from ...samples.csv_table import write_table
 from ...support.runner_view import callbacks_of, folder_in_run
 from ...support.unwrap import inside
 from ...tensorboard.writer import Writer
 from ...training.gradient_stats import GradientStats
+from .gradient_table import GRADIENTS, NUMBERS, GradientTable
 from .page import REPORT, write_report
-from .run_files import GRADIENTS
 
 _log = logging.getLogger("assay")
 
@@ -33,8 +33,8 @@ class Report(Diagnostic):
     report.html               settings, metrics by epoch, findings, classes, best and worst samples, gradients, time and
                               memory, environment, and the gallery of the samples; less than 10 MB, see
                               ``docs/report.md``
-    results/gradients.csv     loader, epoch, parameter and the mean norm of its gradient, from ``GradientStats``; with
-                              each epoch
+    results/gradients.csv     loader, epoch and parameter, and of its gradient the numbers of ``GradientStats`` and what
+                              went wrong: ``vanished``, ``exploded``, ``dead``, ``missing``, ``broken``; with each epoch
     ========================= ==========================================================================================
 
     It shows what the files of the run folder hold, and is made by the main process after the last epoch. An error there
@@ -56,6 +56,7 @@ class Report(Diagnostic):
         super().__init__(order=LAST)
         self.folder = None if folder is None else Path(folder)
         self.folder_ = self.folder
+        self.gradients_: GradientTable | None = None
         self.history_: History = {}
 
     def on_experiment_start(self, runner: dl.IRunner) -> None:
@@ -65,6 +66,7 @@ class Report(Diagnostic):
         if self.is_mute_:
             return
         self.folder_ = folder_in_run(runner, self.folder, ".", type(self).__name__)
+        self.gradients_ = GradientTable(self.folder_ / "results" / GRADIENTS)
         self.history_ = past_history(runner)
 
     def begin(self, runner: dl.IRunner) -> None:
@@ -80,8 +82,9 @@ class Report(Diagnostic):
         if not self.is_mute_:
             self.history_[runner.epoch_step] = metrics_of_loaders(runner.epoch_metrics)
             rows = _gradient_rows(runner)
-            if rows and self.folder_ is not None:
-                self._first_writer().call(partial(_unless_it_fails, partial(_write_gradients, self.folder_, rows)))
+            if rows and self.gradients_ is not None:
+                add = partial(self.gradients_.add, runner.epoch_step, rows)
+                self._first_writer().call(partial(_unless_it_fails, add))
         super().on_epoch_end(runner)
 
     def on_experiment_end(self, runner: dl.IRunner) -> None:
@@ -99,23 +102,20 @@ class Report(Diagnostic):
 
 
 def _gradient_rows(runner: dl.IRunner) -> list[list[str]]:
+    """Return the rows of the table of gradients of the epoch that has just ended."""
     found = (one for one in map(inside, callbacks_of(runner)) if isinstance(one, GradientStats) and not one.prefix)
     stats = next(found, None)
-    past = {} if stats is None else stats.history_
+    ended = {} if stats is None else stats.ended_
     return [
-        [loader, str(epoch), name, f"{norm:.9g}"]
-        for loader, epochs in past.items()
-        for epoch, norms in epochs
-        for name, norm in norms.items()
+        [loader, str(runner.epoch_step), name, *map(_text, row), trouble]
+        for loader, of in ended.items()
+        if of.epoch == runner.epoch_step
+        for name, row, trouble in of.rows(NUMBERS)
     ]
 
 
-def _write_gradients(folder: Path, rows: list[list[str]]) -> None:
-    path = folder / "results" / GRADIENTS
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with write_table(path, ("loader", "epoch", "parameter", "norm")) as table:
-        for row in rows:
-            table.add(row)
+def _text(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:.9g}"
 
 
 def _make(folder: Path, settings: Mapping[str, Any], history: History) -> None:

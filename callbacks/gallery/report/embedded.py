@@ -19,6 +19,7 @@ from ..suspects import told_suspects
 from ..table import Table
 from ..thumbnails import Thumbnails
 from .class_tables import class_table
+from .epochs import earlier_epochs
 from .telling import by_loss, telling_order
 
 _CACHE = 1 << 26  # bytes of files that are kept while a report is made
@@ -64,12 +65,12 @@ def embed_samples(
 
     Args:
         samples: of the run.
-        budget: bytes for ``tables``, ``curves`` and ``thumbnails``.
+        budget: bytes for ``tables``, earlier ``epochs``, ``curves`` and ``thumbnails``.
         first: by loader, numbers of samples that are taken before all others.
     """
     found = Embedded()
     infos = sorted(samples.loaders(), key=lambda info: info.count)
-    left = {name: budget[name] for name in ("tables", "curves", "thumbnails")}
+    left = {name: budget[name] for name in ("tables", "epochs", "curves", "thumbnails")}
     for place, info in enumerate(infos):
         if info.error or not info.epochs:
             found.notes.append(f"Samples of {info.loader}: {info.error or 'no epoch has ended.'}")
@@ -105,16 +106,30 @@ def _embed_loader(
         )
     shown = order[:most]
     document = table_document(table, rows) | {"left_out": len(table) - len(rows)}
+    # What the table leaves may be taken by earlier epochs.
+    table_bytes = int(len(rows) * _bytes_of_row(table))
+    epochs, epoch_bytes = earlier_epochs(samples, table, rows, budget["epochs"] + budget["tables"] - table_bytes)
+    if epochs["left_out"]:
+        found.notes.append(
+            f"The slider of {info.loader} has {len(epochs['numbers']) + 1} of {len(table.epochs)} epochs, evenly."
+        )
     curves, curve_bytes = _curves(samples, table, shown, budget["curves"])
     thumbnails, thumbnail_bytes = _thumbnails(samples, table, shown, budget["thumbnails"])
     details = _details(samples, table, shown[:_DETAILED])
-    found.loaders.append({"document": document, "curves": curves, "samples": details, "thumbnails": thumbnails})
+    found.loaders.append(
+        {"document": document, "epochs": epochs, "curves": curves, "samples": details, "thumbnails": thumbnails}
+    )
     pictured = int((table.columns["pictured"] == 1).sum())
     held = len(set(thumbnails["index"]))
     if held < pictured:
         found.notes.append(f"Of {info.loader} {held} of {pictured} samples with a thumbnail are shown with it.")
     _summarize(table, found)
-    return {"tables": int(len(rows) * _bytes_of_row(table)), "curves": curve_bytes, "thumbnails": thumbnail_bytes}
+    # Of the two the earlier epochs may take more than their share.
+    of_epochs = min(epoch_bytes, budget["epochs"])
+    return {
+        "tables": table_bytes + epoch_bytes - of_epochs, "epochs": of_epochs, "curves": curve_bytes,
+        "thumbnails": thumbnail_bytes,
+    }  # fmt: skip
 
 
 def _rows_of(table: Table, indices: Sequence[int]) -> np.ndarray:
@@ -134,7 +149,8 @@ def _bytes_of_row(table: Table) -> float:
 
 def _curves(samples: RunSamples, table: Table, rows: np.ndarray, budget: int) -> tuple[dict[str, Any], int]:
     """Return the curves of as many samples as fit, by ascending index, and their bytes."""
-    epochs = table.epochs
+    # Of very many samples not all epochs are read.
+    epochs = samples.curves(table.loader, [])["epochs"]
     every = -(-len(epochs) // _MOST_EPOCHS)
     # Every so many epochs, back from the last one.
     kept = list(range(len(epochs)))[::-1][::every][::-1]
@@ -142,6 +158,7 @@ def _curves(samples: RunSamples, table: Table, rows: np.ndarray, budget: int) ->
     indices = np.sort(table.columns["index"][rows[:most]])
     found = samples.curves(table.loader, indices.tolist())
     curves: dict[str, Any] = {"index": indices.tolist(), "epochs": [found["epochs"][i] for i in kept]}
+    curves["epochs_left_out"] = len(table.epochs) - len(kept)
     for name, lines in found.items():
         if isinstance(lines, list) and name != "epochs":
             curves[name] = [[_short(line[i]) for i in kept] for line in lines]

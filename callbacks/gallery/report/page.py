@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ...errors import UsageError
 from ...support.atomic_files import save_text
 from ..inline import inlined_page
+from .class_reports import without_repeated
 from .run_files import Metrics, RunFiles, is_run, read_run
 from .sections import Known, sections_of
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 LARGEST = 10_000_000  # bytes of a page
 REPORT = "report.html"
-_SHARES = {"figures": 0.2, "thumbnails": 0.28, "tables": 0.35, "curves": 0.1}  # of the page
+_SHARES = {"figures": 0.17, "thumbnails": 0.25, "tables": 0.26, "epochs": 0.17, "curves": 0.08}  # of the page
 _TRIES = 6
 
 
@@ -125,7 +126,8 @@ def report_data(files: Sequence[RunFiles], known: Known, budget: Mapping[str, in
     Args:
         files: of the runs.
         known: of the run, where its files do not say it.
-        budget: bytes per run for ``figures``, ``thumbnails``, ``tables`` of samples and their ``curves``.
+        budget: bytes per run for ``figures``, ``thumbnails``, ``tables`` of samples, their earlier ``epochs`` and their
+            ``curves``.
     """
     names = run_names([run.folder for run in files])
     samples, pairs, fault = _samples_of([run.folder for run in files], names, budget)
@@ -137,6 +139,8 @@ def report_data(files: Sequence[RunFiles], known: Known, budget: Mapping[str, in
         sections["notes"] += [fault] if fault else []
         if found is not None:
             sections |= {"classes": found.classes, "ranked": found.ranked}
+            counted = [one["loader"] for one in found.classes]
+            sections["class_reports"] = without_repeated(sections["class_reports"], counted)
             sections["summary"]["loaders"] = found.counts
             sections["notes"] += found.notes
         runs.append({"run": name, "sections": sections, "loaders": [] if found is None else found.loaders})

@@ -11,10 +11,9 @@ from typing import Any
 import yaml
 
 from ..numbers import json_number
+from .gradient_table import GRADIENTS, gradient_maps, read_rows
 
-GRADIENTS = "gradients.csv"
 _FILES = ("config.yaml", "metrics.csv", "environment.json", "findings.json", "samples", "results")
-_MOST_PARAMETERS = 400  # rows of a map of gradients
 
 Metrics = dict[tuple[str, str], dict[int, float]]
 """Values by loader and metric, then by epoch."""
@@ -105,31 +104,12 @@ def monitors_of(config: Mapping[str, Any]) -> list[tuple[str, str, bool]]:
 
 
 def gradients_of(run: RunFiles) -> list[dict[str, Any]]:
-    """Return the mean norm of each parameter's gradient by epoch, per loader, in the order of the file."""
-    path = run.folder / "results" / GRADIENTS
-    if not path.exists():
-        return []
-    rows: dict[str, dict[str, dict[int, float]]] = {}
+    """Return what became of the gradients of each parameter by epoch, per loader; see ``gradient_maps``."""
     try:
-        with open(path, encoding="utf-8", newline="") as file:
-            for row in csv.DictReader(file):
-                of = rows.setdefault(row["loader"], {}).setdefault(row["parameter"], {})
-                of[int(row["epoch"])] = float(row["norm"])
+        return gradient_maps(read_rows(run.folder / "results" / GRADIENTS))
     except (OSError, ValueError, KeyError, TypeError) as error:
         run.faults.append(f"{GRADIENTS} cannot be read: {' '.join(str(error).split())[:200]}")
-    return [_gradient_map(loader, norms) for loader, norms in rows.items()]
-
-
-def _gradient_map(loader: str, norms: Mapping[str, Mapping[int, float]]) -> dict[str, Any]:
-    epochs = sorted({epoch for of in norms.values() for epoch in of})
-    names = list(norms)[:_MOST_PARAMETERS]
-    values = [[_known(norms[name].get(epoch)) for epoch in epochs] for name in names]
-    left_out = len(norms) - len(names)
-    return {"loader": loader, "epochs": epochs, "parameters": names, "norms": values, "left_out": left_out}
-
-
-def _known(value: float | None) -> float | str | None:
-    return None if value is None else json_number(value)
+        return []
 
 
 def series_of(metrics: Metrics, first: Sequence[str]) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..numbers import json_number
+from .class_reports import class_reports
 from .event_scalars import read_scalars
 from .figures import read_figures, read_worst
 from .run_files import Metrics, RunFiles, best_epoch, gradients_of, monitors_of, series_of
@@ -52,6 +53,7 @@ def sections_of(run: RunFiles, budget: int, known: Known) -> dict[str, Any]:
         "metrics": _bounded(series_of(metrics, [metric for _, metric, _ in monitors]), "curves", notes),
         "findings": run.findings,
         "gradients": gradients_of(run),
+        "class_reports": class_reports(run.folder, metrics),
         "optimizer": _bounded(by_kind[_OF_STEPS], "curves of the optimizer", notes),
         "time": _bounded([one for kind in _TIMES for one in by_kind[kind]], "curves of time", notes),
         "environment": run.environment,

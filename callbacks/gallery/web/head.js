@@ -86,9 +86,15 @@ export function drawBar(bar, app) {
 }
 
 /** Say of how many epochs the curves are, where some are left out. */
-export function drawThinned(bar, { curves }) {
+export function drawThinned(bar, { curves, info }) {
   const { epochs, epochs_left_out: out } = curves;
-  put(bar.querySelector(".a-thinned"), out > 0 && `curves show ${number(epochs.length)} of ${number(epochs.length + out)} epochs`);
+  const { count, left_out: missing, epochs: there, epochs_left_out: fewer } = info;
+  const told = [
+    missing > 0 && `${number(count)} of ${number(count + missing)} samples are in this page`,
+    fewer > 0 && `${number(there.length)} of ${number(there.length + fewer)} epochs are in this page`,
+    out > 0 && `curves show ${number(epochs.length)} of ${number(epochs.length + out)} epochs`,
+  ];
+  put(bar.querySelector(".a-thinned"), told.filter(Boolean).join("; "));
 }
 
 /** Draw the line below the samples. */

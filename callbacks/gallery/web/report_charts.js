@@ -10,7 +10,7 @@ const TOP = 8;
 const BOTTOM = 24;
 const DASHES = [null, "6 4", "2 3", "10 3 2 3"];
 
-const isNumber = (value) => typeof value === "number" && Number.isFinite(value);
+export const isNumber = (value) => typeof value === "number" && Number.isFinite(value);
 
 /**
  * Return a chart. `lines`: [{name, steps, values, colour (1 to 8), dash (0 to 3)}]; values are numbers, or texts and
@@ -155,45 +155,4 @@ function readable(figure, drawing, lines, steps, x, y, name) {
     event.preventDefault();
     show(at < 0 ? (by > 0 ? 0 : steps.length - 1) : at + by);
   });
-}
-
-const CELL = 15;
-
-/** Return a map of norms: {parameters, epochs, norms [parameters][epochs], left_out}; brighter or darker is larger, red is infinite. */
-export function gradientMap({ loader, parameters, epochs, norms, left_out }) {
-  const logs = norms.flat().filter((value) => isNumber(value) && value > 0).map(Math.log10);
-  const low = logs.reduce((a, b) => Math.min(a, b), Infinity);
-  const high = logs.reduce((a, b) => Math.max(a, b), -Infinity);
-  const width = Math.max(4, Math.min(48, Math.floor(720 / Math.max(1, epochs.length))));
-  const canvas = el("canvas", { width: width * epochs.length, height: CELL * parameters.length, role: "img", tabindex: "0",
-    "aria-label": `norms of the gradients of ${loader}; the values are shown under the mouse` });
-  const tip = el("p", { class: "soft", role: "status", text: "Point at a cell to read its value." });
-  const draw = () => paint(canvas, norms, width, low, high);
-  const figure = el("figure", { "data-map": loader }, el("figcaption", { text: `mean norm of each gradient by epoch, ${loader}` }), tip,
-    el("div", { class: "heat" }, el("ol", {}, parameters.map((name) => el("li", { title: name, text: name }))), canvas),
-    left_out ? el("p", { class: "soft", text: `${left_out} further parameters are left out.` }) : null);
-  canvas.addEventListener("pointermove", (event) => {
-    const row = Math.floor(event.offsetY / CELL);
-    const column = Math.floor(event.offsetX / width);
-    if (row < parameters.length && column < epochs.length && row >= 0 && column >= 0) {
-      tip.textContent = `${parameters[row]}, epoch ${epochs[column]}: ${number(norms[row][column], 6)}`;
-    }
-  });
-  // Colours of a canvas do not follow the theme by themselves.
-  for (const query of ["(prefers-color-scheme: dark)", "print"]) matchMedia(query).addEventListener("change", draw);
-  requestAnimationFrame(draw);
-  return figure;
-}
-
-function paint(canvas, norms, width, low, high) {
-  const pen = canvas.getContext("2d");
-  const style = getComputedStyle(canvas);
-  const ink = style.getPropertyValue("--r-heat").trim() || "11, 92, 173";
-  pen.clearRect(0, 0, canvas.width, canvas.height);
-  norms.forEach((row, r) => row.forEach((value, c) => {
-    if (value === null) return;
-    const share = isNumber(value) && value > 0 ? (high > low ? (Math.log10(value) - low) / (high - low) : 1) : 0;
-    pen.fillStyle = isNumber(value) ? `rgba(${ink}, ${0.08 + 0.92 * share})` : style.getPropertyValue("--r-bad").trim() || "#b3261e";
-    pen.fillRect(c * width, r * CELL, width - (width > 6 ? 1 : 0), CELL - 1);
-  }));
 }

@@ -22,7 +22,16 @@ export function thumbnailsOf({ loaders }) {
 export function classes({ sections }, show) {
   const told = sections.classes || [];
   const shown = pictures(sections, "classes").filter((one) => !told.length || !one.textContent.startsWith("confusion matrix"));
-  return section("Classes", told.map((one) => classesOf(one, show)), shown.length ? el("div", { class: "pictures" }, shown) : null);
+  const reports = sections.class_reports || [];
+  return section("Classes", told.map((one) => classesOf(one, show)), reports.map(reportOf), shown.length ? el("div", { class: "pictures" }, shown) : null);
+}
+
+/** A table of classes that a diagnostic has written. */
+function reportOf({ loader, title, epoch, header, rows, left_out: out }) {
+  const cells = rows.map(([name, ...values]) => [name, ...values.map((value) => (typeof value === "string" ? value : number(value)))]);
+  return el("div", { "data-class-report": loader, "data-kind": title }, el("h3", { text: `${loader}, epoch ${epoch}: ${title}` }),
+    el("div", { class: "wide" }, table(header, cells, { label: `${title} of ${loader}` })),
+    out ? el("p", { class: "soft", text: `${out} further rows are left out.` }) : null);
 }
 
 function classesOf(told, show) {

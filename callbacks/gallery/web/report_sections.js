@@ -1,6 +1,7 @@
 // The sections of one run that need no samples: each returns an element, or null where the run has nothing to show.
 
-import { gradientMap, lineChart } from "./report_charts.js";
+import { lineChart } from "./report_charts.js";
+import { gradientMap } from "./report_gradients.js";
 import { el, number, section, table } from "./report_dom.js";
 
 const FIRST_CHARTS = 6;

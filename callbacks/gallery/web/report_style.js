@@ -71,7 +71,7 @@ const REST = `
   .report .heat { display: grid; grid-template-columns: minmax(80px, max-content) minmax(0, 1fr); gap: 0 8px; max-height: 520px; overflow: auto; position: relative; }
   .report .heat ol { list-style: none; margin: 0; padding: 0; font: 11px/15px ui-monospace, Menlo, Consolas, monospace; max-width: 340px; }
   .report .heat li { height: 15px; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
-  .report .heat canvas { display: block; }
+  .report .heat canvas { display: block; } .report .troubles { margin: 4px 0; padding-left: 18px; } .report .wide { overflow: auto; max-height: 420px; } .report .wide td.text { min-width: 7em; }
   .report button.link { font: inherit; font-weight: 600; color: var(--r-accent); background: none; border: 0; padding: 0;
     cursor: pointer; text-align: left; overflow-wrap: anywhere; max-width: 100%; }
   .report .samples { display: grid; grid-template-columns: repeat(auto-fill, minmax(148px, 1fr)); gap: 10px; }

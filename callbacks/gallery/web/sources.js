@@ -3,10 +3,11 @@
 import { aggregate } from "./aggregates.js";
 import { OwnMarks, lasting, ofLoader } from "./marks.js";
 import { facets, lowered, query } from "./query.js";
-import { decodeTable, takeRows } from "./tables.js";
+import { decodeColumn, decodeTable, takeRows } from "./tables.js";
 
 const MOST_HERE = 200_000; // samples whose whole table the browser takes
 const KEPT_TABLES = 4; // of one epoch each
+const KEPT_HERE = 12; // tables of a page
 const PREPARE_MS = 600; // after the last page that the server was asked for
 const LONGEST_ADDRESS = 1500; // letters that each proxy lets through; a longer question is posted
 const POSTED = new Set(["query", "aggregate", "facets", "compare"]);
@@ -88,12 +89,13 @@ export class LocalSource extends Source {
   async runs() {
     const runs = this.data.runs.map(({ run, loaders }) => ({
       run,
-      loaders: (loaders || []).map(({ document, thumbnails }) => ({
+      loaders: (loaders || []).map(({ document, epochs, thumbnails }) => ({
         loader: document.loader,
         task: document.task,
         count: document.count,
-        // Only the last epoch's table is in the page.
-        epochs: [document.epoch],
+        epochs: [...(epochs?.numbers || []), document.epoch],
+        left_out: document.left_out || 0,
+        epochs_left_out: epochs?.left_out || 0,
         classes: document.classes,
         thumbnails: thumbnails ? thumbnails.index.length : 0,
       })),
@@ -101,12 +103,29 @@ export class LocalSource extends Source {
     return { may_mark: false, why_not: this.whyNotMark, runs };
   }
 
-  async table(run, loader) {
+  async table(run, loader, epoch = null) {
+    const { document, epochs } = this.#of(run, loader);
+    const place = epochs ? epochs.numbers.indexOf(epoch) : -1;
+    if (place < 0) return this.#last(run, loader);
+    const key = JSON.stringify([run, loader, epoch]);
+    if (!this.decoded.has(key)) {
+      const whole = this.#last(run, loader);
+      const { columns, seen } = epochs.tables[place];
+      const changed = Object.entries(columns).map(([name, column]) => [name, decodeColumn(column)]);
+      const table = { ...whole, epoch, columns: { ...whole.columns, ...Object.fromEntries(changed) }, places: undefined, lowered: undefined };
+      const shown = seen ? decodeColumn({ type: "uint8", data: seen }) : null;
+      this.decoded.set(key, shown ? takeRows(table, [...shown.keys()].filter((row) => shown[row])) : table);
+      if (this.decoded.size > KEPT_HERE) this.decoded.delete([...this.decoded.keys()].find((one) => JSON.parse(one).length > 2));
+    }
+    return this.decoded.get(key);
+  }
+
+  #last(run, loader) {
     const key = JSON.stringify([run, loader]);
     if (!this.decoded.has(key)) {
-      const { document, thumbnails } = this.#of(run, loader);
+      const { document, epochs, thumbnails } = this.#of(run, loader);
       const table = decodeTable(document);
-      table.epochs = [document.epoch];
+      table.epochs = [...(epochs?.numbers || []), document.epoch];
       // Of the run's thumbnails the page may hold some.
       const pictured = new Set(thumbnails ? thumbnails.index : []);
       table.columns.pictured = Uint8Array.from(table.columns.index, (index) => (pictured.has(index) ? 1 : 0));
@@ -352,7 +371,7 @@ async function whyNot(answer) {
 function takeCurves(curves, indices) {
   if (!curves) return { epochs: [] };
   curves.places ??= new Map(curves.index.map((index, place) => [index, place]));
-  const taken = { epochs: curves.epochs };
+  const taken = { epochs: curves.epochs, epochs_left_out: curves.epochs_left_out || 0 };
   for (const name of ["loss", "target_probability", "prediction", "score"]) {
     if (curves[name]) taken[name] = [...indices].map((index) => curves[name][curves.places.get(index)] || null);
   }

@@ -1,14 +1,28 @@
 /** Tables of samples: decoded from a document, cut to rows, and what their columns are called. */
 
-const TYPES = { int32: Int32Array, float32: Float32Array, uint8: Uint8Array };
+const TYPES = { int32: Int32Array, float32: Float32Array, uint8: Uint8Array, int8: Int8Array, int16: Int16Array, uint16: Uint16Array };
 
 /** Return a table: the members of the document, with typed arrays or texts as columns. */
 export function decodeTable(document) {
   const columns = {};
-  for (const [name, column] of Object.entries(document.columns)) {
-    columns[name] = column.type === "text" ? column.data : new TYPES[column.type](bytesOf(column.data).buffer);
-  }
+  for (const [name, column] of Object.entries(document.columns)) columns[name] = decodeColumn(column);
   return { ...document, columns };
+}
+
+/** Return a column as an array of the type that it has in a table, also where it came in fewer bytes. */
+export function decodeColumn({ type, data }) {
+  if (type === "text") return data;
+  if (type === "float16") return Float32Array.from(new Uint16Array(bytesOf(data).buffer), ofHalf);
+  const values = new TYPES[type](bytesOf(data).buffer);
+  return type === "int8" || type === "int16" ? Int32Array.from(values) : values;
+}
+
+/** Return the number that 16 bits stand for (IEEE 754, binary16). */
+function ofHalf(bits) {
+  const [sign, power, rest] = [bits & 0x8000 ? -1 : 1, (bits >> 10) & 31, bits & 1023];
+  if (power === 0) return sign * rest * 2 ** -24;
+  if (power === 31) return rest ? NaN : sign * Infinity;
+  return sign * (1 + rest / 1024) * 2 ** (power - 15);
 }
 
 function bytesOf(base64) {

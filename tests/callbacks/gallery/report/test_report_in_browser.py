@@ -3,8 +3,10 @@
 import csv
 import os
 import re
+import shutil
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from offline_browser import offline_browser
 from report_runs import CLASSES, HOSTILE, METRICS, write_run, write_samples
@@ -26,6 +28,12 @@ def folder(tmp_path_factory):
             rows = csv.writer(file)
             rows.writerows([["loader", "epoch", "parameter", "norm"], ["train", 1, HOSTILE, 0.123456789]])
     write_report([run], folder / "one.html")
+    shutil.copytree(run, folder / "broken")
+    (folder / "broken" / "results" / "gradients.csv").write_text(
+        "loader,epoch,parameter,norm,zeros,trouble\ntrain,1,first.weight,0.1,0,\ntrain,1,second.weight,0.2,0.5,\n"
+        "train,2,first.weight,0.1,0,\ntrain,2,second.weight,inf,0.25,broken\n"
+    )
+    write_report([folder / "broken"], folder / "gradients.html")
     write_report([folder / HOSTILE.replace("/", ""), run], folder / "two.html")
     return folder
 
@@ -88,7 +96,43 @@ def test_values_are_read_under_the_mouse_and_by_the_arrow_keys(open_file, folder
     # No number is no point of a curve, and is named.
     assert tip.inner_text().splitlines() == ["epoch 3", "train nan", "valid 0.8"]
     page.locator("canvas[role=img]").hover(position={"x": 5, "y": 5})
-    assert page.locator("[data-map=train] [role=status]").inner_text().endswith(", epoch 1: 0.123457")
+    shown = page.locator("[data-map=train] [role=status]").first
+    assert shown.inner_text().endswith(", epoch 1: mean norm 0.123457")
+
+
+def test_the_map_of_gradients_is_read_by_keys_says_what_went_wrong_and_opens_curves(open_file, folder):
+    page = opened(open_file, folder / "gradients.html")
+    canvas = page.locator("canvas[role=img]")
+    canvas.focus()
+    page.keyboard.press("ArrowDown")
+    shown = page.locator("[data-map=train] [role=status]").first
+    assert shown.inner_text() == (
+        "second.weight, epoch 2: mean norm inf; share of zeros 0.25; NaN or infinite gradients"
+    )
+    assert "second.weight (epoch 2)" in page.locator("[data-trouble=broken]").inner_text()
+    page.keyboard.press("Enter")
+    titles = page.locator("[data-map=train] figure[data-chart]").evaluate_all(
+        "all => all.map(one => one.dataset.chart)"
+    )
+    assert titles == ["mean norm of second.weight", "share of zeros of second.weight"]
+    page.get_by_label("number of the gradients").select_option("zeros")
+    assert_alone(page, folder / "gradients.html")
+
+
+def test_the_slider_shows_the_samples_of_an_earlier_epoch(open_file, folder):
+    page = opened(open_file, folder / "one.html")
+    page.locator(".gallery-room").scroll_into_view_if_needed()
+    page.locator(".gallery-room .a-card").first.wait_for()
+    page.locator(".gallery-room .a-epoch output", has_text="epoch 3 of 3").wait_for()
+    run = folder / "other" / "samples" / "valid"
+    for epoch in (2, 1, 3):
+        page.get_by_label("Epoch", exact=True).fill(str(epoch - 1))
+        table = pq.read_table(run / f"epoch-{epoch:06}.parquet").to_pydict()
+        known = [pair for pair in zip(table["target"], table["prediction"], strict=True) if None not in pair]
+        right = sum(target == guess for target, guess in known)
+        page.locator("[data-key=correct-right]", has_text=f"Right{right}").wait_for()
+        page.locator(".gallery-room .a-epoch output", has_text=f"epoch {epoch} of 3").wait_for()
+    assert_alone(page, folder / "one.html")
 
 
 def test_a_cell_of_the_matrix_and_a_sample_lead_into_the_gallery(open_file, folder):

@@ -107,7 +107,7 @@ def test_gradients_are_those_of_their_table(tmp_path):
     (told,) = sections(folder)["gradients"]
     assert told == {
         "loader": "train", "epochs": [1, 2], "parameters": ["head.weight", "stem.bias"],
-        "norms": [[0.5, "inf"], [None, 1e-7]], "left_out": 0,
+        "norms": [[0.5, "inf"], [None, 1e-7]], "left_out": 0, "epochs_left_out": 0, "others": {}, "troubles": [],
     }  # fmt: skip
 
 
