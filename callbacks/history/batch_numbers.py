@@ -13,7 +13,6 @@ from ..keys import pick
 from ..measures.sample_history import is_yes_or_no, label_numbers, region_scores, sample_numbers, two_logits
 from ..measures.targets import decide_targets, is_paired
 from ..metrics.batch_metrics import predicted_classes
-from ..support.runner_view import samples_of_keys
 from .running import UNKNOWN_LABEL
 
 MOST_CLASSES = 200  # with a mean probability each; of more their files would outgrow the data set
@@ -59,13 +58,22 @@ class BatchReader:
     target_key: str
     ignore_index: int | None
 
-    def read(self, runner: dl.IRunner) -> tuple[str, Tensor, Tensor]:
+    @property
+    def keys(self) -> tuple[str, str]:
+        """Keys of the logits and of the targets."""
+        return self.output_key, self.target_key
+
+    def read(self, runner: dl.IRunner, size: int) -> tuple[str, Tensor, Tensor]:
         """Return the kind of the samples of the current batch, their logits and their targets as they are.
+
+        Args:
+            runner: whose batch it is.
+            size: number of samples of the batch.
 
         Raises:
             UsageError: a key is missing or a shape does not fit.
         """
-        logits, kind = self._logits(runner)
+        logits, kind = self._logits(runner, size)
         return kind, logits, self._target(runner, logits)
 
     @torch.no_grad()
@@ -104,10 +112,9 @@ class BatchReader:
         is_finite = logits.flatten(1).sum(dim=1, dtype=torch.float32).isfinite()
         return scores.where(is_finite, torch.nan)
 
-    def _logits(self, runner: dl.IRunner) -> tuple[Tensor, str]:
+    def _logits(self, runner: dl.IRunner, size: int) -> tuple[Tensor, str]:
         """Return the logits and the kind of samples that they are of."""
         logits: Any = pick(runner.batch, self.output_key, "SampleHistory")
-        size = samples_of_keys(runner, [self.output_key])
         shape = tuple(logits.shape) if isinstance(logits, Tensor) else ()
         if len(shape) > 2 and (self.task != "multiclass" or shape[1] > 1):
             return logits.detach(), "segmentation"

@@ -1,8 +1,9 @@
 """What is collected of the samples of a loader in one epoch, before it is written."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from ..support.checkpoint_values import stored_as
 from ..support.distributed import gather_objects, world_size
-from ..support.sample_losses import can_join
+from ..support.sample_losses import RowCriterion, can_join
 
 _BATCHES_AT_ONCE = 64  # that are joined, as a tensor of few numbers takes hundreds of bytes
 _NUMBERS_AT_ONCE = 1 << 22  # logits that wait for their numbers, which take some forty operations whatever they are of
@@ -76,16 +77,20 @@ class CollectedSamples:
         self.kind = ""  # of samples
         self.count = 0
         self.joined = 0  # parts that are of many batches each
-        self.positions: list[Tensor] = []
-        self.ids: list[Any] = []  # of each batch: a tensor, or JSON, which takes a third of what a list takes
+        # Of the last batches first and last; of those before them a tensor.
+        self.positions: list[tuple[int, int] | Tensor] = []
+        # Of the last batches from ``kept_ids``; of those before them a tensor, or JSON, which takes a third of a list.
+        self.ids: list[Any] = []
         self.numbers: list[Tensor] = []
         self.shares: list[Tensor] = []
         self.waiting: list[list[Tensor]] = []  # of each batch: logits, targets, and losses where they are known
+        self.numbers_waiting = 0  # logits
+        self.criterion: RowCriterion | None = None  # by which those that wait without losses have theirs
 
     def leave_out(self, why: str) -> None:
         """Keep no samples of this loader."""
         self.left_out = why
-        self.joined = 0
+        self.joined = self.numbers_waiting = 0
         for kept in (self.positions, self.ids, self.numbers, self.shares, self.waiting):
             kept.clear()
 
@@ -119,15 +124,23 @@ class CollectedSamples:
         if self.waiting and not can_join(self.waiting[0], parts):
             self.settle(make)
         self.waiting.append(list(parts))
-        if sum(of[0].numel() for of in self.waiting) >= _NUMBERS_AT_ONCE or self._is_full():
+        self.numbers_waiting += parts[0].numel()
+        if self.numbers_waiting >= _NUMBERS_AT_ONCE or self._is_full():
             self.settle(make)
         self._join_many()
+
+    def use(self, criterion: RowCriterion | None, make: MakeNumbers) -> None:
+        """Have the losses of the next batches found by a criterion, from their logits and targets; None: not at all."""
+        if criterion != self.criterion:
+            self.settle(make)
+            self.criterion = criterion
 
     def settle(self, make: MakeNumbers) -> None:
         """Make the numbers of the batches that wait for them."""
         if self.waiting:
             parts = [torch.cat(of) for of in zip(*self.waiting, strict=True)]
             self.waiting.clear()
+            self.numbers_waiting = 0
             self._keep(*make(self.kind, *parts))
 
     def _count(self, kind: str, first: int, ids: Any, count: int) -> bool:
@@ -138,7 +151,7 @@ class CollectedSamples:
             self.leave_out(_too_many(self.most))
         if self.left_out:
             return False
-        self.positions.append(torch.arange(first, first + count, dtype=torch.int32))
+        self.positions.append((first, first + count))
         self.ids.append(ids)
         return True
 
@@ -153,7 +166,8 @@ class CollectedSamples:
         """Make one part of those of the last batches, if these are many."""
         if not self._is_full():
             return
-        for parts in (self.positions, self.numbers, self.shares):
+        self.positions[self.joined :] = [torch.tensor(_joined_positions(self.positions[self.joined :]))]
+        for parts in (self.numbers, self.shares):
             parts[self.joined :] = [torch.cat(parts[self.joined :])]
         self.ids[self.joined :] = [_joined_ids(self.ids[self.joined :])]
         self.joined += 1
@@ -165,36 +179,46 @@ class CollectedSamples:
             torch.cat(parts).cpu().numpy() if parts else np.zeros((0, 0), np.float32)
             for parts in (self.numbers, self.shares)
         )
-        positions = np.concatenate([np.zeros(0, np.int64), *(part.numpy() for part in self.positions)])
-        return SampleRows(positions, [*_texts(self.ids)], numbers, shares.astype(np.float16, copy=False), self.kind)
+        positions = _joined_positions(self.positions).astype(np.int64)
+        return SampleRows(
+            positions,
+            [*chain.from_iterable(map(_texts, self.ids))],
+            numbers,
+            shares.astype(np.float16, copy=False),
+            self.kind,
+        )
 
 
 def kept_ids(ids: Any) -> Any:
-    """Return ids that stay as they are while the loader makes the next batch: as a tensor, or as JSON.
+    """Return ids that stay as they are while the loader makes the next batch: a tensor, texts, or first and last.
 
     Args:
-        ids: [N], integers, or N values of any type, which stand as texts.
+        ids: [N], integers; a range; or N values of any type, which stand as texts.
     """
-    return ids.detach().clone() if isinstance(ids, Tensor) else json.dumps([str(name) for name in ids])
+    if isinstance(ids, Tensor):
+        return ids.detach().clone()
+    return (ids.start, ids.stop) if isinstance(ids, range) else [*map(str, ids)]
+
+
+def _joined_positions(parts: Sequence[tuple[int, int] | Tensor]) -> np.ndarray:
+    arrays = (of.numpy() if isinstance(of, Tensor) else np.arange(*of, dtype=np.int32) for of in parts)
+    return np.concatenate([np.zeros(0, np.int32), *arrays])
 
 
 def _joined_ids(ids: Sequence[Any]) -> Any:
     if all(isinstance(of, Tensor) and of.dtype == ids[0].dtype for of in ids):
         return torch.cat([of.reshape(-1) for of in ids])
-    # Lists in JSON become one without their inner brackets.
-    return "[" + ", ".join(of[1:-1] for of in map(_as_json, ids) if len(of) > 2) + "]"
+    return json.dumps([*chain.from_iterable(map(_texts, ids))])
 
 
-def _as_json(ids: Any) -> str:
-    return json.dumps([str(name) for name in ids.reshape(-1).tolist()]) if isinstance(ids, Tensor) else ids
-
-
-def _texts(ids: Sequence[Any]) -> Iterator[str]:
-    for of_batch in ids:
-        if isinstance(of_batch, Tensor):
-            yield from map(str, of_batch.reshape(-1).tolist())
-        else:
-            yield from json.loads(of_batch)
+def _texts(ids: Any) -> Iterable[str]:
+    """Return ids of one batch or of several as texts."""
+    if isinstance(ids, Tensor):
+        return map(str, ids.reshape(-1).tolist())
+    if isinstance(ids, tuple):
+        return map(str, range(*ids))
+    texts: list[str] = json.loads(ids) if isinstance(ids, str) else ids
+    return texts
 
 
 def _too_many(most: int) -> str:

@@ -26,7 +26,15 @@ from ..samples.box_score import SampleBoxes
 from ..support.class_names import check_names
 from ..support.host_copy import is_read_at_once
 from ..support.runner_view import kept_parts, logdir_of, positions_in_loader, samples_of_keys
-from ..support.sample_losses import NO_SCORE, WHOLE_BATCH, NoSampleLossError, kept_copy, losses_of_batch
+from ..support.sample_losses import (
+    NO_SCORE,
+    WHOLE_BATCH,
+    NoSampleLossError,
+    kept_copy,
+    losses_of_batch,
+    row_criterion,
+    row_losses,
+)
 from ..tensorboard.writer import Writer
 from .batch_numbers import MOST_CLASSES, BatchReader
 from .collected import CollectedSamples, SampleRows, kept_ids, over_ranks
@@ -280,13 +288,15 @@ class SampleHistory(Diagnostic):
         if self.task == "detection":
             self._observe_boxes(runner, positions.start, ids)
         else:
-            kind, logits, target = self.reader.read(runner)
-            losses = self._losses(runner)
+            kind, logits, target = self.reader.read(runner, len(positions))
+            later = row_criterion(runner, *self.reader.keys, self.criterion_key) if kind == "multiclass" else None
+            losses = self._losses(runner) if later is None else None
             if kind == "segmentation":
                 # Maps are too large to wait.
                 numbers, shares = self._numbers(kind, logits, target, losses)
                 self.collected_.add(kind, positions.start, ids, numbers, shares)
             else:
+                self.collected_.use(later, self._numbers)
                 parts = [kept_copy(runner, logits), *kept_parts(runner, [target])]
                 parts += [] if losses is None else [losses]
                 self.collected_.add_logits(kind, positions.start, ids, parts, self._numbers)
@@ -395,6 +405,8 @@ class SampleHistory(Diagnostic):
     ) -> tuple[Tensor, Tensor]:
         """Return the columns of samples and the probabilities of classes, [N, K] and [N, C]."""
         found = self.reader.numbers(kind, logits, target)
+        if losses is None and self.collected_ is not None and self.collected_.criterion is not None:
+            losses = self._found_losses(partial(row_losses, self.collected_.criterion, logits, target))
         if losses is None:
             losses = found.numbers.new_full((len(found.numbers),), torch.nan)
         losses = losses.float().masked_fill((losses == NO_SCORE) | (losses == WHOLE_BATCH), torch.nan)
@@ -402,11 +414,15 @@ class SampleHistory(Diagnostic):
 
     def _losses(self, runner: dl.IRunner) -> Tensor | None:
         """Return the loss of each sample, [N], ``NO_SCORE`` or ``WHOLE_BATCH`` where there is none; None: of no one."""
+        output, target = (runner.batch[key] for key in (self.output_key, self.target_key))
+        find = partial(losses_of_batch, runner, runner.batch, output.detach(), target, self.criterion_key)
+        return self._found_losses(find)
+
+    def _found_losses(self, find: Callable[[], Tensor | None]) -> Tensor | None:
         if self.has_no_losses_:
             return None
-        output, target = (runner.batch[key] for key in (self.output_key, self.target_key))
         try:
-            losses = losses_of_batch(runner, runner.batch, output.detach(), target, self.criterion_key)
+            losses = find()
         except NoSampleLossError:
             # To find that out may take a call for each sample.
             self.has_no_losses_ = True

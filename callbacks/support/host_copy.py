@@ -100,7 +100,9 @@ def kept_from_loader(part: Any, given: Any = None) -> Any:
         part: of a batch.
         given: the batch as the loader gave it; None: nothing of it was on a device.
     """
-    return _keep(part, frozenset(_memory_on_device(given)))
+    # A batch may hold very many names, which are looked through only for a part that is on a device.
+    is_on_device = next(_memory_on_device(part), None) is not None
+    return _keep(part, frozenset(_memory_on_device(given) if is_on_device else ()))
 
 
 def _keep(part: Any, reused: frozenset[int]) -> Any:
@@ -127,7 +129,8 @@ def _memory_on_device(part: Any) -> Iterator[int]:
             yield from _memory_on_device(value)
     elif isinstance(part, list | tuple):
         for value in part:
-            yield from _memory_on_device(value)
+            if not isinstance(value, str):
+                yield from _memory_on_device(value)
 
 
 def _memory_of(tensor: Tensor) -> int:

@@ -14,12 +14,13 @@ from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 
 from ..errors import UsageError, listing, unknown_name
-from .runner_view import batch_of_run, sample_losses_of
+from .runner_view import batch_of_run, loss_terms, sample_losses_of
 from .target_mean import TargetMean, class_numbers, target_mean
 from .undone import undone
 
 Found = TypeVar("Found")
 Criterion = Callable[[Tensor, Tensor], Tensor]
+RowCriterion = tuple[str, int, float]  # plain values, as what waits for its losses may go through a checkpoint
 
 # Both are numbers, because they travel in tensors of losses that nothing reads within the step.
 NO_SCORE = -math.inf
@@ -245,6 +246,45 @@ def losses_of_batch(
         return None
     find = partial(sample_losses, criterion, output, target, uncounted=NO_SCORE)
     return once_per_batch(runner, ("losses by", criterion_key, id(criterion)), [output, target], find)
+
+
+def row_criterion(
+    runner: dl.IRunner, output_key: str, target_key: str, criterion_key: str | None = None
+) -> RowCriterion | None:
+    """Return what ``row_losses`` needs to give the same as ``losses_of_batch`` at any time; None where it cannot.
+
+    It can for cross-entropy without weights, by which the loss of a sample follows from its row alone. So the losses of
+    many batches are found at once.
+
+    Args:
+        runner: any Catalyst runner.
+        output_key: key of the output in the batch, [N, C].
+        target_key: key of the target in the batch, one for each sample.
+        criterion_key: see ``losses_of_batch``.
+    """
+    terms = loss_terms(runner)
+    if criterion_key is None and terms is not None and runner.criterion is not None:
+        plain = [one for one in terms if (one.output, one.target) == (output_key, target_key) and one.is_plain]
+        criterion = plain[0].pick_criterion(runner.criterion) if len(terms) == len(plain) == 1 else None
+    else:
+        criterion = pick_criterion(runner.criterion, criterion_key)
+    # What a class or a function of the user's does, nobody knows.
+    if type(criterion) is not nn.CrossEntropyLoss or criterion.weight is not None:
+        return None
+    return criterion.reduction, criterion.ignore_index, criterion.label_smoothing
+
+
+def row_losses(criterion: RowCriterion, output: Tensor, target: Tensor) -> Tensor:
+    """Return the loss of each sample, [N], ``NO_SCORE`` where nothing counts.
+
+    Args:
+        criterion: from ``row_criterion``.
+        output: [N, C], of samples of any number of batches.
+        target: [N] classes, or [N, C] shares.
+    """
+    reduction, ignore_index, smoothing = criterion
+    own = nn.CrossEntropyLoss(reduction=reduction, ignore_index=ignore_index, label_smoothing=smoothing)
+    return sample_losses(own, output, target, uncounted=NO_SCORE)
 
 
 def once_per_batch(runner: dl.IRunner, asked: Hashable, parts: Any, find: Callable[[], Found]) -> Found:

@@ -64,6 +64,11 @@ class LossTerm:
         """The name that the term is logged as."""
         return self.name or f"loss_{self.criterion or self.output}"
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether its value is that of the criterion for output and target, whatever else the batch holds."""
+        return type(self).compute is LossTerm.compute and self.count is None and self.weight == 1
+
     def pick_criterion(self, criterion: Any) -> Any:
         """Return this term's criterion of one or of several by name."""
         if isinstance(criterion, Mapping):

@@ -50,6 +50,7 @@ def test_a_sample_takes_at_most_48_bytes_and_two_for_each_class(batch, classes):
     traced = tracemalloc.get_traced_memory()[0]
     tracemalloc.stop()
     tensors = [part for parts in (found.positions, found.numbers, found.shares) for part in parts]
+    tensors = [part for part in tensors if isinstance(part, torch.Tensor)]
     memory = sum(part.untyped_storage().nbytes() for part in tensors)
     # The last batches are not joined yet.
     rest = 64 * 3 * 1000
@@ -99,6 +100,21 @@ def test_numbers_that_are_made_of_many_batches_are_those_of_each():
     np.testing.assert_array_equal(rows.numbers, torch.cat(expected).numpy())
     assert rows.positions.tolist() == [*map(int, rows.ids)] == [*range(first)]
     assert len(calls) <= 1
+
+
+def test_batches_that_wait_have_their_losses_by_the_criterion_of_their_time():
+    found, made = CollectedSamples(None), []
+
+    def make(kind, logits, target):
+        made.append((found.criterion, len(logits)))
+        return logits.new_zeros(len(logits), 7), logits.new_zeros(len(logits), 0)
+
+    for number, smoothing in enumerate((0.0, 0.0, 0.1, 0.1, 0.1, None, 0.0)):
+        found.use(None if smoothing is None else ("mean", -100, smoothing), make)
+        found.add_logits("multiclass", 2 * number, kept_ids(["a", "b"]), [torch.zeros(2, 3), torch.zeros(2)], make)
+    found.settle(make)
+    assert made == [(("mean", -100, 0.0), 4), (("mean", -100, 0.1), 6), (None, 2), (("mean", -100, 0.0), 2)]
+    assert len(over_ranks(found, is_main=True)[0]) == 14
 
 
 def test_logits_of_many_classes_do_not_wait_for_many_batches():

@@ -126,4 +126,4 @@ def test_the_command_ends_with_75_and_one_line_that_does_not_speak_of_going_on(t
     (tmp_path / "mine.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGTERM)\n")
     assert main(["train", "./mine.py"]) == 75
     assert capsys.readouterr().err == "assay: stopped by SIGTERM before anything was saved; start it again\n"
-    assert [path.name for path in tmp_path.iterdir()] == ["mine.py"]
+    assert {path.name for path in tmp_path.iterdir()} - {"__pycache__"} == {"mine.py"}
