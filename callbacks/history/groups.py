@@ -5,9 +5,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ..support.atomic_files import replacing
+from .duplicates import Label, find_duplicates, find_duplicates_of_labels
 from .files import CLASSES, IDS, LABELS, MEANS, RUNNING, SampleFiles, kind_of
 from .pictures.suspect_picture import SuspectRow
 from .running import ONE_CLASS, UNKNOWN_LABEL, running_columns
@@ -104,7 +106,7 @@ def find_groups(running: Mapping[str, np.ndarray], epoch: int) -> dict[str, np.n
     }
 
 
-def write_groups(files: SampleFiles) -> FoundGroups | None:
+def write_groups(files: SampleFiles, duplicates: Mapping[str, list[Label]] | None = None) -> FoundGroups | None:
     """Write the groups of all samples of a loader by their running values, and return what was found.
 
     The file has one row per sample: ``index``; of the surest suspect of the sample ``suspect_rank``, from 1 for the
@@ -115,6 +117,7 @@ def write_groups(files: SampleFiles) -> FoundGroups | None:
 
     Args:
         files: of the loader.
+        duplicates: labels of the duplicates of samples, by id, see ``read_duplicates``.
 
     Returns:
         What was found; None where there are no running values, and then there is no file.
@@ -127,7 +130,11 @@ def write_groups(files: SampleFiles) -> FoundGroups | None:
     kind = kind_of(files.folder / RUNNING)
     running = {name: _array(table[name]) for name in running_columns(kind)}
     groups = find_groups(running, epoch)
-    suspects, likely, score = _find(kind, table, running, files) if epoch >= FROM_EPOCH else _nothing(len(table))
+    suspects, likely, score = _nothing(len(table))
+    if epoch >= FROM_EPOCH:
+        suspects, likely, score = _find(kind, table, running, files)
+        twins = _find_duplicates(kind, table, running, files, duplicates or {})
+        suspects = Suspects.joined([*([] if suspects is None else [suspects]), twins]) if len(twins) else suspects
     columns = {
         "index": table["index"],
         **_of_suspects(suspects, likely, score),
@@ -175,6 +182,37 @@ def _find(kind: str, table: pa.Table, running: Mapping[str, np.ndarray], files: 
     elif kind in _FINDERS:
         suspects = _FINDERS[kind](running, files.recent(_RECENT))
     return suspects, likely, score
+
+
+def _find_duplicates(
+    kind: str,
+    table: pa.Table,
+    running: Mapping[str, np.ndarray],
+    files: SampleFiles,
+    duplicates: Mapping[str, list[Label]],
+) -> Suspects:
+    """Return the samples whose duplicates have another label, of those that counted."""
+    if not duplicates or kind not in (*ONE_CLASS, "multilabel"):
+        return Suspects.joined([])
+    names = [*duplicates]
+    found = pc.index_in(pa.array(names, pa.string()), pq.read_table(files.folder / IDS, columns=["id"])["id"])
+    place_of = {number: at for at, number in enumerate(found.to_pylist()) if number is not None}
+    index = np.array(sorted(number for number in place_of if running["epochs"][number]), np.int64)
+    others = [duplicates[names[place_of[number]]] for number in index.tolist()]
+    rows = table.take(pa.array(index))
+    if kind == "multilabel":
+        _, labels, shares = _known_labels(rows)
+        return (
+            find_duplicates_of_labels(index, others, labels, shares)
+            if len(labels) == len(index)
+            else Suspects.joined([])
+        )
+    known, _, means, classes = _known_means(rows)
+    shares_of = {
+        int(index[row]): dict(zip(range(len(share)) if classes is None else classes[at].tolist(), share, strict=True))
+        for at, (row, share) in enumerate(zip(known.tolist(), means.tolist(), strict=True))
+    }
+    return find_duplicates(index, others, running["target"][index], shares_of)
 
 
 def _of_suspects(suspects: Suspects | None, likely: np.ndarray, score: np.ndarray) -> dict[str, pa.Array]:

@@ -38,6 +38,7 @@ from ..support.sample_losses import (
 from ..tensorboard.writer import Writer
 from .batch_numbers import MOST_CLASSES, BatchReader
 from .collected import CollectedSamples, SampleRows, kept_ids, over_ranks
+from .duplicates import FINDINGS, read_duplicates
 from .file_names import FileNames
 from .pictures.encoder import Encoder
 from .pictures.named_samples import named_samples
@@ -192,6 +193,7 @@ class SampleHistory(Diagnostic):
         self.boxes = SampleBoxes(output_key, target_key, min_score, min_iou)
         self.detections_ = Detections(output_key, type(self).__name__) if task == "detection" else None
         self.collected_: CollectedSamples | None = None
+        self.findings_: Path | None = None  # the file of what is wrong with the run, which may not be there yet
         self.pending_: Callable[[], None] | None = None
         self.told_: set[str] = set()
         self.has_no_losses_ = False
@@ -215,6 +217,7 @@ class SampleHistory(Diagnostic):
         from .files import SampleFiles  # needs pyarrow, 50 MB, which not every project has
 
         folder = self._folder(logdir)
+        self.findings_ = None if logdir is None else logdir / FINDINGS
         self._check_peers(runner, folder)
         results = folder if self.folder is not None else folder.parent / "results"
         self.table_ = SuspectTable(results / "suspects.csv", self.class_names)
@@ -380,7 +383,8 @@ class SampleHistory(Diagnostic):
         """Write the groups and the suspects of a loader, and return how many there are of each by tag."""
         from .groups import write_groups
 
-        found = write_groups(self.files_[loader])
+        duplicates = {} if self.findings_ is None else read_duplicates(self.findings_, loader)
+        found = write_groups(self.files_[loader], duplicates)
         self.found_[loader] = found
         if found is None:
             return {}

@@ -18,10 +18,10 @@ _IN_LINE = 3  # samples that the line at the end of a run names
 _WORDS = {
     "label": ("label", "labels", "be wrong", "{0} is {1}, likely {2}"),
     "missing_label": ("label", "labels", "be missing", "{0} is likely {2} too"),
-    "false_label": ("label", "labels", "be one too many", "{0} is likely not {1}"),
+    "false_label": ("label", "labels", "be false", "{0} is likely not {1}"),
     "region": ("region", "regions", "have a wrong class", "{0} has {1}, likely {2}{3}"),
     "missing_box": ("box", "boxes", "be missing", "{0} has likely {2}{3}"),
-    "false_box": ("box", "boxes", "be one too many", "{0} has likely no {1}{3}"),
+    "false_box": ("box", "boxes", "be false", "{0} has likely no {1}{3}"),
     "swapped_box": ("box", "boxes", "have a wrong class", "{0} has {1}, likely {2}{3}"),
     "duplicate": ("label", "labels", "be wrong, as a duplicate has another one", "{0} is {1}, its duplicate {2}"),
 }

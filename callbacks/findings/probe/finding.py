@@ -28,6 +28,21 @@ class Where:
 
 
 @dataclass(frozen=True)
+class Labelled:
+    """A sample and its label.
+
+    Attributes:
+        loader: its key.
+        sample_id: of the sample.
+        label: class number, or a 0 or 1 of each label.
+    """
+
+    loader: str
+    sample_id: str
+    label: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Finding:
     """One thing that is wrong.
 
@@ -39,6 +54,7 @@ class Finding:
         evidence: what was measured and expected, by name.
         rule: name of the rule, which ``examine`` fills in.
         epoch: after which epoch it was found; 0: before the first one had ended.
+        groups: samples that show the same but have different labels, for programs; up to 1,000 groups.
     """
 
     severity: Severity
@@ -48,6 +64,7 @@ class Finding:
     evidence: Mapping[str, Any] = field(default_factory=dict)
     rule: str = ""
     epoch: int = 0
+    groups: tuple[tuple[Labelled, ...], ...] = ()
 
     @property
     def sentence(self) -> str:
@@ -63,13 +80,20 @@ class Finding:
     def as_dict(self) -> dict[str, Any]:
         """Return it as ``findings.json`` holds it."""
         where = {name: value for name, value in asdict(self.where).items() if value not in (None, ())}
+        groups = [[asdict(one) | {"label": list(one.label)} for one in group] for group in self.groups]
         return {
             "severity": self.severity, "rule": self.rule, "where": where, "what": self.what,
             "evidence": dict(self.evidence), "do": self.do, "epoch": self.epoch,
+            **({"groups": groups} if groups else {}),
         }  # fmt: skip
 
     @classmethod
     def from_dict(cls, state: Mapping[str, Any]) -> "Finding":
         """Return the finding of which ``as_dict`` was taken."""
         where = dict(state["where"])
-        return cls(**{**state, "where": Where(**{**where, "samples": tuple(where.get("samples", ()))})})
+        place = Where(**{**where, "samples": tuple(where.get("samples", ()))})
+        groups = tuple(
+            tuple(Labelled(one["loader"], one["sample_id"], tuple(one["label"])) for one in group)
+            for group in state.get("groups", ())
+        )
+        return cls(**{**state, "where": place, "groups": groups})

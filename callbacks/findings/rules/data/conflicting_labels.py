@@ -15,6 +15,7 @@ from ...probe.rule import rule
 from ...probe.wording import class_name, count, some
 from ..class_counts import has_classes
 from ..pictures import pictures
+from ..sample_labels import label_of, labelled_groups
 
 # With every other image in conflict, labels say nothing of images.
 _WORTHLESS = 0.5
@@ -28,23 +29,18 @@ def conflicting_labels(probe: Probe) -> Iterator[Finding]:
     groups: dict[bytes, list[tuple[str, SampleProbe]]] = defaultdict(list)
     for loader in probe.loaders.values():
         for sample in pictures(loader):
-            if _label(sample) is not None:
+            if label_of(sample, probe.settings) is not None:
                 groups[sample.digest].append((loader.key, sample))
-    torn = [group for group in groups.values() if len({_label(sample) for _, sample in group}) > 1]
+    torn = [of for of in groups.values() if len({label_of(sample, probe.settings) for _, sample in of}) > 1]
     if torn:
         yield _finding(probe, torn, len(groups))
-
-
-def _label(sample: SampleProbe) -> tuple[int, ...] | None:
-    if sample.target is None or sample.target.ndim > 1 or sample.target.dtype.kind not in "iub":
-        return None
-    return tuple(sample.target.reshape(-1).tolist())
 
 
 def _finding(probe: Probe, torn: list[list[tuple[str, SampleProbe]]], images: int) -> Finding:
     keys = sorted({key for group in torn for key, _ in group}, key=list(probe.loaders).index)
     group = torn[0]
-    other = next(sample for _, sample in group if _label(sample) != _label(group[0][1]))
+    first = label_of(group[0][1], probe.settings)
+    other = next(sample for _, sample in group if label_of(sample, probe.settings) != first)
     shown = [f"{sample.name} is {_text(probe, sample)}" for sample in (group[0][1], other)]
     names = tuple(sample.name for group in torn for _, sample in group)
     severity: Severity = "error" if len(torn) >= _WORTHLESS * images else "warning"
@@ -55,9 +51,10 @@ def _finding(probe: Probe, torn: list[list[tuple[str, SampleProbe]]], images: in
         f"look at {some(names[:2])}, and keep one label for each image",
         Where(", ".join(keys), samples=names[:8]),
         {"images": len(torn), "compared": images},
+        groups=labelled_groups(torn, probe.settings),
     )
 
 
 def _text(probe: Probe, sample: SampleProbe) -> str:
-    label = _label(sample) or ()
+    label = label_of(sample, probe.settings) or ()
     return class_name(label[0], probe.settings.class_names) if len(label) == 1 else str(list(label))

@@ -16,8 +16,11 @@ from ...probe.finding import Finding, Severity, Where
 from ...probe.loader_probe import LoaderProbe, SampleProbe
 from ...probe.probe import Probe
 from ...probe.rule import rule
+from ...probe.settings_probe import SettingsProbe
 from ...probe.wording import share
+from ..class_counts import has_classes
 from ..pictures import SIDE, names_of, pictures, vectors
+from ..sample_labels import labelled_groups
 
 _MOST = 2000
 # Distance between images of length 1: what a second JPEG, a new size or a slight shift makes of one image stays below.
@@ -38,10 +41,10 @@ def near_duplicates(probe: Probe) -> Iterator[Finding]:
     """Find images of validation that are near copies of images of training, by their small grey areas."""
     train, valid = probe.train, probe.valid
     if train is not None and valid is not None:
-        yield from _of_loaders(train, valid)
+        yield from _of_loaders(train, valid, probe.settings)
 
 
-def _of_loaders(train: LoaderProbe, valid: LoaderProbe) -> Iterator[Finding]:
+def _of_loaders(train: LoaderProbe, valid: LoaderProbe, settings: SettingsProbe) -> Iterator[Finding]:
     digests = {sample.digest for sample in train.samples.values()} | set(train.again.values())
     ones = [sample for sample in pictures(train) if sample.small is not None][:_MOST]
     seen = [sample for sample in pictures(valid) if sample.small is not None][:_MOST]
@@ -56,6 +59,7 @@ def _of_loaders(train: LoaderProbe, valid: LoaderProbe) -> Iterator[Finding]:
     if by_chance and part < _HARMFUL:
         return
     severity: Severity = "note" if by_chance or part < _HARMFUL else "warning"
+    pairs = [[(valid.key, others[row]), (train.key, ones[at])] for row, at in zip(rows, nearest, strict=True)]
     shown = ", ".join(f"{others[row].name} is near {ones[at].name}" for row, at in zip(rows[:2], nearest, strict=False))
     yield Finding(
         severity,
@@ -64,6 +68,7 @@ def _of_loaders(train: LoaderProbe, valid: LoaderProbe) -> Iterator[Finding]:
         "look at these pairs, and split the data so that copies of an image are on one side",
         Where(f"{train.key}, {valid.key}", samples=names_of([others[row] for row in rows[:8]])),
         {"near": len(rows), "compared": len(seen)},
+        groups=labelled_groups(pairs if has_classes(settings) and not by_chance else (), settings),
     )
 
 

@@ -1,6 +1,7 @@
 """Rules on data sets: each names its fault, and is silent on its healthy twins."""
 
 import io
+import json
 from dataclasses import replace
 from functools import cache
 from unittest.mock import patch
@@ -12,6 +13,7 @@ from made_probes import found, healthy, loader, make_image, make_samples, sample
 from PIL import Image, ImageFile
 
 from assay.callbacks.findings.observe.data.jumps import flat_of
+from assay.callbacks.findings.probe.finding import Finding, Labelled
 from assay.callbacks.findings.probe.loader_probe import BatchProbe
 from assay.callbacks.findings.probe.overlap_probe import OverlapProbe
 from assay.callbacks.findings.probe.probe import Probe
@@ -192,6 +194,20 @@ def test_conflicting_labels_names_an_image_with_two_labels():
     (finding,) = found(conflicting_labels, with_samples(healthy(), "train", change))
     assert finding.severity == "warning"
     assert "1 image of train has several labels for the same pixels (3 is 3 but copy is 7)" in finding.what
+    assert finding.groups == ((Labelled("train", "3", (3,)), Labelled("train", "copy", (7,))),)
+    assert Finding.from_dict(json.loads(json.dumps(finding.as_dict()))) == finding
+
+
+def test_conflicting_labels_knows_yes_and_no_as_fractions():
+    def change(samples):
+        rows = [replace(one, target=np.array([1.0, 0.0], np.float32)) for one in samples]
+        return [*rows, replace(rows[3], index=200, name="copy", target=np.array([1.0, 1.0], np.float32))]
+
+    probe = with_samples(healthy(), "train", change)
+    assert found(conflicting_labels, probe) == ()
+    probe = replace(probe, settings=replace(probe.settings, task="multilabel"))
+    (finding,) = found(conflicting_labels, probe)
+    assert finding.groups == ((Labelled("train", "3", (1, 0)), Labelled("train", "copy", (1, 1))),)
 
 
 def test_conflicting_labels_is_silent_on_duplicates_that_agree_and_on_numbers():
@@ -210,6 +226,11 @@ def test_near_duplicates_names_second_jpegs_of_training_images():
     (finding,) = found(near_duplicates, with_samples(healthy(), "valid", lambda _: valid))
     assert finding.severity == "warning"
     assert "30 of 100 images of valid (30%) are almost copies of images of train (c0 is near 0" in finding.what
+    train = {one.name: int(one.target) for one in healthy().train.samples.values()}
+    expected = [n for n in range(30) if train[str(n)] != n % 10]
+    assert [group[0].sample_id for group in finding.groups] == [f"c{n}" for n in expected]
+    for group in finding.groups:
+        assert group[1] == Labelled("train", group[0].sample_id[1:], (train[group[0].sample_id[1:]],))
 
 
 def test_near_duplicates_is_silent_on_images_that_look_alike():
