@@ -161,8 +161,11 @@ def parted(kind: str, shares: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     Args:
         kind: of samples, see ``BatchNumbers``.
-        shares: [n, C], floating point, from ``BatchNumbers``.
+        shares: [n, C], floating point, from ``BatchNumbers``; of samples with boxes, which have no probabilities, what
+            stands in their place.
     """
+    if kind == "detection":
+        shares = shares[:, :0]
     if kind != "multilabel":
         return shares, np.zeros((len(shares), 0), np.int8)
     counts = ~(shares >= _UNCOUNTED)

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..measures.sample_history import COLUMNS_OF, box_columns
 from ..support.checkpoint_values import stored_as
 from ..support.distributed import gather_objects, world_size
 from ..support.sample_losses import RowCriterion, can_join
@@ -31,6 +32,7 @@ class SampleRows:
         ids: n texts.
         numbers: [n, K], float32; behind the columns of the kind there may be C more: the classes of ``shares``.
         shares: [n, C], float16, probabilities of the classes, of all in their order where none are named; C may be 0.
+            Of samples with boxes, what speaks against these: ``measures.box_evidence.EVIDENCE``.
         kind: a key of ``measures.sample_history.COLUMNS_OF``, which names the columns; empty where there are no rows.
     """
 
@@ -42,6 +44,12 @@ class SampleRows:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def columns(self, rows: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the columns of an epoch's file for some rows."""
+        if self.kind == "detection":
+            return box_columns(self.numbers[rows], self.shares[rows])
+        return {name: self.numbers[rows, place] for place, name in enumerate(COLUMNS_OF[self.kind])}
 
     def part(self, first: int, last: int) -> "SampleRows":
         """Return the rows from ``first`` to before ``last``."""

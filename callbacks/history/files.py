@@ -76,10 +76,9 @@ class SampleFiles:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._write_about(rows.kind)
         index, first = self._find(rows.ids)
-        names = COLUMNS_OF[rows.kind]
-        numbers = {name: rows.numbers[first, place] for place, name in enumerate(names)}
+        numbers = rows.columns(first)
         shares, labels = parted(rows.kind, rows.shares[first])
-        seen = Seen(index, numbers, shares, rows.numbers[first, len(names) :].astype(np.int32), labels)
+        seen = Seen(index, numbers, shares, rows.numbers[first, len(numbers) :].astype(np.int32), labels)
         is_whole = self._update_running(epoch, rows.kind, seen)
         # Last: a run that is killed before counts this epoch again.
         self._write_epoch(epoch, index, numbers)

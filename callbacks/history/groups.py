@@ -13,6 +13,7 @@ from .duplicates import Label, find_duplicates, find_duplicates_of_labels
 from .files import CLASSES, IDS, LABELS, MEANS, RUNNING, SampleFiles, kind_of
 from .pictures.suspect_picture import SuspectRow
 from .running import ONE_CLASS, UNKNOWN_LABEL, running_columns
+from .suspect_boxes import find_box_suspects
 from .suspect_labels import find_label_suspects, rank_label_sets
 from .suspects import FROM_EPOCH, SUSPECT_KINDS, Suspects, find_suspects, rank_labels
 
@@ -25,7 +26,7 @@ _EPOCHS_OF_EVENT = 10  # an unstable sample is forgotten at least once in so man
 _RECENT = 3  # epochs whose columns tell where masks and boxes are wrong
 # Makes suspects of running values, [n] each, and of the columns of the last epochs, see ``SampleFiles.recent``.
 _Finder = Callable[[Mapping[str, np.ndarray], Sequence[Mapping[str, np.ndarray]]], Suspects]
-_FINDERS: dict[str, _Finder] = {}
+_FINDERS: dict[str, _Finder] = {"detection": find_box_suspects}
 """Of samples that have not one class each, by their kind."""
 
 

@@ -314,10 +314,10 @@ class SampleHistory(Diagnostic):
         if is_read_at_once(runner):
             self.settle(runner)
 
-    def _add_boxes(self, first: int, ids: Any, read: Callable[[], np.ndarray]) -> None:
-        numbers = torch.from_numpy(read())
+    def _add_boxes(self, first: int, ids: Any, read: Callable[[], tuple[np.ndarray, np.ndarray]]) -> None:
+        counts, evidence = (torch.from_numpy(part) for part in read())
         if self.collected_ is not None:
-            self.collected_.add("detection", first, ids, numbers, numbers.new_zeros((len(numbers), 0)))
+            self.collected_.add("detection", first, ids, counts, evidence)
 
     def settle(self, runner: dl.IRunner) -> None:
         """Match the boxes of the last step."""

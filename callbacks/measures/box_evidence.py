@@ -14,16 +14,16 @@ EVIDENCE = ("hit_score", "extra_score", "extra_label", *EXTRA, "doubt", "doubt_l
 """The numbers of an image, see ``box_evidence``."""
 LABELS = ("extra_label", "doubt_label", "doubt_likely")  # those that are whole
 
-_TOUCHES = 0.1  # overlap from which on a detection may be of that true box, badly placed
+_NEAR = 0.3  # overlap from which on a detection and a true box may be of the same object
+_TINY = 8.0  # pixels of the shorter side, the finest step of the maps that common detectors predict from
 _COVERED = 0.7  # share of one box within another from which on it may be a part of it
-_SUPPORTS = 0.3  # overlap from which on a detection says that there is something
 _MOST = 2048  # labels up to it are exact in half precision
 
 
 def box_evidence(found: Boxes, true: Boxes, *, min_score: float, min_iou: float) -> list[float]:
     """Return what speaks against the boxes of one image.
 
-    The *extra* detection is the surest one that is near no true box of any label: neither overlaps it by 0.1 or more,
+    The *extra* detection is the surest one that is near no true box of any label: neither overlaps it by 0.3 or more,
     nor has 70% of its area within the other. Second detections of an object that has a box are none, then, nor are
     parts and groups of such objects. (Tkachenko et al., "ObjectLab: Automated Diagnosis of Mislabeled Images in Object
     Detection Data", 2023, "overlooked", where a detection is the more suspect the less it resembles any true box.)
@@ -31,8 +31,8 @@ def box_evidence(found: Boxes, true: Boxes, *, min_score: float, min_iou: float)
     The box *in doubt* is the true box that another label finds more surely than its own does, by the difference of the
     two scores, if it finds it at least as surely as true boxes of this image are found (the same, "swapped"). Where
     there is none, it is the one that detections of any label support least, by 1 less the largest score among those
-    that overlap it by 0.3 or more. A detection of an overlapping object supports it too, as of two that overlap a
-    detector often keeps one.
+    that overlap it by 0.3 or more. Boxes of which another one covers 30% or more are left out there, as of two objects
+    that overlap a detector often keeps one, and those with a side below 8 pixels, which detectors often miss.
 
     Boxes are widened by a pixel on each side before they are compared, as tiny ones would be far from each other by an
     error of a pixel. What a crowd covers is no extra detection, and a crowd is not in doubt.
@@ -93,7 +93,7 @@ def _widened(boxes: np.ndarray) -> np.ndarray:
 def _extra(found: Boxes, near: tuple[np.ndarray, np.ndarray], covered: np.ndarray) -> list[float]:
     """Return score, label and corners of the surest detection that is near no true box, given both widened."""
     is_near = (
-        (box_iou(*near) >= _TOUCHES) | (covered_share(*near) >= _COVERED) | (covered_share(*near[::-1]).T >= _COVERED)
+        (box_iou(*near) >= _NEAR) | (covered_share(*near) >= _COVERED) | (covered_share(*near[::-1]).T >= _COVERED)
     )
     scores = np.where(np.concatenate([is_near, covered], axis=1).any(axis=1), -np.inf, found["scores"])
     best = int(scores.argmax()) if len(scores) else 0
@@ -119,7 +119,7 @@ def _doubt(
     if not len(true["labels"]):
         return [np.nan] * 7
     scores = found["scores"].astype(np.float64).reshape(-1, 1)
-    supports = np.where(overlaps >= _SUPPORTS, scores, 0.0)
+    supports = np.where(overlaps >= _NEAR, scores, 0.0)
     own = np.where(same, supports, 0.0).max(axis=0, initial=0.0)
     # One that hits another true box is of that one.
     rival = np.where((overlaps >= min_iou) & ~same & ~hit.reshape(-1, 1) & (scores >= least), scores, 0.0)
@@ -129,7 +129,18 @@ def _doubt(
     if doubt > 0:
         likely = float(found["labels"][rival[:, best].argmax()])
     else:
-        support = supports.max(axis=0, initial=0.0)
-        best = int(support.argmin())
-        doubt = 1.0 - float(support[best])
+        lacks = np.where(_is_clear(true["boxes"]), 1.0 - supports.max(axis=0, initial=0.0), -np.inf)
+        best = int(lacks.argmax())
+        doubt = float(lacks[best])
+        if doubt < 0:
+            return [np.nan] * 7
     return [doubt, float(true["labels"][best]), likely, *true["boxes"][best].tolist()]
+
+
+def _is_clear(boxes: np.ndarray) -> np.ndarray:
+    """Return which true boxes a detector must find by itself: neither tiny, nor with another one before or behind."""
+    others = covered_share(boxes, boxes)
+    np.fill_diagonal(others, 0.0)
+    is_seen: np.ndarray = others.max(axis=1, initial=0.0) < _NEAR
+    is_seen &= (boxes[:, 2:] - boxes[:, :2]).min(axis=1) >= _TINY
+    return is_seen

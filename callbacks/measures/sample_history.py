@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .box_evidence import EVIDENCE, LABELS
 from .box_matching import match_boxes
 from .image_overlap import tally
 
@@ -15,7 +16,7 @@ COLUMNS_OF = {
     **dict.fromkeys(("multiclass", "binary"), (*COLUMNS, "loss")),
     "multilabel": ("wrong_labels", "margin", "loss"),
     "segmentation": ("score", "loss"),
-    "detection": ("score", "boxes", "found", "missed", "false", "loss"),
+    "detection": ("score", "boxes", "found", "missed", "false", *EVIDENCE, "loss"),
 }
 """What an epoch's file holds of each sample, by kind of sample: that of maps is ``segmentation`` in any task."""
 EVIDENCE_OF: dict[str, tuple[str, ...]] = {}
@@ -23,7 +24,10 @@ EVIDENCE_OF: dict[str, tuple[str, ...]] = {}
 
 Each is NaN where it cannot be told, and its mean is over the other epochs.
 """
-WHOLE = ("target", "prediction", "wrong_labels", "boxes", "found", "missed", "false")  # columns of whole numbers
+KEPT_OF_BOXES = ("score", "boxes", "missed", "false")
+"""What is kept of the counts of a sample with boxes until its epoch is written; the others follow from these."""
+_COUNTS = ("wrong_labels", "boxes", "found", "missed", "false")
+WHOLE = ("target", "prediction", *_COUNTS, *LABELS)  # columns of whole numbers
 
 
 @torch.no_grad()
@@ -192,6 +196,19 @@ def box_numbers(
     hits = int((hit & kept).sum())
     score = float(precision[ranked].sum()) / count if count else float("nan")
     return [score, float(count), float(hits), float(count - hits), float(kept.sum() - hits)]
+
+
+def box_columns(counts: np.ndarray, evidence: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the columns of an epoch's file of samples with boxes, [n] float32 each.
+
+    Args:
+        counts: [n, 4], of ``KEPT_OF_BOXES``.
+        evidence: [n, K], of ``EVIDENCE``.
+    """
+    columns = dict(zip((*KEPT_OF_BOXES, *EVIDENCE), [*counts.T, *evidence.astype(np.float32).T], strict=True))
+    # Detectors have no loss in evaluation.
+    columns |= {"found": columns["boxes"] - columns["missed"], "loss": np.full(len(counts), np.nan, np.float32)}
+    return {name: columns[name] for name in COLUMNS_OF["detection"]}
 
 
 def is_yes_or_no(target: Tensor, ignore_index: int | None) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..base.detections import FOUND, TRUE, pick_boxes
 from ..keys import OUTPUT_KEY, TARGET_KEY
+from ..measures.box_evidence import EVIDENCE, box_evidence
 from ..measures.box_matching import match_boxes
 from ..measures.sample_history import box_numbers
 from ..support.host_copy import HostCopy, read_tree
@@ -56,7 +57,10 @@ class BoxF1:
 
 @dataclass(frozen=True)
 class SampleBoxes:
-    """Average precision and counts of the boxes of each sample, see ``measures.sample_history.box_numbers``.
+    """What is kept of the boxes of each sample.
+
+    These are its average precision and counts, see ``measures.sample_history.box_numbers``, and what speaks against its
+    true boxes, see ``measures.box_evidence``.
 
     Args:
         output_key: see ``BoxF1``.
@@ -70,16 +74,40 @@ class SampleBoxes:
     min_score: float
     min_iou: float
 
-    def copy(self, batch: Mapping[str, Any]) -> Callable[[], np.ndarray]:
-        """Start copying the boxes of a batch; return a function that gives [N, 6], float32, with NaN as the loss."""
+    def copy(self, batch: Mapping[str, Any]) -> Callable[[], tuple[np.ndarray, np.ndarray]]:
+        """Start copying the boxes of a batch.
+
+        Returns:
+            A function that returns the numbers of ``KEPT_OF_BOXES``, [N, 4] float32, and those of ``EVIDENCE``, [N, K]
+            float16, NaN where they exceed what half precision holds, 65,504.
+        """
         found = PackedBoxes(pick_boxes(batch, self.output_key, "SampleHistory", FOUND), FOUND)
-        true = PackedBoxes(pick_boxes(batch, self.target_key, "SampleHistory", TRUE), TRUE)
+        images = pick_boxes(batch, self.target_key, "SampleHistory", TRUE)
+        # All images of a data set have crowds or none, as a rule; where some have, the others are of single ones.
+        has_crowds = any("iscrowd" in image for image in images)
+        true = PackedBoxes([_with_crowds(image) for image in images] if has_crowds else images, _names(has_crowds))
         return partial(self._read, found, true)
 
-    def _read(self, found: "PackedBoxes", true: "PackedBoxes") -> np.ndarray:
+    def _read(self, found: "PackedBoxes", true: "PackedBoxes") -> tuple[np.ndarray, np.ndarray]:
         limits = {"min_score": self.min_score, "min_iou": self.min_iou}
-        rows = [[*box_numbers(one, of, **limits), np.nan] for one, of in zip(found.read(), true.read(), strict=True)]
-        return np.array(rows, dtype=np.float32).reshape(-1, 6)
+        pairs = [*zip(found.read(), true.read(), strict=True)]
+        counts = np.array([box_numbers(one, of, **limits) for one, of in pairs], dtype=np.float32).reshape(-1, 5)
+        evidence = np.array([box_evidence(one, of, **limits) for one, of in pairs]).reshape(-1, len(EVIDENCE))
+        # How many are found follows from the others.
+        return np.delete(counts, 2, axis=1), _halved(evidence)
+
+
+def _names(has_crowds: bool) -> tuple[str, ...]:
+    return (*TRUE, "iscrowd") if has_crowds else TRUE
+
+
+def _with_crowds(image: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    return image if "iscrowd" in image else {**image, "iscrowd": torch.zeros_like(image["labels"])}
+
+
+def _halved(values: np.ndarray) -> np.ndarray:
+    """Return numbers in half precision, NaN where they are too large for it."""
+    return np.where(np.abs(values) <= np.finfo(np.float16).max, values, np.nan).astype(np.float16)
 
 
 class PackedBoxes:

@@ -16,7 +16,8 @@ from assay.callbacks.gallery.run_samples import RunSamples
 from assay.callbacks.history.collected import SampleRows
 from assay.callbacks.history.files import SampleFiles
 from assay.callbacks.history.suspect_table import HEADER
-from assay.callbacks.measures.sample_history import COLUMNS_OF
+from assay.callbacks.measures.box_evidence import EVIDENCE
+from assay.callbacks.measures.sample_history import COLUMNS_OF, KEPT_OF_BOXES
 
 COUNT, CLASSES, EPOCHS = 60, 4, 3
 
@@ -255,9 +256,11 @@ TASKS = {
 def test_other_tasks_have_their_own_columns(tmp_path, task):
     numbers = TASKS[task]
     files = SampleFiles(tmp_path / "samples" / "valid", {"loader": "valid", "class_names": None})
-    values = np.array([numbers[name] for name in COLUMNS_OF[task]], np.float32).T
+    has_boxes = task == "detection"
+    values = np.array([numbers[name] for name in (KEPT_OF_BOXES if has_boxes else COLUMNS_OF[task])], np.float32).T
+    evidence = np.full((3, len(EVIDENCE) * has_boxes), np.nan, np.float16)
     for epoch in (1, 2):
-        files.add(epoch, SampleRows(np.arange(3), ["a", "b", "c"], values, np.zeros((3, 0), np.float16), task))
+        files.add(epoch, SampleRows(np.arange(3), ["a", "b", "c"], values, evidence, task))
     run = RunSamples(tmp_path)
     table = run.table("valid")
     assert table.task == task

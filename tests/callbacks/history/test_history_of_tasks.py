@@ -13,6 +13,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from assay.callbacks import SampleHistory, UsageError
+from assay.callbacks.measures.box_evidence import EVIDENCE, LABELS, box_evidence
 from assay.callbacks.measures.sample_history import box_numbers
 from assay.runner import DictRunner
 
@@ -206,8 +207,17 @@ def expected_of_boxes(item, min_score, min_iou):
         score = reached / count * average_precision_score(by_score, given["scores"]) if reached else 0.0
     return {
         "score": score, "boxes": count, "found": found, "missed": count - found, "false": len(kept) - found,
-        "loss": None,
+        **evidence_of(item, min_score, min_iou), "loss": None,
     }  # fmt: skip
+
+
+def evidence_of(item, min_score, min_iou):
+    """Return what ``test_box_evidence`` compares with loops, as half precision holds it."""
+    given, true = ({name: part.numpy() for name, part in item[key].items()} for key in ("given", "target"))
+    values = dict(zip(EVIDENCE, box_evidence(given, true, min_score=min_score, min_iou=min_iou), strict=True))
+    halves = {name: float(np.float16(value)) for name, value in values.items()}
+    known = {name: int(value) if name in LABELS else value for name, value in halves.items() if not math.isnan(value)}
+    return {name: known.get(name) for name in EVIDENCE}
 
 
 @pytest.mark.parametrize(("min_score", "min_iou"), [(0.5, 0.5), (0.2, 0.3)])
