@@ -10,7 +10,8 @@ from torch import Tensor
 
 from ..errors import UsageError, described
 from ..keys import pick
-from ..measures.sample_history import is_yes_or_no, label_numbers, region_scores, sample_numbers, two_logits
+from ..measures.mask_regions import can_have_regions, contradictions, strongest_regions, window_reach
+from ..measures.sample_history import is_yes_or_no, label_numbers, region_overlaps, sample_numbers, two_logits
 from ..measures.targets import decide_targets, is_paired
 from ..metrics.batch_metrics import predicted_classes
 from .running import UNKNOWN_LABEL
@@ -31,8 +32,9 @@ class BatchNumbers:
 
     Attributes:
         kind: a key of ``measures.sample_history.COLUMNS_OF``.
-        numbers: [N, K], float32, its columns without the loss, which is the last one.
-        shares: [N, C], float32, probabilities of classes, or of labels as ``joined_labels`` returns them; C may be 0.
+        numbers: [N, K], float32, its columns, or of maps those of ``KEPT_OF_MAPS``, without the loss, which is the last one.
+        shares: [N, C], float32, probabilities of classes, of labels as ``joined_labels`` returns them, or of maps the
+            IoU of each class; C may be 0.
         best: [N, C], float32, which classes these are, where there are too many for all of them; else [N, 0].
     """
 
@@ -77,8 +79,45 @@ class BatchReader:
         return kind, logits, self._target(runner, logits)
 
     @torch.no_grad()
+    def maps(self, logits: Tensor, target: Tensor) -> list[Tensor]:
+        """Return what is kept of maps until their numbers are made, as they are too large to wait themselves.
+
+        Args:
+            logits: from ``read``.
+            target: from ``read``.
+
+        Returns:
+            How surely windows are contradicted, [N, 2, h, w], see ``contradictions``; [N], how far apart they are; and
+            the IoU of each class, [N, C]. Float32, NaN where not known.
+        """
+        target = decide_targets(target, logits.shape, self.task, self.ignore_index)
+        predicted = predicted_classes(logits, self.task)
+        # Not of each value, which would take as much memory as they do.
+        is_finite = logits.flatten(1).sum(dim=1, dtype=torch.float32).isfinite()
+        if can_have_regions(logits, self.task):
+            windows = contradictions(logits, predicted, target, is_finite, self.task, self.ignore_index)
+            reach = window_reach(logits.shape[-2:])
+        else:
+            windows = logits.new_full((len(logits), 2, 1, 1), torch.nan, dtype=torch.float32)
+            reach = 0
+        classes = logits.shape[1] if self.task == "multiclass" else None
+        if self.task == "binary":
+            # One map per sample, which is that of class 1.
+            predicted, target = predicted.flatten(1)[:, None], target.flatten(1)[:, None]
+        overlaps = region_overlaps(predicted, target, classes, self.ignore_index)
+        overlaps = overlaps.masked_fill(~is_finite[:, None], torch.nan)
+        return [windows, windows.new_full((len(windows),), reach), overlaps]
+
+    @torch.no_grad()
+    def numbers_of_maps(self, windows: Tensor, reach: Tensor, overlaps: Tensor) -> BatchNumbers:
+        """Return the numbers of samples with maps, of one batch or of several; the arguments are from ``maps``."""
+        numbers = torch.cat([overlaps.nanmean(dim=1)[:, None], strongest_regions(windows), reach[:, None]], dim=1)
+        shares = overlaps if overlaps.shape[1] <= MOST_CLASSES else overlaps[:, :0]
+        return BatchNumbers("segmentation", numbers, shares, numbers[:, :0])
+
+    @torch.no_grad()
     def numbers(self, kind: str, logits: Tensor, target: Tensor) -> BatchNumbers:
-        """Return the numbers of samples, of one batch or of several.
+        """Return the numbers of samples without maps, of one batch or of several.
 
         Args:
             kind: from ``read``.
@@ -87,8 +126,6 @@ class BatchReader:
         """
         target = decide_targets(target, logits.shape, self.task, self.ignore_index)
         nothing = logits.new_zeros((len(logits), 0), dtype=torch.float32)
-        if kind == "segmentation":
-            return BatchNumbers(kind, self._regions(logits, target)[:, None], nothing, nothing)
         if kind == "multilabel":
             few = logits.shape[1] <= MOST_CLASSES
             shares = joined_labels(logits, target, self.ignore_index) if few else nothing
@@ -100,17 +137,6 @@ class BatchReader:
             return BatchNumbers(kind, numbers, shares, nothing)
         best = shares.topk(_BEST_CLASSES, dim=1)
         return BatchNumbers(kind, numbers, best.values, best.indices.float())
-
-    def _regions(self, logits: Tensor, target: Tensor) -> Tensor:
-        classes = logits.shape[1] if self.task == "multiclass" else None
-        predicted = predicted_classes(logits, self.task)
-        if self.task == "binary":
-            # One map per sample, which is that of class 1.
-            predicted, target = predicted.flatten(1)[:, None], target.flatten(1)[:, None]
-        scores = region_scores(predicted, target, classes, self.ignore_index)
-        # Not of each value, which would take as much memory as they do.
-        is_finite = logits.flatten(1).sum(dim=1, dtype=torch.float32).isfinite()
-        return scores.where(is_finite, torch.nan)
 
     def _logits(self, runner: dl.IRunner, size: int) -> tuple[Tensor, str]:
         """Return the logits and the kind of samples that they are of."""
@@ -167,7 +193,8 @@ def parted(kind: str, shares: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     if kind == "detection":
         shares = shares[:, :0]
     if kind != "multilabel":
-        return shares, np.zeros((len(shares), 0), np.int8)
+        # Of maps it is the IoU of classes.
+        return shares[:, :0] if kind == "segmentation" else shares, np.zeros((len(shares), 0), np.int8)
     counts = ~(shares >= _UNCOUNTED)
     # Of a probability that is rounded to 0 the sign is still there.
     labels = np.where(counts, ~np.signbit(shares), UNKNOWN_LABEL).astype(np.int8)

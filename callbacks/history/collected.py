@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..measures.sample_history import COLUMNS_OF, box_columns
+from ..measures.sample_history import COLUMNS_OF, box_columns, map_columns
 from ..support.checkpoint_values import stored_as
 from ..support.distributed import gather_objects, world_size
 from ..support.sample_losses import RowCriterion, can_join
@@ -32,7 +32,8 @@ class SampleRows:
         ids: n texts.
         numbers: [n, K], float32; behind the columns of the kind there may be C more: the classes of ``shares``.
         shares: [n, C], float16, probabilities of the classes, of all in their order where none are named; C may be 0.
-            Of samples with boxes, what speaks against these: ``measures.box_evidence.EVIDENCE``.
+            Of samples with boxes, what speaks against these: ``measures.box_evidence.EVIDENCE``; with maps, the IoU of
+            each class.
         kind: a key of ``measures.sample_history.COLUMNS_OF``, which names the columns; empty where there are no rows.
     """
 
@@ -49,6 +50,8 @@ class SampleRows:
         """Return the columns of an epoch's file for some rows."""
         if self.kind == "detection":
             return box_columns(self.numbers[rows], self.shares[rows])
+        if self.kind == "segmentation":
+            return map_columns(self.numbers[rows])
         return {name: self.numbers[rows, place] for place, name in enumerate(COLUMNS_OF[self.kind])}
 
     def part(self, first: int, last: int) -> "SampleRows":

@@ -23,6 +23,8 @@ ABOUT, IDS, RUNNING = "about.json", "ids.parquet", "running.parquet"
 BEFORE, NEXT = ".running-before.parquet", ".running-next.parquet"
 NUMBERS = COLUMNS_OF["multiclass"]  # the columns of an epoch's rows, of samples of one class
 MEANS, CLASSES, LABELS = "mean_probability", "mean_classes", "labels"  # columns of lists
+RECOGNIZED = "recognized"  # in the metadata of an epoch's file
+_RECOGNIZED = 0.5  # least IoU of a class in a sample
 _ALWAYS = ("epochs", "forgotten", "correct")  # which have a value for a sample that never counted
 _BLOCK = 65_536  # samples whose running values are in memory at once
 _EPOCH, _KIND = b"epoch", b"kind"  # in the metadata of the running values: the last epoch in them, and of what samples
@@ -81,7 +83,7 @@ class SampleFiles:
         seen = Seen(index, numbers, shares, rows.numbers[first, len(numbers) :].astype(np.int32), labels)
         is_whole = self._update_running(epoch, rows.kind, seen)
         # Last: a run that is killed before counts this epoch again.
-        self._write_epoch(epoch, index, numbers)
+        self._write_epoch(epoch, index, numbers, _recognized(rows))
         return is_whole
 
     def _update_running(self, epoch: int, kind: str, seen: Seen) -> bool:
@@ -140,6 +142,16 @@ class SampleFiles:
             found.append(columns)
         return found
 
+    def recognized(self) -> np.ndarray | None:
+        """Return in which share of the samples of the last epoch with maps each class has an IoU of 0.5 or more, [C].
+
+        Samples count in which the class is true or predicted; NaN where there are none. None: it is not known.
+        """
+        paths = [path for number, path in self._epochs() if number <= self.epoch]
+        metadata: Mapping[bytes, bytes] = pq.read_schema(paths[-1]).metadata or {} if paths else {}
+        told = metadata.get(RECOGNIZED.encode())
+        return None if told is None else np.array(json.loads(told), float)
+
     def _blocks(self, kind: str, seen: Seen) -> Iterator[RunningValues]:
         """Yield the running values of all samples, block by block; those of new ones are fresh."""
         classes, best = seen.widths
@@ -160,7 +172,9 @@ class SampleFiles:
             values.add(epoch, Seen(table["index"].to_numpy(), numbers))
         return values
 
-    def _write_epoch(self, epoch: int, index: np.ndarray, numbers: Mapping[str, np.ndarray]) -> None:
+    def _write_epoch(
+        self, epoch: int, index: np.ndarray, numbers: Mapping[str, np.ndarray], about: Mapping[str, str]
+    ) -> None:
         columns = {"index": pa.array(index.astype(np.int32))}
         for name, values in numbers.items():
             if name in WHOLE:
@@ -169,7 +183,7 @@ class SampleFiles:
                 columns[name] = pa.array(_rounded(values), from_pandas=True)
         split = {name: "BYTE_STREAM_SPLIT" for name in numbers if name not in WHOLE}
         encodings = {"index": "DELTA_BINARY_PACKED", **split}
-        table = pa.table(columns)
+        table = pa.table(columns).replace_schema_metadata(dict(about))
         _write(
             self.folder / f"epoch-{epoch:06d}.parquet",
             [table],
@@ -185,6 +199,16 @@ class SampleFiles:
         if (self.folder / RUNNING).exists():
             os.replace(self.folder / RUNNING, self.folder / BEFORE)
         os.replace(following, self.folder / RUNNING)
+
+
+def _recognized(rows: SampleRows) -> dict[str, str]:
+    """Return what a file says of all samples with maps: in which share of them each class has an IoU of 0.5 or more."""
+    if rows.kind != "segmentation" or not rows.shares.shape[1]:
+        return {}
+    is_there = np.isfinite(rows.shares)
+    shares = (rows.shares >= _RECOGNIZED).sum(axis=0) / np.maximum(is_there.sum(axis=0), 1)
+    told = [float(share) if known else None for share, known in zip(shares, is_there.any(axis=0), strict=True)]
+    return {RECOGNIZED: json.dumps(told)}
 
 
 def _updated(blocks: Iterable[RunningValues], epoch: int, seen: Seen) -> Iterator[RunningValues]:

@@ -15,6 +15,7 @@ from .pictures.suspect_picture import SuspectRow
 from .running import ONE_CLASS, UNKNOWN_LABEL, running_columns
 from .suspect_boxes import find_box_suspects
 from .suspect_labels import find_label_suspects, rank_label_sets
+from .suspect_regions import find_region_suspects
 from .suspects import FROM_EPOCH, SUSPECT_KINDS, Suspects, find_suspects, rank_labels
 
 FILE = "groups.parquet"
@@ -114,7 +115,8 @@ def write_groups(files: SampleFiles, duplicates: Mapping[str, list[Label]] | Non
     surest sample, ``suspect_kind``, one of ``SUSPECT_KINDS``, ``suspect_label``, the class of the label, ``likely``,
     the class that is probably right, and ``suspect_score``, 0 to 1, null where there is none; and a boolean per group.
     Of samples of classes or labels that are no suspects, ``suspect_score`` is what it would be of their least likely
-    label, -1 to 1, and ``likely`` the class or the missing label in its place, where the means are known.
+    label, -1 to 1, and ``likely`` the class or the missing label in its place, where the means are known; of masks it
+    is how surely the model contradicted them in the last epochs, 0 to 1.
 
     Args:
         files: of the loader.
@@ -180,6 +182,11 @@ def _find(kind: str, table: pa.Table, running: Mapping[str, np.ndarray], files: 
             score[known], which = rank_label_sets(labels, shares)
             is_missing = labels[np.arange(len(known)), which] == 0
             likely[known] = np.where(is_missing, which, -1)
+    elif kind == "segmentation":
+        # Only samples that are not augmented show the same region at the same place.
+        same_place = not str(files.about.get("loader", "")).startswith("train")
+        recent = files.recent(_RECENT)[::-1]
+        suspects, score = find_region_suspects(len(table), recent, files.recognized(), same_place=same_place)
     elif kind in _FINDERS:
         suspects = _FINDERS[kind](running, files.recent(_RECENT))
     return suspects, likely, score

@@ -295,14 +295,12 @@ class SampleHistory(Diagnostic):
             later = row_criterion(runner, *self.reader.keys, self.criterion_key) if kind == "multiclass" else None
             losses = self._losses(runner) if later is None else None
             if kind == "segmentation":
-                # Maps are too large to wait.
-                numbers, shares = self._numbers(kind, logits, target, losses)
-                self.collected_.add(kind, positions.start, ids, numbers, shares)
+                parts = self.reader.maps(logits, target)
             else:
                 self.collected_.use(later, self._numbers)
                 parts = [kept_copy(runner, logits), *kept_parts(runner, [target])]
-                parts += [] if losses is None else [losses]
-                self.collected_.add_logits(kind, positions.start, ids, parts, self._numbers)
+            parts += [] if losses is None else [losses]
+            self.collected_.add_logits(kind, positions.start, ids, parts, self._numbers)
         if not self.collected_.left_out:
             self.thumbnails_.observe(runner, self.pictures_, self.sample_id_key, positions)
 
@@ -404,13 +402,19 @@ class SampleHistory(Diagnostic):
             writer.warn(message)
 
     @torch.no_grad()
-    def _numbers(
-        self, kind: str, logits: Tensor, target: Tensor, losses: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Return the columns of samples and the probabilities of classes, [N, K] and [N, C]."""
-        found = self.reader.numbers(kind, logits, target)
+    def _numbers(self, kind: str, *parts: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the columns of samples and the probabilities of classes, [N, K] and [N, C].
+
+        Args:
+            kind: from the reader.
+            parts: from the reader, and behind them the losses where they are known.
+        """
+        of_maps = kind == "segmentation"
+        count = 3 if of_maps else 2
+        found = self.reader.numbers_of_maps(*parts[:3]) if of_maps else self.reader.numbers(kind, *parts[:2])
+        losses = parts[count] if len(parts) > count else None
         if losses is None and self.collected_ is not None and self.collected_.criterion is not None:
-            losses = self._found_losses(partial(row_losses, self.collected_.criterion, logits, target))
+            losses = self._found_losses(partial(row_losses, self.collected_.criterion, *parts[:2]))
         if losses is None:
             losses = found.numbers.new_full((len(found.numbers),), torch.nan)
         losses = losses.float().masked_fill((losses == NO_SCORE) | (losses == WHOLE_BATCH), torch.nan)

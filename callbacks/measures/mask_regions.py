@@ -35,7 +35,12 @@ def can_have_regions(logits: Tensor, task: str) -> bool:
 
 @torch.no_grad()
 def contradictions(
-    logits: Tensor, predicted: Tensor, target: Tensor, task: str, ignore_index: int | None = None
+    logits: Tensor,
+    predicted: Tensor,
+    target: Tensor,
+    is_finite: Tensor,
+    task: str,
+    ignore_index: int | None = None,
 ) -> Tensor:
     """Return how surely the model contradicts the mask in windows of each sample, without reading the device.
 
@@ -48,12 +53,13 @@ def contradictions(
             [N, C, H, W]; see ``can_have_regions``.
         predicted: from ``predicted_classes``: int64, class numbers [N, H, W], or 0 and 1 in the shape of the logits.
         target: from ``decide_targets``: the same.
+        is_finite: [N], bool, whether all logits of a sample are.
         task: ``multiclass``, ``binary`` or ``multilabel``.
         ignore_index: target value that does not count.
 
     Returns:
         [N, 2, h, w], float32: by how much windows are contradicted, 0 to 1, NaN in samples in which no pixel counts or
-        a logit is not finite; and which class the mask has and which the model sees there, as one number.
+        not all logits are finite; and which class the mask has and which the model sees there, as one number.
     """
     if task == "multiclass":
         amount, pair, counts = _of_classes(logits, predicted, target, ignore_index)
@@ -70,7 +76,7 @@ def contradictions(
         # The class pair of the pixel that is contradicted most.
         _, place = F.max_pool2d(amount, side, reach, return_indices=True)
         code = pair.flatten(1).gather(1, place.flatten(1)).view_as(mean)
-    is_known = counts.flatten(1).any(dim=1) & logits.flatten(1).sum(dim=1, dtype=torch.float32).isfinite()
+    is_known = counts.flatten(1).any(dim=1) & is_finite
     return torch.cat([mean.where(is_known[:, None, None, None], torch.nan), code.float()], dim=1)
 
 

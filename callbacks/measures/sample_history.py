@@ -9,13 +9,14 @@ from torch import Tensor
 from .box_evidence import EVIDENCE, LABELS
 from .box_matching import match_boxes
 from .image_overlap import tally
+from .mask_regions import UNPACKED, unpack_regions
 
 TASKS = ("multiclass", "binary", "multilabel", "detection")
 COLUMNS = ("target", "prediction", "probability", "target_probability", "margin", "el2n")
 COLUMNS_OF = {
     **dict.fromkeys(("multiclass", "binary"), (*COLUMNS, "loss")),
     "multilabel": ("wrong_labels", "margin", "loss"),
-    "segmentation": ("score", "loss"),
+    "segmentation": ("score", "contradicted", *UNPACKED, "loss"),
     "detection": ("score", "boxes", "found", "missed", "false", *EVIDENCE, "loss"),
 }
 """What an epoch's file holds of each sample, by kind of sample: that of maps is ``segmentation`` in any task."""
@@ -24,10 +25,12 @@ EVIDENCE_OF: dict[str, tuple[str, ...]] = {}
 
 Each is NaN where it cannot be told, and its mean is over the other epochs.
 """
+KEPT_OF_MAPS = ("score", "contradicted", "pair", "box", "reach", "loss")
+"""What is kept of a sample with maps until its epoch is written, where the region is unpacked."""
 KEPT_OF_BOXES = ("score", "boxes", "missed", "false")
 """What is kept of the counts of a sample with boxes until its epoch is written; the others follow from these."""
 _COUNTS = ("wrong_labels", "boxes", "found", "missed", "false")
-WHOLE = ("target", "prediction", *_COUNTS, *LABELS)  # columns of whole numbers
+WHOLE = ("target", "prediction", *_COUNTS, *LABELS, *UNPACKED)  # columns of whole numbers
 
 
 @torch.no_grad()
@@ -119,8 +122,8 @@ def label_numbers(logits: Tensor, target: Tensor, ignore_index: int | None = Non
 
 
 @torch.no_grad()
-def region_scores(predicted: Tensor, target: Tensor, classes: int | None, ignore_index: int | None = None) -> Tensor:
-    """Return the mean over the classes that are predicted or true in a map of their IoU, in numbers of pixels.
+def region_overlaps(predicted: Tensor, target: Tensor, classes: int | None, ignore_index: int | None = None) -> Tensor:
+    """Return the IoU of each class in each map, in numbers of pixels.
 
     Pixels whose target is no class do not count.
 
@@ -131,17 +134,17 @@ def region_scores(predicted: Tensor, target: Tensor, classes: int | None, ignore
         ignore_index: target value that does not count.
 
     Returns:
-        [N], float32, 0 to 1; NaN where no class is predicted or true.
+        [N, C], float32, 0 to 1; NaN where the class is neither predicted nor true.
 
     Example:
-        >>> region_scores(torch.tensor([[[1, 0], [0, 0]]]), torch.tensor([[[1, 1], [0, 0]]]), classes=2)
-        tensor([0.5833])
+        >>> region_overlaps(torch.tensor([[[1, 0], [0, 0]]]), torch.tensor([[[1, 1], [0, 0]]]), classes=3)
+        tensor([[0.6667, 0.5000,    nan]])
     """
     if classes is None:
         counts = is_yes_or_no(target, ignore_index)
         masks = torch.stack([predicted == 1, target == 1]) & counts
         hits, found, true = (one.flatten(2).sum(dim=2) for one in (masks[0] & masks[1], *masks))
-        return mean_overlap(hits, found, true)
+        return _overlaps(hits, found, true)
     predicted, target = (part.reshape(len(part), -1) for part in (predicted, target))
     left_out = (target < 0) | (target >= classes)
     left_out = left_out if ignore_index is None else left_out | (target == ignore_index)
@@ -149,16 +152,12 @@ def region_scores(predicted: Tensor, target: Tensor, classes: int | None, ignore
     found = (predicted * 2 + (predicted == target)).masked_fill(left_out, 2 * classes)
     by_found = tally(found, 2 * classes + 1)[:, :-1].reshape(-1, classes, 2)
     true = tally(target.masked_fill(left_out, classes), classes + 1)[:, :-1]
-    return mean_overlap(by_found[..., 1], by_found.sum(dim=2), true)
+    return _overlaps(by_found[..., 1], by_found.sum(dim=2), true)
 
 
-def mean_overlap(hits: Tensor, found: Tensor, true: Tensor) -> Tensor:
-    """Return the mean IoU of the classes that are found or true, [N] float32, from numbers of pixels, [N, C] each."""
-    union = found + true - hits
-    is_there = union > 0
-    overlaps = hits.float() / union.clamp(min=1)
+def _overlaps(hits: Tensor, found: Tensor, true: Tensor) -> Tensor:
     # 0 / 0 is NaN.
-    return overlaps.sum(dim=1) / is_there.sum(dim=1)
+    return hits.float() / (found + true - hits)
 
 
 def box_numbers(
@@ -196,6 +195,17 @@ def box_numbers(
     hits = int((hit & kept).sum())
     score = float(precision[ranked].sum()) / count if count else float("nan")
     return [score, float(count), float(hits), float(count - hits), float(kept.sum() - hits)]
+
+
+def map_columns(numbers: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the columns of an epoch's file of samples with maps, [n] each.
+
+    Args:
+        numbers: [n, K], the columns of ``KEPT_OF_MAPS``.
+    """
+    kept = dict(zip(KEPT_OF_MAPS, numbers.T, strict=True))
+    kept |= unpack_regions(*(kept[name] for name in ("pair", "box", "reach")))
+    return {name: kept[name] for name in COLUMNS_OF["segmentation"]}
 
 
 def box_columns(counts: np.ndarray, evidence: np.ndarray) -> dict[str, np.ndarray]:

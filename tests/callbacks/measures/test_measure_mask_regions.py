@@ -24,7 +24,8 @@ IGNORED = 9
 
 def find(logits, target, task="multiclass", ignore_index=IGNORED):
     target = decide_targets(target, logits.shape, task, ignore_index)
-    windows = contradictions(logits, predicted_classes(logits, task), target, task, ignore_index)
+    is_finite = logits.flatten(1).isfinite().all(dim=1)
+    windows = contradictions(logits, predicted_classes(logits, task), target, is_finite, task, ignore_index)
     contradicted, pair, box = strongest_regions(windows).numpy().T
     reach = np.full(len(logits), window_reach(logits.shape[-2:]))
     return {"contradicted": contradicted, **unpack_regions(pair, box, reach)}
@@ -221,5 +222,6 @@ def test_maps_that_windows_do_not_fit_into_have_no_regions(shape, task, can):
 def test_nothing_is_read_from_the_device(task):
     # A tensor without values raises wherever one is read.
     logits, target = (part.to("meta") for part in case(task, 0))
-    windows = contradictions(logits, predicted_classes(logits, task), target, task, IGNORED)
+    is_finite = torch.ones(len(logits), dtype=torch.bool, device="meta")
+    windows = contradictions(logits, predicted_classes(logits, task), target, is_finite, task, IGNORED)
     assert strongest_regions(windows).shape == (6, 3)
