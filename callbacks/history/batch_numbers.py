@@ -32,7 +32,7 @@ class BatchNumbers:
 
     Attributes:
         kind: a key of ``measures.sample_history.COLUMNS_OF``.
-        numbers: [N, K], float32, its columns, or of maps those of ``KEPT_OF_MAPS``, without the loss, which is the last one.
+        numbers: [N, K], float32, its columns, or of maps ``KEPT_OF_MAPS``, without the loss, which is the last one.
         shares: [N, C], float32, probabilities of classes, of labels as ``joined_labels`` returns them, or of maps the
             IoU of each class; C may be 0.
         best: [N, C], float32, which classes these are, where there are too many for all of them; else [N, 0].

@@ -85,7 +85,10 @@ class SampleHistory(Diagnostic):
     ================ ===================================================================================================
     ``multilabel``   ``wrong_labels``, how many; ``margin``, the smallest of its labels, below 0 where one is wrong;
                      ``loss``
-    ``segmentation`` ``score``, the mean IoU of the classes that are true or predicted in the sample; ``loss``
+    ``segmentation`` ``score``, the mean IoU of the classes that are true or predicted in the sample; ``contradicted``,
+                     how surely the model sees another class in a region than the mask says, 0 to 1; from 0.9 on
+                     ``region_target`` and ``region_seen``, class of the mask and class that is seen there, and ``x1``,
+                     ``y1``, ``x2``, ``y2``, the box around it in pixels (see ``measures.mask_regions``); ``loss``
     ``detection``    ``score``, the average precision of the sample's boxes; ``boxes``, how many are true; ``found`` and
                      ``missed`` of these; ``false``, predictions that hit none; ``loss``, which is null
     ================ ===================================================================================================

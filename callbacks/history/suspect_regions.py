@@ -70,7 +70,7 @@ def _overlap(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     sides = np.minimum(one[:, 2:], other[:, 2:]) - np.maximum(one[:, :2], other[:, :2])
     both = sides.clip(min=0).prod(axis=1)
     union = (one[:, 2:] - one[:, :2]).prod(axis=1) + (other[:, 2:] - other[:, :2]).prod(axis=1) - both
-    return both / np.maximum(union, 1)
+    return np.asarray(both / np.maximum(union, 1))
 
 
 def _are_known(classes: np.ndarray, recognized: np.ndarray | None) -> np.ndarray:

@@ -17,7 +17,7 @@ from assay.callbacks.history.collected import SampleRows
 from assay.callbacks.history.files import SampleFiles
 from assay.callbacks.history.suspect_table import HEADER
 from assay.callbacks.measures.box_evidence import EVIDENCE
-from assay.callbacks.measures.sample_history import COLUMNS_OF, KEPT_OF_BOXES
+from assay.callbacks.measures.sample_history import COLUMNS_OF, KEPT_OF_BOXES, KEPT_OF_MAPS
 
 COUNT, CLASSES, EPOCHS = 60, 4, 3
 
@@ -256,9 +256,9 @@ TASKS = {
 def test_other_tasks_have_their_own_columns(tmp_path, task):
     numbers = TASKS[task]
     files = SampleFiles(tmp_path / "samples" / "valid", {"loader": "valid", "class_names": None})
-    has_boxes = task == "detection"
-    values = np.array([numbers[name] for name in (KEPT_OF_BOXES if has_boxes else COLUMNS_OF[task])], np.float32).T
-    evidence = np.full((3, len(EVIDENCE) * has_boxes), np.nan, np.float16)
+    kept = {"detection": KEPT_OF_BOXES, "segmentation": KEPT_OF_MAPS}.get(task, COLUMNS_OF[task])
+    values = np.array([numbers.get(name, [np.nan] * 3) for name in kept], np.float32).T
+    evidence = np.full((3, len(EVIDENCE) * (task == "detection")), np.nan, np.float16)
     for epoch in (1, 2):
         files.add(epoch, SampleRows(np.arange(3), ["a", "b", "c"], values, evidence, task))
     run = RunSamples(tmp_path)
