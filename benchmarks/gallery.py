@@ -1,7 +1,8 @@
-"""Measure how long the server of the gallery takes to answer for very many samples, and how much memory it needs.
+"""Measure how long the gallery takes to answer for very many samples, and how much memory it needs.
 
 The samples are made up: logits of a model that learns, over three epochs. Each question is asked of the routes of the
-tab, first with nothing in memory for it and then again.
+tab, first with nothing in memory for it and then again. Then the tab is opened in a browser, where there is one, with
+as many samples and with as many as the browser takes whole, and filtered, sorted and so on.
 """
 
 import argparse
@@ -19,10 +20,11 @@ import numpy as np
 from tensorboard.plugins.base_plugin import TBContext
 from werkzeug.test import Client
 
+from assay.callbacks.gallery.tab.answers import MOST_ROWS
 from assay.callbacks.gallery.tab.plugin import SamplesPlugin
 from assay.callbacks.history.collected import SampleRows
 from assay.callbacks.history.files import SampleFiles
-from benchmarks import results
+from benchmarks import gallery_browser, results
 
 LIMIT_S = 0.3  # for an answer that was asked for before
 EPOCHS, CLASSES = 3, 10
@@ -52,6 +54,7 @@ QUESTIONS: dict[str, tuple[str, dict[str, Any]]] = {
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gallery", description=__doc__)
     parser.add_argument("--samples", type=int, default=1_000_000)
+    parser.add_argument("--browser-samples", type=int, default=100_000, help="that the browser takes whole")
     parser.add_argument("--repetitions", type=int, default=5)
     options = parser.parse_args(arguments)
     with TemporaryDirectory() as folder:
@@ -59,6 +62,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # In a process of its own, whose memory holds nothing that the making has left.
         with ProcessPoolExecutor(1, get_context("spawn")) as pool:
             rows = pool.submit(measure, Path(folder), options.repetitions).result()
+    rows["browser"] = {}
+    for count in dict.fromkeys((min(options.browser_samples, options.samples), options.samples)):
+        if why_not := gallery_browser.missing():
+            print(why_not)
+            break
+        with TemporaryDirectory() as folder:
+            make_samples(Path(folder) / "run" / "samples" / "valid", count)
+            found = gallery_browser.measure(Path(folder), options.repetitions, takes_whole=count <= MOST_ROWS)
+            rows["browser"][str(count)] = found
+        print(f"{count:,} samples in the browser", *gallery_browser.told(found), sep="\n  ")
     for name, row in rows["answers"].items():
         again = row["again_s"]
         print(f"{name:22} first {row['first_s']:.2f} s, again {again['median']:.3f} s; at most {LIMIT_S:g} s is wanted")

@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 
 from .table import Table
 
-_CLASSES = ("target", "prediction", "likely")
+_CLASSES = ("target", "prediction", "likely", "suspect_label")
 OTHER = ".other"  # with which the names of the other run's columns end
 
 

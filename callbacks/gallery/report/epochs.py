@@ -13,8 +13,8 @@ from ..table import FLAGS, INTEGERS, NUMBERS, UNKNOWN, UNKNOWN_FLAG, Table
 _MOST_EPOCHS = 40  # earlier ones, so that making the page does not take long
 _LARGEST_HALF = 60_000  # of float16, which ends at 65,504
 _OF_RUN = (  # that are of all epochs, or of the sample, and so the same in each
-    "index", "target", "seen", "learned", "forgetting", "suspect_rank", "suspect_kind", "likely", "aum", "mean_el2n",
-    "confidence", "variability", "suspect_score", "pictured", "boxes",
+    "index", "target", "seen", "learned", "forgetting", "suspect_rank", "suspect_kind", "suspect_label", "likely",
+    "aum", "mean_el2n", "confidence", "variability", "suspect_score", "pictured", "boxes",
 )  # fmt: skip
 
 

@@ -36,7 +36,7 @@ function filtersOf(given) {
   if (typeof given.text === "string" && given.text) filters.text = given.text;
   if (given.correct === "right" || given.correct === "wrong") filters.correct = given.correct;
   for (const name of ["target", "prediction"]) if (lists(given[name], "number")) filters[name] = given[name];
-  for (const name of ["groups", "findings", "marks", "ids", "change"]) if (lists(given[name], "string")) filters[name] = given[name];
+  for (const name of ["groups", "kinds", "findings", "marks", "ids", "change"]) if (lists(given[name], "string")) filters[name] = given[name];
   const ranges = given.ranges !== null && typeof given.ranges === "object" ? Object.entries(given.ranges) : [];
   const isEnd = (end) => end === null || typeof end === "number";
   const isRange = (range) => Array.isArray(range) && range.length === 2 && range.every(isEnd) && range.some((end) => end !== null);

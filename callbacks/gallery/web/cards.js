@@ -2,7 +2,7 @@
 
 import { spark } from "./charts.js";
 import { el, put } from "./dom.js";
-import { MARKS, isKnown, labelOf, nameOfClass, number, shown } from "./tables.js";
+import { KINDS, MARKS, isKnown, kindOf, labelOf, nameOfClass, number, shown, suspectedOf } from "./tables.js";
 
 const CURVES = ["loss", "target_probability", "score"];
 
@@ -49,7 +49,7 @@ function card(app, place) {
     el("div", { class: "a-badges" },
       rank > 0 && el("span", { class: "a-badge", title: "Rank among the suspects" }, `suspect ${rank}`),
       mark && el("span", { class: "a-badge mark" }, MARKS[mark.mark] || mark.mark)),
-    el("div", { class: "a-facts" }, facts(app, place), el("div", { class: "a-spark-room", "data-of": place }),
+    el("div", { class: "a-facts" }, facts(app, place), rank > 0 && suspicion(table, place), el("div", { class: "a-spark-room", "data-of": place }),
       el("div", { class: "a-small a-cut", title: id }, id),
       sortedBy(table, state, place))
   );
@@ -102,6 +102,16 @@ function facts(app, place) {
     columns.prediction && line("", "Prediction and its probability"),
     columns["prediction.other"] && line(".other", `Prediction of ${app.state.other}`),
   ];
+}
+
+/** What is probably wrong, and what is right. */
+function suspicion(table, place) {
+  const kind = kindOf(table, place);
+  const [label, likely] = suspectedOf(table, place);
+  const [title, meaning] = KINDS[kind] || ["Suspect", ""];
+  // The card shows the truth of a sample with one class already.
+  const text = kind === "label" || kind === null ? likely && `likely ${likely}` : `${title}${label || likely ? ": " : ""}${[label, likely].filter(Boolean).join(" → ")}`;
+  return text && el("div", { class: "a-small a-cut a-suspicion", title: `${meaning}${meaning ? ": " : ""}${text}` }, text);
 }
 
 function numberLine(table, place, name) {

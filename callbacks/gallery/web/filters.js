@@ -1,7 +1,7 @@
 /** The side bar, by which samples are filtered, and the active filters as chips. */
 
 import { el, icon, put } from "./dom.js";
-import { GROUPS, MARKS, labelOf, meaningOf, nameOfClass, number, numbersOf, shownValue } from "./tables.js";
+import { GROUPS, KINDS, MARKS, labelOf, meaningOf, nameOfClass, number, numbersOf, shownValue } from "./tables.js";
 
 const SEARCHED = 12; // choices above which a list has a field to search it
 const SHOWN = 300; // choices of a list that are in the page at once
@@ -45,6 +45,7 @@ export function drawFilters(side, app) {
     textField(app),
     state.other && (has("correct.other") || has("score.other")) && list(app, "Against the other run", "change", Object.entries(changesOf(table))),
     Object.keys(GROUPS).some(has) && list(app, "Groups", "groups", Object.entries(GROUPS).filter(([name]) => has(name)).map(([name, [label, meaning]]) => [name, label, meaning])),
+    kindsField(app),
     has("correct") && correctField(app),
     has("target") && list(app, "Truth", "target", classes(app, "target")),
     has("prediction") && list(app, "Predicted", "prediction", classes(app, "prediction")),
@@ -52,6 +53,15 @@ export function drawFilters(side, app) {
     list(app, "Marks", "marks", Object.entries(MARKS)),
     rangeFields(app)
   );
+}
+
+/** Of what kinds the suspects are, where there are others than wrong classes. */
+function kindsField(app) {
+  const known = app.facets.kinds || new Map();
+  const chosen = app.state.filters.kinds || [];
+  const there = Object.entries(KINDS).filter(([name]) => known.has(name) || chosen.includes(name));
+  if (!there.some(([name]) => name !== "label")) return null;
+  return list(app, "Kinds of suspects", "kinds", there.map(([name, [label, meaning]]) => [name, label, meaning]));
 }
 
 function textField(app) {
@@ -131,6 +141,7 @@ export function activeFilters(filters, table) {
   if (filters.text) chips.push([`id has “${filters.text}”`, drop("text")]);
   for (const kind of filters.change || []) chips.push([changesOf(table)[kind] || kind, toggled(filters, "change", kind)]);
   for (const name of filters.groups || []) chips.push([(GROUPS[name] || [name])[0], toggled(filters, "groups", name)]);
+  for (const name of filters.kinds || []) chips.push([(KINDS[name] || [name])[0], toggled(filters, "kinds", name)]);
   if (filters.correct) chips.push([filters.correct, drop("correct")]);
   for (const name of ["target", "prediction"]) {
     const label = name === "target" ? "truth" : "predicted";

@@ -1,6 +1,8 @@
 /** Filters and orders a table in the browser; the server does the same for tables too large for it. */
 
-import { GROUPS, unknownOf } from "./tables.js";
+import { GROUPS, KINDS, unknownOf } from "./tables.js";
+
+const MOST_NUMBERS = 100_000; // between the least and the largest class number, to count them in an array
 
 /**
  * Return how a table fits filters, which are joined by "and": [n] numbers of filters that a row fails, and [n] which one
@@ -58,6 +60,10 @@ function testsOf(table, filters, marks) {
   if (filters.groups?.length) {
     const groups = filters.groups.map((name) => columns[name]).filter(Boolean);
     tests.push(["groups", (row) => groups.some((group) => group[row] === 1)]);
+  }
+  if (filters.kinds?.length) {
+    const names = Object.keys(KINDS);
+    tests.push(["kinds", among(columns.suspect_kind, filters.kinds.map((kind) => names.indexOf(kind)).filter((code) => code >= 0))]);
   }
   if (filters.findings?.length) {
     const rules = new Set(filters.findings);
@@ -173,34 +179,63 @@ function placesOfIds(table) {
 
 /**
  * Return how many samples each choice of a filter has, given the other filters:
- * {total, all, correct: {right, wrong}, groups, target, prediction, findings, marks, change}, each from choice to count.
+ * {total, all, correct: {right, wrong}, groups, kinds, target, prediction, findings, marks, change}, each from choice to count.
  */
 export function facets(table, filters, marks = new Map()) {
   const { fails, failing, names } = fit(table, filters, marks);
-  const { columns } = table;
-  const open = (name, row) => fails[row] === 0 || (fails[row] === 1 && names[failing[row]] === name);
+  const { columns, count: size } = table;
+  // Rows that fit but for the filter of a name.
+  const opened = (name) => {
+    const place = names.indexOf(name);
+    return (row) => fails[row] === 0 || (fails[row] === 1 && failing[row] === place);
+  };
   const counts = (name, choices) => {
-    const found = new Map();
-    for (let row = 0; row < table.count; row += 1) {
-      if (open(name, row)) for (const choice of choices(row)) found.set(choice, (found.get(choice) || 0) + 1);
+    const [found, open] = [new Map(), opened(name)];
+    for (let row = 0; row < size; row += 1) {
+      if (open(row)) for (const choice of choices(row)) found.set(choice, (found.get(choice) || 0) + 1);
     }
     return found;
   };
-  const groups = Object.keys(GROUPS).filter((name) => columns[name]);
-  const kinds = ["better", "worse", "right", "wrong"];
+  // Of columns with whole numbers, which need no list per row.
+  const numbers = (name, column, label = (number) => number) => {
+    const [found, open, tally] = [new Map(), opened(name), new Map()];
+    if (!column) return found;
+    let least = 0;
+    let most = 0;
+    for (let row = 0; row < size; row += 1) {
+      if (column[row] > most) most = column[row];
+      if (column[row] < least) least = column[row];
+    }
+    if (most - least > MOST_NUMBERS) return counts(name, (row) => [label(column[row])]);
+    const sums = new Uint32Array(most - least + 1);
+    for (let row = 0; row < size; row += 1) if (open(row)) sums[column[row] - least] += 1;
+    sums.forEach((sum, place) => sum && tally.set(place + least, sum));
+    for (const [number, sum] of tally) if (label(number) !== null) found.set(label(number), sum);
+    return found;
+  };
+  const groups = new Map();
+  const inGroups = opened("groups");
+  for (const name of Object.keys(GROUPS)) {
+    const column = columns[name];
+    let sum = 0;
+    if (column) for (let row = 0; row < size; row += 1) if (column[row] === 1 && inGroups(row)) sum += 1;
+    if (sum) groups.set(name, sum);
+  }
+  const changes = ["better", "worse", "right", "wrong"];
   const isBoth = columns["correct.other"] || columns["score.other"];
-  const change = isBoth ? kinds.map((kind) => [kind, changed(columns, new Set([kind]))]) : [];
+  const change = isBoth ? changes.map((kind) => [kind, changed(columns, new Set([kind]))]) : [];
   let total = 0;
-  for (let row = 0; row < table.count; row += 1) total += fails[row] === 0 ? 1 : 0;
+  for (let row = 0; row < size; row += 1) total += fails[row] === 0 ? 1 : 0;
   return {
     total,
-    all: table.count,
-    correct: counts("correct", (row) => (columns.correct ? [["wrong"], ["right"]][columns.correct[row]] || [] : [])),
-    groups: counts("groups", (row) => groups.filter((name) => columns[name][row] === 1)),
-    target: counts("target", (row) => (columns.target ? [columns.target[row]] : [])),
-    prediction: counts("prediction", (row) => (columns.prediction ? [columns.prediction[row]] : [])),
-    findings: counts("findings", (row) => (columns.findings?.[row] ? columns.findings[row].split(" ") : [])),
-    marks: counts("marks", (row) => (marks.size && marks.has(columns.id[row]) ? [marks.get(columns.id[row]).mark] : [])),
-    change: counts("change", (row) => change.filter(([, is]) => is(row)).map(([kind]) => kind)),
+    all: size,
+    correct: numbers("correct", columns.correct, (value) => ["wrong", "right"][value] || null),
+    groups,
+    kinds: numbers("kinds", columns.suspect_kind, (code) => Object.keys(KINDS)[code] || null),
+    target: numbers("target", columns.target),
+    prediction: numbers("prediction", columns.prediction),
+    findings: columns.findings ? counts("findings", (row) => (columns.findings[row] ? columns.findings[row].split(" ") : [])) : new Map(),
+    marks: marks.size ? counts("marks", (row) => (marks.has(columns.id[row]) ? [marks.get(columns.id[row]).mark] : [])) : new Map(),
+    change: isBoth ? counts("change", (row) => change.filter(([, is]) => is(row)).map(([kind]) => kind)) : new Map(),
   };
 }

@@ -3,7 +3,7 @@
 import { shot } from "./cards.js";
 import { curves } from "./charts.js";
 import { el, icon, put } from "./dom.js";
-import { MARKS, isKnown, labelOf, meaningOf, nameOfClass, number, shown } from "./tables.js";
+import { KINDS as SUSPICIONS, MARKS, isKnown, labelOf, meaningOf, nameOfClass, number, shown } from "./tables.js";
 
 const KINDS = { image: "Picture", drawn: "Truth and prediction", grad_cam: "Grad-CAM" };
 const FEW = 10; // classes that are shown before the others are asked for
@@ -30,7 +30,7 @@ export function drawSheet(dialog, app, place, details) {
 export function drawDetails(dialog, app, place, details) {
   drawStage(dialog.querySelector(".a-stage"), app, place, details);
   put(dialog.querySelector(".a-story"), verdict(app, place), details?.error && el("p", { class: "a-wrong" }, details.error),
-    classBars(app, place, details), history(app, place, details), known(app.page, place, details));
+    suspicions(details), classBars(app, place, details), history(app, place, details), known(app.page, place, details));
 }
 
 function drawStage(element, app, place, details) {
@@ -59,6 +59,19 @@ function verdict(app, place) {
     add("Suspect", `rank ${columns.suspect_rank[place]}`, columns.likely?.[place] >= 0 && `, likely ${nameOfClass(table, columns.likely[place])}`);
   }
   return el("dl", { class: "a-verdict" }, lines);
+}
+
+/** All that is probably wrong with the label, the surest first. */
+function suspicions(details) {
+  const told = details?.suspects;
+  if (!told?.length) return null;
+  const items = told.map(({ kind, label, likely_label: likely, score, where }) => {
+    const [title, meaning] = SUSPICIONS[kind] || [kind, ""];
+    const place = where && `x ${number(where[0], 0)} to ${number(where[2], 0)}, y ${number(where[1], 0)} to ${number(where[3], 0)}`;
+    return el("li", { title: meaning, "data-suspicion": kind }, el("b", {}, title), [label, likely].some((one) => one !== null) && `: ${[label, likely].filter((one) => one !== null).join(" → ")}`,
+      el("span", { class: "a-soft" }, score !== null && `, score ${number(score, 2)}`, place && `, at ${place} of the picture that the model saw`));
+  });
+  return el("section", {}, el("h3", {}, "Probably wrong"), el("ul", { class: "a-suspicions" }, items));
 }
 
 function classBars(app, place, details) {

@@ -385,7 +385,7 @@ export function joined(table, other) {
   const theirs = takeRows(other, rows.map((row) => places.get(table.columns.id[row])));
   const both = takeRows(table, rows);
   for (const [name, column] of Object.entries(theirs.columns)) {
-    const isOfClass = ["target", "prediction", "likely"].includes(name);
+    const isOfClass = ["target", "prediction", "likely", "suspect_label"].includes(name);
     if (name !== "id" && name !== "findings") both.columns[`${name}.other`] = isOfClass ? renumbered(column, table.classes, other.classes) : column;
   }
   return both;

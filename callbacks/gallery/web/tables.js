@@ -66,7 +66,9 @@ const LABELS = {
   forgetting: ["times forgotten", "Right in one epoch and wrong in the next (Toneva 2019)", 0],
   suspect_rank: ["suspect rank", "1: the label that is most surely wrong", 0],
   likely: ["likely label", "Class that the sample probably is", 0],
-  suspect_score: ["suspect score", "Mean probability of the likely label less that of the truth", 3],
+  suspect_score: ["suspect score", "How sure it is that the label is wrong, 0 to 1; of classes the mean probability of the likely one less that of the truth", 3],
+  suspect_kind: ["kind of suspect", "What is probably wrong with the label", 0],
+  suspect_label: ["suspected label", "Class of the label that is probably wrong", 0],
   wrong_labels: ["wrong labels", "Number of labels that are predicted wrongly", 0],
   boxes: ["boxes", "Boxes in the data", 0],
   found: ["found boxes", "Boxes of the data that are found", 0],
@@ -85,10 +87,34 @@ export const GROUPS = {
   easy: ["Easy", "Learned in the first epochs, and redundant"],
 };
 
+/** What may be wrong with a label, in the order of their numbers, with a meaning. */
+export const KINDS = {
+  label: ["Wrong label", "The class is probably another one"],
+  missing_label: ["Missing label", "A label is probably missing"],
+  false_label: ["False label", "A label probably should not be there"],
+  region: ["Wrong region", "A region of the mask probably has another class"],
+  missing_box: ["Missing box", "Something that is found has no box in the data"],
+  false_box: ["False box", "A box of the data is never found"],
+  swapped_box: ["Swapped box", "A box is found as another class"],
+  duplicate: ["Duplicate", "The same picture has another label elsewhere"],
+};
+const KIND_NAMES = Object.keys(KINDS);
+
+/** Return the name of the kind of the surest suspect of a row; null: it is no suspect, or of a kind not known here. */
+export function kindOf(table, row) {
+  return KIND_NAMES[table.columns.suspect_kind?.[row]] || null;
+}
+
+/** Return what is suspect of a row as [label, likely label], names of classes or null. */
+export function suspectedOf(table, row) {
+  const of = (name) => (table.columns[name]?.[row] >= 0 ? nameOfClass(table, table.columns[name][row]) : null);
+  return [of("suspect_label"), of("likely")];
+}
+
 export const MARKS = { wrong_label: "Wrong label", skip: "Skip", look_again: "Look again" };
 
 const FLAGS = new Set(["suspect", "stuck", "newly_wrong", "forgotten", "unstable", "easy", "pictured", "correct"]);
-const CLASSES = new Set(["target", "prediction", "likely"]);
+const CLASSES = new Set(["target", "prediction", "likely", "suspect_label"]);
 
 const own = (name) => name.replace(/\.other$/, "");
 
@@ -127,6 +153,7 @@ export function shown(table, name, row) {
 /** Return a known value of a column as a text for people. */
 export function shownValue(table, name, value) {
   if (typeof value === "string") return value;
+  if (own(name) === "suspect_kind") return KINDS[KIND_NAMES[value]]?.[0] || String(value);
   if (CLASSES.has(own(name))) return nameOfClass(table, value);
   if (FLAGS.has(own(name))) return value ? "yes" : "no";
   return number(value, (LABELS[own(name)] || [0, 0, 3])[2]);
@@ -143,7 +170,7 @@ export function number(value, digits = 3) {
 /** Return the columns that a table can be sorted by, or cut to a range: those of numbers that are there. */
 export function numbersOf(table) {
   return Object.keys(table.columns).filter(
-    (name) => !Array.isArray(table.columns[name]) && !FLAGS.has(own(name)) && !CLASSES.has(own(name)) && name !== "index" && name !== "index.other"
+    (name) => !Array.isArray(table.columns[name]) && !FLAGS.has(own(name)) && !CLASSES.has(own(name)) && own(name) !== "suspect_kind" && name !== "index" && name !== "index.other"
   );
 }
 

@@ -12,6 +12,7 @@ HOSTILE = [
     "\u202egnp.exe",
 ]
 CLASSES = ["ant", "bee", HOSTILE[0], "dragonfly with a long name of many letters", "earwig"]
+KINDS = ["label", "missing_label", "false_label", "region", "missing_box", "false_box", "swapped_box", "duplicate"]
 EPOCHS = [1, 2, 3, 4, 5, 6]
 RULES = ["duplicate_images", "constant_images"]
 
@@ -64,6 +65,8 @@ def made_columns(count=137, seed=0, classes=CLASSES):
         "forgetting": (right[:-1] & ~right[1:]).sum(axis=0).astype(np.int32),
         "suspect_rank": ranks,
         "likely": np.where(ranks > 0, guess[-1], -1).astype(np.int32),
+        "suspect_kind": np.where(ranks > 0, (ranks - 1) % len(KINDS), -1).astype(np.int32),
+        "suspect_label": np.where(ranks > 0, target, -1).astype(np.int32),
         "suspect": (ranks > 0).astype(np.uint8),
         "stuck": (~right.any(axis=0)).astype(np.uint8),
         "newly_wrong": (right[-2] & ~right[-1]).astype(np.uint8),
@@ -111,6 +114,13 @@ def made_jpeg(number, size=96):
     return base64.b64encode(cv2.imencode(".jpg", picture)[1].tobytes()).decode()
 
 
+def made_suspects(columns, index):
+    """Return what the table of suspects says of a sample."""
+    code = int(columns["suspect_kind"][index])
+    told = {"label": HOSTILE[0], "likely_label": None, "score": 0.5, "where": [1.5, 2.0, 30.0, 40.0]}
+    return [] if code < 0 else [{"kind": KINDS[code], **told}]
+
+
 def made_loader(columns, curves, means, **options):
     """Return a loader of a report's data."""
     pictured = np.flatnonzero(columns["pictured"]).tolist()
@@ -124,6 +134,7 @@ def made_loader(columns, curves, means, **options):
                 "file": f"/data/{index}.png",
                 "mean_probability": means[index].tolist(),
                 "mean_classes": None,
+                "suspects": made_suspects(columns, index),
                 "kinds": [],
             }
             for index in range(len(columns["id"]))

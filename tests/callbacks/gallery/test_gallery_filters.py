@@ -64,7 +64,15 @@ def test_each_filter_is_what_a_plain_comparison_makes_of_it(made):
 def test_it_sorts_by_any_number_with_unknown_ones_last_and_equal_ones_as_they_were(made):
     columns, page = made[1][0], made[0]()
     numbers = [name for name, column in columns.items() if not isinstance(column, list)]
-    unknown = {"target": -1, "suspect_rank": -1, "likely": -1, "learned": -1, "correct": 255}
+    unknown = {
+        "target": -1,
+        "suspect_rank": -1,
+        "suspect_kind": -1,
+        "suspect_label": -1,
+        "likely": -1,
+        "learned": -1,
+        "correct": 255,
+    }
     for name in numbers:
         column = columns[name].astype(float)
         known = ~np.isnan(column) & (column != unknown.get(name, np.nan))
