@@ -1,6 +1,7 @@
 """What is collected of the samples of a loader in one epoch, before it is written."""
 
 import json
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..errors import UsageError, described
 from ..measures.sample_history import COLUMNS_OF, box_columns, map_columns
 from ..support.checkpoint_values import stored_as
 from ..support.distributed import gather_objects, world_size
@@ -100,7 +102,7 @@ class CollectedSamples:
 
     def leave_out(self, why: str) -> None:
         """Keep no samples of this loader."""
-        self.left_out = why
+        self.left_out = self.left_out or why  # the first reason is that of whole batches
         self.joined = self.numbers_waiting = 0
         for kept in (self.positions, self.ids, self.numbers, self.shares, self.waiting):
             kept.clear()
@@ -167,6 +169,11 @@ class CollectedSamples:
         return True
 
     def _keep(self, numbers: Tensor, shares: Tensor) -> None:
+        if self.numbers and (numbers.shape[1], shares.shape[1]) != (self.numbers[0].shape[1], self.shares[0].shape[1]):
+            raise UsageError(
+                "SampleHistory needs outputs of as many classes in all batches of a loader, got "
+                f"{shares.shape[1]} after {self.shares[0].shape[1]}."
+            )
         self.numbers.append(numbers)
         self.shares.append(shares.to(torch.float16))
 
@@ -198,6 +205,22 @@ class CollectedSamples:
             shares.astype(np.float16, copy=False),
             self.kind,
         )
+
+
+def why_no_ids(ids: Any, count: int) -> str:
+    """Return why values name no samples; empty if they do: as [N] or [N, 1], or as N values of one each.
+
+    Args:
+        ids: of a batch.
+        count: N.
+    """
+    parts = list(ids) if isinstance(ids, list | tuple | range | np.ndarray) else [ids]
+    # Torch joins ids that are tuples to a list of their parts, each of N values.
+    arrays = [part for part in parts if isinstance(part, Tensor | np.ndarray)]
+    found = sum(math.prod(part.shape) for part in arrays) + len(parts) - len(arrays)
+    if found == count and (isinstance(ids, Tensor) or len(parts) == count):
+        return ""
+    return f"as its batches do not name each sample by one text or number: they have {described(ids)} for {count:,}"
 
 
 def kept_ids(ids: Any) -> Any:

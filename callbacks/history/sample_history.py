@@ -18,14 +18,14 @@ from ..base.diagnostic import Diagnostic
 from ..base.dict_batch import dict_batch
 from ..drawings.canvas.images import Channels
 from ..drawings.canvas.picture_style import PictureStyle
-from ..errors import UsageError, at_least_one, unknown_name
+from ..errors import UsageError, at_least_one, listing, unknown_name
 from ..keys import IMAGE_KEY, OUTPUT_KEY, SAMPLE_ID_KEY, TARGET_KEY
 from ..measures.sample_history import TASKS
 from ..results.result_files import file_name
 from ..samples.box_score import SampleBoxes
 from ..support.class_names import check_names
 from ..support.host_copy import is_read_at_once
-from ..support.runner_view import kept_parts, logdir_of, positions_in_loader, samples_of_keys
+from ..support.runner_view import draws_order, kept_parts, logdir_of, positions_in_loader, samples_of_keys
 from ..support.sample_losses import (
     NO_SCORE,
     WHOLE_BATCH,
@@ -37,7 +37,7 @@ from ..support.sample_losses import (
 )
 from ..tensorboard.writer import Writer
 from .batch_numbers import MOST_CLASSES, BatchReader
-from .collected import CollectedSamples, SampleRows, kept_ids, over_ranks
+from .collected import CollectedSamples, SampleRows, kept_ids, over_ranks, why_no_ids
 from .duplicates import FINDINGS, read_duplicates
 from .file_names import FileNames
 from .pictures.encoder import Encoder
@@ -117,8 +117,9 @@ class SampleHistory(Diagnostic):
     criterion that has no loss of one sample. ``measures.sample_history`` has the definitions and their sources.
     ``docs/sample-history.md`` shows queries.
 
-    Loaders for inference are left out, and so are those for training whose batches hold no ids, as their order changes,
-    and those with more than ``max_samples`` samples; one line says so. A sample that an epoch shows twice counts once.
+    Loaders for inference are left out, and so are those whose batches hold no ids and whose order changes, as in
+    training, and those with more than ``max_samples`` samples; one line says so. A sample that an epoch shows twice
+    counts once.
     Numbers stay on the device until the loader has ended; nothing is read within a step. Memory: 28 bytes, the id and
     2 C bytes per sample of the epoch under way, with C classes; of more than 200, 60 bytes in place of 2 C. Files are
     written in a thread, whole or not at all, and are the same on any number of ranks. A run that ``DictRunner`` resumes
@@ -133,8 +134,8 @@ class SampleHistory(Diagnostic):
         output_key: key of the logits in the batch.
         target_key: key of the targets in the batch: class numbers [N], or shares [N, C], of which the largest counts;
             0 and 1 of labels; of maps a value for each pixel; N dicts of boxes.
-        sample_id_key: key of the sample ids in the batch, which are unique; without it, samples of loaders other than
-            those for training are named by their position in the loader.
+        sample_id_key: key of the sample ids in the batch, which are unique; without it, samples of loaders whose
+            order stays are named by their position in the loader.
         class_names: one name per class, for ``suspects.csv``; None: classes are shown by number.
         ignore_index: target value that is no class.
         criterion_key: name of the criterion, of several, that gives the loss of a sample; None: the only one, or all
@@ -199,7 +200,7 @@ class SampleHistory(Diagnostic):
         self.findings_: Path | None = None  # the file of what is wrong with the run, which may not be there yet
         self.pending_: Callable[[], None] | None = None
         self.told_: set[str] = set()
-        self.has_no_losses_ = False
+        self.no_losses_ = ""  # why there are none of single samples
         self.image_key, self.thumbnails = image_key, thumbnails
         self.thumbnail_bytes = at_least_one("thumbnail_bytes", thumbnail_bytes)
         self.style: PictureStyle = PictureStyle(self.class_names, mean, std, ignore_index)
@@ -210,7 +211,7 @@ class SampleHistory(Diagnostic):
     def on_experiment_start(self, runner: dl.IRunner) -> None:
         super().on_experiment_start(runner)
         self.files_, self.collected_, self.told_, self.found_ = {}, None, set(), {}
-        self.has_no_losses_ = False
+        self.no_losses_ = ""  # why there are none of single samples
         if self.is_mute_:
             return
         logdir = logdir_of(runner)
@@ -286,10 +287,13 @@ class SampleHistory(Diagnostic):
         if self.collected_ is None or (self.detections_ is not None and self.detections_.are_missing(runner)):
             return
         given = dict_batch(runner, type(self).__name__).get(self.sample_id_key)
-        if given is None and runner.is_train_loader:
+        if given is None and (runner.is_train_loader or draws_order(runner.loader)):
             self.collected_.leave_out(f"as its order changes and its batches have no key {self.sample_id_key!r}")
             return
         positions = positions_in_loader(runner, samples_of_keys(runner, [self.output_key]))
+        if given is not None and (why := why_no_ids(given, len(positions))):
+            self.collected_.leave_out(why)
+            return
         ids = kept_ids(positions if given is None else given)
         if self.task == "detection":
             self._observe_boxes(runner, positions.start, ids)
@@ -334,6 +338,8 @@ class SampleHistory(Diagnostic):
         loader, epoch = runner.loader_key, runner.epoch_step
         rows, why = over_ranks(self.collected_, is_main=runner.engine.is_main_process)
         self.collected_ = None
+        if self.no_losses_:
+            self._tell_once(writer, f"SampleHistory writes no loss of a sample: {self.no_losses_}")
         if why:
             self._tell_once(writer, f"SampleHistory leaves out loader {loader!r}, {why}")
         elif rows is not None and len(rows):
@@ -427,15 +433,18 @@ class SampleHistory(Diagnostic):
         """Return the loss of each sample, [N], ``NO_SCORE`` or ``WHOLE_BATCH`` where there is none; None: of no one."""
         output, target = (runner.batch[key] for key in (self.output_key, self.target_key))
         find = partial(losses_of_batch, runner, runner.batch, output.detach(), target, self.criterion_key)
-        return self._found_losses(find)
+        losses = self._found_losses(find)
+        if losses is None and isinstance(runner.criterion, Mapping) and not self.no_losses_:
+            self.no_losses_ = f"there are several criteria, {listing(runner.criterion)}: pass criterion_key"
+        return losses
 
     def _found_losses(self, find: Callable[[], Tensor | None]) -> Tensor | None:
-        if self.has_no_losses_:
+        if self.no_losses_:
             return None
         try:
             losses = find()
-        except NoSampleLossError:
+        except NoSampleLossError as error:
             # To find that out may take a call for each sample.
-            self.has_no_losses_ = True
+            self.no_losses_ = str(error)
             return None
         return None if losses is None else losses.detach()

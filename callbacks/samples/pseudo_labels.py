@@ -1,6 +1,6 @@
 """PseudoLabels: labels the samples that the model is sure of, for the next epoch to train on."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from operator import itemgetter
 from typing import Any
@@ -18,7 +18,7 @@ from ..keys import OUTPUT_KEY, pick
 from ..metrics.batch_metrics import TASKS
 from ..support.distributed import gather_objects
 from ..support.host_copy import copy_tree, is_read_at_once, read_tree
-from ..support.runner_view import batch_size, place_in_loader
+from ..support.runner_view import batch_size, place_in_loader, samplers_of
 from .task_scores import probabilities_of
 
 _NONE = -1  # marks a sample without a label
@@ -100,7 +100,7 @@ class PseudoLabels(Named):
     def on_experiment_start(self, runner: dl.IRunner) -> None:
         self.before_ = None
         found = pick(runner.loaders, self.loader, f"PseudoLabels(loader={self.loader!r})", source_name="run's loaders")
-        if any(isinstance(sampler, _SHUFFLES) for sampler in _samplers(found)):
+        if any(isinstance(sampler, _SHUFFLES) for sampler in samplers_of(found)):
             raise UsageError(
                 f"PseudoLabels: loader {self.loader!r} does not go through its data set in order; make it with "
                 "shuffle=False and without a sampler, the engine shares it among ranks."
@@ -195,11 +195,3 @@ class PseudoLabels(Named):
             if both.any():
                 found["pseudo_labels/changed"] = float((labels != self.before_)[both].mean())
         return found
-
-
-def _samplers(part: Any) -> Iterator[Any]:
-    """Yield the samplers of a loader, also those that an engine has wrapped."""
-    for name in ("sampler", "batch_sampler"):
-        if (inner := getattr(part, name, None)) is not None:
-            yield inner
-            yield from _samplers(inner)

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import torch
 from catalyst import dl
 from torch import Tensor
+from torch.utils.data import DistributedSampler, RandomSampler, SubsetRandomSampler, WeightedRandomSampler
 from torch.utils.hooks import RemovableHandle
 
 from ..errors import UsageError
@@ -142,6 +143,23 @@ def positions_in_loader(runner: dl.IRunner, count: int) -> range:
     # generated images. These are counted instead, with as many for each sample of the loader in every batch.
     first = place_in_loader(runner).first_sample * max(1, math.ceil(count / max(1, batch_size(runner))))
     return range(first, first + count)
+
+
+def draws_order(loader: Any) -> bool:
+    """Whether a loader gives its samples in another order in each epoch, as far as a sampler of torch's tells."""
+    return any(
+        isinstance(one, RandomSampler | SubsetRandomSampler | WeightedRandomSampler)
+        or (isinstance(one, DistributedSampler) and one.shuffle)
+        for one in samplers_of(loader)
+    )
+
+
+def samplers_of(part: Any) -> Iterator[Any]:
+    """Yield the samplers of a loader, also those that an engine has wrapped."""
+    for name in ("sampler", "batch_sampler"):
+        if (inner := getattr(part, name, None)) is not None:
+            yield inner
+            yield from samplers_of(inner)
 
 
 def batches_in_loader(runner: dl.IRunner) -> int:
