@@ -84,6 +84,9 @@ report: $(SETUP)  ## make one HTML file about a run, or several side by side: RU
 tensorboard: $(SETUP)  ## look at the runs: LOGDIR=runs
 	@$(BIN)/tensorboard --logdir $(LOGDIR) --samples_per_plugin images=200
 
+# Empty is off: where it is set, each process that a test starts would compile assay anew.
+test test-long: export PYTHONDONTWRITEBYTECODE =
+
 test: $(SETUP)  ## run the quick tests: ARGS="-k grid" JOBS=2
 	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not long" $(ARGS)
 

@@ -4,6 +4,8 @@ Nothing heavy is imported here, so that all of it comes within the collection.
 """
 
 import gc
+import traceback
+from types import SimpleNamespace
 
 import pytest
 
@@ -43,6 +45,25 @@ def fresh_accelerate():
     AcceleratorState._reset_state(True)
     yield
     AcceleratorState._reset_state(True)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_libraries():
+    """Spare what libraries do in each small run and no test looks at; together a tenth of the tests.
+
+    PyTorch keeps the whole stack, as text, of each seed for each kind of accelerator that is not initialized;
+    TensorBoard computes checksums in Python.
+    """
+    import torch
+    from crc32c import crc32c
+    from tensorboard.compat.tensorflow_stub import pywrap_tensorflow
+
+    no_stacks = SimpleNamespace(**{**vars(traceback), "format_stack": lambda *_: []})
+    with pytest.MonkeyPatch.context() as patch:
+        for accelerator in (torch.cuda, torch.mtia, torch.xpu):
+            patch.setattr(accelerator, "traceback", no_stacks)
+        patch.setattr(pywrap_tensorflow, "crc32c", crc32c)
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -199,7 +199,10 @@ def test_diagnostics_add_no_read_by_the_host_to_any_step(tmp_path, capsys):
     assert "epoch 2/2" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("task", ["multiclass", "binary"])
+BINARY = pytest.mark.long("counts the reads of two runs, as it does of several classes")
+
+
+@pytest.mark.parametrize("task", ["multiclass", pytest.param("binary", marks=BINARY)])
 def test_diagnostics_of_masks_add_no_read_by_the_host_to_any_step(tmp_path, task):
     names = {"class_names": CLASSES} if task == "multiclass" else {"class_names": ["no", "yes"], "ignore_index": 2}
 

@@ -156,6 +156,7 @@ SIGNALS = [
 
 
 @pytest.mark.parametrize(("number", "code"), SIGNALS)
+@pytest.mark.long("starts a launcher and its ranks; the command itself is stopped by a quicker test")
 def test_a_signal_to_the_launcher_ends_all_and_leaves_no_orphan(number, code, tmp_path):
     process = start([*LAUNCH, EXPERIMENT, "--epochs", "99999", *SMALL], tmp_path)
     read_until(process, "epoch     1/99999")

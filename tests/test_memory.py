@@ -174,12 +174,10 @@ def growth(task, folder, *more, samples=5000):
     return {kind: max(large[key][kind] - small[key][kind] for key in large) for kind in KINDS}
 
 
-long = pytest.mark.long("trains on 5,000 samples with all diagnostics; what the measurement sees is checked on few")
+pytestmark = pytest.mark.long("trains on 4,000 samples and more, and looks at all objects of Python in many steps")
 
 
-@pytest.mark.parametrize(
-    "task", [pytest.param("images", marks=long), pytest.param("pixels", marks=long), pytest.param("boxes", marks=long)]
-)
+@pytest.mark.parametrize("task", ["images", "pixels", "boxes"])
 def test_no_diagnostic_holds_more_of_an_epoch_of_more_samples(tmp_path, task, monkeypatch):
     # Scores are kept up to a limit; both runs are to be beyond it.
     monkeypatch.setattr(kept_scores, "MOST_ROWS", 300)

@@ -96,9 +96,23 @@ def rows_of(text):
     return {row[0]: row[1:] for row in rows}
 
 
+LONG = pytest.mark.long(
+    "trains with all measures from another moment of the run; each version and moment of an epoch is tried"
+)
+
+
 # A run goes on within its second epoch, of which each of its points comes anew, or after it.
-@pytest.mark.parametrize(("moment", "first"), [("train", 2), ("valid", 2), ("epoch", 3)])
-@pytest.mark.parametrize("version", ["c625354", "d862b3f"])
+@pytest.mark.parametrize(
+    ("version", "moment", "first"),
+    [
+        ("c625354", "train", 2),
+        pytest.param("c625354", "valid", 2, marks=LONG),
+        pytest.param("c625354", "epoch", 3, marks=LONG),
+        pytest.param("d862b3f", "train", 2, marks=LONG),
+        ("d862b3f", "valid", 2),
+        pytest.param("d862b3f", "epoch", 3, marks=LONG),
+    ],
+)
 def test_a_run_of_a_former_version_goes_on_to_the_numbers_of_that_version(old_runs, version, moment, first):
     run = old_runs / version / moment
     assert (load_checkpoint(run)["unfinished"] is None) == (moment == "epoch")

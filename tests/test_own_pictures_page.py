@@ -72,11 +72,18 @@ def test_the_readme_has_a_command_for_each_kind_of_data():
 
 
 LARGE = pytest.mark.long("trains a backbone of 28 million parameters, and saves it several times")
+OTHER = pytest.mark.long("trains a net of millions of parameters; one command is tried each time")
+
+
+def _marks(experiment, arguments):
+    if "--pretrained" in arguments:
+        return LARGE
+    return () if experiment == "segment" else OTHER
 
 
 @pytest.mark.parametrize(
     ("experiment", "arguments"),
-    [pytest.param(*command, marks=LARGE if "--pretrained" in command[1] else ()) for command in COMMANDS],
+    [pytest.param(*command, marks=_marks(*command)) for command in COMMANDS],
 )
 def test_a_command_of_the_readme_trains_on_data_in_its_layout(experiment, arguments, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)

@@ -127,6 +127,7 @@ for line in metadata.requires("catalyst-assay"):
     assert {"torch", "accelerate", "albumentations", "opencv-python-headless"} <= set(names)
 
 
+@pytest.mark.long("trains digits by the wheel, whose imports are compiled for it")
 def test_the_users_own_callbacks_and_ours_live_side_by_side(venv, tmp_path):
     (tmp_path / "callbacks.py").write_text("COUNT = 3\n")
     (tmp_path / "runner.py").write_text("NAME = 'mine'\n")

@@ -180,10 +180,9 @@ def full_list(case):
     return build("full", num_classes=CLASSES, k_samples=K, gradients_every_n_steps=1)
 
 
-long = pytest.mark.long("trains on large images; what sees the peak is checked on small ones")
+pytestmark = pytest.mark.long("trains on large images, under a mode that looks at each operation")
 
 
-@long
 @pytest.mark.parametrize("case", [IMAGES, PIXELS], ids=["images", "pixels"])
 def test_full_diagnostics_take_no_more_than_two_batches_twice_the_samples_and_64_mib(tmp_path, case):
     callbacks = [callback for callback in full_list(case) if not isinstance(callback, AugmentationPreview)]
@@ -196,7 +195,6 @@ def test_the_preview_takes_no_more_than_two_batches_twice_the_samples_and_64_mib
     assert all(added[key] <= bar for key in STEPS), (added, bar)
 
 
-@long
 @pytest.mark.parametrize("k", [1])
 def test_of_a_large_image_that_is_shown_no_more_is_kept_than_three_times_its_decoded_bytes(tmp_path, k):
     """Among the diagnostics of images; of the k best and k worst samples Grad-CAM needs the worst as they were."""

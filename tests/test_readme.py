@@ -31,6 +31,9 @@ def loader(image_key, target_key):
     return DataLoader(items, batch_size=8)
 
 
+@pytest.mark.long(
+    "trains in a process of its own by make; test_the_fields_of_the_experiment_of_the_readme_are_flags trains it too"
+)
 def test_the_experiment_of_the_readme_trains_and_learns_as_it_is_told_to(tmp_path):
     (file, command), *others = re.findall(r"Save it as `([\w.]+)` and run `(make [^`]+)`", README.read_text())
     assert not others

@@ -4,6 +4,7 @@ import time
 from dataclasses import asdict
 from types import SimpleNamespace
 
+import pytest
 from catalyst import dl
 
 from assay.callbacks import classification_diagnostics
@@ -11,6 +12,7 @@ from benchmarks import loader_end
 from benchmarks.workload import Workload
 
 
+@pytest.mark.long("trains with each diagnostic alone and with all of them")
 def test_each_diagnostic_is_timed_at_the_end_of_both_loaders_but_for_the_first_epoch():
     small = Workload(side=32, batch_size=4, train_steps=2, valid_steps=2, epochs=3)
     found = loader_end.measure(asdict(small))

@@ -43,6 +43,7 @@ def test_the_packages_import_nothing_beyond_the_standard_library():
     assert imported_by("import numpy") == {"numpy"}
 
 
+@pytest.mark.long("trains digits in a process of its own")
 def test_the_first_step_of_digits_comes_without_what_it_does_not_need(tmp_path):
     done = subprocess.run(startup.command("first_step", str(tmp_path)), capture_output=True, text=True, check=True)
     imported = set(json.loads(done.stdout.splitlines()[-1]))

@@ -104,6 +104,7 @@ def test_its_docstring_promises_at_least_one_tag(name):
     assert promised(name)
 
 
+@pytest.mark.long("all callbacks in one run")
 def test_all_of_them_run_together_from_a_config_of_catalyst(tmp_path, read_events):
     config = {
         "runner": {

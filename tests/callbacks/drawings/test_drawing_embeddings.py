@@ -28,7 +28,12 @@ def test_normalization_is_undone():
     assert sheet[30, 30].tolist() == [77, 102, 128]
 
 
-@pytest.mark.parametrize(("count", "side"), [(1, 64), (128 * 128, 64), (128 * 128 + 1, 63), (300 * 300, 27)])
+LONG = pytest.mark.long("draws 90,000 thumbnails")
+
+
+@pytest.mark.parametrize(
+    ("count", "side"), [(1, 64), (128 * 128, 64), (128 * 128 + 1, 63), pytest.param(300 * 300, 27, marks=LONG)]
+)
 def test_the_sheet_is_never_larger_than_a_browser_takes(count, side):
     sheet, found = draw_sheet([grey(1, (2, 2))] * count, classes=[0] * count)
     assert found == side

@@ -95,12 +95,22 @@ def state_of(runner):
     return [dict(runner.model.state_dict()), grads, runner.optimizer.state_dict(), runner.draws]
 
 
+TWICE = pytest.mark.long("trains twice; each check and two kinds of runners are tried by quicker tests")
+
+
 def warnings_of(caplog):
     return [record.getMessage() for record in caplog.records if record.name == "assay"]
 
 
-@pytest.mark.parametrize("check", ["quick", "full"])
-@pytest.mark.parametrize("kind", ["ours", "stock", "own"])
+@pytest.mark.parametrize(
+    ("kind", "check"),
+    [
+        ("ours", "full"),
+        ("stock", "quick"),
+        *(pytest.param(*both, marks=TWICE) for both in (("ours", "quick"), ("stock", "full"))),
+        *(pytest.param("own", check, marks=TWICE) for check in ("quick", "full")),
+    ],
+)
 def test_a_run_trains_bit_by_bit_as_without_it(kind, check):
     with_it, without = train(kind, [Findings(check)]), train(kind, [])
     for one, other in zip(state_of(with_it), state_of(without), strict=True):

@@ -5,6 +5,8 @@ import pytest
 from gallery_page import RUN, chips, opened_gallery, shown_ids, total, wait_total
 from made_gallery import CLASSES, EPOCHS, made_columns, made_loader
 
+pytestmark = pytest.mark.long("opens a browser; filters, marks and the report are opened in one each time")
+
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):

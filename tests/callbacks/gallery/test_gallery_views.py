@@ -10,6 +10,8 @@ from gallery_page import OTHER, RUN, chips, opened_gallery, shown_ids, total, wa
 from legibility import seen_apart
 from made_gallery import CLASSES, EPOCHS, HOSTILE
 
+pytestmark = pytest.mark.long("opens a browser; filters, marks and the report are opened in one each time")
+
 VISIBLE = [*HOSTILE[:2], "tab[U+0009]and[U+000A]line", "[U+202E]gnp.exe"]
 
 

@@ -151,7 +151,12 @@ def files_of(folder):
     return {path.relative_to(folder).as_posix(): pl.read_parquet(path).to_dicts() for path in paths}
 
 
-@pytest.mark.parametrize(("epoch", "batch"), [(1, 3), (1, 9), (2, 2), (3, 15), (4, 9)])
+LONG = pytest.mark.long("trains to the end, is killed at another place and goes on")
+
+
+@pytest.mark.parametrize(
+    ("epoch", "batch"), [(1, 9), (3, 15), *(pytest.param(*at, marks=LONG) for at in ((1, 3), (2, 2), (4, 9)))]
+)
 def test_a_run_that_is_killed_and_resumed_has_the_files_of_one_that_was_not(epoch, batch, tmp_path):
     straight = files_of(train(tmp_path / "straight"))
     with pytest.raises(Killed):

@@ -108,8 +108,17 @@ KINDS = [
 ]
 
 
-@pytest.mark.parametrize("poisoned", [{0}, {2, 3}, {4}], ids=str)
-@pytest.mark.parametrize(("name", "fused", "options"), KINDS)
+def _pairs():
+    """Yield each optimizer with each place of bad batches; quick are two places of each."""
+    for number, kind in enumerate(KINDS):
+        for place, poisoned in enumerate(({0}, {2, 3}, {4})):
+            yield pytest.param(*kind, poisoned, marks=PAIR if (number + place) % 3 == 2 else ())
+
+
+PAIR = pytest.mark.long("trains twice with an optimizer and bad batches that are each tried by quicker tests")
+
+
+@pytest.mark.parametrize(("name", "fused", "options", "poisoned"), _pairs())
 def test_skipping_gives_bit_by_bit_the_run_without_the_batch(run, tmp_path, name, fused, options, poisoned):
     items = make_items(poisoned=[4 * batch + 1 for batch in poisoned])
     results = []

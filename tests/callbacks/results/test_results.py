@@ -127,8 +127,19 @@ def test_the_table_is_that_of_the_best_epoch(tmp_path):
         assert {row["epoch"] for row in csv.DictReader(file)} == {"2"}
 
 
-@pytest.mark.parametrize(("epoch", "batch"), [(1, 2), (2, 1), (2, 5), (3, 2), (3, 6)])
-@pytest.mark.parametrize("every_n_steps", [None, 1], ids=["by_epoch", "by_step"])
+LONG = pytest.mark.long("trains to the end, is killed at another place and goes on")
+
+
+@pytest.mark.parametrize(
+    ("epoch", "batch", "every_n_steps"),
+    [
+        (1, 2, 1),
+        (2, 5, None),
+        (3, 6, 1),
+        *(pytest.param(*at, every, marks=LONG) for at in ((2, 1), (3, 2)) for every in (None, 1)),
+        *(pytest.param(*at, marks=LONG) for at in ((1, 2, None), (2, 5, 1), (3, 6, None))),
+    ],
+)
 def test_a_run_that_is_killed_and_resumed_ends_with_the_same_files(epoch, batch, every_n_steps, tmp_path):
     from assay.runner import Checkpoints
 

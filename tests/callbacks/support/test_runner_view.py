@@ -240,6 +240,7 @@ follow_imports = silent
 """
 
 
+@pytest.mark.long("has mypy look at all that the runner imports")
 def test_mypy_finds_all_of_the_protocol_in_a_dict_runner(tmp_path):
     # Of a class with an untyped base mypy believes everything, so Catalyst's has a typed one here.
     stub = tmp_path / "path" / "catalyst"

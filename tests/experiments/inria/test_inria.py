@@ -77,6 +77,7 @@ def test_the_metrics_are_those_of_whole_tiles_in_a_plain_loop(root, tmp_path, ma
     assert (at_best & true).sum() / (at_best | true).sum() == pytest.approx(table["best_iou"], abs=2e-3)
 
 
+@pytest.mark.long("trains a net with all that there is, and goes on with it")
 def test_deep_supervision_pseudo_labels_and_every_loss_train_together_and_resume(root, tmp_path):
     flags = ["--loss", "bce+soft_bce+edge_bce+focal+dice+jaccard+0.1*lovasz", "--deep-supervision", "{8: 0.4, 16: 0.2}",
              "--pseudo-labels", "1", "--augmentation", "hard", "--diagnostics", "light"]  # fmt: skip

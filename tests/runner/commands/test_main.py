@@ -522,12 +522,19 @@ def test_metrics_csv_has_a_row_for_every_epoch_loader_and_metric(assay, mine):
     assert len(keys) == len(expected)
 
 
+LONG = pytest.mark.long("trains to the end and in two parts, with another scheduler")
+
+
 # -- resuming -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("scheduler", "options"),
-    [("none", []), ("multi-step", ["--milestones", "[1, 3]"]), ("plateau", ["--plateau-patience", "0"])],
+    [
+        pytest.param("none", [], marks=LONG),
+        pytest.param("multi-step", ["--milestones", "[1, 3]"], marks=LONG),
+        ("plateau", ["--plateau-patience", "0"]),
+    ],
 )
 def test_a_resumed_run_that_is_made_longer_equals_the_straight_run_bit_by_bit(assay, mine, scheduler, options):
     mine(callbacks="[Metrics(num_classes=3)]")
@@ -537,7 +544,7 @@ def test_a_resumed_run_that_is_made_longer_equals_the_straight_run_bit_by_bit(as
     assert_goes_on_like_the_straight_run(assay, "--epochs", "4")
 
 
-@pytest.mark.parametrize("scheduler", ["cosine", "one-cycle", "cyclic"])
+@pytest.mark.parametrize("scheduler", ["cosine", *(pytest.param(name, marks=LONG) for name in ("one-cycle", "cyclic"))])
 def test_a_run_that_goes_on_after_a_crash_equals_the_straight_run_bit_by_bit(assay, mine, scheduler):
     mine()
     flags = ["--scheduler", scheduler, "--lr", "0.1", "--warmup-epochs", "1", "--epochs", "4"]
@@ -711,6 +718,7 @@ def test_a_failed_run_keeps_its_folder_and_what_it_saved(assay, mine):
 # -- real processes -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long("imports torch and trains in a process of its own")
 def test_ctrl_c_ends_a_run_with_130_and_one_line(mine, tmp_path):
     mine(callbacks="[BestWorstBatches()]")
     command = [console_script(), "train", "mine.py", "--epochs", "1000000", "--run-dir", "one"]

@@ -49,6 +49,7 @@ def split_of(run):
         return {row["image"]: row["split"] for row in csv.DictReader(file)}
 
 
+@pytest.mark.long("trains digits three times; pictures are marked in a quicker test")
 def test_digits_are_trained_without_what_is_excluded_and_the_run_goes_on_so(tmp_path, capfd):
     marks, run = tmp_path / "marks.csv", tmp_path / "run"
     add_marks(
@@ -83,7 +84,12 @@ def photos(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("order", [[], ["--sampler", "balanced"], ["--class-weights", "balanced"]])
+LONG = pytest.mark.long("trains a net of pictures; two ways to balance classes are tried by quicker tests")
+
+
+@pytest.mark.parametrize(
+    "order", [pytest.param([], marks=LONG), ["--sampler", "balanced"], ["--class-weights", "balanced"]]
+)
 def test_pictures_of_ones_own_are_marked_after_the_split(order, photos, tmp_path, capfd):
     flags = ["--data-dir", str(photos), "--width", "4", "--image-size", "16", "--augmentation", "none", *QUICK, *order]
     assert main(["train", "classify", *flags, "--run-dir", str(tmp_path / "plain")]) == 0

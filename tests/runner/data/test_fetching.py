@@ -301,15 +301,18 @@ def run(train, folder, workers, killed_at=None, persistent=True, dataset=Draws, 
     return look.seen, {name: value.tolist() for name, value in model.state_dict().items()}
 
 
+LONG = pytest.mark.long("trains to the end, is killed at another place and goes on")
+
+
 @pytest.mark.parametrize(
     ("workers", "killed_at", "options"),
     [
         (0, (2, 3), {}),
-        (2, (1, 2), {}),
+        pytest.param(2, (1, 2), {}, marks=LONG),
         (2, (2, 3), {"dataset": DrawsBatches}),
-        (2, (2, 6), {"persistent": False}),  # in validation
+        pytest.param(2, (2, 6), {"persistent": False}, marks=LONG),  # in validation
         (2, (3, 1), {"own_order": True}),  # at an epoch's end
-        (0, (2, 1), {"own_order": True}),
+        pytest.param(0, (2, 1), {"own_order": True}, marks=LONG),
     ],
 )
 def test_a_run_whose_data_set_and_collate_function_draw_is_resumed_exactly(

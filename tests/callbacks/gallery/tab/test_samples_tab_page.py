@@ -15,6 +15,8 @@ from assay.callbacks.gallery.query import query
 from assay.callbacks.gallery.run_samples import RunSamples
 from assay.callbacks.history.marks import Mark, read_marks
 
+pytestmark = pytest.mark.long("starts the server of TensorBoard, and opens a browser")
+
 RUN, OTHER, COUNT = "digits/20260101-120000", "digits/20260102-120000", 90
 
 

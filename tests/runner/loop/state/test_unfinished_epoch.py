@@ -153,12 +153,12 @@ LONG = pytest.mark.long("trains a run to its end again, killed in another place"
 @pytest.mark.parametrize(
     ("killed_at", "fields"),
     [
-        ((1, 3), {}),
+        pytest.param((1, 3), {}, marks=LONG),
         pytest.param((1, 11), {"workers": 2}, marks=LONG),
         ((2, 8), {"workers": 2}),  # whose workers the straight run has had since epoch 1
         pytest.param((2, 8), {"valid_first": True}, marks=LONG),
         pytest.param((2, 8), {"balanced": True}, marks=LONG),
-        ((2, 14), {}),  # in validation
+        pytest.param((2, 14), {}, marks=LONG),  # in validation
     ],
 )
 def test_a_resumed_run_equals_the_straight_one_in_every_bit_and_point(tmp_path, straight, killed_at, fields):
