@@ -87,7 +87,10 @@ def train(
                 _announce(opened, experiment, engine, name)
             with torch.autograd.set_detect_anomaly(experiment.detect_anomaly):
                 reporters = {} if search is None else {"search": ReportToSearch(monitors[0], search)}
-                runner = run_experiment(experiment, engine, monitors, folder, name, opened.checkpoint, reporters)
+                # A page for each trial of a search would take longer than some trials.
+                runner = run_experiment(
+                    experiment, engine, monitors, folder, name, opened.checkpoint, reporters, page=search is None
+                )
         if engine.is_main_process and search is None:
             if experiment.overfit_batches is not None:
                 print(_overfit_verdict(runner, monitors[0], experiment.overfit_batches))

@@ -170,6 +170,8 @@ def run_experiment(
     name: str,
     checkpoint: Path | None,
     reporters: Mapping[str, Any] = MappingProxyType({}),
+    *,
+    page: bool = True,
 ) -> DictRunner:
     """Build everything that an experiment describes, and train it.
 
@@ -181,6 +183,7 @@ def run_experiment(
         name: of the experiment, by which a run finds it again.
         checkpoint: where to go on from; None: from the start.
         reporters: further callbacks, of what has started the run.
+        page: whether the run makes ``report.html`` when it ends.
 
     Returns:
         The runner, after training.
@@ -190,7 +193,7 @@ def run_experiment(
     if engine.is_main_process:
         _note_data(experiment, folder)
     parts, freezing = _build_parts(experiment, engine, loaders, folder, checkpoint)
-    callbacks = {**callbacks_of_run(experiment, monitors, folder, name), **reporters}
+    callbacks = {**callbacks_of_run(experiment, monitors, folder, name, page=page), **reporters}
     if checkpoint is None:
         callbacks |= _show_groups(experiment, engine, parts["optimizer"])
     if freezing.names:

@@ -38,7 +38,9 @@ _ABOUT_WHOLE_DATA = (
 _ABOUT_SPLITS = ("near-duplicates", "shared-images")
 
 
-def callbacks_of_run(experiment: Experiment, monitors: list[Monitor], folder: Path, name: str) -> dict[str, Any]:
+def callbacks_of_run(
+    experiment: Experiment, monitors: list[Monitor], folder: Path, name: str, *, page: bool = True
+) -> dict[str, Any]:
     """Return the callbacks of an experiment, and those that every run has, where it does not bring them itself.
 
     Args:
@@ -46,6 +48,7 @@ def callbacks_of_run(experiment: Experiment, monitors: list[Monitor], folder: Pa
         monitors: what its best epochs are chosen by.
         folder: the run folder.
         name: of the experiment, by which a run finds it again.
+        page: whether the run makes ``report.html`` when it ends.
     """
     # Callbacks of the same order run in the order of this dict.
     brought = _with_history(experiment.get_callbacks(), experiment.sample_history)
@@ -62,7 +65,7 @@ def callbacks_of_run(experiment: Experiment, monitors: list[Monitor], folder: Pa
     if not _holds(brought, Results):
         callbacks["results"] = Results(monitors[0].name, monitors[0].minimize, folder / "results")
     if not _holds(brought, Report):
-        callbacks["report"] = Report(folder)
+        callbacks["report"] = Report(folder, page=page)
     if experiment.patience is not None:
         callbacks["early_stopping"] = EarlyStopping(monitors[0], experiment.patience)
     return callbacks

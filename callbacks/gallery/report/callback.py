@@ -43,6 +43,7 @@ class Report(Diagnostic):
 
     Args:
         folder: of the run, from which it reads and to which it writes. None: the run's ``logdir``.
+        page: whether the HTML file is made, which takes a second or two; without it, only the table of gradients.
 
     Raises:
         UsageError: at the start of the run, there is no folder, no logger, or a second callback of this kind.
@@ -52,9 +53,9 @@ class Report(Diagnostic):
     observed = ()  # its values are those of finished loaders
     counts_as_overhead = False
 
-    def __init__(self, folder: str | os.PathLike[str] | None = None):
+    def __init__(self, folder: str | os.PathLike[str] | None = None, *, page: bool = True):
         super().__init__(order=LAST)
-        self.folder = None if folder is None else Path(folder)
+        self.folder, self.page = None if folder is None else Path(folder), page
         self.folder_ = self.folder
         self.gradients_: GradientTable | None = None
         self.history_: History = {}
@@ -90,7 +91,7 @@ class Report(Diagnostic):
     def on_experiment_end(self, runner: dl.IRunner) -> None:
         # Waits for all that others have written.
         super().on_experiment_end(runner)
-        if self.is_mute_ or self.folder_ is None:
+        if self.is_mute_ or self.folder_ is None or not self.page:
             return
         make = partial(_make, self.folder_, dict(runner.hparams or {}), dict(self.history_))
         writer = self._first_writer()

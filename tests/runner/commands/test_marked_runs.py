@@ -1,7 +1,10 @@
 """``--exclude`` and ``--relabel`` of an experiment, from the command line to what was trained."""
 
 import csv
+import os
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import polars as pl
@@ -70,7 +73,11 @@ def test_digits_are_trained_without_what_is_excluded_and_the_run_goes_on_so(tmp_
     marks.unlink()
     assert main(["train", "digits", "--resume", str(run), "--epochs", "2"]) == 0
     assert targets(run, "train", 2).keys() == trained.keys()
+    before = {path: path.read_bytes() for path in (run / "samples").rglob("*") if path.is_file()}
     assert main(["evaluate", str(run), "--device", "cpu"]) == 0
+    # An evaluation is no epoch of the run, and keeps no history of its own.
+    assert {path: path.read_bytes() for path in (run / "samples").rglob("*") if path.is_file()} == before != {}
+    assert not [*(run / "evaluate").rglob("samples")]
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +95,13 @@ LONG = pytest.mark.long("trains a net of pictures; two ways to balance classes a
 
 
 @pytest.mark.parametrize(
-    "order", [pytest.param([], marks=LONG), ["--sampler", "balanced"], ["--class-weights", "balanced"]]
+    "order",
+    [
+        pytest.param([], marks=LONG),
+        ["--sampler", "balanced"],
+        ["--class-weights", "balanced"],
+        pytest.param(["--fold", "2/3"], marks=LONG),
+    ],
 )
 def test_pictures_of_ones_own_are_marked_after_the_split(order, photos, tmp_path, capfd):
     flags = ["--data-dir", str(photos), "--width", "4", "--image-size", "16", "--augmentation", "none", *QUICK, *order]
@@ -122,6 +135,24 @@ def test_pictures_of_ones_own_are_marked_after_the_split(order, photos, tmp_path
         counts = [counts[0] + 1 - train[-1].startswith("blue"), counts[1] - 1 - train[-1].startswith("red")]
         weights = {of: sum(counts) / 2 / count for of, count in zip(("blue", "red"), counts, strict=True)}
         assert all(f"{of} {weight:.3g}" in printed for of, weight in weights.items())
+
+
+@pytest.mark.long("starts a launcher with two ranks")
+def test_two_ranks_train_on_what_one_would(tmp_path):
+    marks, run = tmp_path / "marks.csv", tmp_path / "run"
+    add_marks(marks, [Mark("train", "digit-0001", "skip"), Mark("train", "digit-0002", "wrong_label", "7")])
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
+    flags = ["--exclude", str(marks), "--relabel", str(marks), "--run-dir", str(run), *QUICK]
+    done = subprocess.run(
+        [*launch, "assay.runner", "train", "digits", *flags],
+        env={**os.environ, "OMP_WAIT_POLICY": "passive", "OMP_NUM_THREADS": "1"},
+        capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count(f"left out by {marks}: 1 of 1,437 of train") == 1
+    trained = targets(run, "train")
+    assert len(trained) == 1436 and "digit-0001" not in trained and trained["digit-0002"] == 7
+    assert len(targets(run, "valid")) == 360
 
 
 def test_an_experiment_that_applies_no_marks_is_refused(tmp_path, capfd):

@@ -59,6 +59,12 @@ def test_it_is_there_when_the_run_has_ended_with_all_that_others_have_written(tm
     assert forward["values"] == [event.value for event in events.Scalars("9_time/forward")]
 
 
+def test_without_a_page_there_is_the_table_of_gradients_alone(tmp_path):
+    train(tmp_path, Report(page=False), GradientStats())
+    assert (tmp_path / "results" / "gradients.csv").exists()
+    assert not (tmp_path / "report.html").exists()
+
+
 def test_the_gradients_of_each_epoch_are_in_a_table_and_in_the_page(tmp_path):
     stats = GradientStats()
     train(tmp_path, stats, Report(), epochs=3)

@@ -82,6 +82,7 @@ def test_it_is_the_search_of_optuna_and_ends_with_the_command_for_the_best(tmp_p
     assert main([*command, "--run-dir", str(tmp_path / "again")]) == 0
     again = read_events(tmp_path / "again" / "train").Scalars("10_best/valid/loss")[-1].value
     assert again == pytest.approx(best.value, rel=1e-5)
+    assert (tmp_path / "again" / "report.html").exists() and not list(folder.rglob("report.html"))
 
 
 def _check_table(folder, trials):
