@@ -5,6 +5,7 @@ Nothing heavy is imported here, so that all of it comes within the collection.
 
 import gc
 import traceback
+from functools import cache
 from types import SimpleNamespace
 
 import pytest
@@ -52,9 +53,10 @@ def quick_libraries():
     """Spare what libraries do in each small run and no test looks at; together a tenth of the tests.
 
     PyTorch keeps the whole stack, as text, of each seed for each kind of accelerator that is not initialized;
-    TensorBoard computes checksums in Python.
+    TensorBoard computes checksums in Python; accelerate looks for the same packages on the disk in each run.
     """
     import torch
+    from accelerate.utils import imports
     from crc32c import crc32c
     from tensorboard.compat.tensorflow_stub import pywrap_tensorflow
 
@@ -62,6 +64,7 @@ def quick_libraries():
     with pytest.MonkeyPatch.context() as patch:
         for accelerator in (torch.cuda, torch.mtia, torch.xpu):
             patch.setattr(accelerator, "traceback", no_stacks)
+        patch.setattr(imports, "_is_package_available", cache(imports._is_package_available))
         patch.setattr(pywrap_tensorflow, "crc32c", crc32c)
         yield
 

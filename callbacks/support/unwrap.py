@@ -46,7 +46,7 @@ def use_plain_modules(runner: dl.IRunner) -> Iterator[dict[str, nn.Module]]:
 def plain_module(engine: Any, model: nn.Module) -> nn.Module:
     """Return a model as the user built it, see ``plain_modules``."""
     # accelerate's function is not shown a compiled model: it would take DDP out of that one for good.
-    inner: nn.Module = engine.unwrap_model(getattr(model, "_orig_mod", model))
+    inner = _without_wrapper(engine, getattr(model, "_orig_mod", model))
     return getattr(inner, "_orig_mod", inner)
 
 
@@ -54,9 +54,15 @@ def without_ddp(engine: Any, model: nn.Module) -> nn.Module:
     """Return a model without DDP, but as it is compiled, and so with the mixed precision around that."""
     compiled = getattr(model, "_orig_mod", None)
     if compiled is None:
-        return engine.unwrap_model(model)  # type: ignore[no-any-return]
-    inner: nn.Module = engine.unwrap_model(compiled)
+        return _without_wrapper(engine, model)
+    inner = _without_wrapper(engine, compiled)
     return model if inner is compiled else inner
+
+
+def _without_wrapper(engine: Any, model: nn.Module) -> nn.Module:
+    # Each validation step asks. accelerate looks for packages on the disk, and through all modules, before it looks at
+    # the model; all wrappers that it takes off have this attribute.
+    return engine.unwrap_model(model) if hasattr(model, "module") else model
 
 
 def weights_of(model: nn.Module) -> dict[str, Any]:

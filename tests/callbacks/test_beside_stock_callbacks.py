@@ -14,7 +14,12 @@ pytestmark = [
 ]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+LONG = pytest.mark.long("trains with and without all diagnostics; two kinds of runs are tried each time")
+
+
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=() if kind in ("supervised", "DictRunner") else LONG) for kind in KINDS]
+)
 def test_no_number_changes(kind):
     plain = train(kind, {}, {})
     names = [name for name in OURS if (kind, name) not in REFUSED]

@@ -140,7 +140,10 @@ class Masks(nn.Module):
         return {"logits": self.head(self.layers(image))}
 
 
-@pytest.mark.parametrize("task", ["binary", "multiclass", "multilabel"])
+LONG = pytest.mark.long("trains and draws, as it does with several classes")
+
+
+@pytest.mark.parametrize("task", ["multiclass", *(pytest.param(task, marks=LONG) for task in ("binary", "multilabel"))])
 def test_a_segmentation_is_shown_from_end_to_end(task, tmp_path, read_events):
     classes, image = (1 if task == "binary" else 3), torch.rand(12, 3, 16, 16)
     target = {

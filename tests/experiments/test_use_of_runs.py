@@ -97,6 +97,7 @@ def test_heads_of_wheat_get_boxes_within_the_image(run):
 
 
 @pytest.mark.parametrize("run", ["inria"], indirect=True)
+@pytest.mark.long("trains a net, and predicts tiles with it; digits are predicted by a quicker test")
 def test_houses_get_masks_of_the_tiles_size(run):
     evaluate(run)
     predict(run, "--input", "data/train/images", "--tile", "64", "--overlap", "16")

@@ -63,8 +63,18 @@ def assert_equal(first, second):
         assert torch.equal(first[name], value), name
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("compiled_first", [True, False])
+LONG = pytest.mark.long("trains two runs; each kind and each order is tried by quicker ones")
+
+
+@pytest.mark.parametrize(
+    ("kind", "compiled_first"),
+    [
+        ("in place", True),
+        ("wrapped", False),
+        ("part", True),
+        *(pytest.param(*both, marks=LONG) for both in (("in place", False), ("wrapped", True), ("part", False))),
+    ],
+)
 def test_a_run_goes_on_compiled_or_not_whatever_it_was_before(tmp_path, kind, compiled_first):
     expected, history = train(None, 3)
     kinds = (kind, None) if compiled_first else (None, kind)

@@ -11,6 +11,7 @@ from assay.callbacks.support.unwrap import (
     detached,
     held_by,
     load_weights,
+    plain_module,
     plain_modules,
     trained_parameters,
     use_plain_modules,
@@ -106,6 +107,15 @@ def test_ddp_is_taken_off_what_stays_compiled(process_group):
     assert without_ddp(engine, DistributedDataParallel(compiled)) is compiled
     assert without_ddp(engine, over_ddp) is net
     assert isinstance(over_ddp._orig_mod, DistributedDataParallel)  # and so its gradients are still reduced
+
+
+def test_a_model_that_nothing_is_around_is_not_searched():
+    class Engine:
+        def unwrap_model(self, model):
+            raise AssertionError("each validation step would look through all modules")
+
+    model = nn.Sequential(nn.Linear(2, 2))
+    assert without_ddp(Engine(), model) is plain_module(Engine(), model) is model
 
 
 def test_weights_have_the_names_of_the_eager_model_and_fit_any():

@@ -156,6 +156,7 @@ def test_a_config_of_before_keeps_what_map_is(tmp_path, fields, map_is):
     assert parse_experiment(Wheat, "wheat", ["--config", str(tmp_path / "config.yaml"), *flag])[0].map_is == "coco"
 
 
+@pytest.mark.long("trains a detector, and goes on with it")
 def test_a_run_of_before_goes_on_with_its_names_and_says_so(data, tmp_path, caplog):
     flags = [f"--{name}={value}" for name, value in FIELDS.items()]
     command = ["train", "wheat", f"--data-dir={data}", "--device=cpu", "--diagnostics=light", "--scheduler=none"]

@@ -90,7 +90,12 @@ def test_the_event_files_of_a_resumed_run_hold_the_points_of_a_straight_one(resu
     assert (resumed / "run/metrics.csv").read_text() == (resumed / "straight/metrics.csv").read_text()
 
 
-@pytest.mark.parametrize("options", [[], ["--load_fast=false"]], ids=["fast loader", "slow loader"])
+SLOW = pytest.mark.long("starts the server of TensorBoard once more, as hardly anybody does")
+
+
+@pytest.mark.parametrize(
+    "options", [[], pytest.param(["--load_fast=false"], marks=SLOW)], ids=["fast loader", "slow loader"]
+)
 def test_the_server_shows_the_points_of_a_straight_run(resumed, tmp_path, options):
     with serve(resumed, tmp_path / "log.txt", *options) as server:
 

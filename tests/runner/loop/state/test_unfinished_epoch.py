@@ -168,6 +168,7 @@ def test_a_resumed_run_equals_the_straight_one_in_every_bit_and_point(tmp_path, 
     assert_equal_runs(straight(**fields), folder)
 
 
+@pytest.mark.long("trains a run to its end again")
 def test_rows_that_came_behind_a_checkpoint_within_the_first_epoch_are_gone(tmp_path, straight):
     folder = tmp_path / "run"
     assert not run(folder, killed_at=(1, 14), save_every_steps=5)  # in validation, saved in training
