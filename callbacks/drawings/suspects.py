@@ -21,7 +21,7 @@ KINDS = {
     "missing_box": ("box missing", "{}"),
     "false_box": ("box {}", "none"),
     "swapped_box": ("box {}", "{}"),
-    "duplicate": ("label {}", "duplicate {}"),
+    "duplicate": ("label {}", "twin {}"),
 }
 """What is said of each kind: what is there, and what is likely; in the place of {} is the class."""
 _BLANK = np.full((8, 8, 3), ABSENT, dtype=np.uint8)  # where there is no picture of a sample
@@ -74,6 +74,8 @@ def draw_suspects(suspects: Sequence[Suspect], title: Sequence[str], style: Pict
 def _card(suspect: Suspect, style: PictureStyle) -> Card:
     # A line each, as names are long.
     there, likely = KINDS[suspect.kind]
+    if suspect.kind == "duplicate" and min(suspect.label, suspect.likely) < 0:  # of several labels
+        there, likely = KINDS["missing_label" if suspect.label < 0 else "false_label"]
     lines = [
         there.format(style.name_of(suspect.label)),
         f"\u2192 {likely.format(style.name_of(suspect.likely))}  {suspect.score:.2f}",

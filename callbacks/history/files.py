@@ -17,7 +17,17 @@ from ..measures.sample_history import COLUMNS_OF, WHOLE
 from ..support.atomic_files import half_written, replacing
 from .batch_numbers import parted
 from .collected import SampleRows
-from .running import EPOCH_NUMBERS, NEVER, ONE_CLASS, UNKNOWN_LABEL, RunningValues, Seen, epochs_of, running_columns
+from .running import (
+    EPOCH_NUMBERS,
+    NEVER,
+    ONE_CLASS,
+    UNKNOWN_LABEL,
+    RunningValues,
+    Seen,
+    epochs_of,
+    rounded,
+    running_columns,
+)
 
 ABOUT, IDS, RUNNING = "about.json", "ids.parquet", "running.parquet"
 BEFORE, NEXT = ".running-before.parquet", ".running-next.parquet"
@@ -28,7 +38,6 @@ _RECOGNIZED = 0.5  # least IoU of a class in a sample
 _ALWAYS = ("epochs", "forgotten", "correct")  # which have a value for a sample that never counted
 _BLOCK = 65_536  # samples whose running values are in memory at once
 _EPOCH, _KIND = b"epoch", b"kind"  # in the metadata of the running values: the last epoch in them, and of what samples
-_KEPT_BITS = np.uint32(0xFFFFFF00)  # 16 binary digits of a float32, which pack into three bytes
 
 
 class SampleFiles:
@@ -180,7 +189,7 @@ class SampleFiles:
             if name in WHOLE:
                 columns[name] = pa.array(np.nan_to_num(values).astype(np.int32), mask=np.isnan(values))
             else:
-                columns[name] = pa.array(_rounded(values), from_pandas=True)
+                columns[name] = pa.array(rounded(values), from_pandas=True)
         split = {name: "BYTE_STREAM_SPLIT" for name in numbers if name not in WHOLE}
         encodings = {"index": "DELTA_BINARY_PACKED", **split}
         table = pa.table(columns).replace_schema_metadata(dict(about))
@@ -305,14 +314,6 @@ def _write(
                 )
             )
             writer.write_table(table)
-
-
-def _rounded(values: np.ndarray) -> np.ndarray:
-    """Return float32 values with 16 binary digits, to the nearest."""
-    bits = values.astype(np.float32).view(np.uint32)
-    # Half of the last digit that stays; a number that is not finite has no digits to round.
-    rounded = np.where(np.isfinite(values), bits + np.uint32(0x80), bits) & _KEPT_BITS
-    return rounded.view(np.float32)
 
 
 def kind_of(path: Path) -> str:

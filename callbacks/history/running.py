@@ -15,6 +15,7 @@ RIGHT_FROM = 0.5  # the score from which on masks and boxes are right
 # The column of an epoch that is not NaN where a sample counts.
 _COUNTS_BY = {**dict.fromkeys((*ONE_CLASS, "multilabel"), "margin"), "segmentation": "score", "detection": "boxes"}
 # The means that are known wherever a sample counts, and the columns of an epoch that they are of.
+_KEPT_BITS = np.uint32(0xFFFFFF00)  # 16 binary digits of a float32, which pack into three bytes
 _OF_ONE_CLASS = {"aum": "margin", "el2n": "el2n", "target_probability": "target_probability"}
 _MEANS = {
     **dict.fromkeys(ONE_CLASS, _OF_ONE_CLASS),
@@ -241,6 +242,14 @@ class RunningValues:
         return RunningValues(kind, columns, means, mean_classes, labels)
 
 
+def rounded(values: np.ndarray) -> np.ndarray:
+    """Return float32 values with 16 binary digits, to the nearest."""
+    bits = values.astype(np.float32).view(np.uint32)
+    # Half of the last digit that stays; a number that is not finite has no digits to round.
+    near = np.where(np.isfinite(values), bits + np.uint32(0x80), bits) & _KEPT_BITS
+    return near.view(np.float32)
+
+
 def are_right(kind: str, numbers: Mapping[str, np.ndarray]) -> np.ndarray:
     """Return which samples are right, see ``RunningValues``, [m] bool.
 
@@ -252,7 +261,8 @@ def are_right(kind: str, numbers: Mapping[str, np.ndarray]) -> np.ndarray:
         return np.asarray(numbers["prediction"] == numbers["target"])
     if kind == "multilabel":
         return np.asarray(numbers["wrong_labels"] == 0)
-    is_right = numbers["score"] >= RIGHT_FROM
+    # As files hold it, so that one counts the same from them.
+    is_right = rounded(numbers["score"]) >= RIGHT_FROM
     # Without true boxes there is no score.
     return np.asarray(
         is_right if kind == "segmentation" else is_right | ((numbers["boxes"] == 0) & (numbers["false"] == 0))

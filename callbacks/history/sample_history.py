@@ -78,7 +78,10 @@ class SampleHistory(Diagnostic):
                                    ten best of the sample counts as 0 there
     ============================== =====================================================================================
 
-    Samples of other tasks have no ``running.parquet``, and in the file of an epoch ``index`` and:
+    Samples of other tasks have in the file of an epoch ``index`` and the columns below. Their running values are means
+    of these in the place of ``el2n`` to ``variability``, ``aum`` of ``margin``; ``NAME_epochs`` tells of how many
+    epochs where one is not known in each. Several labels have ``labels``, which are there, beside ``mean_probability``,
+    up to 200 of them. Masks and boxes are right at a score of 0.5 or more (see ``history.running``).
 
     ================ ===================================================================================================
     task             columns
@@ -93,11 +96,12 @@ class SampleHistory(Diagnostic):
                      ``missed`` of these; ``false``, predictions that hit none; ``loss``, which is null
     ================ ===================================================================================================
 
-    From the third epoch on, ``suspects.csv`` lists the samples whose label is probably wrong, the surest first: loader,
-    id, file where the data set tells it, label, likely label, score, 0 to 1, and number of epochs (see
-    ``history.suspects``). It is in ``results`` of the run, or in ``folder``; a line at the end of the run names the
-    first ones. ``groups.parquet`` has their ranks, and which samples are stuck, newly wrong, forgotten, unstable or
-    easy (see ``history.groups``).
+    From the third epoch on, ``suspects.csv`` lists what is probably wrong with labels, the surest first: loader, id,
+    file where the data set tells it, what it is (``history.suspects.SUSPECT_KINDS``), label, likely label, score, 0 to
+    1, number of epochs, and where in the picture. It is in ``results`` of the run, or in ``folder``; a line at the end
+    of the run names the first ones of each kind. ``groups.parquet`` has the surest one of each sample, and which
+    samples are stuck, newly wrong, forgotten, unstable or easy (see ``history.groups``). Samples whose duplicates have
+    another label are read from ``findings.json`` in the ``logdir``.
 
     ============================ ======================================================================================
     tag                          number of samples of the loader after each epoch, over all epochs so far
@@ -110,7 +114,7 @@ class SampleHistory(Diagnostic):
     ============================ ======================================================================================
 
     From the third epoch on, ``9_history/suspects`` is the number of suspects, and ``2_suspects/surest`` shows the
-    surest ones, where samples are images: one grid, [H, W, 3] uint8 RGB. ``docs/sample-history.md`` tells of the
+    surest, where samples are images: one grid, [H, W, 3] uint8 RGB. ``docs/sample-history.md`` tells of the
     thumbnails.
 
     What cannot be told is null: of a target that is no class or ``ignore_index``, of outputs that are not finite, of a

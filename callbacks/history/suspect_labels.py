@@ -4,6 +4,7 @@ import numpy as np
 
 from .suspects import LEAST, Suspects, find_suspects
 
+_LEAST_SCORE = 0.3  # of labels, most of which say no and are sure of it: more than of classes
 _BLOCK = 16_384  # samples whose labels are looked at once
 
 
@@ -36,9 +37,9 @@ def find_label_suspects(labels: np.ndarray, mean_probability: np.ndarray) -> Sus
     """Return the labels that are probably missing or false, by confident learning of each label for itself.
 
     Each label is a task of its own with two classes, that it is there and that it is not, in which ``find_suspects``
-    finds what is wrong (Thyagarajan et al., "Identifying Incorrect Annotations in Multi-Label Classification Data",
-    2022, section 3: confident learning in one-vs-rest fashion). Where these are fewer than five in all, the first of
-    the other labels whose contrary is likelier join them.
+    finds what is wrong, from a score of 0.3 on (Thyagarajan et al., "Identifying Incorrect Annotations in Multi-Label
+    Classification Data", 2022, section 3: confident learning in one-vs-rest fashion). Where these are fewer than five
+    in all, the first of the other labels whose contrary is likelier join them.
 
     Args:
         labels: [n, C], 1 where a label is there, 0 where not, another number where nobody knows.
@@ -70,7 +71,7 @@ def _of_labels(labels: np.ndarray, shares: np.ndarray, least: int) -> Suspects:
 def _of_label(number: int, label: np.ndarray, share: np.ndarray, least: int) -> Suspects:
     known = np.flatnonzero((label == 0) | (label == 1))
     both = np.stack([1 - share[known], share[known]], axis=1)
-    found = find_suspects(label[known].astype(np.int64), both, least=least)
+    found = find_suspects(label[known].astype(np.int64), both, least=least, least_score=_LEAST_SCORE)
     is_missing = found.target == 0
     nothing = np.full(len(found), -1)
     which = np.full(len(found), number)

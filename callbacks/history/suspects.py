@@ -115,7 +115,12 @@ def rank_labels(
 
 
 def find_suspects(
-    target: np.ndarray, mean_probability: np.ndarray, classes: np.ndarray | None = None, *, least: int = LEAST
+    target: np.ndarray,
+    mean_probability: np.ndarray,
+    classes: np.ndarray | None = None,
+    *,
+    least: int = LEAST,
+    least_score: float = _LEAST_SCORE,
 ) -> Suspects:
     """Return the samples that are probably of another class than their label, by confident learning.
 
@@ -125,9 +130,9 @@ def find_suspects(
     (Northcutt et al., "Confident Learning: Estimating Uncertainty in Dataset Labels", 2021, equations 1 to 3 and "prune
     by noise rate".) The paper takes probabilities of models that were not trained on the sample. Those of training
     itself are of a model that is taught the wrong labels, and early on unsure of all. So of those that are counted only
-    a score of 0.2 or more is believed, and of all samples with such a score the surest are suspects, half as many again
-    as were counted. ``python -m proofs.wrong_labels`` measures that. Where they are fewer than ``least``, the first of
-    the others whose label is not their likeliest class join them.
+    a score of ``least_score`` or more is believed, and of all samples with such a score the surest are suspects, half
+    as many again as were counted. ``python -m proofs.wrong_labels`` measures that. Where they are fewer than ``least``,
+    the first of the others whose label is not their likeliest class join them.
 
     Args:
         target: [n], class numbers from 0 to C - 1; another number is no class.
@@ -135,6 +140,7 @@ def find_suspects(
             of some.
         classes: [n, K], of which classes these are, each once; None: of all in their order. Others count as 0.
         least: number of suspects, where so many labels are not the likeliest class.
+        least_score: 0 to 1.
     """
     of_class = (target >= 0) & ((classes is not None) | (target < mean_probability.shape[1]))
     known = np.flatnonzero(of_class & np.isfinite(mean_probability).all(axis=1))
@@ -151,7 +157,7 @@ def find_suspects(
         chosen[rows[np.argsort(-excess, kind="stable")[:most]]] = True
     order = np.argsort(-score, kind="stable")
     order = order[score[order] > 0]
-    is_sure = score >= _LEAST_SCORE
+    is_sure = score >= least_score
     most = min(round(_TAUGHT * int((chosen & is_sure).sum())), int(is_sure.sum()))
     # Two wrong labels among hundreds are too few for counts.
     found = order[: max(most, least)]

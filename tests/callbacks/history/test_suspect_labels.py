@@ -40,7 +40,7 @@ def test_label_suspects_are_those_of_a_loop_for_each_label(seed):
     for number in range(LABELS):
         known = [index for index in range(len(labels)) if labels[index, number] >= 0]
         both = [[1 - shares[index, number], shares[index, number]] for index in known]
-        chosen = by_hand([int(labels[index, number]) for index in known], both)
+        chosen = by_hand([int(labels[index, number]) for index in known], both, least_score=0.3)
         expected |= {(known[place], number) for place in chosen}
     rows = list(zip(found.index.tolist(), found.kinds, found.target.tolist(), found.likely.tolist(), strict=True))
     assert {(index, max(target, likely)) for index, _, target, likely in rows} == expected != set()
@@ -153,7 +153,7 @@ def test_wrong_labels_are_found_and_told_by_what_is_wrong(tmp_path, caplog):
             kind, kind == "false_label", kind == "missing_label",
         )  # fmt: skip
     assert len(found.keys() & wrong) / len(found) > 0.7
-    assert len(found.keys() & wrong) / len(wrong) > 0.5
+    assert len(found.keys() & wrong) / len(wrong) > 0.4
     said = [record.getMessage() for record in caplog.records if " of train may be " in record.getMessage()]
     assert len(said) == 2
     missing = [row for row in rows if row["kind"] == "missing_label"]

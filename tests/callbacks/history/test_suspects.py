@@ -17,7 +17,7 @@ from assay.callbacks.history.suspects import find_suspects, rank_labels
 from assay.runner import Checkpoints, DictRunner
 
 
-def by_hand(labels, shares):
+def by_hand(labels, shares, least_score=0.2):
     """Return the numbers of suspects, as many as half again those of prune by noise rate of a confident joint."""
     classes, usual = range(len(shares[0])), {}
     for label in classes:
@@ -42,9 +42,9 @@ def by_hand(labels, shares):
         max(share for other, share in enumerate(row) if other != given) - row[given]
         for row, given in zip(shares, labels, strict=True)
     ]
-    count = sum(score[index] >= 0.2 for index in suspects)
+    count = sum(score[index] >= least_score for index in suspects)
     ranked = sorted((index for index in range(len(labels)) if score[index] > 0), key=lambda index: -score[index])
-    sure = [index for index in ranked if score[index] >= 0.2][: round(1.5 * count)]
+    sure = [index for index in ranked if score[index] >= least_score][: round(1.5 * count)]
     return sure if len(sure) >= 5 else ranked[:5]
 
 
