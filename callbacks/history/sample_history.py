@@ -78,10 +78,8 @@ class SampleHistory(Diagnostic):
                                    ten best of the sample counts as 0 there
     ============================== =====================================================================================
 
-    Samples of other tasks have in the file of an epoch ``index`` and the columns below. Their running values are means
-    of these in the place of ``el2n`` to ``variability``, ``aum`` of ``margin``; ``NAME_epochs`` tells of how many
-    epochs where one is not known in each. Several labels have ``labels``, which are there, beside ``mean_probability``,
-    up to 200 of them. Masks and boxes are right at a score of 0.5 or more (see ``history.running``).
+    Samples of other tasks have in the file of an epoch ``index`` and the columns below, and their means as running
+    values (see ``history.running``).
 
     ================ ===================================================================================================
     task             columns
@@ -113,21 +111,19 @@ class SampleHistory(Diagnostic):
     ``9_history/easy``           that were learned at once and never forgotten
     ============================ ======================================================================================
 
-    From the third epoch on, ``9_history/suspects`` is the number of suspects, and ``2_suspects/surest`` shows the
-    surest, where samples are images: one grid, [H, W, 3] uint8 RGB. ``docs/sample-history.md`` tells of the
-    thumbnails.
+    From the third epoch on, ``9_history/suspects`` is the number of suspected samples, and ``2_suspects/surest`` shows
+    the surest, where they are images: one grid, [H, W, 3] uint8 RGB.
 
     What cannot be told is null: of a target that is no class or ``ignore_index``, of outputs that are not finite, of a
-    criterion that has no loss of one sample. ``measures.sample_history`` has the definitions and their sources.
-    ``docs/sample-history.md`` shows queries.
+    criterion that has no loss of one sample. ``measures.sample_history`` has the definitions and their sources;
+    ``docs/sample-history.md`` tells of the thumbnails and shows queries.
 
     Loaders for inference are left out, and so are those whose batches hold no ids and whose order changes, as in
     training, and those with more than ``max_samples`` samples; one line says so. A sample that an epoch shows twice
-    counts once.
-    Numbers stay on the device until the loader has ended; nothing is read within a step. Memory: 28 bytes, the id and
-    2 C bytes per sample of the epoch under way, with C classes; of more than 200, 60 bytes in place of 2 C. Files are
-    written in a thread, whole or not at all, and are the same on any number of ranks. A run that ``DictRunner`` resumes
-    ends with the files of one that was never interrupted.
+    counts once. Numbers stay on the device until the loader has ended; nothing is read within a step. Memory: 28 bytes,
+    the id and 2 C bytes per sample of the epoch under way, with C classes or labels; of more than 200 classes, 60 bytes
+    in place of 2 C. Files are written in a thread, whole or not at all, and are the same on any number of ranks. A run
+    that ``DictRunner`` resumes ends with the files of one that was never interrupted.
 
     Args:
         task: ``multiclass`` (logits [N, C]), ``binary`` (logits [N] or [N, 1]), ``multilabel`` (logits [N, C]) or
