@@ -16,6 +16,7 @@ from ..measures.targets import decide_targets, is_paired
 from ..metrics.batch_metrics import predicted_classes
 from .running import UNKNOWN_LABEL
 
+OF_MAPS = 4  # tensors that are kept of maps
 MOST_CLASSES = 200  # with a mean probability each; of more their files would outgrow the data set
 _BEST_CLASSES = 10  # of more, these are kept of each sample
 _UNCOUNTED = 2.0  # is added to the probability of a label that does not count
@@ -34,7 +35,7 @@ class BatchNumbers:
         kind: a key of ``measures.sample_history.COLUMNS_OF``.
         numbers: [N, K], float32, its columns, or of maps ``KEPT_OF_MAPS``, without the loss, which is the last one.
         shares: [N, C], float32, probabilities of classes, of labels as ``joined_labels`` returns them, or of maps the
-            IoU of each class; C may be 0.
+            recall of each class; C may be 0.
         best: [N, C], float32, which classes these are, where there are too many for all of them; else [N, 0].
     """
 
@@ -87,8 +88,8 @@ class BatchReader:
             target: from ``read``.
 
         Returns:
-            How surely windows are contradicted, [N, 2, h, w], see ``contradictions``; [N], how far apart they are; and
-            the IoU of each class, [N, C]. Float32, NaN where not known.
+            ``OF_MAPS`` tensors, float32, NaN where not known: how surely windows are contradicted, [N, 2, h, w], see
+            ``contradictions``; how far apart they are, [N]; and IoU and recall of each class, [N, C] each.
         """
         target = decide_targets(target, logits.shape, self.task, self.ignore_index)
         predicted = predicted_classes(logits, self.task)
@@ -104,15 +105,15 @@ class BatchReader:
         if self.task == "binary":
             # One map per sample, which is that of class 1.
             predicted, target = predicted.flatten(1)[:, None], target.flatten(1)[:, None]
-        overlaps = region_overlaps(predicted, target, classes, self.ignore_index)
+        overlaps, recall = region_overlaps(predicted, target, classes, self.ignore_index)
         overlaps = overlaps.masked_fill(~is_finite[:, None], torch.nan)
-        return [windows, windows.new_full((len(windows),), reach), overlaps]
+        return [windows, windows.new_full((len(windows),), reach), overlaps, recall]
 
     @torch.no_grad()
-    def numbers_of_maps(self, windows: Tensor, reach: Tensor, overlaps: Tensor) -> BatchNumbers:
+    def numbers_of_maps(self, windows: Tensor, reach: Tensor, overlaps: Tensor, recall: Tensor) -> BatchNumbers:
         """Return the numbers of samples with maps, of one batch or of several; the arguments are from ``maps``."""
         numbers = torch.cat([overlaps.nanmean(dim=1)[:, None], strongest_regions(windows), reach[:, None]], dim=1)
-        shares = overlaps if overlaps.shape[1] <= MOST_CLASSES else overlaps[:, :0]
+        shares = recall if recall.shape[1] <= MOST_CLASSES else recall[:, :0]
         return BatchNumbers("segmentation", numbers, shares, numbers[:, :0])
 
     @torch.no_grad()
@@ -193,7 +194,7 @@ def parted(kind: str, shares: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     if kind == "detection":
         shares = shares[:, :0]
     if kind != "multilabel":
-        # Of maps it is the IoU of classes.
+        # Of maps it is the recall of classes.
         return shares[:, :0] if kind == "segmentation" else shares, np.zeros((len(shares), 0), np.int8)
     counts = ~(shares >= _UNCOUNTED)
     # Of a probability that is rounded to 0 the sign is still there.

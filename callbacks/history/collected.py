@@ -34,8 +34,8 @@ class SampleRows:
         ids: n texts.
         numbers: [n, K], float32; behind the columns of the kind there may be C more: the classes of ``shares``.
         shares: [n, C], float16, probabilities of the classes, of all in their order where none are named; C may be 0.
-            Of samples with boxes, what speaks against these: ``measures.box_evidence.EVIDENCE``; with maps, the IoU of
-            each class.
+            Of samples with boxes, what speaks against these: ``measures.box_evidence.EVIDENCE``; with maps, the recall
+            of each class.
         kind: a key of ``measures.sample_history.COLUMNS_OF``, which names the columns; empty where there are no rows.
     """
 

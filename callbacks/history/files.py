@@ -34,7 +34,7 @@ BEFORE, NEXT = ".running-before.parquet", ".running-next.parquet"
 NUMBERS = COLUMNS_OF["multiclass"]  # the columns of an epoch's rows, of samples of one class
 MEANS, CLASSES, LABELS = "mean_probability", "mean_classes", "labels"  # columns of lists
 RECOGNIZED = "recognized"  # in the metadata of an epoch's file
-_RECOGNIZED = 0.5  # least IoU of a class in a sample
+_RECOGNIZED = 0.5  # least recall of a class in a sample
 _ALWAYS = ("epochs", "forgotten", "correct")  # which have a value for a sample that never counted
 _BLOCK = 65_536  # samples whose running values are in memory at once
 _EPOCH, _KIND = b"epoch", b"kind"  # in the metadata of the running values: the last epoch in them, and of what samples
@@ -152,9 +152,9 @@ class SampleFiles:
         return found
 
     def recognized(self) -> np.ndarray | None:
-        """Return in which share of the samples of the last epoch with maps each class has an IoU of 0.5 or more, [C].
+        """Return in which share of the samples of the last epoch with maps each class has a recall of 0.5 or more, [C].
 
-        Samples count in which the class is true or predicted; NaN where there are none. None: it is not known.
+        Samples count in which the class is true; NaN where there are none. None: it is not known.
         """
         paths = [path for number, path in self._epochs() if number <= self.epoch]
         metadata: Mapping[bytes, bytes] = pq.read_schema(paths[-1]).metadata or {} if paths else {}
@@ -211,7 +211,7 @@ class SampleFiles:
 
 
 def _recognized(rows: SampleRows) -> dict[str, str]:
-    """Return what a file says of all samples with maps: in which share of them each class has an IoU of 0.5 or more."""
+    """Return what a file says of all samples with maps, see ``SampleFiles.recognized``."""
     if rows.kind != "segmentation" or not rows.shares.shape[1]:
         return {}
     is_there = np.isfinite(rows.shares)

@@ -36,7 +36,7 @@ from ..support.sample_losses import (
     row_losses,
 )
 from ..tensorboard.writer import Writer
-from .batch_numbers import MOST_CLASSES, BatchReader
+from .batch_numbers import MOST_CLASSES, OF_MAPS, BatchReader
 from .collected import CollectedSamples, SampleRows, kept_ids, over_ranks, why_no_ids
 from .duplicates import FINDINGS, read_duplicates
 from .file_names import FileNames
@@ -419,8 +419,8 @@ class SampleHistory(Diagnostic):
             parts: from the reader, and behind them the losses where they are known.
         """
         of_maps = kind == "segmentation"
-        count = 3 if of_maps else 2
-        found = self.reader.numbers_of_maps(*parts[:3]) if of_maps else self.reader.numbers(kind, *parts[:2])
+        count = OF_MAPS if of_maps else 2
+        found = self.reader.numbers_of_maps(*parts[:count]) if of_maps else self.reader.numbers(kind, *parts[:count])
         losses = parts[count] if len(parts) > count else None
         if losses is None and self.collected_ is not None and self.collected_.criterion is not None:
             losses = self._found_losses(partial(row_losses, self.collected_.criterion, *parts[:2]))

@@ -23,15 +23,15 @@ def find_region_suspects(
     """Return the samples whose masks are contradicted in each of the last three epochs in which they were seen.
 
     That is, in each a region is contradicted surely (see ``measures.mask_regions.SURE``), by the same pair of classes.
-    A pair counts only if the model recognizes both classes in half of the samples in which they are true or predicted:
-    one that never finds a class contradicts all of its masks, which are right.
+    A pair counts only if the model recognizes both classes in half of the samples in which they are: one that never
+    finds a class contradicts all of its masks, which are right.
 
     Args:
         count: n, number of samples.
         newest_first: of the last epochs the columns ``contradicted`` and ``UNPACKED``, [n] each, NaN for what is not
             known; epochs of a version without them count for nothing.
-        recognized: [C], in which share of the samples each class is recognized, NaN where it is in none; None: not
-            known, as of very many classes, and then all pairs count.
+        recognized: [C], in which share of its samples each class is recognized, NaN where it has none; None: not known,
+            as of very many classes, and then all pairs count.
         same_place: whether the three regions must overlap, too, as where samples are not augmented.
 
     Returns:
@@ -77,7 +77,7 @@ def _are_known(classes: np.ndarray, recognized: np.ndarray | None) -> np.ndarray
     """Return which pairs of classes, [n, 2], -1 for none, are both recognized, [n] bool."""
     if recognized is None:
         return np.ones(len(classes), bool)
-    # The last stands for no class. Class 0 of yes or no has no IoU of its own.
+    # The last stands for no class. Class 0 of yes or no has no recall of its own.
     is_known = np.concatenate([recognized >= _KNOWN, [True]])
     if len(recognized) == 1:
         is_known = np.array([True, is_known[0], True])

@@ -122,8 +122,10 @@ def label_numbers(logits: Tensor, target: Tensor, ignore_index: int | None = Non
 
 
 @torch.no_grad()
-def region_overlaps(predicted: Tensor, target: Tensor, classes: int | None, ignore_index: int | None = None) -> Tensor:
-    """Return the IoU of each class in each map, in numbers of pixels.
+def region_overlaps(
+    predicted: Tensor, target: Tensor, classes: int | None, ignore_index: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """Return IoU and recall of each class in each map, in numbers of pixels.
 
     Pixels whose target is no class do not count.
 
@@ -134,11 +136,11 @@ def region_overlaps(predicted: Tensor, target: Tensor, classes: int | None, igno
         ignore_index: target value that does not count.
 
     Returns:
-        [N, C], float32, 0 to 1; NaN where the class is neither predicted nor true.
+        [N, C] each, float32, 0 to 1; NaN where the class is neither predicted nor true, and where it is not true.
 
     Example:
         >>> region_overlaps(torch.tensor([[[1, 0], [0, 0]]]), torch.tensor([[[1, 1], [0, 0]]]), classes=3)
-        tensor([[0.6667, 0.5000,    nan]])
+        (tensor([[0.6667, 0.5000,    nan]]), tensor([[1.0000, 0.5000,    nan]]))
     """
     if classes is None:
         counts = is_yes_or_no(target, ignore_index)
@@ -155,9 +157,9 @@ def region_overlaps(predicted: Tensor, target: Tensor, classes: int | None, igno
     return _overlaps(by_found[..., 1], by_found.sum(dim=2), true)
 
 
-def _overlaps(hits: Tensor, found: Tensor, true: Tensor) -> Tensor:
+def _overlaps(hits: Tensor, found: Tensor, true: Tensor) -> tuple[Tensor, Tensor]:
     # 0 / 0 is NaN.
-    return hits.float() / (found + true - hits)
+    return hits.float() / (found + true - hits), hits.float() / true
 
 
 def box_numbers(
