@@ -9,6 +9,8 @@ import pyarrow.compute as pc
 from .table import Table
 
 _CLASSES = ("target", "prediction", "likely", "suspect_label")
+_COMPARED = ("target_probability", "score")
+CHANGE = "change"
 OTHER = ".other"  # with which the names of the other run's columns end
 
 
@@ -19,6 +21,7 @@ def compare(table: Table, other: Table) -> Table:
         table: of a run, whose order and names of classes the result has.
         other: of another run; its columns are called ``loss.other`` and so on. Its class numbers become those of the
             first where both have names for them; of a class that the first does not have, the number is unknown.
+            ``change`` is by how much more the first run gives to the truth, or its score is larger.
     """
     place = pc.index_in(table.ids, value_set=other.ids.cast(table.ids.type))
     rows = np.flatnonzero(place.is_valid().to_numpy(zero_copy_only=False))
@@ -29,6 +32,8 @@ def compare(table: Table, other: Table) -> Table:
             of = values[theirs]
             columns[f"{name}{OTHER}"] = _renumbered(of, table, other) if name in _CLASSES else of
     columns[f"index{OTHER}"] = other.columns["index"][theirs]
+    for score in (one for one in _COMPARED[::-1] if one in columns and f"{one}{OTHER}" in columns):
+        columns[CHANGE] = columns[score] - columns[f"{score}{OTHER}"]  # by the first of them
     findings = None
     if table.findings is not None:
         named = {row: int(np.searchsorted(rows, row)) for row in table.findings}

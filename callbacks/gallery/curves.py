@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from .numbers import json_number
 from .table import UNKNOWN
 
 CURVES = ("loss", "target_probability", "prediction", "score")
@@ -42,7 +43,7 @@ def curves_of(
 
     Returns:
         ``epochs``, and for each of ``CURVES`` that a file has a list per sample with a value per epoch, None where it
-        was not seen or is not known.
+        was not seen or is not known, and ``inf`` or ``-inf`` as texts.
     """
     values: dict[str, list[np.ndarray]] = {}
     for done, name in enumerate(epochs.values()):
@@ -66,7 +67,7 @@ def _row(column: np.ndarray, place: np.ndarray, seen: np.ndarray, of: str) -> np
     return row
 
 
-def _listed(values: np.ndarray, *, whole: bool) -> list[list[float | int | None]]:
-    """Return rows of numbers for JSON."""
-    turn = int if whole else float
-    return [[turn(one) if np.isfinite(one) else None for one in row] for row in values.tolist()]
+def _listed(values: np.ndarray, *, whole: bool) -> list[list[Any]]:
+    """Return rows of numbers for JSON; None is unknown, and what is infinite a text."""
+    turn = int if whole else json_number
+    return [[None if one != one else turn(one) for one in row] for row in values.tolist()]

@@ -14,6 +14,10 @@ from .table import GROUPS, RIGHT, WRONG, Table
 
 MOST_ROWS = 10_000  # of one answer
 
+# What may have become of a sample against another run: right or wrong here and there.
+CHANGES = {"better": (RIGHT, WRONG), "worse": (WRONG, RIGHT), "right": (RIGHT, RIGHT), "wrong": (WRONG, WRONG)}
+_CLEARLY = 0.05  # by which a score must differ, as it hardly ever stays the same
+
 # Id and mark of samples.
 Marked = Mapping[str, str]
 
@@ -50,12 +54,14 @@ def query(table: Table, wanted: Mapping[str, Any], marked: Marked | None = None)
 def usual_order(table: Table, filters: Mapping[str, Any], marked: Marked | None = None) -> tuple[str | None, bool]:
     """Return by which column samples come where nobody chose one, and whether the largest comes first.
 
-    Suspects come first by rank where the filters leave one, else the lowest score of masks and boxes, else the largest
-    loss.
+    Of two runs those come first that got worse. Else suspects come first by rank where the filters leave one, else the
+    lowest score of masks and boxes, else the largest loss.
 
     Raises:
         UsageError: a filter is unknown or not as it must be.
     """
+    if "change" in table.columns:
+        return "change", False
     suspect = table.columns.get("suspect")
     if suspect is not None and (rows_that_fit(table, filters, marked) & (suspect == 1)).any():
         return "suspect_rank", False
@@ -76,6 +82,8 @@ def rows_that_fit(table: Table, filters: Mapping[str, Any], marked: Marked | Non
     ``kinds``         with a surest suspect of one of some kinds, see ``history.suspects.SUSPECT_KINDS``
     ``findings``      named by one of some rules
     ``marks``         with one of some marks
+    ``change``        of two runs: ``better`` (right in the first alone), ``worse``, ``right`` or ``wrong`` in both;
+                      without right and wrong ``better`` or ``worse`` by a score that differs by more than 0.05
     ``ids``           one of some ids
     ``ranges``        ``{column: [low, high]}``, inclusive; None: no bound. What is unknown is in no range
     ``class_score``   ``{"class": c, "range": [low, high]}``: probability of the class, as for the curve of precision
@@ -223,6 +231,29 @@ def _has_findings(table: Table, value: Any) -> np.ndarray:
     return fits
 
 
+def _is_changed(table: Table, value: Any) -> np.ndarray:
+    fits = np.zeros(len(table), bool)
+    for name in _texts("change", value):
+        if name not in CHANGES:
+            raise unknown_name("change", name, CHANGES)
+        fits |= _of_change(table, name)
+    return fits
+
+
+def _of_change(table: Table, name: str) -> np.ndarray:
+    """Return of which samples that is so, [n], bool; of none where the table is not of two runs."""
+    here, there = table.columns.get("correct"), table.columns.get("correct.other")
+    if here is not None and there is not None:
+        mine, theirs = CHANGES[name]
+        return np.asarray((here == mine) & (there == theirs))
+    score, other = table.columns.get("score"), table.columns.get("score.other")
+    if score is None or other is None or name not in ("better", "worse"):
+        return np.zeros(len(table), bool)
+    # In float64, as in a browser.
+    more = score.astype(np.float64) - other if name == "better" else other.astype(np.float64) - score
+    return np.asarray(more > _CLEARLY)
+
+
 def _has_ids(table: Table, value: Any) -> np.ndarray:
     return table.has_id(_texts("ids", value))
 
@@ -264,7 +295,7 @@ def _within(name: str, values: np.ndarray, bounds: Any) -> np.ndarray:
 _FILTERS: dict[str, Callable[[Table, Any], np.ndarray]] = {
     "text": _in_text, "target": _of_classes("target"), "prediction": _of_classes("prediction"), "correct": _is_correct,
     "groups": _in_groups, "kinds": _of_kinds, "findings": _has_findings, "marks": _has_ids, "ids": _has_ids,
-    "ranges": _in_ranges, "class_score": _in_class_score,
+    "change": _is_changed, "ranges": _in_ranges, "class_score": _in_class_score,
 }  # fmt: skip
 
 
@@ -299,9 +330,13 @@ def _count_findings(table: Table, fits: np.ndarray) -> list[tuple[Any, int]]:
     return sorted(counts.items())
 
 
+def _count_changes(table: Table, fits: np.ndarray) -> list[tuple[Any, int]]:
+    return [(name, int((fits & _of_change(table, name)).sum())) for name in CHANGES]
+
+
 _FACETS: dict[str, Callable[[Table, np.ndarray], list[tuple[Any, int]]]] = {
     "correct": _count_correct, "groups": _count_groups, "kinds": _count_kinds, "target": _count_classes("target"),
-    "prediction": _count_classes("prediction"), "findings": _count_findings,
+    "change": _count_changes, "prediction": _count_classes("prediction"), "findings": _count_findings,
 }  # fmt: skip
 
 

@@ -29,7 +29,8 @@ MARKS = "marks.csv"
 MOST_ROWS = 200_000  # that go to the browser as a whole table
 USUAL = "usual"  # as the column to sort by: the order where nobody chose one
 MOST_CURVES = 1_000  # samples of which curves go there at once
-_MOST_POSTED = 4 << 20  # bytes
+_MOST_POSTED = 4 << 20  # bytes of marks to save
+_MOST_ASKED = 32 << 20  # bytes of a question, with some 300,000 marks that only the browser has
 # Besides marks, questions that may be too long for an address, as with the marks that a browser keeps itself.
 _POSTED = ("marks", "query", "aggregate", "facets", "compare")
 
@@ -69,10 +70,11 @@ class Answers:
         try:
             if request.method not in ("GET", "HEAD") and not (request.method == "POST" and route in _POSTED):
                 raise RefusedError(405, f"{route} is to be read alone, not for {request.method}.")
-            request.max_content_length = request.max_form_memory_size = _MOST_POSTED
+            most = _MOST_POSTED if route == "marks" else _MOST_ASKED
+            request.max_content_length = request.max_form_memory_size = most
             return self._routes[route](self, request)
         except RequestEntityTooLarge:
-            return json_response(request, {"error": f"{route} must have at most {_MOST_POSTED:,} bytes at once."}, 413)
+            return json_response(request, {"error": f"{route} must have at most {most:,} bytes at once."}, 413)
         except RefusedError as error:
             return json_response(request, {"error": str(error)}, error.status)
         except NotThereError as error:
@@ -97,7 +99,7 @@ class Answers:
     def query(self, request: wrappers.Request) -> wrappers.Response:
         """Return a page of the samples that fit, and counts of choices where they are asked for."""
         run = self._run(request)
-        table, marked, wanted = self._table(request, run), self._marked(request, run), _object(request, "q")
+        table, marked, wanted = self._looked_at(request, run), self._marked(request, run), _object(request, "q")
         filters = wanted.get("filters") or {}
         if wanted.get("sort") == USUAL:
             wanted["sort"], wanted["descending"] = usual_order(table, filters, marked)
@@ -112,14 +114,14 @@ class Answers:
         marked = self._marked(request, run)
         options, filters = _object(request, "options"), _object(request, "filters")
         return json_response(
-            request, aggregate(self._table(request, run), _text(request, "kind"), options, filters, marked)
+            request, aggregate(self._looked_at(request, run), _text(request, "kind"), options, filters, marked)
         )
 
     def facets(self, request: wrappers.Request) -> wrappers.Response:
         """Return how many samples each choice of a filter would show."""
         run = self._run(request)
         marked = self._marked(request, run)
-        return json_response(request, facets(self._table(request, run), _object(request, "filters"), marked))
+        return json_response(request, facets(self._looked_at(request, run), _object(request, "filters"), marked))
 
     def curves(self, request: wrappers.Request) -> wrappers.Response:
         """Return what became of some samples."""
@@ -162,12 +164,8 @@ class Answers:
 
     def compare(self, request: wrappers.Request) -> wrappers.Response:
         """Return the samples that are in two runs; with a query, a page of them."""
-        run, loader = self._run(request), _text(request, "loader")
-        other_run = self._run(request, "other")
-        table, other = self._table(request, run), other_run.table(loader)
-        key = ("compare", run.folder.path, other_run.folder.path, loader, table.epoch)
-        # Weak, so that tables which were dropped do not stay in memory.
-        both = self.cache.get(key, (ref(table), ref(other)), lambda: compare(table, other))
+        run = self._run(request)
+        both = self._both(request, run)
         if "q" in request.values:
             return json_response(request, _page(both, _object(request, "q"), self._marked(request, run)))
         return json_response(request, table_document(_small(both)))
@@ -188,6 +186,17 @@ class Answers:
         epoch = request.values.get("epoch")
         run = self._run(request) if run is None else run
         return run.table(_text(request, "loader"), _number("epoch", epoch) if epoch else None)
+
+    def _looked_at(self, request: wrappers.Request, run: RunSamples) -> Table:
+        """Return the samples of an epoch, or where another run is named those that are in both."""
+        return self._both(request, run) if "other" in request.values else self._table(request, run)
+
+    def _both(self, request: wrappers.Request, run: RunSamples) -> Table:
+        loader, other_run = _text(request, "loader"), self._run(request, "other")
+        table, other = self._table(request, run), other_run.table(loader)
+        key = ("compare", run.folder.path, other_run.folder.path, loader, table.epoch)
+        # Weak, so that tables which were dropped do not stay in memory.
+        return self.cache.get(key, (ref(table), ref(other)), lambda: compare(table, other))
 
     def _marks(self, run: RunSamples) -> list[Mark]:
         path = _marks_file(run)

@@ -139,7 +139,7 @@ export function matrix({ rows, columns, counts }, { name, chosen, told, open }) 
     return (key === "ArrowRight" && (place + 1) % columns.length === 0) || (key === "ArrowLeft" && place % columns.length === 0) ? place : place + step;
   };
   const on = door(drawing, parts, { told, move, cursor });
-  const every = Math.ceil(10 / side);
+  const every = Math.ceil(12.5 / side);
   drawing.append(svg("text", { x: left - 6, y: top - 8, "text-anchor": "end", class: "in" }, "truth ↓  predicted →"));
   rows.forEach((truth, row) => {
     if (row % every) return;

@@ -248,6 +248,21 @@ export class ServerSource extends Source {
     return { ...found, table: decodeTable(found.table), facets: countsOf(found.facets) };
   }
 
+  /** Whether the server compares two runs, as one has more samples than the browser takes. */
+  isForServer(run, other, loader) {
+    return !this.#isSmall(run, loader) || !this.#isSmall(other, loader);
+  }
+
+  async pageOfBoth(run, other, loader, asked) {
+    const q = JSON.stringify({ ...asked, sort: asked.sort || "usual" });
+    const found = await this.#get("query", { run, other, loader, q, with: "facets", ...this.#ownMarks(run, loader) });
+    return { ...found, table: decodeTable(found.table), facets: countsOf(found.facets) };
+  }
+
+  aggregateOfBoth(run, other, loader, kind, options, filters) {
+    return this.#get("aggregate", { run, other, loader, kind, options: JSON.stringify(options || {}), filters: JSON.stringify(filters || {}), ...this.#ownMarks(run, loader) });
+  }
+
   #question(run, loader, epoch, asked) {
     const { change, ...filters } = asked.filters || {};
     return { run, loader, epoch, q: JSON.stringify({ ...asked, filters }), ...this.#ownMarks(run, loader) };
@@ -308,7 +323,6 @@ export class ServerSource extends Source {
   }
 
   async compare(run, other, loader) {
-    if (!this.#isSmall(run, loader) || !this.#isSmall(other, loader)) throw new Error(`runs are compared up to ${MOST_HERE.toLocaleString("en")} samples`);
     return decodeTable(await this.#get("compare", { run, other, loader }));
   }
 
@@ -352,7 +366,7 @@ export class ServerSource extends Source {
 
 function countsOf({ total, all, ...found }) {
   const counts = Object.entries(found).map(([name, pairs]) => [name, new Map(pairs)]);
-  return { total, all, change: new Map(), ...Object.fromEntries(counts) };
+  return { total, all, ...Object.fromEntries(counts) };
 }
 
 function parameters(query) {

@@ -91,7 +91,7 @@ const RULES = `
 .a-main { grid-area: main; display: flex; flex-direction: column; min-width: 0; }
 .a-bar { display: flex; align-items: center; gap: 6px 12px; padding: 8px 12px; flex-wrap: wrap; }
 .a-bar h2 { font-size: 14px; font-weight: 600; }
-.a-bar .a-space { flex: 1; }
+.a-bar .a-space { flex: 1; } .a-thinned:empty { display: none; }
 .a-bar label { display: inline-flex; align-items: center; gap: 6px; color: var(--a-soft); }
 .a-bar select { max-width: 180px; color: var(--a-text); }
 .a-chips { display: flex; flex-wrap: wrap; gap: 5px; padding: 0 12px 8px; list-style: none; }
@@ -205,6 +205,7 @@ const RULES = `
 @media (max-width: 760px) {
   .assay, .assay.no-side, .assay.no-door, .assay.no-side.no-door { grid-template: auto auto auto auto minmax(300px, 1fr) / 1fr;
     grid-template-areas: "head" "said" "door" "side" "main"; height: auto; }
+  .a-chart { max-width: 420px; } .a-doors .a-chart text { font-size: 11.5px; }
   .a-sheet { grid-template: auto 40vh minmax(0, 1fr) auto / 1fr; }
 }
 @media (prefers-reduced-motion: no-preference) { .a-card, .assay .a-button { transition: border-color .12s; } }

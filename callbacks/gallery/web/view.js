@@ -14,6 +14,13 @@ export function epochView(source, { run, loader, epoch }) {
 
 /** The samples that two runs saw, in the last epoch of each; `marks` returns those of the first. */
 export async function bothView(source, { run, other, loader }, marks) {
+  if (source.isForServer?.(run, other, loader)) {
+    return {
+      page: (asked) => source.pageOfBoth(run, other, loader, asked),
+      aggregate: (kind, options, filters) => source.aggregateOfBoth(run, other, loader, kind, options, filters),
+      curves: (page) => Promise.all([source.curves(run, loader, page.columns.index), source.curves(other, loader, page.columns["index.other"])]),
+    };
+  }
   const table = withChange(await source.compare(run, other, loader));
   const theirs = table.columns["index.other"];
   return {
@@ -29,6 +36,7 @@ export async function bothView(source, { run, other, loader }, marks) {
 /** Add the column `change`: how much more the first run gives to the truth, by the first number that both have. */
 function withChange(table) {
   const { columns } = table;
+  if (columns.change) return table;
   const name = ["target_probability", "score"].find((one) => columns[one] && columns[`${one}.other`]);
   if (!name) return table;
   const change = Float32Array.from(columns[name], (value, row) => value - columns[`${name}.other`][row]);

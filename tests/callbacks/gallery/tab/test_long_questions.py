@@ -1,6 +1,8 @@
 import json
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from made_samples import JPEG, write_groups, write_samples, write_thumbnails
 from tensorboard.plugins.base_plugin import TBContext
@@ -56,11 +58,12 @@ def test_marks_that_only_the_browser_has_filter_and_count_over_the_saved_ones(ru
     assert (run / "marks.csv").read_text().count("\n") == 3
 
 
-def test_more_marks_than_an_address_holds_are_posted(ask):
+def test_more_marks_than_an_address_holds_are_posted(ask, monkeypatch):
     own = {f"{'long' * 20}-{number}": "skip" for number in range(20_000)} | {ID(9): "skip"}
     answer = ask("query", post=True, q={"filters": {"marks": ["skip"]}}, own=own)
     assert answer["total"] == 1 and ids_of(answer) == [ID(9)]
-    ask("query", post=True, status=413, own={"a" * (5 << 20): "skip"})
+    monkeypatch.setattr("assay.callbacks.gallery.tab.answers._MOST_ASKED", 1 << 20)
+    ask("query", post=True, status=413, own={"a" * (2 << 20): "skip"})
 
 
 def test_own_marks_that_are_no_texts_are_refused(ask):
@@ -97,3 +100,46 @@ def test_tables_of_two_epochs_read_the_values_of_the_run_once(run, monkeypatch):
     assert [table.epoch for table in tables] == [1, 2, 3]
     assert opened.count("running.parquet") == opened.count("groups.parquet") == 1
     np.testing.assert_array_equal(tables[0].columns["aum"], tables[2].columns["aum"])
+
+
+def test_two_runs_are_filtered_counted_and_paged_by_the_server(run, ask):
+    other = run.parent / "other"
+    write_samples(other, count=COUNT + 10, seed=1)
+    mine, theirs = (RunSamples(one).table("valid").columns["correct"][:COUNT] for one in (run, other))
+    found = ask("query", post=False, other="other", q={"sort": "usual", "limit": 100}, **{"with": "facets"})
+    assert (found["total"], found["sort"], found["descending"]) == (COUNT, "change", False)
+    counts = dict(found["facets"]["change"])
+    for kind, here, there in (("better", 1, 0), ("worse", 0, 1), ("right", 1, 1), ("wrong", 0, 0)):
+        expected = [ID(row) for row in range(COUNT) if mine[row] == here and theirs[row] == there]
+        assert counts.get(kind, 0) == len(expected)
+        page = ask("query", post=True, other="other", q={"filters": {"change": [kind]}, "limit": 100})
+        assert ids_of(page) == expected
+        cells = ask("aggregate", post=False, other="other", kind="confusion", filters={"change": [kind]})
+        assert np.sum(cells["counts"]) == len(expected)
+    assert "change" in ask("query", post=False, other="other", status=400, q={"filters": {"change": ["?"]}})["error"]
+    assert ask("query", post=False, q={"filters": {"change": ["better"]}})["total"] == 0
+
+
+def test_scores_are_better_or_worse_where_they_differ_clearly(tmp_path):
+    from assay.callbacks.gallery.compare import compare
+    from assay.callbacks.gallery.query import facets, query
+    from assay.callbacks.gallery.table import Table
+
+    def table(scores):
+        ids = pa.array([str(number) for number in range(len(scores))], pa.large_string())
+        columns = {"index": np.arange(len(scores), dtype=np.int32), "score": np.array(scores, np.float32)}
+        return Table("run", "valid", "segmentation", None, 1, (1,), ids, columns)
+
+    both = compare(table([0.9, 0.5, 0.5, np.nan]), table([0.5, 0.9, 0.52, 0.1]))
+    assert facets(both, {})["change"] == [["better", 1], ["worse", 1]]
+    assert query(both, {"filters": {"change": ["worse"]}})[1].tolist() == [1]
+    np.testing.assert_allclose(both.columns["change"], [0.4, -0.4, -0.02, np.nan], atol=1e-6)
+
+
+def test_an_infinite_loss_is_told_as_such(run, ask):
+    path = run / "samples" / "valid" / "epoch-000003.parquet"
+    table = pq.read_table(path)
+    loss = table["loss"].to_numpy().copy()
+    loss[[2, 3]] = np.inf, np.nan
+    pq.write_table(table.set_column(table.schema.get_field_index("loss"), "loss", pa.array(loss)), path)
+    assert [line[2] for line in ask("curves", post=False, index="2,3")["loss"]] == ["inf", None]
