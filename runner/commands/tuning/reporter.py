@@ -2,6 +2,7 @@
 
 import signal
 from multiprocessing.connection import Connection
+from typing import Any
 
 from catalyst import dl
 
@@ -26,6 +27,10 @@ class ReportToSearch(dl.Callback):
         super().__init__(order=DIAGNOSTICS)
         self.monitor = monitor
         self.connection = connection
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "ReportToSearch":
+        # The validation before the first epoch runs copies of all callbacks. A copy of the connection would close it.
+        return ReportToSearch(self.monitor, self.connection)
 
     def on_epoch_end(self, runner: dl.IRunner) -> None:
         value = self.monitor.of_epoch(runner)
