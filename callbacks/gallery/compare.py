@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from .table import Table
+from .table import ClassProbability, Table
 
 _CLASSES = ("target", "prediction", "likely", "suspect_label")
 _COMPARED = ("target_probability", "score")
@@ -39,7 +39,28 @@ def compare(table: Table, other: Table) -> Table:
         named = {row: int(np.searchsorted(rows, row)) for row in table.findings}
         findings = {to: table.findings[row] for row, to in named.items() if to < len(rows) and rows[to] == row}
     ids = table.ids.take(pa.array(rows))
-    return replace(table, ids=ids, columns=columns, findings=findings, class_probability=None, _kept={}, _lowered=[])
+    return replace(
+        table,
+        ids=ids,
+        columns=columns,
+        findings=findings,
+        class_probability=_of_rows(table, rows),
+        _kept={},
+        _lowered=[],
+    )
+
+
+def _of_rows(table: Table, rows: np.ndarray) -> ClassProbability | None:
+    """Return the mean probability of a class in the first run, of the samples that are in both."""
+    whole = table.class_probability
+    if whole is None:
+        return None
+
+    def of_class(number: int) -> tuple[np.ndarray, np.ndarray]:
+        known, most = whole(number)
+        return known[rows], most[rows]
+
+    return of_class
 
 
 def _renumbered(values: np.ndarray, table: Table, other: Table) -> np.ndarray:

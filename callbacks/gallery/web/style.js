@@ -128,7 +128,7 @@ const RULES = `
 .a-pair .a-cut { max-width: 100%; }
 .a-pair .value { margin-left: auto; color: var(--a-soft); font-size: 12px; }
 .a-card .a-small { font-size: 11.5px; color: var(--a-soft); }
-.a-suspicions { list-style: none; display: grid; gap: 2px; } .assay .a-suspicion { color: var(--a-wrong); }
+.a-suspicions { list-style: none; display: grid; gap: 2px; } .assay .a-suspicion { color: var(--a-wrong); white-space: normal; display: -webkit-box; -webkit-line-clamp: 2; -webkit-box-orient: vertical; }
 .a-spark-room { height: 24px; } .a-spark { display: block; width: 100%; height: 24px; overflow: visible; }
 .a-line { fill: none; stroke: var(--a-soft); stroke-width: 1.4; vector-effect: non-scaling-stroke; stroke-linejoin: round; }
 .a-line.other { stroke: var(--a-other); stroke-dasharray: 3 2; }

@@ -116,6 +116,9 @@ def test_two_runs_are_filtered_counted_and_paged_by_the_server(run, ask):
         assert ids_of(page) == expected
         cells = ask("aggregate", post=False, other="other", kind="confusion", filters={"change": [kind]})
         assert np.sum(cells["counts"]) == len(expected)
+    of_class = {"kind": "precision_recall", "options": {"class": 2}}
+    # All samples of the first run are in the other one too, so that the curve is that of the first.
+    assert ask("aggregate", post=False, other="other", **of_class) == ask("aggregate", post=False, **of_class)
     assert "change" in ask("query", post=False, other="other", status=400, q={"filters": {"change": ["?"]}})["error"]
     assert ask("query", post=False, q={"filters": {"change": ["better"]}})["total"] == 0
 
