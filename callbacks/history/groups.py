@@ -26,7 +26,7 @@ _LEAST_EPOCHS = 3  # in which a sample was seen, before one can tell that it is 
 _EPOCHS_OF_EVENT = 10  # an unstable sample is forgotten at least once in so many epochs
 _RECENT = 3  # epochs whose columns tell where masks and boxes are wrong
 # Makes suspects of running values, [n] each, and of the columns of the last epochs, see ``SampleFiles.recent``.
-_Finder = Callable[[Mapping[str, np.ndarray], Sequence[Mapping[str, np.ndarray]]], Suspects]
+_Finder = Callable[[Mapping[str, np.ndarray], Sequence[Mapping[str, np.ndarray]]], Suspects | None]
 _FINDERS: dict[str, _Finder] = {"detection": find_box_suspects}
 """Of samples that have not one class each, by their kind."""
 

@@ -90,8 +90,8 @@ class SampleHistory(Diagnostic):
                      how surely the model sees another class in a region than the mask says, 0 to 1; from 0.9 on
                      ``region_target`` and ``region_seen``, class of the mask and class that is seen there, and ``x1``,
                      ``y1``, ``x2``, ``y2``, the box around it in pixels (see ``measures.mask_regions``); ``loss``
-    ``detection``    ``score``, the average precision of the sample's boxes; ``boxes``, how many are true; ``found`` and
-                     ``missed`` of these; ``false``, predictions that hit none; ``loss``, which is null
+    ``detection``    ``score``, the average precision of its boxes; ``boxes``, ``found``, ``missed`` and ``false``,
+                     how many; what speaks against boxes (see ``measures.box_evidence``); ``loss``, which is null
     ================ ===================================================================================================
 
     From the third epoch on, ``suspects.csv`` lists what is probably wrong with labels, the surest first: loader, id,
@@ -121,7 +121,7 @@ class SampleHistory(Diagnostic):
     Loaders for inference are left out, and so are those whose batches hold no ids and whose order changes, as in
     training, and those with more than ``max_samples`` samples; one line says so. A sample that an epoch shows twice
     counts once. Numbers stay on the device until the loader has ended; nothing is read within a step. Memory: 28 bytes,
-    the id and 2 C bytes per sample of the epoch under way, with C classes or labels; of more than 200 classes, 60 bytes
+    of boxes 44, the id and 2 C bytes per sample of the epoch under way, with C classes or labels; of more than 200, 60
     in place of 2 C. Files are written in a thread, whole or not at all, and are the same on any number of ranks. A run
     that ``DictRunner`` resumes ends with the files of one that was never interrupted.
 
@@ -350,7 +350,7 @@ class SampleHistory(Diagnostic):
         self.thumbnails_.report(runner, self.pictures_, writer)
         self.pictures_ = None
         self.thumbnails_.take(runner, loader, writer)
-        if rows is not None and epoch >= FROM_EPOCH and self.thumbnails_.shows(loader) and self.draws:
+        if rows is not None and len(rows) and epoch >= FROM_EPOCH and self.thumbnails_.shows(loader) and self.draws:
             writer.image(self.full_tag(SURE_TAG), partial(self._draw_suspects, loader, epoch), epoch)
 
     def on_epoch_end(self, runner: dl.IRunner) -> None:
@@ -395,13 +395,12 @@ class SampleHistory(Diagnostic):
         self.found_[loader] = found
         if found is None:
             return {}
-        if found.suspects is not None:
-            self.table_.put(loader, found, self.file_names_[loader].of(found.ids))
+        self.table_.put(loader, found, self.file_names_[loader].of(found.ids))
         return {self.full_tag(tag): count for tag, count in found.scalars().items()}
 
     def _draw_suspects(self, loader: str, epoch: int) -> np.ndarray:
         found = self.found_.get(loader)
-        rows = [] if found is None else found.rows()
+        rows = None if found is None or found.suspects is None else found.rows()
         pictures_of, shape = partial(self.thumbnails_.pictures_of, loader), self.thumbnails_.shape_of(loader)
         return suspect_picture(self.place(loader), epoch, rows, pictures_of, self.style, shape)
 

@@ -11,11 +11,12 @@ from .suspects import Suspects
 
 LEAST_PRECISION = 0.6  # mean average precision of the samples from which on a detector can be asked
 LEAST_SUPPORT = 0.15  # of the usual score: a box has none that is supported by less
+SURER = 0.1  # a detection without a box must exceed the usual score by so much of it, or by half of what lacks to 1
 LEAST_EXCESS = 0.2  # of the usual score, by which another class must be surer than that of the box
 MOST = 0.1  # of the samples are suspects of one kind
 
 
-def find_box_suspects(running: Mapping[str, np.ndarray], recent: Sequence[Mapping[str, np.ndarray]]) -> Suspects:
+def find_box_suspects(running: Mapping[str, np.ndarray], recent: Sequence[Mapping[str, np.ndarray]]) -> Suspects | None:
     """Return which boxes are probably missing, false or of another class, at most one of each kind per sample.
 
     What is usual is the mean score of the detections that hit a true box. As in confident learning (Northcutt et al.,
@@ -24,7 +25,8 @@ def find_box_suspects(running: Mapping[str, np.ndarray], recent: Sequence[Mappin
     =============== ================================================================================================
     kind            samples that were seen in the last epoch
     =============== ================================================================================================
-    ``missing_box`` whose surest detection far from all boxes is usual or surer; score: half of it in usual ones
+    ``missing_box`` whose surest detection far from all boxes is surer by 10%, or half of what lacks to 1; score: half
+                    of it in usual ones
     ``swapped_box`` with a box that another class finds, surer than its own does by a fifth of what is usual; score: a
                     half more than half of the difference
     ``false_box``   with a box that no detection supports by 15% of what is usual; score: half of what it lacks, as
@@ -36,17 +38,20 @@ def find_box_suspects(running: Mapping[str, np.ndarray], recent: Sequence[Mappin
     are those of the last epoch: an augmented picture shows a box at another place in each epoch, and may not show it at
     all, so that over epochs only the sample is the same.
 
-    There is none while the mean average precision of the samples is below 0.6, as a detector that is not trained finds
+    Nothing tells while the mean average precision of the samples is below 0.6, as a detector that is not trained finds
     all boxes unlikely. Of one kind there are at most a tenth of the samples, the surest: of more, the detector errs.
 
     Args:
         running: not used.
         recent: of each of the last epochs, the newest last, the columns of the file, [n] each; NaN: not known.
+
+    Returns:
+        The suspects, the surest first; None: nothing tells which there are.
     """
     # A run that goes on may have files without these columns.
     recent = [epoch for epoch in recent if "hit_score" in epoch]
     if not recent or not _mean(recent[-1]["score"]) >= LEAST_PRECISION:
-        return Suspects.joined([])
+        return None
     last, seen = recent[-1], np.array([np.isfinite(epoch["boxes"]) for epoch in recent])
     usual = float(np.nanmean([_mean(epoch["hit_score"]) for epoch in recent]))
     extra = _over_epochs([epoch["extra_score"] for epoch in recent], seen)
@@ -55,7 +60,7 @@ def find_box_suspects(running: Mapping[str, np.ndarray], recent: Sequence[Mappin
     excess = _over_epochs([np.where(of, doubt, 0) for of, doubt in zip(is_swapped, doubts, strict=True)], seen)
     lack = _over_epochs([np.where(of, 0, doubt) for of, doubt in zip(is_swapped, doubts, strict=True)], seen)
     support = (1 - lack) / usual
-    missing = seen[-1] & np.isfinite(last["extra_score"]) & (extra >= usual)
+    missing = seen[-1] & np.isfinite(last["extra_score"]) & (extra >= min((1 + SURER) * usual, (1 + usual) / 2))
     swapped = seen[-1] & is_swapped[-1] & (excess >= LEAST_EXCESS * usual)
     false = seen[-1] & np.isfinite(last["doubt"]) & ~is_swapped[-1] & (support <= LEAST_SUPPORT)
     none = np.full(len(extra), np.nan)

@@ -51,7 +51,7 @@ class SuspectTable:
 
         Args:
             loader: its key.
-            found: its suspects, the surest first, where there are any.
+            found: its suspects, the surest first. Where nothing tells any more which there are, it has none.
             files: path of the sample of each of them; empty where it is not known.
         """
         rows: list[tuple[str, ...]] = [
@@ -60,6 +60,8 @@ class SuspectTable:
             for one, file in zip(found.rows(), files, strict=True)
         ]  # fmt: skip
         with self._lock:
+            if found.suspects is None and loader not in self._rows:
+                return
             self._rows[loader] = rows
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with write_table(self.path, HEADER) as table:

@@ -41,7 +41,7 @@ class SuspectRow(NamedTuple):
 def suspect_picture(
     place: str,
     epoch: int,
-    suspects: Sequence[SuspectRow],
+    suspects: Sequence[SuspectRow] | None,
     pictures_of: Callable[[Sequence[int], Sequence[str]], Sequence[np.ndarray | None]],
     style: PictureStyle,
     shape: tuple[int, int] | None = None,
@@ -51,12 +51,14 @@ def suspect_picture(
     Args:
         place: name of the loader.
         epoch: that has ended.
-        suspects: the surest first.
+        suspects: the surest first; None: nothing tells which there are, as with a detector that finds little.
         pictures_of: returns the pictures of some samples by their numbers and ids.
         style: names the classes.
         shape: height and width of what these are pictures of, in whose pixels boxes are; None: it is not known, and
             none are drawn.
     """
+    if suspects is None:
+        return draw_sentence([f"nothing tells yet which labels of {place} are wrong", f"epoch {epoch}"])
     if not suspects:
         return draw_sentence([f"no label of {place} seems wrong", f"epoch {epoch}"])
     shown = suspects[:SHOWN]

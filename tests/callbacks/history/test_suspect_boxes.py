@@ -58,8 +58,13 @@ def test_each_kind_is_found_also_by_a_detector_whose_scores_are_all_low(factor):
 
 
 def test_a_sound_data_set_has_none():
-    sound = epochs((ALL, 1, extra(0.5)), (ALL, 2, doubt(0.1, likely=2)), (ALL, 3, doubt(0.85)))
+    sound = epochs((ALL, 1, extra(0.65)), (ALL, 2, doubt(0.1, likely=2)), (ALL, 3, doubt(0.85)))
     assert len(find_box_suspects({}, sound)) == 0
+
+
+def test_of_a_detector_that_is_sure_as_a_rule_half_of_what_lacks_to_1_is_asked_for():
+    for score, count in ((0.92, 0), (0.96, 1)):
+        assert len(find_box_suspects({}, epochs((ALL, 7, extra(score)), hit_score=0.9))) == count
 
 
 def test_what_one_epoch_finds_is_no_suspect():
@@ -82,8 +87,8 @@ def test_an_epoch_in_which_a_sample_was_not_seen_does_not_count():
 
 
 def test_a_detector_that_finds_little_is_not_asked():
-    assert len(find_box_suspects({}, epochs(*PLANTED, score=0.55))) == 0
-    assert len(find_box_suspects({}, epochs(*PLANTED, score=np.nan))) == 0
+    assert find_box_suspects({}, epochs(*PLANTED, score=0.55)) is None
+    assert find_box_suspects({}, epochs(*PLANTED, score=np.nan)) is None
 
 
 def test_of_a_crowd_the_surest_tenth_are_suspects():
@@ -101,5 +106,5 @@ def test_without_epochs_or_with_files_of_an_older_version_there_are_none():
     old = [{name: of for name, of in epoch.items() if name not in EVIDENCE} for epoch in epochs(*PLANTED)]
     mixed = old[:2] + epochs(*PLANTED)[2:]
     for given in ([], old):
-        assert len(find_box_suspects({}, given)) == 0
+        assert find_box_suspects({}, given) is None
     assert rows(find_box_suspects({}, mixed)) == FOUND
