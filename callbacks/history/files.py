@@ -1,6 +1,7 @@
 """The Parquet files of a loader's samples: ids once per run, a file per epoch, and running values."""
 
 import json
+import logging
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -28,6 +29,8 @@ from .running import (
     rounded,
     running_columns,
 )
+
+_log = logging.getLogger("assay")
 
 ABOUT, IDS, RUNNING = "about.json", "ids.parquet", "running.parquet"
 BEFORE, NEXT = ".running-before.parquet", ".running-next.parquet"
@@ -58,6 +61,16 @@ class SampleFiles:
         """Remove what a killed process has left half-written; at the start, while no other thread writes there."""
         for path in half_written(self.folder):
             path.unlink()
+
+    def go_on(self, epoch: int) -> None:
+        """Remove what is later than the epoch in which a run goes on, 0 for a new run, and say if none is there before.
+
+        A run that had no history before has learned things of which nothing is known.
+        """
+        self.cut(epoch)
+        loader = str(self.about.get("loader", ""))
+        if epoch > 1 and not self.folder.parent.is_dir() and not loader.startswith("infer"):
+            _log.warning("SampleHistory of %r begins in epoch %d: the run had none in the epochs before", loader, epoch)
 
     def cut(self, epoch: int) -> None:
         """Remove what is later than an epoch, 0 for all of it."""

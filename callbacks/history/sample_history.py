@@ -230,7 +230,7 @@ class SampleHistory(Diagnostic):
         for loader, writer in self.writers_.items():
             self.files_[loader] = SampleFiles(folder / file_name(loader), self._about(loader))
             self.files_[loader].clean()
-            writer.call(partial(self.files_[loader].cut, begun))
+            writer.call(partial(self.files_[loader].go_on, begun))
             self.file_names_[loader] = FileNames(getattr(runner.loaders[loader], "dataset", None), self.sample_id_key)
             # A run that goes on within validation has those of training already.
             writer.call(partial(self._write_groups, loader))

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, SubsetRandomSampler, WeightedRandomSamp
 
 from assay.callbacks import SampleHistory, UsageError
 from assay.callbacks.history.collected import CollectedSamples, why_no_ids
-from assay.runner import DictRunner
+from assay.runner import Checkpoints, DictRunner
 
 ORDERS = {
     "shuffled": {"shuffle": True},
@@ -119,3 +119,21 @@ def test_another_number_of_classes_within_a_loader_is_refused():
     collected.add("multiclass", 0, ["a"], torch.zeros(1, 7), torch.zeros(1, 4))
     with pytest.raises(UsageError, match="as many classes in all batches of a loader, got 6 after 4"):
         collected.add("multiclass", 1, ["b"], torch.zeros(1, 7), torch.zeros(1, 6))
+
+
+def test_a_run_that_had_no_history_before_says_where_it_begins(tmp_path, caplog):
+    def go_on(callbacks, epochs, **options):
+        torch.manual_seed(0)
+        loaders = {"train": DataLoader(items("s{}".format), 8)}
+        saving = Checkpoints(tmp_path / "checkpoints")
+        fit(
+            DictRunner(), Named(nn.Linear(4, 3)), loaders, [*callbacks, saving], epochs=epochs, logdir=str(tmp_path),
+            seed=0, **options,
+        )  # fmt: skip
+        return [record.getMessage() for record in caplog.records if "SampleHistory" in record.getMessage()]
+
+    again = {"resume": str(tmp_path / "checkpoints")}
+    go_on([], 1)
+    told = go_on([SampleHistory(thumbnails=False)], 2, **again)
+    assert told == ["SampleHistory of 'train' begins in epoch 2: the run had none in the epochs before"]
+    assert go_on([SampleHistory(thumbnails=False)], 3, **again) == told
