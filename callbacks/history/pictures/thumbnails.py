@@ -161,8 +161,7 @@ class Thumbnails:
         if one is None:
             return None
         writer.call(partial(one.files.cut, epoch - 1))
-        # The validation before a run goes on writes nothing, and nobody would answer.
-        if epoch > 1 and one.plan is None and runner.engine.is_main_process and not writer.drops_all:
+        if epoch > 1 and one.plan is None and runner.engine.is_main_process:
             self._make_plan(one, epoch - 1, writer)
         wanted = None if one.plan is None else _waited(one.plan, writer)
         one.wanted, reads_stored = from_main_rank((wanted, one.stored is not None))
@@ -243,6 +242,8 @@ class Thumbnails:
                 one.stored.close()
 
     def _make_plan(self, one: OfLoader, epoch: int, writer: Writer) -> None:
+        if writer.drops_all:
+            return  # as in the validation before a run goes on: nobody would answer
         plan: Future[frozenset[str] | None] = Future()
         one.plan, names = plan, self.by_callbacks.get(one.key, [])
         writer.call(lambda: plan.set_result(self._planned(one, epoch, names)))
