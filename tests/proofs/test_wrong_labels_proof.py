@@ -48,7 +48,7 @@ def test_right_labels_must_have_few_suspects():
 def test_the_result_that_is_kept_proves_it():
     kept = json.loads(wrong_labels.RESULT.read_text())
     assert kept["machine"]["date"]
-    assert kept["rows"].keys() == wrong_labels.SHARES.keys()
+    assert kept["rows"].keys() == {*wrong_labels.SHARES, wrong_labels.OF_SETS}
     for name, row in kept["rows"].items():
         assert row["proved"] and wrong_labels.proved(name, row["at epoch"])
 
@@ -59,6 +59,29 @@ def test_the_exit_code_says_whether_it_is_proved(tmp_path, monkeypatch, capsys):
         names = ("margin", "mean probability", "precision of suspects", "recall of suspects")
         made = {str(epoch): {**dict.fromkeys(names, value), "suspects": 3.0} for epoch in wrong_labels.AT}
         monkeypatch.setattr(wrong_labels, "measure", lambda *_, made=made: made)
+        monkeypatch.setattr(wrong_labels.wrong_label_sets, "measure", lambda *_, made=made: made["10"])
         assert wrong_labels.main([]) == code
     assert '"proved": false' in (tmp_path / "result.json").read_text()
     assert "20% next class" in capsys.readouterr().out
+
+
+def test_missing_and_false_labels_must_be_ranked_and_listed():
+    reached = {"10": dict(wrong_labels.BARS_OF_SETS)}
+    assert wrong_labels.proved(wrong_labels.OF_SETS, reached)
+    for name, bar in wrong_labels.BARS_OF_SETS.items():
+        assert not wrong_labels.proved(wrong_labels.OF_SETS, {"10": wrong_labels.BARS_OF_SETS | {name: bar - 0.001}})
+
+
+def test_one_row_is_measured_and_the_others_stay(tmp_path, monkeypatch):
+    monkeypatch.setattr(wrong_labels, "RESULT", tmp_path / "result.json")
+    (tmp_path / "result.json").write_text('{"rows": {"none": {"proved": true}}}')
+    monkeypatch.setattr(wrong_labels.wrong_label_sets, "measure", lambda *_: dict(wrong_labels.BARS_OF_SETS))
+    assert wrong_labels.main(["--only", wrong_labels.OF_SETS]) == 0
+    rows = json.loads((tmp_path / "result.json").read_text())["rows"]
+    assert rows["none"] == {"proved": True} and rows[wrong_labels.OF_SETS]["proved"]
+
+
+def test_pictures_of_several_digits_have_the_labels_of_their_digits():
+    images, truth = wrong_labels.wrong_label_sets.pictures(seed=0)
+    assert images.shape == (len(truth), 1, 8, 24) and truth.shape[1] == 10
+    assert set(truth.sum(axis=1).tolist()) == {1, 2, 3}
