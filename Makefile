@@ -121,12 +121,13 @@ bench: $(VENV)/.bench  ## measure what diagnostics cost, beside other libraries:
 	@$(BIN)/python -m benchmarks --device $(DEVICE) $(ARGS)
 
 # Trains each model for a minute or two, but not those that build/proofs already holds.
-proofs: $(SETUP)  ## run the long proofs: long tests, pairs of callbacks, memory, wrong labels and boxes, what Grad-CAM shows; ARGS="ViT Swin"
+proofs: $(SETUP)  ## run the long proofs: long tests, pairs of callbacks, memory, wrong labels, boxes and masks, what Grad-CAM shows; ARGS="ViT Swin"
 	@$(MAKE) --no-print-directory test-long ARGS=
 	@$(BIN)/python -m proofs.callback_sweep
 	@$(BIN)/python -m proofs.memory
 	@$(BIN)/python -m proofs.wrong_labels
 	@$(BIN)/python -m proofs.wrong_boxes
+	@$(BIN)/python -m proofs.wrong_masks
 	@$(BIN)/python -m proofs $(ARGS)
 
 $(VENV)/.suite: $(SETUP)

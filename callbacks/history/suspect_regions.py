@@ -10,6 +10,7 @@ from .suspects import Suspects
 
 EPOCHS = 3  # the last ones in which a sample was seen, in each of which its mask is contradicted
 _SAME_PLACE = 0.3  # least overlap, as IoU, of the bounding boxes of one region in two epochs
+_MOSTLY = 0.5  # share of the suspects whose boxes overlap, where samples are not augmented
 _KNOWN = 0.5  # share of its samples in which a class is recognized by a model that may contradict a mask
 
 
@@ -36,7 +37,8 @@ def find_region_suspects(
 
     Returns:
         The suspects, each with the mean of how surely it is contradicted in the three epochs, and with the bounding box
-        in the last of them where those of all three overlap; and this mean of all samples, [n], 0 to 1, NaN where a
+        in the last of them where those of all three overlap, as they do in half of the suspects or more: in fewer they
+        do by chance, of augmented samples; and this mean of all samples, [n], 0 to 1, NaN where a
         sample was seen in none.
     """
     epochs, total = np.zeros(count, np.int64), np.zeros(count)
@@ -60,7 +62,8 @@ def find_region_suspects(
     index = np.flatnonzero(chosen)
     index = index[np.argsort(-score[index], kind="stable")]
     suspects = Suspects.of("region", index, found[index, 0], found[index, 1], score[index])
-    boxes = zip(found[index, 2:].tolist(), stays[index].tolist(), strict=True)
+    told = stays[index] & (stays[index].mean() >= _MOSTLY) if len(index) else stays[index]
+    boxes = zip(found[index, 2:].tolist(), told.tolist(), strict=True)
     where = [" ".join(map(str, box)) if stay else "" for box, stay in boxes]
     return replace(suspects, where=where), score
 

@@ -40,6 +40,8 @@ def by_loop(count, newest_first, recognized, same_place):
         if stays or not same_place:
             where = " ".join(str(int(side)) for side in boxes[0]) if stays else ""
             found[number] = (*classes, where, scores[-1])
+    if sum(bool(row[2]) for row in found.values()) < 0.5 * len(found):
+        found = {number: (*row[:2], "", row[3]) for number, row in found.items()}
     return found, scores
 
 
