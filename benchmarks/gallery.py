@@ -76,7 +76,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         again = row["again_s"]
         print(f"{name:22} first {row['first_s']:.2f} s, again {again['median']:.3f} s; at most {LIMIT_S:g} s is wanted")
     print(f"memory: {rows['memory_mib']:.0f} MiB")
-    results.write("gallery", "cpu", vars(options) | {"limit_s": LIMIT_S, "epochs": EPOCHS, "load": os.getloadavg()[0]}, rows)
+    settings = vars(options) | {"limit_s": LIMIT_S, "epochs": EPOCHS, "load": os.getloadavg()[0]}
+    results.write("gallery", "cpu", settings, rows)
 
 
 def make_samples(folder: Path, count: int) -> None:
