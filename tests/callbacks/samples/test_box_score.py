@@ -1,8 +1,11 @@
+import numpy as np
 import pytest
+import torch
 from kit import boxes
 
 from assay.callbacks import UsageError
-from assay.callbacks.samples.box_score import BoxF1
+from assay.callbacks.measures.box_evidence import EVIDENCE
+from assay.callbacks.samples.box_score import BoxF1, SampleBoxes
 
 LEFT, RIGHT, FAR = (0, 0, 10, 10), (20, 0, 30, 10), (50, 50, 60, 60)
 
@@ -31,3 +34,24 @@ def test_f1_of_a_sample(found, true, expected):
 def test_a_missing_key_is_named():
     with pytest.raises(UsageError, match="box_f1 asks for key 'detections'"):
         BoxF1(output_key="detections")({"target": []})
+
+
+def test_crowds_of_some_images_are_told_from_single_objects():
+    box = torch.tensor([[0.0, 0.0, 40.0, 40.0]])
+    true = {"boxes": box, "labels": torch.tensor([1])}
+    found = {"boxes": box, "labels": torch.tensor([2]), "scores": torch.tensor([0.75])}
+    batch = {"found": [found, found], "true": [{**true, "iscrowd": torch.tensor([1])}, true]}
+    counts, evidence = SampleBoxes("found", "true", min_score=0.5, min_iou=0.5).copy(batch)()
+    assert counts.shape == (2, 4) and evidence.dtype == np.float16
+    doubts = evidence[:, EVIDENCE.index("doubt")]
+    # A crowd is not in doubt, and the other box is found by another class.
+    assert np.isnan(doubts[0]) and doubts[1] == 0.75
+    assert np.isnan(evidence[:, EVIDENCE.index("extra_score")]).all()
+
+
+def test_corners_beyond_half_precision_are_unknown():
+    box = torch.tensor([[0.0, 0.0, 70_000.0, 40.0]])
+    true = {"boxes": box, "labels": torch.tensor([1])}
+    found = {"boxes": box[:0], "labels": torch.tensor([2])[:0], "scores": torch.zeros(0)}
+    _, evidence = SampleBoxes("found", "true", min_score=0.5, min_iou=0.5).copy({"found": [found], "true": [true]})()
+    assert np.isnan(evidence[0, EVIDENCE.index("doubt_x2")]) and evidence[0, EVIDENCE.index("doubt_y2")] == 40
