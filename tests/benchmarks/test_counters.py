@@ -71,7 +71,7 @@ def test_no_step_waits_for_the_device(measured):
 def test_each_row_has_asked_for_something(measured, alone):
     rows = {**measured, **alone}
     idle = {row for row, places in rows.items() if not any(counts["operations"] for counts in places.values())}
-    # What the first two show is known to the host; the last one writes nothing where nobody does.
+    # What they show is known to the host.
     assert idle == {"Curves alone", "DataOverview alone"}
 
 
