@@ -6,13 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..support.checkpoint_values import stored_as
-from .box_matching import box_iou, covered_share, match_overlaps
+from .box_matching import Boxes, box_iou, covered_share, crowds_of, match_overlaps
 
 BINS = 1000  # of scores from 0 to 1
 THRESHOLDS = np.arange(BINS) / BINS
 BACKGROUND = -1  # stands as a label for no object
-
-Boxes = Mapping[str, np.ndarray]  # of one image
 
 
 @stored_as("BoxCounts")
@@ -67,7 +65,7 @@ class BoxCounts:
         finite = np.isfinite(found["boxes"]).all(axis=1) & np.isfinite(found["scores"])
         self.left_out += int((~finite).sum())
         found = {name: part[finite] for name, part in found.items()}
-        single = ~np.asarray(true.get("iscrowd", np.zeros(len(true["labels"]))), dtype=bool)
+        single = ~crowds_of(true)
         alone, crowds = ({name: part[kept] for name, part in true.items()} for kept in (single, ~single))
         overlaps = box_iou(found["boxes"], alone["boxes"])
         hit = match_overlaps(overlaps * _same_label(found, alone), found["scores"], self.min_iou)

@@ -1,12 +1,8 @@
 """What the detections of an image say against its true boxes: an object without a box, and a box that is in doubt."""
 
-from collections.abc import Mapping
-
 import numpy as np
 
-from .box_matching import box_iou, covered_share, match_overlaps
-
-Boxes = Mapping[str, np.ndarray]  # of one image
+from .box_matching import Boxes, box_iou, covered_share, crowds_of, match_overlaps
 
 _BOX = ("x1", "y1", "x2", "y2")
 EXTRA, DOUBT = (tuple(f"{of}_{side}" for side in _BOX) for of in ("extra", "doubt"))
@@ -68,7 +64,7 @@ def box_evidence(found: Boxes, true: Boxes, *, min_score: float, min_iou: float)
         >>> dict(zip(EVIDENCE, values))["hit_score"], values[1:7], values[7]
         (0.75, [0.5, 2.0, 40.0, 40.0, 50.0, 50.0], 0.25)
     """
-    is_crowd = np.asarray(true.get("iscrowd", np.zeros(len(true["labels"]))), dtype=bool)
+    is_crowd = crowds_of(true)
     alone = {name: true[name][~is_crowd] for name in ("boxes", "labels")}
     is_known = np.isfinite(found["boxes"]).all(axis=1) & np.isfinite(found["scores"])
     found = {name: found[name][is_known] for name in ("boxes", "scores", "labels")}

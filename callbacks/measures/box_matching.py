@@ -1,8 +1,11 @@
 """Matching of predicted boxes with true ones by IoU."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+
+Boxes = Mapping[str, np.ndarray]  # of one image
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,43 @@ def match_boxes(
     # Boxes of other labels overlap by 0, which is no hit whatever ``min_iou`` is.
     overlaps = box_iou(boxes, true_boxes) * (labels.reshape(-1, 1) == true_labels.reshape(1, -1))
     return match_overlaps(overlaps, scores, min_iou)
+
+
+def crowds_of(true: Boxes) -> np.ndarray:
+    """Return which true boxes are crowds, [M] bool: none where nobody says so."""
+    return np.asarray(true.get("iscrowd", np.zeros(len(true["labels"]))), dtype=bool).reshape(-1)
+
+
+def match_beside_crowds(found: Boxes, true: Boxes, *, min_iou: float = 0.5) -> tuple[Matching, np.ndarray]:
+    """Match by the rule of ``match_boxes``, where some true boxes may be crowds, which need not be found.
+
+    A prediction that hits no single object does not count if at least ``min_iou`` of it lies within a crowd of its
+    label, as in COCO's evaluation.
+
+    Args:
+        found: ``boxes`` [P, 4], ``scores`` [P] and ``labels`` [P].
+        true: ``boxes`` [M, 4], ``labels`` [M] and, where there are crowds, ``iscrowd`` [M].
+        min_iou: 0 to 1.
+
+    Returns:
+        The outcome for all predictions and the true boxes that are no crowds; and which predictions count, [P] bool.
+
+    Example:
+        >>> true = {"boxes": np.array([[0.0, 0.0, 90.0, 90.0]]), "labels": np.array([1]), "iscrowd": np.array([1])}
+        >>> found = {"boxes": true["boxes"] / 9, "labels": np.array([1]), "scores": np.array([0.8])}
+        >>> matching, counts = match_beside_crowds(found, true)
+        >>> matching.hit.tolist(), matching.missed.tolist(), counts.tolist()
+        ([False], [], [False])
+    """
+    is_crowd = crowds_of(true)
+    boxes, labels = true["boxes"], true["labels"]
+    matching = match_boxes(
+        found["boxes"], found["scores"], found["labels"], boxes[~is_crowd], labels[~is_crowd], min_iou=min_iou
+    )
+    covered = covered_share(found["boxes"], boxes[is_crowd]) * (
+        found["labels"].reshape(-1, 1) == labels[is_crowd].reshape(1, -1)
+    )
+    return matching, matching.hit | ~((covered > 0) & (covered >= min_iou)).any(axis=1)
 
 
 def match_overlaps(overlaps: np.ndarray, scores: np.ndarray, min_iou: float) -> Matching:

@@ -1,13 +1,11 @@
 """What a model makes of each sample: its prediction, how sure it is, and how far it is from right."""
 
-from collections.abc import Mapping
-
 import numpy as np
 import torch
 from torch import Tensor
 
 from .box_evidence import EVIDENCE, LABELS
-from .box_matching import match_boxes
+from .box_matching import Boxes, crowds_of, match_beside_crowds
 from .image_overlap import tally
 from .mask_regions import UNPACKED, unpack_regions
 
@@ -162,9 +160,7 @@ def _overlaps(hits: Tensor, found: Tensor, true: Tensor) -> tuple[Tensor, Tensor
     return hits.float() / (found + true - hits), hits.float() / true
 
 
-def box_numbers(
-    found: Mapping[str, np.ndarray], true: Mapping[str, np.ndarray], *, min_score: float, min_iou: float
-) -> list[float]:
+def box_numbers(found: Boxes, true: Boxes, *, min_score: float, min_iou: float) -> list[float]:
     """Return the average precision of the boxes of one image, and how many there are, are found, missed and false.
 
     The average precision is the mean over the true boxes of the precision at the prediction that hits each, 0 where
@@ -173,13 +169,13 @@ def box_numbers(
 
     Args:
         found: ``boxes`` [P, 4], ``scores`` [P], ``labels`` [P].
-        true: ``boxes`` [M, 4], ``labels`` [M].
+        true: ``boxes`` [M, 4], ``labels`` [M] and, where there are crowds, ``iscrowd`` [M].
         min_score: predictions below it are neither found nor false; they do count in the average precision.
-        min_iou: smallest overlap at which a box is hit, see ``match_boxes``.
+        min_iou: smallest overlap at which a box is hit, see ``match_beside_crowds``.
 
     Returns:
-        Average precision, 0 to 1, NaN without a true box; M; true boxes that a prediction hits; those that none does;
-        predictions that hit none.
+        Average precision, 0 to 1, NaN without a true box; the number of true boxes, of which crowds are none; of those
+        that a prediction hits; of those that none does; of predictions that hit none, but for those within a crowd.
 
     Example:
         >>> box = np.array([[0.0, 0.0, 10.0, 10.0]])
@@ -187,12 +183,11 @@ def box_numbers(
         >>> box_numbers(found, {"boxes": box, "labels": np.array([1])}, min_score=0.5, min_iou=0.5)
         [0.5, 1.0, 1.0, 0.0, 1.0]
     """
-    hit = match_boxes(
-        found["boxes"], found["scores"], found["labels"], true["boxes"], true["labels"], min_iou=min_iou
-    ).hit
-    ranked = hit[np.argsort(-found["scores"], kind="stable")]
+    matching, counts = match_beside_crowds(found, true, min_iou=min_iou)
+    scores, hit = found["scores"][counts], matching.hit[counts]
+    ranked = hit[np.argsort(-scores, kind="stable")]
     precision = np.cumsum(ranked) / np.arange(1, len(ranked) + 1)
-    count, kept = len(true["labels"]), found["scores"] >= min_score
+    count, kept = int((~crowds_of(true)).sum()), scores >= min_score
     # What is kept is the head of the ranking, so that its matches are those that it would have alone.
     hits = int((hit & kept).sum())
     score = float(precision[ranked].sum()) / count if count else float("nan")

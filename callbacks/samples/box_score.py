@@ -12,7 +12,7 @@ from torch import Tensor
 from ..base.detections import FOUND, TRUE, pick_boxes
 from ..keys import OUTPUT_KEY, TARGET_KEY
 from ..measures.box_evidence import EVIDENCE, box_evidence
-from ..measures.box_matching import match_boxes
+from ..measures.box_matching import match_beside_crowds
 from ..measures.sample_history import box_numbers
 from ..support.host_copy import HostCopy, read_tree
 
@@ -25,7 +25,8 @@ class BoxF1:
 
     Args:
         output_key: key of the outputs in the batch: N dicts of ``boxes`` [P, 4], ``scores`` [P] and ``labels`` [P].
-        target_key: key of the targets in the batch: N dicts of ``boxes`` [M, 4] and ``labels`` [M].
+        target_key: key of the targets in the batch: N dicts of ``boxes`` [M, 4], ``labels`` [M] and, where there are
+            crowds, ``iscrowd`` [M]: a crowd need not be found, and what lies within it is not false.
         min_score: predictions below it do not count.
         min_iou: smallest overlap at which a box counts as found.
     """
@@ -43,16 +44,16 @@ class BoxF1:
     def __call__(self, batch: Mapping[str, Any]) -> Callable[[], list[float]]:
         """Start copying the boxes of a batch; return a function that gives the score of each sample."""
         found = PackedBoxes(pick_boxes(batch, self.output_key, "box_f1", FOUND), FOUND)
-        true = PackedBoxes(pick_boxes(batch, self.target_key, "box_f1", TRUE), TRUE)
+        true = _true_boxes(batch, self.target_key, "box_f1")
         return lambda: [self._score(one, other) for one, other in zip(found.read(), true.read(), strict=True)]
 
     def _score(self, found: Mapping[str, Any], true: Mapping[str, Any]) -> float:
         # What is below is neither a hit nor a false alarm.
         kept = found["scores"] >= self.min_score
-        boxes, scores, labels = (found[name][kept] for name in ("boxes", "scores", "labels"))
-        hits = match_boxes(boxes, scores, labels, true["boxes"], true["labels"], min_iou=self.min_iou).hit.sum()
-        count = len(boxes) + len(true["boxes"])
-        return float(2 * hits / count) if count else 1.0
+        found = {name: part[kept] for name, part in found.items()}
+        matching, counts = match_beside_crowds(found, true, min_iou=self.min_iou)
+        count = int(counts.sum()) + len(matching.missed)
+        return float(2 * matching.hit.sum() / count) if count else 1.0
 
 
 @dataclass(frozen=True)
@@ -82,11 +83,7 @@ class SampleBoxes:
             float16, NaN where they exceed what half precision holds, 65,504.
         """
         found = PackedBoxes(pick_boxes(batch, self.output_key, "SampleHistory", FOUND), FOUND)
-        images = pick_boxes(batch, self.target_key, "SampleHistory", TRUE)
-        # All images of a data set have crowds or none, as a rule; where some have, the others are of single ones.
-        has_crowds = any("iscrowd" in image for image in images)
-        true = PackedBoxes([_with_crowds(image) for image in images] if has_crowds else images, _names(has_crowds))
-        return partial(self._read, found, true)
+        return partial(self._read, found, _true_boxes(batch, self.target_key, "SampleHistory"))
 
     def _read(self, found: "PackedBoxes", true: "PackedBoxes") -> tuple[np.ndarray, np.ndarray]:
         limits = {"min_score": self.min_score, "min_iou": self.min_iou}
@@ -97,8 +94,12 @@ class SampleBoxes:
         return np.delete(counts, 2, axis=1), _halved(evidence)
 
 
-def _names(has_crowds: bool) -> tuple[str, ...]:
-    return (*TRUE, "iscrowd") if has_crowds else TRUE
+def _true_boxes(batch: Mapping[str, Any], key: str, asked_by: str) -> "PackedBoxes":
+    images = pick_boxes(batch, key, asked_by, TRUE)
+    # All images of a data set have crowds or none, as a rule; where some have, the others are of single ones.
+    if any("iscrowd" in image for image in images):
+        return PackedBoxes([_with_crowds(image) for image in images], (*TRUE, "iscrowd"))
+    return PackedBoxes(images, TRUE)
 
 
 def _with_crowds(image: Mapping[str, Tensor]) -> Mapping[str, Tensor]:

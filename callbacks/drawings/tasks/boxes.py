@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ...measures.box_matching import Matching, match_boxes
+from ...measures.box_matching import Matching, crowds_of, match_beside_crowds
 from ..canvas.captions import shorten, write
 from ..canvas.fonts import shown_names
 from ..canvas.legend import Entry
@@ -46,7 +46,7 @@ def draw_matched_boxes(
         picture: [h, w, 3], the image in the size it is shown in.
         shape: height and width of the image that the boxes are in pixels of.
         output: ``boxes`` [P, 4] (left, top, right, bottom), ``scores`` [P], ``labels`` [P].
-        target: ``boxes`` [M, 4], ``labels`` [M].
+        target: ``boxes`` [M, 4], ``labels`` [M] and, where there are crowds, ``iscrowd`` [M].
         style: names the labels.
         min_score: of predictions that are counted.
         min_iou: with a true box of the same label, for a prediction to be a hit.
@@ -57,11 +57,18 @@ def draw_matched_boxes(
     order = np.argsort(-scores, kind="stable")
     kept, below = order[scores[order] >= min_score], order[scores[order] < min_score]
     boxes, labels = _boxes_of(output), np.asarray(output["labels"]).reshape(-1)
-    true_boxes, true_labels = _boxes_of(target), np.asarray(target["labels"]).reshape(-1)
-    matching = match_boxes(boxes[kept], scores[kept], labels[kept], true_boxes, true_labels, min_iou=min_iou)
+    true = {**target, "boxes": _boxes_of(target), "labels": np.asarray(target["labels"]).reshape(-1)}
+    found = {"boxes": boxes[kept], "scores": scores[kept], "labels": labels[kept]}
+    matching, counts = match_beside_crowds(found, true, min_iou=min_iou)
+    # What lies in a crowd is neither hit nor false.
+    kept, matching = kept[counts], Matching(matching.truth[counts], matching.iou[counts], matching.missed)
+    is_crowd = crowds_of(true)
+    true_boxes, true_labels, crowds = true["boxes"][~is_crowd], true["labels"][~is_crowd], true["boxes"][is_crowd]
     # Matched in pixels of the image, drawn in those of the picture.
     zoom = _zoom_of(picture, shape)
     drawn = _BoxPicture(picture, len(kept) + int(matching.missed.sum()))
+    for crowd in crowds:
+        drawn.add(crowd * zoom, "crowd", PALE)
     for index in below[:_MOST_BELOW].tolist():  # first, so that the others lie over them
         # Where nothing else is predicted, their scores tell which threshold there should be.
         drawn.add(boxes[index] * zoom, "" if len(kept) else f"{scores[index]:.2g}", PALE)

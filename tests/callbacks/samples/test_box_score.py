@@ -4,7 +4,10 @@ import torch
 from kit import boxes
 
 from assay.callbacks import UsageError
+from assay.callbacks.drawings.canvas.picture_style import PictureStyle
+from assay.callbacks.drawings.tasks.boxes import draw_matched_boxes
 from assay.callbacks.measures.box_evidence import EVIDENCE
+from assay.callbacks.measures.sample_history import box_numbers
 from assay.callbacks.samples.box_score import BoxF1, SampleBoxes
 
 LEFT, RIGHT, FAR = (0, 0, 10, 10), (20, 0, 30, 10), (50, 50, 60, 60)
@@ -29,6 +32,29 @@ LEFT, RIGHT, FAR = (0, 0, 10, 10), (20, 0, 30, 10), (50, 50, 60, 60)
 def test_f1_of_a_sample(found, true, expected):
     later = BoxF1()({"logits": [found, boxes(LEFT, scores=[1.0])], "target": [true, boxes(LEFT)]})
     assert later() == [pytest.approx(expected), 1.0]
+
+
+CROWD = {"boxes": torch.tensor([[0.0, 0.0, 40.0, 40.0], [50, 50, 60, 60]]), "iscrowd": torch.tensor([1, 0])}
+
+
+@pytest.mark.parametrize(
+    ("found", "labels", "f1", "precision", "counts"),
+    [
+        (boxes(LEFT, RIGHT, FAR, scores=[0.9, 0.8, 0.7]), [1, 1], 1.0, 1.0, [1, 1, 0, 0]),
+        (boxes(LEFT, RIGHT, FAR, scores=[0.9, 0.8, 0.7]), [2, 1], 2 / 4, 1 / 3, [1, 1, 0, 2]),
+        (boxes(LEFT, (30, 0, 90, 10), scores=[0.9, 0.8]), [1, 1], 0.0, 0.0, [1, 0, 1, 1]),
+        (boxes(scores=[]), [1, 1], 0.0, 0.0, [1, 0, 1, 0]),
+    ],
+    ids=["within it", "of another label", "reaches out of it", "nothing"],
+)
+def test_a_crowd_is_not_missed_and_what_lies_in_it_is_not_false(found, labels, f1, precision, counts):
+    true = {**CROWD, "labels": torch.tensor(labels)}
+    assert BoxF1()({"logits": [found], "target": [true]})() == [pytest.approx(f1)]
+    found, true = ({name: part.numpy() for name, part in one.items()} for one in (found, true))
+    assert box_numbers(found, true, min_score=0.5, min_iou=0.5) == [pytest.approx(precision), *counts]
+    picture, style = np.zeros((200, 200, 3), np.uint8), PictureStyle(None)
+    said = draw_matched_boxes(picture, (100, 100), found, true, style, 0.5, 0.5)
+    assert said.lines == [f"{counts[1]} of {counts[0]} hit, {counts[3]} false"]
 
 
 def test_a_missing_key_is_named():
