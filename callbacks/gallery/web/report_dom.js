@@ -41,7 +41,7 @@ export function number(value, digits = 4) {
 
 /** Return a share as a percentage. */
 export function percent(value) {
-  return value === null || value === undefined ? "–" : `${number(100 * value, 4)} %`;
+  return value === null || value === undefined ? "–" : `${number(100 * value, 4)}%`;
 }
 
 /** Return a table. Cells are texts, numbers or elements; the first `texts` columns are left-aligned. */
