@@ -78,7 +78,7 @@ def figures(folder: Path, planted: Sequence[Planted], epoch: int) -> dict[str, A
     ids = pq.read_table(files.folder / "ids.parquet")["id"].to_pylist()
     recent = files.recent(EPOCHS)[max(0, epoch - _RECENT) : epoch]
     wrong = {kind: [of for of in planted if of.kind == kind and of.picture in ids] for kind in KINDS}
-    suspects, last = find_box_suspects({}, recent) or Suspects.joined([]), recent[-1]
+    suspects, last = find_box_suspects(recent) or Suspects.joined([]), recent[-1]
     is_swapped = [np.isfinite(of["doubt_likely"]) for of in recent]
     orders = {
         "missing_box": [of["extra_score"] for of in recent],

@@ -1,6 +1,6 @@
 """Groups of samples by what became of them in training, and the file that names them with the suspects."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -25,10 +25,6 @@ SUSPECTS_TAG = "9_history/suspects"
 _LEAST_EPOCHS = 3  # in which a sample was seen, before one can tell that it is stuck or easy
 _EPOCHS_OF_EVENT = 10  # an unstable sample is forgotten at least once in so many epochs
 _RECENT = 3  # epochs whose columns tell where masks and boxes are wrong
-# Makes suspects of running values, [n] each, and of the columns of the last epochs, see ``SampleFiles.recent``.
-_Finder = Callable[[Mapping[str, np.ndarray], Sequence[Mapping[str, np.ndarray]]], Suspects | None]
-_FINDERS: dict[str, _Finder] = {"detection": find_box_suspects}
-"""Of samples that have not one class each, by their kind."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +131,7 @@ def write_groups(files: SampleFiles, duplicates: Mapping[str, list[Label]] | Non
     groups = find_groups(running, epoch)
     suspects, likely, score = _nothing(len(table))
     if epoch >= FROM_EPOCH:
-        suspects, likely, score = _find(kind, table, running, files)
+        suspects, likely, score = _find(kind, table, files)
         twins = _find_duplicates(kind, table, running, files, duplicates or {})
         suspects = Suspects.joined([*([] if suspects is None else [suspects]), twins]) if len(twins) else suspects
     columns = {
@@ -165,7 +161,7 @@ def _nothing(count: int) -> _Found:
     return None, np.full(count, -1, np.int32), np.full(count, np.nan, np.float32)
 
 
-def _find(kind: str, table: pa.Table, running: Mapping[str, np.ndarray], files: SampleFiles) -> _Found:
+def _find(kind: str, table: pa.Table, files: SampleFiles) -> _Found:
     """Return the suspects, and of all samples the likely class, -1: none, and its score, NaN: unknown."""
     suspects, likely, score = _nothing(len(table))
     if kind in ONE_CLASS:
@@ -187,8 +183,8 @@ def _find(kind: str, table: pa.Table, running: Mapping[str, np.ndarray], files: 
         same_place = not str(files.about.get("loader", "")).startswith("train")
         recent = files.recent(_RECENT)[::-1]
         suspects, score = find_region_suspects(len(table), recent, files.recognized(), same_place=same_place)
-    elif kind in _FINDERS:
-        suspects = _FINDERS[kind](running, files.recent(_RECENT))
+    elif kind == "detection":
+        suspects = find_box_suspects(files.recent(_RECENT))
     return suspects, likely, score
 
 

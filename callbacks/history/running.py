@@ -5,8 +5,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..measures.sample_history import EVIDENCE_OF
-
 NEVER = 0  # the epoch in which a sample was learned, or was forgotten last, that never was
 EPOCH_NUMBERS = ("learned", "last_forgotten")  # which are ``NEVER`` for some
 ONE_CLASS = ("multiclass", "binary")  # kinds of samples that have one class each
@@ -43,7 +41,7 @@ def partial_means(kind: str) -> tuple[str, ...]:
     Args:
         kind: of samples, see ``measures.sample_history.COLUMNS_OF``.
     """
-    return (*_PARTLY_KNOWN.get(kind, ()), *EVIDENCE_OF.get(kind, ()))
+    return _PARTLY_KNOWN.get(kind, ())
 
 
 def epochs_of(mean: str) -> str:

@@ -16,7 +16,7 @@ LEAST_EXCESS = 0.2  # of the usual score, by which another class must be surer t
 MOST = 0.1  # of the samples are suspects of one kind
 
 
-def find_box_suspects(running: Mapping[str, np.ndarray], recent: Sequence[Mapping[str, np.ndarray]]) -> Suspects | None:
+def find_box_suspects(recent: Sequence[Mapping[str, np.ndarray]]) -> Suspects | None:
     """Return which boxes are probably missing, false or of another class, at most one of each kind per sample.
 
     What is usual is the mean score of the detections that hit a true box. As in confident learning (Northcutt et al.,
@@ -42,7 +42,6 @@ def find_box_suspects(running: Mapping[str, np.ndarray], recent: Sequence[Mappin
     all boxes unlikely. Of one kind there are at most a tenth of the samples, the surest: of more, the detector errs.
 
     Args:
-        running: not used.
         recent: of each of the last epochs, the newest last, the columns of the file, [n] each; NaN: not known.
 
     Returns:

@@ -18,11 +18,6 @@ COLUMNS_OF = {
     "detection": ("score", "boxes", "found", "missed", "false", *EVIDENCE, "loss"),
 }
 """What an epoch's file holds of each sample, by kind of sample: that of maps is ``segmentation`` in any task."""
-EVIDENCE_OF: dict[str, tuple[str, ...]] = {}
-"""Columns of ``COLUMNS_OF``, by kind of sample, whose means over the epochs tell which masks and boxes are wrong.
-
-Each is NaN where it cannot be told, and its mean is over the other epochs.
-"""
 KEPT_OF_MAPS = ("score", "contradicted", "pair", "box", "reach", "loss")
 """What is kept of a sample with maps until its epoch is written, where the region is unpacked."""
 KEPT_OF_BOXES = ("score", "boxes", "missed", "false")

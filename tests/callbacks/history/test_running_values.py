@@ -12,7 +12,6 @@ from assay.callbacks.history.collected import SampleRows
 from assay.callbacks.history.files import SampleFiles
 from assay.callbacks.history.groups import FoundGroups, write_groups
 from assay.callbacks.history.suspects import Suspects
-from assay.callbacks.measures import sample_history as measures
 from assay.callbacks.measures.sample_history import COLUMNS_OF
 
 COUNT, EPOCHS = 60, 9
@@ -20,7 +19,7 @@ KINDS = ("multilabel", "segmentation", "detection")
 
 
 # Of the others, which tell where masks and boxes are wrong, nothing is known here.
-TOLD = ("score", "wrong_labels", "margin", "boxes", "found", "missed", "false", "suspicion", "loss")
+TOLD = ("score", "wrong_labels", "margin", "boxes", "found", "missed", "false", "loss")
 
 
 @pytest.fixture(autouse=True)
@@ -31,16 +30,6 @@ def _whole_columns(monkeypatch):
         return {name: rows.numbers[some, place] for place, name in enumerate(COLUMNS_OF[rows.kind])}
 
     monkeypatch.setattr(SampleRows, "columns", columns)
-
-
-@pytest.fixture(params=[False, True], ids=["", "evidence"])
-def evidence(request, monkeypatch):
-    """Whether each kind has a further column, which is not known in each epoch."""
-    if request.param:
-        for kind in KINDS:
-            monkeypatch.setitem(COLUMNS_OF, kind, (*COLUMNS_OF[kind][:-1], "suspicion", "loss"))
-            monkeypatch.setitem(measures.EVIDENCE_OF, kind, (*measures.EVIDENCE_OF.get(kind, ()), "suspicion"))
-    return request.param
 
 
 def numbers_of(kind, draw, skill):
@@ -54,7 +43,7 @@ def numbers_of(kind, draw, skill):
         found["false"] = float(draw.integers(0, 2))
         found["found"] = found["missed"] = 1.0
         found["score"] = math.nan if not found["boxes"] else float(np.clip(skill + draw.normal(0, 0.3), 0, 1))
-    for name in ("loss", "suspicion", *(["score"] if kind == "segmentation" else [])):
+    for name in ("loss", *(["score"] if kind == "segmentation" else [])):
         if name in found and draw.random() < 0.2:
             found[name] = math.nan
     # Not so near to what is right that the digits that files keep decide.
@@ -125,7 +114,7 @@ def expected(kind, rows):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_running_values_equal_a_loop(kind, evidence, tmp_path):
+def test_running_values_equal_a_loop(kind, tmp_path):
     files, seen = written(tmp_path, kind)
     running, groups = read(tmp_path, "running.parquet"), read(tmp_path, "groups.parquet")
     members = dict.fromkeys(sample_groups.GROUPS, 0)
@@ -146,12 +135,11 @@ def test_running_values_equal_a_loop(kind, evidence, tmp_path):
         for group in members:
             members[group] += groups[name][group]
     assert min(members.values()) > 0, members
-    assert ("suspicion" in running["s0"]) == evidence == ("suspicion_epochs" in running["s0"])
     assert files.epoch == EPOCHS
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_without_running_values_they_are_counted_again_from_the_files_of_epochs(kind, evidence, tmp_path):
+def test_without_running_values_they_are_counted_again_from_the_files_of_epochs(kind, tmp_path):
     files, _ = written(tmp_path, kind)
     whole = read(tmp_path, "running.parquet")
     nothing = SampleRows(
@@ -168,23 +156,21 @@ def test_without_running_values_they_are_counted_again_from_the_files_of_epochs(
             assert value == (pytest.approx(wanted, rel=1e-4, abs=1e-5) if isinstance(wanted, float) else wanted), column
 
 
-def test_finders_are_given_running_values_and_the_last_epochs(tmp_path, monkeypatch):
+def test_the_last_epochs_tell_which_boxes_are_wrong(tmp_path, monkeypatch):
     given = {}
 
-    def find(running, recent):
-        given.update(running=running, recent=recent)
+    def find(recent):
+        given.update(recent=recent)
         found = Suspects.of("region", np.array([2, 0]), np.array([1, 1]), np.array([0, 0]), np.array([0.9, 0.3]))
         again = Suspects.of("missing_box", np.array([2]), np.array([-1]), np.array([5]), np.array([0.4]))
         return Suspects.joined([Suspects(**{**vars(found), "where": ["1 2 3 4", ""]}), again])
 
-    monkeypatch.setitem(sample_groups._FINDERS, "detection", find)
+    monkeypatch.setattr(sample_groups, "find_box_suspects", find)
     files, seen = written(tmp_path, "detection")
     found = write_groups(files)
     ids = pl.read_parquet(tmp_path / "ids.parquet")["id"].to_list()
     assert [len(of["score"]) for of in given["recent"]] == [COUNT] * 3
     for number, name in enumerate(ids):
-        wanted = expected("detection", seen[name])["score"]
-        assert given["running"]["score"][number] == pytest.approx(math.nan if wanted is None else wanted, nan_ok=True)
         for epoch, of in zip(range(EPOCHS - 2, EPOCHS + 1), given["recent"], strict=True):
             value = seen[name].get(epoch, {}).get("score", math.nan)
             assert of["score"][number] == pytest.approx(value, nan_ok=True, rel=1e-4)
