@@ -9,7 +9,7 @@ import numpy as np
 
 from .suspects import Suspects
 
-FINDINGS = "findings.json"
+FINDINGS_FILE = "findings.json"
 Label = tuple[int, ...]  # a class number, or a 0 or 1 of each label
 
 

@@ -38,7 +38,7 @@ from ..support.sample_losses import (
 from ..tensorboard.writer import Writer
 from .batch_numbers import MOST_CLASSES, OF_MAPS, BatchReader
 from .collected import CollectedSamples, SampleRows, kept_ids, over_ranks, why_no_ids
-from .duplicates import FINDINGS, read_duplicates
+from .duplicates import FINDINGS_FILE, read_duplicates
 from .file_names import FileNames
 from .pictures.encoder import Encoder
 from .pictures.named_samples import named_samples
@@ -221,7 +221,7 @@ class SampleHistory(Diagnostic):
         from .files import SampleFiles  # needs pyarrow, 50 MB, which not every project has
 
         folder = self._folder(logdir)
-        self.findings_ = None if logdir is None else logdir / FINDINGS
+        self.findings_ = None if logdir is None else logdir / FINDINGS_FILE
         self._check_peers(runner, folder)
         results = folder if self.folder is not None else folder.parent / "results"
         self.table_ = SuspectTable(results / "suspects.csv", self.class_names)
@@ -287,7 +287,7 @@ class SampleHistory(Diagnostic):
         if self.collected_ is None or (self.detections_ is not None and self.detections_.are_missing(runner)):
             return
         given = dict_batch(runner, type(self).__name__).get(self.sample_id_key)
-        if given is None and (runner.is_train_loader or draws_order(runner.loader)):
+        if given is None and (runner.is_train_loader or draws_order(runner)):
             self.collected_.leave_out(f"as its order changes and its batches have no key {self.sample_id_key!r}")
             return
         positions = positions_in_loader(runner, samples_of_keys(runner, [self.output_key]))

@@ -99,8 +99,8 @@ class PseudoLabels(Named):
 
     def on_experiment_start(self, runner: dl.IRunner) -> None:
         self.before_ = None
-        found = pick(runner.loaders, self.loader, f"PseudoLabels(loader={self.loader!r})", source_name="run's loaders")
-        if any(isinstance(sampler, _SHUFFLES) for sampler in samplers_of(found)):
+        pick(runner.loaders, self.loader, f"PseudoLabels(loader={self.loader!r})", source_name="run's loaders")
+        if any(isinstance(sampler, _SHUFFLES) for sampler in samplers_of(runner, self.loader)):
             raise UsageError(
                 f"PseudoLabels: loader {self.loader!r} does not go through its data set in order; make it with "
                 "shuffle=False and without a sampler, the engine shares it among ranks."

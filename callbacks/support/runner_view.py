@@ -145,21 +145,25 @@ def positions_in_loader(runner: dl.IRunner, count: int) -> range:
     return range(first, first + count)
 
 
-def draws_order(loader: Any) -> bool:
-    """Whether a loader gives its samples in another order in each epoch, as far as a sampler of torch's tells."""
+def draws_order(runner: dl.IRunner) -> bool:
+    """Return whether the current loader draws an order in each epoch, as far as a sampler of torch's tells."""
     return any(
         isinstance(one, RandomSampler | SubsetRandomSampler | WeightedRandomSampler)
         or (isinstance(one, DistributedSampler) and one.shuffle)
-        for one in samplers_of(loader)
+        for one in samplers_of(runner, runner.loader_key)
     )
 
 
-def samplers_of(part: Any) -> Iterator[Any]:
-    """Yield the samplers of a loader, also those that an engine has wrapped."""
+def samplers_of(runner: dl.IRunner, loader_key: str) -> list[Any]:
+    """Return the samplers of a loader, also those that the engine has wrapped."""
+    return [*_samplers(runner.loaders[loader_key])]
+
+
+def _samplers(part: Any) -> Iterator[Any]:
     for name in ("sampler", "batch_sampler"):
         if (inner := getattr(part, name, None)) is not None:
             yield inner
-            yield from samplers_of(inner)
+            yield from _samplers(inner)
 
 
 def batches_in_loader(runner: dl.IRunner) -> int:

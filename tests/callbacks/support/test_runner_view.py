@@ -30,6 +30,8 @@ QUESTIONS = {  # each function of the module, with the facts that it is answered
     "positions_in_loader": (lambda runner: runner_view.positions_in_loader(runner, 2), {"place"}),
     "batches_in_loader": (lambda runner: runner_view.batches_in_loader(runner), {"loader_batches"}),
     "steps_in_loader": (lambda runner: runner_view.steps_in_loader(runner), {"accumulate_steps"}),
+    "draws_order": (lambda runner: runner_view.draws_order(runner), set()),
+    "samplers_of": (lambda runner: runner_view.samplers_of(runner, "train"), set()),
     "batch_size": (lambda runner: runner_view.batch_size(runner), {"place"}),
     "samples_of_keys": (lambda runner: runner_view.samples_of_keys(runner, ["image"]), {"place"}),
     "host_targets": (lambda runner: runner_view.host_targets(runner), {"host_targets"}),
@@ -159,6 +161,7 @@ def test_the_answers_of_a_dict_runner_are_those_of_its_step(asked):
     assert answers["clipping_norm"] == 1.0
     assert answers["norm_before_clipping"] > 0
     assert list(answers["history_of"]) == [1]
+    assert not answers["draws_order"] and len(answers["samplers_of"]) >= 2
     assert answers["folder_in_run"] == asked[1] / "files"
     assert answers["is_evaluation"] is False
     assert answers["loaders_of"] == ["train"]
