@@ -116,6 +116,9 @@ export const MARKS = { wrong_label: "Wrong label", skip: "Skip", look_again: "Lo
 const FLAGS = new Set(["suspect", "stuck", "newly_wrong", "forgotten", "unstable", "easy", "pictured", "correct"]);
 const CLASSES = new Set(["target", "prediction", "likely", "suspect_label"]);
 
+// What it means that a column has no value, where that is known.
+const ABSENT = { learned: "never", suspect_rank: "none", suspect_kind: "none", suspect_label: "none" };
+
 const own = (name) => name.replace(/\.other$/, "");
 
 /** Return the value of a column that stands for "not known": NaN among fractions, -1 among numbers, 255 among flags. */
@@ -146,7 +149,7 @@ export function nameOfClass(table, number) {
 
 /** Return the value of a row as a text for people. */
 export function shown(table, name, row) {
-  if (!isKnown(table.columns[name], row)) return own(name) === "learned" ? "never" : "not known";
+  if (!isKnown(table.columns[name], row)) return ABSENT[own(name)] || "not known";
   return shownValue(table, name, table.columns[name][row]);
 }
 
