@@ -1,6 +1,7 @@
 """Catalyst's engine on today's accelerate: device, precision, and the ranks of a run."""
 
 import atexit
+import time
 import weakref
 from collections.abc import Callable, Collection
 from typing import Any
@@ -22,6 +23,8 @@ from ..recipe.criteria import own_parameters, to_device
 from .engine_arguments import accelerator_options, chosen_device, chosen_precision
 
 __all__ = ["DEVICES", "PRECISIONS", "Engine"]
+
+_RELEASE_S = 0.2  # seconds, in which a thread that waits for Python has its turn, on a loaded machine too
 
 
 class Engine(CatalystEngine):
@@ -68,7 +71,7 @@ class Engine(CatalystEngine):
         super().__init__(cpu=on_cpu, mixed_precision=mixed, **options)
         if self.num_processes > 1 and self.device.type == "cpu":
             # gloo's threads abort a process now and then that exits while they run; NCCL's group may block instead.
-            atexit.register(leave_group)
+            atexit.register(leave_group_at_exit)
 
     def spawn(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Call a runner's ``fn``, as Catalyst does, and remember whose it is: its criterion goes to the device."""
@@ -149,6 +152,14 @@ def leave_group() -> None:
     """Leave the process group, which ends its threads."""
     if dist.is_initialized():
         dist.destroy_process_group()
+
+
+def leave_group_at_exit() -> None:
+    """Leave the process group where Python is about to end."""
+    leave_group()
+    # A thread of gloo may still have to release the tensors of the last collective, for which it needs Python. Once
+    # Python ends, that thread would abort the process (SIGABRT) after its work. Asleep, this one lets it go on.
+    time.sleep(_RELEASE_S)
 
 
 def _check_process_state(on_cpu: bool, mixed_precision: str) -> None:
