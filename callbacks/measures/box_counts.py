@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..support.checkpoint_values import stored_as
-from .box_matching import Boxes, box_iou, covered_share, crowds_of, match_overlaps
+from .box_matching import Boxes, box_iou, crowds_of, in_crowd, match_overlaps
 
 BINS = 1000  # of scores from 0 to 1
 THRESHOLDS = np.arange(BINS) / BINS
@@ -66,11 +66,10 @@ class BoxCounts:
         self.left_out += int((~finite).sum())
         found = {name: part[finite] for name, part in found.items()}
         single = ~crowds_of(true)
-        alone, crowds = ({name: part[kept] for name, part in true.items()} for kept in (single, ~single))
+        alone = {name: part[single] for name, part in true.items()}
         overlaps = box_iou(found["boxes"], alone["boxes"])
         hit = match_overlaps(overlaps * _same_label(found, alone), found["scores"], self.min_iou)
-        covered = covered_share(found["boxes"], crowds["boxes"]) * _same_label(found, crowds)
-        counted = hit.hit | ~((covered > 0) & (covered >= self.min_iou)).any(axis=1)
+        counted = hit.hit | ~in_crowd(found, true, self.min_iou)
         self._add_scores(found, alone, hit.hit, counted)
         kept = counted & (found["scores"] >= np.asarray(self.min_score, dtype=found["scores"].dtype))
         self._add_pairs(found, alone, overlaps, np.where(kept, hit.truth, -1), kept)

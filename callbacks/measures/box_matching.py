@@ -92,10 +92,15 @@ def match_beside_crowds(found: Boxes, true: Boxes, *, min_iou: float = 0.5) -> t
     matching = match_boxes(
         found["boxes"], found["scores"], found["labels"], boxes[~is_crowd], labels[~is_crowd], min_iou=min_iou
     )
-    covered = covered_share(found["boxes"], boxes[is_crowd]) * (
-        found["labels"].reshape(-1, 1) == labels[is_crowd].reshape(1, -1)
-    )
-    return matching, matching.hit | ~((covered > 0) & (covered >= min_iou)).any(axis=1)
+    return matching, matching.hit | ~in_crowd(found, true, min_iou)
+
+
+def in_crowd(found: Boxes, true: Boxes, min_iou: float) -> np.ndarray:
+    """Return which predictions have at least ``min_iou`` of their area within a crowd of their label, [P] bool."""
+    is_crowd = crowds_of(true)
+    is_same = found["labels"].reshape(-1, 1) == true["labels"][is_crowd].reshape(1, -1)
+    covered = covered_share(found["boxes"], true["boxes"][is_crowd]) * is_same
+    return np.asarray(((covered > 0) & (covered >= min_iou)).any(axis=1))
 
 
 def match_overlaps(overlaps: np.ndarray, scores: np.ndarray, min_iou: float) -> Matching:
