@@ -3,7 +3,6 @@
 import argparse
 import json
 import logging
-import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +11,6 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import torch
-from catalyst import dl
 from sklearn.metrics import average_precision_score
 
 from assay.callbacks import SampleHistory
@@ -21,6 +19,7 @@ from assay.experiments.digits import Digits, load_items
 from assay.runner import DictRunner, Engine
 from benchmarks.results import FOLDER, machine
 from proofs import wrong_label_sets
+from proofs.epoch_copies import EpochCopies
 
 RESULT = FOLDER / "wrong-labels-proof.json"
 SEEDS, EPOCHS, AT = (0, 1, 2), 10, (3, 10)
@@ -38,20 +37,6 @@ BARS_OF_SETS = {"mean probability": 0.89, "precision of suspects": 0.8, "recall 
 """Of missing and false labels at the last epoch; what was reached is above."""
 MOST_OF_RIGHT = 5
 """Suspects among labels that are all right."""
-
-
-class _AfterEpoch(dl.Callback):
-    """Keeps what the history has written after some epochs."""
-
-    def __init__(self, history: SampleHistory, folder: Path):
-        super().__init__(order=10_000)
-        self.history, self.folder = history, folder
-
-    def on_epoch_end(self, runner: dl.IRunner) -> None:
-        if runner.epoch_step in AT:
-            for writer in self.history.writers_.values():
-                writer.drain()
-            shutil.copytree(self.folder / "samples" / "train", self.folder / f"epoch-{runner.epoch_step}")
 
 
 def wrong_labels(share: float, to_next: bool, seed: int) -> dict[str, int]:
@@ -88,7 +73,7 @@ def _train(experiment: Digits, folder: Path) -> None:
         criterion=experiment.get_criterion(),
         optimizer=optimizer,
         scheduler=experiment.get_scheduler(optimizer, len(loaders["train"])),
-        callbacks={"history": history, "after": _AfterEpoch(history, folder)},
+        callbacks={"history": history, "after": EpochCopies(history, folder / "samples" / "train", folder, AT)},
         num_epochs=EPOCHS,
         logdir=str(folder),
         seed=experiment.seed,

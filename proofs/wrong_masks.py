@@ -3,7 +3,6 @@
 import argparse
 import json
 import logging
-import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +13,6 @@ import cv2
 import numpy as np
 import pyarrow.parquet as pq
 import torch
-from catalyst import dl
 from sklearn.metrics import average_precision_score
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -23,6 +21,7 @@ from torch.utils.data import DataLoader
 from assay.callbacks import SampleHistory
 from assay.runner import DictRunner, Engine
 from benchmarks.results import FOLDER, machine
+from proofs.epoch_copies import EpochCopies
 
 RESULT = FOLDER / "wrong-masks-proof.json"
 KINDS = ("missing", "extra", "swapped", "cut", "shifted")
@@ -166,20 +165,6 @@ def _block(channels: int, width: int) -> nn.Sequential:
     return nn.Sequential(*parts[0], *parts[1])
 
 
-class _AfterEpoch(dl.Callback):
-    """Keeps what the history has written after some epochs."""
-
-    def __init__(self, history: SampleHistory, folder: Path):
-        super().__init__(order=10_000)
-        self.history, self.folder = history, folder
-
-    def on_epoch_end(self, runner: dl.IRunner) -> None:
-        if runner.epoch_step in AT:
-            for writer in self.history.writers_.values():
-                writer.drain()
-            shutil.copytree(self.folder / "samples", self.folder / f"epoch-{runner.epoch_step}")
-
-
 def measure(share: float, seed: int) -> dict[str, Any]:
     """Train with wrong masks, and return how well they are ranked and listed, by loader and epoch."""
     torch.manual_seed(seed)
@@ -192,7 +177,7 @@ def measure(share: float, seed: int) -> dict[str, Any]:
             loaders={of: DataLoader(data, 8, shuffle=of == "train") for of, data in scenes.items()},  # type: ignore[arg-type]
             criterion=nn.CrossEntropyLoss(),
             optimizer=torch.optim.AdamW(model.parameters(), 3e-3),
-            callbacks={"history": history, "after": _AfterEpoch(history, folder)},
+            callbacks={"history": history, "after": EpochCopies(history, folder / "samples", folder, AT)},
             num_epochs=EPOCHS,
             logdir=str(folder),
             seed=seed,
